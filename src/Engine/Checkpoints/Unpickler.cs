@@ -445,8 +445,8 @@ internal sealed class Unpickler(string file, byte[] pickle, int start, bool allo
     private void Memoize(uint index)
     {
         // Picklers number consecutively, so an honest index is below its own offset; that also bounds the table.
-        if (index > _opcodeAt - start)
-            throw Bad($"memo index {index}; expected one below {_opcodeAt - start}");
+        if (index > _opcodeAt)
+            throw Bad($"memo index {index}; expected one below {_opcodeAt}");
         var value = Peek();
         while (_memo.Count <= index)
             _memo.Add(Unset);
