@@ -27,13 +27,13 @@ internal static class ForgedSafetensors
 /// <summary>Writes pickles opcode by opcode.</summary>
 internal sealed class ForgedPickle
 {
-    private readonly MemoryStream _bytes = new();
+    private readonly List<byte> _bytes = [];
 
     public ForgedPickle(byte protocol = 2) => Op(0x80, protocol);
 
     public ForgedPickle Op(params ReadOnlySpan<byte> bytes)
     {
-        _bytes.Write(bytes);
+        _bytes.AddRange(bytes);
         return this;
     }
 
@@ -42,7 +42,7 @@ internal sealed class ForgedPickle
     public ForgedPickle Repeat(int count, params ReadOnlySpan<byte> bytes)
     {
         for (var i = 0; i < count; i++)
-            _bytes.Write(bytes);
+            _bytes.AddRange(bytes);
         return this;
     }
 
@@ -92,7 +92,7 @@ internal sealed class ForgedPickle
     public byte[] Stop()
     {
         Op('.');
-        return _bytes.ToArray();
+        return [.. _bytes];
     }
 }
 

@@ -27,8 +27,8 @@ public sealed class SafetensorsTests : IDisposable
             {
                 var begin = 8 + headerLength + header.RootElement.GetProperty(name).GetProperty("data_offsets")[0].GetInt32();
                 var tensor = file.Find(name);
-                Assert.Equal(bytes.AsSpan(begin, (int)tensor.ByteLength), file.Bytes(name));
-                Assert.Equal(bytes.AsSpan(begin, (int)tensor.ByteLength), tensor.ToArray());
+                Assert.True(bytes.AsSpan(begin, (int)tensor.ByteLength).SequenceEqual(file.Bytes(name)), name);
+                Assert.True(bytes.AsSpan(begin, (int)tensor.ByteLength).SequenceEqual(tensor.ToArray()), name);
             }
         }
     }
@@ -46,7 +46,7 @@ public sealed class SafetensorsTests : IDisposable
         Assert.Equal([2, 2], late.Shape);
         Assert.Equal(new byte[] { 4, 5, 6, 7, 8, 9, 10, 11 }, late.ToArray());
         Assert.Equal(8 + header.Length + 4, file.Entries["late"].Offset);
-        Assert.Equal(new byte[] { 0, 1, 2, 3 }, file.Bytes("scalar"));
+        Assert.Equal([0, 1, 2, 3], file.Bytes("scalar"));
         Assert.Empty(file.Find("empty").ToArray());
     }
 
