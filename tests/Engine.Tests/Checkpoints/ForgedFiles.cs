@@ -37,7 +37,7 @@ internal sealed class ForgedPickle
         return this;
     }
 
-    public ForgedPickle Op(char opcode) => Op((byte)opcode);
+    public ForgedPickle Op(char opcode, params ReadOnlySpan<byte> operands) => Op((byte)opcode).Op(operands);
 
     public ForgedPickle Repeat(int count, params ReadOnlySpan<byte> bytes)
     {
@@ -149,7 +149,7 @@ internal static class ForgedZip
     }
 
     /// <summary>A torch archive of this pickle with these storages, keyed "0", "1", ...</summary>
-    public static byte[] Torch(byte[] pickle, params byte[][] storages) => Bytes(TorchMembers(pickle, storages));
+    public static byte[] Archive(byte[] pickle, params byte[][] storages) => Bytes(TorchMembers(pickle, storages));
 
     public static IEnumerable<ForgedMember> TorchMembers(byte[] pickle, params byte[][] storages) =>
         storages.Select((bytes, i) => new ForgedMember($"archive/data/{i}", bytes)).Prepend(new("archive/data.pkl", pickle)).Append(new("archive/version", "3\n"u8.ToArray()));

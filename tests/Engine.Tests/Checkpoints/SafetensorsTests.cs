@@ -46,7 +46,7 @@ public sealed class SafetensorsTests : IDisposable
         Assert.Equal([2, 2], late.Shape);
         Assert.Equal(new byte[] { 4, 5, 6, 7, 8, 9, 10, 11 }, late.ToArray());
         Assert.Equal(8 + header.Length + 4, file.Entries["late"].Offset);
-        Assert.Equal([0, 1, 2, 3], file.Bytes("scalar"));
+        Assert.Equal([0, 1, 2, 3], file.Bytes("scalar").ToArray());
         Assert.Empty(file.Find("empty").ToArray());
     }
 

@@ -80,7 +80,7 @@ public sealed class TorchArchiveTests : IDisposable
     [InlineData(new long[] { 0, 3 }, new long[] { 3, 1 }, 6, new int[] { })]
     public void View_IsCopiedInItsContiguousForm(long[] shape, long[] stride, long offset, int[] expected)
     {
-        using var file = Open(Torch(new ForgedPickle().Tensor("0", 6, offset, shape, stride).Stop(), Numbers(6)));
+        using var file = Open(Archive(new ForgedPickle().Tensor("0", 6, offset, shape, stride).Stop(), Numbers(6)));
         var tensor = Assert.IsType<PickledTensor>(file.Root);
         Assert.Equal(expected, MemoryMarshal.Cast<byte, int>(tensor.ToArray()).ToArray());
         Assert.Equal(stride, tensor.Stride);
@@ -90,7 +90,7 @@ public sealed class TorchArchiveTests : IDisposable
     [Fact]
     public void ViewsWithLongRuns_AreCopiedToo()
     {
-        using var file = Open(Torch(new ForgedPickle().Tensor("0", 10000, 100, [3, 2000], [3000, 1]).Stop(), Numbers(10000)));
+        using var file = Open(Archive(new ForgedPickle().Tensor("0", 10000, 100, [3, 2000], [3000, 1]).Stop(), Numbers(10000)));
         var expected = Enumerable.Range(0, 3).SelectMany(row => Enumerable.Range(100 + row * 3000, 2000));
         Assert.Equal(expected, MemoryMarshal.Cast<byte, int>(((PickledTensor)file.Root!).ToArray()).ToArray());
     }
@@ -108,17 +108,17 @@ public sealed class TorchArchiveTests : IDisposable
     [InlineData(new long[] { -2 }, new long[] { 1 }, 0, "is no tensor")]
     [InlineData(new long[] { 2, 2 }, new long[] { 1 }, 0, "is no tensor")]
     public void View_OutsideItsStorage_IsRefused(long[] shape, long[] stride, long offset, string expected) =>
-        Refused(Torch(new ForgedPickle().Tensor("0", 6, offset, shape, stride).Stop(), Numbers(6)), expected);
+        Refused(Archive(new ForgedPickle().Tensor("0", 6, offset, shape, stride).Stop(), Numbers(6)), expected);
 
     [Fact]
     public void Storage_MissingOrOfAnotherSize_IsRefusedByItsRecord()
     {
-        Refused(Torch(OneTensor), "archive/data/0: the pickle names this storage");
-        Refused(Torch(OneTensor, Numbers(5)), "archive/data/0: 6 F32 expected, the record has 20 bytes");
-        Refused(Torch(new ForgedPickle().Tensor("0", long.MaxValue, 0, [1], [1]).Stop(), Numbers(6)), "9223372036854775807 F32 expected");
-        Refused(Torch(new ForgedPickle().Tensor("0", -1, 0, [1], [1]).Stop(), Numbers(6)), "expected a storage");
-        Refused(Torch(new ForgedPickle().Tensor("../0", 6, 0, [1], [1]).Stop(), Numbers(6)), "archive/data/../0");
-        Refused(Torch(new ForgedPickle().Op('(').Tensor("0", 6, 0, [1], [1]).Tensor("0", 6, 0, [1], [1], "IntStorage").Op('t').Stop(), Numbers(6)), "is also asked for as 6 I32");
+        Refused(Archive(OneTensor), "archive/data/0: the pickle names this storage");
+        Refused(Archive(OneTensor, Numbers(5)), "archive/data/0: 6 F32 expected, the record has 20 bytes");
+        Refused(Archive(new ForgedPickle().Tensor("0", long.MaxValue, 0, [1], [1]).Stop(), Numbers(6)), "9223372036854775807 F32 expected");
+        Refused(Archive(new ForgedPickle().Tensor("0", -1, 0, [1], [1]).Stop(), Numbers(6)), "expected a storage");
+        Refused(Archive(new ForgedPickle().Tensor("../0", 6, 0, [1], [1]).Stop(), Numbers(6)), "archive/data/../0");
+        Refused(Archive(new ForgedPickle().Op('(').Tensor("0", 6, 0, [1], [1]).Tensor("0", 6, 0, [1], [1], "IntStorage").Op('t').Stop(), Numbers(6)), "is also asked for as 6 I32");
     }
 
     [Fact]
@@ -170,21 +170,21 @@ public sealed class TorchArchiveTests : IDisposable
         Refused([0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, (byte)'.', .. new byte[100]], "before 1.6");
 
     [Fact]
-    public void BytesAfterThePickle_AreRefused() => Refused(Torch([.. OneTensor, 0], Numbers(6)), "the pickle ends at");
+    public void BytesAfterThePickle_AreRefused() => Refused(Archive([.. OneTensor, 0], Numbers(6)), "the pickle ends at");
 
     [Fact]
     public void StateDict_OfSomethingElse_SaysWhatWasFound()
     {
-        using var list = Open(Torch(new ForgedPickle().Op(']').Stop()));
+        using var list = Open(Archive(new ForgedPickle().Op(']').Stop()));
         Assert.Contains("dict of tensors", Assert.Throws<CheckpointException>(() => list.StateDict()).Message, StringComparison.Ordinal);
-        using var mixed = Open(Torch(new ForgedPickle().Op('}').Text("step").Int(3).Op('s').Stop()));
+        using var mixed = Open(Archive(new ForgedPickle().Op('}').Text("step").Int(3).Op('s').Stop()));
         Assert.Contains("entry 'step' is Int64", Assert.Throws<CheckpointException>(() => mixed.StateDict()).Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void AfterDispose_CopyThrows()
     {
-        var file = Open(Torch(OneTensor, Numbers(6)));
+        var file = Open(Archive(OneTensor, Numbers(6)));
         var tensor = file.StateDict()["w"];
         file.Dispose();
         Assert.Throws<ObjectDisposedException>(tensor.ToArray);
