@@ -183,8 +183,8 @@ public sealed class CheckpointFuzzTests : IDisposable
 
         static SeedFile Torch(byte[] bytes)
         {
-            var directory = bytes.AsSpan().IndexOf([(byte)'P', (byte)'K', 1, 2]);
-            var pickleEnd = bytes.AsSpan().IndexOf([(byte)'.', (byte)'P', (byte)'K']);
+            var directory = bytes.AsSpan().IndexOf("PK\u0001\u0002"u8);
+            var pickleEnd = bytes.AsSpan().IndexOf(".PK"u8);
             return new(bytes, [(0, pickleEnd > 0 ? pickleEnd : 6000), (0, pickleEnd > 0 ? pickleEnd : 6000), (directory, bytes.Length), (0, bytes.Length)]);
         }
     }
