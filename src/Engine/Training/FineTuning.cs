@@ -40,7 +40,7 @@ public static class FineTuning
             var recording = new Recording();
             var scored = Losses.MaskedNll(Logits(stage, below, new Pass(edit.Input, edits, recording), rows.Rows), rows);
             var loss = scored.Nll * editWeight;
-            var kl = locality is null ? null : Kl(stage, edits, locality(steps.Count));
+            (Tensor Loss, Recording Recording)? kl = locality is null ? null : Kl(stage, edits, locality(steps.Count));
             var nll = scored.Nll.item<float>();
             steps.Add(new(kl is null ? nll : kl.Value.Loss.item<float>() + editWeight * nll, nll, kl?.Loss.item<float>(), scored.Accuracy));
             if (scored.Accuracy == 1 || steps.Count == options.MaxEditSteps)
