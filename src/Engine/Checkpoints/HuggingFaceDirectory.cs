@@ -1,0 +1,154 @@
+using System.Text.Json;
+
+namespace MendCluster.Engine.Checkpoints;
+
+/// <summary>
+/// The weights of a Hugging Face model directory, whichever way they are stored: the first that exists of model.safetensors, its sharded
+/// index, pytorch_model.bin, its sharded index. A shard is opened when a tensor in it is first asked for, so that a stage touches only its
+/// own files. Safe for several threads, except to close.
+/// </summary>
+public sealed class HuggingFaceDirectory : IDisposable
+{
+    private const long IndexLimit = 100_000_000;
+
+    private readonly string _source;
+    private readonly Dictionary<string, string> _fileOf = [];
+    private readonly Dictionary<string, IShard> _shards = [];
+    private readonly Lock _opening = new();
+    private bool _disposed;
+
+    private HuggingFaceDirectory(string directory)
+    {
+        Path = directory;
+        foreach (var name in (string[])["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"])
+        {
+            _source = System.IO.Path.Combine(directory, name);
+            if (!File.Exists(_source))
+                continue;
+            if (name.EndsWith(".json", StringComparison.Ordinal))
+                ReadIndex(name);
+            else
+                foreach (var tensor in Shard(name).Names)
+                    _fileOf.Add(tensor, name);
+            return;
+        }
+        throw new CheckpointException(directory, "weights",
+            "found neither model.safetensors nor pytorch_model.bin, nor the .index.json of either; give the directory that holds config.json and the weights");
+    }
+
+    public string Path { get; }
+
+    /// <summary>Of all tensors, in no order.</summary>
+    public IEnumerable<string> Names => _fileOf.Keys;
+
+    /// <exception cref="CheckpointException">No weights there, or their file or index is damaged.</exception>
+    public static HuggingFaceDirectory Open(string directory) => new(directory);
+
+    public bool Contains(string name) => _fileOf.ContainsKey(name);
+
+    /// <summary>The first of the names that the checkpoint has: families were published with and without prefixes such as "transformer.".</summary>
+    /// <exception cref="CheckpointException">It has none of them, or its file is missing or damaged.</exception>
+    public StoredTensor Find(params ReadOnlySpan<string> candidates)
+    {
+        foreach (var name in candidates)
+            if (_fileOf.TryGetValue(name, out var file))
+                return Shard(file).Find(name)
+                    ?? throw new CheckpointException(_source, name, $"the index places it in {file}, which does not hold it; fetch both again");
+        throw new CheckpointException(_source, string.Join(" or ", candidates.ToArray()),
+            $"no such tensor among {_fileOf.Count}, such as {string.Join(", ", _fileOf.Keys.Order(StringComparer.Ordinal).Take(3))}; is this the right model?");
+    }
+
+    public void Dispose()
+    {
+        _disposed = true;
+        foreach (var shard in _shards.Values)
+            shard.Dispose();
+    }
+
+    private void ReadIndex(string index)
+    {
+        var extension = index.Contains(".bin.", StringComparison.Ordinal) ? ".bin" : ".safetensors";
+        foreach (var (tensor, file) in ParseIndex())
+        {
+            if (file != System.IO.Path.GetFileName(file) || file.Contains('\\') || !file.EndsWith(extension, StringComparison.Ordinal))
+                throw new CheckpointException(_source, tensor, $"is said to lie in '{file}'; expected the bare name of a {extension} file beside the index");
+            _fileOf.Add(tensor, file);
+        }
+    }
+
+    private IEnumerable<(string Tensor, string File)> ParseIndex()
+    {
+        try
+        {
+            if (new FileInfo(_source).Length is > IndexLimit and var length)
+                throw new CheckpointException(_source, "length", $"{length} bytes of index; expected at most {IndexLimit}");
+            using var json = JsonDocument.Parse(File.ReadAllBytes(_source), new() { AllowDuplicateProperties = false });
+            if (json.RootElement.ValueKind != JsonValueKind.Object || !json.RootElement.TryGetProperty("weight_map", out var map) || map.ValueKind != JsonValueKind.Object)
+                throw new CheckpointException(_source, "weight_map", "missing or no object; expected tensor names with file names");
+            return [.. map.EnumerateObject().Select(entry => (entry.Name, entry.Value.GetString() ?? throw new JsonException($"{entry.Name} is null")))];
+        }
+        // InvalidOperationException: a value that is no string, or text that is no UTF-8.
+        catch (Exception e) when (e is JsonException or InvalidOperationException or IOException or UnauthorizedAccessException)
+        {
+            throw new CheckpointException(_source, "weight_map", $"cannot be read: {e.Message}", e);
+        }
+    }
+
+    private IShard Shard(string file)
+    {
+        lock (_opening)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            if (_shards.TryGetValue(file, out var open))
+                return open;
+            var path = System.IO.Path.Combine(Path, file);
+            if (!File.Exists(path))
+                throw new CheckpointException(_source, file, "the index names this file, but it is not in the directory; fetch it");
+            return _shards[file] = file.EndsWith(".bin", StringComparison.Ordinal) ? new TorchShard(path) : new SafetensorsShard(path);
+        }
+    }
+
+    private interface IShard : IDisposable
+    {
+        IEnumerable<string> Names { get; }
+
+        StoredTensor? Find(string name);
+    }
+
+    private sealed class SafetensorsShard(string path) : IShard
+    {
+        private readonly SafetensorsFile _file = SafetensorsFile.Open(path);
+
+        public IEnumerable<string> Names => _file.Entries.Keys;
+
+        public StoredTensor? Find(string name) => _file.Entries.ContainsKey(name) ? _file.Find(name) : null;
+
+        public void Dispose() => _file.Dispose();
+    }
+
+    private sealed class TorchShard : IShard
+    {
+        private readonly TorchArchive _archive;
+        private readonly IReadOnlyDictionary<string, PickledTensor> _tensors;
+
+        public TorchShard(string path)
+        {
+            _archive = TorchArchive.Open(path);
+            try
+            {
+                _tensors = _archive.StateDict();
+            }
+            catch
+            {
+                _archive.Dispose();
+                throw;
+            }
+        }
+
+        public IEnumerable<string> Names => _tensors.Keys;
+
+        public StoredTensor? Find(string name) => _tensors.GetValueOrDefault(name);
+
+        public void Dispose() => _archive.Dispose();
+    }
+}

@@ -1,0 +1,97 @@
+using System.IO.MemoryMappedFiles;
+using Microsoft.Win32.SafeHandles;
+
+namespace MendCluster.Engine.Checkpoints;
+
+/// <summary>A whole file, mapped read-only. Every range is checked here, so a reader's mistake cannot become a wild pointer.</summary>
+internal sealed unsafe class MappedFile : IDisposable
+{
+    private const int LargestSpan = 1 << 30;
+
+    private readonly SafeFileHandle _handle;
+    private readonly MemoryMappedFile _map;
+    private readonly MemoryMappedViewAccessor _view;
+    private readonly byte* _start;
+    private bool _disposed;
+
+    private MappedFile(string path, SafeFileHandle handle, long length)
+    {
+        Path = path;
+        Length = length;
+        _handle = handle;
+        _map = MemoryMappedFile.CreateFromFile(handle, null, 0, MemoryMappedFileAccess.Read, HandleInheritability.None, leaveOpen: true);
+        _view = _map.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
+        _view.SafeMemoryMappedViewHandle.AcquirePointer(ref _start);
+    }
+
+    public string Path { get; }
+
+    public long Length { get; }
+
+    /// <summary>Maps the file, which should be a <paramref name="kind"/> and so have at least <paramref name="smallest"/> bytes.</summary>
+    public static MappedFile Open(string path, string kind, int smallest)
+    {
+        SafeFileHandle? handle = null;
+        try
+        {
+            handle = System.IO.File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read);
+            var length = RandomAccess.GetLength(handle);
+            if (length < smallest)
+                throw new CheckpointException(path, "length", $"{length} bytes, but {kind} has at least {smallest}; fetch the file again");
+            return new(path, handle, length);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
+        {
+            handle?.Dispose();
+            throw new CheckpointException(path, "open", $"{e.Message} Expected {kind}; check the path and its permissions", e);
+        }
+        catch
+        {
+            handle?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Valid until the file is closed.</summary>
+    public byte* Pointer(long offset, long length)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, Length - offset);
+        return _start + offset;
+    }
+
+    /// <summary>Valid until the file is closed.</summary>
+    public ReadOnlySpan<byte> Span(long offset, int length) => new(Pointer(offset, length), length);
+
+    /// <summary>
+    /// Reads rather than copies from the map: the kernel then fills the destination without a page fault on the source, and a file that was
+    /// cut meanwhile is an exception where touching the map would kill the process.
+    /// </summary>
+    public void CopyTo(long offset, byte* destination, long length)
+    {
+        Pointer(offset, length);
+        while (length > 0)
+        {
+            var read = RandomAccess.Read(_handle, new Span<byte>(destination, (int)Math.Min(length, LargestSpan)), offset);
+            if (read == 0)
+                throw new CheckpointException(Path, $"offset {offset}",
+                    $"the file ends here; it was {Length} bytes when it was opened. Do not change checkpoints while they are loaded");
+            offset += read;
+            destination += read;
+            length -= read;
+        }
+    }
+
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        _view.SafeMemoryMappedViewHandle.ReleasePointer();
+        _view.Dispose();
+        _map.Dispose();
+        _handle.Dispose();
+    }
+}

@@ -1,0 +1,54 @@
+namespace MendCluster.Engine.Checkpoints;
+
+/// <summary>A tensor that still lies in its file: type and shape are known, bytes are read when asked for. Usable while the file is open.</summary>
+public abstract class StoredTensor
+{
+    private protected StoredTensor(string file, string name, StoredType type, long[] shape, long byteLength)
+    {
+        File = file;
+        Name = name;
+        Type = type;
+        Shape = shape;
+        ByteLength = byteLength;
+    }
+
+    /// <summary>Path of the file that holds it.</summary>
+    public string File { get; }
+
+    /// <summary>Its key in the file; of a tensor inside a pickle, the key of its storage.</summary>
+    public string Name { get; }
+
+    public StoredType Type { get; }
+
+    public long[] Shape { get; }
+
+    /// <summary>Of the contiguous, row-major form.</summary>
+    public long ByteLength { get; }
+
+    /// <summary>Copies the contiguous, row-major, little-endian bytes: one copy, from the file to the destination.</summary>
+    /// <param name="destination">Of at least <paramref name="byteLength"/> writable bytes.</param>
+    /// <param name="byteLength">Must equal <see cref="ByteLength"/>.</param>
+    /// <exception cref="CheckpointException">The lengths differ, or the file became shorter since it was opened.</exception>
+    /// <exception cref="ObjectDisposedException">The file was closed.</exception>
+    public unsafe void CopyTo(nint destination, long byteLength)
+    {
+        if (byteLength != ByteLength)
+            throw new CheckpointException(File, Name,
+                $"the destination holds {byteLength} bytes, the tensor {Type.Show(Shape)} is {ByteLength}; allocate it with this type and shape");
+        Copy((byte*)destination);
+    }
+
+    /// <summary>The same bytes in a new array. For small tensors: an array cannot hold more than 2 GB.</summary>
+    public unsafe byte[] ToArray()
+    {
+        if (ByteLength > Array.MaxLength)
+            throw new CheckpointException(File, Name,
+                $"{ByteLength} bytes do not fit an array of at most {Array.MaxLength}; copy them with CopyTo");
+        var bytes = new byte[ByteLength];
+        fixed (byte* start = bytes)
+            Copy(start);
+        return bytes;
+    }
+
+    private protected abstract unsafe void Copy(byte* destination);
+}

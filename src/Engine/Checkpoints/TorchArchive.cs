@@ -1,0 +1,113 @@
+namespace MendCluster.Engine.Checkpoints;
+
+/// <summary>
+/// A file of torch.save (pytorch_model.bin, .pt, .ckpt): a zip with one pickle, <c>data.pkl</c>, and one stored record for each storage that
+/// its tensors view. The pickle is read by <see cref="Unpickler"/>, which runs nothing; storages stay in the file, memory-mapped, until a
+/// tensor is copied. Reading from several threads is safe; closing while another thread copies is not.
+/// </summary>
+public sealed class TorchArchive : IDisposable
+{
+    private const int SmallestZip = 22;
+    private static readonly byte[] LegacyStart = [0x80, 0x02, 0x8a, 0x0a];
+
+    private readonly MappedFile _file;
+    private readonly Dictionary<string, (long Offset, long Length)> _records;
+    private readonly Dictionary<string, PickledStorage> _storages = [];
+    private readonly string _prefix;
+
+    private TorchArchive(MappedFile file, bool allowInertObjects)
+    {
+        _file = file;
+        if (file.Span(0, LegacyStart.Length).SequenceEqual(LegacyStart))
+            throw Bad("offset 0", "written by torch before 1.6, which used no zip; load and save it again with a newer torch, or convert to safetensors");
+        _records = ZipRecords.Read(file);
+        var pickles = _records.Keys.Where(name => name.EndsWith("/data.pkl", StringComparison.Ordinal)).ToArray();
+        if (pickles.Length != 1)
+            throw Bad("zip directory", $"{pickles.Length} records named */data.pkl; expected one, this is no file of torch.save");
+        _prefix = pickles[0][..^"data.pkl".Length];
+        CheckByteOrder();
+        Root = Unpickle(pickles[0], allowInertObjects);
+    }
+
+    public string Path => _file.Path;
+
+    /// <summary>
+    /// What was saved: None null, bool, int long or BigInteger, float double, str string, bytes byte[], tuple object?[], list
+    /// List&lt;object?&gt;, set HashSet&lt;object&gt;, dict OrderedDictionary&lt;object, object?&gt;, tensors and parameters
+    /// <see cref="PickledTensor"/>, and with inert objects <see cref="PickledGlobal"/> and <see cref="PickledObject"/>.
+    /// Without cycles and at most 100 deep.
+    /// </summary>
+    public object? Root { get; }
+
+    /// <summary>Opens the archive; classes and functions that are no part of tensors or containers are refused by name, or, if <paramref name="allowInertObjects"/>, kept as <see cref="PickledObject"/>.</summary>
+    /// <exception cref="CheckpointException">Not a torch archive, damaged, or it asks to import something.</exception>
+    public static TorchArchive Open(string path, bool allowInertObjects = false)
+    {
+        var file = MappedFile.Open(path, "a torch archive", SmallestZip);
+        try
+        {
+            return new(file, allowInertObjects);
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The root as a state dict: names to tensors.</summary>
+    /// <exception cref="CheckpointException">The root is something else.</exception>
+    public IReadOnlyDictionary<string, PickledTensor> StateDict() => StateDict(Root);
+
+    /// <summary>A part of <see cref="Root"/> as a state dict: names to tensors.</summary>
+    /// <exception cref="CheckpointException">The value is something else.</exception>
+    public IReadOnlyDictionary<string, PickledTensor> StateDict(object? value)
+    {
+        if (value is not OrderedDictionary<object, object?> dictionary)
+            throw Bad("data.pkl", $"holds {value?.GetType().Name ?? "None"} where a dict of tensors is expected; pick the part of it that is a state dict");
+        var tensors = new Dictionary<string, PickledTensor>();
+        foreach (var (key, item) in dictionary)
+        {
+            if (key is not string name || item is not PickledTensor tensor)
+                throw Bad("data.pkl", $"entry '{key}' is {item?.GetType().Name ?? "None"}; a state dict has names and tensors only, pick the part of the file that is one");
+            tensors.Add(name, tensor);
+        }
+        return tensors;
+    }
+
+    public void Dispose() => _file.Dispose();
+
+    private void CheckByteOrder()
+    {
+        if (_records.TryGetValue(_prefix + "byteorder", out var record) && !_file.Span(record.Offset, (int)Math.Min(record.Length, 16)).SequenceEqual("little"u8))
+            throw Bad("byteorder", "other than 'little'; save the file on a little-endian machine");
+    }
+
+    private object? Unpickle(string name, bool allowInertObjects)
+    {
+        var (offset, length) = _records[name];
+        if (length > Unpickler.LengthLimit)
+            throw Bad(name, $"{length} bytes of pickle; expected at most {Unpickler.LengthLimit}, the tensors' data lie elsewhere");
+        var unpickler = new Unpickler(Path, _file.Span(offset, (int)length).ToArray(), 0, allowInertObjects, FindStorage);
+        var root = unpickler.Load();
+        if (unpickler.End != length)
+            throw Bad(name, $"the pickle ends at {unpickler.End}, the record at {length}; the file is damaged");
+        return root;
+    }
+
+    private PickledStorage FindStorage(StorageReference reference)
+    {
+        var name = $"{_prefix}data/{reference.Key}";
+        if (_storages.TryGetValue(reference.Key, out var known))
+            return known.Type == reference.Type && known.Count == reference.Count
+                ? known
+                : throw Bad(name, $"a storage of {known.Count} {known.Type} is also asked for as {reference.Count} {reference.Type}");
+        if (!_records.TryGetValue(name, out var record))
+            throw Bad(name, $"the pickle names this storage at offset {reference.At}, the archive does not hold it");
+        if (!reference.Type.TryByteLength([reference.Count], out var byteLength) || byteLength != record.Length)
+            throw Bad(name, $"{reference.Count} {reference.Type} expected, the record has {record.Length} bytes");
+        return _storages[reference.Key] = new(_file, reference.Key, reference.Type, reference.Count, record.Offset);
+    }
+
+    private CheckpointException Bad(string where, string message) => new(Path, where, message);
+}

@@ -1,0 +1,102 @@
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Editors;
+
+/// <summary>
+/// The editor network of one weight shape: n_hidden + 1 low-rank blocks (paper, 3.1, equations 3a and 3b).
+/// d width, r rank, K modes (weights that share the network), N rows.
+/// </summary>
+public sealed class EditorNetwork : IDisposable
+{
+    private readonly EditorInit _init;
+    private readonly IReadOnlyList<Block> _blocks;
+
+    /// <summary>A network to be trained.</summary>
+    /// <param name="width">d.</param>
+    /// <param name="modes">K; 0 when the network serves one weight alone and has no scale and shift.</param>
+    public EditorNetwork(MendOptions options, long width, int modes, Generator generator)
+    {
+        _init = options.Init;
+        _blocks = [.. Enumerable.Range(0, options.NHidden + 1).Select(_ => Block.Initial(options, width, modes, generator))];
+    }
+
+    /// <summary>A trained network.</summary>
+    /// <param name="read">A parameter by its name below the network's, e.g. <c>layers.0.u</c>.</param>
+    /// <param name="modes">0 when there is no scale and shift.</param>
+    public EditorNetwork(MendOptions options, int modes, Func<string, Tensor> read)
+    {
+        _init = options.Init;
+        _blocks = [.. Enumerable.Range(0, options.NHidden + 1).Select(i => new Block(
+            Own(read($"layers.{i}.u")), Own(read($"layers.{i}.v")), Own(read($"layers.{i}.bias")),
+            modes > 0 ? Own(read($"layers.{i}.mode_scale.weight")) : null,
+            modes > 0 ? Own(read($"layers.{i}.mode_shift.weight")) : null))];
+    }
+
+    /// <summary>The parameters phi of this network, by the names of the authors' checkpoints.</summary>
+    public IEnumerable<(string Name, Tensor Value)> Parameters
+    {
+        get
+        {
+            for (var i = 0; i < _blocks.Count; i++)
+            {
+                yield return ($"layers.{i}.u", _blocks[i].U);
+                yield return ($"layers.{i}.v", _blocks[i].V);
+                yield return ($"layers.{i}.bias", _blocks[i].Bias);
+                if (_blocks[i].Scale is { } scale && _blocks[i].Shift is { } shift)
+                {
+                    yield return ($"layers.{i}.mode_scale.weight", scale);
+                    yield return ($"layers.{i}.mode_shift.weight", shift);
+                }
+            }
+        }
+    }
+
+    /// <param name="x">[N, d] float32, normalised factors.</param>
+    /// <param name="modes">[N] int64, the mode of each row; ignored without modes.</param>
+    /// <returns>[N, d] float32.</returns>
+    public Tensor Forward(Tensor x, Tensor modes)
+    {
+        foreach (var block in _blocks)
+        {
+            var a = x.mm(block.V.t()).mm(block.U.t()) + block.Bias; // [N, r] -> [N, d]
+            if (block.Scale is { } scale && block.Shift is { } shift)
+                a = a * scale.index_select(0, modes) + shift.index_select(0, modes);
+            // A clamp and not a ReLU: at the identity initialisation a is exactly 0, where the gradient of a ReLU is 0 and that of a
+            // clamp is 1. With a ReLU the editor never learns. The last block clamps too.
+            a = a.clamp(min: 0);
+            x = _init == EditorInit.Identity ? x + a : a;
+        }
+        return x;
+    }
+
+    public void Dispose()
+    {
+        foreach (var (_, value) in Parameters)
+            value.Dispose();
+    }
+
+    private static Tensor Own(Tensor value) =>
+        value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
+
+    /// <param name="U">[d, r].</param>
+    /// <param name="V">[r, d].</param>
+    /// <param name="Bias">[d].</param>
+    /// <param name="Scale">[K, d] or null.</param>
+    /// <param name="Shift">[K, d] or null.</param>
+    private sealed record Block(Tensor U, Tensor V, Tensor Bias, Tensor? Scale, Tensor? Shift)
+    {
+        public static Block Initial(MendOptions options, long d, int modes, Generator generator)
+        {
+            var r = Math.Min(options.Rank, d);
+            // V is standard normal in the published code although the paper says Xavier; with Xavier a learning rate of 1e-6 would be
+            // about a hundred times too small (mend-spec, 0.5).
+            var (U, V) = options.Init == EditorInit.Identity
+                ? (zeros(d, r), randn([r, d], generator: generator))
+                : (XavierUniform(d, r, Math.Sqrt(2), generator), XavierUniform(r, d, 1, generator));
+            return new(Own(U), Own(V), Own(zeros(d)), modes > 0 ? Own(ones(modes, d)) : null, modes > 0 ? Own(zeros(modes, d)) : null);
+        }
+
+        private static Tensor XavierUniform(long rows, long columns, double gain, Generator generator) =>
+            (rand([rows, columns], generator: generator) * 2 - 1) * (gain * Math.Sqrt(6.0 / (rows + columns)));
+    }
+}

@@ -1,0 +1,67 @@
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine;
+
+/// <summary>
+/// The fine-tuning gradient of one linear map in factored form: dL/dW = delta^T u (MEND, section 3.1).
+/// R kept token rows, m in-features, n out-features. A row is kept when it has a non-zero entry in both factors.
+/// </summary>
+/// <param name="u">[R, m] float32, the map's input.</param>
+/// <param name="delta">[R, n] float32, dL/dz at the map's output z, bias included.</param>
+public sealed record GradientFactors(Tensor u, Tensor delta)
+{
+    /// <summary>Drops the rows that carry no gradient: padding, and positions that no label depends on (exact zeros).</summary>
+    /// <param name="u">[..., m], any dtype.</param>
+    /// <param name="delta">[..., n], same leading shape.</param>
+    public static GradientFactors FromRows(Tensor u, Tensor delta)
+    {
+        u = u.detach().to_type(ScalarType.Float32).reshape(-1, u.shape[^1]);
+        delta = delta.detach().to_type(ScalarType.Float32).reshape(-1, delta.shape[^1]);
+        var kept = u.ne(0).any(1).logical_and(delta.ne(0).any(1)).nonzero().squeeze(1); // [R]
+        return new(u.index_select(0, kept), delta.index_select(0, kept));
+    }
+}
+
+/// <summary>What an edit changes about one weight W [n, m].</summary>
+public abstract record WeightUpdate
+{
+    /// <summary>What the update takes from z = x W^T.</summary>
+    /// <param name="x">[..., m] float32.</param>
+    /// <returns>[..., n] float32.</returns>
+    public abstract Tensor Of(Tensor x);
+}
+
+/// <summary>One edit of one weight in factored form: W' = W - alpha deltaTilde^T uTilde (MEND, section 3.1).</summary>
+/// <param name="uTilde">[R, m] float32.</param>
+/// <param name="deltaTilde">[R, n] float32.</param>
+/// <param name="alpha">[] float32, the learned edit learning rate of this weight.</param>
+public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alpha) : WeightUpdate
+{
+    /// <summary>R, an upper bound of the update's rank.</summary>
+    public long Rank => uTilde.shape[0];
+
+    /// <summary>What the update takes from z = x W^T. Cost 2 N R (m + n) operations; no [n, m] matrix is formed.</summary>
+    /// <param name="x">[..., m] float32.</param>
+    /// <returns>[..., n] float32.</returns>
+    public override Tensor Of(Tensor x)
+    {
+        var rows = x.reshape(-1, x.shape[^1]);                        // [N, m]
+        var taken = (rows.mm(uTilde.t()) * alpha).mm(deltaTilde);     // [N, R] -> [N, n]
+        var shape = x.shape.ToArray();
+        shape[^1] = deltaTilde.shape[1];
+        return taken.reshape(shape);
+    }
+
+    /// <summary>Several updates of one weight as one, in the given order; alpha is folded into uTilde.</summary>
+    public static LowRankUpdate Stack(IReadOnlyList<LowRankUpdate> updates)
+    {
+        if (updates.Count == 1)
+            return updates[0];
+        var u = cat(updates.Select(update => update.uTilde * update.alpha).ToList(), 0);
+        var delta = cat(updates.Select(update => update.deltaTilde).ToList(), 0);
+        return new(u, delta, ones(Array.Empty<long>(), ScalarType.Float32, u.device));
+    }
+
+    /// <summary>The dense [n, m] difference that <c>W' - W</c> would be. For export and tests only: never on an edit's path.</summary>
+    public Tensor ToDense() => -(deltaTilde * alpha).t().mm(uTilde);
+}

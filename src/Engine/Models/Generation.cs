@@ -1,0 +1,101 @@
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Models;
+
+/// <summary>How the next token is chosen.</summary>
+/// <param name="MaxTokens">Most tokens to generate.</param>
+/// <param name="Temperature">0 is greedy: the most likely token. Otherwise logits are divided by it and a token is drawn.</param>
+/// <param name="TopK">Draw among this many most likely tokens; 0: all.</param>
+/// <param name="TopP">Draw among the fewest most likely tokens whose probabilities reach this sum; 1: all.</param>
+/// <param name="Seed">Of the draws.</param>
+public sealed record SamplingOptions(int MaxTokens = 32, double Temperature = 0, int TopK = 0, double TopP = 1, int Seed = 0);
+
+/// <summary>Draws tokens from logits; one per generation.</summary>
+public sealed class TokenSampler(SamplingOptions options)
+{
+    private readonly Random _random = new(options.Seed);
+
+    /// <param name="logits">[V].</param>
+    public int Pick(Tensor logits)
+    {
+        using var scope = NewDisposeScope();
+        if (options.Temperature <= 0)
+            return (int)logits.argmax().item<long>();
+        var scaled = logits.to_type(ScalarType.Float32) / options.Temperature;
+        var kept = options.TopK > 0 ? Math.Min(options.TopK, scaled.shape[0]) : scaled.shape[0];
+        var (values, ids) = scaled.topk((int)kept, 0);
+        var probabilities = values.softmax(0).data<float>().ToArray(); // most likely first
+        var (count, mass) = (0, 0.0);
+        while (count < probabilities.Length && (count == 0 || mass < options.TopP))
+            mass += probabilities[count++];
+        var drawn = _random.NextDouble() * mass;
+        var choice = 0;
+        while (choice < count - 1 && (drawn -= probabilities[choice]) >= 0)
+            choice++;
+        return (int)ids.select(0, choice).item<long>();
+    }
+}
+
+/// <summary>
+/// The bookkeeping of one generation: what each pass over the model reads and when to stop. Knows no weights, so the same object drives
+/// a whole model and a pipeline of stages.
+/// </summary>
+/// <param name="family">Of the model.</param>
+/// <param name="prompt">Token ids of the prompt, at least one.</param>
+public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, SamplingOptions options)
+{
+    private readonly TokenSampler _sampler = new(options);
+    private readonly List<int> _tokens = [];
+
+    /// <summary>Tokens generated so far, without the end-of-sequence token.</summary>
+    public IReadOnlyList<int> Tokens => _tokens;
+
+    public bool IsDone { get; private set; } = options.MaxTokens < 1;
+
+    /// <summary>What the next pass reads: everything at first, then the newest token alone.</summary>
+    public (int[] InputIds, int[]? DecoderInputIds, int Keys) Next()
+    {
+        int[] fed = _tokens.Count == 0 ? [.. prompt] : [_tokens[^1]];
+        return family.DecoderStartId is { } start
+            ? ([.. prompt], [_tokens.Count == 0 ? start : _tokens[^1]], prompt.Count)
+            : (fed, null, prompt.Count + Math.Max(0, _tokens.Count));
+    }
+
+    /// <summary>The same as tensors.</summary>
+    public ModelInput NextInput()
+    {
+        var (ids, decoderIds, keys) = Next();
+        return new(Row(ids), ones([1, keys], ScalarType.Int64), decoderIds is null ? null : Row(decoderIds));
+    }
+
+    /// <summary>Chooses a token from the logits of the last position.</summary>
+    /// <param name="logits">[V].</param>
+    public void Take(Tensor logits) => Take(_sampler.Pick(logits));
+
+    /// <summary>Takes a token that was chosen elsewhere.</summary>
+    public void Take(int token)
+    {
+        if (token == family.EosId)
+            IsDone = true;
+        else
+            _tokens.Add(token);
+        IsDone |= _tokens.Count >= options.MaxTokens || prompt.Count + _tokens.Count >= (family.MaxPositions ?? long.MaxValue);
+    }
+
+    /// <summary>Generates on a whole model.</summary>
+    public static IReadOnlyList<int> Run(Stage stage, IReadOnlyList<int> prompt, SamplingOptions options, Edits? edits = null)
+    {
+        using var _ = no_grad();
+        using var cache = new KeyValueCache();
+        var generation = new Generation(stage.Family, prompt, options);
+        while (!generation.IsDone)
+        {
+            using var scope = NewDisposeScope();
+            var top = stage.Forward(Activations.None, new Pass(generation.NextInput(), edits, cache: cache)).Hidden!; // [1, T, C]
+            generation.Take(stage.Head!.Logits(top.select(1, top.shape[1] - 1)).squeeze(0));
+        }
+        return generation.Tokens;
+    }
+
+    private static Tensor Row(int[] ids) => tensor(Array.ConvertAll(ids, id => (long)id)).unsqueeze(0);
+}

@@ -1,0 +1,94 @@
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Models;
+
+/// <summary>
+/// What the families truly share. B batch, T tokens, C hidden size, H heads, D head size. Activations are float32; weights may be
+/// float32, bfloat16 or float16, and a product runs in the weight's dtype.
+/// </summary>
+internal static class Layers
+{
+    /// <summary>Stands for minus infinity in a float32 attention bias: exp() of it is exactly 0 beside any real score.</summary>
+    public const float Masked = -1e30f;
+
+    /// <summary>x W^T + b in the dtype of W, returned as float32.</summary>
+    /// <param name="x">[..., m] float32.</param>
+    /// <param name="W">[n, m].</param>
+    /// <param name="b">[n] or null.</param>
+    public static Tensor Linear(Tensor x, Tensor W, Tensor? b = null) =>
+        W.dtype == ScalarType.Float32
+            ? nn.functional.linear(x, W, b)
+            : nn.functional.linear(x.to_type(W.dtype), W, b).to_type(ScalarType.Float32);
+
+    /// <summary>Rows of an embedding table, as float32.</summary>
+    /// <param name="table">[V, C].</param>
+    /// <param name="ids">[B, T] int64.</param>
+    /// <returns>[B, T, C].</returns>
+    public static Tensor Embed(Tensor table, Tensor ids) =>
+        table.index_select(0, ids.reshape(-1)).to_type(ScalarType.Float32).reshape(ids.shape[0], ids.shape[1], table.shape[1]);
+
+    public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double eps) =>
+        nn.functional.layer_norm(x, [x.shape[^1]], weight, bias, eps);
+
+    /// <summary>T5's norm: no mean subtracted, no bias (root mean square).</summary>
+    public static Tensor RmsNorm(Tensor x, Tensor weight, double eps) =>
+        x * (x * x).mean([-1], true).add(eps).rsqrt() * weight;
+
+    /// <summary>GPT-2's gelu, the tanh form.</summary>
+    public static Tensor GeluTanh(Tensor x) =>
+        x * 0.5 * (1.0 + (0.7978845608028654 * (x + 0.044715 * x * x * x)).tanh());
+
+    /// <summary>The activation of a config's name; another name is refused.</summary>
+    public static Func<Tensor, Tensor> Activation(string name, string file) => name switch
+    {
+        "relu" => x => x.relu(),
+        "gelu_new" or "gelu_pytorch_tanh" => GeluTanh,
+        "gelu" => x => nn.functional.gelu(x),
+        _ => throw new ModelException(file, "activation", $"'{name}' is not known; known: relu, gelu, gelu_new"),
+    };
+
+    /// <summary>[B, T, H*D] to [B, H, T, D].</summary>
+    public static Tensor SplitHeads(Tensor x, long heads) =>
+        x.reshape(x.shape[0], x.shape[1], heads, x.shape[2] / heads).transpose(1, 2);
+
+    /// <summary>[B, H, T, D] to [B, T, H*D].</summary>
+    public static Tensor MergeHeads(Tensor x) =>
+        x.transpose(1, 2).reshape(x.shape[0], x.shape[2], x.shape[1] * x.shape[3]);
+
+    /// <summary>softmax(scale q k^T + bias) v, in float32.</summary>
+    /// <param name="q">[B, H, T, D].</param>
+    /// <param name="k">[B, H, S, D].</param>
+    /// <param name="v">[B, H, S, D].</param>
+    /// <param name="bias">Broadcasts to [B, H, T, S]; <see cref="Masked"/> where a query may not look. Null: everything is visible.</param>
+    /// <param name="scale">1/sqrt(D) in GPT-2; 1 in T5 and GPT-Neo.</param>
+    /// <returns>[B, H, T, D].</returns>
+    public static Tensor Attention(Tensor q, Tensor k, Tensor v, Tensor? bias, double scale)
+    {
+        var (B, H, T, D, S) = (q.shape[0], q.shape[1], q.shape[2], q.shape[3], k.shape[2]);
+        if (scale != 1.0)
+            q = q * scale;
+        var scores = q.reshape(B * H, T, D).bmm(k.reshape(B * H, S, D).transpose(1, 2)).reshape(B, H, T, S);
+        if (bias is not null)
+            scores = scores + bias;
+        return scores.softmax(-1).reshape(B * H, T, S).bmm(v.reshape(B * H, S, D)).reshape(B, H, T, D);
+    }
+
+    /// <summary>0 where a key is a token, <see cref="Masked"/> where it is padding. Null when nothing is padded.</summary>
+    /// <param name="mask">[B, S] int64.</param>
+    /// <returns>[B, 1, 1, S] float32.</returns>
+    public static Tensor PaddingBias(Tensor mask) =>
+        mask.eq(0).to_type(ScalarType.Float32).mul(Masked).unsqueeze(1).unsqueeze(1);
+
+    /// <summary>0 where key j is at or before query i, <see cref="Masked"/> after it. Queries are the last T of S tokens.</summary>
+    /// <param name="window">With a window w, key j is visible iff i - w &lt; j &lt;= i (GPT-Neo's local layers).</param>
+    /// <returns>[1, 1, T, S] float32.</returns>
+    public static Tensor CausalBias(long T, long S, Device device, long? window = null)
+    {
+        var i = arange(S - T, S, ScalarType.Int64, device).unsqueeze(1); // [T, 1]
+        var j = arange(0, S, ScalarType.Int64, device).unsqueeze(0);     // [1, S]
+        var hidden = j.gt(i);
+        if (window is { } w)
+            hidden = hidden.logical_or(j.le(i - w));
+        return hidden.to_type(ScalarType.Float32).mul(Masked).unsqueeze(0).unsqueeze(0);
+    }
+}

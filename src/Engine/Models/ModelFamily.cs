@@ -1,0 +1,155 @@
+using System.Text.Json;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Models;
+
+/// <summary>
+/// A model family for one configuration: a list of layers (embedding, blocks, head), of which a pipeline stage builds a range.
+/// </summary>
+public abstract class ModelFamily
+{
+    /// <summary>The <c>model_type</c> of config.json.</summary>
+    public abstract string Type { get; }
+
+    /// <summary>Names of the layers in forward order, e.g. <c>transformer.h.3</c>. The last one is the head.</summary>
+    public abstract IReadOnlyList<string> LayerNames { get; }
+
+    public abstract bool IsEncoderDecoder { get; }
+
+    /// <summary>
+    /// Whether logits[t] predict labels[t + 1]: decoder-only models and BART. False for T5, whose decoder inputs are shifted already
+    /// (mend-spec 3.1).
+    /// </summary>
+    public abstract bool ShiftsLabels { get; }
+
+    public abstract long VocabularySize { get; }
+
+    /// <summary>Most tokens of one sequence; null where positions are relative.</summary>
+    public abstract long? MaxPositions { get; }
+
+    public abstract int EosId { get; }
+
+    /// <summary>Fills the right end of short rows; masked out everywhere.</summary>
+    public abstract int PadId { get; }
+
+    /// <summary>First decoder input; null in decoder-only models.</summary>
+    public abstract int? DecoderStartId { get; }
+
+    /// <summary>The weights that the paper edits in this family: the MLP matrices of the last blocks, in the order of its configuration.</summary>
+    public abstract IReadOnlyList<string> DefaultEditableWeights { get; }
+
+    /// <summary>Builds layer <paramref name="index"/> of <see cref="LayerNames"/>, reading its weights and no others.</summary>
+    public abstract Layer Build(int index, Weights weights);
+
+    /// <summary>Standard deviation of a weight at the start of training from scratch.</summary>
+    public abstract double InitialStd(string name, long[] shape);
+
+    /// <summary>The family that config.json names.</summary>
+    /// <exception cref="ModelException">No config.json, not JSON, or a model type that is not supported.</exception>
+    public static ModelFamily FromDirectory(string directory)
+    {
+        var file = Path.Combine(directory, "config.json");
+        if (!File.Exists(file))
+            throw new ModelException(directory, "config.json", "not found; a model is a Hugging Face directory with config.json and weights");
+        return FromConfig(ConfigFile.Read(file));
+    }
+
+    public static ModelFamily FromConfig(ConfigFile config) => config.String("model_type") switch
+    {
+        "gpt2" => new Gpt2(Gpt2Config.From(config)),
+        "t5" => new T5(T5Config.From(config)),
+        var type => throw new ModelException(config.File, "model_type", $"'{type}' is not supported; supported: gpt2, t5"),
+    };
+}
+
+/// <summary>One layer of a model. Its tensors belong to the stage that built it.</summary>
+public abstract class Layer
+{
+    public abstract Activations Forward(Activations activations, Pass pass);
+
+    /// <summary>Whether this layer belongs to an encoder, and so has nothing to do from the second generated token on.</summary>
+    public virtual bool IsEncoder => false;
+
+    /// <summary>The linear maps of this layer, in forward order.</summary>
+    public virtual IReadOnlyList<EditableLinear> Linears => [];
+}
+
+/// <summary>The last layer: final norm, then logits of the rows that are asked for (not all: the head is the largest product).</summary>
+public abstract class Head : Layer
+{
+    /// <param name="hidden">[N, C] float32, rows of this layer's output.</param>
+    /// <returns>[N, V] float32.</returns>
+    public abstract Tensor Logits(Tensor hidden);
+}
+
+/// <summary>config.json with typed access; what is missing or of another kind is an error that names file and key.</summary>
+public sealed class ConfigFile
+{
+    private readonly JsonElement _root;
+
+    private ConfigFile(string file, JsonElement root) => (File, _root) = (file, root);
+
+    public string File { get; }
+
+    public static ConfigFile Read(string file)
+    {
+        try
+        {
+            return Parse(file, System.IO.File.ReadAllText(file));
+        }
+        catch (JsonException e)
+        {
+            throw new ModelException(file, "JSON", e.Message);
+        }
+    }
+
+    public static ConfigFile Parse(string file, string json)
+    {
+        using var document = JsonDocument.Parse(json);
+        return document.RootElement.ValueKind == JsonValueKind.Object
+            ? new(file, document.RootElement.Clone())
+            : throw new ModelException(file, "JSON", "is not an object");
+    }
+
+    public string String(string key, string? fallback = null) =>
+        Find(key) is not { } value ? fallback ?? throw Missing(key)
+        : value.ValueKind == JsonValueKind.String ? value.GetString()!
+        : throw Wrong(key, value, "a string");
+
+    public bool Bool(string key, bool fallback) =>
+        Find(key) is not { } value ? fallback
+        : value.ValueKind is JsonValueKind.True or JsonValueKind.False ? value.GetBoolean()
+        : throw Wrong(key, value, "true or false");
+
+    /// <summary>A positive integer below 2^31.</summary>
+    public int Size(string key, int? fallback = null) =>
+        Find(key) is not { } value ? fallback ?? throw Missing(key)
+        : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out var number) && number > 0 ? number
+        : throw Wrong(key, value, "a positive integer");
+
+    /// <summary>A token id, zero or more.</summary>
+    public int Id(string key, int fallback) =>
+        Find(key) is not { } value ? fallback
+        : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out var number) && number >= 0 ? number
+        : throw Wrong(key, value, "a token id");
+
+    public double Double(string key, double fallback) =>
+        Find(key) is not { } value ? fallback
+        : value.ValueKind == JsonValueKind.Number ? value.GetDouble()
+        : throw Wrong(key, value, "a number");
+
+    /// <summary>Refuses a setting that would change the results and is not built.</summary>
+    public void Require(string key, bool expected)
+    {
+        if (Bool(key, expected) != expected)
+            throw new ModelException(File, key, $"is {!expected}, which is not supported (only {expected})");
+    }
+
+    private JsonElement? Find(string key) =>
+        _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
+
+    private ModelException Missing(string key) => new(File, key, "is missing");
+
+    private ModelException Wrong(string key, JsonElement value, string expected) =>
+        new(File, key, $"is {value.GetRawText()}, expected {expected}");
+}

@@ -1,0 +1,113 @@
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Models;
+
+/// <summary>Layers [First, End) of a model.</summary>
+public readonly record struct StageRange(int First, int End)
+{
+    public int Count => End - First;
+
+    /// <summary>Cuts n layers into stages of nearly equal count, in order.</summary>
+    public static IReadOnlyList<StageRange> Split(int layers, int stages)
+    {
+        if (stages < 1 || stages > layers)
+            throw new ArgumentOutOfRangeException(nameof(stages), stages, $"a model of {layers} layers has 1 to {layers} stages");
+        return [.. Enumerable.Range(0, stages).Select(i => new StageRange(i * layers / stages, (i + 1) * layers / stages))];
+    }
+}
+
+/// <summary>
+/// A contiguous range of a model's layers with their weights. Tensors that a method returns live in the caller's dispose scope.
+/// </summary>
+public sealed class Stage : IDisposable
+{
+    private readonly IReadOnlyList<Layer> _layers;
+    private readonly int _lowestEditable;
+
+    private Stage(ModelFamily family, StageRange range, Weights weights, IReadOnlyList<Layer> layers, int lowestEditable,
+        IReadOnlyDictionary<string, EditableLinear> editable, IReadOnlyList<string> editableOrder) =>
+        (Family, Range, Weights, _layers, _lowestEditable, Editable, EditableOrder)
+            = (family, range, weights, layers, lowestEditable, editable, editableOrder);
+
+    public ModelFamily Family { get; }
+
+    public StageRange Range { get; }
+
+    public Weights Weights { get; }
+
+    /// <summary>The maps of this stage that an editor may change, by weight name.</summary>
+    public IReadOnlyDictionary<string, EditableLinear> Editable { get; }
+
+    /// <summary>Their names in configuration order, which numbers an editor's modes.</summary>
+    public IReadOnlyList<string> EditableOrder { get; }
+
+    /// <summary>The head, when this is the last stage.</summary>
+    public Head? Head => _layers[^1] as Head;
+
+    /// <summary>Whether activations of lower layers can be reused between passes that differ in their edits only.</summary>
+    public bool HasEditable => Editable.Count > 0;
+
+    /// <summary>Builds the layers of a range, reading their weights and no others.</summary>
+    /// <param name="editable">Names of the weights that the editor may change, of the whole model; others are another stage's.</param>
+    /// <exception cref="ModelException">A name that is no linear map of the model's.</exception>
+    public static Stage Load(ModelFamily family, StageRange range, Weights weights, IReadOnlyCollection<string> editable)
+    {
+        if (range.First < 0 || range.End > family.LayerNames.Count || range.Count < 1)
+            throw new ModelException("stage", range.ToString(), $"the model has layers 0 to {family.LayerNames.Count - 1}");
+        using var _ = no_grad();
+        using var scope = NewDisposeScope();
+        var layers = new List<Layer>();
+        for (var i = range.First; i < range.End; i++)
+            layers.Add(family.Build(i, weights));
+        var wanted = editable.ToHashSet();
+        var found = new Dictionary<string, EditableLinear>();
+        foreach (var linear in layers.SelectMany(layer => layer.Linears).Where(linear => wanted.Contains(linear.Name)))
+        {
+            linear.IsEditable = true;
+            found.Add(linear.Name, linear);
+        }
+        if (range.Count == family.LayerNames.Count && wanted.FirstOrDefault(name => !found.ContainsKey(name)) is { } unknown)
+            throw new ModelException("editable weights", unknown, $"is no linear map of this {family.Type} model; it has for example "
+                + string.Join(", ", layers[^2].Linears.Select(linear => linear.Name)));
+        var lowest = layers.FindIndex(layer => layer.Linears.Any(linear => linear.IsEditable));
+        return new(family, range, weights, layers, lowest < 0 ? layers.Count : lowest, found,
+            [.. editable.Where(found.ContainsKey)]);
+    }
+
+    /// <summary>The whole model as one stage.</summary>
+    public static Stage LoadWhole(ModelFamily family, Weights weights, IReadOnlyCollection<string>? editable = null) =>
+        Load(family, new(0, family.LayerNames.Count), weights, editable ?? family.DefaultEditableWeights);
+
+    /// <summary>Runs the stage's layers.</summary>
+    /// <param name="activations">The stage below's result; <see cref="Activations.None"/> for the first.</param>
+    /// <param name="pass">A fresh pass.</param>
+    public Activations Forward(Activations activations, Pass pass) => Above(Below(activations, pass), pass);
+
+    /// <summary>
+    /// The layers below the lowest editable one. Their result does not depend on edits, so one run, without grad, serves every pass over
+    /// the same tokens.
+    /// </summary>
+    public Activations Below(Activations activations, Pass pass) => Run(0, _lowestEditable, activations, pass);
+
+    /// <summary>The lowest editable layer and all above it, over <see cref="Below"/>'s result.</summary>
+    public Activations Above(Activations activations, Pass pass)
+    {
+        var result = Run(_lowestEditable, _layers.Count, activations, pass);
+        pass.Cache?.Advance((pass.Input.DecoderInputIds ?? pass.Input.InputIds).shape[1]);
+        return result;
+    }
+
+    private Activations Run(int first, int end, Activations activations, Pass pass)
+    {
+        for (var i = first; i < end; i++)
+            if (!(_layers[i].IsEncoder && pass.ContinuesGeneration))
+                activations = _layers[i].Forward(activations, pass);
+        return activations;
+    }
+
+    public void Dispose()
+    {
+        foreach (var weight in Weights.Loaded.Values)
+            weight.Value.Dispose();
+    }
+}

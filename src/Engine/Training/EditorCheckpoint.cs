@@ -1,0 +1,131 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Editors;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Training;
+
+/// <summary>
+/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints, options and weights as
+/// metadata; in the checkpoint of a training run also Adam's moments and where the run stood. Written atomically.
+/// </summary>
+public sealed class EditorCheckpoint : IDisposable
+{
+    /// <summary>Version of the metadata.</summary>
+    private const string Format = "mendcluster-editor/1";
+
+    private static readonly JsonSerializerOptions Json = new() { Converters = { new JsonStringEnumConverter() } };
+
+    private readonly SafetensorsFile _file;
+
+    private EditorCheckpoint(SafetensorsFile file) => _file = file;
+
+    public MendOptions Options => Metadata<MendOptions>("options");
+
+    /// <summary>In configuration order.</summary>
+    public IReadOnlyList<EditableWeight> Weights => Metadata<List<EditableWeight>>("weights");
+
+    /// <summary>Iterations done.</summary>
+    public long Iteration => Metadata<long>("iteration");
+
+    /// <summary>Best validation loss so far.</summary>
+    public double BestLoss => Metadata<double>("best_loss");
+
+    public long BestIteration => Metadata<long>("best_iteration");
+
+    private long AdamSteps => Metadata<long>("adam_steps");
+
+    /// <exception cref="CheckpointException">Not a safetensors file, or not one of an editor.</exception>
+    public static EditorCheckpoint Open(string path)
+    {
+        var file = SafetensorsFile.Open(path);
+        if (file.Metadata.GetValueOrDefault("format") is var format && format == Format)
+            return new(file);
+        file.Dispose();
+        throw new CheckpointException(path, "metadata 'format'", $"is '{format}', expected '{Format}'; this is not an editor of this version");
+    }
+
+    /// <summary>Null when there is no such file.</summary>
+    public static EditorCheckpoint? TryOpen(string path) => File.Exists(path) ? Open(path) : null;
+
+    /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote.</summary>
+    /// <param name="wanted">The weights whose networks are needed; null: all.</param>
+    public static Mend LoadEditor(string path, IReadOnlyCollection<string>? wanted = null)
+    {
+        using var checkpoint = Open(path);
+        return checkpoint.Editor(wanted);
+    }
+
+    /// <summary>
+    /// An editor from the authors' own checkpoint (their trainer's torch.save). Their update is added, ours subtracted, so the signs of
+    /// alpha are turned; with <paramref name="options"/>.Reference they are kept. Their optimiser's state is not taken over.
+    /// </summary>
+    /// <param name="path">A .pt file. It is data only: classes pickled into it are not run.</param>
+    /// <param name="options">Of their configuration.</param>
+    /// <param name="weights">The inner parameters in their order.</param>
+    public static Mend ImportReference(string path, MendOptions options, IReadOnlyList<EditableWeight> weights)
+    {
+        using var scope = NewDisposeScope();
+        using var archive = TorchArchive.Open(path, allowInertObjects: true);
+        var state = archive.StateDict("model");
+        return new Mend(options, weights, name =>
+        {
+            var found = state.TryGetValue(name, out var stored) ? stored
+                : throw new CheckpointException(path, name, "is missing; are options and weights those that the editor was trained with?");
+            var value = TensorBytes.Load(found);
+            return name == "edit_lrs" && !options.Reference ? -value : value;
+        });
+    }
+
+    public static void SaveEditor(string path, Mend mend) => Write(path, mend.State, mend, []);
+
+    /// <summary>All that a training run needs to go on.</summary>
+    public static void Save(string path, Mend mend, Adam adam, long iteration, double bestLoss, long bestIteration) =>
+        Write(path, mend.State.Concat(adam.State), mend, new()
+        {
+            ["iteration"] = JsonSerializer.Serialize(iteration),
+            ["best_loss"] = JsonSerializer.Serialize(bestLoss),
+            ["best_iteration"] = JsonSerializer.Serialize(bestIteration),
+            ["adam_steps"] = JsonSerializer.Serialize(adam.Steps),
+        });
+
+    public Mend Editor(IReadOnlyCollection<string>? wanted = null)
+    {
+        using var scope = NewDisposeScope();
+        return new(Options, Weights, Read, wanted);
+    }
+
+    public void Restore(Adam adam)
+    {
+        using var scope = NewDisposeScope();
+        adam.Restore(AdamSteps, Read);
+    }
+
+    public void Dispose() => _file.Dispose();
+
+    private static void Write(string path, IEnumerable<(string Name, Tensor Value)> tensors, Mend mend, Dictionary<string, string> metadata)
+    {
+        using var scope = NewDisposeScope();
+        metadata["format"] = Format;
+        metadata["options"] = JsonSerializer.Serialize(mend.Options, Json);
+        metadata["weights"] = JsonSerializer.Serialize(mend.Weights, Json);
+        SafetensorsWriter.Write(path, tensors.Select(tensor => TensorBytes.ToWrite(tensor.Name, tensor.Value)), metadata);
+    }
+
+    private Tensor Read(string name) => TensorBytes.Load(_file.Find(name));
+
+    private T Metadata<T>(string key)
+    {
+        try
+        {
+            return _file.Metadata.TryGetValue(key, out var text) && JsonSerializer.Deserialize<T>(text, Json) is { } value
+                ? value
+                : throw new CheckpointException(_file.Path, $"metadata '{key}'", "is missing");
+        }
+        catch (JsonException e)
+        {
+            throw new CheckpointException(_file.Path, $"metadata '{key}'", e.Message);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+using MendCluster.Engine.Editors;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Training;
+
+/// <summary>
+/// Collects the gradients of phi and alpha over a window of steps, then clips their norm and takes one Adam step. phi and alpha are two
+/// parameter groups with a learning rate each; the published code by accident steps alpha with the other one (mend-spec 0.3), which
+/// <see cref="MendOptions.Reference"/> keeps.
+/// </summary>
+public sealed class EditorOptimiser : IDisposable
+{
+    private readonly int _window;
+    private readonly double _gradClip;
+    private readonly bool _reference;
+    private readonly Tensor[] _sums;
+    private long _seen;
+
+    /// <param name="window">Steps whose gradients make one Adam step; each counts 1/window.</param>
+    /// <param name="gradClip">Most norm of the summed gradient.</param>
+    public EditorOptimiser(Mend mend, double lr, double lrLr, int window, double gradClip)
+    {
+        (_window, _gradClip, _reference) = (window, gradClip, mend.Options.Reference);
+        Adam = new([new([.. mend.Parameters], lr), new([("edit_lrs", mend.Alpha)], _reference ? lr : lrLr)]);
+        Parameters = [.. Adam.Parameters.Select(parameter => parameter.Value)];
+        _sums = [.. Parameters.Select(parameter => zeros_like(parameter).DetachFromDisposeScope())];
+    }
+
+    public Adam Adam { get; }
+
+    /// <summary>phi, then alpha.</summary>
+    public IReadOnlyList<Tensor> Parameters { get; }
+
+    /// <summary>What has been collected since the last Adam step, in the order of <see cref="Parameters"/>.</summary>
+    public IReadOnlyList<Tensor> Collected => _sums;
+
+    /// <summary>Gradients that were refused because an entry was NaN or infinite. They still count towards the window.</summary>
+    public long Refused { get; private set; }
+
+    /// <summary>Takes one step's gradients.</summary>
+    /// <returns>The norm of the window's gradient when an Adam step was taken, otherwise null.</returns>
+    public double? Take(IReadOnlyList<Tensor> gradients)
+    {
+        using var _ = no_grad();
+        using (NewDisposeScope())
+        {
+            if (gradients.All(gradient => double.IsFinite(gradient.sum().item<float>())))
+                for (var i = 0; i < _sums.Length; i++)
+                    _sums[i].add_(gradients[i], alpha: 1.0 / _window);
+            else
+                Refused++;
+        }
+        // The published trainer counts from 0, so its first window has one step more (mend-spec 4.2).
+        var steps = _reference ? _seen > 0 && _seen % _window == 0 : (_seen + 1) % _window == 0;
+        _seen++;
+        if (!steps)
+            return null;
+        var norm = Adam.ClipNorm(_sums, _gradClip);
+        Adam.Step(_sums);
+        foreach (var sum in _sums)
+            sum.zero_();
+        return norm;
+    }
+
+    public void Dispose()
+    {
+        Adam.Dispose();
+        foreach (var sum in _sums)
+            sum.Dispose();
+    }
+}

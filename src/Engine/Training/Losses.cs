@@ -1,0 +1,70 @@
+using MendCluster.Engine.Models;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Training;
+
+/// <summary>
+/// Which rows of the head's input predict a label. Only these go through the head: at 50,000 words it is the largest product of a pass.
+/// </summary>
+/// <param name="Rows">[N] int64, indices into the flattened [B * T] positions.</param>
+/// <param name="Targets">[N] int64, the token each row has to predict.</param>
+/// <param name="Sequences">[N] int64, the example each row belongs to.</param>
+/// <param name="BatchSize">B.</param>
+public sealed record LabelRows(Tensor Rows, Tensor Targets, Tensor Sequences, long BatchSize)
+{
+    /// <summary>Labels of -100 are not scored.</summary>
+    public const long Ignored = -100;
+
+    /// <param name="labels">[B, T] int64.</param>
+    /// <param name="shifts">Whether position t predicts label t + 1 (<see cref="ModelFamily.ShiftsLabels"/>).</param>
+    public static LabelRows Of(Tensor labels, bool shifts)
+    {
+        var (B, T) = (labels.shape[0], labels.shape[1]);
+        var scored = shifts ? labels.narrow(1, 1, T - 1) : labels; // [B, T'] the label that position t predicts
+        var places = scored.ne(Ignored).nonzero();                 // [N, 2]
+        var (sequences, positions) = (places.select(1, 0), places.select(1, 1));
+        var targets = scored.reshape(-1).index_select(0, sequences * scored.shape[1] + positions);
+        return new(sequences * T + positions, targets, sequences, B);
+    }
+}
+
+/// <summary>Figures of one scored pass (mend-spec 3.1).</summary>
+/// <param name="Nll">Negative log-likelihood, one mean over all scored tokens. [] float32, carries the graph.</param>
+/// <param name="Accuracy">Fraction of the examples whose every scored token is the most likely one; an example without any counts.</param>
+/// <param name="Probability">Mean probability of the scored tokens.</param>
+/// <param name="Tokens">Scored tokens.</param>
+public sealed record Scored(Tensor Nll, double Accuracy, double Probability, long Tokens);
+
+/// <summary>The losses of MEND's training (paper, section 3.2) and the figures that are read off them.</summary>
+public static class Losses
+{
+    /// <param name="logits">[N, V], the rows of <paramref name="labels"/>.</param>
+    public static Scored MaskedNll(Tensor logits, LabelRows labels)
+    {
+        var logProbabilities = logits.to_type(ScalarType.Float32).log_softmax(-1);
+        var ofTarget = logProbabilities.gather(1, labels.Targets.unsqueeze(1)).squeeze(1); // [N]
+        var nll = -ofTarget.mean();
+        var found = ofTarget.detach();
+        var wrong = logits.detach().argmax(1).ne(labels.Targets).to_type(ScalarType.Float32);
+        var wrongInSequence = zeros([labels.BatchSize], ScalarType.Float32, wrong.device).index_add_(0, labels.Sequences, wrong, 1);
+        return new(nll, wrongInSequence.eq(0).to_type(ScalarType.Float32).mean().item<float>(), found.exp().mean().item<float>(), labels.Targets.shape[0]);
+    }
+
+    /// <summary>
+    /// Locality: KL(before || after) over the vocabulary, mean over the rows that the mask names. Unshifted: every token position counts,
+    /// those of the prompt too (mend-spec 3.3).
+    /// </summary>
+    /// <param name="before">[N, V] logits of the unedited model.</param>
+    /// <param name="after">[N, V] logits of the edited model.</param>
+    public static Tensor LocalityKl(Tensor before, Tensor after)
+    {
+        var p = before.detach().to_type(ScalarType.Float32).log_softmax(-1);
+        var q = after.to_type(ScalarType.Float32).log_softmax(-1);
+        return (p.exp() * (p - q)).sum(1).mean();
+    }
+
+    /// <summary>The rows that locality is measured on. [N] int64 into the flattened [B * T] positions of the head's input.</summary>
+    public static Tensor LocalityRows(ModelInput input) =>
+        (input.DecoderAttentionMask ?? (input.DecoderInputIds is null ? input.AttentionMask : ones_like(input.DecoderInputIds)))
+        .reshape(-1).nonzero().squeeze(1);
+}
