@@ -37,7 +37,7 @@ public static partial class torch
         public Tensor sin() => Call("aten::sin", this);
         public Tensor sqrt() => Call("aten::sqrt", this);
         public Tensor sub(Tensor target) => Call("aten::sub.Tensor", this, target);
-        public Tensor sub(Scalar scalar) => Call("aten::sub.Scalar", this, scalar);
+        public Tensor sub(Scalar target) => Call("aten::sub.Scalar", this, target);
         public Tensor sub_(Tensor target) => CallInPlace("aten::sub_.Tensor", this, target);
         public Tensor tanh() => Call("aten::tanh", this);
 
@@ -139,6 +139,6 @@ public static partial class torch
         public static Tensor operator *(double left, Tensor right) => right.mul(left);
         public static Tensor operator /(Tensor left, Tensor right) => left.div(right);
         public static Tensor operator /(Tensor left, Scalar right) => left.div(right);
-        public static Tensor operator -(Tensor negate) => negate.neg();
+        public static Tensor operator -(Tensor tensor) => tensor.neg();
     }
 }
