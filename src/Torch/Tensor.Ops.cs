@@ -77,7 +77,7 @@ public static partial class torch
         public Tensor norm() => Call("aten::norm.Scalar", this);
         public Tensor softmax(long dim) => Call("aten::softmax.int", this, dim);
         public Tensor std(bool unbiased = true) => Call("aten::std", this, unbiased);
-        public Tensor sum() => Call("aten::sum", this);
+        public Tensor sum(ScalarType? type = null) => Call("aten::sum", this, type);
         public Tensor sum(long dim, bool keepdim = false) => Call("aten::sum.dim_IntList", this, (long[])[dim], keepdim);
 
         public (Tensor values, Tensor indexes) topk(int k, int dim = -1, bool largest = true, bool sorted = true)
