@@ -36,6 +36,8 @@ public abstract class Tokenizer : ITokenizer
         return ids;
     }
 
+    /// <summary>Encodes and cuts the text's own tokens at the end, so that with the special ones around them there are at most so many ids.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">Not even the special tokens fit.</exception>
     public IReadOnlyList<int> EncodeAtMost(string text, int length)
     {
         var room = length - _frame.Before.Length - _frame.After.Length;
