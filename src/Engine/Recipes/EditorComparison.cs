@@ -1,0 +1,72 @@
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors.Baselines;
+using MendCluster.Engine.Metrics;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Recipes;
+
+/// <summary>An editor, measured on a set of cases.</summary>
+/// <param name="PerEdit">Mean time of making one edit, without measuring it.</param>
+public sealed record EditorReport(string Editor, EvaluationSummary Summary, TimeSpan PerEdit, IReadOnlyList<CaseResult> Cases);
+
+/// <summary>A whole model on this machine, with editors to compare on it. Each edit starts from the model as it was read.</summary>
+public sealed class EditorComparison : IDisposable
+{
+    private readonly Stage _stage;
+    private readonly ITokenizer _tokenizer;
+    private readonly TextBatch _text;
+    private readonly TimeProvider _time;
+
+    /// <param name="model">A Hugging Face directory.</param>
+    /// <param name="time">Measures the edits.</param>
+    public EditorComparison(string model, TimeProvider time)
+    {
+        using var files = HuggingFaceDirectory.Open(model);
+        var family = ModelFamily.FromDirectory(model);
+        _tokenizer = TokenizerFiles.Load(model);
+        _text = new(family, _tokenizer);
+        _stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32));
+        _time = time;
+    }
+
+    /// <summary>Measures a MEND editor.</summary>
+    /// <param name="editor">Its safetensors file.</param>
+    public EditorReport Mend(string editor, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    {
+        using var mend = EditorCheckpoint.LoadEditor(editor);
+        return Measure("MEND", input => new Edits(mend.Propose(TrainingStep.Record(_stage, input).Factors)), cases, progress, cancellation);
+    }
+
+    /// <summary>Measures plain fine-tuning of the same weights.</summary>
+    public EditorReport FineTune(FineTuneOptions options, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
+        Measure("FT", input => FineTuning.Edit(_stage, options, input).Edits, cases, progress, cancellation);
+
+    /// <summary>What the model answers to each prompt after one edit by fine-tuning, and the time that the edit took.</summary>
+    public (IReadOnlyList<string> Answers, TimeSpan Time) AnswersAfterFineTuning(FineTuneOptions options, string prompt, string target, IReadOnlyList<string> prompts)
+    {
+        using var scope = NewDisposeScope();
+        var start = _time.GetTimestamp();
+        var (edits, _) = FineTuning.Edit(_stage, options, _text.Of([(prompt, target)]));
+        var time = _time.GetElapsedTime(start);
+        return ([.. prompts.Select(asked => _tokenizer.Decode(Generation.Run(_stage, _tokenizer.Encode(asked), new SamplingOptions(), edits)).Trim())], time);
+    }
+
+    public void Dispose() => _stage.Dispose();
+
+    private EditorReport Measure(string name, Func<LabelledInput, Edits> edit, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress, CancellationToken cancellation)
+    {
+        var spent = TimeSpan.Zero;
+        var results = new Evaluation(_stage, _text, input =>
+        {
+            var start = _time.GetTimestamp();
+            var edits = edit(input);
+            spent += _time.GetElapsedTime(start);
+            return edits;
+        }).Run(cases, progress, cancellation);
+        return new(name, EvaluationSummary.Of(results), spent / Math.Max(1, results.Count), results);
+    }
+}

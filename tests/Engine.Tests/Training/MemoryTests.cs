@@ -1,0 +1,160 @@
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Training;
+using MendCluster.Torch;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Tests.Training;
+
+/// <summary>Reads the counters of the whole process, so nothing else may run beside it.</summary>
+[CollectionDefinition(nameof(MemoryTests), DisableParallelization = true)]
+public sealed class OneAtATime;
+
+/// <summary>
+/// No tensor of a weight's size is formed by an edit or a training step, and none is left behind. The model is shaped so that a weight
+/// outweighs everything that an edit may hold: few tokens, few words, a small rank.
+/// </summary>
+[Collection(nameof(MemoryTests))]
+public class MemoryTests
+{
+    private const int Hidden = 512, Inner = 1024, Tokens = 8, Words = 96;
+
+    private static readonly string[] Families = ["gpt2", "t5"];
+
+    public static TheoryData<string, ScalarType> Models
+    {
+        get
+        {
+            var data = new TheoryData<string, ScalarType>();
+            foreach (var family in Families)
+            {
+                data.Add(family, ScalarType.Float32);
+                data.Add(family, ScalarType.BFloat16);
+            }
+            return data;
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void AnEdit_FormsNoTensorOfAWeightsSize(string family, ScalarType dtype)
+    {
+        using var stage = RandomModel(family, dtype);
+        using var mend = TrainedOnce(stage);
+        using var scope = NewDisposeScope();
+        var edit = Batch(stage.Family, 1);
+        _ = Edit(stage, mend, edit); // what is made once and kept is not the edit's
+        CheckPeak(() => Edit(stage, mend, edit), dtype);
+    }
+
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void ATrainingStep_FormsNoTensorOfAWeightsSize(string family, ScalarType dtype)
+    {
+        using var stage = RandomModel(family, dtype);
+        using var mend = TrainedOnce(stage);
+        using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, 1, 100);
+        var batch = new EditBatch(Batch(stage.Family, 2), Batch(stage.Family, 3), Batch(stage.Family, 4));
+        CheckPeak(() =>
+        {
+            using var scope = NewDisposeScope();
+            optimiser.Take(TrainingStep.Run(stage, mend, batch, new LossWeights(), optimiser.Parameters).Gradients);
+        }, dtype);
+    }
+
+    [Fact]
+    public void AThousandEdits_LeaveNoTensorAndNoByteBehind()
+    {
+        using var stage = RandomModel("t5", ScalarType.Float32, small: true);
+        using var mend = TrainedOnce(stage);
+        var edit = Batch(stage.Family, 1);
+        for (var i = 0; i < 3; i++)
+            OneEdit();
+        var before = Held();
+        for (var i = 0; i < 1000; i++)
+            OneEdit();
+        Assert.Equal(before, Held());
+
+        void OneEdit()
+        {
+            using var scope = NewDisposeScope();
+            Edit(stage, mend, edit);
+        }
+    }
+
+    [Fact]
+    public void TrainingSteps_LeaveNoTensorAndNoByteBehind()
+    {
+        using var stage = RandomModel("gpt2", ScalarType.Float32, small: true);
+        using var mend = TrainedOnce(stage);
+        using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, 2, 100);
+        var batch = new EditBatch(Batch(stage.Family, 2), Batch(stage.Family, 3), Batch(stage.Family, 4));
+        for (var i = 0; i < 4; i++)
+            Step();
+        var before = Held();
+        for (var i = 0; i < 100; i++)
+            Step();
+        Assert.Equal(before, Held());
+
+        void Step()
+        {
+            using var scope = NewDisposeScope();
+            optimiser.Take(TrainingStep.Run(stage, mend, batch, new LossWeights(), optimiser.Parameters).Gradients);
+        }
+    }
+
+    /// <summary>Tensors and bytes that are alive, without those of other tests that wait for their finalizer.</summary>
+    private static (long Tensors, long? Bytes) Held()
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+        return (Tensor.TotalCount, TorchRuntime.Memory()?.Live);
+    }
+
+    private static void CheckPeak(Action action, ScalarType dtype)
+    {
+        TorchRuntime.ResetMemoryPeak();
+        action();
+        if (TorchRuntime.Memory() is not { } memory)
+            return; // this runtime does not count
+        var weight = (long)Hidden * Inner * (dtype == ScalarType.BFloat16 ? 2 : 4);
+        Assert.True(memory.Largest < weight / 2, $"a tensor of {memory.Largest} bytes was formed; a weight has {weight}");
+    }
+
+    /// <summary>An edit as the cluster makes it: gradient factors, editor, and one pass of the edited model.</summary>
+    private static Scored Edit(Stage stage, Mend mend, LabelledInput edit)
+    {
+        var (_, factors) = TrainingStep.Record(stage, edit);
+        using var _ = no_grad();
+        var top = stage.Forward(Activations.None, new Pass(edit.Input, new Edits(mend.Propose(factors)))).Hidden!;
+        var rows = LabelRows.Of(edit.Labels, stage.Family.ShiftsLabels);
+        return Losses.MaskedNll(stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows.Rows)), rows);
+    }
+
+    private static Mend TrainedOnce(Stage stage)
+    {
+        using var scope = NewDisposeScope();
+        var mend = new Mend(new() { Rank = 4 }, EditorTraining.EditableWeights(stage), 1);
+        mend.ProposeForTraining(TrainingStep.Record(stage, Batch(stage.Family, 1)).Factors);
+        return mend;
+    }
+
+    private static LabelledInput Batch(ModelFamily family, ulong seed)
+    {
+        using var generator = new Generator(seed);
+        Tensor Ids() => randint(3, Words, [1, Tokens], generator: generator).DetachFromDisposeScope();
+        var (ids, labels) = (Ids(), Ids());
+        var mask = ones([1, Tokens], ScalarType.Int64).DetachFromDisposeScope();
+        return new(family.IsEncoderDecoder ? new(ids, mask, Ids()) : new(ids, mask), labels);
+    }
+
+    private static Stage RandomModel(string family, ScalarType dtype, bool small = false)
+    {
+        var (hidden, inner) = small ? (32, 64) : (Hidden, Inner);
+        var config = family == "gpt2"
+            ? $$"""{"model_type": "gpt2", "vocab_size": {{Words}}, "n_positions": 32, "n_embd": {{hidden}}, "n_inner": {{inner}}, "n_layer": 3, "n_head": 4}"""
+            : $$"""{"model_type": "t5", "vocab_size": {{Words}}, "d_model": {{hidden}}, "d_ff": {{inner}}, "d_kv": 16, "num_heads": 4, "num_layers": 2, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false}""";
+        var made = ModelFamily.FromConfig(ConfigFile.Parse("config.json", config));
+        return Stage.LoadWhole(made, new RandomWeights(1, dtype, made.InitialStd));
+    }
+}
