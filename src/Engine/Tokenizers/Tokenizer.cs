@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>What all kinds share: added tokens are cut out of the text first, and special ones are put around it.</summary>
@@ -32,7 +34,7 @@ public abstract class Tokenizer : ITokenizer
         }
         EncodePart(text.AsSpan(start), ids);
         if (addSpecialTokens)
-            ids.AddRange(_frame.After);
+            End(ids);
         return ids;
     }
 
@@ -42,7 +44,9 @@ public abstract class Tokenizer : ITokenizer
     {
         var room = length - _frame.Before.Length - _frame.After.Length;
         ArgumentOutOfRangeException.ThrowIfNegative(room, nameof(length));
-        return [.. _frame.Before, .. Encode(text, addSpecialTokens: false).Take(room), .. _frame.After];
+        List<int> ids = [.. _frame.Before, .. Encode(text, addSpecialTokens: false).Take(room)];
+        End(ids);
+        return ids;
     }
 
     public string Decode(IEnumerable<int> ids, bool skipSpecialTokens = true)
@@ -62,6 +66,12 @@ public abstract class Tokenizer : ITokenizer
 
     public string? TokenOf(int id) => Vocabulary.TokenOf(id);
 
+    private void End(List<int> ids)
+    {
+        if (!_frame.EndsOnce || !CollectionsMarshal.AsSpan(ids).EndsWith(_frame.After))
+            ids.AddRange(_frame.After);
+    }
+
     /// <summary>Appends the ids of a text without added tokens.</summary>
     private protected abstract void EncodePart(ReadOnlySpan<char> text, List<int> ids);
 
@@ -70,7 +80,8 @@ public abstract class Tokenizer : ITokenizer
 }
 
 /// <summary>Ids that stand before and after every text.</summary>
-internal sealed record Frame(int[] Before, int[] After)
+/// <param name="EndsOnce">A text that ends with <paramref name="After"/> as it is gets no second one; so T5 treats a written &lt;/s&gt;.</param>
+internal sealed record Frame(int[] Before, int[] After, bool EndsOnce = false)
 {
     public static readonly Frame None = new([], []);
 }

@@ -27,7 +27,7 @@ public sealed class Unigram : Tokenizer
     /// <param name="file">Named in errors.</param>
     /// <param name="added">Their pieces are never matched inside a text.</param>
     internal Unigram(string file, SentencePieceModel model, Vocabulary vocabulary, IReadOnlyCollection<AddedToken> added, Frame frame)
-        : base(file, vocabulary, added, frame)
+        : base(file, vocabulary, added, frame with { EndsOnce = true })
     {
         _normalizer = model.Normalizer;
         _unknownSurface = model.UnknownSurface;
