@@ -31,7 +31,8 @@ public sealed class BytePairTrainerTests : IDisposable
     public void IncrementalCounts_LearnWhatCountingAnewLearns()
     {
         var lines = Lines(5, 40);
-        Assert.Equal(Recounting(lines, 120), BytePairTrainer.Train(lines, 256 + 120, []).Merges);
+        var merges = BytePairTrainer.Train(lines, 256 + 120, []).Merges;
+        Assert.Equal(Recounting(lines, merges.Count), merges);
     }
 
     [Fact]

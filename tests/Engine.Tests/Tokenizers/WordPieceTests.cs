@@ -15,7 +15,7 @@ public sealed class WordPieceTests : IDisposable
     [Theory]
     [InlineData("unaffable", "un ##aff ##able")]
     [InlineData("un unq", "un [UNK]")]
-    [InlineData("UN\u00C4FF un\u0308aff", "[UNK] un ##aff")]
+    [InlineData("UN\u00C4FF un\u0308aff", "un ##aff un ##aff")]
     [InlineData("un,aff!?", "un , [UNK] ! ?")]
     [InlineData("a\u4E2Da \uAC00", "a \u4E2D a [UNK]")]
     [InlineData("\u0130 \u1ED9 \u212B", "i o a")]
@@ -26,8 +26,8 @@ public sealed class WordPieceTests : IDisposable
     [InlineData("\u037Ea", "[UNK] a")]
     public void Text_IsCleanedCutAndMatchedLongestFirst(string text, string tokens)
     {
-        var tokenizer = Vocabulary("un", "##aff", "##able", "##a", "a", "i", "o", ",", "!", "?", "\u4E2D");
-        Assert.Equal($"[CLS] {tokens} [SEP]".Replace("##a ", "", StringComparison.Ordinal), string.Join(' ', tokenizer.Encode(text).Select(tokenizer.TokenOf)));
+        var tokenizer = Vocabulary("un", "##aff", "##able", "a", "i", "o", ",", "!", "?", "\u4E2D");
+        Assert.Equal($"[CLS] {tokens} [SEP]", string.Join(' ', tokenizer.Encode(text).Select(tokenizer.TokenOf)));
     }
 
     [Fact]
