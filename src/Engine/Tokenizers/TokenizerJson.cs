@@ -11,6 +11,7 @@ internal static class TokenizerJson
     {
         var root = JsonValue.Read(file);
         var model = root["model"];
+        RefuseUnless(model.IsObject, model, "a tokenizer has one");
         var type = model["type"];
         // The oldest files do not name the type; then the form of the vocabulary tells it.
         var kind = !type.IsNull ? type.Text

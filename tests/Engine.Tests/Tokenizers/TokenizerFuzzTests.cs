@@ -79,17 +79,17 @@ public sealed class TokenizerFuzzTests : IDisposable
             }
             Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, MostBytesToLoad);
         }
-        Assert.True(refused > files / 20 && read > files / 20, $"{refused} refused and {read} read of {files}: the damage is too strong or too weak to test anything");
+        Assert.True(refused > files / 20 && read > files / 50, $"{refused} refused and {read} read of {files}: the damage is too strong or too weak to test anything");
     }
 
     /// <summary>Half of the damage lies in the first 3000 bytes, where the larger files take their decisions.</summary>
     private static byte[] Damage(byte[] good, Random random)
     {
         var bytes = good.ToList();
-        for (var rounds = random.Next(1, 4); rounds > 0 && bytes.Count > 0; rounds--)
+        for (var rounds = random.Next(1, 3); rounds > 0 && bytes.Count > 0; rounds--)
         {
             var at = random.Next(random.Next(2) == 0 ? bytes.Count : Math.Min(bytes.Count, 3000));
-            switch (random.Next(7))
+            switch (random.Next(8))
             {
                 case 0:
                     bytes[at] ^= (byte)(1 << random.Next(8));
@@ -109,6 +109,12 @@ public sealed class TokenizerFuzzTests : IDisposable
                         bytes.InsertRange(digit, Enumerable.Range(0, random.Next(1, 9)).Select(_ => (byte)random.Next('0', '9' + 1)));
                     break;
                 case 5:
+                    // Little is wrong with the text then: what was one value is another one, or white space.
+                    var space = bytes.FindIndex(at, b => b is (byte)' ' or (byte)'\n' or (byte)',' or (byte)':');
+                    if (space >= 0)
+                        bytes.Insert(space + 1, (byte)" \n\t"[random.Next(3)]);
+                    break;
+                case 6:
                     foreach (var value in "\"\\uD8"u8)
                         if (at < bytes.Count)
                             bytes[at++] = value;
