@@ -55,6 +55,13 @@ public sealed class UnigramTests : IDisposable
     }
 
     [Fact]
+    public void UnknownCharacters_AreALastResort()
+    {
+        var tokenizer = Model(("\u2581", -1), ("ab", -20));
+        Assert.Equal(["\u2581", "ab", "</s>"], Tokens(tokenizer, "ab"));
+    }
+
+    [Fact]
     public void Sentinels_CountDownFromTheHighestIdAndAreSkippedInText()
     {
         var tokenizer = Model(("\u2581", -1), ("a", -1));
@@ -73,6 +80,7 @@ public sealed class UnigramTests : IDisposable
     [InlineData(" \t\n", "")]
     [InlineData(" a  b\u00A0c ", "\u2581a\u2581b\u2581c")]
     [InlineData("\uFB01ne \u2460 \uFF21\u2122", "\u2581fine\u25811\u2581ATM")]
+    [InlineData("a\u0302 a\u0302\u0301", "\u2581\u00E2\u2581\u1EA5")] // the longest entry, not the first
     [InlineData("e\u0301\u200B\u0007x", "\u2581\u00E9\u2581x")]
     public void PublishedCharsMap_NormalisesAsNmtNfkc(string text, string normal) =>
         Assert.Equal(normal, ((Unigram)TokenizerFiles.Load(Path.Combine(FixtureFolder.Path, "tokenizers", "unigram"))).Normalize(text));

@@ -68,6 +68,7 @@ public sealed class WordPieceTests : IDisposable
     {
         var tokenizer = Vocabulary("un", "##aff", "don", "'", "t", ",", ".");
         Assert.Equal("unaff, don't.", tokenizer.Decode(tokenizer.Encode("Unaff, don't.")));
+        Assert.Equal("don't", Vocabulary("do", "n't").Decode([5, 6]));
         Assert.Equal("[CLS] un [SEP]", tokenizer.Decode(tokenizer.Encode("un"), skipSpecialTokens: false));
     }
 
