@@ -173,12 +173,15 @@ public sealed class CheckpointFuzzTests : IDisposable
             .Text("e").Global("some.module", "Config").Op(')').Op(0x81).Op('}').Text("k").Int(3).Op('s').Op('b')
             .Op('u').Stop();
         byte[][] storages = [new byte[24], new byte[4]];
+        var legacyState = new ForgedPickle().Op('}').Op('(').Text("w").LegacyTensor("94", 6, [2, 3], [3, 1]).Text("b").LegacyTensor("17", 2, [2], [1]).Op('u').Stop();
+        var legacy = ForgedLegacy.Bytes(legacyState, ("94", new byte[24]), ("17", new byte[8]));
         return
         [
             Torch(ForgedZip.Bytes(ForgedZip.TorchMembers(pickle, storages))),
             Torch(ForgedZip.Bytes(ForgedZip.TorchMembers(pickle, storages), zip64: true)),
             Torch(File.ReadAllBytes(Fixture.Path("models/gpt2/pytorch_model.bin"))),
             Torch(File.ReadAllBytes(Fixture.Path("mend/gpt2/default.checkpoint.pt"))),
+            new(legacy, [(0, legacy.Length)]),
         ];
 
         static SeedFile Torch(byte[] bytes)

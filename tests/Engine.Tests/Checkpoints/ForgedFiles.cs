@@ -88,11 +88,37 @@ internal sealed class ForgedPickle
             .Storage(key, count, type).Int(offset).Tuple(shape).Tuple(stride).Op(0x89)
             .Global("collections", "OrderedDict").Op(')').Op('R').Op('t').Op('R');
 
+    /// <summary>As torch wrote it before 1.6: the storage's id has a sixth part.</summary>
+    public ForgedPickle LegacyTensor(string key, long count, long[] shape, long[] stride) =>
+        Global("torch._utils", "_rebuild_tensor_v2").Op('(')
+            .Op('(').Text("storage").Global("torch", "FloatStorage").Text(key).Text("cpu").Int(count).Op('N').Op('t').Op('Q')
+            .Int(0).Tuple(shape).Tuple(stride).Op(0x89).Global("collections", "OrderedDict").Op(')').Op('R').Op('t').Op('R');
+
     /// <summary>Ends the pickle.</summary>
     public byte[] Stop()
     {
         Op('.');
         return [.. _bytes];
+    }
+}
+
+/// <summary>A file as torch.save wrote it before 1.6.</summary>
+internal static class ForgedLegacy
+{
+    public static byte[] Bytes(byte[] state, params (string Key, byte[] Floats)[] storages)
+    {
+        var keys = new ForgedPickle().Op(']').Op('(');
+        foreach (var (key, _) in storages)
+            keys.Text(key);
+        return
+        [
+            .. new ForgedPickle().Op(0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19).Stop(),
+            .. new ForgedPickle().Op('M', 0xe9, 0x03).Stop(),
+            .. new ForgedPickle().Op('}').Op('(').Text("protocol_version").Op('M', 0xe9, 0x03).Text("little_endian").Op(0x88).Op('u').Stop(),
+            .. state,
+            .. keys.Op('e').Stop(),
+            .. storages.SelectMany(storage => (byte[])[.. BitConverter.GetBytes(storage.Floats.LongLength / 4), .. storage.Floats]),
+        ];
     }
 }
 

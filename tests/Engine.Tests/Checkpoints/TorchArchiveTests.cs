@@ -166,8 +166,34 @@ public sealed class TorchArchiveTests : IDisposable
     }
 
     [Fact]
-    public void FileFromBeforeTorch16_IsRefusedWithWhatToDo() =>
-        Refused([0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, (byte)'.', .. new byte[100]], "before 1.6");
+    public void FileFromBeforeTorch16_IsReadToo()
+    {
+        var state = new ForgedPickle().Op('}').Op('(').Text("w").LegacyTensor("94", 6, [2, 3], [3, 1]).Text("tied").LegacyTensor("94", 6, [6], [1])
+            .Text("b").LegacyTensor("17", 2, [2], [1]).Op('u').Stop();
+        var whole = ForgedLegacy.Bytes(state, ("17", Numbers(2)), ("94", Numbers(6)));
+        using (var file = Open(whole))
+        {
+            Assert.Equal(Numbers(6), file.StateDict()["w"].ToArray());
+            Assert.Equal(Numbers(6), file.StateDict()["tied"].ToArray());
+            Assert.Equal(Numbers(2), file.StateDict()["b"].ToArray());
+        }
+        for (var length = 0; length < whole.Length; length++)
+            Refused(whole[..length]);
+
+        Refused([.. whole, 0], "1 bytes follow");
+        Refused(ForgedLegacy.Bytes(state, ("94", Numbers(6))), "1 storages are missing, such as '17'");
+        Refused(ForgedLegacy.Bytes(state, ("94", Numbers(6)), ("17", Numbers(3))), "3 elements at offset");
+        Refused(ForgedLegacy.Bytes(state, ("94", Numbers(6)), ("94", Numbers(6))), "listed twice");
+        Refused(ForgedLegacy.Bytes(state, ("94", Numbers(6)), ("5", Numbers(2))), "belongs to no tensor");
+        Refused(ForgedLegacy.Bytes(new ForgedPickle().Global("os", "system").Stop()), "'os.system'");
+        Refused(ForgedLegacy.Bytes(new ForgedPickle().LegacyTensor("0", long.MaxValue, [1], [1]).Stop(), ("0", Numbers(1))), "1 elements at offset");
+        var bigEndian = whole.ToArray();
+        bigEndian[whole.AsSpan().IndexOf("little_endian"u8) + 13] = 0x89;
+        Refused(bigEndian, "little-endian");
+        var otherMagic = whole.ToArray();
+        otherMagic[4]++;
+        Refused(otherMagic, "magic number");
+    }
 
     [Fact]
     public void BytesAfterThePickle_AreRefused() => Refused(Archive([.. OneTensor, 0], Numbers(6)), "the pickle ends at");

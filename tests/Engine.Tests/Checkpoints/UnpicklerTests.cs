@@ -197,7 +197,7 @@ public sealed class UnpicklerTests
     }
 
     private static object? Load(byte[] pickle, bool allowInertObjects = false) =>
-        new Unpickler("file.pt", pickle, 0, allowInertObjects, reference => new(null!, reference.Key, reference.Type, reference.Count, 0)).Load();
+        new Unpickler("file.pt", pickle, 0, allowInertObjects, reference => new(null!, reference.Key, reference.Type, reference.Count)).Load();
 
     private static CheckpointException Refused(byte[] pickle, string expected)
     {
