@@ -4,8 +4,8 @@ using System.Numerics;
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>
-/// What torch.save wrote before version 1.6, as many older pytorch_model.bin files are: five pickles in a row (a magic number, a version, the
-/// writer's word sizes, the object, the keys of its storages), then for each key an int64 count and the elements.
+/// What torch.save wrote before version 1.6, as many older pytorch_model.bin files are: five pickles in a row (a magic number, a version,
+/// the writer's word sizes, the object, the keys of its storages), then for each key an int64 count and the elements.
 /// </summary>
 internal static class LegacyTorchFile
 {
@@ -33,7 +33,9 @@ internal static class LegacyTorchFile
 
         if (Load() is not BigInteger magic || magic != Magic || Load() is not Version)
             throw Bad(file, "offset 0", $"no torch file: the magic number {Magic} and version {Version} are expected");
-        if (Load() is not OrderedDictionary<object, object?> system || !system.TryGetValue("little_endian", out var little) || little is not true)
+        if (Load() is not OrderedDictionary<object, object?> system
+            || !system.TryGetValue("little_endian", out var little)
+            || little is not true)
             throw Bad(file, $"offset {next}", "not written by a little-endian machine; save it again on one");
         var root = Load();
         if (Load() is not List<object?> keys)
@@ -59,17 +61,18 @@ internal static class LegacyTorchFile
                 throw Bad(file, $"offset {next}", $"storage '{key}' is listed twice or belongs to no tensor; the file is damaged");
             var storage = storages[name];
             if (file.Length - next < sizeof(long))
-                throw Bad(file, $"storage '{name}'", $"should begin at offset {next}, the file ends at {file.Length}; it is cut, fetch it again");
+                throw Bad(file, $"storage '{name}'",
+                    $"should begin at offset {next}, the file ends at {file.Length}; it is cut, fetch it again");
             var count = BinaryPrimitives.ReadInt64LittleEndian(file.Span(next, sizeof(long)));
             next += sizeof(long);
             if (count != storage.Count || !storage.Type.TryByteLength([count], out var byteLength) || byteLength > file.Length - next)
                 throw Bad(file, $"storage '{name}'",
-                    $"{count} elements at offset {next} of {file.Length}, expected {storage.Count} {storage.Type}; the file is cut or damaged, fetch it again");
+                    $"{count} elements at offset {next} of {file.Length}, expected {storage.Count} {storage.Type}; fetch it again");
             storage.Offset = next;
             next += byteLength;
         }
         if (unplaced.Count != 0)
-            throw Bad(file, $"offset {next}", $"{unplaced.Count} storages are missing, such as '{unplaced.Order(StringComparer.Ordinal).First()}'; the file is damaged");
+            throw Bad(file, $"offset {next}", $"{unplaced.Count} storages are missing, such as '{unplaced.Min()}'; the file is damaged");
         if (next != file.Length)
             throw Bad(file, $"offset {next}", $"the storages end here, but {file.Length - next} bytes follow; the file is damaged");
     }

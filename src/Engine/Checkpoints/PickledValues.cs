@@ -6,7 +6,7 @@ public sealed record PickledGlobal(string Module, string Name)
     public override string ToString() => $"{Module}.{Name}";
 }
 
-/// <summary>What a pickle said of an object of an unknown class: arguments and state as plain values. Nothing was constructed or run.</summary>
+/// <summary>What a pickle said of an object of an unknown class: arguments and state as plain values. Nothing was built or run.</summary>
 public sealed class PickledObject
 {
     internal PickledObject(PickledGlobal type, object?[] args)
@@ -47,7 +47,7 @@ internal sealed class PickledStorage(MappedFile file, string key, StoredType typ
     /// <summary>Elements.</summary>
     public long Count => count;
 
-    /// <summary>Of the first element in the file. Checked and set before an archive is open: older files tell it after the tensors.</summary>
+    /// <summary>Of the first element in the file. Checked and set before an archive is open; older files tell it last.</summary>
     public long Offset { get; set; }
 
     public void Require(StorageReference reference)
@@ -58,7 +58,7 @@ internal sealed class PickledStorage(MappedFile file, string key, StoredType typ
     }
 }
 
-/// <summary>A tensor of a torch archive: a strided view of a storage. <see cref="StoredTensor.CopyTo"/> gives its contiguous form.</summary>
+/// <summary>A tensor of a torch archive: a strided view of a storage. <see cref="StoredTensor.CopyTo"/> makes it contiguous.</summary>
 public sealed class PickledTensor : StoredTensor
 {
     private readonly PickledStorage _storage;

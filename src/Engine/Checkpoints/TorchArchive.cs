@@ -1,9 +1,10 @@
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>
-/// A file of torch.save (pytorch_model.bin, .pt, .ckpt): a zip with one pickle, <c>data.pkl</c>, and one stored record for each storage that
-/// its tensors view; or the older form of <see cref="LegacyTorchFile"/>. The pickle is read by <see cref="Unpickler"/>, which runs nothing;
-/// storages stay in the file, memory-mapped, until a tensor is copied. Reading from several threads is safe; closing while another copies is not.
+/// A file of torch.save (pytorch_model.bin, .pt, .ckpt): a zip with one pickle, <c>data.pkl</c>, and one stored record for each storage
+/// that its tensors view; or the older form of <see cref="LegacyTorchFile"/>. The pickle is read by <see cref="Unpickler"/>, which runs
+/// nothing; storages stay in the file, memory-mapped, until a tensor is copied. Reading from several threads is safe; closing while another
+/// thread copies is not.
 /// </summary>
 public sealed class TorchArchive : IDisposable
 {
@@ -27,7 +28,10 @@ public sealed class TorchArchive : IDisposable
     /// </summary>
     public object? Root { get; }
 
-    /// <summary>Opens the archive; classes and functions that are no part of tensors or containers are refused by name, or, if <paramref name="allowInertObjects"/>, kept as <see cref="PickledObject"/>.</summary>
+    /// <summary>
+    /// Opens the file. Classes and functions other than those of tensors and containers are refused by name, or with
+    /// <paramref name="allowInertObjects"/> kept as <see cref="PickledObject"/>, which runs nothing either.
+    /// </summary>
     /// <exception cref="CheckpointException">Not a torch archive, damaged, or it asks to import something.</exception>
     public static TorchArchive Open(string path, bool allowInertObjects = false)
     {
@@ -52,12 +56,14 @@ public sealed class TorchArchive : IDisposable
     public IReadOnlyDictionary<string, PickledTensor> StateDict(object? value)
     {
         if (value is not OrderedDictionary<object, object?> dictionary)
-            throw Bad("data.pkl", $"holds {value?.GetType().Name ?? "None"} where a dict of tensors is expected; pick the part of it that is a state dict");
+            throw Bad("state dict",
+                $"found {value?.GetType().Name ?? "None"}, expected a dict of tensors; pick the part of the file that is one");
         var tensors = new Dictionary<string, PickledTensor>();
         foreach (var (key, item) in dictionary)
         {
             if (key is not string name || item is not PickledTensor tensor)
-                throw Bad("data.pkl", $"entry '{key}' is {item?.GetType().Name ?? "None"}; a state dict has names and tensors only, pick the part of the file that is one");
+                throw Bad("state dict",
+                    $"entry '{key}' is {item?.GetType().Name ?? "None"}, expected names and tensors; pick the part of the file that is one");
             tensors.Add(name, tensor);
         }
         return tensors;

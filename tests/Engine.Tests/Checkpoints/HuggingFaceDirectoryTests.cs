@@ -59,7 +59,8 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         Assert.Equal([1], directory.Find("a").ToArray());
         Assert.False(directory.Contains("unlisted"));
         Assert.Contains("two.safetensors: ", Assert.Throws<CheckpointException>(() => directory.Find("b")).Message, StringComparison.Ordinal);
-        Assert.Contains($"{Index}: three.safetensors: the index names this file", Assert.Throws<CheckpointException>(() => directory.Find("c")).Message, StringComparison.Ordinal);
+        Assert.Contains($"{Index}: c: the index places it in three.safetensors, which is not in the directory",
+            Assert.Throws<CheckpointException>(() => directory.Find("c")).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -132,7 +133,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     [Fact]
     public void DirectoryWithoutWeights_IsRefusedWithWhatWasLookedFor()
     {
-        Assert.Contains("neither model.safetensors nor pytorch_model.bin",
+        Assert.Contains("found none of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json",
             Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
         Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(Path.Combine(_folder.Path, "none")));
     }

@@ -189,8 +189,8 @@ public sealed class UnpicklerTests
     public void ArgumentsOfTheWrongKind_AreRefused()
     {
         var rebuild = new ForgedPickle().Global("torch._utils", "_rebuild_tensor_v2");
-        Refused(rebuild.Op(')').Op('R').Stop(), "argument 0 of _rebuild_tensor_v2 is missing");
-        Refused(new ForgedPickle().Global("torch._utils", "_rebuild_tensor_v2").Text("x").Op(0x85).Op('R').Stop(), "is the text 'x'");
+        Refused(rebuild.Op(')').Op('R').Stop(), "argument 0 of _rebuild_tensor_v2: missing, expected PickledStorage");
+        Refused(new ForgedPickle().Global("torch._utils", "_rebuild_tensor_v2").Text("x").Op(0x85).Op('R').Stop(), "the text 'x', expected");
         Refused(new ForgedPickle().Global("collections", "OrderedDict").Op(']').Int(1).Op('a').Op(0x85).Op('R').Stop(), "expected pairs");
         Refused(new ForgedPickle().Global("_codecs", "encode").Text("x").Text("rot13").Op(0x86).Op('R').Stop(), "latin1");
         Refused(new ForgedPickle().Op('(').Text("module").Op('t').Op('Q').Stop(), "expected a storage");
