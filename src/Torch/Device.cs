@@ -16,7 +16,7 @@ public static partial class torch
     public sealed class Device : IEquatable<Device>
     {
         /// <param name="index">Of the GPU; -1 means the current one, and for the CPU nothing.</param>
-        public Device(DeviceType type, int index = -1) => (this.type, this.index) = (type, index);
+        public Device(DeviceType deviceType, int index = -1) => (type, this.index) = (deviceType, index);
 
         /// <param name="description"><c>cpu</c>, <c>cuda</c> or <c>cuda:1</c>.</param>
         public Device(string description)

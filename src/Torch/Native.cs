@@ -78,10 +78,6 @@ internal static unsafe partial class Native
     [LibraryImport(Library)]
     public static partial void mt_memory_reset();
 
-    /// <summary>setenv(3): .NET's own environment is a copy that native libraries do not see.</summary>
-    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)]
-    public static partial int setenv(string name, string value, int overwrite);
-
     public enum Kind
     {
         Default = 0,

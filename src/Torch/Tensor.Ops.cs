@@ -37,7 +37,7 @@ public static partial class torch
         public Tensor sin() => Call("aten::sin", this);
         public Tensor sqrt() => Call("aten::sqrt", this);
         public Tensor sub(Tensor target) => Call("aten::sub.Tensor", this, target);
-        public Tensor sub(Scalar scalar) => Call("aten::sub.Scalar", this, scalar);
+        public Tensor sub(Scalar target) => Call("aten::sub.Scalar", this, target);
         public Tensor sub_(Tensor target) => CallInPlace("aten::sub_.Tensor", this, target);
         public Tensor tanh() => Call("aten::tanh", this);
 
@@ -78,7 +78,9 @@ public static partial class torch
         public Tensor softmax(long dim) => Call("aten::softmax.int", this, dim);
         public Tensor std(bool unbiased = true) => Call("aten::std", this, unbiased);
         public Tensor sum() => Call("aten::sum", this);
-        public Tensor sum(long dim, bool keepdim = false) => Call("aten::sum.dim_IntList", this, (long[])[dim], keepdim);
+
+        // Not sum(long dim): in the package sum(0) means sum(ScalarType.Byte), since a literal 0 converts to any enum.
+        public Tensor sum(long[] dim, bool keepdim = false) => Call("aten::sum.dim_IntList", this, dim, keepdim);
 
         public (Tensor values, Tensor indexes) topk(int k, int dim = -1, bool largest = true, bool sorted = true)
         {
@@ -139,6 +141,6 @@ public static partial class torch
         public static Tensor operator *(double left, Tensor right) => right.mul(left);
         public static Tensor operator /(Tensor left, Tensor right) => left.div(right);
         public static Tensor operator /(Tensor left, Scalar right) => left.div(right);
-        public static Tensor operator -(Tensor negate) => negate.neg();
+        public static Tensor operator -(Tensor tensor) => tensor.neg();
     }
 }

@@ -44,16 +44,16 @@ public static partial class torch
     public static Tensor arange(Scalar stop, ScalarType? dtype = null, Device? device = null) => arange(0, stop, dtype, device);
 
     /// <summary>Standard normal draws, on the CPU.</summary>
-    public static Tensor randn(long[] size, ScalarType? dtype = null, Device? device = null, Generator? generator = null) =>
-        Dispatcher.Call("aten::randn.generator", size, generator, dtype ?? ScalarType.Float32, Argument.None, device ?? CPU);
+    public static Tensor randn(long[] size, ScalarType? dtype = null, Device? device = null, bool requires_grad = false, Generator? generator = null) =>
+        Dispatcher.Call("aten::randn.generator", size, generator, dtype ?? ScalarType.Float32, Argument.None, device ?? CPU).requires_grad_(requires_grad);
 
     /// <summary>Uniform draws from [0, 1), on the CPU.</summary>
-    public static Tensor rand(long[] size, ScalarType? dtype = null, Device? device = null, Generator? generator = null) =>
-        Dispatcher.Call("aten::rand.generator", size, generator, dtype ?? ScalarType.Float32, Argument.None, device ?? CPU);
+    public static Tensor rand(long[] size, ScalarType? dtype = null, Device? device = null, bool requires_grad = false, Generator? generator = null) =>
+        Dispatcher.Call("aten::rand.generator", size, generator, dtype ?? ScalarType.Float32, Argument.None, device ?? CPU).requires_grad_(requires_grad);
 
     /// <summary>Uniform integers from [low, high), int64 unless told otherwise.</summary>
-    public static Tensor randint(long low, long high, long[] size, ScalarType? dtype = null, Device? device = null, Generator? generator = null) =>
-        Dispatcher.Call("aten::randint.low_generator", low, high, size, generator, dtype ?? ScalarType.Int64, Argument.None, device ?? CPU);
+    public static Tensor randint(long low, long high, long[] size, ScalarType? dtype = null, Device? device = null, bool requires_grad = false, Generator? generator = null) =>
+        Dispatcher.Call("aten::randint.low_generator", low, high, size, generator, dtype ?? ScalarType.Int64, Argument.None, device ?? CPU).requires_grad_(requires_grad);
 
     public static Tensor tensor(float scalar, Device? device = null) => full([], scalar, ScalarType.Float32, device);
 
@@ -61,19 +61,26 @@ public static partial class torch
 
     public static Tensor tensor(long scalar, ScalarType? dtype = null, Device? device = null) => full([], scalar, dtype ?? ScalarType.Int64, device);
 
-    public static Tensor tensor(float[] rawArray, Device? device = null) => Copy(rawArray, [rawArray.Length], ScalarType.Float32, device);
+    public static Tensor tensor(float[] rawArray, ScalarType? dtype = null, Device? device = null) =>
+        Copy(rawArray, [rawArray.Length], ScalarType.Float32, dtype, device);
 
-    public static Tensor tensor(float[] rawArray, ReadOnlySpan<long> dimensions, Device? device = null) => Copy(rawArray, dimensions, ScalarType.Float32, device);
+    public static Tensor tensor(float[] rawArray, ReadOnlySpan<long> dimensions, ScalarType? dtype = null, Device? device = null) =>
+        Copy(rawArray, dimensions, ScalarType.Float32, dtype, device);
 
-    public static Tensor tensor(double[] rawArray, Device? device = null) => Copy(rawArray, [rawArray.Length], ScalarType.Float64, device);
+    public static Tensor tensor(double[] rawArray, ScalarType? dtype = null, Device? device = null) =>
+        Copy(rawArray, [rawArray.Length], ScalarType.Float64, dtype, device);
 
-    public static Tensor tensor(double[] rawArray, ReadOnlySpan<long> dimensions, Device? device = null) => Copy(rawArray, dimensions, ScalarType.Float64, device);
+    public static Tensor tensor(double[] rawArray, ReadOnlySpan<long> dimensions, ScalarType? dtype = null, Device? device = null) =>
+        Copy(rawArray, dimensions, ScalarType.Float64, dtype, device);
 
-    public static Tensor tensor(long[] rawArray, Device? device = null) => Copy(rawArray, [rawArray.Length], ScalarType.Int64, device);
+    public static Tensor tensor(long[] rawArray, ScalarType? dtype = null, Device? device = null) =>
+        Copy(rawArray, [rawArray.Length], ScalarType.Int64, dtype, device);
 
-    public static Tensor tensor(long[] rawArray, ReadOnlySpan<long> dimensions, Device? device = null) => Copy(rawArray, dimensions, ScalarType.Int64, device);
+    public static Tensor tensor(long[] rawArray, ReadOnlySpan<long> dimensions, ScalarType? dtype = null, Device? device = null) =>
+        Copy(rawArray, dimensions, ScalarType.Int64, dtype, device);
 
-    public static Tensor tensor(int[] rawArray, ReadOnlySpan<long> dimensions, Device? device = null) => Copy(rawArray, dimensions, ScalarType.Int32, device);
+    public static Tensor tensor(int[] rawArray, ReadOnlySpan<long> dimensions, ScalarType? dtype = null, Device? device = null) =>
+        Copy(rawArray, dimensions, ScalarType.Int32, dtype, device);
 
     public static Tensor cat(IList<Tensor> tensors, long dim = 0) => Dispatcher.Call("aten::cat", Argument.Of((IReadOnlyCollection<Tensor>)tensors), dim);
 
@@ -102,27 +109,27 @@ public static partial class torch
     }
 
     /// <exception cref="ArgumentException">The number of elements is not the product of the dimensions.</exception>
-    private static Tensor Copy<T>(T[] elements, ReadOnlySpan<long> dimensions, ScalarType dtype, Device? device) where T : unmanaged
+    private static Tensor Copy<T>(T[] elements, ReadOnlySpan<long> dimensions, ScalarType stored, ScalarType? dtype, Device? device) where T : unmanaged
     {
         long product = 1;
         foreach (var dimension in dimensions)
             product = dimension >= 0 ? checked(product * dimension) : throw new ArgumentException($"tensor(): a dimension is {dimension}");
         if (product != elements.Length)
             throw new ArgumentException($"tensor(): {elements.Length} elements do not fill [{string.Join(", ", dimensions.ToArray())}]");
-        var tensor = empty(dimensions.ToArray(), dtype);
+        var tensor = empty(dimensions.ToArray(), stored);
         MemoryMarshal.AsBytes(elements.AsSpan()).CopyTo(tensor.bytes);
-        if (device is null or { type: DeviceType.CPU })
+        if ((dtype ?? stored) == stored && device is null or { type: DeviceType.CPU })
             return tensor;
         using (tensor)
-            return tensor.to(device);
+            return Dispatcher.Call("aten::to.dtype_layout", tensor, dtype ?? stored, Argument.None, device ?? CPU);
     }
 
     public static class nn
     {
         public static class functional
         {
-            /// <summary>input weight^T + bias. [..., m] by [n, m] to [..., n].</summary>
-            public static Tensor linear(Tensor input, Tensor weight, Tensor? bias = null) => Dispatcher.Call("aten::linear", input, weight, bias);
+            /// <summary>input weights^T + bias. [..., m] by [n, m] to [..., n].</summary>
+            public static Tensor linear(Tensor input, Tensor weights, Tensor? bias = null) => Dispatcher.Call("aten::linear", input, weights, bias);
 
             public static Tensor layer_norm(Tensor input, long[] normalized_shape, Tensor? weight = null, Tensor? bias = null, double eps = 1e-5) =>
                 Dispatcher.Call("aten::layer_norm", input, normalized_shape, weight, bias, eps);
