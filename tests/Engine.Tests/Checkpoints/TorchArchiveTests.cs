@@ -180,6 +180,7 @@ public sealed class TorchArchiveTests : IDisposable
         for (var length = 0; length < whole.Length; length++)
             Refused(whole[..length]);
 
+        Refused(whole[..^1], "storage '94': 6 elements at offset");
         Refused([.. whole, 0], "1 bytes follow");
         Refused(ForgedLegacy.Bytes(state, ("94", Numbers(6))), "1 storages are missing, such as '17'");
         Refused(ForgedLegacy.Bytes(state, ("94", Numbers(6)), ("17", Numbers(3))), "3 elements at offset");
