@@ -6,7 +6,8 @@ namespace MendCluster.Engine.Tests.Checkpoints;
 /// <summary>A safetensors file with any header, right or wrong.</summary>
 internal static class ForgedSafetensors
 {
-    public static byte[] Bytes(string header, int dataLength = 0, ulong? declaredLength = null) => Bytes(Encoding.UTF8.GetBytes(header), dataLength, declaredLength);
+    public static byte[] Bytes(string header, int dataLength = 0, ulong? declaredLength = null) =>
+        Bytes(Encoding.UTF8.GetBytes(header), dataLength, declaredLength);
 
     public static byte[] Bytes(byte[] header, int dataLength = 0, ulong? declaredLength = null)
     {
@@ -170,7 +171,8 @@ internal static class ForgedZip
             Put(file, 0x06064b50u, 44L, (ushort)45, (ushort)45, 0u, 0u, announced, announced, directory.Length, directoryOffset);
             Put(file, 0x07064b50u, 0u, endOffset, 1u);
         }
-        Put(file, 0x06054b50u, (ushort)0, (ushort)0, (ushort)announced, (ushort)announced, (uint)directory.Length, (uint)directoryOffset, (ushort)0);
+        Put(file, 0x06054b50u, (ushort)0, (ushort)0, (ushort)announced, (ushort)announced,
+            (uint)directory.Length, (uint)directoryOffset, (ushort)0);
         return file.ToArray();
     }
 
@@ -178,7 +180,11 @@ internal static class ForgedZip
     public static byte[] Archive(byte[] pickle, params byte[][] storages) => Bytes(TorchMembers(pickle, storages));
 
     public static IEnumerable<ForgedMember> TorchMembers(byte[] pickle, params byte[][] storages) =>
-        storages.Select((bytes, i) => new ForgedMember($"archive/data/{i}", bytes)).Prepend(new("archive/data.pkl", pickle)).Append(new("archive/version", "3\n"u8.ToArray()));
+    [
+        new("archive/data.pkl", pickle),
+        .. storages.Select((bytes, i) => new ForgedMember($"archive/data/{i}", bytes)),
+        new("archive/version", "3\n"u8.ToArray()),
+    ];
 
     private static void Put(Stream stream, params object[] parts)
     {

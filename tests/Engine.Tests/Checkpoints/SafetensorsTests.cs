@@ -36,7 +36,8 @@ public sealed class SafetensorsTests : IDisposable
     [Fact]
     public void Tensors_AreReadByTypeShapeAndPlace()
     {
-        var header = $"{{{Entry("late", "I16", "2,2", "4,12")},\"__metadata__\":{{\"a\":\"b\"}},{Entry("empty", "F32", "0,7", "4,4")},{Entry("scalar", "F32", "", "0,4")}}}";
+        var header = $"{{{Entry("late", "I16", "2,2", "4,12")},\"__metadata__\":{{\"a\":\"b\"}}," +
+            $"{Entry("empty", "F32", "0,7", "4,4")},{Entry("scalar", "F32", "", "0,4")}}}";
         using var file = Open(Bytes(header, 12));
 
         Assert.Equal(["late", "empty", "scalar"], file.Entries.Keys);
@@ -111,7 +112,8 @@ public sealed class SafetensorsTests : IDisposable
         using var file = SafetensorsFile.Open(path);
         using (var stream = new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
             stream.SetLength(5000);
-        Assert.Contains("the file ends here", Assert.Throws<CheckpointException>(() => file.Find("x").ToArray()).Message, StringComparison.Ordinal);
+        var error = Assert.Throws<CheckpointException>(() => file.Find("x").ToArray());
+        Assert.Contains("the file ends here", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -118,7 +118,8 @@ public sealed class TorchArchiveTests : IDisposable
         Refused(Archive(new ForgedPickle().Tensor("0", long.MaxValue, 0, [1], [1]).Stop(), Numbers(6)), "9223372036854775807 F32 expected");
         Refused(Archive(new ForgedPickle().Tensor("0", -1, 0, [1], [1]).Stop(), Numbers(6)), "expected a storage");
         Refused(Archive(new ForgedPickle().Tensor("../0", 6, 0, [1], [1]).Stop(), Numbers(6)), "archive/data/../0");
-        Refused(Archive(new ForgedPickle().Op('(').Tensor("0", 6, 0, [1], [1]).Tensor("0", 6, 0, [1], [1], "IntStorage").Op('t').Stop(), Numbers(6)), "is also asked for as 6 I32");
+        var twoTypes = new ForgedPickle().Op('(').Tensor("0", 6, 0, [1], [1]).Tensor("0", 6, 0, [1], [1], "IntStorage").Op('t').Stop();
+        Refused(Archive(twoTypes, Numbers(6)), "is also asked for as 6 I32");
     }
 
     [Fact]
@@ -147,7 +148,6 @@ public sealed class TorchArchiveTests : IDisposable
         Refused(Bytes(Members(m => m with { ClaimedOffset = long.MinValue }), zip64: true), "no number negative");
         Refused(Bytes(Members(m => m with { LocalName = "a/data/1" })), "has another name");
         Refused(Bytes(Members(m => m).Append(new("a/data/0", Numbers(6)))), "two records of this name");
-        Refused(Bytes(Members(m => m).Append(new("a/data/1", []) { LocalName = "a/data/0", ClaimedOffset = 30 + 10 + OneTensor.Length })), "has another name");
         Refused(Bytes(Members(m => m), claimedCount: 3), "cannot lie");
         Refused(Bytes(Members(m => m), zip64: true, claimedCount: long.MaxValue), "cannot lie");
         Refused(Bytes(Members(m => m).Append(new("b/data.pkl", OneTensor))), "2 records named */data.pkl");
