@@ -57,8 +57,8 @@ public sealed class SafetensorsWriterTests : IDisposable
         Assert.Equal(first, File.ReadAllBytes(Target));
         using var file = SafetensorsFile.Open(Target);
         Assert.All(file.Entries.Values, entry => Assert.Equal(0, entry.Offset % entry.Type.ElementSize()));
-        const string Header = """{"__metadata__":{"x":"1","y":"2"},"a":{"dtype":"F64","shape":[],"data_offsets":[0,8]},""" +
-            """"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},"c":{"dtype":"U8","shape":[3],"data_offsets":[12,15]}}""";
+        const string Header = """{"__metadata__":{"x":"1","y":"2"},"a":{"dtype":"F64","shape":[],"data_offsets":[0,8]}""" +
+            ""","b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},"c":{"dtype":"U8","shape":[3],"data_offsets":[12,15]}}""";
         Assert.Equal(Header, Encoding.UTF8.GetString(first, 8, (int)BitConverter.ToInt64(first)).TrimEnd());
         Assert.Equal(0, BitConverter.ToInt64(first) % 8);
         Assert.Equal(new byte[] { 1, 2, 3, 4, 7, 8, 9 }, first[^7..]);
