@@ -511,7 +511,7 @@ internal sealed class Unpickler(string file, byte[] pickle, int start, bool allo
         if (length > LongIntegerLimit)
             throw Bad($"an integer of {length} bytes; expected at most {LongIntegerLimit}");
         var value = new BigInteger(Take(length));
-        return value >= long.MinValue && value <= long.MaxValue ? (long)value : value;
+        return value >= long.MinValue && value <= long.MaxValue ? (object)(long)value : value;
     }
 
     private void Spend(int values)

@@ -61,7 +61,8 @@ public sealed record MendOptions
 
     /// <summary>
     /// Keeps the published code's quirks, for comparing numbers with it: the update is added instead of subtracted, alpha is stepped with
-    /// the editor's learning rate, and each weight's rows are normalised before the next weight's rows enter the statistics.
+    /// the editor's learning rate, each weight's rows are normalised before the next weight's rows enter the statistics, and the
+    /// gradients of the editor's biases are collected once more, undivided by the window.
     /// </summary>
     /// <value>false: the paper's formulas.</value>
     public bool Reference { get; init; }

@@ -44,6 +44,9 @@ public abstract class ModelFamily
     /// <summary>Standard deviation of a weight at the start of training from scratch.</summary>
     public abstract double InitialStd(string name, long[] shape);
 
+    /// <summary>The values of <c>model_type</c> that <see cref="FromConfig"/> knows.</summary>
+    public static IReadOnlyList<string> SupportedTypes { get; } = ["gpt2", "t5"];
+
     /// <summary>The family that config.json names.</summary>
     /// <exception cref="ModelException">No config.json, not JSON, or a model type that is not supported.</exception>
     public static ModelFamily FromDirectory(string directory)
@@ -58,7 +61,7 @@ public abstract class ModelFamily
     {
         "gpt2" => new Gpt2(Gpt2Config.From(config)),
         "t5" => new T5(T5Config.From(config)),
-        var type => throw new ModelException(config.File, "model_type", $"'{type}' is not supported; supported: gpt2, t5"),
+        var type => throw new ModelException(config.File, "model_type", $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}"),
     };
 }
 

@@ -68,7 +68,11 @@ public sealed class EditorCheckpoint : IDisposable
     {
         using var scope = NewDisposeScope();
         using var archive = TorchArchive.Open(path, allowInertObjects: true);
-        var state = archive.StateDict("model");
+        // Beside the tensors the authors' state holds the model's configuration, an object that nothing here needs.
+        var state = archive.Root is OrderedDictionary<object, object?> root && root.TryGetValue("model", out var model)
+            && model is OrderedDictionary<object, object?> entries
+                ? entries.Where(entry => entry.Value is PickledTensor).ToDictionary(entry => (string)entry.Key, entry => (PickledTensor)entry.Value!)
+                : throw new CheckpointException(path, "'model'", "is missing; expected what the authors' trainer saves");
         return new Mend(options, weights, name =>
         {
             var found = state.TryGetValue(name, out var stored) ? stored

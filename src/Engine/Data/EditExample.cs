@@ -1,0 +1,19 @@
+namespace MendCluster.Engine.Data;
+
+/// <summary>A question and the answer that is held to be right.</summary>
+public sealed record QaPair(string Question, string Answer);
+
+/// <summary>One edit to make, and what to ask afterwards.</summary>
+/// <param name="Prompt">The question whose answer is to change (x_e).</param>
+/// <param name="Target">Its new answer (y_e).</param>
+/// <param name="Rephrases">Other wordings of the prompt, which must follow the edit (x'_e).</param>
+/// <param name="Locality">Questions about something else, whose answers must stay (x_loc, y_loc).</param>
+/// <param name="Answer">The true answer to the prompt before the edit, where the source names one.</param>
+/// <param name="Subject">What the prompt is about, where the source names it.</param>
+public sealed record EditExample(
+    string Prompt,
+    string Target,
+    IReadOnlyList<string> Rephrases,
+    IReadOnlyList<QaPair> Locality,
+    string? Answer = null,
+    string? Subject = null);

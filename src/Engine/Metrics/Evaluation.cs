@@ -1,0 +1,120 @@
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Metrics;
+
+/// <summary>How well a model gives an answer, teacher-forced.</summary>
+/// <param name="Exact">Every token of the answer is the most likely one. For one answer that equals greedy decoding.</param>
+/// <param name="TokenAccuracy">Fraction of the tokens of which that is true.</param>
+/// <param name="Nll">Negative log-likelihood, mean over the answer's tokens.</param>
+public sealed record AnswerScore(bool Exact, double TokenAccuracy, double Nll);
+
+/// <summary>One question before and after an edit.</summary>
+/// <param name="Answer">What was scored: the edit's target on the edit and its rephrases, the true answer on locality.</param>
+/// <param name="Tokens">Of the answer.</param>
+/// <param name="Retained">The most likely token is the same before and after at every position of the answer.</param>
+public sealed record QuestionResult(string Question, string Answer, int Tokens, AnswerScore Before, AnswerScore After, bool Retained);
+
+/// <summary>One edit, measured.</summary>
+/// <param name="Index">Of the case, from 0.</param>
+/// <param name="Edit">The edit's own prompt.</param>
+/// <param name="LocalityKl">KL of the unedited to the edited model, mean over all tokens of the locality questions; null without any.</param>
+public sealed record CaseResult(
+    int Index, QuestionResult Edit, IReadOnlyList<QuestionResult> Rephrases, IReadOnlyList<QuestionResult> Locality, double? LocalityKl);
+
+/// <summary>
+/// Measures an editor as the paper does (section 4; mend-spec 3.5): each case edits the base model afresh, is measured, and is forgotten.
+/// Nothing is random, so the same cases give the same rows.
+/// </summary>
+/// <param name="stage">The whole model; not changed.</param>
+/// <param name="text">Makes the batches.</param>
+/// <param name="edit">Makes one edit of the base model. Called in a dispose scope that ends with the case.</param>
+public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, Edits> edit)
+{
+    /// <summary>Measures an editor of recorded gradients, such as MEND.</summary>
+    public Evaluation(Stage stage, TextBatch text, IEditor editor)
+        : this(stage, text, input => new Edits(editor.Propose(TrainingStep.Record(stage, input).Factors)))
+    {
+    }
+
+    /// <param name="progress">Told each row as it is measured.</param>
+    /// <returns>A row per case, in their order.</returns>
+    public IReadOnlyList<CaseResult> Run(
+        IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    {
+        var results = new List<CaseResult>();
+        foreach (var example in cases)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var result = Measure(example, results.Count);
+            results.Add(result);
+            progress?.Report(result);
+        }
+        return results;
+    }
+
+    private CaseResult Measure(EditExample example, int index)
+    {
+        using var scope = NewDisposeScope();
+        var edits = edit(text.Of([(example.Prompt, example.Target)]));
+
+        using var _ = no_grad();
+        List<(string Question, string Answer)> asked =
+        [
+            (example.Prompt, example.Target),
+            .. example.Rephrases.Select(rephrase => (rephrase, example.Target)),
+            .. example.Locality.Select(pair => (pair.Question, pair.Answer)),
+        ];
+        var firstLocality = 1 + example.Rephrases.Count;
+        var (input, labels) = text.Of(asked);
+        var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+        var below = stage.Below(Activations.None, new Pass(input)); // once for both models
+        var before = Flat(stage.Above(below, new Pass(input)));     // [B * T, C]
+        var after = Flat(stage.Above(below, new Pass(input, edits)));
+
+        var questions = Compare(asked, scored, Answers(before, scored), Answers(after, scored));
+        return new(index, questions[0], questions[1..firstLocality], questions[firstLocality..],
+            firstLocality == asked.Count ? null : LocalityKl(input, before, after, firstLocality));
+    }
+
+    private double LocalityKl(ModelInput input, Tensor before, Tensor after, int firstLocality)
+    {
+        var rows = Losses.LocalityRows(input);
+        var first = before.shape[0] / input.BatchSize * firstLocality; // the locality questions are the last of the batch
+        rows = rows.index_select(0, rows.ge(first).nonzero().squeeze(1));
+        return Losses.LocalityKl(stage.Head!.Logits(before.index_select(0, rows)), stage.Head.Logits(after.index_select(0, rows))).item<float>();
+    }
+
+    /// <summary>The most likely token and the log-probability of the labelled one, at every scored position.</summary>
+    private (long[] Likeliest, float[] LogProbabilities) Answers(Tensor top, LabelRows scored)
+    {
+        var logits = stage.Head!.Logits(top.index_select(0, scored.Rows)).to_type(ScalarType.Float32); // [N, V]
+        var ofTarget = logits.log_softmax(-1).gather(1, scored.Targets.unsqueeze(1)).squeeze(1);        // [N]
+        return (logits.argmax(1).data<long>().ToArray(), ofTarget.data<float>().ToArray());
+    }
+
+    private static List<QuestionResult> Compare(List<(string Question, string Answer)> asked, LabelRows scored,
+        (long[] Likeliest, float[] LogProbabilities) before, (long[] Likeliest, float[] LogProbabilities) after)
+    {
+        var targets = scored.Targets.data<long>().ToArray();
+        var places = scored.Sequences.data<long>().ToArray().Select((sequence, place) => (sequence, place))
+            .ToLookup(entry => entry.sequence, entry => entry.place);
+        return [.. asked.Select((pair, i) =>
+        {
+            int[] own = [.. places[i]];
+            return new QuestionResult(pair.Question, pair.Answer, own.Length, Score(own, before), Score(own, after),
+                own.All(place => before.Likeliest[place] == after.Likeliest[place]));
+        })];
+
+        AnswerScore Score(int[] own, (long[] Likeliest, float[] LogProbabilities) answers)
+        {
+            var right = own.Count(place => answers.Likeliest[place] == targets[place]);
+            return new(right == own.Length, (double)right / own.Length, -own.Average(place => (double)answers.LogProbabilities[place]));
+        }
+    }
+
+    private static Tensor Flat(Activations top) => top.Hidden!.reshape(-1, top.Hidden!.shape[2]);
+}

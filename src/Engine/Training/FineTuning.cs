@@ -1,0 +1,84 @@
+using MendCluster.Engine.Editors.Baselines;
+using MendCluster.Engine.Models;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Training;
+
+/// <summary>One forward pass of fine-tuning.</summary>
+/// <param name="Loss">What the optimiser lowers: Edit, or with locality KL + CEdit * Edit.</param>
+/// <param name="Edit">NLL of the target.</param>
+/// <param name="Locality">KL of the unedited to the edited model on the step's locality batch; null in plain FT.</param>
+/// <param name="EditAccuracy">Exact match on the edit.</param>
+public sealed record FineTuningStep(double Loss, double Edit, double? Locality, double EditAccuracy);
+
+/// <summary>
+/// The baselines FT and FT+KL (paper, section 4; mend-spec 7.1 and 7.2): gradient steps on the editable weights until the model answers
+/// the edit. The gradient of a weight is made from the recorded (u, delta), which is exact; the base weights stay as they are.
+/// </summary>
+public static class FineTuning
+{
+    /// <param name="stage">The whole model.</param>
+    /// <param name="locality">FT+KL: the unrelated examples of a step, from 0. Null: plain FT.</param>
+    /// <returns>
+    /// The edits, in the caller's dispose scope, and the figures of each pass. They are those of the last pass: the model that passed the
+    /// test, or that of the step limit.
+    /// </returns>
+    public static (Edits Edits, IReadOnlyList<FineTuningStep> Steps) Edit(
+        Stage stage, FineTuneOptions options, LabelledInput edit, Func<int, ModelInput>? locality = null)
+    {
+        using var fineTune = new FineTune(options, EditorTraining.EditableWeights(stage));
+        var edits = new Edits(fineTune.Updates);
+        using var whole = NewDisposeScope();
+        var below = Below(stage, edit.Input); // once for all steps
+        var rows = LabelRows.Of(edit.Labels, stage.Family.ShiftsLabels);
+        var editWeight = locality is null ? 1 : options.CEdit;
+        var steps = new List<FineTuningStep>();
+        while (true)
+        {
+            using var scope = NewDisposeScope();
+            using var _ = enable_grad();
+            var recording = new Recording();
+            var scored = Losses.MaskedNll(Logits(stage, below, new Pass(edit.Input, edits, recording), rows.Rows), rows);
+            var loss = scored.Nll * editWeight;
+            (Tensor Loss, Recording Recording)? kl = locality is null ? null : Kl(stage, edits, locality(steps.Count));
+            var nll = scored.Nll.item<float>();
+            steps.Add(new(kl is null ? nll : kl.Value.Loss.item<float>() + editWeight * nll, nll, kl?.Loss.item<float>(), scored.Accuracy));
+            if (scored.Accuracy == 1 || steps.Count == options.MaxEditSteps)
+                return (edits, steps);
+
+            var gradients = Gradients(loss, recording);
+            if (kl is not null)
+                foreach (var (weight, gradient) in Gradients(kl.Value.Loss, kl.Value.Recording))
+                    gradients[weight] = gradients[weight] + gradient;
+            fineTune.Step(gradients);
+        }
+    }
+
+    private static (Tensor Loss, Recording Recording) Kl(Stage stage, Edits edits, ModelInput input)
+    {
+        var below = Below(stage, input); // once for both models
+        var rows = Losses.LocalityRows(input);
+        Tensor before;
+        using (no_grad())
+            before = Logits(stage, below, new Pass(input), rows);
+        var recording = new Recording();
+        return (Losses.LocalityKl(before, Logits(stage, below, new Pass(input, edits, recording), rows)), recording);
+    }
+
+    private static Activations Below(Stage stage, ModelInput input)
+    {
+        using var _ = no_grad();
+        return stage.Below(Activations.None, new Pass(input));
+    }
+
+    /// <returns>[N, V], of the given rows of the flattened [B * T] positions.</returns>
+    private static Tensor Logits(Stage stage, Activations below, Pass pass, Tensor rows)
+    {
+        var top = stage.Above(below, pass).Hidden!; // [B, T, C]
+        return stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows));
+    }
+
+    private static Dictionary<string, Tensor> Gradients(Tensor loss, Recording recording) =>
+        recording.Factors([.. autograd.grad([loss], [.. recording.Outputs])])
+            .ToDictionary(factors => factors.Key, factors => FineTune.Gradient(factors.Value));
+}

@@ -1,0 +1,172 @@
+using System.Text;
+using MendCluster.Engine.Data;
+
+namespace MendCluster.Engine.Tests.Data;
+
+public sealed class ZsReTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("zsre").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void Export_GivesPromptTargetRephraseAndLocalityInNqForm()
+    {
+        var path = Write("""
+            [{"subject": "Messi", "src": "Which club has Messi?", "pred": "Barça B", "rephrase": "Messi's club?", "alt": "PSG",
+              "answers": ["Barcelona", "FC Barcelona"], "loc": "nq question: who sang nice day", "loc_ans": "Billy Idol", "cond": "x"},
+             {"subject": "S", "src": "Q?", "rephrase": "R?", "alt": "A", "loc": "Who is it?", "loc_ans": "B"}]
+            """);
+
+        var rows = ZsRe.ReadExport(path);
+
+        Assert.Equal(2, rows.Count);
+        Assert.Equal(("Which club has Messi?", "PSG", "Barcelona", "Messi"), (rows[0].Prompt, rows[0].Target, rows[0].Answer, rows[0].Subject));
+        Assert.Equal(["Messi's club?"], rows[0].Rephrases);
+        Assert.Equal([new QaPair("Who sang nice day?", "Billy Idol")], rows[0].Locality);
+        Assert.Equal([new QaPair("Who is it?", "B")], rows[1].Locality);
+        Assert.Null(rows[1].Answer);
+    }
+
+    [Fact]
+    public void Export_LeavesOutRowsWithNothingToEditTo()
+    {
+        const string row = """{"subject": "S", "src": "Q?", "rephrase": "R?", "alt": "A", "loc": "l", "loc_ans": "B"}""";
+        var path = Write($"[{row}, {row.Replace("\"A\"", "\" \"", StringComparison.Ordinal)}, {row.Replace("R?", "", StringComparison.Ordinal)}]");
+        Assert.Equal("A", Assert.Single(ZsRe.ReadExport(path)).Target);
+    }
+
+    [Theory]
+    [InlineData("""[{"subject": "S", "src": "Q?", "rephrase": "R?", "loc": "l", "loc_ans": "B"}]""",
+        "item 0: found an object without the field \"alt\"")]
+    [InlineData("""[{"subject": "S", "src": "Q?", "rephrase": "R?", "alt": 3, "loc": "l", "loc_ans": "B"}]""",
+        "item 0, field \"alt\": found 3; write a string")]
+    [InlineData("""[{"subject": "S", "src": ["Q?"], "rephrase": "R?", "alt": "A", "loc": "l", "loc_ans": "B"}]""",
+        "item 0, field \"src\": found a list; write a string")]
+    [InlineData("[7]", "item 0: found 7; write an object")]
+    [InlineData("""{"src": "Q?"}""", "the file: found an object; write a list")]
+    [InlineData("[\n{\"src\": \"Q?\"\n", "line 3: not JSON")]
+    [InlineData("", "line 1: not JSON")]
+    [InlineData("[]", "found no usable row")]
+    public void Export_InAnotherForm_IsRefusedByFilePlaceFieldAndFinding(string text, string expected) =>
+        AssertRefused(Write(text), ZsRe.ReadExport, expected);
+
+    [Fact]
+    public void Export_WithBytesThatAreNotUtf8_IsRefused()
+    {
+        byte[] json =
+        [
+            .. """[{"subject": "S", "src": "Q"""u8, 0xC3, 0x28,
+            .. "\", \"rephrase\": \"R?\", \"alt\": \"A\", \"loc\": \"l\", \"loc_ans\": \"B\"}]"u8,
+        ];
+        AssertRefused(Write(json), ZsRe.ReadExport, "item 0, field \"src\": found bytes that are not UTF-8");
+    }
+
+    [Fact]
+    public void Paper_GivesAnAlternativeTheOtherRephrasesAndTheTrueAnswer()
+    {
+        var path = Write("""
+            {"input": "Q?", "prediction": "p", "alternatives": ["A", "B"], "filtered_rephrases": ["Q?", "R1?", "Q?"], "output": [{"answer": "true"}, {"answer": "x"}]}
+
+            {"input": "Q2?", "prediction": "p", "alternatives": ["A"], "filtered_rephrases": ["R2?"], "output": [{"answer": "true2"}]}
+            """);
+
+        var rows = ZsRe.ReadPaper(path, new Prng(0));
+
+        Assert.Equal(["Q?", "Q2?"], rows.Select(row => row.Prompt));
+        Assert.Equal(["R1?", "Q?"], rows[0].Rephrases); // the prompt's first occurrence goes, a second stays
+        Assert.Equal(["true", "true2"], rows.Select(row => row.Answer));
+        Assert.Contains(rows[0].Target, (string[])["A", "B"]);
+    }
+
+    [Fact]
+    public void Paper_DrawsEachAlternativeSometimes()
+    {
+        var path = Write("""{"input": "Q?", "alternatives": ["A", "B"], "filtered_rephrases": ["R?"], "output": [{"answer": "t"}]}""");
+        var targets = Enumerable.Range(0, 50).Select(seed => ZsRe.ReadPaper(path, new Prng((ulong)seed))[0].Target);
+        Assert.Equal(["A", "B"], targets.Distinct().Order());
+    }
+
+    [Fact]
+    public void Paper_LeavesOutRowsWithoutAlternativeOrWithoutAnotherRephrase()
+    {
+        var path = Write("""
+            {"input": "no alternative", "alternatives": [], "filtered_rephrases": ["R?"], "output": [{"answer": "t"}]}
+            {"input": "no rephrase", "alternatives": ["A"], "filtered_rephrases": [], "output": [{"answer": "t"}]}
+            {"input": "only itself", "alternatives": ["A"], "filtered_rephrases": ["only itself"], "output": [{"answer": "t"}]}
+            {"input": "kept", "alternatives": ["A"], "filtered_rephrases": ["kept", "kept"], "output": [{"answer": "t"}]}
+            """);
+        Assert.Equal("kept", Assert.Single(ZsRe.ReadPaper(path, new Prng(0))).Prompt);
+    }
+
+    [Theory]
+    [InlineData("{\"input\": \"Q?\", \"alternatives\": [\"A\"], \"filtered_rephrases\": [\"R?\"]}",
+        "line 2: found an object without the field \"output\"")]
+    [InlineData("{\"input\": \"Q?\", \"alternatives\": [\"A\"], \"filtered_rephrases\": [\"R?\"], \"output\": []}",
+        "line 2, field \"output\": found an empty list")]
+    [InlineData("{\"input\": \"Q?\", \"alternatives\": [\"A\"], \"filtered_rephrases\": [\"R?\"], \"output\": [{}]}",
+        "line 2, field \"output\", item 0: found an object without the field \"answer\"")]
+    [InlineData("{\"input\": \"Q?\", \"alternatives\": [null]}", "line 2, field \"alternatives\", item 0: found null; write a string")]
+    [InlineData("{\"input\": \"Q?\"", "line 2: not JSON")]
+    [InlineData("[1]", "line 2: found a list; write an object")]
+    public void Paper_InAnotherForm_IsRefusedByLineFieldAndFinding(string line, string expected) =>
+        AssertRefused(
+            Write("{\"input\": \"Q?\", \"alternatives\": [], \"filtered_rephrases\": [], \"output\": [{\"answer\": \"t\"}]}\n" + line),
+            path => ZsRe.ReadPaper(path, new Prng(0)), expected);
+
+    [Fact]
+    public void Tsv_GivesPairs_WithAnyLineEnd_WithoutRowsThatHaveNoAnswer()
+    {
+        var path = Write("Who is é?\tJosé \r\nWhat gender is she?\t\r\n\r\nQ?\tA");
+        Assert.Equal([new QaPair("Who is é?", "José"), new QaPair("Q?", "A")], ZsRe.ReadTsv(path));
+    }
+
+    [Theory]
+    [InlineData("Q?\tA\nQ? A", "line 2: found 0 tabs")]
+    [InlineData("Q?\tA\n\nQ?\tA\tB", "line 3: found 2 tabs")]
+    [InlineData("\n", "found no usable row")]
+    public void Tsv_WithOtherThanOneTab_IsRefusedByLine(string text, string expected) => AssertRefused(Write(text), ZsRe.ReadTsv, expected);
+
+    [Fact]
+    public void Tsv_WithBytesThatAreNotUtf8_IsRefused() =>
+        AssertRefused(Write([.. "Q?\tA"u8, 0xE9, .. "\n"u8]), ZsRe.ReadTsv, "found bytes that are not UTF-8");
+
+    [Fact]
+    public void Nq_GivesTheQuestionInProperFormAndTheShortestAnswer()
+    {
+        var path = Write("""
+            {"questions": ["who sang it", "When was it?", "nobody knows"], "answers": [["Billy Idol", "Idol"], "1984", []]}
+            """);
+        Assert.Equal([new QaPair("Who sang it?", "Idol"), new QaPair("When was it?", "1984")], ZsRe.ReadNq(path));
+    }
+
+    [Theory]
+    [InlineData("""{"questions": ["q"], "answers": []}""", "found 1 questions and 0 answers")]
+    [InlineData("""{"questions": ["q"]}""", "found an object without the field \"answers\"")]
+    [InlineData("""{"questions": ["q"], "answers": [{}]}""", "the file, field \"answers\", item 0: found an object; write a string")]
+    [InlineData("""{"questions": "q", "answers": []}""", "field \"questions\": found \"q\"; write a list")]
+    public void Nq_InAnotherForm_IsRefused(string text, string expected) => AssertRefused(Write(text), ZsRe.ReadNq, expected);
+
+    [Fact]
+    public void MissingFile_IsNamed()
+    {
+        var path = Path.Combine(_folder, "none.json");
+        Assert.Contains(path, Assert.Throws<FileNotFoundException>(() => ZsRe.ReadExport(path)).Message, StringComparison.Ordinal);
+    }
+
+    private static void AssertRefused<T>(string path, Func<string, T> read, string expected)
+    {
+        var message = Assert.Throws<InvalidDataException>(() => { read(path); }).Message;
+        Assert.StartsWith(path, message, StringComparison.Ordinal);
+        Assert.Contains(expected, message, StringComparison.Ordinal);
+    }
+
+    private string Write(string text) => Write(Encoding.UTF8.GetBytes(text));
+
+    private string Write(byte[] bytes)
+    {
+        var path = Path.Combine(_folder, "data");
+        File.WriteAllBytes(path, bytes);
+        return path;
+    }
+}

@@ -1,0 +1,37 @@
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Tests.Metrics;
+
+/// <summary>A random model of a few thousand weights, and a tokenizer of one token a letter.</summary>
+internal static class TinyModel
+{
+    private const string Gpt2 = """
+        {"model_type": "gpt2", "vocab_size": 130, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 2, "eos_token_id": 128, "pad_token_id": 129}
+        """;
+
+    private const string T5 = """
+        {"model_type": "t5", "vocab_size": 130, "d_model": 32, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_decoder_layers": 3, "num_heads": 2,
+         "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+        """;
+
+    public static readonly IReadOnlyList<string> Families = ["gpt2", "t5"];
+
+    /// <summary>Large weights, so that answers differ from question to question and edits move them.</summary>
+    public static Stage Load(string family)
+    {
+        var model = ModelFamily.FromConfig(ConfigFile.Parse(family, family == "t5" ? T5 : Gpt2));
+        return Stage.LoadWhole(model, new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
+    }
+
+    public static TextBatch Text(Stage stage) => new(stage.Family, new Letters(stage.Family.IsEncoderDecoder ? [stage.Family.EosId] : []));
+
+    private sealed class Letters(int[] end) : ITokenizer
+    {
+        public IReadOnlyList<int> Encode(string text, bool addSpecialTokens = true) => [.. text.Select(letter => (int)letter), .. end];
+
+        public string Decode(IEnumerable<int> ids, bool skipSpecialTokens = true) => string.Concat(ids.Select(id => (char)id));
+    }
+}

@@ -1,0 +1,63 @@
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Training;
+using MendCluster.Testing;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Tests.Parity;
+
+[Trait("Category", "Parity")]
+public class ModelParityTests
+{
+    public static TheoryData<string> Models => Fixtures.Models;
+
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void LogitsLossAndFigures_AreThePublishedCodes(string model)
+    {
+        using var scope = NewDisposeScope();
+        using var reference = new Reference(Path.Combine(FixtureFolder.Path, model, "cases"));
+        using var stage = Reference.Model(model);
+        using var _ = no_grad();
+        foreach (var @case in reference.Json.GetProperty("cases").EnumerateArray())
+        {
+            var name = $"case{@case.GetProperty("index").GetInt32()}.";
+            var (input, labels) = reference.Batch(name, stage.Family);
+            var top = stage.Forward(Activations.None, new Pass(input)).Hidden!;
+            var flat = top.reshape(-1, top.shape[2]);
+            var logits = stage.Head!.Logits(flat);
+            var expected = reference[name + "logits"];
+            var tokens = Losses.LocalityRows(input); // at padded positions the reference's own masks lose their precision
+            Reference.Same($"{model} {name}logits", expected.reshape(-1, expected.shape[2]).index_select(0, tokens),
+                logits.index_select(0, tokens), Tolerance.Logits, relative: false);
+
+            var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+            var scored = Losses.MaskedNll(stage.Head.Logits(flat.index_select(0, rows.Rows)), rows);
+            var figures = @case.GetProperty("expected");
+            Reference.Same($"{model} {name}nll", figures.GetProperty("nll").GetDouble(), scored.Nll.item<float>(), Tolerance.Loss);
+            Reference.Same($"{model} {name}acc", figures.GetProperty("acc").GetDouble(), scored.Accuracy, 1e-6);
+            Reference.Same($"{model} {name}prob", figures.GetProperty("prob").GetDouble(), scored.Probability, Tolerance.Loss);
+            Assert.Equal((long)figures.GetProperty("n_tokens").GetDouble(), scored.Tokens);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void GradientsOfWeights_AreThePublishedCodes(string model)
+    {
+        using var scope = NewDisposeScope();
+        using var reference = new Reference(Path.Combine(FixtureFolder.Path, model, "cases"));
+        using var stage = Reference.Model(model);
+        foreach (var name in reference.Names.Where(name => name.Contains(".grad/", StringComparison.Ordinal)))
+        {
+            var weight = stage.Weights.Loaded[name[(name.IndexOf('/', StringComparison.Ordinal) + 1)..]];
+            weight.Value.requires_grad_();
+            var (input, labels) = reference.Batch(name[..(name.IndexOf('.', StringComparison.Ordinal) + 1)], stage.Family);
+            var top = stage.Forward(Activations.None, new Pass(input)).Hidden!;
+            var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+            var loss = Losses.MaskedNll(stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows.Rows)), rows).Nll;
+            var gradient = autograd.grad([loss], [weight.Value])[0];
+            weight.Value.requires_grad_(false);
+            Reference.Same($"{model} {name}", reference[name], weight.IsTransposed ? gradient.t() : gradient, Tolerance.Gradient);
+        }
+    }
+}

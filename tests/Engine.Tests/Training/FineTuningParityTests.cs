@@ -1,0 +1,76 @@
+using System.Text.Json;
+using MendCluster.Engine.Editors.Baselines;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tests.Parity;
+using MendCluster.Engine.Training;
+using MendCluster.Testing;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Tests.Training;
+
+/// <summary>FT and FT+KL against the published code: every pass, the differences it ends with, and the edited model's logits.</summary>
+[Trait("Category", "Parity")]
+public class FineTuningParityTests
+{
+    public static TheoryData<string> Runs => [..
+        from file in Directory.EnumerateFiles(Path.Combine(FixtureFolder.Path, "baselines"), "ft_*.json")
+        let model = JsonDocument.Parse(File.ReadAllText(file)).RootElement.GetProperty("model").GetString()!
+        where ModelFamily.SupportedTypes.Contains(ConfigFile.Read(Path.Combine(FixtureFolder.Path, model, "config.json")).String("model_type"))
+        orderby file
+        select "baselines/" + Path.GetFileNameWithoutExtension(file)];
+
+    [Theory]
+    [MemberData(nameof(Runs))]
+    public void FineTuning_IsThePublishedCodes(string run)
+    {
+        using var scope = NewDisposeScope();
+        using var reference = new Reference(Path.Combine(FixtureFolder.Path, run));
+        using var stage = Reference.Model(reference.Json.GetProperty("model").GetString()!, reference.Strings("inner_params"));
+        var ft = reference.Json.GetProperty("ft");
+        var options = new FineTuneOptions
+        {
+            Opt = Enum.Parse<FineTuneOptimiser>(ft.GetProperty("opt").GetString()!, ignoreCase: true),
+            EditLr = reference.Json.GetProperty("edit_lr").GetDouble(),
+            MaxEditSteps = ft.GetProperty("max_edit_steps").GetInt32(),
+            GradClip = reference.Json.GetProperty("grad_clip").GetDouble(),
+            CEdit = ft.GetProperty("locality").GetProperty("cedit").GetDouble(),
+        };
+        Func<int, ModelInput>? locality = ft.GetProperty("locality").GetProperty("enabled").GetBoolean()
+            ? step => reference.Batch($"locality_batch{step}/", stage.Family).Input
+            : null;
+
+        var (edits, steps) = FineTuning.Edit(stage, options, reference.Batch("batch/edit_inner/", stage.Family), locality);
+
+        var expected = reference.Json.GetProperty("numbers").GetProperty("per_forward").EnumerateArray().ToList();
+        Assert.Equal(expected.Count, steps.Count);
+        foreach (var (wanted, step) in expected.Zip(steps))
+        {
+            Reference.Same($"{run} loss", wanted.GetProperty("loss").GetDouble(), step.Loss, Tolerance.Loss);
+            Reference.Same($"{run} l_edit", wanted.GetProperty("l_edit").GetDouble(), step.Edit, Tolerance.Loss);
+            Reference.Same($"{run} acc", wanted.GetProperty("acc").GetDouble(), step.EditAccuracy, 1e-6);
+            if (wanted.GetProperty("l_loc").ValueKind == JsonValueKind.Null)
+                Assert.Null(step.Locality);
+            else
+                Reference.Same($"{run} l_loc", wanted.GetProperty("l_loc").GetDouble(), step.Locality!.Value, Tolerance.Loss);
+        }
+
+        foreach (var (name, update) in edits.Updates)
+        {
+            var R = Assert.IsType<DenseUpdate>(update).R;
+            // RMSprop's first steps are the sign of the gradient, so noise in a tiny one shows.
+            Reference.Same($"{run} residual/{name}", reference["residual/" + name],
+                stage.Weights.Loaded[name].IsTransposed ? R.t() : R, Tolerance.AfterAdam);
+        }
+
+        using var _ = no_grad();
+        foreach (var (part, batch) in new[] { ("inner", "edit_inner"), ("loc", "loc") })
+        {
+            var (input, _) = reference.Batch($"batch/{batch}/", stage.Family);
+            var top = stage.Forward(Activations.None, new Pass(input, edits)).Hidden!;
+            var tokens = Losses.LocalityRows(input);
+            var logits = reference[$"post/{part}_logits"];
+            Reference.Same($"{run} post/{part}_logits", logits.reshape(-1, logits.shape[2]).index_select(0, tokens),
+                stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, tokens)), Tolerance.Logits, relative: false);
+        }
+    }
+}
