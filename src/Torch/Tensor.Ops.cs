@@ -77,8 +77,10 @@ public static partial class torch
         public Tensor norm() => Call("aten::norm.Scalar", this);
         public Tensor softmax(long dim) => Call("aten::softmax.int", this, dim);
         public Tensor std(bool unbiased = true) => Call("aten::std", this, unbiased);
-        public Tensor sum(ScalarType? type = null) => Call("aten::sum", this, type);
-        public Tensor sum(long dim, bool keepdim = false) => Call("aten::sum.dim_IntList", this, (long[])[dim], keepdim);
+        public Tensor sum() => Call("aten::sum", this);
+
+        // Not sum(long dim): in the package sum(0) means sum(ScalarType.Byte), since a literal 0 converts to any enum.
+        public Tensor sum(long[] dim, bool keepdim = false) => Call("aten::sum.dim_IntList", this, dim, keepdim);
 
         public (Tensor values, Tensor indexes) topk(int k, int dim = -1, bool largest = true, bool sorted = true)
         {

@@ -50,7 +50,7 @@ public sealed class RunningStatistics : IDisposable
         var x = rows.to_type(ScalarType.Float64);
         var mean = x.mean([0]);
         var deviation = x - mean;
-        Merge(rows.shape[0], mean, (deviation * deviation).sum(0));
+        Merge(rows.shape[0], mean, (deviation * deviation).sum([0]));
     }
 
     /// <summary>Takes other statistics in, exactly: those of another replica or stage.</summary>

@@ -195,7 +195,7 @@ internal sealed class T5PositionBias(T5Config config, Weights weights, bool isDe
         for (var i = 0; i < T; i++)
             for (var j = 0; j < S; j++)
                 buckets[i * S + j] = Bucket(j - (S - T + i));
-        var bias = table.index_select(0, tensor(buckets, table.device)).reshape(T, S, config.NumHeads).permute(2, 0, 1).unsqueeze(0);
+        var bias = table.index_select(0, tensor(buckets, device: table.device)).reshape(T, S, config.NumHeads).permute(2, 0, 1).unsqueeze(0);
         return bias + (isDecoder ? pass.CausalBias(T, S) : pass.SourceBias);
     });
 

@@ -60,7 +60,7 @@ public static class Losses
     {
         var p = before.detach().to_type(ScalarType.Float32).log_softmax(-1);
         var q = after.to_type(ScalarType.Float32).log_softmax(-1);
-        return (p.exp() * (p - q)).sum(1).mean();
+        return (p.exp() * (p - q)).sum([1]).mean();
     }
 
     /// <summary>The rows that locality is measured on. [N] int64 into the flattened [B * T] positions of the head's input.</summary>
