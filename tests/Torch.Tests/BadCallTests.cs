@@ -65,7 +65,7 @@ public class BadCallTests
         ("linear", "BFloat16", () => nn.functional.linear(x, ones([2, 3], ScalarType.BFloat16))),
         ("add_", "Int64", () => counts.add_(1.5)),
         ("div_", "Int64", () => counts.div_(2)),
-        ("masked_fill", "Float32", () => v.masked_fill(v, 0)),
+        ("where", "Float32", () => where(v, v, v)),
         ("gather", "Float32", () => v.gather(0, v)),
         ("index_select", "Float32", () => v.index_select(0, v)),
         ("mean", "Int64", () => counts.mean()),
