@@ -30,8 +30,14 @@ internal static class TinyModel
 
     private sealed class Letters(int[] end) : ITokenizer
     {
+        public int VocabularySize => 128;
+
         public IReadOnlyList<int> Encode(string text, bool addSpecialTokens = true) => [.. text.Select(letter => (int)letter), .. end];
 
         public string Decode(IEnumerable<int> ids, bool skipSpecialTokens = true) => string.Concat(ids.Select(id => (char)id));
+
+        public int? IdOf(string token) => token.Length == 1 ? token[0] : null;
+
+        public string? TokenOf(int id) => ((char)id).ToString();
     }
 }

@@ -1,0 +1,74 @@
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Recipes;
+
+/// <summary>
+/// The demo: a small T5 that knows a generated world of about a thousand facts, and its MEND editor. Both are shipped; this makes them
+/// anew from the seed.
+/// </summary>
+public static class DemoRecipe
+{
+    public const ulong Seed = 1;
+
+    public const string EditorFile = "editor.safetensors";
+
+    public static SmallT5Options Model { get; } = new()
+    {
+        Vocabulary = 1024,
+        Training = new() { Steps = 4000, Lr = 3e-3, Warmup = 100 },
+        Goal = 1,
+        Seed = Seed,
+    };
+
+    public static EditorTrainingOptions Editor { get; } = new()
+    {
+        Mend = new() { Rank = 192, EditLr = 1e-2 },
+        Lr = 3e-4,
+        LrLr = 1e-3,
+        AccumulateBs = 10,
+        ValInterval = 1000,
+        ValSteps = 60,
+        MaxIters = 12_000,
+        EarlyStopPatience = 4000,
+        Seed = (long)Seed,
+    };
+
+    /// <summary>Writes model, tokenizer and editor into the directory, and the training run into a folder <c>run</c> below it.</summary>
+    public static void Make(string directory, Action<PretrainingProgress>? model = null, IProgress<EditorTrainingProgress>? editor = null,
+        CancellationToken cancellation = default)
+    {
+        var world = World.Generate(Seed);
+        SmallT5.Train(directory, [.. world.Questions()], Model, model, cancellation);
+        TrainEditor(directory, world, Editor, editor, cancellation);
+    }
+
+    /// <summary>Trains the editor for the model in the directory.</summary>
+    public static void TrainEditor(string directory, World world, EditorTrainingOptions options, IProgress<EditorTrainingProgress>? progress = null,
+        CancellationToken cancellation = default)
+    {
+        var family = ModelFamily.FromDirectory(directory);
+        using var files = HuggingFaceDirectory.Open(directory);
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32));
+        var text = new TextBatch(family, TokenizerFiles.Load(directory));
+        var run = new RunFolder(Path.Combine(directory, "run"));
+        var facts = world.Split.Training;
+        var order = new EditSampler(Seed, facts.Count, 0, sameRows: false, 1, 0);
+        new EditorTraining(stage, options,
+            iteration => Batch(text, world.Edit(facts[order.At(iteration).Edits[0]], facts, Prng.At(Seed, (ulong)iteration)), Prng.At(~Seed, (ulong)iteration)),
+            i => Batch(text, world.Edit(world.Split.Validation[i % world.Split.Validation.Count], world.Split.Validation, Prng.At(Seed + 1, (ulong)i), newPhrasings: true),
+                Prng.At(~Seed - 1, (ulong)i)),
+            run).Run(progress, cancellation);
+        File.Copy(run.BestEditor, Path.Combine(directory, EditorFile), overwrite: true);
+    }
+
+    /// <summary>One rephrase as x'_e, all locality questions as x_loc.</summary>
+    private static EditBatch Batch(TextBatch text, EditExample example, Prng rng) => new(
+        text.Of([(example.Prompt, example.Target)]),
+        text.Of([(rng.Pick(example.Rephrases), example.Target)]),
+        text.Of([.. example.Locality.Select(pair => (pair.Question, pair.Answer))]));
+}
