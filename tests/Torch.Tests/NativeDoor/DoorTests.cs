@@ -7,6 +7,12 @@ namespace MendCluster.Torch.Tests.NativeDoor;
 
 public class DoorTests
 {
+    public DoorTests()
+    {
+        GC.Collect(); // tensors that other tests left to the collector
+        GC.WaitForPendingFinalizers();
+    }
+
     /// <summary>A compiled row is also the proof that the package has the overload: these rows run on it too.</summary>
     [Fact]
     public void EveryPublicOperator_HasARowOfKnownValues()
@@ -78,6 +84,22 @@ public class DoorTests
         Assert.InRange(after.Largest, Bytes, Bytes + 4096);
         TorchRuntime.ResetMemoryPeak();
         Assert.True(TorchRuntime.Memory()!.Peak < before.Live + Bytes);
+    }
+
+    [Fact]
+    public void EveryOperator_GivesItsMemoryBack()
+    {
+        RunAll(); // what libtorch makes once and keeps
+        var before = TorchRuntime.Memory()!.Live;
+        RunAll();
+        Assert.Equal(before, TorchRuntime.Memory()!.Live);
+
+        static void RunAll()
+        {
+            foreach (var row in OperatorTests.Rows)
+                using (NewDisposeScope())
+                    row.Call();
+        }
     }
 
     [Fact]
