@@ -4,7 +4,10 @@ namespace MendCluster.Contracts;
 /// A language model that can be edited. An edit is a transaction: ordered, durable, applied to all of the model or to none of it, and
 /// exactly reversible. Every method may be called from several threads; reads run while an edit is under way.
 /// </summary>
-public interface IMendCluster : IAsyncDisposable
+public interface IMendCluster : IEditCoordinator, IAsyncDisposable;
+
+/// <summary>Orders the edits of one model, runs the distributed passes, decides, writes the ledger and tells the shards.</summary>
+public interface IEditCoordinator
 {
     /// <summary>Makes the model answer <paramref name="target"/> to <paramref name="prompt"/> and to its paraphrases.</summary>
     /// <returns>When the edit is durable and in force.</returns>

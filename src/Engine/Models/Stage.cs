@@ -97,6 +97,13 @@ public sealed class Stage : IDisposable
         return result;
     }
 
+    /// <summary>Logits of some positions; the last stage only.</summary>
+    /// <param name="top">What <see cref="Above"/> returned.</param>
+    /// <param name="rows">[N] int64, into the flattened [B * T] positions.</param>
+    /// <returns>[N, V] float32.</returns>
+    public Tensor Logits(Activations top, Tensor rows) =>
+        Head!.Logits(top.Hidden!.reshape(-1, top.Hidden!.shape[2]).index_select(0, rows));
+
     private Activations Run(int first, int end, Activations activations, Pass pass)
     {
         for (var i = first; i < end; i++)
