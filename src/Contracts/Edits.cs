@@ -11,7 +11,7 @@ public readonly record struct ModelVersion(long Value) : IComparable<ModelVersio
 {
     public static readonly ModelVersion Base = new(0);
 
-    public ModelVersion Next => new(Value + 1);
+    public ModelVersion Next() => new(Value + 1);
 
     public static bool operator <(ModelVersion left, ModelVersion right) => left.Value < right.Value;
 

@@ -67,7 +67,7 @@ public sealed class EditCoordinator(
             var tried = clock.Lap();
             Gate(figures, options);
 
-            var version = before.Next;
+            var version = before.Next();
             var entry = new LedgerEntry(version, time.GetUtcNow(), LedgerKind.Edit, new(version.Value), prompt, target, options.Author, options.IdempotencyKey, figures);
             var record = new LedgerRecord(entry, changes);
             cancellation.ThrowIfCancellationRequested();
@@ -93,7 +93,7 @@ public sealed class EditCoordinator(
                 throw new MendException(MendError.UnknownEdit, $"There is no edit {edit}.", "The ledger lists the edits.");
             if (entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } revert)
                 throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.", "Nothing is left to do.");
-            var version = Version.Next;
+            var version = Version.Next();
             var record = new LedgerRecord(new(version, time.GetUtcNow(), LedgerKind.Revert, edit), []);
             await ledger.AppendAsync(record, CancellationToken.None).ConfigureAwait(false);
             await BroadcastAsync(record).ConfigureAwait(false);

@@ -160,7 +160,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         Ready();
         foreach (var (entry, changes) in records.Where(record => record.Entry.Version > _version))
         {
-            if (entry.Version != _version.Next)
+            if (entry.Version != _version.Next())
                 throw new MendException(MendError.VersionGap, $"Stage {options.Stage} is at version {_version} and was given {entry.Version}.", "Give it the records between.");
             if (entry.Kind == LedgerKind.Edit)
             {

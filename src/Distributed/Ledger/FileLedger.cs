@@ -62,7 +62,7 @@ public sealed class FileLedger : IEditLedger
         await _turn.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
-            var expected = (_index.Count == 0 ? ModelVersion.Base : _index[^1].Entry.Version).Next;
+            var expected = (_index.Count == 0 ? ModelVersion.Base : _index[^1].Entry.Version).Next();
             if (record.Entry.Version != expected)
                 throw new InvalidOperationException($"version {record.Entry.Version} cannot follow; the next is {expected}");
             if (_broken)
@@ -141,7 +141,7 @@ public sealed class FileLedger : IEditLedger
                 break;
             }
             var record = LedgerRecordFormat.Read(payload, _stream.Name, offset);
-            var expected = (_index.Count == 0 ? ModelVersion.Base : _index[^1].Entry.Version).Next;
+            var expected = (_index.Count == 0 ? ModelVersion.Base : _index[^1].Entry.Version).Next();
             if (record.Entry.Version != expected)
                 throw LedgerRecordFormat.Unusable(_stream.Name, offset, $"holds version {record.Entry.Version} where {expected} is due", "Restore the file from a copy.");
             _index.Add((record.Entry, offset));

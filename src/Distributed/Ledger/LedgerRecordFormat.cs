@@ -21,7 +21,7 @@ internal static class LedgerRecordFormat
 
     private static readonly JsonSerializerOptions Json = new()
     {
-        Converters = { new JsonStringEnumConverter() },
+        Converters = { new JsonStringEnumConverter(), new VersionConverter(), new EditIdConverter() },
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
     };
 
@@ -128,5 +128,19 @@ internal static class LedgerRecordFormat
         var taken = rest[..length];
         rest = rest[length..];
         return taken;
+    }
+
+    private sealed class VersionConverter : JsonConverter<ModelVersion>
+    {
+        public override ModelVersion Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => new(reader.GetInt64());
+
+        public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+    }
+
+    private sealed class EditIdConverter : JsonConverter<EditId>
+    {
+        public override EditId Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => new(reader.GetInt64());
+
+        public override void Write(Utf8JsonWriter writer, EditId value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
     }
 }
