@@ -9,113 +9,57 @@ namespace MendCluster.Engine.Tokenizers;
 /// UTF-8 bytes are joined pair by pair in the order of the merges. Every text can be encoded and comes back unchanged (a lone surrogate,
 /// which has no UTF-8 form, comes back as U+FFFD).
 /// </summary>
-public sealed class BytePair : ITokenizer
+public sealed class BytePair : Tokenizer
 {
     private const int MostCachedWords = 50_000;
+    private const int LongestCachedWord = 64;
+    private const int Joined = -1;
 
     /// <summary>The printable character that stands for each byte in the files: itself where it has one, else U+0100 and on.</summary>
     internal static readonly char[] ByteSymbols = MakeByteSymbols();
 
-    private static readonly Dictionary<char, byte> SymbolBytes = ByteSymbols.Select((symbol, b) => (symbol, b)).ToDictionary(e => e.symbol, e => (byte)e.b);
+    private static readonly Dictionary<char, byte> SymbolBytes = ByteSymbols.Index().ToDictionary(entry => entry.Item, entry => (byte)entry.Index);
 
-    private readonly Dictionary<string, int> _ids;
-    private readonly string?[] _tokens;
     private readonly int[] _byteIds;
-    private readonly Dictionary<(int Left, int Right), (int Rank, int Id)> _merges = [];
-    private readonly IReadOnlyList<string> _specials;
-    private readonly HashSet<int> _specialIds;
-    private readonly int? _appended;
-    private readonly ConcurrentDictionary<string, int[]> _words = new();
+    private readonly Dictionary<(int Left, int Right), (int Rank, int Id)> _merges;
+    private readonly byte[]?[] _bytes;
+    private readonly ConcurrentDictionary<string, int[]> _words = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, int[]>.AlternateLookup<ReadOnlySpan<char>> _wordsBySpan;
+    private int _cachedWords;
 
     /// <param name="file">Named in errors.</param>
-    /// <param name="vocabulary">Id by token, in byte symbols.</param>
-    /// <param name="merges">Pairs of tokens, the first to be joined first.</param>
-    /// <param name="specials">Tokens that are matched whole, before anything else.</param>
-    /// <param name="appended">The token that ends every encoded text, if any.</param>
-    public BytePair(string file, IReadOnlyDictionary<string, int> vocabulary, IReadOnlyList<(string Left, string Right)> merges,
-        IReadOnlyCollection<string> specials, string? appended = null)
+    /// <param name="merges">Pairs of tokens, the first to be joined first, each with its place in the file.</param>
+    internal BytePair(string file, Vocabulary vocabulary, IEnumerable<(string Left, string Right, string Where)> merges,
+        IReadOnlyCollection<AddedToken> added, Frame frame) : base(file, vocabulary, added, frame)
     {
-        _ids = new(vocabulary);
-        var size = vocabulary.Count == 0 ? 0 : vocabulary.Values.Max() + 1L;
-        if (vocabulary.Values.Any(id => id < 0) || size > 4L * vocabulary.Count + 1024)
-            throw new TokenizerException(file, "vocabulary", $"ids reach {size - 1} with {vocabulary.Count} tokens; they must be numbers from 0 on");
-        _tokens = new string?[size];
-        foreach (var (token, id) in vocabulary)
-            _tokens[id] = token;
-        _byteIds = [.. ByteSymbols.Select(symbol => Id(symbol.ToString(), "a byte's symbol"))];
-        for (var rank = 0; rank < merges.Count; rank++)
+        _byteIds = [.. ByteSymbols.Select((symbol, b) => vocabulary.Require(file, $"symbol of byte 0x{b:X2}", symbol.ToString()))];
+        _merges = [];
+        foreach (var (left, right, where) in merges)
         {
-            var (left, right) = merges[rank];
-            _merges.TryAdd((Id(left, $"merge {rank}"), Id(right, $"merge {rank}")), (rank, Id(left + right, $"merge {rank}")));
+            if (left.Length == 0 || right.Length == 0)
+                throw new TokenizerException(file, where, $"joins '{left}' and '{right}'; neither may be empty");
+            var pair = (vocabulary.Require(file, where, left), vocabulary.Require(file, where, right));
+            if (!_merges.TryAdd(pair, (_merges.Count, vocabulary.Require(file, where, left + right))))
+                throw new TokenizerException(file, where, $"'{left}' and '{right}' are joined a second time; remove one of the two");
         }
-        _specials = [.. specials.OrderByDescending(special => special.Length)];
-        _specialIds = [.. specials.Select(special => Id(special, "a special token"))];
-        _appended = appended is null ? null : Id(appended, "the end-of-sequence token");
-        if (_appended is { } end)
-            _specialIds.Add(end);
-
-        int Id(string token, string what) => _ids.TryGetValue(token, out var id) ? id
-            : throw new TokenizerException(file, what, $"'{token}' is not in the vocabulary; the files belong to different tokenizers");
+        var addedIds = added.Select(token => token.Id).ToHashSet();
+        _bytes = [.. Enumerable.Range(0, vocabulary.Size).Select(id => vocabulary.TokenOf(id) is { } token ? BytesOf(token, addedIds.Contains(id)) : null)];
+        _wordsBySpan = _words.GetAlternateLookup<ReadOnlySpan<char>>();
     }
 
-    public int VocabularySize => _tokens.Length;
-
-    public IReadOnlyList<int> Encode(string text, bool addSpecialTokens = true)
+    /// <summary>
+    /// Length of GPT-2's next word: a contraction; or letters, digits or other signs with at most one space before them; or white space.
+    /// By hand, as .NET's regular expressions do not know the category of what lies beyond U+FFFF.
+    /// </summary>
+    internal static int WordLength(ReadOnlySpan<char> text)
     {
-        var ids = new List<int>();
-        var start = 0;
-        while (NextSpecial(text, start) is { } special)
+        if (text[0] == '\'' && text.Length > 1)
         {
-            EncodeWords(text.AsSpan(start, special.At - start), ids);
-            ids.Add(_ids[special.Token]);
-            start = special.At + special.Token.Length;
+            if (text[1] is 's' or 't' or 'm' or 'd')
+                return 2;
+            if (text.Length > 2 && text[1..3] is "re" or "ve" or "ll")
+                return 3;
         }
-        EncodeWords(text.AsSpan(start), ids);
-        if (addSpecialTokens && _appended is { } end)
-            ids.Add(end);
-        return ids;
-    }
-
-    public string Decode(IEnumerable<int> ids, bool skipSpecialTokens = true)
-    {
-        var bytes = new List<byte>();
-        foreach (var id in ids)
-        {
-            var token = TokenOf(id) ?? throw new ArgumentOutOfRangeException(nameof(ids), id, $"is no token; ids are 0 to {VocabularySize - 1}");
-            if (_specialIds.Contains(id))
-            {
-                if (!skipSpecialTokens)
-                    bytes.AddRange(Encoding.UTF8.GetBytes(token));
-                continue;
-            }
-            foreach (var symbol in token)
-                bytes.Add(SymbolBytes.TryGetValue(symbol, out var b) ? b : (byte)'?');
-        }
-        return Encoding.UTF8.GetString([.. bytes]);
-    }
-
-    public int? IdOf(string token) => _ids.TryGetValue(token, out var id) ? id : null;
-
-    public string? TokenOf(int id) => id >= 0 && id < _tokens.Length ? _tokens[id] : null;
-
-    /// <summary>GPT-2's words: contractions, then letters, digits or other signs with at most one space before them, then white space.</summary>
-    internal static List<Range> Words(ReadOnlySpan<char> text)
-    {
-        var words = new List<Range>();
-        for (var start = 0; start < text.Length;)
-        {
-            var end = start + WordLength(text[start..]);
-            words.Add(start..end);
-            start = end;
-        }
-        return words;
-    }
-
-    private static int WordLength(ReadOnlySpan<char> text)
-    {
-        foreach (var contraction in (ReadOnlySpan<string>)["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"])
-            if (text.StartsWith(contraction, StringComparison.Ordinal))
-                return contraction.Length;
         var lead = text[0] == ' ' && text.Length > 1 ? 1 : 0;
         var kind = KindAt(text[lead..], out _);
         if (kind != Kind.Space)
@@ -124,6 +68,85 @@ public sealed class BytePair : ITokenizer
         // The last space before a word belongs to the word.
         return spaces == text.Length || spaces == 1 ? spaces : spaces - 1;
     }
+
+    private protected override void EncodePart(ReadOnlySpan<char> text, List<int> ids)
+    {
+        while (!text.IsEmpty)
+        {
+            var word = text[..WordLength(text)];
+            if (!_wordsBySpan.TryGetValue(word, out var encoded))
+            {
+                encoded = EncodeWord(word);
+                if (word.Length <= LongestCachedWord && _cachedWords < MostCachedWords && _words.TryAdd(word.ToString(), encoded))
+                    Interlocked.Increment(ref _cachedWords);
+            }
+            ids.AddRange(encoded);
+            text = text[word.Length..];
+        }
+    }
+
+    private protected override string DecodeKept(List<int> ids)
+    {
+        var bytes = new List<byte>();
+        foreach (var id in ids)
+            bytes.AddRange(_bytes[id]!);
+        return Encoding.UTF8.GetString([.. bytes]);
+    }
+
+    /// <summary>
+    /// Joins the pair of lowest rank wherever it stands, from left to right, and only then looks at the pairs that this made (they may have
+    /// a lower rank). The queue over a linked list keeps it n log n: a word may be a megabyte long.
+    /// </summary>
+    private int[] EncodeWord(ReadOnlySpan<char> word)
+    {
+        var symbols = new int[Encoding.UTF8.GetByteCount(word)];
+        var bytes = new byte[symbols.Length];
+        Encoding.UTF8.GetBytes(word, bytes);
+        for (var i = 0; i < symbols.Length; i++)
+            symbols[i] = _byteIds[bytes[i]];
+        var next = new int[symbols.Length]; // symbols.Length ends the list
+        var previous = new int[symbols.Length];
+        var queue = new PriorityQueue<(int At, int Left, int Right, int Id), (int Rank, int At)>();
+        for (var i = 0; i < symbols.Length; i++)
+            (next[i], previous[i]) = (i + 1, i - 1);
+        for (var i = 0; i < symbols.Length; i++)
+            Offer(i);
+
+        var changed = new List<int>();
+        while (queue.TryPeek(out _, out var lowest))
+        {
+            while (queue.TryPeek(out var pair, out var priority) && priority.Rank == lowest.Rank)
+            {
+                queue.Dequeue();
+                var (at, right) = (pair.At, next[pair.At]);
+                if (symbols[at] != pair.Left || right == symbols.Length || symbols[right] != pair.Right)
+                    continue; // one of the two was joined to another symbol since
+                symbols[at] = pair.Id;
+                symbols[right] = Joined;
+                next[at] = next[right];
+                if (next[at] < symbols.Length)
+                    previous[next[at]] = at;
+                changed.Add(at);
+                if (previous[at] >= 0)
+                    changed.Add(previous[at]);
+            }
+            foreach (var at in changed)
+                Offer(at);
+            changed.Clear();
+        }
+        return Array.FindAll(symbols, symbol => symbol != Joined);
+
+        void Offer(int at)
+        {
+            if (symbols[at] != Joined && next[at] < symbols.Length && _merges.TryGetValue((symbols[at], symbols[next[at]]), out var merge))
+                queue.Enqueue((at, symbols[at], symbols[next[at]], merge.Id), (merge.Rank, at));
+        }
+    }
+
+    /// <summary>An added token, and one that is not made of byte symbols, stands for its own text.</summary>
+    private static byte[] BytesOf(string token, bool isAdded) => isAdded || !token.All(SymbolBytes.ContainsKey)
+        ? Encoding.UTF8.GetBytes(token)
+        : [.. token.Select(symbol => SymbolBytes[symbol])];
 
     private static int RunLength(ReadOnlySpan<char> text, Kind kind)
     {
@@ -144,68 +167,6 @@ public sealed class BytePair : ITokenizer
             UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => Kind.Number,
             _ => Kind.Other,
         };
-    }
-
-    private (int At, string Token)? NextSpecial(string text, int start)
-    {
-        (int At, string Token)? first = null;
-        foreach (var special in _specials) // longest first, so that it wins at the same place
-            if (text.IndexOf(special, start, StringComparison.Ordinal) is >= 0 and var at && (first is null || at < first.Value.At))
-                first = (at, special);
-        return first;
-    }
-
-    private void EncodeWords(ReadOnlySpan<char> text, List<int> ids)
-    {
-        foreach (var range in Words(text))
-        {
-            var word = text[range].ToString();
-            if (!_words.TryGetValue(word, out var encoded))
-            {
-                encoded = EncodeWord(word);
-                if (_words.Count < MostCachedWords && word.Length < 64)
-                    _words.TryAdd(word, encoded);
-            }
-            ids.AddRange(encoded);
-        }
-    }
-
-    /// <summary>
-    /// Joins the best pair until there is none. A queue of pairs over a linked list keeps it n log n: a word may be a megabyte long.
-    /// </summary>
-    private int[] EncodeWord(string word)
-    {
-        var symbols = Encoding.UTF8.GetBytes(word).Select(b => _byteIds[b]).ToArray();
-        var next = Enumerable.Range(1, symbols.Length).ToArray(); // symbols.Length ends the list
-        var previous = Enumerable.Range(-1, symbols.Length).ToArray();
-        var queue = new PriorityQueue<(int At, int Left, int Right), (int Rank, int At)>();
-        for (var i = 0; i + 1 < symbols.Length; i++)
-            Offer(i);
-        const int joined = -1;
-        while (queue.TryDequeue(out var pair, out _))
-        {
-            var (at, after) = (pair.At, next[pair.At]);
-            if (symbols[at] != pair.Left || after >= symbols.Length || symbols[after] != pair.Right)
-                continue; // one of the two was joined to another symbol since
-            symbols[at] = _merges[(pair.Left, pair.Right)].Id;
-            symbols[after] = joined;
-            next[at] = next[after];
-            if (next[at] < symbols.Length)
-            {
-                previous[next[at]] = at;
-                Offer(at);
-            }
-            if (previous[at] >= 0)
-                Offer(previous[at]);
-        }
-        return [.. symbols.Where(symbol => symbol != joined)];
-
-        void Offer(int at)
-        {
-            var (left, right) = (symbols[at], symbols[next[at]]);
-            if (_merges.TryGetValue((left, right), out var merge))
-                queue.Enqueue((at, left, right), (merge.Rank, at));
-        }
     }
 
     private static char[] MakeByteSymbols()

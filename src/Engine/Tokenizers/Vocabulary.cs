@@ -1,0 +1,45 @@
+namespace MendCluster.Engine.Tokenizers;
+
+/// <summary>Tokens by id and ids by token; no token and no id twice.</summary>
+internal sealed class Vocabulary
+{
+    private readonly Dictionary<string, int> _ids = new(StringComparer.Ordinal);
+    private readonly string?[] _tokens;
+
+    /// <param name="file">Named in errors.</param>
+    /// <param name="entries">Of the model, in any order.</param>
+    /// <param name="added">Tokens on top; those that the model has too must have the same id there.</param>
+    public Vocabulary(string file, IEnumerable<(string Token, int Id)> entries, IEnumerable<AddedToken> added)
+    {
+        var all = entries.ToList();
+        var texts = all.ToHashSet();
+        all.AddRange(added.Select(token => (token.Text, token.Id)).Where(texts.Add));
+
+        // Ids may have gaps, but one wild id must not make a table of gigabytes.
+        var most = 4L * all.Count + 1024;
+        foreach (var (token, id) in all)
+        {
+            if (id < 0 || id > most)
+                throw new TokenizerException(file, $"token '{token}'", $"has id {id}; {all.Count} tokens should have ids from 0 to about {all.Count - 1}");
+            if (!_ids.TryAdd(token, id))
+                throw new TokenizerException(file, $"token '{token}'", $"has the ids {_ids[token]} and {id}; a token has one");
+        }
+        _tokens = new string?[all.Count == 0 ? 0 : all.Max(entry => entry.Id) + 1];
+        foreach (var (token, id) in all)
+            if (_tokens[id] is { } other)
+                throw new TokenizerException(file, $"id {id}", $"stands for '{other}' and '{token}'; an id has one token");
+            else
+                _tokens[id] = token;
+    }
+
+    public int Size => _tokens.Length;
+
+    public int? IdOf(string token) => _ids.TryGetValue(token, out var id) ? id : null;
+
+    public string? TokenOf(int id) => id >= 0 && id < _tokens.Length ? _tokens[id] : null;
+
+    /// <param name="role">What the token is needed for, named in the error.</param>
+    /// <exception cref="TokenizerException">There is no such token.</exception>
+    public int Require(string file, string role, string token) => IdOf(token)
+        ?? throw new TokenizerException(file, role, $"'{token}' is not in the vocabulary of {_ids.Count} tokens; the files belong to different tokenizers or were cut");
+}
