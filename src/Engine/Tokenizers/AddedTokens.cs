@@ -26,7 +26,7 @@ internal sealed class AddedTokens
 
     public bool IsSpecial(int id) => _special.Contains(id);
 
-    /// <returns>The place of the next token at or after <paramref name="start"/>, with the white space that it takes along; null: there is none.</returns>
+    /// <returns>The next token at or after <paramref name="start"/>, with the white space that it takes along; null: there is none.</returns>
     public (int Start, int End, int Id)? Next(string text, int start)
     {
         var at = text.AsSpan(start).IndexOfAny(_texts);

@@ -43,7 +43,10 @@ public sealed class BytePair : Tokenizer
                 throw new TokenizerException(file, where, $"'{left}' and '{right}' are joined a second time; remove one of the two");
         }
         var addedIds = added.Select(token => token.Id).ToHashSet();
-        _bytes = [.. Enumerable.Range(0, vocabulary.Size).Select(id => vocabulary.TokenOf(id) is { } token ? BytesOf(token, addedIds.Contains(id)) : null)];
+        _bytes = new byte[]?[vocabulary.Size];
+        for (var id = 0; id < vocabulary.Size; id++)
+            if (vocabulary.TokenOf(id) is { } token)
+                _bytes[id] = BytesOf(token, addedIds.Contains(id));
         _wordsBySpan = _words.GetAlternateLookup<ReadOnlySpan<char>>();
     }
 

@@ -13,7 +13,7 @@ namespace MendCluster.Engine.Tokenizers;
 public static class BytePairTrainer
 {
     /// <param name="lines">The text. Words do not reach from one line into the next.</param>
-    /// <param name="vocabularySize">At most this many tokens, special ones and the 256 bytes included; fewer when no pair is left that occurs twice.</param>
+    /// <param name="vocabularySize">At most this many tokens, special ones and the 256 bytes included; fewer when no pair occurs twice.</param>
     /// <param name="specials">Get the first ids, in this order.</param>
     public static BytePairModel Train(IEnumerable<string> lines, int vocabularySize, IReadOnlyList<string> specials)
     {
@@ -25,7 +25,7 @@ public static class BytePairTrainer
         var ids = new Dictionary<string, int>(StringComparer.Ordinal);
         foreach (var (id, token) in tokens.Index())
             if (!ids.TryAdd(token, id))
-                throw new ArgumentException($"'{token}' is given twice or is a byte's symbol; special tokens must differ from both", nameof(specials));
+                throw new ArgumentException($"'{token}' is given twice or is a byte's symbol; neither may be", nameof(specials));
 
         var words = CountWords(lines)
             .Select(word => (Symbols: Encoding.UTF8.GetBytes(word.Key).Select(b => specials.Count + b).ToList(), Count: word.Value))
@@ -175,7 +175,8 @@ public sealed record BytePairModel(IReadOnlyList<string> Tokens, IReadOnlyList<(
         }.ToJsonString(Json) + "\n");
     }
 
-    private static JsonObject ByteLevel() => new() { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["trim_offsets"] = true, ["use_regex"] = true };
+    private static JsonObject ByteLevel() =>
+        new() { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["trim_offsets"] = true, ["use_regex"] = true };
 
     private JsonObject Appending(string token) => new()
     {

@@ -35,7 +35,8 @@ internal sealed class CharsMap
         var bytes = blob.Span;
         var size = BinaryPrimitives.ReadUInt32LittleEndian(bytes);
         if (size % 4 != 0 || size == 0 || size > bytes.Length - 4)
-            throw new TokenizerException(file, where, $"says that its trie has {size} bytes, expected a multiple of 4 up to {bytes.Length - 4}; the file is damaged");
+            throw new TokenizerException(file, where,
+                $"says that its trie has {size} bytes, expected a multiple of 4 up to {bytes.Length - 4}; the file is damaged");
         var units = new uint[size / 4];
         for (var i = 0; i < units.Length; i++)
             units[i] = BinaryPrimitives.ReadUInt32LittleEndian(bytes[(4 + 4 * i)..]);
@@ -79,7 +80,8 @@ internal sealed class CharsMap
 }
 
 /// <summary>
-/// SentencePiece's way from a text to what the pieces are matched against: characters mapped, white space runs made one "▁", one "▁" put in front.
+/// SentencePiece's way from a text to what the pieces are matched against: characters mapped, runs of spaces made one "▁", one "▁" put
+/// in front.
 /// </summary>
 internal sealed record UnigramNormalizer(CharsMap CharsMap, bool AddDummyPrefix = true, bool RemoveExtraWhitespaces = true)
 {

@@ -66,7 +66,8 @@ internal readonly record struct JsonValue(string File, string Where, JsonElement
             if (!IsObject)
                 throw Error($"is {Element.ValueKind}, expected an object");
             var self = this;
-            return Element.EnumerateObject().Select(member => self.Name(member) is var key ? (key, new JsonValue(self.File, $"{self.Where}.{key}", member.Value)) : default);
+            return Element.EnumerateObject().Select(member => (Key: self.Name(member), member.Value))
+                .Select(member => (member.Key, new JsonValue(self.File, $"{self.Where}.{member.Key}", member.Value)));
         }
     }
 

@@ -43,7 +43,8 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
                         if (setting.Number == 3 && setting.Integer != UnigramType)
                             throw setting.Error($"model_type is {setting.Integer}; only unigram ({UnigramType}) is supported, as T5 uses it");
                         else if (setting.Number is 24 or 35 && setting.Integer != 0)
-                            throw setting.Error($"{(setting.Number == 24 ? "treat_whitespace_as_suffix" : "byte_fallback")} is set; it is not supported, T5's models do without");
+                            throw setting.Error(
+                                $"{(setting.Number == 24 ? "treat_whitespace_as_suffix" : "byte_fallback")} is set; it is not supported, T5's models do without");
                         else if (setting.Number == 44)
                             unknownSurface = setting.Text;
                     break;
@@ -80,7 +81,8 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
                     break;
             }
         return type is PieceType.UserDefined or PieceType.Byte || !Enum.IsDefined(type)
-            ? throw new TokenizerException(file, $"offset {field.Offset}", $"piece '{text}' is of type {type}; only normal, unknown, control and unused ones are supported, as T5 uses them")
+            ? throw new TokenizerException(file, $"offset {field.Offset}",
+                $"piece '{text}' is of type {type}; only normal, unknown, control and unused ones are supported, as T5 uses them")
             : new(text, score, type);
     }
 
@@ -92,7 +94,7 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
             var key = Varint(file, bytes.Span, ref at, offset);
             var (number, wireType) = (key >> 3, key & 7);
             if (number is 0 or > 536_870_911)
-                throw Broken(start, $"field number {number}, expected 1 to 536870911");
+                throw Broken(file, start, $"field number {number}, expected 1 to 536870911");
             ulong integer = 0;
             ulong length = wireType switch
             {
@@ -100,17 +102,15 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
                 1 => 8,
                 2 => Varint(file, bytes.Span, ref at, offset),
                 5 => 4,
-                _ => throw Broken(start, $"wire type {wireType} in field {number}, expected 0, 1, 2 or 5"),
+                _ => throw Broken(file, start, $"wire type {wireType} in field {number}, expected 0, 1, 2 or 5"),
             };
             if (wireType == 0)
                 integer = Varint(file, bytes.Span, ref at, offset);
             if (length > (ulong)(bytes.Length - at))
-                throw Broken(start, $"field {number} needs {length} bytes, but {bytes.Length - at} are left in its message");
+                throw Broken(file, start, $"field {number} needs {length} bytes, but {bytes.Length - at} are left in its message");
             yield return new(file, start, (int)number, (int)wireType, integer, bytes.Slice(at, (int)length), offset + at);
             at += (int)length;
         }
-
-        TokenizerException Broken(int at, string problem) => new(file, $"offset {at}", problem + "; the file is cut, damaged or no SentencePiece model");
     }
 
     private static ulong Varint(string file, ReadOnlySpan<byte> bytes, ref int at, int offset)
@@ -120,14 +120,17 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
         for (var shift = 0; shift < 64; shift += 7)
         {
             if (at == bytes.Length)
-                throw new TokenizerException(file, $"offset {offset + start}", "the message ends inside a number; the file is cut or no SentencePiece model");
+                throw Broken(file, offset + start, "the message ends inside a number");
             var b = bytes[at++];
             value |= (ulong)(b & 0x7F) << shift;
             if (b < 0x80)
                 return value;
         }
-        throw new TokenizerException(file, $"offset {offset + start}", "a number of more than 10 bytes; the file is damaged or no SentencePiece model");
+        throw Broken(file, offset + start, "a number of more than 10 bytes");
     }
+
+    private static TokenizerException Broken(string file, int at, string problem) =>
+        new(file, $"offset {at}", problem + "; the file is cut, damaged or no SentencePiece model");
 
     /// <summary>One field of a message, not yet understood. Each reading checks the wire type that it needs.</summary>
     private sealed record Field(string File, int Offset, int Number, int WireType, ulong RawInteger, ReadOnlyMemory<byte> RawBytes, int BytesOffset)

@@ -2,7 +2,10 @@ using System.Text;
 
 namespace MendCluster.Engine.Tokenizers;
 
-/// <summary>Reads the tokenizer of a Hugging Face directory: the first that is there of tokenizer.json, vocab.json with merges.txt, spiece.model, vocab.txt.</summary>
+/// <summary>
+/// Reads the tokenizer of a Hugging Face directory: the first that is there of tokenizer.json, vocab.json with merges.txt, spiece.model,
+/// vocab.txt.
+/// </summary>
 public static class TokenizerFiles
 {
     internal static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
@@ -69,7 +72,8 @@ public static class TokenizerFiles
         return new(vocabularyFile, vocabulary, Merges(mergesFile), added, frame);
     }
 
-    private static List<(string Token, int Id)> Entries(string file) => [.. JsonValue.Read(file).Members.Select(member => (member.Key, member.Value.Whole))];
+    private static List<(string Token, int Id)> Entries(string file) =>
+        [.. JsonValue.Read(file).Members.Select(member => (member.Key, member.Value.Whole))];
 
     private static IEnumerable<(string Left, string Right, string Where)> Merges(string file)
     {
@@ -89,7 +93,8 @@ public static class TokenizerFiles
         var entries = model.Pieces.Select((piece, id) => (piece.Text, id)).ToList();
         var added = entries.Where(entry => model.Pieces[entry.id].Type is PieceType.Control or PieceType.Unknown)
             .Select(entry => new AddedToken(entry.Text, entry.id, Special: model.Pieces[entry.id].Type == PieceType.Control)).ToList();
-        var extraIds = File.Exists(configFile) && JsonValue.Read(configFile)["extra_ids"] is { IsNull: false } setting ? setting.Whole : UsualExtraIds;
+        var setting = File.Exists(configFile) ? JsonValue.Read(configFile)["extra_ids"] : default;
+        var extraIds = setting.IsNull ? UsualExtraIds : setting.Whole;
         if (extraIds is < 0 or > MostExtraIds)
             throw new TokenizerException(configFile, "extra_ids", $"is {extraIds}, expected 0 to {MostExtraIds}");
         added.AddRange(Enumerable.Range(0, extraIds).Select(i => new AddedToken($"<extra_id_{i}>", model.Pieces.Count + extraIds - 1 - i)));

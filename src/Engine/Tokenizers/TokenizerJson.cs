@@ -50,7 +50,8 @@ internal static class TokenizerJson
     private static (string Left, string Right, string Where) Merge(JsonValue merge)
     {
         string[] parts = merge.IsList ? [.. merge.Items.Select(part => part.Text)] : merge.Text.Split(' ');
-        return parts is [var left, var right] ? (left, right, merge.Where) : throw merge.Error($"has {parts.Length} parts, expected a pair of tokens");
+        return parts is [var left, var right] ? (left, right, merge.Where)
+            : throw merge.Error($"has {parts.Length} parts, expected a pair of tokens");
     }
 
     /// <summary>
@@ -82,7 +83,8 @@ internal static class TokenizerJson
                     hasMetaspace = true;
                     RefuseUnless(step["replacement"].Text is "\u2581", step["replacement"], "T5's is \u2581");
                     var prepends = step["prepend_scheme"];
-                    RefuseUnless(prepends.IsNull ? step["add_prefix_space"].Flag(otherwise: true) : prepends.Text == "always", prepends, "T5's is always");
+                    var always = prepends.IsNull ? step["add_prefix_space"].Flag(otherwise: true) : prepends.Text == "always";
+                    RefuseUnless(always, prepends, "T5's is always");
                     break;
                 default:
                     throw Unsupported(step, "WhitespaceSplit and Metaspace");
@@ -136,13 +138,15 @@ internal static class TokenizerJson
         return new(root.File, vocabulary, options, added, Frame(root, vocabulary));
     }
 
-    private static IEnumerable<(string Token, int Id)> Entries(JsonValue vocabulary) => vocabulary.Members.Select(member => (member.Key, member.Value.Whole));
+    private static IEnumerable<(string Token, int Id)> Entries(JsonValue vocabulary) =>
+        vocabulary.Members.Select(member => (member.Key, member.Value.Whole));
 
     private static List<AddedToken> Added(JsonValue root) => root["added_tokens"].IsNull ? [] : [.. root["added_tokens"].Items.Select(token =>
     {
         RefuseUnless(!token["single_word"].Flag(otherwise: false), token["single_word"], "the supported models' are false");
         // A token that is matched in the normalised text would need the text to be normalised piece by piece.
-        RefuseUnless(!token["normalized"].Flag(otherwise: false) || root["normalizer"].IsNull, token["normalized"], "the supported models' are false where there is a normalizer");
+        RefuseUnless(!token["normalized"].Flag(otherwise: false) || root["normalizer"].IsNull, token["normalized"],
+            "the supported models' are false where there is a normalizer");
         return new AddedToken(token["content"].Text, token["id"].Whole, token["special"].Flag(otherwise: false),
             token["lstrip"].Flag(otherwise: false), token["rstrip"].Flag(otherwise: false));
     })];
@@ -162,7 +166,8 @@ internal static class TokenizerJson
                 case "TemplateProcessing":
                     var parts = step["single"].Items.ToList();
                     var text = parts.FindIndex(part => !part["Sequence"].IsNull);
-                    RefuseUnless(text >= 0 && parts.FindLastIndex(part => !part["Sequence"].IsNull) == text, step["single"], "the text must stand in it once");
+                    var last = parts.FindLastIndex(part => !part["Sequence"].IsNull);
+                    RefuseUnless(text >= 0 && text == last, step["single"], "the text must stand in it once");
                     frame = new([.. parts.Take(text).Select(Special)], [.. parts.Skip(text + 1).Select(Special)]);
                     break;
                 default:

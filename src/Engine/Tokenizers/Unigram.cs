@@ -32,7 +32,7 @@ public sealed class Unigram : Tokenizer
         _normalizer = model.Normalizer;
         _unknownSurface = model.UnknownSurface;
         _scores = [.. model.Pieces.Select(piece => piece.Score)];
-        _unknown = model.Pieces.Index().Where(entry => entry.Item.Type == PieceType.Unknown).Select(entry => entry.Index).ToList() is [var only] ? only
+        _unknown = model.Pieces.Index().Where(entry => entry.Item.Type == PieceType.Unknown).ToList() is [var only] ? only.Index
             : throw new TokenizerException(file, "pieces", "there must be exactly one of type unknown; the file is damaged");
         var taken = added.Select(token => token.Id).ToHashSet();
         var lowest = float.PositiveInfinity;

@@ -20,7 +20,8 @@ internal sealed class Vocabulary
         foreach (var (token, id) in all)
         {
             if (id < 0 || id > most)
-                throw new TokenizerException(file, $"token '{token}'", $"has id {id}; {all.Count} tokens should have ids from 0 to about {all.Count - 1}");
+                throw new TokenizerException(file, $"token '{token}'",
+                    $"has id {id}; {all.Count} tokens should have ids from 0 to about {all.Count - 1}");
             if (!_ids.TryAdd(token, id))
                 throw new TokenizerException(file, $"token '{token}'", $"has the ids {_ids[token]} and {id}; a token has one");
         }
@@ -41,5 +42,6 @@ internal sealed class Vocabulary
     /// <param name="role">What the token is needed for, named in the error.</param>
     /// <exception cref="TokenizerException">There is no such token.</exception>
     public int Require(string file, string role, string token) => IdOf(token)
-        ?? throw new TokenizerException(file, role, $"'{token}' is not in the vocabulary of {_ids.Count} tokens; the files belong to different tokenizers or were cut");
+        ?? throw new TokenizerException(file, role,
+            $"'{token}' is not in the vocabulary of {_ids.Count} tokens; the files belong to different tokenizers or were cut");
 }
