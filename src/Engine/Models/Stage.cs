@@ -44,6 +44,9 @@ public sealed class Stage : IDisposable
     /// <summary>The head, when this is the last stage.</summary>
     public Head? Head => _layers[^1] as Head;
 
+    /// <summary>The linear maps of the stage in forward order: all, or those from the lowest editable layer up.</summary>
+    public IEnumerable<EditableLinear> Linears(bool all = true) => _layers.Skip(all ? 0 : _lowestEditable).SelectMany(layer => layer.Linears);
+
     /// <summary>Whether activations of lower layers can be reused between passes that differ in their edits only.</summary>
     public bool HasEditable => Editable.Count > 0;
 
