@@ -1,1 +1,35 @@
-Console.WriteLine("mend");
+using System.CommandLine;
+using MendCluster.Cli;
+using MendCluster.Contracts;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using Spectre.Console;
+
+var root = new RootCommand("MendCluster: edits what a language model knows, as a transaction.")
+{
+    DemoCommand.Create(),
+    EditCommands.Edit(),
+    EditCommands.Ask(),
+    EditCommands.Revert(),
+    EditCommands.Ledger(),
+    EvalCommand.Create(),
+    PretrainCommand.Create(),
+    TrainCommand.Create(),
+};
+try
+{
+    return await root.Parse(args).InvokeAsync(new() { EnableDefaultExceptionHandler = false });
+}
+catch (OperationCanceledException)
+{
+    AnsiConsole.MarkupLine("[yellow]Stopped.[/]");
+    return 130;
+}
+// What a user can put right is said in one line; anything else is a defect and shows its trace.
+catch (Exception e) when (e is MendException or ModelException or CheckpointException or TokenizerException or EditorException or InvalidDataException or IOException)
+{
+    AnsiConsole.MarkupLineInterpolated($"[red]{(e is MendException known ? known.Error.ToString() : "Error")}:[/] {e.Message}");
+    return 1;
+}

@@ -1,6 +1,9 @@
 namespace MendCluster.Engine.Checkpoints;
 
-/// <summary>A checkpoint cannot be read or written as asked: which file, which tensor or offset in it, what was found, what was expected and what to do.</summary>
+/// <summary>
+/// A checkpoint cannot be read or written as asked: which file, which tensor or offset in it, what was found, what was expected and what
+/// to do.
+/// </summary>
 public sealed class CheckpointException : Exception
 {
     public CheckpointException(string file, string where, string message, Exception? inner = null)

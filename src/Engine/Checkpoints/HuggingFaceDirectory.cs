@@ -11,6 +11,9 @@ public sealed class HuggingFaceDirectory : IDisposable
 {
     private const long IndexLimit = 100_000_000;
 
+    private static readonly string[] InOrderOfPreference =
+        ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
     private readonly string _source;
     private readonly Dictionary<string, string> _fileOf = [];
     private readonly Dictionary<string, IShard> _shards = [];
@@ -20,7 +23,7 @@ public sealed class HuggingFaceDirectory : IDisposable
     private HuggingFaceDirectory(string directory)
     {
         Path = directory;
-        foreach (var name in (string[])["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"])
+        foreach (var name in InOrderOfPreference)
         {
             _source = System.IO.Path.Combine(directory, name);
             if (!File.Exists(_source))
@@ -28,12 +31,12 @@ public sealed class HuggingFaceDirectory : IDisposable
             if (name.EndsWith(".json", StringComparison.Ordinal))
                 ReadIndex(name);
             else
-                foreach (var tensor in Shard(name).Names)
+                foreach (var tensor in Shard(name, "weights").Names)
                     _fileOf.Add(tensor, name);
             return;
         }
         throw new CheckpointException(directory, "weights",
-            "found neither model.safetensors nor pytorch_model.bin, nor the .index.json of either; give the directory that holds config.json and the weights");
+            $"found none of {string.Join(", ", InOrderOfPreference)}; give the directory that holds config.json and the weights");
     }
 
     public string Path { get; }
@@ -46,16 +49,16 @@ public sealed class HuggingFaceDirectory : IDisposable
 
     public bool Contains(string name) => _fileOf.ContainsKey(name);
 
-    /// <summary>The first of the names that the checkpoint has: families were published with and without prefixes such as "transformer.".</summary>
+    /// <summary>The first of the names that the checkpoint has: families were published with and without prefixes ("transformer.").</summary>
     /// <exception cref="CheckpointException">It has none of them, or its file is missing or damaged.</exception>
     public StoredTensor Find(params ReadOnlySpan<string> candidates)
     {
         foreach (var name in candidates)
             if (_fileOf.TryGetValue(name, out var file))
-                return Shard(file).Find(name)
-                    ?? throw new CheckpointException(_source, name, $"the index places it in {file}, which does not hold it; fetch both again");
-        throw new CheckpointException(_source, string.Join(" or ", candidates.ToArray()),
-            $"no such tensor among {_fileOf.Count}, such as {string.Join(", ", _fileOf.Keys.Order(StringComparer.Ordinal).Take(3))}; is this the right model?");
+                return Shard(file, name).Find(name) ?? throw Bad(name, $"the index places it in {file}, which lacks it; fetch both again");
+        var some = string.Join(", ", _fileOf.Keys.Order(StringComparer.Ordinal).Take(3));
+        throw Bad(string.Join(" or ", candidates.ToArray()),
+            $"no such tensor among {_fileOf.Count}, such as {some}; is this the right model?");
     }
 
     public void Dispose()
@@ -71,7 +74,7 @@ public sealed class HuggingFaceDirectory : IDisposable
         foreach (var (tensor, file) in ParseIndex())
         {
             if (file != System.IO.Path.GetFileName(file) || file.Contains('\\') || !file.EndsWith(extension, StringComparison.Ordinal))
-                throw new CheckpointException(_source, tensor, $"is said to lie in '{file}'; expected the bare name of a {extension} file beside the index");
+                throw Bad(tensor, $"is said to lie in '{file}'; expected the bare name of a {extension} file beside the index");
             _fileOf.Add(tensor, file);
         }
     }
@@ -81,11 +84,13 @@ public sealed class HuggingFaceDirectory : IDisposable
         try
         {
             if (new FileInfo(_source).Length is > IndexLimit and var length)
-                throw new CheckpointException(_source, "length", $"{length} bytes of index; expected at most {IndexLimit}");
+                throw Bad("length", $"{length} bytes of index; expected at most {IndexLimit}");
             using var json = JsonDocument.Parse(File.ReadAllBytes(_source), new() { AllowDuplicateProperties = false });
-            if (json.RootElement.ValueKind != JsonValueKind.Object || !json.RootElement.TryGetProperty("weight_map", out var map) || map.ValueKind != JsonValueKind.Object)
-                throw new CheckpointException(_source, "weight_map", "missing or no object; expected tensor names with file names");
-            return [.. map.EnumerateObject().Select(entry => (entry.Name, entry.Value.GetString() ?? throw new JsonException($"{entry.Name} is null")))];
+            if (json.RootElement.ValueKind != JsonValueKind.Object
+                || !json.RootElement.TryGetProperty("weight_map", out var map)
+                || map.ValueKind != JsonValueKind.Object)
+                throw Bad("weight_map", "missing or no object; expected tensor names with file names");
+            return [.. map.EnumerateObject().Select(entry => (entry.Name, entry.Value.GetString() ?? throw Bad(entry.Name, "no file")))];
         }
         // InvalidOperationException: a value that is no string, or text that is no UTF-8.
         catch (Exception e) when (e is JsonException or InvalidOperationException or IOException or UnauthorizedAccessException)
@@ -94,7 +99,7 @@ public sealed class HuggingFaceDirectory : IDisposable
         }
     }
 
-    private IShard Shard(string file)
+    private IShard Shard(string file, string wanted)
     {
         lock (_opening)
         {
@@ -103,10 +108,12 @@ public sealed class HuggingFaceDirectory : IDisposable
                 return open;
             var path = System.IO.Path.Combine(Path, file);
             if (!File.Exists(path))
-                throw new CheckpointException(_source, file, "the index names this file, but it is not in the directory; fetch it");
+                throw Bad(wanted, $"the index places it in {file}, which is not in the directory; fetch it");
             return _shards[file] = file.EndsWith(".bin", StringComparison.Ordinal) ? new TorchShard(path) : new SafetensorsShard(path);
         }
     }
+
+    private CheckpointException Bad(string where, string message) => new(_source, where, message);
 
     private interface IShard : IDisposable
     {

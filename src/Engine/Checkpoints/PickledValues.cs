@@ -6,7 +6,7 @@ public sealed record PickledGlobal(string Module, string Name)
     public override string ToString() => $"{Module}.{Name}";
 }
 
-/// <summary>What a pickle said of an object of an unknown class: arguments and state as plain values. Nothing was constructed or run.</summary>
+/// <summary>What a pickle said of an object of an unknown class: arguments and state as plain values. Nothing was built or run.</summary>
 public sealed class PickledObject
 {
     internal PickledObject(PickledGlobal type, object?[] args)
@@ -36,9 +36,29 @@ public sealed class PickledObject
 }
 
 /// <summary>A storage of a torch archive: a run of elements in the file that several tensors may share.</summary>
-internal sealed record PickledStorage(MappedFile File, string Key, StoredType Type, long Count, long Offset);
+internal sealed class PickledStorage(MappedFile file, string key, StoredType type, long count)
+{
+    public MappedFile File => file;
 
-/// <summary>A tensor of a torch archive: a strided view of a storage. <see cref="StoredTensor.CopyTo"/> gives its contiguous form.</summary>
+    public string Key => key;
+
+    public StoredType Type => type;
+
+    /// <summary>Elements.</summary>
+    public long Count => count;
+
+    /// <summary>Of the first element in the file. Checked and set before an archive is open; older files tell it last.</summary>
+    public long Offset { get; set; }
+
+    public void Require(StorageReference reference)
+    {
+        if (reference.Type != type || reference.Count != count)
+            throw new CheckpointException(file.Path, $"storage '{key}'",
+                $"holds {count} {type}, but is also asked for as {reference.Count} {reference.Type}; the file is damaged");
+    }
+}
+
+/// <summary>A tensor of a torch archive: a strided view of a storage. <see cref="StoredTensor.CopyTo"/> makes it contiguous.</summary>
 public sealed class PickledTensor : StoredTensor
 {
     private readonly PickledStorage _storage;

@@ -77,7 +77,7 @@ public sealed class SafetensorsFile : IDisposable
     }
 }
 
-/// <summary>The header, read token by token so that a duplicate, an unknown field or a number out of range is refused where it stands.</summary>
+/// <summary>The header, read token by token so that a duplicate, an unknown field or a wrong number is refused where it stands.</summary>
 internal sealed class SafetensorsHeader
 {
     public const string MetadataName = "__metadata__";
@@ -92,9 +92,11 @@ internal sealed class SafetensorsHeader
         _file = file.Path;
         var declared = BinaryPrimitives.ReadUInt64LittleEndian(file.Span(0, sizeof(ulong)));
         if (declared > SafetensorsFile.HeaderLimit)
-            throw Bad("offset 0", $"header length {declared} is over the format's limit of {SafetensorsFile.HeaderLimit}; this is not a safetensors file");
+            throw Bad("offset 0",
+                $"header length {declared} is over the limit of {SafetensorsFile.HeaderLimit}; this is not a safetensors file");
         if ((long)declared > file.Length - sizeof(ulong))
-            throw Bad("offset 0", $"header length {declared}, but only {file.Length - sizeof(ulong)} bytes follow; the file is cut, fetch it again");
+            throw Bad("offset 0",
+                $"header length {declared}, but only {file.Length - sizeof(ulong)} bytes follow; the file is cut, fetch it again");
         _dataOffset = sizeof(ulong) + (long)declared;
 
         var json = file.Span(sizeof(ulong), (int)declared);
@@ -108,7 +110,8 @@ internal sealed class SafetensorsHeader
         // InvalidOperationException is the reader's answer to strings that are no valid UTF-8.
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            throw new CheckpointException(_file, $"offset {sizeof(ulong) + reader.BytesConsumed}", $"the header is not valid JSON: {e.Message}", e);
+            throw new CheckpointException(_file, $"offset {sizeof(ulong) + reader.BytesConsumed}",
+                $"the header is not valid JSON: {e.Message}", e);
         }
         CheckLayout(file.Length - _dataOffset);
     }
@@ -177,7 +180,8 @@ internal sealed class SafetensorsHeader
         if (!type.Value.TryByteLength(shape, out var byteLength))
             throw Bad(name, $"the size of {type.Value.Show(shape)} overflows 63 bits");
         if (byteLength != range[1] - range[0])
-            throw Bad(name, $"{type.Value.Show(shape)} is {byteLength} bytes, but data_offsets [{range[0]}, {range[1]}] are {range[1] - range[0]}");
+            throw Bad(name,
+                $"{type.Value.Show(shape)} is {byteLength} bytes, but data_offsets [{range[0]}, {range[1]}] are {range[1] - range[0]}");
         return new(name, type.Value, shape, range[0], byteLength);
     }
 
@@ -188,7 +192,8 @@ internal sealed class SafetensorsHeader
         foreach (var type in Enum.GetValues<StoredType>())
             if (type.SafetensorsName() == text)
                 return type;
-        throw Bad(name, $"dtype '{text}' is not among {string.Join(" ", Enum.GetValues<StoredType>().Select(t => t.SafetensorsName()))}; convert the tensor");
+        var known = string.Join(' ', Enum.GetValues<StoredType>().Select(t => t.SafetensorsName()));
+        throw Bad(name, $"dtype '{text}' is not among {known}; convert the tensor");
     }
 
     private long[] ReadNumbers(string name, string field, ref Utf8JsonReader reader)
@@ -215,12 +220,14 @@ internal sealed class SafetensorsHeader
                     ? $"begins at data offset {entry.Offset}, inside another tensor that ends at {next}"
                     : $"begins at data offset {entry.Offset}, but the tensor before it ends at {next}; gaps are not allowed");
             if (entry.ByteLength > dataLength - next)
-                throw Bad(entry.Name, $"ends at data offset {next + (Int128)entry.ByteLength}, but the file holds {dataLength} bytes of data; it is cut, fetch it again");
+                throw Bad(entry.Name,
+                    $"ends at data offset {next + (Int128)entry.ByteLength}, the file holds {dataLength} bytes of data; fetch it again");
             next += entry.ByteLength;
             _entries[entry.Name] = entry with { Offset = _dataOffset + entry.Offset };
         }
         if (next != dataLength)
-            throw Bad($"offset {_dataOffset + next}", $"the tensors end here, but {dataLength - next} bytes follow; trailing data is not allowed");
+            throw Bad($"offset {_dataOffset + next}",
+                $"the tensors end here, but {dataLength - next} bytes follow; trailing data is not allowed");
     }
 
     private void Expect(ref Utf8JsonReader reader, JsonTokenType expected, string where)

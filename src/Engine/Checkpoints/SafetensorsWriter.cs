@@ -23,10 +23,10 @@ public static class SafetensorsWriter
     private static readonly JsonWriterOptions Json = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>
-    /// Writes <c>path.partial</c>, flushes it to the disk and renames it over <paramref name="path"/>: a reader meets the old file or the whole
-    /// new one. Tensors lie by falling element size, then by name, which keeps each aligned and the file the same for the same content.
+    /// Writes <c>path.partial</c>, flushes it to the disk and renames it over <paramref name="path"/>: a reader meets the old file or the
+    /// whole new one. Tensors lie by falling element size, then by name: each is aligned, and the same content makes the same file.
     /// </summary>
-    /// <exception cref="CheckpointException">A name twice or reserved, a shape that overflows, or other than the declared number of bytes.</exception>
+    /// <exception cref="CheckpointException">A name twice or reserved, a shape that overflows, or too many or few bytes written.</exception>
     public static void Write(string path, IEnumerable<TensorToWrite> tensors, IReadOnlyDictionary<string, string>? metadata = null)
     {
         var ordered = tensors.OrderByDescending(t => t.Type.ElementSize()).ThenBy(t => t.Name, StringComparer.Ordinal).ToArray();
@@ -81,7 +81,8 @@ public static class SafetensorsWriter
                 if (!names.Add(tensor.Name))
                     throw new CheckpointException(path, tensor.Name, "the name is given twice or reserved; each tensor needs its own");
                 if (!tensor.Type.TryByteLength(tensor.Shape, out var byteLength) || byteLength > long.MaxValue - begin)
-                    throw new CheckpointException(path, tensor.Name, $"the size of {tensor.Type.Show(tensor.Shape)} is negative or overflows 63 bits");
+                    throw new CheckpointException(path, tensor.Name,
+                        $"the size of {tensor.Type.Show(tensor.Shape)} is negative or overflows 63 bits");
                 WriteEntry(json, tensor, begin, begin + byteLength);
                 begin += byteLength;
             }

@@ -1,6 +1,6 @@
 namespace MendCluster.Engine.Checkpoints;
 
-/// <summary>A tensor that still lies in its file: type and shape are known, bytes are read when asked for. Usable while the file is open.</summary>
+/// <summary>A tensor that still lies in its file: type and shape are known, bytes are read on demand, while it is open.</summary>
 public abstract class StoredTensor
 {
     private protected StoredTensor(string file, string name, StoredType type, long[] shape, long byteLength)
@@ -34,7 +34,7 @@ public abstract class StoredTensor
     {
         if (byteLength != ByteLength)
             throw new CheckpointException(File, Name,
-                $"the destination holds {byteLength} bytes, the tensor {Type.Show(Shape)} is {ByteLength}; allocate it with this type and shape");
+                $"the destination holds {byteLength} bytes, the tensor {Type.Show(Shape)} is {ByteLength}; allocate this type and shape");
         Copy((byte*)destination);
     }
 

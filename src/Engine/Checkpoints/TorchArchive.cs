@@ -1,32 +1,21 @@
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>
-/// A file of torch.save (pytorch_model.bin, .pt, .ckpt): a zip with one pickle, <c>data.pkl</c>, and one stored record for each storage that
-/// its tensors view. The pickle is read by <see cref="Unpickler"/>, which runs nothing; storages stay in the file, memory-mapped, until a
-/// tensor is copied. Reading from several threads is safe; closing while another thread copies is not.
+/// A file of torch.save (pytorch_model.bin, .pt, .ckpt): a zip with one pickle, <c>data.pkl</c>, and one stored record for each storage
+/// that its tensors view; or the older form of <see cref="LegacyTorchFile"/>. The pickle is read by <see cref="Unpickler"/>, which runs
+/// nothing; storages stay in the file, memory-mapped, until a tensor is copied. Reading from several threads is safe; closing while another
+/// thread copies is not.
 /// </summary>
 public sealed class TorchArchive : IDisposable
 {
     private const int SmallestZip = 22;
-    private static readonly byte[] LegacyStart = [0x80, 0x02, 0x8a, 0x0a];
 
     private readonly MappedFile _file;
-    private readonly Dictionary<string, (long Offset, long Length)> _records;
-    private readonly Dictionary<string, PickledStorage> _storages = [];
-    private readonly string _prefix;
 
     private TorchArchive(MappedFile file, bool allowInertObjects)
     {
         _file = file;
-        if (file.Span(0, LegacyStart.Length).SequenceEqual(LegacyStart))
-            throw Bad("offset 0", "written by torch before 1.6, which used no zip; load and save it again with a newer torch, or convert to safetensors");
-        _records = ZipRecords.Read(file);
-        var pickles = _records.Keys.Where(name => name.EndsWith("/data.pkl", StringComparison.Ordinal)).ToArray();
-        if (pickles.Length != 1)
-            throw Bad("zip directory", $"{pickles.Length} records named */data.pkl; expected one, this is no file of torch.save");
-        _prefix = pickles[0][..^"data.pkl".Length];
-        CheckByteOrder();
-        Root = Unpickle(pickles[0], allowInertObjects);
+        Root = LegacyTorchFile.Is(file) ? LegacyTorchFile.Read(file, allowInertObjects) : new Zip(file).Read(allowInertObjects);
     }
 
     public string Path => _file.Path;
@@ -39,7 +28,10 @@ public sealed class TorchArchive : IDisposable
     /// </summary>
     public object? Root { get; }
 
-    /// <summary>Opens the archive; classes and functions that are no part of tensors or containers are refused by name, or, if <paramref name="allowInertObjects"/>, kept as <see cref="PickledObject"/>.</summary>
+    /// <summary>
+    /// Opens the file. Classes and functions other than those of tensors and containers are refused by name, or with
+    /// <paramref name="allowInertObjects"/> kept as <see cref="PickledObject"/>, which runs nothing either.
+    /// </summary>
     /// <exception cref="CheckpointException">Not a torch archive, damaged, or it asks to import something.</exception>
     public static TorchArchive Open(string path, bool allowInertObjects = false)
     {
@@ -64,12 +56,14 @@ public sealed class TorchArchive : IDisposable
     public IReadOnlyDictionary<string, PickledTensor> StateDict(object? value)
     {
         if (value is not OrderedDictionary<object, object?> dictionary)
-            throw Bad("data.pkl", $"holds {value?.GetType().Name ?? "None"} where a dict of tensors is expected; pick the part of it that is a state dict");
+            throw Bad("state dict",
+                $"found {value?.GetType().Name ?? "None"}, expected a dict of tensors; pick the part of the file that is one");
         var tensors = new Dictionary<string, PickledTensor>();
         foreach (var (key, item) in dictionary)
         {
             if (key is not string name || item is not PickledTensor tensor)
-                throw Bad("data.pkl", $"entry '{key}' is {item?.GetType().Name ?? "None"}; a state dict has names and tensors only, pick the part of the file that is one");
+                throw Bad("state dict",
+                    $"entry '{key}' is {item?.GetType().Name ?? "None"}, expected names and tensors; pick the part of the file that is one");
             tensors.Add(name, tensor);
         }
         return tensors;
@@ -77,37 +71,57 @@ public sealed class TorchArchive : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    private void CheckByteOrder()
-    {
-        if (_records.TryGetValue(_prefix + "byteorder", out var record) && !_file.Span(record.Offset, (int)Math.Min(record.Length, 16)).SequenceEqual("little"u8))
-            throw Bad("byteorder", "other than 'little'; save the file on a little-endian machine");
-    }
-
-    private object? Unpickle(string name, bool allowInertObjects)
-    {
-        var (offset, length) = _records[name];
-        if (length > Unpickler.LengthLimit)
-            throw Bad(name, $"{length} bytes of pickle; expected at most {Unpickler.LengthLimit}, the tensors' data lie elsewhere");
-        var unpickler = new Unpickler(Path, _file.Span(offset, (int)length).ToArray(), 0, allowInertObjects, FindStorage);
-        var root = unpickler.Load();
-        if (unpickler.End != length)
-            throw Bad(name, $"the pickle ends at {unpickler.End}, the record at {length}; the file is damaged");
-        return root;
-    }
-
-    private PickledStorage FindStorage(StorageReference reference)
-    {
-        var name = $"{_prefix}data/{reference.Key}";
-        if (_storages.TryGetValue(reference.Key, out var known))
-            return known.Type == reference.Type && known.Count == reference.Count
-                ? known
-                : throw Bad(name, $"a storage of {known.Count} {known.Type} is also asked for as {reference.Count} {reference.Type}");
-        if (!_records.TryGetValue(name, out var record))
-            throw Bad(name, $"the pickle names this storage at offset {reference.At}, the archive does not hold it");
-        if (!reference.Type.TryByteLength([reference.Count], out var byteLength) || byteLength != record.Length)
-            throw Bad(name, $"{reference.Count} {reference.Type} expected, the record has {record.Length} bytes");
-        return _storages[reference.Key] = new(_file, reference.Key, reference.Type, reference.Count, record.Offset);
-    }
-
     private CheckpointException Bad(string where, string message) => new(Path, where, message);
+
+    private sealed class Zip
+    {
+        private readonly MappedFile _file;
+        private readonly Dictionary<string, (long Offset, long Length)> _records;
+        private readonly Dictionary<string, PickledStorage> _storages = [];
+        private readonly string _prefix;
+
+        public Zip(MappedFile file)
+        {
+            _file = file;
+            _records = ZipRecords.Read(file);
+            var pickles = _records.Keys.Where(name => name.EndsWith("/data.pkl", StringComparison.Ordinal)).ToArray();
+            if (pickles.Length != 1)
+                throw Bad("zip directory", $"{pickles.Length} records named */data.pkl; expected one, this is no file of torch.save");
+            _prefix = pickles[0][..^"data.pkl".Length];
+        }
+
+        public object? Read(bool allowInertObjects)
+        {
+            if (_records.TryGetValue(_prefix + "byteorder", out var order)
+                && !_file.Span(order.Offset, (int)Math.Min(order.Length, 16)).SequenceEqual("little"u8))
+                throw Bad("byteorder", "other than 'little'; save the file on a little-endian machine");
+
+            var name = _prefix + "data.pkl";
+            var (offset, length) = _records[name];
+            if (length > Unpickler.LengthLimit)
+                throw Bad(name, $"{length} bytes of pickle; expected at most {Unpickler.LengthLimit}, the tensors' data lie elsewhere");
+            var unpickler = new Unpickler(_file.Path, _file.Span(offset, (int)length).ToArray(), 0, allowInertObjects, FindStorage);
+            var root = unpickler.Load();
+            if (unpickler.End != length)
+                throw Bad(name, $"the pickle ends at {unpickler.End}, the record at {length}; the file is damaged");
+            return root;
+        }
+
+        private PickledStorage FindStorage(StorageReference reference)
+        {
+            if (_storages.TryGetValue(reference.Key, out var known))
+            {
+                known.Require(reference);
+                return known;
+            }
+            var name = $"{_prefix}data/{reference.Key}";
+            if (!_records.TryGetValue(name, out var record))
+                throw Bad(name, $"the pickle names this storage at offset {reference.At}, the archive does not hold it");
+            if (!reference.Type.TryByteLength([reference.Count], out var byteLength) || byteLength != record.Length)
+                throw Bad(name, $"{reference.Count} {reference.Type} expected, the record has {record.Length} bytes");
+            return _storages[reference.Key] = new(_file, reference.Key, reference.Type, reference.Count) { Offset = record.Offset };
+        }
+
+        private CheckpointException Bad(string where, string message) => new(_file.Path, where, message);
+    }
 }

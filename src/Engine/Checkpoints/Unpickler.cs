@@ -5,9 +5,9 @@ using System.Text;
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>
-/// Reads one pickle of protocol 2 to 5 as torch.save writes it, and runs nothing. A pickle is a program for a small stack machine whose one
-/// dangerous step is to import a name and call it; here a name is looked up in <see cref="Known"/> and everything else is refused by name, or,
-/// if the caller wants to see it, kept as a <see cref="PickledObject"/> that only says what was there.
+/// Reads one pickle of protocol 2 to 5 as torch.save writes it, and runs nothing. A pickle is a program for a small stack machine whose
+/// one dangerous step is to import a name and call it; here a name is looked up in <see cref="Known"/> and everything else is refused by
+/// name, or, if the caller wants to see it, kept as a <see cref="PickledObject"/> that only says what was there.
 /// <para>
 /// Values: None null, bool, int long or BigInteger, float double, str string, bytes byte[], tuple object?[], list List, set HashSet,
 /// dict and OrderedDict OrderedDictionary, tensors <see cref="PickledTensor"/>.
@@ -17,7 +17,8 @@ namespace MendCluster.Engine.Checkpoints;
 /// shared, so that memory and time are linear in a bounded number. The result has no cycles and is at most <see cref="DepthLimit"/> deep.
 /// </para>
 /// </summary>
-internal sealed class Unpickler(string file, byte[] pickle, int start, bool allowInertObjects, Func<StorageReference, PickledStorage> findStorage)
+internal sealed class Unpickler(
+    string file, byte[] pickle, int start, bool allowInertObjects, Func<StorageReference, PickledStorage> findStorage)
 {
     public const int LengthLimit = 1 << 26;
     public const int DepthLimit = 100;
@@ -254,8 +255,8 @@ internal sealed class Unpickler(string file, byte[] pickle, int start, bool allo
             return known;
         if (allowInertObjects)
             return new PickledGlobal(module, name);
-        throw Bad($"the file asks to import '{module}.{name}'. Only tensors and plain values are read, so it was refused and nothing was run; " +
-            "save the state dict alone, or convert to safetensors");
+        throw Bad($"the file asks to import '{module}.{name}'. Only tensors and plain values are read, so it was refused and nothing was " +
+            "run; save the state dict alone, or convert to safetensors");
     }
 
     private object? Call(object? function, object?[] args) => function switch
@@ -312,32 +313,38 @@ internal sealed class Unpickler(string file, byte[] pickle, int start, bool allo
         var offset = Argument<long>(args, 1, Function);
         var shape = Numbers(Argument<object?[]>(args, 2, Function));
         var stride = Numbers(Argument<object?[]>(args, 3, Function));
-        var what = $"a tensor {storage.Type.Show(shape)} with strides [{string.Join(", ", stride)}] at offset {offset} of storage '{storage.Key}'";
         if (shape.Length != stride.Length || offset < 0 || stride.Any(s => s < 0) || !storage.Type.TryByteLength(shape, out var byteLength))
-            throw Bad($"{what} is no tensor: as many strides as dimensions, none negative, and less than 2^63 bytes are expected");
+            throw BadView("is no tensor: as many strides as dimensions, none negative, and less than 2^63 bytes are expected");
 
         var count = byteLength / storage.Type.ElementSize();
         Int128 last = offset;
         for (var d = 0; d < shape.Length; d++)
             last += (Int128)(shape[d] - 1) * stride[d];
         if (count > 0 && last >= storage.Count)
-            throw Bad($"{what} reaches element {last}, but the storage has {storage.Count}");
+            throw BadView($"reaches element {last}, but the storage has {storage.Count}");
         if (count > storage.Count)
-            throw Bad($"{what} has {count} elements, more than the {storage.Count} of its storage; save an expanded tensor with contiguous()");
+            throw BadView($"has {count} elements, more than the {storage.Count} of its storage; save an expanded tensor with contiguous()");
         return new(storage, shape, stride, offset, byteLength);
+
+        CheckpointException BadView(string reason) => Bad(
+            $"tensor {storage.Type.Show(shape)} strides [{string.Join(", ", stride)}] at {offset} of storage '{storage.Key}' {reason}");
     }
 
     private long[] Numbers(object?[] tuple)
     {
         if (tuple.Length > RankLimit)
             throw Bad($"a tensor of {tuple.Length} dimensions; expected at most {RankLimit}");
-        return Array.ConvertAll(tuple, n => n is long number ? number : throw Bad($"{Show(n)} in a tensor's shape or strides; expected an integer"));
+        return Array.ConvertAll(tuple, item => item is long number
+            ? number
+            : throw Bad($"{Show(item)} in a tensor's shape or strides; expected an integer"));
     }
 
     private PickledStorage Storage(object? id)
     {
         // ("storage", class, key, location, count), and in files from before torch 1.6 a sixth: the view of another storage.
-        if (id is not object?[] { Length: 5 or 6 } parts || parts is not ["storage", StoredType type, string key, string, long count, ..] || count < 0)
+        if (id is not object?[] { Length: 5 or 6 } parts
+            || parts is not ["storage", StoredType type, string key, string, long count, ..]
+            || count < 0)
             throw Bad($"persistent id {Show(id)}; expected a storage of tensors");
         if (parts.Length == 6 && parts[5] is not null)
             throw Bad($"storage '{key}' is a view of another; save the file again with a torch since 0.4");
@@ -346,7 +353,7 @@ internal sealed class Unpickler(string file, byte[] pickle, int start, bool allo
 
     private T Argument<T>(object?[] args, int index, string function) => index < args.Length && args[index] is T value
         ? value
-        : throw Bad($"argument {index} of {function} is {(index < args.Length ? Show(args[index]) : "missing")}; expected {typeof(T).Name}");
+        : throw Bad($"argument {index} of {function}: {(index < args.Length ? Show(args[index]) : "missing")}, expected {typeof(T).Name}");
 
     // Containers.
 
@@ -386,7 +393,8 @@ internal sealed class Unpickler(string file, byte[] pickle, int start, bool allo
 
     private object Key(object? value) => value switch
     {
-        null or List<object?> or OrderedDictionary<object, object?> or HashSet<object> => throw Bad($"{Show(value)} as a key of a dict or set"),
+        null or List<object?> or OrderedDictionary<object, object?> or HashSet<object> =>
+            throw Bad($"{Show(value)} as a key of a dict or set"),
         _ => value,
     };
 
@@ -575,7 +583,7 @@ internal sealed class Unpickler(string file, byte[] pickle, int start, bool allo
             List<object?> list => list,
             HashSet<object> set => set,
             OrderedDictionary<object, object?> dictionary => dictionary.Keys.Concat(dictionary.Values),
-            PickledObject inert => inert.Args.Append(inert.State).Concat(inert.Elements).Concat(inert.Items.Keys).Concat(inert.Items.Values),
+            PickledObject inert => [.. inert.Args, inert.State, .. inert.Elements, .. inert.Items.Keys, .. inert.Items.Values],
             _ => null,
         };
     }

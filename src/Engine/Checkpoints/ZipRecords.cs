@@ -37,7 +37,7 @@ internal static class ZipRecords
                 throw Bad(file, where, "the entry reaches past the directory");
             var name = Encoding.Latin1.GetString(file.Span(next + EntryLength, nameLength));
             if (U16(entry, 10) != 0)
-                throw Bad(file, name, $"compression method {U16(entry, 10)}; torch.save stores its records uncompressed, save the file again with it");
+                throw Bad(file, name, $"compression method {U16(entry, 10)}, torch.save writes none; save the file again with it");
             if ((U16(entry, 8) & Encrypted) != 0)
                 throw Bad(file, name, "the record is encrypted; store it plainly");
             var (length, offset) = Sizes(file, name, entry, file.Span(next + EntryLength + nameLength, extraLength));
@@ -76,7 +76,8 @@ internal static class ZipRecords
             (count, length, offset) = (I64(end, 32), I64(end, 40), I64(end, 48));
         }
         if (offset < 0 || length < 0 || count < 0 || length > endOffset || offset > endOffset - length || count > length / EntryLength)
-            throw Bad(file, $"offset {endOffset}", $"a directory of {count} entries in {length} bytes at {offset} cannot lie before offset {endOffset}");
+            throw Bad(file, $"offset {endOffset}",
+                $"a directory of {count} entries in {length} bytes at {offset} cannot lie before offset {endOffset}; the file is damaged");
         return (offset, length, count);
     }
 
@@ -132,7 +133,8 @@ internal static class ZipRecords
         members.Sort();
         for (var i = 1; i < members.Count; i++)
             if (members[i].Begin < members[i - 1].End)
-                throw Bad(file, members[i].Name, $"begins at offset {members[i].Begin}, inside '{members[i - 1].Name}' which ends at {members[i - 1].End}");
+                throw Bad(file, members[i].Name,
+                    $"begins at offset {members[i].Begin}, inside '{members[i - 1].Name}' which ends at {members[i - 1].End}");
     }
 
     private static ushort U16(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadUInt16LittleEndian(bytes[at..]);

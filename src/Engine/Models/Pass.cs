@@ -96,6 +96,9 @@ public sealed class Recording
 
     public IReadOnlyList<string> Weights => _kept.Select(kept => kept.Weight).ToList();
 
+    /// <summary>Everything that is kept, for whoever keeps the recording beyond a dispose scope.</summary>
+    public IEnumerable<Tensor> Tensors => _kept.SelectMany(kept => new[] { kept.u, kept.z });
+
     /// <summary>Keeps u and z. The lowest recorded z has no graph below it and becomes a leaf.</summary>
     internal Tensor Keep(string weight, Tensor u, Tensor z)
     {

@@ -44,6 +44,9 @@ public sealed class Stage : IDisposable
     /// <summary>The head, when this is the last stage.</summary>
     public Head? Head => _layers[^1] as Head;
 
+    /// <summary>The linear maps of the stage in forward order: all, or those from the lowest editable layer up.</summary>
+    public IEnumerable<EditableLinear> Linears(bool all = true) => _layers.Skip(all ? 0 : _lowestEditable).SelectMany(layer => layer.Linears);
+
     /// <summary>Whether activations of lower layers can be reused between passes that differ in their edits only.</summary>
     public bool HasEditable => Editable.Count > 0;
 
@@ -96,6 +99,13 @@ public sealed class Stage : IDisposable
         pass.Cache?.Advance((pass.Input.DecoderInputIds ?? pass.Input.InputIds).shape[1]);
         return result;
     }
+
+    /// <summary>Logits of some positions; the last stage only.</summary>
+    /// <param name="top">What <see cref="Above"/> returned.</param>
+    /// <param name="rows">[N] int64, into the flattened [B * T] positions.</param>
+    /// <returns>[N, V] float32.</returns>
+    public Tensor Logits(Activations top, Tensor rows) =>
+        Head!.Logits(top.Hidden!.reshape(-1, top.Hidden!.shape[2]).index_select(0, rows));
 
     private Activations Run(int first, int end, Activations activations, Pass pass)
     {

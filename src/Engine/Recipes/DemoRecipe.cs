@@ -1,5 +1,6 @@
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
@@ -16,6 +17,11 @@ public static class DemoRecipe
     public const ulong Seed = 1;
 
     public const string EditorFile = "editor.safetensors";
+
+    /// <summary>Questions and answers of the training part, a tab between them, for the cluster to try edits on.</summary>
+    public const string ProbesFile = "probes.tsv";
+
+    private const int Probes = 16;
 
     public static SmallT5Options Model { get; } = new()
     {
@@ -38,6 +44,16 @@ public static class DemoRecipe
         Seed = (long)Seed,
     };
 
+    /// <summary>Settings of the fine-tuning that stands beside MEND: the best of a search over learning rates.</summary>
+    public static FineTuneOptions FineTune { get; } = new() { EditLr = 1e-3 };
+
+    /// <summary>The held-out edits: facts that no editor was trained on, asked in phrasings that none was trained on.</summary>
+    public static IReadOnlyList<EditExample> HeldOutEdits()
+    {
+        var world = World.Generate(Seed);
+        return world.EditExamples(world.Split.HeldOut, Prng.At(Seed, 300), newPhrasings: true);
+    }
+
     /// <summary>Writes model, tokenizer and editor into the directory, and the training run into a folder <c>run</c> below it.</summary>
     public static void Make(string directory, Action<PretrainingProgress>? model = null, IProgress<EditorTrainingProgress>? editor = null,
         CancellationToken cancellation = default)
@@ -45,6 +61,8 @@ public static class DemoRecipe
         var world = World.Generate(Seed);
         SmallT5.Train(directory, [.. world.Questions()], Model, model, cancellation);
         TrainEditor(directory, world, Editor, editor, cancellation);
+        File.WriteAllLines(Path.Combine(directory, ProbesFile), Prng.At(Seed, 16).Shuffle(world.Split.Training).Take(Probes)
+            .Select(fact => $"{fact.Question(0)}\t{fact.Object}"));
     }
 
     /// <summary>Trains the editor for the model in the directory.</summary>

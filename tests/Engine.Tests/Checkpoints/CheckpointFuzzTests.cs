@@ -68,7 +68,8 @@ public sealed class CheckpointFuzzTests : IDisposable
             }
             Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - allocatedBefore, 0, MostBytesToOpen);
         }
-        Assert.True(refused > files / 10 && read > files / 100, $"{refused} refused and {read} read of {files}: the damage is too strong or too weak to test anything");
+        Assert.True(refused > files / 10 && read > files / 100,
+            $"{refused} refused and {read} read of {files}: the damage is too strong or too weak to test anything");
     }
 
     private static IEnumerable<StoredTensor> OpenSafetensors(string path)
@@ -88,7 +89,7 @@ public sealed class CheckpointFuzzTests : IDisposable
             yield return tensor;
     }
 
-    /// <summary>Recursion is safe: the reader bounds depth and refuses cycles. Shared parts are walked again, so only so many are looked at.</summary>
+    /// <summary>Recursion is safe: the reader bounds depth and refuses cycles. Shared parts are walked again, so the number is bounded.</summary>
     private static IEnumerable<PickledTensor> Tensors(object? value) => (value switch
     {
         PickledTensor tensor => [tensor],
@@ -158,11 +159,16 @@ public sealed class CheckpointFuzzTests : IDisposable
 
     private static SeedFile[] SafetensorsSeeds()
     {
-        var small = Bytes($"{{\"__metadata__\":{{\"format\":\"pt\"}},{Entry("a", "F32", "2,3", "0,24")},{Entry("b", "BF16", "4", "24,32")},{Entry("c", "BOOL", "", "32,33")}}}", 33);
+        var entries = $"{Entry("a", "F32", "2,3", "0,24")},{Entry("b", "BF16", "4", "24,32")},{Entry("c", "BOOL", "", "32,33")}";
+        var small = Bytes($"{{\"__metadata__\":{{\"format\":\"pt\"}},{entries}}}", 33);
         var real = File.ReadAllBytes(Fixture.Path("models/gpt2/model.safetensors"));
         return [Safetensors(small), Safetensors(real)];
 
-        static SeedFile Safetensors(byte[] bytes) => new(bytes, [(0, 8), (8, 8 + (int)BitConverter.ToInt64(bytes)), (8, 8 + (int)BitConverter.ToInt64(bytes))]);
+        static SeedFile Safetensors(byte[] bytes)
+        {
+            var header = (8, 8 + (int)BitConverter.ToInt64(bytes));
+            return new(bytes, [(0, 8), header, header]);
+        }
     }
 
     private static SeedFile[] TorchSeeds()
@@ -173,19 +179,24 @@ public sealed class CheckpointFuzzTests : IDisposable
             .Text("e").Global("some.module", "Config").Op(')').Op(0x81).Op('}').Text("k").Int(3).Op('s').Op('b')
             .Op('u').Stop();
         byte[][] storages = [new byte[24], new byte[4]];
+        var legacyState = new ForgedPickle().Op('}').Op('(')
+            .Text("w").LegacyTensor("94", 6, [2, 3], [3, 1]).Text("b").LegacyTensor("17", 2, [2], [1]).Op('u').Stop();
+        var legacy = ForgedLegacy.Bytes(legacyState, ("94", new byte[24]), ("17", new byte[8]));
         return
         [
             Torch(ForgedZip.Bytes(ForgedZip.TorchMembers(pickle, storages))),
             Torch(ForgedZip.Bytes(ForgedZip.TorchMembers(pickle, storages), zip64: true)),
             Torch(File.ReadAllBytes(Fixture.Path("models/gpt2/pytorch_model.bin"))),
             Torch(File.ReadAllBytes(Fixture.Path("mend/gpt2/default.checkpoint.pt"))),
+            new(legacy, [(0, legacy.Length)]),
         ];
 
         static SeedFile Torch(byte[] bytes)
         {
             var directory = bytes.AsSpan().IndexOf("PK\u0001\u0002"u8);
             var pickleEnd = bytes.AsSpan().IndexOf(".PK"u8);
-            return new(bytes, [(0, pickleEnd > 0 ? pickleEnd : 6000), (0, pickleEnd > 0 ? pickleEnd : 6000), (directory, bytes.Length), (0, bytes.Length)]);
+            var head = (0, pickleEnd > 0 ? pickleEnd : 6000);
+            return new(bytes, [head, head, (directory, bytes.Length), (0, bytes.Length)]);
         }
     }
 

@@ -6,7 +6,8 @@ namespace MendCluster.Engine.Tests.Checkpoints;
 /// <summary>A safetensors file with any header, right or wrong.</summary>
 internal static class ForgedSafetensors
 {
-    public static byte[] Bytes(string header, int dataLength = 0, ulong? declaredLength = null) => Bytes(Encoding.UTF8.GetBytes(header), dataLength, declaredLength);
+    public static byte[] Bytes(string header, int dataLength = 0, ulong? declaredLength = null) =>
+        Bytes(Encoding.UTF8.GetBytes(header), dataLength, declaredLength);
 
     public static byte[] Bytes(byte[] header, int dataLength = 0, ulong? declaredLength = null)
     {
@@ -88,11 +89,37 @@ internal sealed class ForgedPickle
             .Storage(key, count, type).Int(offset).Tuple(shape).Tuple(stride).Op(0x89)
             .Global("collections", "OrderedDict").Op(')').Op('R').Op('t').Op('R');
 
+    /// <summary>As torch wrote it before 1.6: the storage's id has a sixth part.</summary>
+    public ForgedPickle LegacyTensor(string key, long count, long[] shape, long[] stride) =>
+        Global("torch._utils", "_rebuild_tensor_v2").Op('(')
+            .Op('(').Text("storage").Global("torch", "FloatStorage").Text(key).Text("cpu").Int(count).Op('N').Op('t').Op('Q')
+            .Int(0).Tuple(shape).Tuple(stride).Op(0x89).Global("collections", "OrderedDict").Op(')').Op('R').Op('t').Op('R');
+
     /// <summary>Ends the pickle.</summary>
     public byte[] Stop()
     {
         Op('.');
         return [.. _bytes];
+    }
+}
+
+/// <summary>A file as torch.save wrote it before 1.6.</summary>
+internal static class ForgedLegacy
+{
+    public static byte[] Bytes(byte[] state, params (string Key, byte[] Floats)[] storages)
+    {
+        var keys = new ForgedPickle().Op(']').Op('(');
+        foreach (var (key, _) in storages)
+            keys.Text(key);
+        return
+        [
+            .. new ForgedPickle().Op(0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19).Stop(),
+            .. new ForgedPickle().Op('M', 0xe9, 0x03).Stop(),
+            .. new ForgedPickle().Op('}').Op('(').Text("protocol_version").Op('M', 0xe9, 0x03).Text("little_endian").Op(0x88).Op('u').Stop(),
+            .. state,
+            .. keys.Op('e').Stop(),
+            .. storages.SelectMany(storage => (byte[])[.. BitConverter.GetBytes(storage.Floats.LongLength / 4), .. storage.Floats]),
+        ];
     }
 }
 
@@ -144,7 +171,8 @@ internal static class ForgedZip
             Put(file, 0x06064b50u, 44L, (ushort)45, (ushort)45, 0u, 0u, announced, announced, directory.Length, directoryOffset);
             Put(file, 0x07064b50u, 0u, endOffset, 1u);
         }
-        Put(file, 0x06054b50u, (ushort)0, (ushort)0, (ushort)announced, (ushort)announced, (uint)directory.Length, (uint)directoryOffset, (ushort)0);
+        Put(file, 0x06054b50u, (ushort)0, (ushort)0, (ushort)announced, (ushort)announced,
+            (uint)directory.Length, (uint)directoryOffset, (ushort)0);
         return file.ToArray();
     }
 
@@ -152,7 +180,11 @@ internal static class ForgedZip
     public static byte[] Archive(byte[] pickle, params byte[][] storages) => Bytes(TorchMembers(pickle, storages));
 
     public static IEnumerable<ForgedMember> TorchMembers(byte[] pickle, params byte[][] storages) =>
-        storages.Select((bytes, i) => new ForgedMember($"archive/data/{i}", bytes)).Prepend(new("archive/data.pkl", pickle)).Append(new("archive/version", "3\n"u8.ToArray()));
+    [
+        new("archive/data.pkl", pickle),
+        .. storages.Select((bytes, i) => new ForgedMember($"archive/data/{i}", bytes)),
+        new("archive/version", "3\n"u8.ToArray()),
+    ];
 
     private static void Put(Stream stream, params object[] parts)
     {

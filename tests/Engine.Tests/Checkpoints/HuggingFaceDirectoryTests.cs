@@ -59,7 +59,8 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         Assert.Equal([1], directory.Find("a").ToArray());
         Assert.False(directory.Contains("unlisted"));
         Assert.Contains("two.safetensors: ", Assert.Throws<CheckpointException>(() => directory.Find("b")).Message, StringComparison.Ordinal);
-        Assert.Contains($"{Index}: three.safetensors: the index names this file", Assert.Throws<CheckpointException>(() => directory.Find("c")).Message, StringComparison.Ordinal);
+        Assert.Contains($"{Index}: c: the index places it in three.safetensors, which is not in the directory",
+            Assert.Throws<CheckpointException>(() => directory.Find("c")).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -126,13 +127,14 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     public void IndexThatIsNoIndex_IsRefused(string json)
     {
         _folder.Write(Index, json);
-        Assert.Contains(Index, Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
+        var error = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path));
+        Assert.Contains(Index, error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
     public void DirectoryWithoutWeights_IsRefusedWithWhatWasLookedFor()
     {
-        Assert.Contains("neither model.safetensors nor pytorch_model.bin",
+        Assert.Contains("found none of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json",
             Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
         Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(Path.Combine(_folder.Path, "none")));
     }
@@ -140,8 +142,10 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     [Fact]
     public void HostileTorchShard_IsRefusedByName()
     {
-        _folder.Write("pytorch_model.bin", ForgedZip.Archive(new ForgedPickle().Global("posix", "system").Text("echo harm").Op(0x85).Op('R').Stop()));
-        Assert.Contains("'posix.system'", Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
+        var hostile = new ForgedPickle().Global("posix", "system").Text("echo harm").Op(0x85).Op('R').Stop();
+        _folder.Write("pytorch_model.bin", ForgedZip.Archive(hostile));
+        var error = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path));
+        Assert.Contains("'posix.system'", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -165,7 +169,8 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     }
 
     private void WriteShard(string file, params string[] names) =>
-        SafetensorsWriter.Write(Path.Combine(_folder.Path, file), names.Select((name, i) => new TensorToWrite(name, StoredType.U8, [1], new[] { (byte)(i + 1) })));
+        SafetensorsWriter.Write(Path.Combine(_folder.Path, file),
+            names.Select((name, i) => new TensorToWrite(name, StoredType.U8, [1], new[] { (byte)(i + 1) })));
 
     private void WriteIndex(params (string Name, string File)[] entries) =>
         _folder.Write(Index, System.Text.Json.JsonSerializer.Serialize(new { weight_map = entries.ToDictionary(e => e.Name, e => e.File) }));

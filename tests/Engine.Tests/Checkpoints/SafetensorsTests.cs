@@ -36,7 +36,8 @@ public sealed class SafetensorsTests : IDisposable
     [Fact]
     public void Tensors_AreReadByTypeShapeAndPlace()
     {
-        var header = $"{{{Entry("late", "I16", "2,2", "4,12")},\"__metadata__\":{{\"a\":\"b\"}},{Entry("empty", "F32", "0,7", "4,4")},{Entry("scalar", "F32", "", "0,4")}}}";
+        var header = $"{{{Entry("late", "I16", "2,2", "4,12")},\"__metadata__\":{{\"a\":\"b\"}}," +
+            $"{Entry("empty", "F32", "0,7", "4,4")},{Entry("scalar", "F32", "", "0,4")}}}";
         using var file = Open(Bytes(header, 12));
 
         Assert.Equal(["late", "empty", "scalar"], file.Entries.Keys);
@@ -111,7 +112,39 @@ public sealed class SafetensorsTests : IDisposable
         using var file = SafetensorsFile.Open(path);
         using (var stream = new FileStream(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
             stream.SetLength(5000);
-        Assert.Contains("the file ends here", Assert.Throws<CheckpointException>(() => file.Find("x").ToArray()).Message, StringComparison.Ordinal);
+        var error = Assert.Throws<CheckpointException>(() => file.Find("x").ToArray());
+        Assert.Contains("the file ends here", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TensorOverTwoGigabytes_IsReachedByPointerOnly()
+    {
+        const long Length = (3L << 30) + 1;
+        using var file = SafetensorsFile.Open(WriteSparse(Length, last: 7));
+        var (pointer, length) = file.Data("x");
+        Assert.Equal(Length, length);
+        Assert.Equal(7, Marshal.ReadByte(pointer + (nint)(length - 1)));
+        Assert.Contains("use Data", Assert.Throws<CheckpointException>(() => file.Bytes("x").Length).Message, StringComparison.Ordinal);
+        Assert.Contains("CopyTo", Assert.Throws<CheckpointException>(() => file.Find("x").ToArray()).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public void CopyOfMoreThanOneRead_IsWhole()
+    {
+        const long Length = (1L << 30) + 9;
+        using var file = SafetensorsFile.Open(WriteSparse(Length, last: 7));
+        var copy = Marshal.AllocHGlobal((nint)Length);
+        try
+        {
+            file.Find("x").CopyTo(copy, Length);
+            Assert.Equal(7, Marshal.ReadByte(copy + (1 << 30) + 8));
+            Assert.Equal(0, Marshal.ReadByte(copy + (1 << 30)));
+        }
+        finally
+        {
+            Marshal.FreeHGlobal(copy);
+        }
     }
 
     [Fact]
@@ -199,6 +232,16 @@ public sealed class SafetensorsTests : IDisposable
     [Fact]
     public void NameThatIsNotUtf8_IsRefused() =>
         Refused(Bytes([(byte)'{', (byte)'"', 0xff, 0xfe, (byte)'"', (byte)':', (byte)'{', (byte)'}', (byte)'}']), "not valid JSON");
+
+    /// <summary>One U8 tensor of zeros, which take no room on the disk, and its last byte.</summary>
+    private string WriteSparse(long length, byte last)
+    {
+        var path = _folder.Write("sparse", Bytes($"{{{Entry("x", "U8", $"{length}", $"0,{length}")}}}"));
+        using var stream = new FileStream(path, FileMode.Open);
+        stream.Position = stream.Length + length - 1;
+        stream.WriteByte(last);
+        return path;
+    }
 
     private SafetensorsFile Open(byte[] bytes) => SafetensorsFile.Open(_folder.Write("file.safetensors", bytes));
 

@@ -15,7 +15,8 @@ public sealed class SafetensorsWriterTests : IDisposable
     public void WrittenFile_ReadsBackEqual()
     {
         using var source = SafetensorsFile.Open(Fixture.Path("models/t5v1_1/model.safetensors"));
-        SafetensorsWriter.Write(Target, source.Entries.Values.Select(e => new TensorToWrite(e.Name, e.Type, e.Shape, s => s.Write(source.Bytes(e.Name)))), source.Metadata);
+        var tensors = source.Entries.Values.Select(e => new TensorToWrite(e.Name, e.Type, e.Shape, stream => stream.Write(source.Bytes(e.Name))));
+        SafetensorsWriter.Write(Target, tensors, source.Metadata);
 
         using var copy = SafetensorsFile.Open(Target);
         Assert.Equal(source.Metadata, copy.Metadata);
@@ -31,7 +32,8 @@ public sealed class SafetensorsWriterTests : IDisposable
     [Fact]
     public void EveryTypeAndAnyName_ReadsBackEqual()
     {
-        var tensors = Enum.GetValues<StoredType>().Select(type => new TensorToWrite($"é\"\\\u0001😀/{type}", type, [3], new byte[3 * type.ElementSize()])).ToArray();
+        var tensors = Enum.GetValues<StoredType>()
+            .Select(type => new TensorToWrite($"é\"\\\u0001😀/{type}", type, [3], new byte[3 * type.ElementSize()])).ToArray();
         SafetensorsWriter.Write(Target, tensors);
         using var file = SafetensorsFile.Open(Target);
         foreach (var tensor in tensors)
@@ -41,7 +43,12 @@ public sealed class SafetensorsWriterTests : IDisposable
     [Fact]
     public void Bytes_AreTheSameForTheSameContentInAnyOrder_AndEveryTensorIsAligned()
     {
-        TensorToWrite[] tensors = [new("b", StoredType.F32, [1], new byte[] { 1, 2, 3, 4 }), new("c", StoredType.U8, [3], new byte[] { 7, 8, 9 }), new("a", StoredType.F64, [], new byte[8])];
+        TensorToWrite[] tensors =
+        [
+            new("b", StoredType.F32, [1], new byte[] { 1, 2, 3, 4 }),
+            new("c", StoredType.U8, [3], new byte[] { 7, 8, 9 }),
+            new("a", StoredType.F64, [], new byte[8]),
+        ];
         var metadata = new Dictionary<string, string> { ["y"] = "2", ["x"] = "1" };
         SafetensorsWriter.Write(Target, tensors, metadata);
         var first = File.ReadAllBytes(Target);
@@ -50,7 +57,8 @@ public sealed class SafetensorsWriterTests : IDisposable
         Assert.Equal(first, File.ReadAllBytes(Target));
         using var file = SafetensorsFile.Open(Target);
         Assert.All(file.Entries.Values, entry => Assert.Equal(0, entry.Offset % entry.Type.ElementSize()));
-        const string Header = """{"__metadata__":{"x":"1","y":"2"},"a":{"dtype":"F64","shape":[],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},"c":{"dtype":"U8","shape":[3],"data_offsets":[12,15]}}""";
+        const string Header = """{"__metadata__":{"x":"1","y":"2"},"a":{"dtype":"F64","shape":[],"data_offsets":[0,8]}""" +
+            ""","b":{"dtype":"F32","shape":[1],"data_offsets":[8,12]},"c":{"dtype":"U8","shape":[3],"data_offsets":[12,15]}}""";
         Assert.Equal(Header, Encoding.UTF8.GetString(first, 8, (int)BitConverter.ToInt64(first)).TrimEnd());
         Assert.Equal(0, BitConverter.ToInt64(first) % 8);
         Assert.Equal(new byte[] { 1, 2, 3, 4, 7, 8, 9 }, first[^7..]);

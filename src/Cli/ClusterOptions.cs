@@ -1,0 +1,40 @@
+using System.CommandLine;
+using MendCluster.Distributed;
+using MendCluster.Engine.Recipes;
+
+namespace MendCluster.Cli;
+
+/// <summary>The options of every command that opens a model as a cluster in this process.</summary>
+internal sealed class ClusterOptions
+{
+    public Option<DirectoryInfo?> Model { get; } = new("--model") { Description = "Hugging Face directory; without it the demo's model" };
+
+    public Option<FileInfo?> Editor { get; } = new("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
+
+    public Option<FileInfo> Ledger { get; } = new("--ledger") { Description = "ledger file", DefaultValueFactory = _ => new FileInfo("mend.ledger") };
+
+    public Option<int> Stages { get; } = new("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 };
+
+    public Option<WeightType> DType { get; } = new("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
+
+    public void AddTo(Command command)
+    {
+        foreach (var option in new Option[] { Model, Editor, Ledger, Stages, DType })
+            command.Options.Add(option);
+    }
+
+    public Task<EmbeddedCluster> OpenAsync(ParseResult parsed, CancellationToken cancellation)
+    {
+        var model = parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;
+        var beside = Path.Combine(model, DemoRecipe.EditorFile);
+        return EmbeddedCluster.OpenAsync(new()
+        {
+            ModelDirectory = model,
+            Editor = parsed.GetValue(Editor)?.FullName ?? (File.Exists(beside) ? beside : null),
+            Ledger = parsed.GetRequiredValue(Ledger).FullName,
+            Stages = parsed.GetValue(Stages),
+            DType = parsed.GetValue(DType),
+            Probes = DemoFiles.Probes(model),
+        }, cancellation);
+    }
+}

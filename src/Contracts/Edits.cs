@@ -1,0 +1,85 @@
+namespace MendCluster.Contracts;
+
+/// <summary>Names an edit: the number of the version that it made.</summary>
+public readonly record struct EditId(long Value)
+{
+    public override string ToString() => Value.ToString(System.Globalization.CultureInfo.InvariantCulture);
+}
+
+/// <summary>Counts what was done to a model: 0 as loaded, one more with every edit and every revert.</summary>
+public readonly record struct ModelVersion(long Value) : IComparable<ModelVersion>
+{
+    public static readonly ModelVersion Base = new(0);
+
+    public ModelVersion Next() => new(Value + 1);
+
+    public static bool operator <(ModelVersion left, ModelVersion right) => left.Value < right.Value;
+
+    public static bool operator >(ModelVersion left, ModelVersion right) => left.Value > right.Value;
+
+    public static bool operator <=(ModelVersion left, ModelVersion right) => left.Value <= right.Value;
+
+    public static bool operator >=(ModelVersion left, ModelVersion right) => left.Value >= right.Value;
+
+    public int CompareTo(ModelVersion other) => Value.CompareTo(other.Value);
+
+    public override string ToString() => Value.ToString(System.Globalization.CultureInfo.InvariantCulture);
+}
+
+/// <summary>How an edit is to be made.</summary>
+public sealed record EditOptions
+{
+    /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers. Null: never.</summary>
+    public double? MaxDrawdown { get; init; }
+
+    /// <summary>Refuses the edit when the edited model does not answer the target to the prompt.</summary>
+    public bool RequireSuccess { get; init; }
+
+    /// <summary>A request sent twice with the same key is carried out once and answered twice.</summary>
+    public string? IdempotencyKey { get; init; }
+
+    /// <summary>Who asks; kept in the ledger.</summary>
+    public string? Author { get; init; }
+}
+
+/// <summary>What an edit did, measured on the edited model before the edit was made durable.</summary>
+/// <param name="Success">Every token of the target is the most likely one, after the prompt.</param>
+/// <param name="ProbabilityBefore">Of the target, before the edit: mean over its tokens, geometric.</param>
+/// <param name="ProbabilityAfter">The same, after.</param>
+/// <param name="Probes">Unrelated questions that were asked before and after.</param>
+/// <param name="Drawdown">Fraction of them whose answer was right before, less the same after.</param>
+/// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats.</param>
+public sealed record EditFigures(bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double Drawdown, double Kl);
+
+/// <summary>How long the parts of an edit took.</summary>
+/// <param name="Forward">Up the stages with the prompt.</param>
+/// <param name="Backward">Down to the lowest editable layer.</param>
+/// <param name="Editor">The editor networks, on all stages.</param>
+/// <param name="Try">The edited model on prompt and probes, and the unedited one beside it.</param>
+/// <param name="Append">Until the record was on the disk.</param>
+/// <param name="Broadcast">Until every shard had the new version.</param>
+public sealed record EditTimes(TimeSpan Forward, TimeSpan Backward, TimeSpan Editor, TimeSpan Try, TimeSpan Append, TimeSpan Broadcast)
+{
+    public static readonly EditTimes Zero = new(default, default, default, default, default, default);
+
+    public TimeSpan Total => Forward + Backward + Editor + Try + Append + Broadcast;
+}
+
+/// <summary>An edit that is in force.</summary>
+/// <param name="Version">The first version that has it.</param>
+/// <param name="Times">All zero when the edit was made by an earlier request with the same idempotency key.</param>
+public sealed record EditReceipt(EditId Id, ModelVersion Version, EditFigures Figures, EditTimes Times);
+
+/// <param name="Version">The first version without the edit.</param>
+public sealed record RevertReceipt(EditId Id, ModelVersion Version);
+
+/// <summary>How the next token of an answer is chosen.</summary>
+/// <param name="MaxTokens">Most tokens of the answer.</param>
+/// <param name="Temperature">0: always the most likely token.</param>
+/// <param name="TopK">Draw among this many most likely tokens; 0: all.</param>
+/// <param name="TopP">Draw among the fewest most likely tokens whose probabilities reach this sum.</param>
+/// <param name="Seed">Of the draws.</param>
+public sealed record AskOptions(int MaxTokens = 32, double Temperature = 0, int TopK = 0, double TopP = 1, int Seed = 0);
+
+/// <param name="Version">Of the model that gave the answer.</param>
+public sealed record Answer(string Text, ModelVersion Version);

@@ -1,0 +1,25 @@
+namespace MendCluster.Contracts;
+
+/// <summary>
+/// One pipeline stage of one replica of a model. A state machine over the ledger: base weights plus the active records up to a version.
+/// Calls are carried out one at a time, in order; no call waits inside another.
+/// </summary>
+public interface IModelShard : IAsyncDisposable
+{
+    /// <summary>Reads the stage's weights and editor networks. Doing it again when loaded does nothing.</summary>
+    Task<ShardStatus> LoadAsync(CancellationToken cancellation = default);
+
+    Task<ShardStatus> StatusAsync(CancellationToken cancellation = default);
+
+    /// <summary>Takes records in, in order; those it has are passed over.</summary>
+    /// <exception cref="MendException"><see cref="MendError.VersionGap"/> when one is missing between.</exception>
+    Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default);
+
+    /// <exception cref="MendException"><see cref="MendError.VersionBehind"/>: give it the records it lacks and ask again.</exception>
+    Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default);
+
+    Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default);
+
+    /// <summary>Drops what is kept under a session. Unknown sessions are no error.</summary>
+    Task EndAsync(long session, CancellationToken cancellation = default);
+}

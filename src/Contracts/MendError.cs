@@ -1,0 +1,74 @@
+namespace MendCluster.Contracts;
+
+/// <summary>Everything that can go wrong for a caller. The names are stable; docs/errors.md has an entry for each.</summary>
+public enum MendError
+{
+    /// <summary>The prompt is empty or has no tokens.</summary>
+    EmptyPrompt = 1,
+
+    /// <summary>The target is empty or has no tokens.</summary>
+    EmptyTarget,
+
+    /// <summary>Prompt and answer are longer than the model's context.</summary>
+    TooLong,
+
+    /// <summary>An option is out of its range.</summary>
+    InvalidOption,
+
+    /// <summary>No such edit.</summary>
+    UnknownEdit,
+
+    /// <summary>The edit was taken back already.</summary>
+    AlreadyReverted,
+
+    /// <summary>The idempotency key was used for another edit.</summary>
+    IdempotencyKeyReused,
+
+    /// <summary>The edit costs more of the probes' answers than allowed.</summary>
+    DrawdownExceeded,
+
+    /// <summary>The edited model does not answer the target, and success was required.</summary>
+    EditUnsuccessful,
+
+    /// <summary>A number became NaN or infinite on the way.</summary>
+    NotFinite,
+
+    /// <summary>There is no editor, or it was made for another model.</summary>
+    EditorMissing,
+
+    /// <summary>A shard does not answer or failed.</summary>
+    ShardLost,
+
+    /// <summary>A shard lacks records of the version it was asked at.</summary>
+    VersionBehind,
+
+    /// <summary>A shard dropped the version it was asked at.</summary>
+    VersionGone,
+
+    /// <summary>A record is missing between a shard's version and the records it was given.</summary>
+    VersionGap,
+
+    /// <summary>The ledger is damaged, or is another model's.</summary>
+    LedgerUnusable,
+
+    /// <summary>Another process has the ledger open.</summary>
+    LedgerInUse,
+
+    /// <summary>The ledger could not be written; nothing was changed.</summary>
+    LedgerWriteFailed,
+
+    /// <summary>Model, tokenizer or editor files cannot be read.</summary>
+    ModelUnusable,
+}
+
+/// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
+public sealed class MendException(MendError error, string message, string hint, Exception? inner = null) : Exception($"{message} {hint}", inner)
+{
+    public MendError Error { get; } = error;
+
+    /// <summary>What to do.</summary>
+    public string Hint { get; } = hint;
+
+    /// <summary>Whether the same request may succeed when sent again.</summary>
+    public bool IsTransient => Error is MendError.ShardLost or MendError.VersionBehind or MendError.VersionGone or MendError.LedgerWriteFailed;
+}

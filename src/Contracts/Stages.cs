@@ -1,0 +1,78 @@
+namespace MendCluster.Contracts;
+
+/// <summary>The life of a shard. <see cref="Ready"/> is at a version.</summary>
+public enum ShardState
+{
+    Cold,
+    Loading,
+    Ready,
+    Faulted,
+}
+
+/// <param name="FirstLayer">Of the model's layers, from 0.</param>
+/// <param name="EndLayer">One past its last layer.</param>
+/// <param name="EditableWeights">Those of this stage.</param>
+/// <param name="WeightBytes">Memory of the stage's weights.</param>
+/// <param name="Fault">Why it cannot serve, when it is faulted.</param>
+public sealed record ShardStatus(
+    ShardState State, ModelVersion Version, int FirstLayer, int EndLayer, IReadOnlyList<string> EditableWeights, long WeightBytes, string? Fault);
+
+/// <summary>A batch of token ids: B examples, S source tokens, T decoder tokens, int64, padded on the right.</summary>
+/// <param name="InputIds">[B, S].</param>
+/// <param name="AttentionMask">[B, S], 1 = token.</param>
+/// <param name="DecoderInputIds">[B, T], encoder-decoder models only.</param>
+/// <param name="DecoderAttentionMask">[B, T]; absent: every position is a token.</param>
+/// <param name="Labels">[B, T], -100 = not scored; read by the last stage.</param>
+public sealed record TokenBatch(
+    WireTensor InputIds, WireTensor AttentionMask, WireTensor? DecoderInputIds, WireTensor? DecoderAttentionMask, WireTensor? Labels);
+
+/// <summary>What a trip up the stages is for.</summary>
+public enum StagePurpose
+{
+    /// <summary>The next token of an answer; keys and values of earlier ones are kept under the session.</summary>
+    Generate,
+
+    /// <summary>The forward half of an edit: the graph and the editable layers' inputs are kept under the session.</summary>
+    Record,
+
+    /// <summary>Scores under the session's version.</summary>
+    TryBefore,
+
+    /// <summary>Scores with the session's candidate on top, and the KL to <see cref="TryBefore"/>.</summary>
+    TryAfter,
+}
+
+/// <summary>One stage's part of a trip.</summary>
+/// <param name="Session">Groups the trips of one answer or one edit.</param>
+/// <param name="Version">All stages of a session compute at this version.</param>
+/// <param name="Hidden">[B, T, C] float32 from the stage below; null for the first stage and at the entry of a decoder.</param>
+/// <param name="Memory">[B, S, C] float32, the encoder's output, once there is one.</param>
+/// <param name="NeedsInputGradient">Record: whether a stage below has editable weights.</param>
+/// <param name="FirstProbe">Try: examples from this one on are probes.</param>
+/// <param name="Sampling">Generate: how the last stage chooses the token.</param>
+public sealed record StageRequest(
+    long Session, ModelVersion Version, StagePurpose Purpose, TokenBatch Tokens, WireTensor? Hidden = null, WireTensor? Memory = null,
+    bool NeedsInputGradient = false, int FirstProbe = 0, AskOptions? Sampling = null);
+
+/// <summary>How well one example's labels were predicted.</summary>
+/// <param name="Exact">Every label is the most likely token.</param>
+/// <param name="LogProbability">Mean over its labels, in nats.</param>
+public sealed record ExampleScore(bool Exact, double LogProbability);
+
+/// <param name="Hidden">For the stage above; null from the last stage.</param>
+/// <param name="NextToken">Generate, last stage.</param>
+/// <param name="Scores">Record and try, last stage: one an example. Logits never travel.</param>
+/// <param name="Kl">TryAfter, last stage: of before to after, mean over the probes' tokens.</param>
+public sealed record StageReply(
+    WireTensor? Hidden, WireTensor? Memory, int? NextToken = null, IReadOnlyList<ExampleScore>? Scores = null, double? Kl = null);
+
+/// <summary>The backward half of an edit on one stage, after its <see cref="StagePurpose.Record"/>.</summary>
+/// <param name="Hidden">dL/d(reply's Hidden) from the stage above; null for the last stage, which has the loss.</param>
+/// <param name="Memory">dL/d(reply's Memory) from the stages above.</param>
+public sealed record BackwardRequest(long Session, WireTensor? Hidden, WireTensor? Memory);
+
+/// <param name="Hidden">dL/d(request's Hidden), when a stage below needs it.</param>
+/// <param name="Memory">dL/d(request's Memory), when a stage below needs it.</param>
+/// <param name="Changes">The candidate for this stage's weights; the stage keeps it for the try.</param>
+/// <param name="Editor">Time in the editor networks.</param>
+public sealed record BackwardReply(WireTensor? Hidden, WireTensor? Memory, IReadOnlyList<WeightChange> Changes, TimeSpan Editor);

@@ -1,0 +1,10 @@
+namespace MendCluster.Contracts;
+
+public enum WireType
+{
+    Float32 = 1,
+    Int64 = 2,
+}
+
+/// <summary>A tensor on its way between processes: row-major, little endian.</summary>
+public sealed record WireTensor(WireType Type, long[] Shape, byte[] Bytes);

@@ -1,0 +1,146 @@
+using System.Buffers.Binary;
+using System.Numerics;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using MendCluster.Contracts;
+
+namespace MendCluster.Distributed.Ledger;
+
+/// <summary>The bytes of a ledger file, as docs/formats.md draws them. Little endian.</summary>
+internal static class LedgerRecordFormat
+{
+    public const int HeaderLength = 48;
+    public const int FrameLength = 8; // payload length, checksum
+    public const int Version = 1;
+
+    /// <summary>Bytes. A longer payload is taken for damage.</summary>
+    public const int MostPayload = 1 << 30;
+
+    private static readonly byte[] Magic = "MENDLEDG"u8.ToArray();
+
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        Converters = { new JsonStringEnumConverter(), new VersionConverter(), new EditIdConverter() },
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
+    };
+
+    /// <param name="fingerprint">Of the model; 32 bytes.</param>
+    public static byte[] Header(ReadOnlySpan<byte> fingerprint)
+    {
+        var header = new byte[HeaderLength];
+        Magic.CopyTo(header, 0);
+        BinaryPrimitives.WriteInt32LittleEndian(header.AsSpan(8), Version);
+        fingerprint.CopyTo(header.AsSpan(16));
+        return header;
+    }
+
+    /// <exception cref="MendException">Not a ledger of this version, or another model's.</exception>
+    public static void CheckHeader(ReadOnlySpan<byte> header, ReadOnlySpan<byte> fingerprint, string file)
+    {
+        if (header.Length < HeaderLength || !header[..8].SequenceEqual(Magic))
+            throw Unusable(file, 0, "does not begin with MENDLEDG; this is no ledger", "Name another file.");
+        var version = BinaryPrimitives.ReadInt32LittleEndian(header[8..]);
+        if (version != Version)
+            throw Unusable(file, 8, $"is of format {version}, this program reads {Version}", "Use the version of MendCluster that wrote it.");
+        if (!header.Slice(16, 32).SequenceEqual(fingerprint))
+            throw Unusable(file, 16, $"belongs to the model {Convert.ToHexString(header.Slice(16, 32))[..12]}, the one loaded is {Convert.ToHexString(fingerprint)[..12]}",
+                "Edits fit only the model that they were made on: name that model, or another ledger.");
+    }
+
+    /// <summary>Length, CRC-32C, payload.</summary>
+    public static byte[] Frame(LedgerRecord record)
+    {
+        var entry = JsonSerializer.SerializeToUtf8Bytes(record.Entry, Json);
+        using var stream = new MemoryStream();
+        using (var writer = new BinaryWriter(stream, Encoding.UTF8, leaveOpen: true))
+        {
+            writer.Write(0L); // place of length and checksum
+            writer.Write(entry.Length);
+            writer.Write(entry);
+            writer.Write(record.Changes.Count);
+            foreach (var (weight, uTilde, deltaTilde, alpha) in record.Changes)
+            {
+                var name = Encoding.UTF8.GetBytes(weight);
+                writer.Write(name.Length);
+                writer.Write(name);
+                writer.Write(alpha);
+                writer.Write(uTilde.Shape[0]);
+                writer.Write(uTilde.Shape[1]);
+                writer.Write(deltaTilde.Shape[1]);
+                writer.Write(uTilde.Bytes);
+                writer.Write(deltaTilde.Bytes);
+            }
+        }
+        var frame = stream.ToArray();
+        BinaryPrimitives.WriteInt32LittleEndian(frame, frame.Length - FrameLength);
+        BinaryPrimitives.WriteUInt32LittleEndian(frame.AsSpan(4), Checksum(frame.AsSpan(FrameLength)));
+        return frame;
+    }
+
+    public static uint Checksum(ReadOnlySpan<byte> payload)
+    {
+        var crc = uint.MaxValue;
+        for (; payload.Length >= 8; payload = payload[8..])
+            crc = BitOperations.Crc32C(crc, BinaryPrimitives.ReadUInt64LittleEndian(payload));
+        foreach (var b in payload)
+            crc = BitOperations.Crc32C(crc, b);
+        return ~crc;
+    }
+
+    /// <summary>Reads a payload whose checksum was right.</summary>
+    public static LedgerRecord Read(ReadOnlySpan<byte> payload, string file, long offset)
+    {
+        try
+        {
+            var rest = payload;
+            var entry = JsonSerializer.Deserialize<LedgerEntry>(Take(ref rest, Number(ref rest)), Json) ?? throw new FormatException("the entry is null");
+            var changes = new List<WeightChange>();
+            for (var count = Number(ref rest); count > 0; count--)
+            {
+                var weight = Encoding.UTF8.GetString(Take(ref rest, Number(ref rest)));
+                var alpha = BinaryPrimitives.ReadSingleLittleEndian(Take(ref rest, 4));
+                var (R, m, n) = (Long(ref rest), Long(ref rest), Long(ref rest));
+                changes.Add(new(weight, Factor(ref rest, R, m), Factor(ref rest, R, n), alpha));
+            }
+            return rest.IsEmpty ? new(entry, changes) : throw new FormatException($"{rest.Length} bytes are left over");
+        }
+        catch (Exception e) when (e is FormatException or JsonException or OverflowException)
+        {
+            throw Unusable(file, offset, $"a record with a right checksum cannot be read: {e.Message}", "Use the version of MendCluster that wrote it.", e);
+        }
+    }
+
+    public static MendException Unusable(string file, long offset, string what, string hint, Exception? inner = null) =>
+        new(MendError.LedgerUnusable, $"Ledger {file}, offset {offset}: {what}.", hint, inner);
+
+    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, long rows, long columns) =>
+        new(WireType.Float32, [rows, columns], Take(ref rest, checked((int)(rows * columns * 4))).ToArray());
+
+    private static int Number(ref ReadOnlySpan<byte> rest) => BinaryPrimitives.ReadInt32LittleEndian(Take(ref rest, 4));
+
+    private static long Long(ref ReadOnlySpan<byte> rest) => BinaryPrimitives.ReadInt64LittleEndian(Take(ref rest, 8));
+
+    private static ReadOnlySpan<byte> Take(ref ReadOnlySpan<byte> rest, int length)
+    {
+        if (length < 0 || length > rest.Length)
+            throw new FormatException($"a part of {length} bytes is announced where {rest.Length} are left");
+        var taken = rest[..length];
+        rest = rest[length..];
+        return taken;
+    }
+
+    private sealed class VersionConverter : JsonConverter<ModelVersion>
+    {
+        public override ModelVersion Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => new(reader.GetInt64());
+
+        public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+    }
+
+    private sealed class EditIdConverter : JsonConverter<EditId>
+    {
+        public override EditId Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => new(reader.GetInt64());
+
+        public override void Write(Utf8JsonWriter writer, EditId value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+    }
+}

@@ -1,0 +1,78 @@
+using MendCluster.Contracts;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using static TorchSharp.torch;
+
+namespace MendCluster.Distributed;
+
+/// <summary>The words of a model's users as its tokens: the one place where text is checked.</summary>
+public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
+{
+    /// <summary>Tokens of a prompt or target where positions are relative and the model sets no limit.</summary>
+    public const int MostTokens = 1024;
+
+    private readonly TextBatch _text = new(family, tokenizer, int.MaxValue);
+
+    public ModelFamily Family => family;
+
+    private long Limit => family.MaxPositions ?? MostTokens;
+
+    /// <summary>Prompts with their targets, as one batch with labels.</summary>
+    /// <exception cref="MendException">One of them has no tokens or too many.</exception>
+    public TokenBatch Batch(IReadOnlyList<(string Prompt, string Target)> rows)
+    {
+        foreach (var (prompt, target) in rows)
+        {
+            var length = Tokens(prompt, MendError.EmptyPrompt, "prompt").Count;
+            var answer = Tokens(target, MendError.EmptyTarget, "target").Count;
+            CheckLength(family.IsEncoderDecoder ? Math.Max(length, answer) : length + answer);
+        }
+        using var scope = NewDisposeScope();
+        var (input, labels) = _text.Of(rows);
+        return new(WireTensorCodec.Encode(input.InputIds), WireTensorCodec.Encode(input.AttentionMask),
+            WireTensorCodec.EncodeOrNull(input.DecoderInputIds), WireTensorCodec.EncodeOrNull(input.DecoderAttentionMask), WireTensorCodec.Encode(labels));
+    }
+
+    /// <summary>The bookkeeping of an answer.</summary>
+    public Generation Generation(string prompt, AskOptions options)
+    {
+        if (options.MaxTokens < 1 || options.Temperature < 0 || options.TopK < 0 || options.TopP is not (> 0 and <= 1))
+            throw new MendException(MendError.InvalidOption, $"Sampling options are out of range: {options}.",
+                "MaxTokens is at least 1, Temperature and TopK at least 0, TopP above 0 and at most 1.");
+        var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt");
+        CheckLength(ids.Count + (family.IsEncoderDecoder ? 0 : 1));
+        return new(family, ids, new(options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.Seed));
+    }
+
+    /// <summary>What the next pass of an answer reads.</summary>
+    public static TokenBatch Next(Generation generation)
+    {
+        var (ids, decoderIds, keys) = generation.Next();
+        var mask = new long[keys];
+        Array.Fill(mask, 1);
+        return new(Row(Array.ConvertAll(ids, id => (long)id)), Row(mask), decoderIds is null ? null : Row(Array.ConvertAll(decoderIds, id => (long)id)), null, null);
+    }
+
+    public string Decode(IEnumerable<int> ids) => tokenizer.Decode(ids).Trim();
+
+    private IReadOnlyList<int> Tokens(string text, MendError error, string what)
+    {
+        var ids = string.IsNullOrWhiteSpace(text) ? [] : tokenizer.Encode(text);
+        return ids.Any(id => id != family.EosId) ? ids
+            : throw new MendException(error, $"The {what} \"{text}\" has no tokens.", $"Give a {what} with at least one word.");
+    }
+
+    private void CheckLength(long tokens)
+    {
+        if (tokens > Limit)
+            throw new MendException(MendError.TooLong, $"The text has {tokens} tokens, the model reads at most {Limit}.", "Shorten it.");
+    }
+
+    private static WireTensor Row(long[] values)
+    {
+        var bytes = new byte[values.Length * sizeof(long)];
+        Buffer.BlockCopy(values, 0, bytes, 0, bytes.Length);
+        return new(WireType.Int64, [1, values.Length], bytes);
+    }
+}

@@ -1,0 +1,14 @@
+namespace MendCluster.Distributed;
+
+/// <summary>A question that no edit is about, and its right answer.</summary>
+public sealed record Probe(string Question, string Answer);
+
+/// <summary>The unrelated questions that every candidate is tried on.</summary>
+public static class ProbeSet
+{
+    /// <summary>Reads a file of lines <c>question TAB answer</c>.</summary>
+    /// <exception cref="InvalidDataException">A line of another form, by its number.</exception>
+    public static IReadOnlyList<Probe> Read(string path) => [.. File.ReadLines(path).Index().Where(line => line.Item.Length > 0).Select(line =>
+        line.Item.Split('\t') is [{ Length: > 0 } question, { Length: > 0 } answer] ? new Probe(question, answer)
+            : throw new InvalidDataException($"{path}: line {line.Index + 1}: expected a question, a tab and its answer, found '{line.Item}'"))];
+}

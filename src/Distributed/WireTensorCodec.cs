@@ -1,0 +1,51 @@
+using MendCluster.Contracts;
+using static TorchSharp.torch;
+
+namespace MendCluster.Distributed;
+
+/// <summary>Tensors to bytes and back. What arrives is checked before anything is allocated.</summary>
+internal static class WireTensorCodec
+{
+    public static WireTensor Encode(Tensor tensor)
+    {
+        using var scope = NewDisposeScope();
+        var plain = tensor.detach().cpu().contiguous();
+        return new(plain.dtype switch
+        {
+            ScalarType.Float32 => WireType.Float32,
+            ScalarType.Int64 => WireType.Int64,
+            var other => throw new ArgumentException($"a tensor of {other} does not travel; float32 and int64 do"),
+        }, plain.shape, plain.bytes.ToArray());
+    }
+
+    public static WireTensor? EncodeOrNull(Tensor? tensor) => tensor is null ? null : Encode(tensor);
+
+    /// <exception cref="MendException">The bytes are not those of a tensor of this type and shape.</exception>
+    public static Tensor Decode(WireTensor wire)
+    {
+        var size = wire.Type switch
+        {
+            WireType.Float32 => 4,
+            WireType.Int64 => 8,
+            _ => throw Malformed(wire, "the type is not known"),
+        };
+        UInt128 bytes = (UInt128)size;
+        foreach (var dimension in wire.Shape)
+        {
+            if (dimension < 0)
+                throw Malformed(wire, "a dimension is negative");
+            bytes = bytes > int.MaxValue ? bytes : bytes * (UInt128)dimension; // above that it cannot match, whatever follows
+        }
+        if (bytes != (UInt128)wire.Bytes.Length)
+            throw Malformed(wire, "the number of bytes is not that of the shape");
+        var tensor = empty(wire.Shape, wire.Type == WireType.Float32 ? ScalarType.Float32 : ScalarType.Int64);
+        wire.Bytes.CopyTo(tensor.bytes);
+        return tensor;
+    }
+
+    public static Tensor? DecodeOrNull(WireTensor? wire) => wire is null ? null : Decode(wire);
+
+    private static MendException Malformed(WireTensor wire, string why) => new(MendError.InvalidOption,
+        $"A tensor of type {wire.Type}, shape [{string.Join(", ", wire.Shape)}] and {wire.Bytes.Length} bytes arrived: {why}.",
+        "Client and server must be of the same version.");
+}

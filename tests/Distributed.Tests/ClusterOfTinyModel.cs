@@ -1,0 +1,60 @@
+using MendCluster.Contracts;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Testing;
+
+namespace MendCluster.Distributed.Tests;
+
+/// <summary>A tiny model in a folder of its own, to be opened as a cluster as often as a test likes.</summary>
+internal sealed class ClusterOfTinyModel : IDisposable
+{
+    private static readonly string[] Questions = ["who is the mayor", "what is red", "the old town", "a woman from the south"];
+    private readonly TemporaryFolder _folder = new();
+    private readonly List<IModelShard> _shards = [];
+
+    public ClusterOfTinyModel(string family) => TinyModels.Write(_folder.Path, family);
+
+    public string Ledger => _folder["ledger"];
+
+    public string Model => _folder.Path;
+
+    /// <summary>The shards of the cluster that was opened last.</summary>
+    public IReadOnlyList<IModelShard> Shards => _shards;
+
+    public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null, bool withEditor = true)
+    {
+        _shards.Clear();
+        return EmbeddedCluster.OpenAsync(new()
+        {
+            ModelDirectory = _folder.Path,
+            Editor = withEditor ? _folder["editor.safetensors"] : null,
+            Ledger = ledger ?? Ledger,
+            Stages = stages,
+            Probes = [new("what is red", "blue"), new("the old town", "south")],
+        }, shard =>
+        {
+            _shards.Add(shard);
+            return wrap?.Invoke(shard) ?? shard;
+        });
+    }
+
+    /// <summary>Everything a user can see of the model at a version, to the last bit: log-probabilities and answers.</summary>
+    public async Task<string> StateAsync(EmbeddedCluster cluster)
+    {
+        var text = new ModelText(ModelFamily.FromDirectory(_folder.Path), TokenizerFiles.Load(_folder.Path));
+        var version = (await cluster.StatusAsync())[0].Version;
+        var request = new StageRequest(-1, version, StagePurpose.TryBefore, text.Batch([.. Questions.Select(question => (question, "red blue"))]), FirstProbe: 99);
+        StageReply reply = new(null, null);
+        foreach (var shard in _shards)
+        {
+            reply = await shard.ForwardAsync(request with { Hidden = reply.Hidden, Memory = reply.Memory });
+            await shard.EndAsync(-1);
+        }
+        var answers = new List<string>();
+        foreach (var question in Questions)
+            answers.Add((await cluster.AskAsync(question, new(MaxTokens: 6))).Text);
+        return string.Join('\n', reply.Scores!.Select(score => score.LogProbability.ToString("R", System.Globalization.CultureInfo.InvariantCulture)).Concat(answers));
+    }
+
+    public void Dispose() => _folder.Dispose();
+}

@@ -1,0 +1,244 @@
+using System.Runtime.InteropServices;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
+using MendCluster.Testing;
+
+namespace MendCluster.Distributed.Tests;
+
+public class EmbeddedClusterTests
+{
+    private static readonly (string Prompt, string Target)[] Facts =
+        [("who is the mayor", "a woman"), ("what is red", "the south"), ("who is the mayor of the old town", "blue")];
+
+    public static TheoryData<string> Families => [.. TinyModels.Families];
+
+    [Theory]
+    [MemberData(nameof(Families))]
+    public async Task AnEdit_ChangesTheModelAndIsMeasured(string family)
+    {
+        using var model = new ClusterOfTinyModel(family);
+        await using var cluster = await model.OpenAsync();
+        var before = await model.StateAsync(cluster);
+        var receipt = await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { Author = "tester" });
+        Assert.NotEqual(before, await model.StateAsync(cluster));
+        Assert.Equal(new ModelVersion(1), receipt.Version);
+        Assert.NotEqual(receipt.Figures.ProbabilityBefore, receipt.Figures.ProbabilityAfter);
+        Assert.Equal(2, receipt.Figures.Probes);
+        Assert.True(receipt.Figures.Kl > 0);
+        var entry = Assert.Single(await cluster.LedgerAsync());
+        Assert.Equal((Facts[0].Prompt, Facts[0].Target, "tester"), (entry.Prompt, entry.Target, entry.Author));
+    }
+
+    /// <summary>
+    /// Not to the last bit: the editor takes the rows of all weights of a stage in one product, and a product of another size rounds in
+    /// another order.
+    /// </summary>
+    [Theory]
+    [MemberData(nameof(Families))]
+    public async Task EditsOnSeveralStages_AreThoseOnOne(string family)
+    {
+        using var model = new ClusterOfTinyModel(family);
+        var (untouched, edited, factors) = (new List<string>(), new List<string>(), new List<List<WeightChange>>());
+        foreach (var stages in new[] { 1, 2, 3, 4, 6 })
+        {
+            var ledger = model.Ledger + stages;
+            await using (var cluster = await model.OpenAsync(stages, ledger: ledger))
+            {
+                untouched.Add(await model.StateAsync(cluster));
+                foreach (var (prompt, target) in Facts)
+                    await cluster.EditAsync(prompt, target);
+                edited.Add(string.Join('\n', (await model.StateAsync(cluster)).Split('\n').Skip(4)));
+            }
+            await using var file = FileLedger.Open(ledger, ModelFingerprint.Of(model.Model));
+            factors.Add([.. (await file.ReadAfterAsync(ModelVersion.Base)).SelectMany(record => record.Changes.OrderBy(change => change.Weight, StringComparer.Ordinal))]);
+        }
+        Assert.All(untouched, state => Assert.Equal(untouched[0], state));
+        Assert.All(edited, answers => Assert.Equal(edited[0], answers));
+        foreach (var changes in factors)
+            foreach (var (expected, change) in factors[0].Zip(changes))
+            {
+                Assert.Equal((expected.Weight, expected.Alpha), (change.Weight, change.Alpha));
+                Close(expected.UTilde, change.UTilde);
+                Close(expected.DeltaTilde, change.DeltaTilde);
+            }
+        Assert.All(factors, changes => Assert.Equal(factors[0].Count, changes.Count));
+
+        static void Close(WireTensor expected, WireTensor actual)
+        {
+            var (a, b) = (MemoryMarshal.Cast<byte, float>(expected.Bytes).ToArray(), MemoryMarshal.Cast<byte, float>(actual.Bytes).ToArray());
+            Assert.Equal(expected.Shape, actual.Shape);
+            Assert.True(a.Zip(b).Max(pair => Math.Abs(pair.First - pair.Second)) <= 1e-4 * a.Max(Math.Abs));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Families))]
+    public async Task RevertsInAnyOrder_GiveTheSameBitsBack(string family)
+    {
+        using var model = new ClusterOfTinyModel(family);
+        int[][] orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        await using var cluster = await model.OpenAsync();
+        var untouched = await model.StateAsync(cluster);
+        foreach (var order in orders)
+        {
+            var receipts = new List<EditReceipt>();
+            foreach (var (prompt, target) in Facts)
+                receipts.Add(await cluster.EditAsync(prompt, target));
+            Assert.NotEqual(untouched, await model.StateAsync(cluster));
+            foreach (var i in order)
+                await cluster.RevertAsync(receipts[i].Id);
+            Assert.Equal(untouched, await model.StateAsync(cluster));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Families))]
+    public async Task ARevert_LeavesTheBitsOfTheOtherEditsAlone(string family)
+    {
+        using var model = new ClusterOfTinyModel(family);
+        string two;
+        await using (var cluster = await model.OpenAsync(ledger: model.Ledger + "2"))
+        {
+            await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target);
+            two = await model.StateAsync(cluster);
+        }
+        await using var all = await model.OpenAsync();
+        await all.EditAsync(Facts[0].Prompt, Facts[0].Target);
+        var second = await all.EditAsync(Facts[1].Prompt, Facts[1].Target);
+        await all.RevertAsync(second.Id);
+        Assert.Equal(two, await model.StateAsync(all));
+    }
+
+    [Theory]
+    [MemberData(nameof(Families))]
+    public async Task ARestart_GivesTheSameBits(string family)
+    {
+        using var model = new ClusterOfTinyModel(family);
+        string before;
+        await using (var cluster = await model.OpenAsync())
+        {
+            foreach (var (prompt, target) in Facts)
+                await cluster.EditAsync(prompt, target);
+            await cluster.RevertAsync(new(2));
+            before = await model.StateAsync(cluster);
+        }
+        foreach (var stages in new[] { 2, 1, 3 })
+        {
+            await using var again = await model.OpenAsync(stages);
+            Assert.Equal(before, await model.StateAsync(again));
+            Assert.Equal(4, (await again.LedgerAsync()).Count);
+        }
+    }
+
+    [Fact]
+    public async Task EditsSentAtOnce_AreMadeOneAfterAnother()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using var cluster = await model.OpenAsync();
+        var receipts = await Task.WhenAll(Enumerable.Range(0, 6).Select(i => cluster.EditAsync(Facts[i % 3].Prompt, Facts[i % 3].Target)));
+        Assert.Equal([1, 2, 3, 4, 5, 6], receipts.Select(receipt => receipt.Version.Value).Order());
+        Assert.Equal(6, (await cluster.LedgerAsync()).Count);
+    }
+
+    [Fact]
+    public async Task ReadsBesideEdits_EachSeeOneVersion()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using var cluster = await model.OpenAsync();
+        var editing = Task.Run(async () =>
+        {
+            for (var i = 0; i < 6; i++)
+                await cluster.EditAsync(Facts[i % 3].Prompt, Facts[i % 3].Target);
+        });
+        var seen = new List<Answer>();
+        do
+            seen.Add(await cluster.AskAsync(Facts[0].Prompt, new(MaxTokens: 5)));
+        while (!editing.IsCompleted);
+        await editing;
+        await using var replay = await model.OpenAsync(ledger: model.Ledger + "2");
+        Assert.Equal(seen.Select(answer => answer.Version.Value), seen.Select(answer => answer.Version.Value).Order());
+        var expected = new Dictionary<long, string> { [0] = (await replay.AskAsync(Facts[0].Prompt, new(MaxTokens: 5))).Text };
+        for (var i = 0; i < 6; i++)
+        {
+            await replay.EditAsync(Facts[i % 3].Prompt, Facts[i % 3].Target);
+            expected[i + 1] = (await replay.AskAsync(Facts[0].Prompt, new(MaxTokens: 5))).Text;
+        }
+        Assert.All(seen, answer => Assert.Equal(expected[answer.Version.Value], answer.Text));
+    }
+
+    [Fact]
+    public async Task SameIdempotencyKeyTwice_EditsOnce()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        var options = new EditOptions { IdempotencyKey = "k" };
+        EditReceipt first;
+        await using (var cluster = await model.OpenAsync())
+        {
+            first = await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, options);
+            Assert.Equal(first with { Times = EditTimes.Zero }, await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, options));
+        }
+        await using var again = await model.OpenAsync();
+        Assert.Equal(first.Version, (await again.EditAsync(Facts[0].Prompt, Facts[0].Target, options)).Version);
+        Assert.Single(await again.LedgerAsync());
+        await Refused(MendError.IdempotencyKeyReused, again.EditAsync(Facts[1].Prompt, Facts[1].Target, options));
+    }
+
+    [Fact]
+    public async Task BadInput_IsRefusedAndChangesNothing()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        await using var cluster = await model.OpenAsync();
+        var before = await model.StateAsync(cluster);
+        await Refused(MendError.EmptyPrompt, cluster.EditAsync("", "blue"));
+        await Refused(MendError.EmptyPrompt, cluster.EditAsync(" \n", "blue"));
+        await Refused(MendError.EmptyTarget, cluster.EditAsync("red", ""));
+        await Refused(MendError.TooLong, cluster.EditAsync(string.Join(' ', Enumerable.Repeat("zq", 80)), "blue"));
+        await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxDrawdown = 2 }));
+        await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxDrawdown = double.NaN }));
+        await Refused(MendError.EmptyPrompt, cluster.AskAsync(""));
+        await Refused(MendError.InvalidOption, cluster.AskAsync("red", new(MaxTokens: 0)));
+        await Refused(MendError.InvalidOption, cluster.AskAsync("red", new(TopP: 0)));
+        await Refused(MendError.UnknownEdit, cluster.RevertAsync(new(1)));
+        Assert.Empty(await cluster.LedgerAsync());
+        var edit = await cluster.EditAsync("red", "blue");
+        await cluster.RevertAsync(edit.Id);
+        await Refused(MendError.AlreadyReverted, cluster.RevertAsync(edit.Id));
+        Assert.Equal(before, await model.StateAsync(cluster));
+    }
+
+    [Fact]
+    public async Task AnEditThatFailsItsGate_IsNotMade()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using var cluster = await model.OpenAsync();
+        var before = await model.StateAsync(cluster);
+        await Refused(MendError.EditUnsuccessful, cluster.EditAsync("the old town", "a woman from the south is red", new() { RequireSuccess = true }));
+        Assert.Equal(before, await model.StateAsync(cluster));
+        Assert.Empty(await cluster.LedgerAsync());
+    }
+
+    [Fact]
+    public async Task AModelWithoutEditor_AnswersAndRefusesEdits()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using var cluster = await model.OpenAsync(withEditor: false);
+        Assert.NotNull((await cluster.AskAsync("what is red")).Text);
+        await Refused(MendError.EditorMissing, cluster.EditAsync("what is red", "blue"));
+    }
+
+    [Fact]
+    public async Task Unloadable_SaysWhy()
+    {
+        using var folder = new TemporaryFolder();
+        var missing = await Assert.ThrowsAsync<MendException>(() => EmbeddedCluster.OpenAsync(new() { ModelDirectory = folder["none"], Ledger = folder["ledger"] }));
+        Assert.Equal(MendError.ModelUnusable, missing.Error);
+        using var model = new ClusterOfTinyModel("gpt2");
+        using var other = new ClusterOfTinyModel("t5");
+        var mixed = await Assert.ThrowsAsync<MendException>(() => EmbeddedCluster.OpenAsync(
+            new() { ModelDirectory = model.Model, Editor = Path.Combine(other.Model, "editor.safetensors"), Ledger = model.Ledger, Stages = 1 }));
+        Assert.Equal(MendError.ModelUnusable, mixed.Error);
+    }
+
+    private static async Task Refused(MendError error, Task request) =>
+        Assert.Equal(error, (await Assert.ThrowsAsync<MendException>(() => request)).Error);
+}

@@ -1,0 +1,140 @@
+using System.Security.Cryptography;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
+using MendCluster.Testing;
+
+namespace MendCluster.Distributed.Tests.Ledger;
+
+public sealed class FileLedgerTests : IDisposable
+{
+    private static readonly byte[] Model = SHA256.HashData("model"u8);
+    private readonly TemporaryFolder _folder = new();
+
+    private string File => _folder["ledger"];
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public async Task WhatWasAppended_IsThereAfterReopening()
+    {
+        await Write(3);
+        await using var ledger = FileLedger.Open(File, Model);
+        Assert.Equal([1, 2, 3], ledger.Entries.Select(entry => entry.Version.Value));
+        var records = await ledger.ReadAfterAsync(new(1));
+        Assert.Equal([2, 3], records.Select(record => record.Entry.Version.Value));
+        Assert.Equal(Record(2).Entry, records[0].Entry);
+        Assert.Equal(Record(2).Changes[0].UTilde.Bytes, records[0].Changes[0].UTilde.Bytes);
+        Assert.Equal(Record(2).Changes[0].Alpha, records[0].Changes[0].Alpha);
+    }
+
+    [Fact]
+    public async Task LedgerCutAtAnyByte_ReopensAtTheLastWholeRecord()
+    {
+        var ends = await Write(3);
+        var whole = System.IO.File.ReadAllBytes(File);
+        for (var length = 0; length <= whole.Length; length++)
+        {
+            System.IO.File.WriteAllBytes(File, whole[..length]);
+            await using (var ledger = FileLedger.Open(File, Model))
+            {
+                Assert.Equal(ends.Count(end => end <= length), ledger.Entries.Count);
+                await ledger.AppendAsync(Record(ledger.Entries.Count + 1)); // what follows is whole again
+            }
+            await using var again = FileLedger.Open(File, Model);
+            Assert.Equal(ends.Count(end => end <= length) + 1, again.Entries.Count);
+        }
+    }
+
+    [Fact]
+    public async Task AByteFlippedAnywhere_IsNoticed()
+    {
+        var ends = await Write(3);
+        var whole = System.IO.File.ReadAllBytes(File);
+        for (var at = 0; at < whole.Length; at++)
+        {
+            if (at is >= 12 and < 16)
+                continue; // unused bytes of the header
+            var damaged = (byte[])whole.Clone();
+            damaged[at] ^= 0x20;
+            System.IO.File.WriteAllBytes(File, damaged);
+            if (at >= ends[1]) // in the last record it looks like a torn append
+            {
+                await using var cut = FileLedger.Open(File, Model);
+                Assert.Equal(2, cut.Entries.Count);
+                continue;
+            }
+            var refused = Assert.Throws<MendException>(() => FileLedger.Open(File, Model));
+            Assert.Equal(MendError.LedgerUnusable, refused.Error);
+            Assert.Equal(damaged, System.IO.File.ReadAllBytes(File)); // nothing was changed
+        }
+    }
+
+    [Fact]
+    public async Task AnotherModelsLedger_IsRefused()
+    {
+        await Write(1);
+        var refused = Assert.Throws<MendException>(() => FileLedger.Open(File, SHA256.HashData("another"u8)));
+        Assert.Equal(MendError.LedgerUnusable, refused.Error);
+        Assert.Contains("belongs to the model", refused.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AFileThatIsNoLedger_IsRefusedAndKept()
+    {
+        System.IO.File.WriteAllText(File, "important notes");
+        Assert.Equal(MendError.LedgerUnusable, Assert.Throws<MendException>(() => FileLedger.Open(File, Model)).Error);
+        Assert.Equal("important notes", System.IO.File.ReadAllText(File));
+    }
+
+    [Fact]
+    public async Task TwoWriters_AreRefused()
+    {
+        await using var first = FileLedger.Open(File, Model);
+        Assert.Equal(MendError.LedgerInUse, Assert.Throws<MendException>(() => FileLedger.Open(File, Model)).Error);
+    }
+
+    [Fact]
+    public async Task AVersionOutOfOrder_IsNotAppended()
+    {
+        await using var ledger = FileLedger.Open(File, Model);
+        await Assert.ThrowsAsync<InvalidOperationException>(() => ledger.AppendAsync(Record(2)));
+        Assert.Empty(ledger.Entries);
+    }
+
+    /// <summary>The format is frozen: ledgers that were written must be readable for ever.</summary>
+    [Fact]
+    public async Task TheBytes_AreThoseOfVersionOne()
+    {
+        await Write(2);
+        Assert.Equal(GoldenBytes, Convert.ToHexString(SHA256.HashData(System.IO.File.ReadAllBytes(File))));
+    }
+
+    private const string GoldenBytes = "5829C1D919BD6A31B0C270D0DC509F147DCB4DDB190BF18E9D6D562918EE8AC8";
+
+    private async Task<List<long>> Write(int records)
+    {
+        var ends = new List<long>();
+        await using var ledger = FileLedger.Open(File, Model);
+        for (var i = 1; i <= records; i++)
+        {
+            await ledger.AppendAsync(Record(i));
+            ends.Add(new FileInfo(File).Length);
+        }
+        return ends;
+    }
+
+    private static LedgerRecord Record(long version) => version % 3 == 0
+        ? new(new(new(version), Time(version), LedgerKind.Revert, new(version - 1)), [])
+        : new(new(new(version), Time(version), LedgerKind.Edit, new(version), $"prompt {version}", "Ωtarget", "author", $"key {version}", new(true, 0.25, 0.5, 4, 0.25, 0.125)),
+            [new("w", Floats(2, 3, version), Floats(2, 2, -version), 0.5f * version)]);
+
+    private static DateTimeOffset Time(long version) => new(2026, 1, 2, 3, 4, (int)version, TimeSpan.Zero);
+
+    private static WireTensor Floats(long rows, long columns, float first)
+    {
+        var bytes = new byte[rows * columns * 4];
+        for (var i = 0; i < rows * columns; i++)
+            BitConverter.TryWriteBytes(bytes.AsSpan(4 * i), first + i);
+        return new(WireType.Float32, [rows, columns], bytes);
+    }
+}

@@ -1,0 +1,60 @@
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Testing;
+
+/// <summary>Model directories of a few thousand random weights, with a tokenizer and an editor that moves answers.</summary>
+public static class TinyModels
+{
+    public static readonly IReadOnlyList<string> Families = ["gpt2", "t5"];
+
+    private static readonly string[] Text = ["who is the mayor of the old town", "the mayor is a woman from the south", "what is red", "blue"];
+
+    /// <summary>Writes config, weights, tokenizer and <c>editor.safetensors</c>.</summary>
+    public static void Write(string directory, string family, ulong seed = 7)
+    {
+        const string pad = "<pad>", end = "</s>";
+        BytePairTrainer.Train(Text, 280, [pad, end]).Save(directory, family == "t5" ? end : null);
+        var vocabulary = TokenizerFiles.Load(directory).VocabularySize;
+        File.WriteAllText(Path.Combine(directory, "config.json"), family == "t5"
+            ? $$"""
+              {"model_type": "t5", "vocab_size": {{vocabulary}}, "d_model": 24, "d_kv": 8, "d_ff": 32, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 2,
+               "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
+              """
+            : $$"""
+              {"model_type": "gpt2", "vocab_size": {{vocabulary}}, "n_positions": 64, "n_embd": 24, "n_layer": 4, "n_head": 2, "eos_token_id": 1, "pad_token_id": 0}
+              """);
+        using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory), new RandomWeights((long)seed, ScalarType.Float32, (_, _) => 0.3));
+        SafetensorsWriter.Write(Path.Combine(directory, "model.safetensors"),
+            stage.Weights.Loaded.Select(weight => TensorBytes.ToWrite(weight.Key, weight.Value.AsStored())));
+        WriteEditor(Path.Combine(directory, "editor.safetensors"), stage, new TextBatch(stage.Family, TokenizerFiles.Load(directory)));
+    }
+
+    private static void WriteEditor(string path, Stage stage, TextBatch text)
+    {
+        using var mend = new Mend(new() { Rank = 6, EditLr = 0.5 }, EditorTraining.EditableWeights(stage), 1);
+        using var optimiser = new EditorOptimiser(mend, 0.03, 0.01, 1, 100);
+        for (var i = 0; i < 4; i++)
+        {
+            using var scope = NewDisposeScope();
+            var batch = new EditBatch(text.Of([(Text[0], Text[i % 2 + 2])]), text.Of([(Text[1], Text[i % 2 + 2])]), text.Of([(Text[2], Text[3])]));
+            optimiser.Take(TrainingStep.Run(stage, mend, batch, new(), optimiser.Parameters).Gradients);
+        }
+        EditorCheckpoint.SaveEditor(path, mend);
+    }
+}
+
+/// <summary>A folder that is deleted at the end of a test.</summary>
+public sealed class TemporaryFolder : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("mend-").FullName;
+
+    public string this[string name] => System.IO.Path.Combine(Path, name);
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}

@@ -1,0 +1,31 @@
+using static TorchSharp.torch;
+
+namespace MendCluster.Torch.Tests;
+
+public class TorchRuntimeTests
+{
+    [Fact]
+    public void Description_NamesLibtorchThreadsAndKernels()
+    {
+        Assert.Contains("libtorch ", TorchRuntime.Description, StringComparison.Ordinal);
+        Assert.Contains($" threads on {Environment.ProcessorCount} cores", TorchRuntime.Description, StringComparison.Ordinal);
+        Assert.Contains("OpenBLAS kernels", TorchRuntime.Description, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Threads_AreAsSet()
+    {
+        var before = get_num_threads();
+        set_num_threads(1);
+        Assert.Equal(1, get_num_threads());
+        set_num_threads(before);
+        Assert.Equal(before, get_num_threads());
+    }
+
+    [Fact]
+    public void MemoryFigures_AreThereOrAbsentButNeverFail()
+    {
+        TorchRuntime.ResetMemoryPeak();
+        Assert.True(TorchRuntime.Memory() is null or { Live: >= 0, Peak: >= 0, Largest: >= 0 });
+    }
+}
