@@ -1,6 +1,6 @@
-using MendCluster.Engine.Tests.Checkpoints;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
+using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 

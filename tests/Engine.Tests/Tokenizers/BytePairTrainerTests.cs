@@ -1,5 +1,5 @@
-using MendCluster.Engine.Tests.Checkpoints;
 using MendCluster.Engine.Tokenizers;
+using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 

@@ -1,7 +1,7 @@
-using MendCluster.Engine.Tests.Checkpoints;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
 using static MendCluster.Engine.Tests.Tokenizers.ForgedTokenizers;
+using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 
@@ -57,7 +57,7 @@ public sealed class UnigramTests : IDisposable
     [Fact]
     public void UnknownCharacters_AreALastResort()
     {
-        var tokenizer = Model(("\u2581", -1), ("ab", -20));
+        var tokenizer = Model(("\u2581", -1), ("ab", -15));
         Assert.Equal(["\u2581", "ab", "</s>"], Tokens(tokenizer, "ab"));
     }
 

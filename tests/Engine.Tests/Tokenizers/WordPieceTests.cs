@@ -1,6 +1,6 @@
 using System.Text;
-using MendCluster.Engine.Tests.Checkpoints;
 using MendCluster.Engine.Tokenizers;
+using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 
