@@ -48,13 +48,3 @@ public static class TinyModels
         EditorCheckpoint.SaveEditor(path, mend);
     }
 }
-
-/// <summary>A folder that is deleted at the end of a test.</summary>
-public sealed class TemporaryFolder : IDisposable
-{
-    public string Path { get; } = Directory.CreateTempSubdirectory("mend-").FullName;
-
-    public string this[string name] => System.IO.Path.Combine(Path, name);
-
-    public void Dispose() => Directory.Delete(Path, recursive: true);
-}

@@ -25,22 +25,30 @@ public static class DemoRecipe
 
     public static SmallT5Options Model { get; } = new()
     {
-        Vocabulary = 1024,
-        Training = new() { Steps = 4000, Lr = 3e-3, Warmup = 100 },
-        Goal = 1,
+        Vocabulary = 2048,
+        DModel = 128,
+        DFf = 512,
+        Training = new() { Steps = 3000, Lr = 3e-3, Warmup = 100 },
         Seed = Seed,
     };
 
+    /// <summary>
+    /// The paper's settings but for the size: its learning rate of 1e-6 is for a rank of 1920, and the step of a block's output grows with
+    /// rank and width.
+    /// </summary>
     public static EditorTrainingOptions Editor { get; } = new()
     {
         Mend = new() { Rank = 192, EditLr = 1e-2 },
-        Lr = 3e-4,
-        LrLr = 1e-3,
-        AccumulateBs = 10,
+        Loss = new(CEdit: 0.3),
+        Lr = 5e-5,
+        LrLr = 2e-4,
+        AccumulateBs = 5,
+        GradClip = 5, // below the median norm: single edits with a gradient a hundred times the usual one would undo the others
+        FinalRate = 0.05,
         ValInterval = 1000,
         ValSteps = 60,
         MaxIters = 12_000,
-        EarlyStopPatience = 4000,
+        EarlyStopPatience = 6000,
         Seed = (long)Seed,
     };
 

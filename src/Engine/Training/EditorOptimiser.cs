@@ -43,8 +43,9 @@ public sealed class EditorOptimiser : IDisposable
     public long Refused { get; private set; }
 
     /// <summary>Takes one step's gradients.</summary>
+    /// <param name="rate">Factor on both learning rates, for a schedule.</param>
     /// <returns>The norm of the window's gradient when an Adam step was taken, otherwise null.</returns>
-    public double? Take(IReadOnlyList<Tensor> gradients)
+    public double? Take(IReadOnlyList<Tensor> gradients, double rate = 1)
     {
         using var _ = no_grad();
         using (NewDisposeScope())
@@ -61,7 +62,7 @@ public sealed class EditorOptimiser : IDisposable
         if (!steps)
             return null;
         var norm = Adam.ClipNorm(_sums, _gradClip);
-        Adam.Step(_sums);
+        Adam.Step(_sums, rate);
         foreach (var sum in _sums)
             sum.zero_();
         return norm;

@@ -23,6 +23,10 @@ public sealed record EditorTrainingOptions
 
     public double GradClip { get; init; } = 100;
 
+    /// <summary>The learning rates fall in a straight line to this fraction of themselves at <see cref="MaxIters"/>.</summary>
+    /// <value>1: they stay, as in the paper.</value>
+    public double FinalRate { get; init; } = 1;
+
     public long MaxIters { get; init; } = 500_000;
 
     /// <summary>Iterations between validations; a checkpoint is written at each.</summary>
@@ -108,7 +112,7 @@ public sealed class EditorTraining(
 
             using var scope = NewDisposeScope();
             var (figures, gradients) = TrainingStep.Run(stage, mend, trainingBatch(iteration), options.Loss, optimiser.Parameters);
-            var norm = optimiser.Take(gradients);
+            var norm = optimiser.Take(gradients, 1 - (1 - options.FinalRate) * iteration / options.MaxIters);
             sum += figures.Total;
             if ((iteration + 1) % ReportEvery == 0)
             {

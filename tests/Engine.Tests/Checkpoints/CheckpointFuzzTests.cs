@@ -1,3 +1,4 @@
+using MendCluster.Testing;
 using System.Buffers.Binary;
 using MendCluster.Engine.Checkpoints;
 using static MendCluster.Engine.Tests.Checkpoints.ForgedSafetensors;

@@ -1,3 +1,4 @@
+using MendCluster.Testing;
 using MendCluster.Engine.Checkpoints;
 
 namespace MendCluster.Engine.Tests.Checkpoints;

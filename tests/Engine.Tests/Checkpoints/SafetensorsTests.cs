@@ -1,3 +1,4 @@
+using MendCluster.Testing;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using MendCluster.Engine.Checkpoints;

@@ -1,3 +1,4 @@
+using MendCluster.Testing;
 using System.Text;
 using MendCluster.Engine.Checkpoints;
 

@@ -1,3 +1,4 @@
+using MendCluster.Testing;
 using System.Runtime.InteropServices;
 using MendCluster.Engine.Checkpoints;
 using static MendCluster.Engine.Tests.Checkpoints.ForgedZip;

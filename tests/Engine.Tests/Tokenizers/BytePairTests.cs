@@ -1,6 +1,5 @@
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
-using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 

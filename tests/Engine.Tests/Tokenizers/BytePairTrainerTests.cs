@@ -1,5 +1,5 @@
+using MendCluster.Testing;
 using MendCluster.Engine.Tokenizers;
-using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 

@@ -1,7 +1,6 @@
 using System.Text.Json;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
-using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 

@@ -1,7 +1,6 @@
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
 using static MendCluster.Engine.Tests.Tokenizers.ForgedTokenizers;
-using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 

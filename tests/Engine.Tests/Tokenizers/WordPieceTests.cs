@@ -1,6 +1,6 @@
+using MendCluster.Testing;
 using System.Text;
 using MendCluster.Engine.Tokenizers;
-using TemporaryFolder = MendCluster.Engine.Tests.Checkpoints.TemporaryFolder;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 
