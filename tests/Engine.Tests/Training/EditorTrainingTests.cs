@@ -1,0 +1,98 @@
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Training;
+using MendCluster.Testing;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Tests.Training;
+
+public sealed class EditorTrainingTests : IDisposable
+{
+    private static readonly string[] Words = ["red", "blue", "green", "old", "new"];
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void ARunThatWasStopped_GoesOnAsIfItHadNot()
+    {
+        var whole = Run("whole", 40);
+        var first = Run("parts", 20);
+        Assert.Equal(20, first.Iterations);
+        Assert.Equal(whole, Run("parts", 40));
+        using var scope = NewDisposeScope();
+        using var straight = EditorCheckpoint.Open(_folder["whole/checkpoint.safetensors"]);
+        using var resumed = EditorCheckpoint.Open(_folder["parts/checkpoint.safetensors"]);
+        using var expectedEditor = straight.Editor();
+        using var actualEditor = resumed.Editor();
+        foreach (var ((name, expected), (_, actual)) in expectedEditor.State.Zip(actualEditor.State))
+            Assert.True(expected.eq(actual).all().item<bool>(), $"{name} differs");
+    }
+
+    [Fact]
+    public void ARunFolder_HasConfigurationMetricsCurvesAndTheBestEditor()
+    {
+        Run("run", 40);
+        Assert.Contains("\"rank\"", File.ReadAllText(_folder["run/config.json"]), StringComparison.Ordinal);
+        var validations = File.ReadLines(_folder["run/metrics.jsonl"]).Count(line => line.Contains("\"validation\"", StringComparison.Ordinal));
+        Assert.Equal(5, validations); // at 0, 10, 20, 30 and 40
+        Assert.StartsWith("<svg", File.ReadAllText(_folder["run/curves.svg"]), StringComparison.Ordinal);
+        using var editor = EditorCheckpoint.LoadEditor(_folder["run/editor.safetensors"]);
+        Assert.NotEmpty(editor.Weights);
+    }
+
+    [Fact]
+    public void TrainingLowersTheLoss()
+    {
+        var result = Run("run", 200);
+        var first = File.ReadLines(_folder["run/metrics.jsonl"]).First(line => line.Contains("\"validation\"", StringComparison.Ordinal) && line.Contains("\"iteration\":10,", StringComparison.Ordinal));
+        var before = System.Text.Json.JsonDocument.Parse(first).RootElement.GetProperty("total").GetDouble();
+        Assert.True(result.BestLoss < before, $"{result.BestLoss} is not below {before}");
+    }
+
+    [Fact]
+    public void EarlyStopping_KeepsTheBestAndStopsWhenItIsOld()
+    {
+        var stopping = new EarlyStopping(patience: 20);
+        Assert.True(stopping.Observe(10, 0.5));
+        Assert.False(stopping.Observe(20, 0.6));
+        Assert.False(stopping.Observe(25, double.NaN));
+        Assert.False(stopping.IsOver(29));
+        Assert.True(stopping.IsOver(30));
+        Assert.Equal((0.5, 10L), (stopping.Best, stopping.BestIteration));
+    }
+
+    [Fact]
+    public void GradientsThatAreNotFinite_AreRefused()
+    {
+        using var scope = NewDisposeScope();
+        using var mend = new Mend(new() { Rank = 2 }, [new("a", 2, 3)], 1);
+        using var optimiser = new EditorOptimiser(mend, 1e-3, 1e-3, 1, 100);
+        var before = mend.Parameters.Select(parameter => parameter.Value.clone()).ToList();
+        List<Tensor> gradients = [.. optimiser.Parameters.Select(parameter => zeros_like(parameter))];
+        gradients[0] = gradients[0].add(double.NaN);
+        optimiser.Take(gradients);
+        Assert.Equal(1, optimiser.Refused);
+        foreach (var (expected, (name, actual)) in before.Zip(mend.Parameters))
+            Assert.True(expected.eq(actual).all().item<bool>(), name);
+    }
+
+    private EditorTrainingResult Run(string name, long iterations)
+    {
+        using var stage = TinyModel.Load("t5");
+        var text = TinyModel.Text(stage);
+        EditBatch Batch(long i) => new(
+            text.Of([($"is it {Words[i % 5]}", Words[(i + 1) % 5])]), text.Of([($"it is {Words[i % 5]}", Words[(i + 1) % 5])]), text.Of([($"how {Words[(i + 2) % 5]}", Words[(i + 3) % 5])]));
+        var options = new EditorTrainingOptions
+        {
+            Mend = new() { Rank = 4, EditLr = 0.01 },
+            Lr = 1e-2,
+            LrLr = 1e-3,
+            AccumulateBs = 5,
+            ValInterval = 10,
+            ValSteps = 5,
+            MaxIters = iterations,
+        };
+        return new EditorTraining(stage, options, Batch, i => Batch(i), new(_folder[name])).Run();
+    }
+}
