@@ -1,0 +1,88 @@
+using System.Text.RegularExpressions;
+using System.Xml.Linq;
+using MendCluster.Contracts;
+using MendCluster.Testing;
+
+namespace MendCluster.Architecture.Tests;
+
+public partial class ArchitectureTests
+{
+    /// <summary>
+    /// Which project may name which. Cli names Engine for training and evaluation on one machine, which no cluster is needed for.
+    /// </summary>
+    private static readonly Dictionary<string, string[]> Allowed = new()
+    {
+        ["Contracts"] = [],
+        ["Torch"] = [],
+        ["Engine"] = ["Contracts", "Torch"],
+        ["Distributed"] = ["Contracts", "Engine", "Torch"],
+        ["Cli"] = ["Contracts", "Distributed", "Engine"],
+    };
+
+    /// <summary>Which folder of Engine may name which others.</summary>
+    private static readonly Dictionary<string, string[]> AllowedInEngine = new()
+    {
+        ["Checkpoints"] = [],
+        ["Tokenizers"] = [],
+        ["Models"] = ["Checkpoints"],
+        ["Editors"] = ["Editors.Baselines"],
+        ["Training"] = ["Models", "Editors", "Editors.Baselines", "Checkpoints"],
+        ["Data"] = ["Models", "Tokenizers", "Training"],
+        ["Metrics"] = ["Data", "Editors", "Models", "Training"],
+        ["Recipes"] = ["Checkpoints", "Data", "Editors", "Editors.Baselines", "Metrics", "Models", "Tokenizers", "Training"],
+    };
+
+    private static string Source => Path.Combine(FixtureFolder.Repository, "src");
+
+    [Fact]
+    public void Projects_NameOnlyWhatTheTableAllows()
+    {
+        foreach (var file in Directory.EnumerateFiles(Source, "*.csproj", SearchOption.AllDirectories))
+        {
+            var project = Path.GetFileNameWithoutExtension(file);
+            Assert.True(Allowed.TryGetValue(project, out var allowed), $"{project} is not in the table");
+            var named = XDocument.Load(file).Descendants("ProjectReference").Select(reference => Path.GetFileNameWithoutExtension((string)reference.Attribute("Include")!));
+            Assert.All(named, name => Assert.True(allowed.Contains(name), $"{project} names {name}"));
+        }
+    }
+
+    [Fact]
+    public void FoldersOfEngine_NameOnlyWhatTheTableAllows()
+    {
+        foreach (var file in Directory.EnumerateFiles(Path.Combine(Source, "Engine"), "*.cs", SearchOption.AllDirectories))
+        {
+            var folder = Path.GetRelativePath(Path.Combine(Source, "Engine"), file).Split(Path.DirectorySeparatorChar)[0];
+            if (folder.EndsWith(".cs", StringComparison.Ordinal))
+                continue;
+            Assert.True(AllowedInEngine.TryGetValue(folder, out var allowed), $"{folder} is not in the table");
+            foreach (var named in EngineUsing().Matches(File.ReadAllText(file)).Select(match => match.Groups["name"].Value))
+                Assert.True(allowed.Contains(named), $"{Path.GetFileName(file)} of {folder} names {named}");
+        }
+    }
+
+    [Fact]
+    public void TheCommandLine_HoldsNoTensor()
+    {
+        foreach (var file in Directory.EnumerateFiles(Path.Combine(Source, "Cli"), "*.cs", SearchOption.AllDirectories))
+            Assert.DoesNotContain("TorchSharp", File.ReadAllText(file), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void EveryError_HasItsEntryInTheDocs()
+    {
+        var page = File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "errors.md"));
+        var documented = ErrorRow().Matches(page).ToDictionary(match => match.Groups["code"].Value, match => match.Groups["transient"].Value == "yes");
+        foreach (var error in Enum.GetValues<MendError>())
+        {
+            Assert.True(documented.TryGetValue(error.ToString(), out var transient), $"docs/errors.md has no entry for {error}");
+            Assert.Equal(new MendException(error, "", "").IsTransient, transient);
+        }
+        Assert.Equal(Enum.GetValues<MendError>().Length, documented.Count);
+    }
+
+    [GeneratedRegex(@"^using MendCluster\.Engine\.(?<name>[\w.]+);", RegexOptions.Multiline)]
+    private static partial Regex EngineUsing();
+
+    [GeneratedRegex(@"^\| `(?<code>\w+)` \|.*\| (?<transient>yes|no) \|$", RegexOptions.Multiline)]
+    private static partial Regex ErrorRow();
+}

@@ -1,0 +1,77 @@
+using System.Diagnostics;
+using MendCluster.Testing;
+
+namespace MendCluster.Cli.Tests;
+
+/// <summary>The real program in a process of its own.</summary>
+public sealed class CommandTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void TheDemo_EditsTheFactAndItsParaphrasesAndTakesThemBack()
+    {
+        var (code, output) = Mend("demo");
+        Assert.True(code == 0, output);
+        Assert.Contains("success yes", output, StringComparison.Ordinal);
+        Assert.Contains("paraphrase", output, StringComparison.Ordinal);
+        Assert.DoesNotContain("NOT ALL", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AnEdit_LastsUntilItIsTakenBack()
+    {
+        var (prompt, target) = ("What club does Lionel Messi play for?", "PSG");
+        var before = Mend("ask", prompt).Output.Trim();
+        Assert.NotEqual(target, before);
+        Assert.Contains("Edit 1: success yes", Mend("edit", prompt, target).Output, StringComparison.Ordinal);
+        Assert.Equal(target, Mend("ask", prompt).Output.Trim());
+        Assert.Contains(target, Mend("ledger").Output, StringComparison.Ordinal);
+        Assert.Contains("taken back", Mend("revert", "1").Output, StringComparison.Ordinal);
+        Assert.Equal(before, Mend("ask", prompt).Output.Trim());
+    }
+
+    [Fact]
+    public void WhatCannotBeDone_IsSaidInALineWithTheErrorsName()
+    {
+        var (code, output) = Mend("revert", "7");
+        Assert.Equal(1, code);
+        Assert.Contains("UnknownEdit", output, StringComparison.Ordinal);
+        Assert.DoesNotContain("   at ", output, StringComparison.Ordinal);
+        var missing = Mend("ask", "red", "--model", _folder["nowhere"]);
+        Assert.Equal(1, missing.Code);
+        Assert.Contains("ModelUnusable", missing.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public void OnHeldOutFacts_EditsSucceedAndUnrelatedAnswersStay()
+    {
+        var json = _folder["report.json"];
+        var (code, output) = Mend("eval", "--demo", "--json", json);
+        Assert.True(code == 0, output);
+        var mend = System.Text.Json.JsonDocument.Parse(File.ReadAllText(json)).RootElement[0].GetProperty("Summary");
+        Assert.Equal(300, mend.GetProperty("EditSuccess").GetProperty("Cases").GetInt32());
+        Assert.True(mend.GetProperty("RephraseSuccess").GetProperty("Value").GetDouble() >= 0.95, output);
+        Assert.True(mend.GetProperty("Drawdown").GetProperty("Value").GetDouble() <= 0.01, output);
+    }
+
+    private (int Code, string Output) Mend(params string[] arguments)
+    {
+        var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "mend.dll");
+        var start = new ProcessStartInfo("dotnet", [program, .. arguments])
+        {
+            WorkingDirectory = _folder.Path, // the ledger lies in the current folder
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        start.Environment["COLUMNS"] = "200";
+        using var process = Process.Start(start)!;
+        var error = process.StandardError.ReadToEndAsync();
+        var output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return (process.ExitCode, output + error.Result);
+    }
+}
