@@ -28,7 +28,8 @@ public static class DemoRecipe
         Vocabulary = 2048,
         DModel = 128,
         DFf = 512,
-        Training = new() { Steps = 3000, Lr = 3e-3, Warmup = 100 },
+        Training = new() { Steps = 2600, Lr = 3e-3, Warmup = 100 },
+        StoreBFloat16 = true,
         Seed = Seed,
     };
 
@@ -38,17 +39,17 @@ public static class DemoRecipe
     /// </summary>
     public static EditorTrainingOptions Editor { get; } = new()
     {
-        Mend = new() { Rank = 192, EditLr = 1e-2 },
-        Loss = new(CEdit: 0.3),
+        Mend = new() { Rank = 224, EditLr = 1e-2 },
+        Loss = new(CEdit: 0.2),
         Lr = 5e-5,
         LrLr = 2e-4,
         AccumulateBs = 5,
         GradClip = 5, // below the median norm: single edits with a gradient a hundred times the usual one would undo the others
         FinalRate = 0.05,
-        ValInterval = 1000,
-        ValSteps = 60,
-        MaxIters = 12_000,
-        EarlyStopPatience = 6000,
+        ValInterval = 1300,
+        ValSteps = 180, // three edits of each fact
+        MaxIters = 13_000,
+        EarlyStopPatience = 13_000,
         Seed = (long)Seed,
     };
 
@@ -85,7 +86,12 @@ public static class DemoRecipe
         var facts = world.Split.Training;
         var order = new EditSampler(Seed, facts.Count, 0, sameRows: false, 1, 0);
         new EditorTraining(stage, options,
-            iteration => Batch(text, world.Edit(facts[order.At(iteration).Edits[0]], facts, Prng.At(Seed, (ulong)iteration)), Prng.At(~Seed, (ulong)iteration)),
+            iteration =>
+            {
+                var (fact, rng) = (facts[order.At(iteration).Edits[0]], Prng.At(Seed, (ulong)iteration));
+                var (edit, more) = (world.Edit(fact, facts, rng), world.Edit(fact, facts, rng)); // twice the locality for little more time
+                return Batch(text, edit with { Locality = [.. edit.Locality, .. more.Locality] }, Prng.At(~Seed, (ulong)iteration));
+            },
             i => Batch(text, world.Edit(world.Split.Validation[i % world.Split.Validation.Count], world.Split.Validation, Prng.At(Seed + 1, (ulong)i), newPhrasings: true),
                 Prng.At(~Seed - 1, (ulong)i)),
             run).Run(progress, cancellation);

@@ -31,6 +31,9 @@ public sealed record SmallT5Options
 
     public PretrainingOptions Training { get; init; } = new();
 
+    /// <summary>Writes the weights as bfloat16: half the file, and what is read back is what was measured.</summary>
+    public bool StoreBFloat16 { get; init; }
+
     /// <summary>Training ends early when this fraction of the questions is answered exactly.</summary>
     public double Goal { get; init; } = 1;
 
@@ -71,10 +74,19 @@ public static class SmallT5
             step => step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal && ExactMatch(stage, text, pairs) >= options.Goal,
             cancellation);
 
-        SafetensorsWriter.Write(Path.Combine(directory, "model.safetensors"),
-            stage.Weights.Loaded.Select(weight => TensorBytes.ToWrite(weight.Key, weight.Value.AsStored())),
-            new Dictionary<string, string> { ["format"] = "pt" });
+        Save(stage, Path.Combine(directory, "model.safetensors"), options.StoreBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
         return ExactMatch(stage, text, pairs);
+    }
+
+    /// <summary>Writes the weights, and rounds those in memory to what was written.</summary>
+    private static void Save(Stage stage, string path, ScalarType dtype)
+    {
+        using var _ = no_grad();
+        using var scope = NewDisposeScope();
+        var stored = stage.Weights.Loaded.ToDictionary(weight => weight.Key, weight => weight.Value.AsStored().to_type(dtype));
+        SafetensorsWriter.Write(path, stored.Select(weight => TensorBytes.ToWrite(weight.Key, weight.Value)), new Dictionary<string, string> { ["format"] = "pt" });
+        foreach (var (name, weight) in stage.Weights.Loaded)
+            weight.Value.copy_(weight.IsTransposed ? stored[name].t() : stored[name]);
     }
 
     /// <summary>Fraction of the questions that are answered exactly.</summary>
