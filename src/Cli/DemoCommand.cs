@@ -11,6 +11,8 @@ namespace MendCluster.Cli;
 /// <summary><c>mend demo</c>: one fact edited on a small shipped model, beside fine-tuning, and taken back.</summary>
 internal static class DemoCommand
 {
+    private const int Paraphrases = 4;
+
     public static Command Create()
     {
         var fromScratch = new Option<bool>("--from-scratch") { Description = "train the demo's model and editor anew, into ./demo, and show the demo on them" };
@@ -53,7 +55,8 @@ internal static class DemoCommand
     private static async Task ShowAsync(string directory, CancellationToken cancellation)
     {
         var example = World.Generate(DemoRecipe.Seed).Showcase[0];
-        List<string> prompts = [example.Prompt, .. example.Rephrases, .. example.Locality.Select(pair => pair.Question)];
+        List<string> rephrases = [.. example.Rephrases.TakeLast(Paraphrases)]; // the wordings that no editor was trained on among them
+        List<string> prompts = [example.Prompt, .. rephrases, .. example.Locality.Select(pair => pair.Question)];
         var ledger = Path.Combine(Path.GetTempPath(), $"mend-demo-{Environment.ProcessId}.ledger");
         try
         {
@@ -73,10 +76,10 @@ internal static class DemoCommand
             var reverted = await AnswersAsync(cluster, prompts, cancellation);
 
             AnsiConsole.MarkupLineInterpolated($"[bold]{example.Prompt}[/]  shall be answered  [bold]{example.Target}[/]");
-            var table = new Table().AddColumns("", "prompt", "before", "target", "MEND", "fine-tuning", "reverted");
+            var table = new Table().Border(TableBorder.Simple).AddColumns("", "prompt", "before", "target", "MEND", "fine-tuning", "reverted");
             for (var i = 0; i < prompts.Count; i++)
             {
-                var isEdit = i <= example.Rephrases.Count;
+                var isEdit = i <= rephrases.Count;
                 var wanted = isEdit ? example.Target : before[i];
                 table.AddRow(i == 0 ? "edit" : isEdit ? "paraphrase" : "unrelated", Markup.Escape(prompts[i]), Markup.Escape(before[i]), isEdit ? Markup.Escape(example.Target) : "",
                     Coloured(after[i], wanted), Coloured(fineTuned[i], wanted), Coloured(reverted[i], before[i]));

@@ -73,7 +73,7 @@ internal static class EditCommands
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
-            var table = new Table().AddColumns("version", "time", "what", "prompt", "target", "success", "drawdown", "by");
+            var table = new Table().Border(TableBorder.Simple).AddColumns("version", "time", "what", "prompt", "target", "success", "drawdown", "by");
             foreach (var entry in await opened.LedgerAsync(cancellation))
                 table.AddRow(entry.Version.ToString(), entry.Time.ToString("u", CultureInfo.InvariantCulture),
                     entry.Kind == LedgerKind.Edit ? "edit" : $"revert of {entry.Edit}", Markup.Escape(entry.Prompt ?? ""), Markup.Escape(entry.Target ?? ""),

@@ -62,8 +62,8 @@ internal static class EvalCommand
 
     private static void Show(List<EditorReport> reports, int edits)
     {
-        var table = new Table().Title($"{edits} edits, each of the unedited model; 95% intervals over the edits")
-            .AddColumns("editor", "edit success", "on paraphrases", "accuracy on unrelated, before", "drawdown", "KL", "ms an edit");
+        var table = new Table().Border(TableBorder.Simple).Title($"{edits} edits, each of the unedited model; 95% intervals over the edits")
+            .AddColumns("editor", "edit success", "on paraphrases", "unrelated, before", "drawdown", "KL", "ms an edit");
         foreach (var report in reports)
         {
             var summary = report.Summary;
@@ -75,7 +75,7 @@ internal static class EvalCommand
     }
 
     private static string Text(Estimate? estimate) => estimate is null ? "-"
-        : string.Create(CultureInfo.InvariantCulture, $"{estimate.Value:0.0000} ({estimate.Low:0.000} to {estimate.High:0.000})");
+        : string.Create(CultureInfo.InvariantCulture, $"{estimate.Value:0.0000} ({estimate.Low:0.000}-{estimate.High:0.000})");
 
     /// <summary>Unlike Progress, reports on the caller's thread and in order.</summary>
     private sealed class Ticker(Action tick) : IProgress<CaseResult>

@@ -18,6 +18,8 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     PretrainCommand.Create(),
     TrainCommand.Create(),
 };
+if (Console.IsOutputRedirected)
+    AnsiConsole.Profile.Width = 160; // a file has no width: do not wrap tables at a guess of 80
 try
 {
     return await root.Parse(args).InvokeAsync(new() { EnableDefaultExceptionHandler = false });
