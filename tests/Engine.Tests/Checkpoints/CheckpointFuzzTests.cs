@@ -1,6 +1,6 @@
-using MendCluster.Testing;
 using System.Buffers.Binary;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Testing;
 using static MendCluster.Engine.Tests.Checkpoints.ForgedSafetensors;
 
 namespace MendCluster.Engine.Tests.Checkpoints;

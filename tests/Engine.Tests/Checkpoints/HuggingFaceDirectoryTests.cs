@@ -1,5 +1,5 @@
-using MendCluster.Testing;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Testing;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 

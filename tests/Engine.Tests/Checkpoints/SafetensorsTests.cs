@@ -1,7 +1,7 @@
-using MendCluster.Testing;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Testing;
 using static MendCluster.Engine.Tests.Checkpoints.ForgedSafetensors;
 
 namespace MendCluster.Engine.Tests.Checkpoints;

@@ -1,6 +1,6 @@
-using MendCluster.Testing;
 using System.Runtime.InteropServices;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Testing;
 using static MendCluster.Engine.Tests.Checkpoints.ForgedZip;
 
 namespace MendCluster.Engine.Tests.Checkpoints;

@@ -1,6 +1,6 @@
-using MendCluster.Testing;
 using System.Text;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Testing;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 
