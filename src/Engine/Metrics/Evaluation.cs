@@ -72,26 +72,26 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         var (input, labels) = text.Of(asked);
         var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
         var below = stage.Below(Activations.None, new Pass(input)); // once for both models
-        var before = Flat(stage.Above(below, new Pass(input)));     // [B * T, C]
-        var after = Flat(stage.Above(below, new Pass(input, edits)));
+        var before = stage.Above(below, new Pass(input));
+        var after = stage.Above(below, new Pass(input, edits));
 
         var questions = Compare(asked, scored, Answers(before, scored), Answers(after, scored));
         return new(index, questions[0], questions[1..firstLocality], questions[firstLocality..],
             firstLocality == asked.Count ? null : LocalityKl(input, before, after, firstLocality));
     }
 
-    private double LocalityKl(ModelInput input, Tensor before, Tensor after, int firstLocality)
+    private double LocalityKl(ModelInput input, Activations before, Activations after, int firstLocality)
     {
         var rows = Losses.LocalityRows(input);
-        var first = before.shape[0] / input.BatchSize * firstLocality; // the locality questions are the last of the batch
+        var first = before.Hidden!.shape[1] * firstLocality; // the locality questions are the last of the batch
         rows = rows.index_select(0, rows.ge(first).nonzero().squeeze(1));
-        return Losses.LocalityKl(stage.Head!.Logits(before.index_select(0, rows)), stage.Head.Logits(after.index_select(0, rows))).item<float>();
+        return Losses.LocalityKl(stage.Logits(before, rows), stage.Logits(after, rows)).item<float>();
     }
 
     /// <summary>The most likely token and the log-probability of the labelled one, at every scored position.</summary>
-    private (long[] Likeliest, float[] LogProbabilities) Answers(Tensor top, LabelRows scored)
+    private (long[] Likeliest, float[] LogProbabilities) Answers(Activations top, LabelRows scored)
     {
-        var logits = stage.Head!.Logits(top.index_select(0, scored.Rows)).to_type(ScalarType.Float32); // [N, V]
+        var logits = stage.Logits(top, scored.Rows).to_type(ScalarType.Float32); // [N, V]
         var ofTarget = logits.log_softmax(-1).gather(1, scored.Targets.unsqueeze(1)).squeeze(1);        // [N]
         return (logits.argmax(1).data<long>().ToArray(), ofTarget.data<float>().ToArray());
     }
@@ -115,6 +115,4 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
             return new(right == own.Length, (double)right / own.Length, -own.Average(place => (double)answers.LogProbabilities[place]));
         }
     }
-
-    private static Tensor Flat(Activations top) => top.Hidden!.reshape(-1, top.Hidden!.shape[2]);
 }

@@ -72,11 +72,7 @@ public static class FineTuning
     }
 
     /// <returns>[N, V], of the given rows of the flattened [B * T] positions.</returns>
-    private static Tensor Logits(Stage stage, Activations below, Pass pass, Tensor rows)
-    {
-        var top = stage.Above(below, pass).Hidden!; // [B, T, C]
-        return stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows));
-    }
+    private static Tensor Logits(Stage stage, Activations below, Pass pass, Tensor rows) => stage.Logits(stage.Above(below, pass), rows);
 
     private static Dictionary<string, Tensor> Gradients(Tensor loss, Recording recording) =>
         recording.Factors([.. autograd.grad([loss], [.. recording.Outputs])])

@@ -43,9 +43,9 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
                 cancellation.ThrowIfCancellationRequested();
                 using var scope = NewDisposeScope();
                 var (input, labels) = batch(step);
-                var top = stage.Forward(Activations.None, new Pass(input)).Hidden!; // [B, T, C]
+                var top = stage.Forward(Activations.None, new Pass(input));
                 var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
-                var loss = Losses.MaskedNll(stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows.Rows)), rows).Nll;
+                var loss = Losses.MaskedNll(stage.Logits(top, rows.Rows), rows).Nll;
                 Tensor[] gradients = [.. autograd.grad([loss], parameters)];
                 Adam.ClipNorm(gradients, options.GradClip);
                 adam.Step(gradients, Rate(step));
@@ -73,9 +73,9 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
         foreach (var (input, labels) in batches)
         {
             using var scope = NewDisposeScope();
-            var top = stage.Forward(Activations.None, new Pass(input, edits)).Hidden!;
+            var top = stage.Forward(Activations.None, new Pass(input, edits));
             var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
-            right += Losses.MaskedNll(stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows.Rows)), rows).Accuracy * input.BatchSize;
+            right += Losses.MaskedNll(stage.Logits(top, rows.Rows), rows).Accuracy * input.BatchSize;
             all += input.BatchSize;
         }
         return right / all;

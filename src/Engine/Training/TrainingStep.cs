@@ -77,21 +77,19 @@ public static class TrainingStep
     private static Scored Score(Stage stage, Activations top, Tensor labels)
     {
         var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
-        return Losses.MaskedNll(stage.Head!.Logits(Flat(top).index_select(0, rows.Rows)), rows);
+        return Losses.MaskedNll(stage.Logits(top, rows.Rows), rows);
     }
 
     private static (Scored Scored, Tensor Logits) Unrelated(Stage stage, Activations below, Pass pass, Tensor labels, Tensor rows)
     {
-        var top = Flat(stage.Above(below, pass));
-        var logits = stage.Head!.Logits(top.index_select(0, rows)); // [N, V]
+        var top = stage.Above(below, pass);
+        var logits = stage.Logits(top, rows); // [N, V]
         // The scored rows are among the masked ones, so their logits are not computed again: place[r] is the row of logits of position r.
-        var place = zeros([top.shape[0]], ScalarType.Int64).index_add_(0, rows, arange(rows.shape[0], ScalarType.Int64), 1);
+        var place = zeros([labels.numel()], ScalarType.Int64).index_add_(0, rows, arange(rows.shape[0], ScalarType.Int64), 1);
         var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
         using var _ = no_grad();
         return (Losses.MaskedNll(logits.index_select(0, place.index_select(0, scored.Rows)), scored), logits);
     }
-
-    private static Tensor Flat(Activations top) => top.Hidden!.reshape(-1, top.Hidden!.shape[2]); // [B * T, C]
 
     private static T WithoutGrad<T>(Func<T> compute)
     {
