@@ -28,7 +28,7 @@ public static class DemoRecipe
         Vocabulary = 2048,
         DModel = 128,
         DFf = 512,
-        Training = new() { Steps = 3200, Lr = 3e-3, Warmup = 100 },
+        Training = new() { Steps = 2600, Lr = 3e-3, Warmup = 100 },
         StoreBFloat16 = true,
         Seed = Seed,
     };
@@ -39,13 +39,14 @@ public static class DemoRecipe
     /// </summary>
     public static EditorTrainingOptions Editor { get; } = new()
     {
-        Mend = new() { Rank = 128, EditLr = 1e-2 },
+        Mend = new() { Rank = 224, EditLr = 1e-2 },
         Loss = new(CEdit: 0.2),
         Lr = 5e-5,
         LrLr = 2e-4,
         AccumulateBs = 5,
         GradClip = 5, // below the median norm: single edits with a gradient a hundred times the usual one would undo the others
         FinalRate = 0.05,
+        Averaging = 0.998,
         ValInterval = 1300,
         ValSteps = 180, // three edits of each fact
         MaxIters = 13_000,
@@ -89,10 +90,9 @@ public static class DemoRecipe
             iteration =>
             {
                 var (fact, rng) = (facts[order.At(iteration).Edits[0]], Prng.At(Seed, (ulong)iteration));
-                var edit = world.Edit(fact, facts, rng);
-                // Three times the locality of an evaluation: what an edit must leave alone is the harder half to learn.
-                var more = Enumerable.Range(0, 2).SelectMany(_ => world.Edit(fact, facts, rng).Locality);
-                return Batch(text, edit with { Locality = [.. edit.Locality, .. more] }, Prng.At(~Seed, (ulong)iteration));
+                // Twice the locality of an evaluation: what an edit must leave alone is the harder half to learn.
+                var (edit, more) = (world.Edit(fact, facts, rng), world.Edit(fact, facts, rng));
+                return Batch(text, edit with { Locality = [.. edit.Locality, .. more.Locality] }, Prng.At(~Seed, (ulong)iteration));
             },
             i => Batch(text, world.Edit(world.Split.Validation[i % world.Split.Validation.Count], world.Split.Validation, Prng.At(Seed + 1, (ulong)i), newPhrasings: true),
                 Prng.At(~Seed - 1, (ulong)i)),

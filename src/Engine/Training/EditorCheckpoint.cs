@@ -85,8 +85,8 @@ public sealed class EditorCheckpoint : IDisposable
     public static void SaveEditor(string path, Mend mend) => Write(path, mend.State, mend, []);
 
     /// <summary>All that a training run needs to go on.</summary>
-    public static void Save(string path, Mend mend, Adam adam, long iteration, double bestLoss, long bestIteration) =>
-        Write(path, mend.State.Concat(adam.State), mend, new()
+    public static void Save(string path, Mend mend, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
+        Write(path, mend.State.Concat(adam.State).Concat(average?.State ?? []), mend, new()
         {
             ["iteration"] = JsonSerializer.Serialize(iteration),
             ["best_loss"] = JsonSerializer.Serialize(bestLoss),
@@ -100,10 +100,11 @@ public sealed class EditorCheckpoint : IDisposable
         return new(Options, Weights, Read, wanted);
     }
 
-    public void Restore(Adam adam)
+    public void Restore(Adam adam, ParameterAverage? average)
     {
         using var scope = NewDisposeScope();
         adam.Restore(AdamSteps, Read);
+        average?.Restore(Read);
     }
 
     public void Dispose() => _file.Dispose();

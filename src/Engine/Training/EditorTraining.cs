@@ -27,6 +27,13 @@ public sealed record EditorTrainingOptions
     /// <value>1: they stay, as in the paper.</value>
     public double FinalRate { get; init; } = 1;
 
+    /// <summary>
+    /// Validates and keeps, instead of the editor itself, its running average: after every optimiser step this much of the average stays.
+    /// Takes the noise of single edits out.
+    /// </summary>
+    /// <value>0: the editor itself, as in the paper.</value>
+    public double Averaging { get; init; }
+
     public long MaxIters { get; init; } = 500_000;
 
     /// <summary>Iterations between validations; a checkpoint is written at each.</summary>
@@ -82,10 +89,11 @@ public sealed class EditorTraining(
         var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
         using var mend = checkpoint?.Editor() ?? new Mend(options.Mend, EditableWeights(stage), options.Seed);
         using var optimiser = new EditorOptimiser(mend, options.Lr, options.LrLr, options.AccumulateBs, options.GradClip);
-        checkpoint?.Restore(optimiser.Adam);
         var stopping = checkpoint is null ? new EarlyStopping(options.EarlyStopPatience)
             : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
         var start = checkpoint?.Iteration ?? 0;
+        using var average = options.Averaging > 0 ? new ParameterAverage(optimiser.Parameters, options.Averaging) : null;
+        checkpoint?.Restore(optimiser.Adam, average);
         checkpoint?.Dispose();
         run.Start(options, start);
 
@@ -96,11 +104,13 @@ public sealed class EditorTraining(
             // A restored run validated at its first iteration already.
             if (iteration % options.ValInterval == 0 && (iteration > start || start == 0))
             {
+                average?.Swap();
                 var validation = Validate(mend, iteration);
                 run.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown });
                 if (stopping.Observe(iteration, validation.Total))
                     EditorCheckpoint.SaveEditor(run.BestEditor, mend);
-                EditorCheckpoint.Save(run.Checkpoint, mend, optimiser.Adam, iteration, stopping.Best, stopping.BestIteration);
+                average?.Swap();
+                EditorCheckpoint.Save(run.Checkpoint, mend, optimiser.Adam, average, iteration, stopping.Best, stopping.BestIteration);
                 run.DrawCurves();
                 if (stopping.IsOver(iteration))
                     return Done(iteration, "early stopping", stopping);
@@ -113,6 +123,8 @@ public sealed class EditorTraining(
             using var scope = NewDisposeScope();
             var (figures, gradients) = TrainingStep.Run(stage, mend, trainingBatch(iteration), options.Loss, optimiser.Parameters);
             var norm = optimiser.Take(gradients, 1 - (1 - options.FinalRate) * iteration / options.MaxIters);
+            if (norm is not null)
+                average?.Add();
             sum += figures.Total;
             if ((iteration + 1) % ReportEvery == 0)
             {

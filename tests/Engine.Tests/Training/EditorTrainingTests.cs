@@ -89,6 +89,7 @@ public sealed class EditorTrainingTests : IDisposable
             Lr = 1e-2,
             LrLr = 1e-3,
             AccumulateBs = 5,
+            Averaging = 0.9,
             ValInterval = 10,
             ValSteps = 5,
             MaxIters = iterations,
