@@ -18,6 +18,8 @@ internal sealed class ClusterOfTinyModel : IDisposable
 
     public string Model => _folder.Path;
 
+    public string Editor => _folder["editor.safetensors"];
+
     /// <summary>The shards of the cluster that was opened last.</summary>
     public IReadOnlyList<IModelShard> Shards => _shards;
 
@@ -27,14 +29,14 @@ internal sealed class ClusterOfTinyModel : IDisposable
         return EmbeddedCluster.OpenAsync(new()
         {
             ModelDirectory = _folder.Path,
-            Editor = withEditor ? _folder["editor.safetensors"] : null,
+            Editor = withEditor ? Editor : null,
             Ledger = ledger ?? Ledger,
             Stages = stages,
             Probes = [new("what is red", "blue"), new("the old town", "south")],
         }, shard =>
         {
-            _shards.Add(shard);
-            return wrap?.Invoke(shard) ?? shard;
+            _shards.Add(wrap?.Invoke(shard) ?? shard);
+            return _shards[^1];
         });
     }
 
