@@ -115,9 +115,10 @@ public sealed class EditCoordinator(
             {
                 return new(await AnswerAsync(prompt, options, version, cancellation).ConfigureAwait(false), version);
             }
-            catch (MendException e) when (e.Error == MendError.VersionGone && attempt < MostReadAttempts)
+            catch (MendException e) when (e.Error is MendError.VersionGone or MendError.ShardLost && attempt < MostReadAttempts)
             {
-                // Several edits landed while the answer was under way: begin again at the newest version.
+                // Several edits landed while the answer was under way, or a shard came back without its keys and values: begin again at
+                // the newest version.
             }
         }
     }
@@ -128,10 +129,13 @@ public sealed class EditCoordinator(
         var session = Interlocked.Increment(ref _sessions);
         try
         {
+            long position = 0;
             while (!generation.IsDone)
             {
-                var reply = await UpAsync(new(session, version, StagePurpose.Generate, ModelText.Next(generation), Sampling: options), null, cancellation).ConfigureAwait(false);
+                var tokens = ModelText.Next(generation);
+                var reply = await UpAsync(new(session, version, StagePurpose.Generate, tokens, Position: position, Sampling: options), null, cancellation).ConfigureAwait(false);
                 generation.Take(reply.NextToken!.Value);
+                position += (tokens.DecoderInputIds ?? tokens.InputIds).Shape[1];
             }
             return text.Decode(generation.Tokens);
         }
@@ -145,7 +149,7 @@ public sealed class EditCoordinator(
     private async Task<(ExampleScore Score, IReadOnlyList<StageReply> Boundaries)> RecordAsync(
         long session, ModelVersion version, TokenBatch edit, CancellationToken cancellation)
     {
-        _editableStages ??= [.. (await Task.WhenAll(stages.Select(stage => stage.StatusAsync(cancellation))).ConfigureAwait(false))
+        _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) => CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
             .Select(status => status.EditableWeights.Count > 0)];
         if (!_editableStages.Any(editable => editable))
             throw new MendException(MendError.EditorMissing, "The model was opened without an editor.", "Name the editor's file, or train one: mend train.");
@@ -163,7 +167,8 @@ public sealed class EditCoordinator(
         WireTensor? hidden = null, memory = null;
         for (var i = boundaries.Count - 1; i >= 0 && _editableStages!.Take(i + 1).Any(editable => editable); i--)
         {
-            var reply = await stages[i].BackwardAsync(new(session, hidden, memory), cancellation).ConfigureAwait(false);
+            var request = new BackwardRequest(session, hidden, memory);
+            var reply = await CallAsync(i, shard => shard.BackwardAsync(request, cancellation)).ConfigureAwait(false);
             (hidden, memory) = (reply.Hidden, reply.Memory);
             changes.InsertRange(0, reply.Changes);
             editor += reply.Editor;
@@ -176,7 +181,7 @@ public sealed class EditCoordinator(
         var request = new StageRequest(session, version, StagePurpose.TryBefore, trial, FirstProbe: 1);
         var before = probes.Count == 0 ? null : await UpAsync(request, null, cancellation).ConfigureAwait(false);
         var after = await UpAsync(request with { Purpose = StagePurpose.TryAfter }, null, cancellation).ConfigureAwait(false);
-        if (!after.Scores!.All(score => double.IsFinite(score.LogProbability)))
+        if (!after.Scores!.All(score => double.IsFinite(score.LogProbability)) || !double.IsFinite(after.Kl ?? 0))
             throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.", "The edit was not made. With 16-bit weights try float32.");
         var lost = before is null ? 0 : before.Scores!.Skip(1).Count(score => score.Exact) - after.Scores!.Skip(1).Count(score => score.Exact);
         return new(after.Scores![0].Exact, Math.Exp(scoreBefore.LogProbability), Math.Exp(after.Scores[0].LogProbability),
@@ -214,24 +219,37 @@ public sealed class EditCoordinator(
         {
             var needsInputGradient = request.Purpose == StagePurpose.Record && _editableStages!.Take(i).Any(editable => editable);
             var own = request with { Hidden = reply.Hidden, Memory = reply.Memory, NeedsInputGradient = needsInputGradient };
-            reply = await CaughtUpAsync(stages[i], shard => shard.ForwardAsync(own, cancellation)).ConfigureAwait(false);
+            reply = await CallAsync(i, shard => CaughtUpAsync(shard, () => shard.ForwardAsync(own, cancellation))).ConfigureAwait(false);
             boundaries?.Add(reply);
         }
         return reply;
     }
 
     /// <summary>Asks a shard; one that is behind is given the records that it lacks and asked again.</summary>
-    private async Task<T> CaughtUpAsync<T>(IModelShard shard, Func<IModelShard, Task<T>> ask)
+    private async Task<T> CaughtUpAsync<T>(IModelShard shard, Func<Task<T>> ask)
     {
         try
         {
-            return await ask(shard).ConfigureAwait(false);
+            return await ask().ConfigureAwait(false);
         }
         catch (MendException e) when (e.Error == MendError.VersionBehind)
         {
             var status = await shard.StatusAsync().ConfigureAwait(false);
             await shard.ApplyAsync(await ledger.ReadAfterAsync(status.Version).ConfigureAwait(false)).ConfigureAwait(false);
-            return await ask(shard).ConfigureAwait(false);
+            return await ask().ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>Calls a stage's shard. However it fails, the caller meets a code: a stopped thread, a lost connection or a native failure is a lost shard.</summary>
+    private async Task<T> CallAsync<T>(int stage, Func<IModelShard, Task<T>> call)
+    {
+        try
+        {
+            return await call(stages[stage]).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not (MendException or OperationCanceledException))
+        {
+            throw new MendException(MendError.ShardLost, $"The shard of stage {stage} failed: {e.Message}", "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);
         }
     }
 
@@ -244,9 +262,9 @@ public sealed class EditCoordinator(
             {
                 await stage.ApplyAsync([record]).ConfigureAwait(false);
             }
-            catch (Exception e) when (e is MendException or ObjectDisposedException)
+            catch (Exception) // whatever it was: the edit is durable and must not be answered as failed
             {
-                // The edit is durable. A shard that missed it is caught up by the next request at this version.
+                // A shard that missed it is caught up by the next request at this version.
             }
         })).ConfigureAwait(false);
     }
@@ -258,7 +276,7 @@ public sealed class EditCoordinator(
             {
                 await stage.EndAsync(session).ConfigureAwait(false);
             }
-            catch (Exception e) when (e is MendException or ObjectDisposedException)
+            catch (Exception) // whatever it was: it must neither hide the receipt of a durable edit nor keep the turn from the next
             {
                 // A lost shard has lost its sessions too.
             }

@@ -212,7 +212,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         Ready();
         var session = SessionOf(request.Session);
-        var edits = request.Purpose == StagePurpose.TryAfter ? Stack(session.Candidate) : EditsAt(request.Version);
+        var edits = request.Purpose == StagePurpose.TryAfter ? CandidateOn(request.Version, session, request.Session) : EditsAt(request.Version);
         var tokens = request.Tokens;
         var input = new ModelInput(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
             WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask));
@@ -223,7 +223,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private StageReply Read(StageRequest request, Session session, Edits edits, ModelInput input, Activations below)
     {
         using var _ = no_grad();
-        var cache = request.Purpose == StagePurpose.Generate ? session.Cache ??= new() : null;
+        var cache = request.Purpose == StagePurpose.Generate ? CacheOf(session, request) : null;
         var top = _stage!.Forward(below, new Pass(input, edits, cache: cache));
         if (_stage.Head is null)
             return new(WireTensorCodec.EncodeOrNull(top.Hidden), WireTensorCodec.EncodeOrNull(top.Memory));
@@ -246,7 +246,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             session.Keep(probes);
             return new(null, null, Scores: scores);
         }
-        return new(null, null, Scores: scores, Kl: session.Before is { } before ? Losses.LocalityKl(before, probes).item<float>() : null);
+        return new(null, null, Scores: scores, Kl: Losses.LocalityKl(session.Before ?? throw SessionLost(request.Session), probes).item<float>());
     }
 
     /// <summary>Runs forward with a graph from the lowest place that the backward half has to reach.</summary>
@@ -283,7 +283,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         Ready();
         var session = SessionOf(request.Session);
         var (recording, below, top, loss) = session.Recorded
-            ?? throw new MendException(MendError.ShardLost, $"Stage {options.Stage} has no forward pass of session {request.Session}.", "It was restarted; send the edit again.");
+            ?? throw SessionLost(request.Session);
 
         // Where the gradient starts: the loss, or what the stages above read of this one's result.
         var outputs = new List<Tensor>();
@@ -364,6 +364,25 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         return _versions.TryGetValue(version.Value, out var kept) ? kept.Edits
             : throw new MendException(MendError.VersionGone, $"Stage {options.Stage} is at version {_version} and no longer has {version}.", "Ask again at the newest version.");
     }
+
+    /// <summary>The version with the session's candidate on top. A stage that lost the candidate must not answer for the edited model.</summary>
+    private Edits CandidateOn(ModelVersion version, Session session, long id)
+    {
+        _ = EditsAt(version);
+        if (_stage!.HasEditable && session.Candidate is null)
+            throw SessionLost(id);
+        return Stack(session.Candidate);
+    }
+
+    /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>
+    private KeyValueCache CacheOf(Session session, StageRequest request)
+    {
+        var cache = session.Cache ??= new();
+        return cache.Length == request.Position ? cache : throw SessionLost(request.Session);
+    }
+
+    private MendException SessionLost(long session) => new(MendError.ShardLost,
+        $"Stage {options.Stage} does not have what session {session} left with it.", "It was restarted in between; send the request again.");
 
     private void Ready()
     {
