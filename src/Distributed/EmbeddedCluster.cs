@@ -55,10 +55,12 @@ public sealed class EmbeddedCluster : IMendCluster
         IEditLedger? ledger = null;
         try
         {
-            var text = ReadText(options.ModelDirectory);
+            var (text, fingerprint) = ReadModel(options.ModelDirectory);
             if (options.Stages < 1 || options.Stages > text.Family.LayerNames.Count)
                 throw new MendException(MendError.InvalidOption, $"Stages is {options.Stages}.", $"This model has 1 to {text.Family.LayerNames.Count}.");
-            ledger = FileLedger.Open(options.Ledger, ModelFingerprint.Of(options.ModelDirectory));
+            foreach (var probe in options.Probes)
+                CheckProbe(text, probe);
+            ledger = FileLedger.Open(options.Ledger, fingerprint);
             stages = [.. Enumerable.Range(0, options.Stages).Select(i =>
                 wrap(new ModelShard(new(options.ModelDirectory, options.Editor, i, options.Stages, options.DType), options.Time)))];
             var history = await ledger.ReadAfterAsync(ModelVersion.Base, cancellation).ConfigureAwait(false);
@@ -101,11 +103,24 @@ public sealed class EmbeddedCluster : IMendCluster
         await _ledger.DisposeAsync().ConfigureAwait(false);
     }
 
-    private static ModelText ReadText(string directory)
+    private static void CheckProbe(ModelText text, Probe probe)
     {
         try
         {
-            return new(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
+            _ = text.Batch([(probe.Question, probe.Answer)]);
+        }
+        catch (MendException e)
+        {
+            throw new MendException(MendError.InvalidOption, $"The probe \"{probe.Question}\" with the answer \"{probe.Answer}\" cannot be asked: {e.Message}",
+                "Correct the probe, or leave it out.", e);
+        }
+    }
+
+    private static (ModelText Text, byte[] Fingerprint) ReadModel(string directory)
+    {
+        try
+        {
+            return (new(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)), ModelFingerprint.Of(directory));
         }
         catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException)
         {

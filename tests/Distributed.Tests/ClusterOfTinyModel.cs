@@ -1,7 +1,9 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
 using MendCluster.Testing;
+using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Tests;
 
@@ -23,7 +25,8 @@ internal sealed class ClusterOfTinyModel : IDisposable
     /// <summary>The shards of the cluster that was opened last.</summary>
     public IReadOnlyList<IModelShard> Shards => _shards;
 
-    public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null, bool withEditor = true)
+    public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null, bool withEditor = true,
+        IReadOnlyList<Probe>? probes = null)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
@@ -32,12 +35,21 @@ internal sealed class ClusterOfTinyModel : IDisposable
             Editor = withEditor ? Editor : null,
             Ledger = ledger ?? Ledger,
             Stages = stages,
-            Probes = [new("what is red", "blue"), new("the old town", "south")],
+            Probes = probes ?? [new("what is red", "blue"), new("the old town", "south")],
         }, shard =>
         {
             _shards.Add(wrap?.Invoke(shard) ?? shard);
             return _shards[^1];
         });
+    }
+
+    /// <summary>Gives the editor another step size, the same for every weight.</summary>
+    public void SetAlpha(float alpha)
+    {
+        using var mend = EditorCheckpoint.LoadEditor(Editor);
+        using (no_grad())
+            mend.Alpha.mul_(0).add_(alpha);
+        EditorCheckpoint.SaveEditor(Editor, mend);
     }
 
     /// <summary>Everything a user can see of the model at a version, to the last bit: log-probabilities and answers.</summary>

@@ -218,6 +218,77 @@ public class EmbeddedClusterTests
     }
 
     [Fact]
+    public async Task AnEditThatCostsTooMuch_IsNotMade()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using var cluster = await model.OpenAsync(wrap: shard => new ForgetfulShard(shard, rightAfter: 1)); // of two
+        var before = await model.StateAsync(cluster);
+        await Refused(MendError.DrawdownExceeded, cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { MaxDrawdown = 0.49 }));
+        Assert.Equal(before, await model.StateAsync(cluster));
+        Assert.Empty(await cluster.LedgerAsync());
+        Assert.Equal(0.5, (await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { MaxDrawdown = 0.5 })).Figures.Drawdown);
+    }
+
+    [Theory]
+    [InlineData(float.NaN)]
+    [InlineData(float.PositiveInfinity)]
+    [InlineData(3e38f)] // finite in the update, not in the edited model
+    public async Task AnEditThatIsNotFinite_IsNotMade(float alpha)
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        model.SetAlpha(alpha);
+        await using var cluster = await model.OpenAsync();
+        var before = await model.StateAsync(cluster);
+        await Refused(MendError.NotFinite, cluster.EditAsync(Facts[0].Prompt, Facts[0].Target));
+        Assert.Equal(before, await model.StateAsync(cluster));
+        Assert.Empty(await cluster.LedgerAsync());
+    }
+
+    /// <summary>Cancelled at whatever moment: the edit was made, or nothing was.</summary>
+    [Fact]
+    public async Task ACancelledEdit_IsMadeOrNot()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        string[] states;
+        await using (var cluster = await model.OpenAsync(ledger: model.Ledger + "2"))
+        {
+            var untouched = await model.StateAsync(cluster);
+            await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target);
+            states = [untouched, await model.StateAsync(cluster)];
+        }
+        for (var calls = 0; calls < 16; calls++)
+        {
+            using var source = new CancellationTokenSource();
+            var left = calls;
+            await using var cluster = await model.OpenAsync(ledger: $"{model.Ledger}-{calls}", wrap: shard => new CountingShard(shard, () =>
+            {
+                if (left-- == 0)
+                    source.Cancel();
+            }));
+            try
+            {
+                await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, cancellation: source.Token);
+            }
+            catch (OperationCanceledException)
+            {
+                Assert.Empty(await cluster.LedgerAsync());
+            }
+            Assert.Equal(states[(await cluster.LedgerAsync()).Count], await model.StateAsync(cluster));
+        }
+    }
+
+    [Fact]
+    public async Task AStoppedShard_IsALostShard()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using var cluster = await model.OpenAsync();
+        await model.Shards[1].DisposeAsync();
+        await Refused(MendError.ShardLost, cluster.EditAsync(Facts[0].Prompt, Facts[0].Target));
+        await Refused(MendError.ShardLost, cluster.AskAsync(Facts[0].Prompt));
+        Assert.Empty(await cluster.LedgerAsync());
+    }
+
+    [Fact]
     public async Task AModelWithoutEditor_AnswersAndRefusesEdits()
     {
         using var model = new ClusterOfTinyModel("t5");
@@ -235,8 +306,33 @@ public class EmbeddedClusterTests
         using var model = new ClusterOfTinyModel("gpt2");
         using var other = new ClusterOfTinyModel("t5");
         var mixed = await Assert.ThrowsAsync<MendException>(() => EmbeddedCluster.OpenAsync(
-            new() { ModelDirectory = model.Model, Editor = Path.Combine(other.Model, "editor.safetensors"), Ledger = model.Ledger, Stages = 1 }));
+            new() { ModelDirectory = model.Model, Editor = other.Editor, Ledger = model.Ledger, Stages = 1 }));
         Assert.Equal(MendError.ModelUnusable, mixed.Error);
+        await Refused(MendError.LedgerUnusable, model.OpenAsync(ledger: model.Model));
+        await Refused(MendError.InvalidOption, model.OpenAsync(probes: [new("what is red", "")]));
+        var weights = Path.Combine(model.Model, "model.safetensors");
+        await File.WriteAllBytesAsync(weights, (await File.ReadAllBytesAsync(weights))[..^7]);
+        await Refused(MendError.ModelUnusable, model.OpenAsync());
+    }
+
+    private sealed class CountingShard(IModelShard shard, Action called) : InterruptedShard(shard)
+    {
+        protected override Task MeetAsync(ShardStep step)
+        {
+            called();
+            return Task.CompletedTask;
+        }
+    }
+
+    /// <summary>Says that the probes were answered rightly before the edit, and after it the given number of them.</summary>
+    private sealed class ForgetfulShard(IModelShard shard, int rightAfter) : ShardDecorator(shard)
+    {
+        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        {
+            var reply = await base.ForwardAsync(request, cancellation);
+            var right = request.Purpose == StagePurpose.TryAfter ? rightAfter : int.MaxValue;
+            return reply with { Scores = reply.Scores?.Select((score, i) => score with { Exact = i <= right }).ToList() };
+        }
     }
 
     private static async Task Refused(MendError error, Task request) =>

@@ -1,43 +1,36 @@
 using MendCluster.Contracts;
+using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
 
 /// <summary>A shard is lost at a step of an edit. Before the append nothing happened; after it the edit did.</summary>
 public class FaultTests
 {
-    public enum Step
-    {
-        Record,
-        Backward,
-        TryBefore,
-        TryAfter,
-        Apply,
-        End,
-    }
-
-    public static TheoryData<Step, int> Faults
+    /// <summary>With a code, as our shards fail; without, as a network or libtorch does.</summary>
+    public static TheoryData<ShardStep, int, bool> Faults
     {
         get
         {
-            var data = new TheoryData<Step, int>();
-            foreach (var step in Enum.GetValues<Step>())
+            var data = new TheoryData<ShardStep, int, bool>();
+            foreach (var step in Enum.GetValues<ShardStep>().Where(step => step != ShardStep.Generate))
                 for (var stage = 0; stage < 2; stage++)
-                    data.Add(step, stage);
+                    foreach (var coded in new[] { true, false })
+                        data.Add(step, stage, coded);
             return data;
         }
     }
 
     [Theory]
     [MemberData(nameof(Faults))]
-    public async Task AShardLostOnce_LosesNothing(Step step, int stage)
+    public async Task AShardLostOnce_LosesNothing(ShardStep step, int stage, bool coded)
     {
         using var model = new ClusterOfTinyModel("t5");
-        var fault = new Fault(step);
+        var fault = new Fault(step, coded);
         var made = 0;
         await using var cluster = await model.OpenAsync(wrap: shard => made++ == stage ? new FaultyShard(shard, fault) : shard);
         var before = await model.StateAsync(cluster);
         fault.IsArmed = true;
-        var durable = step is Step.Apply or Step.End;
+        var durable = step is ShardStep.Apply or ShardStep.End;
         if (durable)
         {
             await cluster.EditAsync("what is red", "blue");
@@ -45,7 +38,7 @@ public class FaultTests
         else
         {
             var lost = await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "blue"));
-            Assert.True(lost.IsTransient);
+            Assert.Equal(MendError.ShardLost, lost.Error);
             Assert.Empty(await cluster.LedgerAsync());
             Assert.Equal(before, await model.StateAsync(cluster));
             await cluster.EditAsync("what is red", "blue"); // sent again
@@ -61,50 +54,25 @@ public class FaultTests
         Assert.Equal(after, await model.StateAsync(whole));
     }
 
-    private sealed class Fault(Step step)
+    private sealed class Fault(ShardStep step, bool coded)
     {
         public bool IsArmed { get; set; }
 
-        public void Meet(Step met)
+        public void Meet(ShardStep met)
         {
             if (!IsArmed || met != step)
                 return;
             IsArmed = false;
-            throw new MendException(MendError.ShardLost, $"The shard was lost at {met}.", "Send it again.");
+            throw coded ? new MendException(MendError.ShardLost, $"The shard was lost at {met}.", "Send it again.") : new TimeoutException($"no answer at {met}");
         }
     }
 
-    private sealed class FaultyShard(IModelShard shard, Fault fault) : IModelShard
+    private sealed class FaultyShard(IModelShard shard, Fault fault) : InterruptedShard(shard)
     {
-        public Task<ShardStatus> LoadAsync(CancellationToken cancellation) => shard.LoadAsync(cancellation);
-
-        public Task<ShardStatus> StatusAsync(CancellationToken cancellation) => shard.StatusAsync(cancellation);
-
-        public Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation)
+        protected override Task MeetAsync(ShardStep step)
         {
-            fault.Meet(Step.Apply);
-            return shard.ApplyAsync(records, cancellation);
+            fault.Meet(step);
+            return Task.CompletedTask;
         }
-
-        public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation)
-        {
-            if (Enum.TryParse<Step>(request.Purpose.ToString(), out var step))
-                fault.Meet(step);
-            return shard.ForwardAsync(request, cancellation);
-        }
-
-        public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation)
-        {
-            fault.Meet(Step.Backward);
-            return shard.BackwardAsync(request, cancellation);
-        }
-
-        public Task EndAsync(long session, CancellationToken cancellation)
-        {
-            fault.Meet(Step.End);
-            return shard.EndAsync(session, cancellation);
-        }
-
-        public ValueTask DisposeAsync() => shard.DisposeAsync();
     }
 }

@@ -1,0 +1,71 @@
+using MendCluster.Contracts;
+
+namespace MendCluster.Testing;
+
+/// <summary>Passes every call on. A test's shard overrides the calls that it is about.</summary>
+public abstract class ShardDecorator(IModelShard shard) : IModelShard
+{
+    protected IModelShard Shard { get; set; } = shard;
+
+    public virtual Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => Shard.LoadAsync(cancellation);
+
+    public virtual Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => Shard.StatusAsync(cancellation);
+
+    public virtual Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => Shard.ApplyAsync(records, cancellation);
+
+    public virtual Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) => Shard.ForwardAsync(request, cancellation);
+
+    public virtual Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
+        Shard.BackwardAsync(request, cancellation);
+
+    public virtual Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
+
+    public virtual ValueTask DisposeAsync()
+    {
+        GC.SuppressFinalize(this);
+        return Shard.DisposeAsync();
+    }
+}
+
+/// <summary>The calls of a shard that an edit or an answer is made of.</summary>
+public enum ShardStep
+{
+    Generate,
+    Record,
+    Backward,
+    TryBefore,
+    TryAfter,
+    Apply,
+    End,
+}
+
+/// <summary>Does something before each of those calls.</summary>
+public abstract class InterruptedShard(IModelShard shard) : ShardDecorator(shard)
+{
+    /// <summary>What it throws, the caller meets instead of the call.</summary>
+    protected abstract Task MeetAsync(ShardStep step);
+
+    public override async Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default)
+    {
+        await MeetAsync(ShardStep.Apply);
+        await base.ApplyAsync(records, cancellation);
+    }
+
+    public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+    {
+        await MeetAsync(Enum.Parse<ShardStep>(request.Purpose.ToString()));
+        return await base.ForwardAsync(request, cancellation);
+    }
+
+    public override async Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default)
+    {
+        await MeetAsync(ShardStep.Backward);
+        return await base.BackwardAsync(request, cancellation);
+    }
+
+    public override async Task EndAsync(long session, CancellationToken cancellation = default)
+    {
+        await MeetAsync(ShardStep.End);
+        await base.EndAsync(session, cancellation);
+    }
+}
