@@ -59,6 +59,9 @@ public enum MendError
 
     /// <summary>Model, tokenizer or editor files cannot be read.</summary>
     ModelUnusable,
+
+    /// <summary>A text is not Unicode.</summary>
+    InvalidText,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

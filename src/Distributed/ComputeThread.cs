@@ -12,6 +12,7 @@ public sealed class ComputeThread : IDisposable
 
     private readonly BlockingCollection<Action> _queue = new(MostWaiting);
     private readonly Thread _thread;
+    private bool _stopped;
 
     /// <param name="name">Seen in debuggers and dumps.</param>
     public ComputeThread(string name)
@@ -57,7 +58,7 @@ public sealed class ComputeThread : IDisposable
     /// <summary>Lets the queue run out and ends the thread.</summary>
     public void Dispose()
     {
-        if (_queue.IsAddingCompleted)
+        if (Interlocked.Exchange(ref _stopped, true))
             return;
         _queue.CompleteAdding();
         _thread.Join();

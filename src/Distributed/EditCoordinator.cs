@@ -49,6 +49,8 @@ public sealed class EditCoordinator(
         options ??= new();
         if (options.MaxDrawdown is { } limit && limit is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"MaxDrawdown is {limit}.", "It is a fraction of the probes, from 0 to 1.");
+        ModelText.CheckUnicode(options.Author, "author");
+        ModelText.CheckUnicode(options.IdempotencyKey, "idempotency key");
         var edit = text.Batch([(prompt, target)]);
         var trial = text.Batch([(prompt, target), .. probes.Select(probe => (probe.Question, probe.Answer))]);
         await _turn.WaitAsync(cancellation).ConfigureAwait(false);

@@ -56,8 +56,17 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 
     public string Decode(IEnumerable<int> ids) => tokenizer.Decode(ids).Trim();
 
+    /// <exception cref="MendException">It has no UTF-8 form: the ledger would give back another text than it was given.</exception>
+    public static void CheckUnicode(string? text, string what)
+    {
+        for (var i = 0; i < text?.Length; i++)
+            if (char.IsSurrogate(text[i]) && !(i + 1 < text.Length && char.IsSurrogatePair(text[i], text[++i])))
+                throw new MendException(MendError.InvalidText, $"The {what} holds half of a surrogate pair.", "Correct the text; it may have been cut in the middle of a character.");
+    }
+
     private IReadOnlyList<int> Tokens(string text, MendError error, string what)
     {
+        CheckUnicode(text, what);
         var ids = string.IsNullOrWhiteSpace(text) ? [] : tokenizer.Encode(text);
         return ids.Any(id => id != family.EosId) ? ids
             : throw new MendException(error, $"The {what} \"{text}\" has no tokens.", $"Give a {what} with at least one word.");

@@ -192,6 +192,12 @@ public class EmbeddedClusterTests
         await Refused(MendError.EmptyPrompt, cluster.EditAsync("", "blue"));
         await Refused(MendError.EmptyPrompt, cluster.EditAsync(" \n", "blue"));
         await Refused(MendError.EmptyTarget, cluster.EditAsync("red", ""));
+        await Refused(MendError.InvalidText, cluster.EditAsync("red \ud800", "blue"));
+        await Refused(MendError.InvalidText, cluster.EditAsync("red", "\udc00 blue"));
+        await Refused(MendError.InvalidText, cluster.EditAsync("red", "blue", new() { Author = "\ud800" }));
+        await Refused(MendError.InvalidText, cluster.EditAsync("red", "blue", new() { IdempotencyKey = "\ud800" }));
+        await Refused(MendError.InvalidText, cluster.AskAsync("red \ud800"));
+        await Refused(MendError.EmptyTarget, cluster.EditAsync("red", " "));
         await Refused(MendError.TooLong, cluster.EditAsync(string.Join(' ', Enumerable.Repeat("zq", 80)), "blue"));
         await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxDrawdown = 2 }));
         await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxDrawdown = double.NaN }));

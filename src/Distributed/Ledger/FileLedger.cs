@@ -177,8 +177,8 @@ public sealed class FileLedger : IEditLedger
         var frame = new byte[LedgerRecordFormat.FrameLength];
         _stream.Position = offset;
         _stream.ReadExactly(frame);
-        var size = BinaryPrimitives.ReadInt32LittleEndian(frame);
-        if (size is < 0 or > LedgerRecordFormat.MostPayload || size > length - offset - frame.Length)
+        var size = BinaryPrimitives.ReadInt32LittleEndian(frame); // 0 in a tail of zeros, whose checksum would be right
+        if (size is <= 0 or > LedgerRecordFormat.MostPayload || size > length - offset - frame.Length)
         {
             problem = $"a record of {size} bytes is announced, {length - offset - frame.Length} follow";
             return null;
@@ -198,9 +198,17 @@ public sealed class FileLedger : IEditLedger
     /// </summary>
     private bool IsTornTail(long offset, long length)
     {
-        for (var next = offset + 1; next + LedgerRecordFormat.FrameLength < length; next++)
-            if (Payload(next, length, out _) is { Length: > LedgerRecordFormat.FrameLength })
-                return false;
+        const int head = LedgerRecordFormat.FrameHead;
+        var window = new byte[1 << 20];
+        for (var start = offset + 1; length - start >= head; start += window.Length - head + 1)
+        {
+            var bytes = window.AsSpan(0, (int)Math.Min(window.Length, length - start));
+            _stream.Position = start;
+            _stream.ReadExactly(bytes);
+            for (var i = 0; i + head <= bytes.Length; i++)
+                if (LedgerRecordFormat.MayBeFrame(bytes.Slice(i, head)) && Payload(start + i, length, out _) is not null)
+                    return false;
+        }
         return true;
     }
 

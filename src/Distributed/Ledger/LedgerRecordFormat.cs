@@ -12,6 +12,7 @@ internal static class LedgerRecordFormat
 {
     public const int HeaderLength = 48;
     public const int FrameLength = 8; // payload length, checksum
+    public const int FrameHead = FrameLength + 5; // and the entry's length and first byte
     public const int Version = 1;
 
     /// <summary>Bytes. A longer payload is taken for damage.</summary>
@@ -76,6 +77,14 @@ internal static class LedgerRecordFormat
         BinaryPrimitives.WriteInt32LittleEndian(frame, frame.Length - FrameLength);
         BinaryPrimitives.WriteUInt32LittleEndian(frame.AsSpan(4), Checksum(frame.AsSpan(FrameLength)));
         return frame;
+    }
+
+    /// <summary>A quick look that no whole frame fails and hardly any other bytes pass, before a checksum is computed.</summary>
+    /// <param name="head">The first <see cref="FrameHead"/> bytes.</param>
+    public static bool MayBeFrame(ReadOnlySpan<byte> head)
+    {
+        var (size, entry) = (BinaryPrimitives.ReadInt32LittleEndian(head), BinaryPrimitives.ReadInt32LittleEndian(head[FrameLength..]));
+        return head[FrameHead - 1] == '{' && entry > 0 && entry <= size - 8; // less the two counts
     }
 
     public static uint Checksum(ReadOnlySpan<byte> payload)

@@ -45,6 +45,23 @@ public sealed class FileLedgerTests : IDisposable
         }
     }
 
+    /// <summary>A file system may have made the file longer before the bytes reached the disk; what is missing then reads as zeros.</summary>
+    [Fact]
+    public async Task ARecordThatIsZerosFromAnyByteOn_IsCutOff()
+    {
+        var ends = await Write(3);
+        var whole = System.IO.File.ReadAllBytes(File);
+        for (var from = (int)ends[1]; from < whole.Length - 1; from++)
+        {
+            var torn = (byte[])whole.Clone();
+            torn.AsSpan(from).Clear();
+            System.IO.File.WriteAllBytes(File, torn);
+            await using var ledger = FileLedger.Open(File, Model);
+            Assert.Equal(torn.SequenceEqual(whole) ? 3 : 2, ledger.Entries.Count); // a revert ends in zeros of its own
+            Assert.Equal(ends[ledger.Entries.Count - 1], new FileInfo(File).Length);
+        }
+    }
+
     [Fact]
     public async Task AByteFlippedAnywhere_IsNoticed()
     {
