@@ -45,7 +45,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     private readonly ComputeThread _thread = new($"shard {options.Stage}");
     private readonly Dictionary<long, Session> _sessions = [];
-    private readonly List<(EditId Id, IReadOnlyDictionary<string, LowRankUpdate> Updates)> _active = [];
+    private IReadOnlyList<ActiveEdit> _active = [];
     private readonly SortedDictionary<long, VersionedEdits> _versions = [];
     private ShardState _state = ShardState.Cold;
     private string? _fault;
@@ -128,13 +128,15 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
                 _mend = checkpoint!.Editor([.. _stage.Editable.Keys]);
             CheckEditor();
             _versions[0] = new(Edits.None);
+            _fault = null;
             Move(ShardState.Ready);
             return Status_OnComputeThread();
         }
         catch (Exception e)
         {
+            _mend?.Dispose();
             _stage?.Dispose();
-            _fault = e.Message;
+            (_mend, _stage, _fault) = (null, null, e.Message);
             Move(ShardState.Faulted);
             if (e is ModelException or CheckpointException or EditorException or IOException)
                 throw new MendException(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded: {e.Message}", "Nothing runs on it; correct the files and load again.", e);
@@ -162,44 +164,47 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             if (entry.Version != _version.Next())
                 throw new MendException(MendError.VersionGap, $"Stage {options.Stage} is at version {_version} and was given {entry.Version}.", "Give it the records between.");
-            if (entry.Kind == LedgerKind.Edit)
-            {
-                _active.Add((entry.Edit, InScope(() => Updates(changes))));
-            }
-            else
-            {
-                var index = _active.FindIndex(edit => edit.Id == entry.Edit);
-                foreach (var update in _active[index].Updates.Values)
-                    Release(update);
-                _active.RemoveAt(index);
-            }
-            _version = entry.Version;
-            _versions[_version.Value] = InScope(() => new VersionedEdits(Stack())); // keeps aliases; what was stacked goes with the scope
-            while (_versions.Count > VersionsKept)
-            {
-                var oldest = _versions.Keys.First();
-                _versions[oldest].Dispose();
-                _versions.Remove(oldest);
-            }
+            InScope(() => TakeIn(entry, changes));
         }
         return true;
     }
 
-    /// <summary>The part of an edit that changes this stage's weights, owned by nobody's scope.</summary>
+    /// <summary>One record, whole or not at all: everything that can fail comes before the first thing that is kept.</summary>
+    private bool TakeIn(LedgerEntry entry, IReadOnlyList<WeightChange> changes)
+    {
+        var reverted = entry.Kind == LedgerKind.Edit ? null : _active.FirstOrDefault(edit => edit.Id == entry.Edit)
+            ?? throw new MendException(MendError.LedgerUnusable, $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
+        var updates = Updates(changes);
+        IReadOnlyList<ActiveEdit> active = reverted is null ? [.. _active, new(entry.Edit, updates)] : [.. _active.Where(edit => edit.Id != reverted.Id)];
+        var edits = new VersionedEdits(Stack(active)); // keeps aliases; what was stacked goes with the scope
+
+        foreach (var update in updates.Values)
+            Own(update);
+        (_active, _version, _versions[entry.Version.Value]) = (active, entry.Version, edits);
+        foreach (var update in reverted?.Updates.Values ?? [])
+            Release(update);
+        while (_versions.Count > VersionsKept)
+        {
+            var oldest = _versions.Keys.First();
+            _versions[oldest].Dispose();
+            _versions.Remove(oldest);
+        }
+        return true;
+    }
+
+    /// <summary>The part of an edit that changes this stage's weights.</summary>
     private Dictionary<string, LowRankUpdate> Updates(IReadOnlyList<WeightChange> changes) =>
         changes.Where(change => _stage!.Editable.ContainsKey(change.Weight)).ToDictionary(change => change.Weight, change => new LowRankUpdate(
-            WireTensorCodec.Decode(change.UTilde).DetachFromDisposeScope(),
-            WireTensorCodec.Decode(change.DeltaTilde).DetachFromDisposeScope(),
-            tensor(change.Alpha).DetachFromDisposeScope()));
+            WireTensorCodec.Decode(change.UTilde), WireTensorCodec.Decode(change.DeltaTilde), tensor(change.Alpha)));
 
-    /// <summary>The active updates, with another on top if given. The tensors are the caller's.</summary>
-    private Edits Stack(IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
+    /// <summary>The updates of some edits in their order, with a candidate on top if given.</summary>
+    private Edits Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
     {
         using var _ = no_grad();
         var stacks = new Dictionary<string, LowRankUpdate>();
         foreach (var weight in _stage!.EditableOrder)
         {
-            List<LowRankUpdate> updates = [.. _active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])];
+            List<LowRankUpdate> updates = [.. active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])];
             if (candidate?.GetValueOrDefault(weight) is { } top)
                 updates.Add(top);
             if (updates.Count > 0)
@@ -371,7 +376,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         _ = EditsAt(version);
         if (_stage!.HasEditable && session.Candidate is null)
             throw SessionLost(id);
-        return Stack(session.Candidate);
+        return Stack(_active, session.Candidate);
     }
 
     /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>
@@ -397,12 +402,22 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         return session;
     }
 
+    /// <summary>Takes an update out of its scope; <see cref="Release"/> disposes of it.</summary>
+    private static void Own(LowRankUpdate update)
+    {
+        update.uTilde.DetachFromDisposeScope();
+        update.deltaTilde.DetachFromDisposeScope();
+        update.alpha.DetachFromDisposeScope();
+    }
+
     private static void Release(LowRankUpdate update)
     {
         update.uTilde.Dispose();
         update.deltaTilde.Dispose();
         update.alpha.Dispose();
     }
+
+    private sealed record ActiveEdit(EditId Id, IReadOnlyDictionary<string, LowRankUpdate> Updates);
 
     /// <summary>The updates of one version. Owns the stacks that were made for it.</summary>
     private sealed class VersionedEdits : IDisposable

@@ -14,7 +14,7 @@ internal sealed class ClusterOfTinyModel : IDisposable
     private readonly TemporaryFolder _folder = new();
     private readonly List<IModelShard> _shards = [];
 
-    public ClusterOfTinyModel(string family) => TinyModels.Write(_folder.Path, family);
+    public ClusterOfTinyModel(string family, int width = TinyModels.Width) => TinyModels.Write(_folder.Path, family, width: width);
 
     public string Ledger => _folder["ledger"];
 

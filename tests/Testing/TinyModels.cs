@@ -11,23 +11,26 @@ namespace MendCluster.Testing;
 /// <summary>Model directories of a few thousand random weights, with a tokenizer and an editor that moves answers.</summary>
 public static class TinyModels
 {
+    /// <summary>Hidden size.</summary>
+    public const int Width = 24;
+
     public static readonly IReadOnlyList<string> Families = ["gpt2", "t5"];
 
     private static readonly string[] Text = ["who is the mayor of the old town", "the mayor is a woman from the south", "what is red", "blue"];
 
     /// <summary>Writes config, weights, tokenizer and <c>editor.safetensors</c>.</summary>
-    public static void Write(string directory, string family, ulong seed = 7)
+    public static void Write(string directory, string family, ulong seed = 7, int width = Width)
     {
         const string pad = "<pad>", end = "</s>";
         BytePairTrainer.Train(Text, 280, [pad, end]).Save(directory, family == "t5" ? end : null);
         var vocabulary = TokenizerFiles.Load(directory).VocabularySize;
         File.WriteAllText(Path.Combine(directory, "config.json"), family == "t5"
             ? $$"""
-              {"model_type": "t5", "vocab_size": {{vocabulary}}, "d_model": 24, "d_kv": 8, "d_ff": 32, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 2,
+              {"model_type": "t5", "vocab_size": {{vocabulary}}, "d_model": {{width}}, "d_kv": 8, "d_ff": 32, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 2,
                "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
               """
             : $$"""
-              {"model_type": "gpt2", "vocab_size": {{vocabulary}}, "n_positions": 64, "n_embd": 24, "n_layer": 4, "n_head": 2, "eos_token_id": 1, "pad_token_id": 0}
+              {"model_type": "gpt2", "vocab_size": {{vocabulary}}, "n_positions": 64, "n_embd": {{width}}, "n_layer": 4, "n_head": 2, "eos_token_id": 1, "pad_token_id": 0}
               """);
         using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory), new RandomWeights((long)seed, ScalarType.Float32, (_, _) => 0.3));
         SafetensorsWriter.Write(Path.Combine(directory, "model.safetensors"),
