@@ -236,16 +236,18 @@ public class EmbeddedClusterTests
     }
 
     [Theory]
-    [InlineData(float.NaN)]
-    [InlineData(float.PositiveInfinity)]
-    [InlineData(3e38f)] // finite in the update, not in the edited model
-    public async Task AnEditThatIsNotFinite_IsNotMade(float alpha)
+    [InlineData(float.NaN, "The update of stage")]
+    [InlineData(float.PositiveInfinity, "The update of stage")]
+    [InlineData(3e38f, "The edited model")] // finite in the update
+    public async Task AnEditThatIsNotFinite_IsNotMade(float alpha, string where)
     {
         using var model = new ClusterOfTinyModel("gpt2");
         model.SetAlpha(alpha);
         await using var cluster = await model.OpenAsync();
         var before = await model.StateAsync(cluster);
-        await Refused(MendError.NotFinite, cluster.EditAsync(Facts[0].Prompt, Facts[0].Target));
+        var refused = await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync(Facts[0].Prompt, Facts[0].Target));
+        Assert.Equal(MendError.NotFinite, refused.Error);
+        Assert.Contains(where, refused.Message, StringComparison.Ordinal);
         Assert.Equal(before, await model.StateAsync(cluster));
         Assert.Empty(await cluster.LedgerAsync());
     }
