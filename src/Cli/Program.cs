@@ -19,7 +19,11 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     TrainCommand.Create(),
 };
 if (Console.IsOutputRedirected)
+{
     AnsiConsole.Profile.Width = 160; // a file has no width: do not wrap tables at a guess of 80
+    AnsiConsole.Profile.Capabilities.Ansi = false;
+    AnsiConsole.Profile.Capabilities.ColorSystem = ColorSystem.NoColors;
+}
 try
 {
     return await root.Parse(args).InvokeAsync(new() { EnableDefaultExceptionHandler = false });

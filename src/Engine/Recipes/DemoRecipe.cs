@@ -54,7 +54,7 @@ public static class DemoRecipe
         Seed = (long)Seed,
     };
 
-    /// <summary>Settings of the fine-tuning that stands beside MEND: the best of a search over learning rates.</summary>
+    /// <summary>Settings of the fine-tuning that stands beside MEND: a learning rate that suits the small model.</summary>
     public static FineTuneOptions FineTune { get; } = new() { EditLr = 1e-3 };
 
     /// <summary>The held-out edits: facts that no editor was trained on, asked in phrasings that none was trained on.</summary>
