@@ -136,7 +136,7 @@ public class FineTuneTests
         float Kl(Edits edits)
         {
             using var _ = no_grad();
-            var rows = Losses.LocalityRows(unrelated);
+            var rows = Losses.LocalityRows(unrelated, stage.Family);
             Tensor Logits(Edits active)
             {
                 var top = stage.Forward(Activations.None, new Pass(unrelated, active)).Hidden!;

@@ -74,7 +74,7 @@ public class EvaluationTests
         var edits = FineTuned(stage, text, Cases[0]);
         using var _ = no_grad();
         var (input, _) = text.Of([.. Cases[0].Locality.Select(pair => (pair.Question, pair.Answer))]);
-        var rows = Losses.LocalityRows(input);
+        var rows = Losses.LocalityRows(input, stage.Family);
 
         var result = new Evaluation(stage, text, _ => edits).Run(Cases)[0];
 

@@ -17,14 +17,33 @@ internal static class TinyModel
          "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
         """;
 
-    public static readonly IReadOnlyList<string> Families = ["gpt2", "t5"];
+    private const string Bart = """
+        {"model_type": "bart", "vocab_size": 130, "d_model": 32, "max_position_embeddings": 64, "encoder_layers": 3, "decoder_layers": 3, "encoder_ffn_dim": 24,
+         "decoder_ffn_dim": 40, "encoder_attention_heads": 2, "decoder_attention_heads": 4, "bos_token_id": 128, "pad_token_id": 129, "eos_token_id": 127}
+        """;
+
+    private const string Bert = """
+        {"model_type": "bert", "vocab_size": 130, "hidden_size": 32, "max_position_embeddings": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
+         "intermediate_size": 24, "pad_token_id": 129}
+        """;
+
+    public static readonly IReadOnlyList<string> Families = ["gpt2", "t5", "bart"];
 
     /// <summary>Large weights, so that answers differ from question to question and edits move them.</summary>
     public static Stage Load(string family)
     {
-        var model = ModelFamily.FromConfig(ConfigFile.Parse(family, family == "t5" ? T5 : Gpt2));
-        return Stage.LoadWhole(model, new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
+        return Stage.LoadWhole(Family(family), new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
     }
+
+    public static ModelFamily Family(string family) => ModelFamily.FromConfig(ConfigFile.Parse(family, Config(family)));
+
+    public static string Config(string family) => family switch
+    {
+        "t5" => T5,
+        "bart" => Bart,
+        "bert" => Bert,
+        _ => Gpt2,
+    };
 
     public static TextBatch Text(Stage stage) => new(stage.Family, new Letters(stage.Family.IsEncoderDecoder ? [stage.Family.EosId] : []));
 
