@@ -85,7 +85,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         if (string.IsNullOrWhiteSpace(target))
             throw new MendException(MendError.EmptyTarget, "The target is empty.", $"Give one of this classifier's labels: {string.Join(", ", family.Labels!)}.");
         return family.ClassOf(target) is not null ? prompt
-            : throw new MendException(MendError.UnknownLabel, $"The target "{target}" is no label of this classifier.", $"Give one of {string.Join(", ", family.Labels!)}.");
+            : throw new MendException(MendError.UnknownLabel, $"The target \"{target}\" is no label of this classifier.", $"Give one of {string.Join(", ", family.Labels!)}.");
     }
 
     private void CheckLength(long tokens)
