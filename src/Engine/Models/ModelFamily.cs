@@ -45,14 +45,18 @@ public abstract class ModelFamily
     /// <summary>Names of the classes of a classifier, whose one answer to a text is a class; null: a language model.</summary>
     public virtual IReadOnlyList<string>? Labels => null;
 
-    /// <summary>The class that a text names: by its label in any case, as LABEL_1 or by its number, and of two classes as true or false.</summary>
+    /// <summary>
+    /// The class that a text names: by its label in any case, as LABEL_1 or by its number, and of two classes as true or false or, as in the
+    /// paper's data, SUPPORTS or REFUTES. Null: none.
+    /// </summary>
     public int? ClassOf(string text)
     {
         var name = text.Trim();
         bool Is(string word) => name.Equals(word, StringComparison.OrdinalIgnoreCase);
         int? named = Enumerable.Range(0, Labels!.Count).Select(i => (int?)i).FirstOrDefault(i => Is(Labels[i!.Value]));
         int? numbered = Enumerable.Range(0, Labels.Count).Select(i => (int?)i).FirstOrDefault(i => Is($"{i}") || Is($"LABEL_{i}"));
-        return named ?? numbered ?? (Labels.Count == 2 && Is("false") ? 0 : Labels.Count == 2 && Is("true") ? 1 : null);
+        int? usual = Labels.Count != 2 ? null : Is("false") || Is("REFUTES") ? 0 : Is("true") || Is("SUPPORTS") ? 1 : null;
+        return named ?? numbered ?? usual;
     }
 
     /// <summary>The weights that the paper edits in this family: the MLP matrices of the last blocks, in the order of its configuration.</summary>

@@ -52,6 +52,7 @@ public class BertTests
         var fever = With(("id2label", """{"0": "REFUTES", "1": "SUPPORTS"}"""));
         Assert.Equal([1, 1, 1, 1, 1, 0, 0], new[] { "SUPPORTS", " supports ", "true", "1", "LABEL_1", "False", "0" }.Select(text => fever.ClassOf(text)!.Value));
         Assert.Null(fever.ClassOf("maybe"));
+        Assert.Equal([0, 1], new[] { "REFUTES", "SUPPORTS" }.Select(text => TinyModel.Family("bert").ClassOf(text)!.Value)); // the paper's data on its own model
         var three = With(("architectures", PerClass), ("id2label", """{"0": "1", "1": "2", "2": "none"}"""));
         Assert.Equal([0, 1, 2, null], new[] { "1", "2", "NONE", "true" }.Select(three.ClassOf)); // a name goes before a number
         Assert.Equal(["LABEL_0", "LABEL_1", "LABEL_2"], With(("architectures", PerClass), ("num_labels", "3")).Labels);
