@@ -17,6 +17,8 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     EvalCommand.Create(),
     PretrainCommand.Create(),
     TrainCommand.Create(),
+    ModelCommands.Export(),
+    ModelCommands.Import(),
 };
 if (Console.IsOutputRedirected)
 {

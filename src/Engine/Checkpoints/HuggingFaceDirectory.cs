@@ -152,8 +152,7 @@ public sealed class HuggingFaceDirectory : IDisposable
             _archive = TorchArchive.Open(path, allowInertObjects: path.EndsWith(Checkpoint, StringComparison.Ordinal));
             try
             {
-                _tensors = _archive.StateDict(_archive.Root is OrderedDictionary<object, object?> root && root.TryGetValue("state_dict", out var state)
-                    && state is OrderedDictionary<object, object?> ? state : _archive.Root);
+                _tensors = path.EndsWith(Checkpoint, StringComparison.Ordinal) ? OfModel(_archive) : _archive.StateDict();
             }
             catch
             {
@@ -163,6 +162,15 @@ public sealed class HuggingFaceDirectory : IDisposable
         }
 
         public IEnumerable<string> Names => _tensors.Keys;
+
+        /// <summary>The weights among what a training program saved. It calls its model "model", and so every weight model.NAME.</summary>
+        private static IReadOnlyDictionary<string, PickledTensor> OfModel(TorchArchive archive)
+        {
+            const string prefix = "model.";
+            var tensors = archive.StateDict(archive.Root is OrderedDictionary<object, object?> root && root.TryGetValue("state_dict", out var state) ? state : archive.Root);
+            return tensors.Keys.All(name => name.StartsWith(prefix, StringComparison.Ordinal))
+                ? tensors.ToDictionary(tensor => tensor.Key[prefix.Length..], tensor => tensor.Value) : tensors;
+        }
 
         public StoredTensor? Find(string name) => _tensors.GetValueOrDefault(name);
 

@@ -9,18 +9,23 @@ public sealed class CheckpointWeights(HuggingFaceDirectory directory, ScalarType
     /// <summary>Prefixes of head models, which checkpoints saved without a head lack (the published gpt2 and bart-base, for two).</summary>
     private static readonly string[] HeadModelPrefixes = ["transformer.", "model.", "bert."];
 
-    public override bool Has(string name) => Spellings(name).Any(directory.Contains);
+    public override bool Has(string name) => NameIn(directory, name) is not null;
 
-    protected override Tensor Read(string name, long[] shape, ScalarType dtype)
+    protected override Tensor Read(string name, long[] shape, ScalarType dtype) => TensorBytes.Load(Find(directory, name, shape), dtype);
+
+    /// <summary>The name under which a checkpoint keeps a weight; null: it has none.</summary>
+    internal static string? NameIn(HuggingFaceDirectory directory, string name) => Spellings(name).FirstOrDefault(directory.Contains);
+
+    /// <exception cref="CheckpointException">The checkpoint lacks it.</exception>
+    /// <exception cref="ModelException">It has another shape.</exception>
+    internal static StoredTensor Find(HuggingFaceDirectory directory, string name, long[] shape)
     {
         var stored = directory.Find([.. Spellings(name)]);
-        if (!stored.Shape.SequenceEqual(shape))
-            throw new ModelException(stored.File, name,
-                $"is [{string.Join(", ", stored.Shape)}], config.json makes it [{string.Join(", ", shape)}]; they belong to different models");
-        return TensorBytes.Load(stored, dtype);
+        return stored.Shape.SequenceEqual(shape) ? stored : throw new ModelException(stored.File, name,
+            $"is [{string.Join(", ", stored.Shape)}], config.json makes it [{string.Join(", ", shape)}]; they belong to different models");
     }
 
-    /// <summary>The names under which checkpoints are known to keep a tensor, the proper one first.</summary>
+    /// <summary>The names under which checkpoints are known to keep a weight, the proper one first.</summary>
     private static IEnumerable<string> Spellings(string name)
     {
         yield return name;
