@@ -76,6 +76,8 @@ public static class ModelExport
         using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
         var map = CheckpointMap.Of(family, files).DistinctBy(weight => weight.StoredName).ToDictionary(weight => weight.StoredName);
         var changes = active.SelectMany(record => record.Changes).ToLookup(change => change.Weight);
+        if (changes.FirstOrDefault(change => map.Values.All(weight => weight.Name != change.Key)) is { } unknown)
+            throw new MendException(MendError.LedgerUnusable, $"The ledger changes {unknown.Key}, which this model does not have.", "Name the ledger of this model.");
         var folded = new List<FoldedWeight>();
         StoredType? wanted = options.DType switch { null => null, WeightType.BFloat16 => StoredType.BF16, _ => StoredType.F32 };
         var tensors = HuggingFaceWriter.WithoutTies(files, map.ContainsKey).Select(tensor =>

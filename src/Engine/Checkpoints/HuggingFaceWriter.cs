@@ -29,7 +29,7 @@ public static class HuggingFaceWriter
     public static IReadOnlyList<IReadOnlyList<TensorToWrite>> Split(IEnumerable<TensorToWrite> tensors, long mostBytes)
     {
         var files = new List<List<TensorToWrite>>();
-        var length = long.MaxValue;
+        var length = 0L;
         foreach (var tensor in tensors)
         {
             if (tensor.ByteLength > mostBytes - length || files.Count == 0)
