@@ -83,7 +83,7 @@ public static class ModelExport
         var tensors = HuggingFaceWriter.WithoutTies(files, map.ContainsKey).Select(tensor =>
         {
             var stored = tensor.Tensor;
-            var type = stored.Type is StoredType.F32 or StoredType.F16 or StoredType.BF16 or StoredType.F64 ? wanted ?? stored.Type : stored.Type;
+            var type = stored.Type.IsFloating() ? wanted ?? stored.Type : stored.Type;
             if (map.GetValueOrDefault(tensor.Name) is { } weight && changes.Contains(weight.Name))
                 return new TensorToWrite(tensor.Name, type, stored.Shape, stream => folded.Add(Fold(weight, stored, [.. changes[weight.Name]], type, stream)));
             return type == stored.Type ? new(tensor.Name, stored) : new(tensor.Name, type, stored.Shape, stream =>

@@ -11,18 +11,39 @@ public sealed class CheckpointWeights(HuggingFaceDirectory directory, ScalarType
 
     public override bool Has(string name) => NameIn(directory, name) is not null;
 
-    protected override Tensor Read(string name, long[] shape, ScalarType dtype) => TensorBytes.Load(Find(directory, name, shape), dtype);
+    protected override Tensor Read(string name, long[] shape, ScalarType dtype)
+    {
+        var stored = Find(directory, name, shape);
+        var value = TensorBytes.Load(stored, dtype);
+        RequireFinite(value, stored, name);
+        return value;
+    }
 
     /// <summary>The name under which a checkpoint keeps a weight; null: it has none.</summary>
     internal static string? NameIn(HuggingFaceDirectory directory, string name) => Spellings(name).FirstOrDefault(directory.Contains);
 
     /// <exception cref="CheckpointException">The checkpoint lacks it.</exception>
-    /// <exception cref="ModelException">It has another shape.</exception>
+    /// <exception cref="ModelException">It has another shape, or no floating type.</exception>
     internal static StoredTensor Find(HuggingFaceDirectory directory, string name, long[] shape)
     {
         var stored = directory.Find([.. Spellings(name)]);
-        return stored.Shape.SequenceEqual(shape) ? stored : throw new ModelException(stored.File, name,
-            $"is [{string.Join(", ", stored.Shape)}], config.json makes it [{string.Join(", ", shape)}]; they belong to different models");
+        if (!stored.Shape.SequenceEqual(shape))
+            throw new ModelException(stored.File, name,
+                $"is [{string.Join(", ", stored.Shape)}], config.json makes it [{string.Join(", ", shape)}]; they belong to different models");
+        return stored.Type.IsFloating() ? stored : throw new ModelException(stored.File, name,
+            $"is {stored.Type}; weights are F32, BF16, F16 or F64, so this is a quantised model: give the one that it was made from");
+    }
+
+    /// <summary>One bad number would answer every question with noise, and no later error could name its place.</summary>
+    private static void RequireFinite(Tensor value, StoredTensor stored, string name)
+    {
+        using var scope = NewDisposeScope();
+        if (double.IsFinite(value.sum().to_type(ScalarType.Float64).item<double>())) // NaN and infinity survive a sum; no copy is made
+            return;
+        var bad = (value - value).ne(0).reshape(-1).nonzero(); // x - x is 0 unless x is NaN or infinite
+        if (bad.shape[0] > 0)
+            throw new ModelException(stored.File, name, $"has {bad.shape[0]} of {value.numel()} entries that are NaN or infinite as {value.dtype}, "
+                + $"the first at {bad.select(0, 0).item<long>()}; the file is damaged, or its training failed");
     }
 
     /// <summary>The names under which checkpoints are known to keep a weight, the proper one first.</summary>
