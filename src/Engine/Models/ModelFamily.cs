@@ -78,7 +78,10 @@ public abstract class ModelFamily
         var file = Path.Combine(directory, "config.json");
         if (!File.Exists(file))
             throw new ModelException(directory, "config.json", "not found; a model is a Hugging Face directory with config.json and weights");
-        return FromConfig(ConfigFile.Read(file));
+        var generation = Path.Combine(directory, "generation_config.json");
+        var config = ConfigFile.Read(file);
+        // Newer checkpoints keep there what steers generation; of that this alone changes what is computed.
+        return FromConfig(File.Exists(generation) ? config.Or("forced_bos_token_id", ConfigFile.Read(generation)) : config);
     }
 
     public static ModelFamily FromConfig(ConfigFile config) => config.String("model_type") switch
@@ -116,7 +119,9 @@ public sealed class ConfigFile
 {
     private readonly JsonElement _root;
 
-    private ConfigFile(string file, JsonElement root) => (File, _root) = (file, root);
+    private readonly (string Key, ConfigFile Other)? _or;
+
+    private ConfigFile(string file, JsonElement root, (string, ConfigFile)? or = null) => (File, _root, _or) = (file, root, or);
 
     public string File { get; }
 
@@ -139,6 +144,9 @@ public sealed class ConfigFile
             ? new(file, document.RootElement.Clone())
             : throw new ModelException(file, "JSON", "is not an object");
     }
+
+    /// <summary>The same with one key taken from another file where it is absent here.</summary>
+    public ConfigFile Or(string key, ConfigFile other) => new(File, _root, (key, other));
 
     public string String(string key, string? fallback = null) =>
         Find(key) is not { } value ? fallback ?? throw Missing(key)
@@ -213,7 +221,9 @@ public sealed class ConfigFile
     }
 
     private JsonElement? Find(string key) =>
-        _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
+        _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value
+        : _or is { } or && or.Key == key ? or.Other.Find(key)
+        : null;
 
     private ModelException Missing(string key) => new(File, key, "is missing");
 

@@ -113,6 +113,16 @@ public class BartTests
     }
 
     [Fact]
+    public void AForcedFirstToken_IsFoundInGenerationConfigToo()
+    {
+        using var folder = new TemporaryFolder();
+        folder.Write("config.json", TinyModel.Config("bart"));
+        Assert.Equal([127], ModelFamily.FromDirectory(folder.Path).DecoderPrefix);
+        folder.Write("generation_config.json", """{"forced_bos_token_id": 126, "eos_token_id": [1, 2]}""");
+        Assert.Equal([127, 126], ModelFamily.FromDirectory(folder.Path).DecoderPrefix);
+    }
+
+    [Fact]
     public void AnAnswer_EndsWhereTheDecodersPositionsDo()
     {
         using var stage = TinyModel.Load("bart"); // 64 positions, of which the decoder's start takes one
