@@ -41,8 +41,7 @@ public sealed record GptNeoConfig(
             foreach (var entry in types.EnumerateArray())
             {
                 var pattern = entry[0].EnumerateArray().Select(type => IsLocalType(config, type.GetString())).ToList();
-                var times = Math.Min(entry[1].GetInt32(), layers);
-                for (var i = 0; i < times && unrolled.Count <= layers; i++)
+                for (var times = entry[1].GetInt32(); times > 0 && pattern.Count > 0 && unrolled.Count <= layers; times--)
                     unrolled.AddRange(pattern);
             }
         }
