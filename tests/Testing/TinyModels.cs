@@ -21,6 +21,7 @@ public static class TinyModels
     /// <summary>Writes config, weights, tokenizer and <c>editor.safetensors</c>.</summary>
     public static void Write(string directory, string family, ulong seed = 7, int width = Width)
     {
+        Directory.CreateDirectory(directory);
         const string pad = "<pad>", end = "</s>";
         BytePairTrainer.Train(Text, 280, [pad, end]).Save(directory, family == "t5" ? end : null);
         var vocabulary = TokenizerFiles.Load(directory).VocabularySize;
