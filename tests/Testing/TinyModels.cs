@@ -15,7 +15,7 @@ public static class TinyModels
     /// <summary>Hidden size.</summary>
     public const int Width = 24;
 
-    public static readonly IReadOnlyList<string> Families = ["gpt2", "t5", "bart"];
+    public static readonly IReadOnlyList<string> Families = ["gpt2", "gpt_neo", "gptj", "t5", "bart"];
 
     /// <summary>A classifier, of a family of its own.</summary>
     public const string Classifier = "bert";
@@ -57,6 +57,13 @@ public static class TinyModels
     {
         "gpt2" => $$"""
             {"model_type": "gpt2", "vocab_size": {{vocabulary}}, "n_positions": 64, "n_embd": {{width}}, "n_layer": 4, "n_head": 2, "eos_token_id": 1, "pad_token_id": 0}
+            """,
+        "gpt_neo" => $$"""
+            {"model_type": "gpt_neo", "vocab_size": {{vocabulary}}, "max_position_embeddings": 64, "hidden_size": {{width}}, "num_layers": 4, "num_heads": 2,
+             "attention_types": [[["global", "local"], 2]], "window_size": 5, "eos_token_id": 1, "pad_token_id": 0}
+            """,
+        "gptj" => $$"""
+            {"model_type": "gptj", "vocab_size": {{vocabulary}}, "n_positions": 64, "n_embd": {{width}}, "n_layer": 4, "n_head": 2, "rotary_dim": 4, "eos_token_id": 1, "pad_token_id": 0}
             """,
         "t5" => $$"""
             {"model_type": "t5", "vocab_size": {{vocabulary}}, "d_model": {{width}}, "d_kv": 8, "d_ff": 32, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 2,

@@ -91,4 +91,13 @@ internal static class Layers
             hidden = hidden.logical_or(j.le(i - w));
         return hidden.to_type(ScalarType.Float32).mul(Masked).unsqueeze(0).unsqueeze(0);
     }
+
+    /// <summary>Of rotary positions: position p turns pair i of R channels by p / 10000^(2i/R).</summary>
+    /// <returns>[T, R/2] float32.</returns>
+    public static Tensor RotaryAngles(long start, long T, long R, Device device)
+    {
+        var positions = arange(start, start + T, ScalarType.Float32, device).unsqueeze(1); // [T, 1]
+        var frequencies = Enumerable.Range(0, (int)R / 2).Select(i => (float)Math.Pow(10000, -2.0 * i / R)).ToArray();
+        return positions * tensor(frequencies, device: device); // [T, R/2]
+    }
 }

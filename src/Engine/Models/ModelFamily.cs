@@ -69,7 +69,7 @@ public abstract class ModelFamily
     public abstract double InitialStd(string name, long[] shape);
 
     /// <summary>The values of <c>model_type</c> that <see cref="FromConfig"/> knows.</summary>
-    public static IReadOnlyList<string> SupportedTypes { get; } = ["gpt2", "t5", "bart", "bert"];
+    public static IReadOnlyList<string> SupportedTypes { get; } = ["gpt2", "gpt_neo", "gptj", "t5", "bart", "bert"];
 
     /// <summary>The family that config.json names.</summary>
     /// <exception cref="ModelException">No config.json, not JSON, or a model type that is not supported.</exception>
@@ -87,6 +87,8 @@ public abstract class ModelFamily
     public static ModelFamily FromConfig(ConfigFile config) => config.String("model_type") switch
     {
         "gpt2" => new Gpt2(Gpt2Config.From(config)),
+        "gpt_neo" => new GptNeo(GptNeoConfig.From(config)),
+        "gptj" => new GptJ(GptJConfig.From(config)),
         "t5" => new T5(T5Config.From(config)),
         "bart" => new Bart(BartConfig.From(config)),
         "bert" => new Bert(BertConfig.From(config)),
@@ -205,6 +207,9 @@ public sealed class ConfigFile
         Find(key) is not { } value ? fallback
         : value.ValueKind == JsonValueKind.Number ? value.GetDouble()
         : throw Wrong(key, value, "a number");
+
+    /// <summary>Of any kind; null when the key is absent.</summary>
+    public JsonElement? Value(string key) => Find(key);
 
     /// <summary>Refuses a setting that would change the results and is not built.</summary>
     public void Require(string key, bool expected)

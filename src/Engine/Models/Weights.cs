@@ -47,14 +47,19 @@ public abstract class Weights(ScalarType dtype)
             return held.Value;
         var value = Read(name, shape, dtype);
         if (transposed)
-        {
-            using var turned = value.t();
-            var straight = turned.contiguous();
-            value.Dispose();
-            value = straight;
-        }
+            value = Turn(value);
         _loaded[name] = new(value.DetachFromDisposeScope(), transposed);
         return value;
+    }
+
+    /// <summary>The transpose, contiguous; takes the place of the value.</summary>
+    protected virtual Tensor Turn(Tensor value)
+    {
+        using (value)
+        {
+            using var turned = value.t();
+            return turned.contiguous();
+        }
     }
 
     /// <summary>The tensor as the checkpoint orders it.</summary>

@@ -12,6 +12,15 @@ internal static class TinyModel
         {"model_type": "gpt2", "vocab_size": 130, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 2, "eos_token_id": 128, "pad_token_id": 129}
         """;
 
+    private const string GptNeo = """
+        {"model_type": "gpt_neo", "vocab_size": 130, "max_position_embeddings": 64, "hidden_size": 32, "num_layers": 3, "num_heads": 2, "window_size": 4,
+         "attention_types": [[["global", "local"], 1], [["local"], 1]], "eos_token_id": 128, "pad_token_id": 129}
+        """;
+
+    private const string GptJ = """
+        {"model_type": "gptj", "vocab_size": 130, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 2, "rotary_dim": 8, "eos_token_id": 128, "pad_token_id": 129}
+        """;
+
     private const string T5 = """
         {"model_type": "t5", "vocab_size": 130, "d_model": 32, "d_kv": 8, "d_ff": 24, "num_layers": 3, "num_decoder_layers": 3, "num_heads": 2,
          "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
@@ -27,7 +36,7 @@ internal static class TinyModel
          "intermediate_size": 24, "pad_token_id": 129}
         """;
 
-    public static readonly IReadOnlyList<string> Families = ["gpt2", "t5", "bart"];
+    public static readonly IReadOnlyList<string> Families = ["gpt2", "gpt_neo", "gptj", "t5", "bart"];
 
     /// <summary>Large weights, so that answers differ from question to question and edits move them.</summary>
     public static Stage Load(string family)
@@ -39,6 +48,8 @@ internal static class TinyModel
 
     public static string Config(string family) => family switch
     {
+        "gpt_neo" => GptNeo,
+        "gptj" => GptJ,
         "t5" => T5,
         "bart" => Bart,
         "bert" => Bert,
