@@ -9,14 +9,18 @@ public sealed class CheckpointWeights(HuggingFaceDirectory directory, ScalarType
     /// <summary>The head model's prefix, which checkpoints saved without a head lack (the published gpt2, for one).</summary>
     private const string HeadModelPrefix = "transformer.";
 
-    protected override Tensor Read(string name, long[] shape, ScalarType dtype)
+    /// <summary>Where a weight lies; its header is read and no more.</summary>
+    /// <exception cref="CheckpointException">It is not there.</exception>
+    /// <exception cref="ModelException">It has another shape.</exception>
+    internal static StoredTensor Find(HuggingFaceDirectory directory, string name, long[] shape)
     {
         var stored = name.StartsWith(HeadModelPrefix, StringComparison.Ordinal)
             ? directory.Find(name, name[HeadModelPrefix.Length..])
             : directory.Find(name);
-        if (!stored.Shape.SequenceEqual(shape))
-            throw new ModelException(stored.File, name,
+        return stored.Shape.SequenceEqual(shape) ? stored
+            : throw new ModelException(stored.File, name,
                 $"is [{string.Join(", ", stored.Shape)}], config.json makes it [{string.Join(", ", shape)}]; they belong to different models");
-        return TensorBytes.Load(stored, dtype);
     }
+
+    protected override Tensor Read(string name, long[] shape, ScalarType dtype) => TensorBytes.Load(Find(directory, name, shape), dtype);
 }
