@@ -38,8 +38,9 @@ internal static class StagewiseBench
         {
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"{directory}: {Files(directory).Sum(file => new FileInfo(file).Length) / 1e9:0.00} GB in {Files(directory).Count()} files with the editor; {stages} stages, weights {dtype}; {TorchRuntime.Description}"));
-            var cold = Cat(directory, evict: true);
-            var warm = Enumerable.Range(0, Rounds).Min(_ => Cat(directory, evict: false));
+            Evict(directory);
+            var cold = Cat(directory);
+            var warm = Enumerable.Range(0, Rounds).Min(_ => Cat(directory));
             Console.WriteLine(Invariant($"cat of all files: {cold:0.00} s from the disk, {warm:0.00} s again"));
             Console.WriteLine("stage  pass    load s    held GB  tensors at most  resident: before  at most  less before / held   of files  pass s  at most");
             var best = Enumerable.Repeat(double.PositiveInfinity, stages).ToArray();
@@ -50,11 +51,16 @@ internal static class StagewiseBench
                 Console.WriteLine(Invariant(
                     $"{stage,5}  {pass,-6}  {report.LoadSeconds,6:0.00}  {report.Held / 1e9,9:0.000}  {(double)report.Tensors / report.Held,15:0.000}  {report.Before / 1e9,16:0.000}  {report.Peak / 1e9,7:0.000}  {(double)(report.Peak - report.Before) / report.Held,18:0.000}   {report.Mapped / 1e9,8:0.000}  {report.Seconds,6:0.00}  {report.End / 1e9,7:0.000}{(report.LogProbability is { } found ? Invariant($"  log p(target) {found:0.0000}") : "")}"));
             }
-            // Memory that a virtual machine has not had before costs many times more to fill than what it had: hence the rounds.
+            for (var stage = 0; stage < stages; stage++)
+            {
+                Evict(directory);
+                Step(stage, "load");
+            }
+            Console.WriteLine(Invariant($"all stages loaded from the disk: {best.Sum():0.00} s, {best.Sum() / cold:0.00} times cat"));
             for (var round = 0; round < Rounds; round++)
                 for (var stage = 0; stage < stages; stage++)
                     Step(stage, "load");
-            Console.WriteLine(Invariant($"all stages loaded, each at its best: {best.Sum():0.00} s, {best.Sum() / warm:0.00} times cat"));
+            Console.WriteLine(Invariant($"all stages loaded again, each at its best: {best.Sum():0.00} s, {best.Sum() / warm:0.00} times cat"));
             var watch = Stopwatch.StartNew();
             for (var stage = 0; stage < stages - 1; stage++)
                 Step(stage, "up");
@@ -132,15 +138,22 @@ internal static class StagewiseBench
         return new(Row(ids), Row(ids.Select(_ => 1L)), null, null, Row(labels));
     }
 
-    private static double Cat(string directory, bool evict)
+    /// <summary>Seconds.</summary>
+    private static double Cat(string directory) =>
+        double.Parse(Bash($"TIMEFORMAT=%R; time cat {Quoted(directory)} >/dev/null"), CultureInfo.InvariantCulture);
+
+    /// <summary>GNU dd with nocache and nothing to copy asks the kernel to forget a file.</summary>
+    private static void Evict(string directory) =>
+        Bash($"sync; for f in {Quoted(directory)}; do dd if=\"$f\" iflag=nocache count=0 status=none; done");
+
+    private static string Quoted(string directory) => string.Join(' ', Files(directory).Select(file => $"'{file}'"));
+
+    private static string Bash(string script)
     {
-        var files = string.Join(' ', Files(directory).Select(file => $"'{file}'"));
-        // GNU dd with nocache and nothing to copy asks the kernel to forget a file.
-        var script = (evict ? $"for f in {files}; do dd if=\"$f\" iflag=nocache count=0 status=none; done; " : "") + $"time cat {files} >/dev/null";
-        using var process = Process.Start(new ProcessStartInfo("bash", ["-c", "TIMEFORMAT=%R; " + script]) { RedirectStandardError = true })!;
-        var seconds = process.StandardError.ReadToEnd();
+        using var process = Process.Start(new ProcessStartInfo("bash", ["-c", script]) { RedirectStandardError = true })!;
+        var said = process.StandardError.ReadToEnd();
         process.WaitForExit();
-        return double.Parse(seconds, CultureInfo.InvariantCulture);
+        return said;
     }
 
     private static IEnumerable<string> Files(string directory) => Directory.EnumerateFiles(directory, "*.safetensors").Order(StringComparer.Ordinal);

@@ -7,7 +7,6 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/GradMode.h>
 #include <malloc.h>
-#include <sys/mman.h>
 #include <torch/csrc/autograd/autograd.h>
 #include <torch/csrc/autograd/variable.h>
 #include <torch/version.h>
@@ -160,7 +159,6 @@ class CountingAllocator final : public at::Allocator {
   static at::DataPtr take(size_t bytes) {
     void* block = nullptr;
     TORCH_CHECK(posix_memalign(&block, header, bytes + header) == 0, "out of memory: ", bytes, " bytes for a tensor could not be had");
-    if (bytes >= 2 * huge_page) prefer_huge_pages(static_cast<char*>(block), bytes + header);
     *static_cast<size_t*>(block) = bytes;
     const int64_t now = live.fetch_add(static_cast<int64_t>(bytes)) + static_cast<int64_t>(bytes);
     raise(peak, now);
@@ -181,15 +179,6 @@ class CountingAllocator final : public at::Allocator {
   static std::atomic<int64_t> live, peak, largest;
 
  private:
-  static constexpr size_t huge_page = 1 << 21;
-
-  // A page fault each 2 MB instead of each 4 KB: a checkpoint is read into fresh memory four times faster. Only a hint; may fail.
-  static void prefer_huge_pages(char* block, size_t bytes) {
-    const auto begin = (reinterpret_cast<uintptr_t>(block) + huge_page - 1) & ~(huge_page - 1);
-    const auto end = (reinterpret_cast<uintptr_t>(block) + bytes) & ~(huge_page - 1);
-    if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-  }
-
   static void raise(std::atomic<int64_t>& mark, int64_t value) {
     int64_t seen = mark.load();
     while (value > seen && !mark.compare_exchange_weak(seen, value)) {
