@@ -15,6 +15,7 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     EditCommands.Revert(),
     EditCommands.Ledger(),
     EvalCommand.Create(),
+    PlanCommand.Create(),
     PretrainCommand.Create(),
     TrainCommand.Create(),
     ModelCommands.Export(),

@@ -69,5 +69,15 @@ public abstract class StoredTensor
         }
     }
 
+    /// <summary>A range of the first dimension as a tensor of its own; nothing is read.</summary>
+    public abstract StoredTensor Rows(long first, long count);
+
+    private protected long[] RowsShape(long first, long count)
+    {
+        if (Shape.Length == 0 || first < 0 || count < 0 || count > Shape[0] - first)
+            throw new CheckpointException(File, Name, $"rows {first} to {first + count} of {Type.Show(Shape)} do not exist");
+        return [count, .. Shape[1..]];
+    }
+
     private protected abstract unsafe void Copy(byte* destination);
 }

@@ -22,6 +22,7 @@ public sealed class CheckpointWeights(HuggingFaceDirectory directory, ScalarType
     /// <summary>The name under which a checkpoint keeps a weight; null: it has none.</summary>
     internal static string? NameIn(HuggingFaceDirectory directory, string name) => Spellings(name).FirstOrDefault(directory.Contains);
 
+    /// <summary>Where a weight lies; its header is read and no more.</summary>
     /// <exception cref="CheckpointException">The checkpoint lacks it.</exception>
     /// <exception cref="ModelException">It has another shape, or no floating type.</exception>
     internal static StoredTensor Find(HuggingFaceDirectory directory, string name, long[] shape)

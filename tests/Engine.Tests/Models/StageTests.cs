@@ -24,7 +24,7 @@ public class StageTests
         {
             var activations = Activations.None;
             Tensor? logits = null;
-            foreach (var range in StageRange.Split(model.LayerNames.Count, count))
+            foreach (var range in StageRange.Split(model.LayerNames.Count, count, range => range.Count))
             {
                 using var stage = Stage.Load(model, range, new Given(whole.Weights), []);
                 Assert.All(stage.Weights.Loaded.Keys, name => Assert.Contains(name, whole.Weights.Loaded.Keys));

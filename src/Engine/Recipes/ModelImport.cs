@@ -1,6 +1,7 @@
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Models;
 
-namespace MendCluster.Engine.Models;
+namespace MendCluster.Engine.Recipes;
 
 /// <summary>One file of an imported model.</summary>
 /// <param name="Range">Layers of the stage that it was made for.</param>
@@ -20,7 +21,7 @@ public static class ModelImport
         var family = ModelFamily.FromDirectory(model);
         if (stages < 1 || stages > family.LayerNames.Count)
             throw new ModelException("stages", $"{stages}", $"this model has 1 to {family.LayerNames.Count}");
-        var ranges = StageRange.Split(family.LayerNames.Count, stages);
+        var ranges = StagePlan.Cut(family, stages, bytesPerWeight: 4, mend: null, editable: []);
         using var files = HuggingFaceDirectory.Open(model);
         var first = CheckpointMap.Of(family, files).GroupBy(weight => weight.StoredName).ToDictionary(group => group.Key, group => group.Min(weight => weight.Layer));
         var tensors = HuggingFaceWriter.WithoutTies(files, first.ContainsKey).ToList();
