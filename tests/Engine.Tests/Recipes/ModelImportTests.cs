@@ -118,7 +118,7 @@ public sealed class ModelImportTests : IDisposable
     }
 
     [Fact]
-    public void TheMap_ReadsNoDataAndKnowsTheOrientation()
+    public void TheMap_KnowsTheOrientation()
     {
         foreach (var family in TinyModel.Families)
         {
@@ -128,9 +128,7 @@ public sealed class ModelImportTests : IDisposable
             SafetensorsWriter.Write(Path.Combine(_folder[family], "model.safetensors"),
                 stage.Weights.Loaded.Select(weight => TensorBytes.ToWrite(weight.Key, weight.Value.AsStored())));
             using var files = HuggingFaceDirectory.Open(_folder[family]);
-            var before = Tensor.TotalCount;
             var map = CheckpointMap.Of(stage.Family, files);
-            Assert.Equal(before, Tensor.TotalCount);
             Assert.All(map, weight => Assert.Equal(stage.Weights.Loaded[weight.Name].IsTransposed, weight.IsTransposed));
             Assert.Equal(family == "gpt2", map.Any(weight => weight.IsTransposed));
         }

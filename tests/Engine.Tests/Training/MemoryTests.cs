@@ -1,6 +1,8 @@
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Training;
+using MendCluster.Testing;
 using MendCluster.Torch;
 using static TorchSharp.torch;
 
@@ -100,6 +102,19 @@ public class MemoryTests
         {
             using var scope = NewDisposeScope();
             optimiser.Take(TrainingStep.Run(stage, mend, batch, new LossWeights(), optimiser.Parameters).Gradients);
+        }
+    }
+
+    [Fact]
+    public void AMapOfACheckpoint_LeavesNoTensorBehind()
+    {
+        foreach (var model in new[] { "gpt2", "bart" })
+        {
+            using var files = HuggingFaceDirectory.Open(Path.Combine(FixtureFolder.Path, "models", model));
+            var family = ModelFamily.FromDirectory(files.Path);
+            var before = Held();
+            Assert.NotEmpty(CheckpointMap.Of(family, files));
+            Assert.Equal(before, Held());
         }
     }
 
