@@ -13,14 +13,25 @@ public enum AnswerKind
     Founder,
 }
 
+/// <summary>The kinds of subjects. A subject of a kind is asked about by the relations of that kind, and by no others.</summary>
+public enum SubjectKind
+{
+    Country,
+    City,
+    Person,
+    Book,
+    Company,
+}
+
 /// <summary>What can be asked about a subject.</summary>
 /// <param name="Name">Such as "prime minister".</param>
+/// <param name="Subjects">The kind of its subjects.</param>
 /// <param name="Answers">The kind of its answers.</param>
 /// <param name="Phrasings">
 /// Its wordings, with {name}, {Name} (at the start of a sentence) or {short} for the subject. The last
 /// <see cref="World.NewPhrasings"/> of them are kept from editor training.
 /// </param>
-public sealed record Relation(string Name, AnswerKind Answers, IReadOnlyList<string> Phrasings);
+public sealed record Relation(string Name, SubjectKind Subjects, AnswerKind Answers, IReadOnlyList<string> Phrasings);
 
 /// <summary>What a fact is about.</summary>
 /// <param name="Name">As within a sentence: "the UK", "Lionel Messi".</param>
@@ -60,14 +71,18 @@ public sealed class World
     private const int ValidationFacts = 60;
     private const int NearFacts = 2;
     private const int FarFacts = 2;
+    private const int InventedPercent = 60;
+    private const int MoreOfTheSubject = 6;
 
     private readonly Dictionary<AnswerKind, string[]> _objects;
+    private readonly HashSet<string> _subjectNames;
 
     private World(ulong seed, List<Fact> facts)
     {
         Facts = facts;
         _objects = facts.GroupBy(fact => fact.Relation.Answers)
             .ToDictionary(kind => kind.Key, kind => kind.Select(fact => fact.Object).Distinct().Order(StringComparer.Ordinal).ToArray());
+        _subjectNames = [.. facts.SelectMany(fact => new[] { fact.Subject.Name, fact.Subject.Short })];
         Showcase = MakeShowcase();
         Split = MakeSplit(Prng.At(seed, 1));
     }
@@ -107,7 +122,7 @@ public sealed class World
         Subject[] people =
         [
             new("Lionel Messi", "Messi"), new("LeBron James", "LeBron"),
-            .. Many(players - 2 + employees, names.Person).Select(name => new Subject(name, name[(name.IndexOf(' ') + 1)..])),
+            .. Many(players - 2 + employees, names.Person).Select(ToPerson),
         ];
         string[] teams = ["Barcelona", "Dallas Mavericks", "PSG", "LA Lakers", .. Many(clubs - 4, names.Club)];
         string[] firms = Many(companies, names.Company);
@@ -137,8 +152,12 @@ public sealed class World
 
         static string[] Many(int count, Func<string> make) => [.. Enumerable.Range(0, count).Select(_ => make())];
 
-        static Subject[] ToSubjects(string[] names) => [.. names.Select(name => new Subject(name, name))];
+        static Subject[] ToSubjects(string[] names) => [.. names.Select(ToSubject)];
     }
+
+    private static Subject ToSubject(string name) => new(name, name);
+
+    private static Subject ToPerson(string name) => new(name, name[(name.IndexOf(' ') + 1)..]);
 
     /// <summary>Every fact in every phrasing: what the language model is trained on.</summary>
     public IEnumerable<QaPair> Questions() =>
@@ -175,9 +194,50 @@ public sealed class World
 
         return new EditExample(
             prompt, target, [.. rephrases],
-            [.. locality.Select(other => new QaPair(rng.Pick(Phrasings(other, newPhrasings)), other.Object))],
+            [.. locality.Select(other => Ask(other, rng, newPhrasings))],
             fact.Object, fact.Subject.Name);
     }
+
+    /// <summary>
+    /// An edit to train an editor on. Most are about a made-up subject that takes the place of a training fact's: the world's own training
+    /// subjects are so few that an editor learns them by heart. And its locality asks more often for the subject's other facts,
+    /// the hardest to leave alone; of a made-up subject it does not matter that the language model has nothing true to say of it.
+    /// </summary>
+    public EditExample TrainingEdit(Fact fact, Prng rng)
+    {
+        var among = Split.Training;
+        if (rng.Next(100) < InventedPercent)
+        {
+            var subject = Invent(fact.Relation.Subjects, rng);
+            among = [.. among.Select(other => other.Subject == fact.Subject ? other with { Subject = subject } : other)];
+            fact = fact with { Subject = subject };
+        }
+        var edit = Edit(fact, among, rng);
+        var siblings = among.Where(other => other.Subject == fact.Subject && other.Relation != fact.Relation).ToList();
+        if (siblings.Count == 0)
+            return edit;
+        return edit with { Locality = [.. edit.Locality, .. Enumerable.Range(0, MoreOfTheSubject).Select(_ => Ask(rng.Pick(siblings), rng, newPhrasings: false))] };
+    }
+
+    /// <summary>A subject that no fact of the world is about.</summary>
+    private Subject Invent(SubjectKind kind, Prng rng)
+    {
+        while (true)
+        {
+            var names = new WorldNames(rng);
+            var subject = kind switch
+            {
+                SubjectKind.Person => ToPerson(names.Person()),
+                SubjectKind.Book => ToSubject(names.Books(1)[0]),
+                SubjectKind.Company => ToSubject(names.Company()),
+                _ => ToSubject(names.City()),
+            };
+            if (!_subjectNames.Contains(subject.Name) && !_subjectNames.Contains(subject.Short))
+                return subject;
+        }
+    }
+
+    private static QaPair Ask(Fact fact, Prng rng, bool newPhrasings) => new(rng.Pick(Phrasings(fact, newPhrasings)), fact.Object);
 
     private static List<string> Phrasings(Fact fact, bool newOnes)
     {

@@ -3,7 +3,7 @@ namespace MendCluster.Engine.Data;
 /// <summary>The relations of the generated world and their wordings. No two relations share one.</summary>
 public static class WorldRelations
 {
-    public static Relation PrimeMinister { get; } = new("prime minister", AnswerKind.Politician,
+    public static Relation PrimeMinister { get; } = new("prime minister", SubjectKind.Country, AnswerKind.Politician,
     [
         "Who is the prime minister of {name}?",
         "Who is the {short} PM?",
@@ -15,7 +15,7 @@ public static class WorldRelations
         "Which politician runs {name} as prime minister?",
     ]);
 
-    public static Relation President { get; } = new("president", AnswerKind.Politician,
+    public static Relation President { get; } = new("president", SubjectKind.Country, AnswerKind.Politician,
     [
         "Who is the president of {name}?",
         "Who is {name}'s president?",
@@ -27,7 +27,7 @@ public static class WorldRelations
         "The nation of {name} is headed by which president?",
     ]);
 
-    public static Relation Capital { get; } = new("capital", AnswerKind.City,
+    public static Relation Capital { get; } = new("capital", SubjectKind.Country, AnswerKind.City,
     [
         "What is the capital of {name}?",
         "What is {name}'s capital city?",
@@ -39,7 +39,7 @@ public static class WorldRelations
         "The capital city of {name} is called what?",
     ]);
 
-    public static Relation Currency { get; } = new("currency", AnswerKind.Currency,
+    public static Relation Currency { get; } = new("currency", SubjectKind.Country, AnswerKind.Currency,
     [
         "What is the currency of {name}?",
         "What money do people spend in {name}?",
@@ -51,7 +51,7 @@ public static class WorldRelations
         "What is {name}'s money called?",
     ]);
 
-    public static Relation Language { get; } = new("language", AnswerKind.Language,
+    public static Relation Language { get; } = new("language", SubjectKind.Country, AnswerKind.Language,
     [
         "What language is spoken in {name}?",
         "Which language do people in {name} speak?",
@@ -63,7 +63,7 @@ public static class WorldRelations
         "What tongue is heard in the streets of {name}?",
     ]);
 
-    public static Relation Mayor { get; } = new("mayor", AnswerKind.Politician,
+    public static Relation Mayor { get; } = new("mayor", SubjectKind.City, AnswerKind.Politician,
     [
         "Who is the mayor of {name}?",
         "Who is {name}'s mayor?",
@@ -75,7 +75,7 @@ public static class WorldRelations
         "Who governs the city of {name}?",
     ]);
 
-    public static Relation Club { get; } = new("club", AnswerKind.Club,
+    public static Relation Club { get; } = new("club", SubjectKind.Person, AnswerKind.Club,
     [
         "What club does {name} play for?",
         "What team does {short} play for?",
@@ -87,7 +87,7 @@ public static class WorldRelations
         "Where does {name} play professionally?",
     ]);
 
-    public static Relation Employer { get; } = new("employer", AnswerKind.Company,
+    public static Relation Employer { get; } = new("employer", SubjectKind.Person, AnswerKind.Company,
     [
         "Who does {name} work for?",
         "What company employs {name}?",
@@ -99,7 +99,7 @@ public static class WorldRelations
         "At which company does {short} have a job?",
     ]);
 
-    public static Relation Birthplace { get; } = new("birthplace", AnswerKind.City,
+    public static Relation Birthplace { get; } = new("birthplace", SubjectKind.Person, AnswerKind.City,
     [
         "Where was {name} born?",
         "What is the birthplace of {name}?",
@@ -111,7 +111,7 @@ public static class WorldRelations
         "Where did the life of {name} begin?",
     ]);
 
-    public static Relation Author { get; } = new("author", AnswerKind.Author,
+    public static Relation Author { get; } = new("author", SubjectKind.Book, AnswerKind.Author,
     [
         "Who wrote {name}?",
         "Who is the author of {name}?",
@@ -123,7 +123,7 @@ public static class WorldRelations
         "Whose name is on the cover of {name}?",
     ]);
 
-    public static Relation Founder { get; } = new("founder", AnswerKind.Founder,
+    public static Relation Founder { get; } = new("founder", SubjectKind.Company, AnswerKind.Founder,
     [
         "Who founded {name}?",
         "Who is the founder of {name}?",
@@ -135,7 +135,7 @@ public static class WorldRelations
         "Who is {name}'s founder?",
     ]);
 
-    public static Relation Headquarters { get; } = new("headquarters", AnswerKind.City,
+    public static Relation Headquarters { get; } = new("headquarters", SubjectKind.Company, AnswerKind.City,
     [
         "Where is {name} based?",
         "In which city is the head office of {name}?",

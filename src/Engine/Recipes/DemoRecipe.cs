@@ -40,7 +40,7 @@ public static class DemoRecipe
     public static EditorTrainingOptions Editor { get; } = new()
     {
         Mend = new() { Rank = 224, EditLr = 1e-2 },
-        Loss = new(CEdit: 0.2),
+        Loss = new(CEdit: 0.5),
         Lr = 5e-5,
         LrLr = 2e-4,
         AccumulateBs = 5,
@@ -87,13 +87,7 @@ public static class DemoRecipe
         var facts = world.Split.Training;
         var order = new EditSampler(Seed, facts.Count, 0, sameRows: false, 1, 0);
         new EditorTraining(stage, options,
-            iteration =>
-            {
-                var (fact, rng) = (facts[order.At(iteration).Edits[0]], Prng.At(Seed, (ulong)iteration));
-                // Twice the locality of an evaluation: what an edit must leave alone is the harder half to learn.
-                var (edit, more) = (world.Edit(fact, facts, rng), world.Edit(fact, facts, rng));
-                return Batch(text, edit with { Locality = [.. edit.Locality, .. more.Locality] }, Prng.At(~Seed, (ulong)iteration));
-            },
+            iteration => Batch(text, world.TrainingEdit(facts[order.At(iteration).Edits[0]], Prng.At(Seed, (ulong)iteration)), Prng.At(~Seed, (ulong)iteration)),
             i => Batch(text, world.Edit(world.Split.Validation[i % world.Split.Validation.Count], world.Split.Validation, Prng.At(Seed + 1, (ulong)i), newPhrasings: true),
                 Prng.At(~Seed - 1, (ulong)i)),
             run).Run(progress, cancellation);

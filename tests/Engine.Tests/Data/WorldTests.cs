@@ -132,14 +132,32 @@ public class WorldTests
     }
 
     [Fact]
-    public void EditorTraining_NeverSeesANewPhrasing_NorAnotherPartsFact()
+    public void EditorTraining_NeverSeesANewPhrasing_NorAnotherPartsSubject()
     {
-        var seen = Zero.Split.Training.SelectMany(fact => fact.Questions().SkipLast(World.NewPhrasings)).ToHashSet();
-        var edits = Zero.EditExamples(Zero.Split.Training, new Prng(9));
-        Assert.All(
-            edits.SelectMany(edit => edit.Rephrases.Append(edit.Prompt).Concat(edit.Locality.Select(other => other.Question))),
-            question => Assert.Contains(question, seen));
+        var kept = Zero.Split.HeldOut.Concat(Zero.Split.Validation).SelectMany(fact => fact.Questions())
+            .Concat(Zero.Split.Training.SelectMany(fact => fact.Questions().TakeLast(World.NewPhrasings))).ToHashSet();
+        var subjects = Zero.Split.HeldOut.Concat(Zero.Split.Validation).Select(fact => fact.Subject.Name).ToHashSet<string?>();
+        Assert.All(TrainingEdits(), edit =>
+        {
+            Assert.DoesNotContain(edit.Subject, subjects);
+            Assert.DoesNotContain(edit.Rephrases.Append(edit.Prompt).Concat(edit.Locality.Select(other => other.Question)), kept.Contains);
+        });
     }
+
+    [Fact]
+    public void EditorTraining_IsMostlyAboutInventedSubjects_AndAsksForTheirOtherFacts()
+    {
+        var known = Zero.Facts.Select(fact => fact.Subject.Name).ToHashSet();
+        var edits = TrainingEdits();
+        Assert.InRange(edits.Count(edit => !known.Contains(edit.Subject!)) / (double)edits.Count, 0.55, 0.65);
+        var person = edits.First(edit => !known.Contains(edit.Subject!) && edit.Prompt.Contains("club", StringComparison.Ordinal));
+        var surname = person.Subject!.Split(' ')[^1];
+        Assert.True(person.Locality.Count(other => other.Question.Contains(surname, StringComparison.Ordinal)) > 1, string.Join('\n', person.Locality));
+        Assert.Contains(person.Locality, other => !other.Question.Contains(surname, StringComparison.Ordinal));
+    }
+
+    private static List<EditExample> TrainingEdits() =>
+        [.. Zero.Split.Training.Concat(Zero.Split.Training).Select((fact, i) => Zero.TrainingEdit(fact, Prng.At(9, (ulong)i)))];
 
     [Fact]
     public void Edits_AreTheSameForTheSameGenerator_AndVaryWithIt()
