@@ -62,6 +62,9 @@ public enum MendError
 
     /// <summary>A text is not Unicode.</summary>
     InvalidText,
+
+    /// <summary>The cluster's coordinator does not answer. Whether the request was carried out is not known.</summary>
+    CoordinatorLost,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
@@ -73,5 +76,5 @@ public sealed class MendException(MendError error, string message, string hint, 
     public string Hint { get; } = hint;
 
     /// <summary>Whether the same request may succeed when sent again.</summary>
-    public bool IsTransient => Error is MendError.ShardLost or MendError.VersionBehind or MendError.VersionGone or MendError.LedgerWriteFailed;
+    public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.LedgerWriteFailed;
 }
