@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using MendCluster.Client.Orleans;
@@ -28,6 +29,9 @@ internal sealed class TinyCluster : IAsyncDisposable
 
     public required ClusterSettings Settings { get; init; }
 
+    /// <summary>How often each method of a grain was called.</summary>
+    public ConcurrentDictionary<string, int> Calls { get; } = [];
+
     public OrleansCluster Client { get; private set; } = null!;
 
     /// <summary>The cluster's shards as its coordinator sees them.</summary>
@@ -54,7 +58,11 @@ internal sealed class TinyCluster : IAsyncDisposable
     {
         var builder = Host.CreateEmptyApplicationBuilder(new());
         builder.Logging.SetMinimumLevel(LogLevel.Error);
-        builder.UseOrleans(silo => silo.AddMendCluster(Settings, name).UseFileMembership(_folder["members"], FreePort(), FreePort()));
+        builder.UseOrleans(silo => silo.AddMendCluster(Settings, name).UseFileMembership(_folder["members"], FreePort(), FreePort()).AddIncomingGrainCallFilter(call =>
+        {
+            Calls.AddOrUpdate(call.MethodName, 1, (_, calls) => calls + 1);
+            return call.Invoke();
+        }));
         var host = builder.Build();
         _silos[name] = host;
         await host.StartAsync();
