@@ -13,6 +13,7 @@ if (builder.Configuration["settings"] is { } file)
     builder.Configuration.AddEnvironmentVariables().AddCommandLine(args);
 }
 builder.Logging.AddFilter("Orleans", LogLevel.Warning);
+builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error); // they warn of settings that are meant
 var settings = builder.Configuration.GetSection("Mend").Get<SiloSettings>();
 if (settings is not { Name.Length: > 0, Cluster: { } cluster } || settings.MembershipFile is null == settings.MembershipPostgreSql is null)
 {
