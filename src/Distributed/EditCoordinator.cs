@@ -33,7 +33,9 @@ public sealed class EditCoordinator(
     private const int MostReadAttempts = 5;
 
     private readonly SemaphoreSlim _turn = new(1);
-    private long _sessions;
+
+    /// <summary>Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.</summary>
+    private long _sessions = time.GetUtcNow().UtcTicks;
     private long _version = ledger.Entries.Count == 0 ? 0 : ledger.Entries[^1].Version.Value;
     private IReadOnlyList<bool>? _editableStages;
 

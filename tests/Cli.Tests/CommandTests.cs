@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using MendCluster.Testing;
 
 namespace MendCluster.Cli.Tests;
@@ -74,20 +73,6 @@ public sealed class CommandTests : IDisposable
         Assert.True(mend.GetProperty("Drawdown").GetProperty("Value").GetDouble() <= 0.02, output); // measured 0.0144; the aim is 0.01
     }
 
-    private (int Code, string Output) Mend(params string[] arguments)
-    {
-        var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "mend.dll");
-        var start = new ProcessStartInfo("dotnet", [program, .. arguments])
-        {
-            WorkingDirectory = _folder.Path, // the ledger lies in the current folder
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        start.Environment["COLUMNS"] = "200";
-        using var process = Process.Start(start)!;
-        var error = process.StandardError.ReadToEndAsync();
-        var output = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        return (process.ExitCode, output + error.Result);
-    }
+    /// <summary>The ledger lies in the current folder.</summary>
+    private (int Code, string Output) Mend(params string[] arguments) => MendProgram.RunAsync(_folder.Path, arguments).GetAwaiter().GetResult();
 }
