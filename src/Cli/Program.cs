@@ -18,6 +18,8 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     PlanCommand.Create(),
     PretrainCommand.Create(),
     TrainCommand.Create(),
+    ModelCommands.Export(),
+    ModelCommands.Import(),
 };
 if (Console.IsOutputRedirected)
 {

@@ -62,6 +62,9 @@ public enum MendError
 
     /// <summary>A text is not Unicode.</summary>
     InvalidText,
+
+    /// <summary>The target is no label of this classifier.</summary>
+    UnknownLabel,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

@@ -242,7 +242,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         }
         var scored = LabelRows.Of(WireTensorCodec.Decode(request.Tokens.Labels!), _stage.Family.ShiftsLabels);
         var scores = Scores(_stage.Logits(top, scored.Rows), scored);
-        var rows = Losses.LocalityRows(input);
+        var rows = Losses.LocalityRows(input, _stage.Family);
         rows = rows.index_select(0, rows.ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
         if (rows.shape[0] == 0)
             return new(null, null, Scores: scores, Kl: 0);

@@ -11,16 +11,27 @@ namespace MendCluster.Distributed.Tests;
 internal sealed class ClusterOfTinyModel : IDisposable
 {
     private static readonly string[] Questions = ["who is the mayor", "what is red", "the old town", "a woman from the south"];
-    private readonly TemporaryFolder _folder = new();
+    private readonly TemporaryFolder? _own;
     private readonly List<IModelShard> _shards = [];
 
-    public ClusterOfTinyModel(string family, int width = TinyModels.Width) => TinyModels.Write(_folder.Path, family, width: width);
+    /// <param name="family">Of a new tiny model, or the directory of one that is there.</param>
+    public ClusterOfTinyModel(string family, int width = TinyModels.Width)
+    {
+        if (Directory.Exists(family))
+        {
+            Model = family;
+            return;
+        }
+        _own = new();
+        Model = _own.Path;
+        TinyModels.Write(Model, family, width: width);
+    }
 
-    public string Ledger => _folder["ledger"];
+    public string Ledger => Path.Combine(Model, "ledger");
 
-    public string Model => _folder.Path;
+    public string Model { get; }
 
-    public string Editor => _folder["editor.safetensors"];
+    public string Editor => Path.Combine(Model, "editor.safetensors");
 
     /// <summary>The shards of the cluster that was opened last.</summary>
     public IReadOnlyList<IModelShard> Shards => _shards;
@@ -31,7 +42,7 @@ internal sealed class ClusterOfTinyModel : IDisposable
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
         {
-            ModelDirectory = _folder.Path,
+            ModelDirectory = Model,
             Editor = withEditor ? Editor : null,
             Ledger = ledger ?? Ledger,
             Stages = stages,
@@ -55,7 +66,7 @@ internal sealed class ClusterOfTinyModel : IDisposable
     /// <summary>Everything a user can see of the model at a version, to the last bit: log-probabilities and answers.</summary>
     public async Task<string> StateAsync(EmbeddedCluster cluster)
     {
-        var text = new ModelText(ModelFamily.FromDirectory(_folder.Path), TokenizerFiles.Load(_folder.Path));
+        var text = new ModelText(ModelFamily.FromDirectory(Model), TokenizerFiles.Load(Model));
         var version = (await cluster.StatusAsync())[0].Version;
         var request = new StageRequest(-1, version, StagePurpose.TryBefore, text.Batch([.. Questions.Select(question => (question, "red blue"))]), FirstProbe: 99);
         StageReply reply = new(null, null);
@@ -70,5 +81,5 @@ internal sealed class ClusterOfTinyModel : IDisposable
         return string.Join('\n', reply.Scores!.Select(score => score.LogProbability.ToString("R", System.Globalization.CultureInfo.InvariantCulture)).Concat(answers));
     }
 
-    public void Dispose() => _folder.Dispose();
+    public void Dispose() => _own?.Dispose();
 }

@@ -39,12 +39,12 @@ internal static class Layers
         x * 0.5 * (1.0 + (0.7978845608028654 * (x + 0.044715 * x * x * x)).tanh());
 
     /// <summary>The activation of a config's name; another name is refused.</summary>
-    public static Func<Tensor, Tensor> Activation(string name, string file) => name switch
+    public static Func<Tensor, Tensor> Activation(string name, string file, string key = "activation") => name switch
     {
         "relu" => x => x.relu(),
         "gelu_new" or "gelu_pytorch_tanh" => GeluTanh,
         "gelu" => x => nn.functional.gelu(x),
-        _ => throw new ModelException(file, "activation", $"'{name}' is not known; known: relu, gelu, gelu_new"),
+        _ => throw new ModelException(file, key, $"'{name}' is not known; known: relu, gelu, gelu_new"),
     };
 
     /// <summary>[B, T, H*D] to [B, H, T, D].</summary>

@@ -7,6 +7,8 @@ namespace MendCluster.Engine.Models;
 /// <param name="files">The checkpoint whose headers must agree with the shapes; null: the configuration is asked alone.</param>
 public sealed class WeightShapes(ScalarType dtype = ScalarType.Float32, HuggingFaceDirectory? files = null) : Weights(dtype)
 {
+    public override bool Has(string name) => files is null || CheckpointWeights.NameIn(files, name) is not null;
+
     /// <summary>One zero, spread by strides of 0.</summary>
     protected override Tensor Read(string name, long[] shape, ScalarType dtype)
     {

@@ -26,7 +26,17 @@ internal static class TinyModel
          "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
         """;
 
-    public static readonly IReadOnlyList<string> Families = ["gpt2", "gpt_neo", "gptj", "t5"];
+    private const string Bart = """
+        {"model_type": "bart", "vocab_size": 130, "d_model": 32, "max_position_embeddings": 64, "encoder_layers": 3, "decoder_layers": 3, "encoder_ffn_dim": 48,
+         "decoder_ffn_dim": 96, "encoder_attention_heads": 2, "decoder_attention_heads": 4, "bos_token_id": 128, "pad_token_id": 129, "eos_token_id": 127}
+        """;
+
+    private const string Bert = """
+        {"model_type": "bert", "vocab_size": 130, "hidden_size": 32, "max_position_embeddings": 64, "num_hidden_layers": 3, "num_attention_heads": 2,
+         "intermediate_size": 24, "pad_token_id": 129}
+        """;
+
+    public static readonly IReadOnlyList<string> Families = ["gpt2", "gpt_neo", "gptj", "t5", "bart"];
 
     /// <summary>Large weights, so that answers differ from question to question and edits move them.</summary>
     public static Stage Load(string family)
@@ -41,6 +51,8 @@ internal static class TinyModel
         "gpt_neo" => GptNeo,
         "gptj" => GptJ,
         "t5" => T5,
+        "bart" => Bart,
+        "bert" => Bert,
         _ => Gpt2,
     };
 
