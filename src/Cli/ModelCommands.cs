@@ -2,7 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using MendCluster.Distributed;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
 using Spectre.Console;
 
 namespace MendCluster.Cli;

@@ -21,7 +21,7 @@ public static class CheckpointMap
         for (var layer = 0; layer < family.LayerNames.Count; layer++)
         {
             using var scope = NewDisposeScope();
-            var weights = new NamesOnly(files);
+            var weights = new WeightShapes(files: files);
             family.Build(layer, weights);
             foreach (var (name, loaded) in weights.Loaded)
             {
@@ -30,17 +30,5 @@ public static class CheckpointMap
             }
         }
         return map;
-    }
-
-    /// <summary>Gives layers a tensor of the right shape over one byte.</summary>
-    private sealed class NamesOnly(HuggingFaceDirectory files) : Weights(ScalarType.Byte)
-    {
-        public override bool Has(string name) => CheckpointWeights.NameIn(files, name) is not null;
-
-        protected override Tensor Read(string name, long[] shape, ScalarType dtype)
-        {
-            _ = CheckpointWeights.Find(files, name, shape);
-            return zeros([1], ScalarType.Byte).expand(shape);
-        }
     }
 }

@@ -1,11 +1,12 @@
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tests.Checkpoints;
 using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Testing;
 using static TorchSharp.torch;
 
-namespace MendCluster.Engine.Tests.Models;
+namespace MendCluster.Engine.Tests.Recipes;
 
 public sealed class ModelImportTests : IDisposable
 {

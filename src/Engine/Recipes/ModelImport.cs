@@ -1,6 +1,7 @@
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Models;
 
-namespace MendCluster.Engine.Models;
+namespace MendCluster.Engine.Recipes;
 
 /// <summary>One file of an imported model.</summary>
 /// <param name="Range">Layers of the stage that it was made for.</param>
