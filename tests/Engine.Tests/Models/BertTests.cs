@@ -99,7 +99,7 @@ public class BertTests
         for (var count = 1; count <= family.LayerNames.Count; count++)
         {
             var activations = Activations.None;
-            foreach (var range in StageRange.Split(family.LayerNames.Count, count))
+            foreach (var range in StageRange.Split(family.LayerNames.Count, count, range => range.Count))
             {
                 using var stage = Stage.Load(family, range, new CheckpointWeights(files, ScalarType.Float32), []);
                 activations = stage.Forward(activations, new Pass(Input()));

@@ -100,8 +100,8 @@ public sealed class StagePlanTests : IDisposable
         using (no_grad())
         {
             var trial = Rows(model, options.Probes + 1, options.Tokens, options.Tokens);
-            var first = stage.Logits(stage.Forward(Activations.None, new Pass(trial.Input)), Losses.LocalityRows(trial.Input));
-            Losses.LocalityKl(first, stage.Logits(stage.Forward(Activations.None, new Pass(trial.Input)), Losses.LocalityRows(trial.Input)));
+            var first = stage.Logits(stage.Forward(Activations.None, new Pass(trial.Input)), Losses.LocalityRows(trial.Input, model));
+            Losses.LocalityKl(first, stage.Logits(stage.Forward(Activations.None, new Pass(trial.Input)), Losses.LocalityRows(trial.Input, model)));
         }
         var measured = TorchRuntime.Memory()!.Peak - before;
         Assert.True(measured <= planned && planned <= 4 * measured, $"planned {planned}, measured {measured}");
