@@ -21,7 +21,7 @@ public static class ModelImport
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
         var editor = Path.Combine(model, DemoRecipe.EditorFile);
-        var ranges = StagePlan.Cut(family, files, stages, File.Exists(editor) ? editor : null);
+        var ranges = StagePlan.Cut(family, stages, File.Exists(editor) ? editor : null);
         var first = CheckpointMap.Of(family, files).GroupBy(weight => weight.StoredName).ToDictionary(group => group.Key, group => group.Min(weight => weight.Layer));
         var tensors = HuggingFaceWriter.WithoutTies(files, first.ContainsKey).ToList();
         // What no layer reads (a mask, say) is kept for other tools, in the last file.

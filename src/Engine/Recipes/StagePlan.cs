@@ -107,7 +107,8 @@ public sealed class StagePlan
     {
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
-        var layers = LayerShape.Of(family, files);
+        _ = LayerShape.Of(family, files); // a weight that is missing or of another shape is found here
+        var layers = LayerShape.Of(family);
         if (editor is null)
             return Of(family, layers, options);
         using var checkpoint = EditorCheckpoint.Open(editor);
@@ -115,14 +116,14 @@ public sealed class StagePlan
     }
 
     /// <summary>
-    /// The cut that every stage of a cluster loads by: <see cref="Ranges"/> of <see cref="Read"/>'s plan, which depends on model, editor and
-    /// number of stages alone.
+    /// The cut that every stage of a cluster loads by: <see cref="Ranges"/> of <see cref="Read"/>'s plan. Asks the configuration and the
+    /// editor's header alone: a stage need not have the other stages' files.
     /// </summary>
     /// <param name="editor">Its file; null: the model is asked and not edited.</param>
-    public static IReadOnlyList<StageRange> Cut(ModelFamily family, HuggingFaceDirectory files, int stages, string? editor)
+    public static IReadOnlyList<StageRange> Cut(ModelFamily family, int stages, string? editor)
     {
         using var checkpoint = editor is null ? null : EditorCheckpoint.Open(editor);
-        return new StagePlan(family, LayerShape.Of(family, files), checkpoint?.Weights ?? [], new() { Stages = stages, Mend = checkpoint?.Options ?? new() }).Ranges;
+        return new StagePlan(family, LayerShape.Of(family), checkpoint?.Weights ?? [], new() { Stages = stages, Mend = checkpoint?.Options ?? new() }).Ranges;
     }
 
     private static StagePlan Of(ModelFamily family, IReadOnlyList<LayerShape> layers, StagePlanOptions options)

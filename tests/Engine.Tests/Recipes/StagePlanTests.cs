@@ -85,6 +85,7 @@ public sealed class StagePlanTests : IDisposable
     [InlineData("""{"model_type": "gpt_neo", "vocab_size": 500, "hidden_size": 64, "num_layers": 4, "num_heads": 2, "attention_types": [[["global", "local"], 2]]}""")]
     [InlineData("""{"model_type": "gptj", "vocab_size": 500, "n_embd": 64, "n_layer": 4, "n_head": 2, "rotary_dim": 16}""")]
     [InlineData("""{"model_type": "t5", "vocab_size": 500, "d_model": 64, "d_kv": 32, "d_ff": 200, "num_layers": 4, "num_heads": 2, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false}""")]
+    [InlineData("""{"model_type": "bart", "vocab_size": 500, "d_model": 64, "encoder_layers": 4, "decoder_layers": 4, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 256, "decoder_ffn_dim": 256, "max_position_embeddings": 64}""")]
     public void PlannedActivations_BoundWhatIsMeasured(string config)
     {
         using var scope = NewDisposeScope();
