@@ -123,7 +123,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             using var checkpoint = options.Editor is null ? null : EditorCheckpoint.Open(options.Editor);
             IReadOnlyCollection<string> editable = checkpoint is null ? [] : [.. checkpoint.Weights.Select(weight => weight.Name)];
             var dtype = options.DType == WeightType.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
-            var ranges = StagePlan.Cut(family, options.Stages, dtype == ScalarType.BFloat16 ? 2 : 4, checkpoint?.Options, checkpoint?.Weights ?? []);
+            var ranges = StagePlan.Cut(family, options.Stages, options.Editor);
             _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, dtype), editable);
             if (_stage.HasEditable)
                 _mend = checkpoint!.Editor([.. _stage.Editable.Keys]);

@@ -61,6 +61,19 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void APlan_FailsWhenAStageDoesNotFit()
+    {
+        var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
+        var (code, output) = Mend("plan", "--model", demo, "--stages", "2", "--gpu-memory", "1GiB");
+        Assert.True(code == 0, output);
+        Assert.Contains("encoder.embed_tokens", output, StringComparison.Ordinal);
+        var tight = Mend("plan", "--model", demo, "--stages", "2", "--gpu-memory", "1MiB");
+        Assert.Equal(1, tight.Code);
+        Assert.Contains("Stage 1 does not fit", tight.Output, StringComparison.Ordinal);
+        Assert.Contains("24GiB", Mend("plan", "--model", demo, "--gpu-memory", "much").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     [Trait("Category", "Slow")]
     public void OnHeldOutFacts_EditsSucceedAndUnrelatedAnswersStay()
     {
