@@ -25,7 +25,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
 
     /// <summary>How long a request that met a lost shard or coordinator is sent again.</summary>
     /// <value>30 seconds.</value>
-    public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(30);
+    public TimeSpan Patience { get; set; } = TimeSpan.FromSeconds(30);
 
     private IEditCoordinatorGrain Coordinator => grains.GetGrain<IEditCoordinatorGrain>(model);
 
@@ -43,6 +43,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         builder.UseOrleansClient(client =>
         {
             client.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = ("mend", "mend"));
+            client.AddActivityPropagation();
             client.Services.AddContractSerialization();
             clustering(client);
         });
@@ -77,11 +78,20 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         var sentBefore = false;
         return PatientlyAsync(async () =>
         {
-            // A revert whose answer was lost may have been made: the ledger tells.
-            if (sentBefore && (await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false)).FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } made)
-                return new(edit, made.Version);
-            sentBefore = true;
-            return await Coordinator.RevertAsync(edit, cancellation).ConfigureAwait(false);
+            try
+            {
+                return await Coordinator.RevertAsync(edit, cancellation).ConfigureAwait(false);
+            }
+            catch (MendException e) when (e.Error == MendError.AlreadyReverted && sentBefore)
+            {
+                // By the attempt whose answer was lost.
+                var ledger = await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false);
+                return new RevertReceipt(edit, ledger.First(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit).Version);
+            }
+            finally
+            {
+                sentBefore = true;
+            }
         }, cancellation);
     }
 

@@ -56,7 +56,14 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, TimeProvider 
             return _coordinator;
         var (text, fingerprint) = ModelText.Open(settings.ModelDirectory);
         ProbeSet.Check(settings.Probes, text);
-        _ledger = FileLedger.Open(settings.Ledger, fingerprint);
+        try
+        {
+            _ledger = FileLedger.Open(settings.Ledger, fingerprint);
+        }
+        catch (MendException e) when (e.Error == MendError.LedgerInUse)
+        {
+            throw new MendException(MendError.CoordinatorLost, $"The coordinator before this one has not let go of the ledger: {e.Message}", "Send the request again.", e);
+        }
         return _coordinator = new([.. Stages()], _ledger, text, settings.Probes, time);
     }
 }
