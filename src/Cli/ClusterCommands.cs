@@ -29,7 +29,12 @@ internal static class ClusterCommands
             var path = parsed.GetRequiredValue(folder);
             LocalCluster cluster;
             if (Running(path) is { } running)
+            {
+                foreach (var option in new Option[] { silos, stages, model, editor, ledger, dtype })
+                    if (parsed.GetResult(option) is { Implicit: false })
+                        throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.", "Without options the command starts what does not run; mend cluster down ends the cluster.");
                 cluster = running;
+            }
             else
             {
                 var count = parsed.GetValue(silos);

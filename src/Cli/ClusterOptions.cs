@@ -20,9 +20,11 @@ internal sealed class ClusterOptions
 
     public Option<string?> Cluster { get; } = new("--cluster") { Description = "folder of a cluster that is up (mend cluster up), instead of a model in this process" };
 
+    private Option[] OfAModel => [Model, Editor, Ledger, Stages, DType];
+
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { Model, Editor, Ledger, Stages, DType, Cluster })
+        foreach (var option in OfAModel.Append(Cluster))
             command.Options.Add(option);
     }
 
@@ -30,6 +32,9 @@ internal sealed class ClusterOptions
     {
         if (parsed.GetValue(Cluster) is { } folder)
         {
+            foreach (var option in OfAModel)
+                if (parsed.GetResult(option) is { Implicit: false })
+                    throw new MendException(MendError.InvalidOption, $"{option.Name} and {Cluster.Name} were both given.", "A cluster that is up has the model that it was started with.");
             var cluster = LocalCluster.Open(folder);
             return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
         }

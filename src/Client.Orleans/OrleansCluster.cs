@@ -19,13 +19,15 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
 {
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan PresencePause = TimeSpan.FromSeconds(2);
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
 
     private IHost? _client;
+    private volatile string? _incarnation;
 
     /// <summary>How long a request that met a lost shard or coordinator is sent again.</summary>
     /// <value>30 seconds.</value>
-    public TimeSpan Patience { get; init; } = TimeSpan.FromSeconds(30);
+    public TimeSpan Patience { get; set; } = TimeSpan.FromSeconds(30);
 
     private IEditCoordinatorGrain Coordinator => grains.GetGrain<IEditCoordinatorGrain>(model);
 
@@ -43,6 +45,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         builder.UseOrleansClient(client =>
         {
             client.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = ("mend", "mend"));
+            client.AddActivityPropagation();
             client.Services.AddContractSerialization();
             clustering(client);
         });
@@ -77,11 +80,20 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         var sentBefore = false;
         return PatientlyAsync(async () =>
         {
-            // A revert whose answer was lost may have been made: the ledger tells.
-            if (sentBefore && (await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false)).FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } made)
-                return new(edit, made.Version);
-            sentBefore = true;
-            return await Coordinator.RevertAsync(edit, cancellation).ConfigureAwait(false);
+            try
+            {
+                return await Coordinator.RevertAsync(edit, cancellation).ConfigureAwait(false);
+            }
+            catch (MendException e) when (e.Error == MendError.AlreadyReverted && sentBefore)
+            {
+                // By the attempt whose answer was lost.
+                var ledger = await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false);
+                return new RevertReceipt(edit, ledger.First(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit).Version);
+            }
+            finally
+            {
+                sentBefore = true;
+            }
         }, cancellation);
     }
 
@@ -116,17 +128,50 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         }
     }
 
-    /// <summary>One attempt. What fails on the way there or back is a lost coordinator.</summary>
-    private static async Task<T> SendAsync<T>(Func<Task<T>> send, CancellationToken cancellation)
+    /// <summary>One attempt. What fails on the way there or back, or is left with a coordinator that is gone, is a lost coordinator.</summary>
+    private async Task<T> SendAsync<T>(Func<Task<T>> send, CancellationToken cancellation)
     {
         try
         {
-            return await send().ConfigureAwait(false);
+            var incarnation = _incarnation ??= await Coordinator.IncarnationAsync().ConfigureAwait(false);
+            var request = send();
+            using var answered = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+            var replaced = ReplacedAsync(incarnation, answered.Token);
+            if (await Task.WhenAny(request, replaced).ConfigureAwait(false) == replaced && !answered.IsCancellationRequested)
+            {
+                _ = request.ContinueWith(late => late.Exception, TaskScheduler.Default); // nobody waits for its failure any more
+                throw new TimeoutException("its coordinator was replaced by another.");
+            }
+            await answered.CancelAsync().ConfigureAwait(false);
+            return await request.ConfigureAwait(false);
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {
             throw Lost(e);
         }
+    }
+
+    /// <summary>Ends when the coordinator is another than the one that was known, or with the request.</summary>
+    private async Task ReplacedAsync(string known, CancellationToken answered)
+    {
+        while (!answered.IsCancellationRequested)
+            try
+            {
+                await Task.Delay(PresencePause, time, answered).ConfigureAwait(false);
+                var now = await Coordinator.IncarnationAsync().ConfigureAwait(false);
+                if (now == known)
+                    continue;
+                _incarnation = now;
+                return;
+            }
+            catch (Exception) when (!answered.IsCancellationRequested)
+            {
+                // None answers just now; one will.
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
     }
 
     private static MendException Lost(Exception e) => new(MendError.CoordinatorLost, $"The cluster does not answer: {e.Message}",

@@ -14,6 +14,7 @@ namespace MendCluster.Grains;
 [GrainType(PinnedPlacement.CoordinatorType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
 public sealed class EditCoordinatorGrain(ClusterSettings settings, TimeProvider time) : Grain, IEditCoordinatorGrain, IAsyncDisposable
 {
+    private readonly string _incarnation = Guid.NewGuid().ToString("N");
     private FileLedger? _ledger;
     private EditCoordinator? _coordinator;
 
@@ -26,6 +27,8 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, TimeProvider 
     public async Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default) => await Coordinator().RevertAsync(edit, cancellation);
 
     public async Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default) => [.. await Coordinator().LedgerAsync(cancellation)];
+
+    public Task<string> IncarnationAsync() => Task.FromResult(_incarnation);
 
     public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Stages().Select(async stage =>
     {
@@ -56,7 +59,14 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, TimeProvider 
             return _coordinator;
         var (text, fingerprint) = ModelText.Open(settings.ModelDirectory);
         ProbeSet.Check(settings.Probes, text);
-        _ledger = FileLedger.Open(settings.Ledger, fingerprint);
+        try
+        {
+            _ledger = FileLedger.Open(settings.Ledger, fingerprint);
+        }
+        catch (MendException e) when (e.Error == MendError.LedgerInUse)
+        {
+            throw new MendException(MendError.CoordinatorLost, $"The coordinator before this one has not let go of the ledger: {e.Message}", "Send the request again.", e);
+        }
         return _coordinator = new([.. Stages()], _ledger, text, settings.Probes, time);
     }
 }

@@ -16,6 +16,7 @@ public static class MendClusterSiloExtensions
         silo.Configure<SiloOptions>(options => options.SiloName = name);
         // Probes share these connections with tensors: several, so that one of them is free.
         silo.Configure<ConnectionOptions>(options => options.ConnectionsPerEndpoint = 4);
+        silo.AddActivityPropagation();
         silo.Services.TryAddSingleton(TimeProvider.System);
         silo.Services
             .AddContractSerialization()

@@ -32,6 +32,7 @@ public sealed class ProcessTests : IAsyncLifetime, IDisposable
     public async Task SilosKilledInTheMiddleOfEdits_LoseNoAcknowledgedEdit_AndLeaveNoHalfOfOne()
     {
         await using var client = await OrleansCluster.ConnectAsync(Path.Combine(_folder["mend.cluster"], "members.json"), "model");
+        client.Patience = TimeSpan.FromMinutes(2);
         List<EditReceipt> receipts = [];
         string[] targets = ["a woman", "the south", "red", "blue"];
         for (var silo = 0; silo < Silos; silo++) // the coordinator is first on silo-0, then where it went
