@@ -32,6 +32,13 @@ public sealed record EditOptions
     /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers. Null: never.</summary>
     public double? MaxDrawdown { get; init; }
 
+    /// <summary>
+    /// An edit that does not take is tried again with 1.25, 1.5 and 2 times the editor's own step (alpha), up to this, until the model answers the
+    /// target. If none does, the step stays the editor's own.
+    /// </summary>
+    /// <value>1: one step, as in the MEND paper.</value>
+    public double MaxStrength { get; init; } = 2;
+
     /// <summary>Refuses the edit when the edited model does not answer the target to the prompt.</summary>
     public bool RequireSuccess { get; init; }
 
@@ -49,7 +56,8 @@ public sealed record EditOptions
 /// <param name="Probes">Unrelated questions that were asked before and after.</param>
 /// <param name="Drawdown">Fraction of them whose answer was right before, less the same after.</param>
 /// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats.</param>
-public sealed record EditFigures(bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double Drawdown, double Kl);
+/// <param name="Strength">Times the editor's own step.</param>
+public sealed record EditFigures(bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double Drawdown, double Kl, double Strength = 1);
 
 /// <summary>How long the parts of an edit took.</summary>
 /// <param name="Forward">Up the stages with the prompt.</param>

@@ -40,6 +40,9 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
     /// <summary>R, an upper bound of the update's rank.</summary>
     public long Rank => uTilde.shape[0];
 
+    /// <summary>What an edit that does not take is tried with, in turn: factors on alpha, the editor's own step first.</summary>
+    public static IReadOnlyList<double> Strengths { get; } = [1, 1.25, 1.5, 2];
+
     /// <summary>What the update takes from z = x W^T. Cost 2 N R (m + n) operations; no [n, m] matrix is formed.</summary>
     /// <param name="x">[..., m] float32.</param>
     /// <returns>[..., n] float32.</returns>
@@ -51,6 +54,9 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
         shape[^1] = deltaTilde.shape[1];
         return taken.reshape(shape);
     }
+
+    /// <summary>The same update with a larger or smaller step.</summary>
+    public LowRankUpdate Times(double strength) => this with { alpha = alpha * strength };
 
     /// <summary>Several updates of one weight as one, in the given order; alpha is folded into uTilde.</summary>
     public static LowRankUpdate Stack(IReadOnlyList<LowRankUpdate> updates)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors.Baselines;
@@ -35,10 +36,21 @@ public sealed class EditorComparison : IDisposable
 
     /// <summary>Measures a MEND editor.</summary>
     /// <param name="editor">Its safetensors file.</param>
-    public EditorReport Mend(string editor, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    /// <param name="maxStrength">As of an edit through the cluster: an edit that does not take is made stronger, up to this. 1: as in the paper.</param>
+    public EditorReport Mend(
+        string editor, double maxStrength, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
         using var mend = EditorCheckpoint.LoadEditor(editor);
-        return Measure("MEND", input => new Edits(mend.Propose(TrainingStep.Record(_stage, input).Factors)), cases, progress, cancellation);
+        return Measure(maxStrength > 1 ? string.Create(CultureInfo.InvariantCulture, $"MEND, up to x{maxStrength}") : "MEND", input =>
+        {
+            var updates = mend.Propose(TrainingStep.Record(_stage, input).Factors);
+            var own = new Edits(updates);
+            if (maxStrength <= 1)
+                return own;
+            return LowRankUpdate.Strengths.TakeWhile(strength => strength <= maxStrength)
+                .Select(strength => new Edits(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength))))
+                .FirstOrDefault(edits => Pretraining.ExactMatch(_stage, [input], edits) == 1) ?? own;
+        }, cases, progress, cancellation);
     }
 
     /// <summary>Measures plain fine-tuning of the same weights.</summary>
