@@ -40,7 +40,7 @@ internal sealed class TinyCluster : IAsyncDisposable
         get
         {
             var grains = _silos.Values.First().Services.GetRequiredService<IGrainFactory>();
-            return [.. Enumerable.Range(0, Settings.Stages.Count).Select(Settings.Key).Select(key => new GrainShard(grains.GetGrain<IModelShardGrain>(key.ToString()), key))];
+            return [.. Enumerable.Range(0, Settings.Stages.Count).Select(Settings.Key).Select(key => new GrainShard(grains.GetGrain<IModelShardGrain>(key.ToString()), key, TimeProvider.System))];
         }
     }
 
