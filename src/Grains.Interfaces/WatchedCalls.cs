@@ -36,6 +36,7 @@ public sealed class WatchedCalls(Func<Guid, Task<bool>> isUnderWay, TimeProvider
     /// <summary>Ends when the call is found gone several times in a row, or with the call.</summary>
     private async Task GoneAsync(Guid call, CancellationToken answered)
     {
+        RequestContext.Remove(Number); // the question must not pass for the call itself
         for (var silent = 0; silent < MostSilent && !answered.IsCancellationRequested;)
             try
             {
