@@ -1,25 +1,43 @@
 // How long do an edit and a training step take, and how far is that from what the machine's matrix products allow?
-//   ./mend bench                       every case, each in a process of its own, so that peak memory is its own
-//   ./mend bench CASE DTYPE            one case: gpt2-small or t5-small, Float32 or BFloat16
+//   ./mend bench                             every case, each in a process of its own, so that peak memory is its own
+//   ./mend bench CASE DTYPE                  one case: gpt2-small or t5-small, Float32 or BFloat16
+// What does a stage of a large model hold, and how fast does it load?
+//   ./mend bench --make-checkpoint DIR N     GPT-J's shape with N layers (28: 12 GB) of random 16-bit weights, and an editor; delete it afterwards
+//   ./mend bench stages DIR S DTYPE          an edit through S stages, a process for each, one at a time
 using System.Diagnostics;
+using System.Globalization;
 using MendCluster.Bench;
+using MendCluster.Engine.Checkpoints;
 
-if (args is [var only, var dtype])
+switch (args)
 {
-    EditBench.Run(only, dtype);
-    return 0;
+    case []:
+        foreach (var name in EditBench.Cases)
+            foreach (var type in new[] { "Float32", "BFloat16" })
+            {
+                using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [typeof(EditBench).Assembly.Location, name, type]))!;
+                process.WaitForExit();
+                if (process.ExitCode != 0)
+                    return process.ExitCode;
+            }
+        return 0;
+    case ["--make-checkpoint", var directory, var layers]:
+        LargeCheckpoint.Make(directory, Number(layers), StoredType.BF16);
+        return 0;
+    case ["--make-checkpoint", var directory, var layers, var type]:
+        LargeCheckpoint.Make(directory, Number(layers), Enum.Parse<StoredType>(type));
+        return 0;
+    case ["stages", var directory, var stages, var dtype]:
+        return StagewiseBench.Run(directory, Number(stages), dtype);
+    case ["stage", var directory, var stage, var stages, var dtype, var pass, var work]:
+        await StagewiseBench.RunStageAsync(directory, Number(stage), Number(stages), dtype, pass, work);
+        return 0;
+    case [var only, var dtype]:
+        EditBench.Run(only, dtype);
+        return 0;
+    default:
+        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16] | stages DIR STAGES Float32 | BFloat16]");
+        return 2;
 }
-if (args.Length > 0)
-{
-    Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16]");
-    return 2;
-}
-foreach (var name in EditBench.Cases)
-    foreach (var type in new[] { "Float32", "BFloat16" })
-    {
-        using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [typeof(EditBench).Assembly.Location, name, type]))!;
-        process.WaitForExit();
-        if (process.ExitCode != 0)
-            return process.ExitCode;
-    }
-return 0;
+
+static int Number(string text) => int.Parse(text, CultureInfo.InvariantCulture);

@@ -16,8 +16,11 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     EditCommands.Ledger(),
     ClusterCommands.Create(),
     EvalCommand.Create(),
+    PlanCommand.Create(),
     PretrainCommand.Create(),
     TrainCommand.Create(),
+    ModelCommands.Export(),
+    ModelCommands.Import(),
 };
 if (Console.IsOutputRedirected)
 {

@@ -63,6 +63,8 @@ internal static class TrainCommand
         var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory", Required = true };
         var data = new Option<FileInfo>("--data") { Description = "edits: .json, .jsonl or .tsv", Required = true };
         var output = new Option<DirectoryInfo>("--out") { Description = "run folder: configuration, metrics.jsonl, curves.svg, checkpoint, editor", Required = true };
+        var config = new Option<FileInfo?>("--config") { Description = "settings as JSON, in the form of a run folder's config.json; options given here win over it" };
+        var editable = new Option<string[]>("--editable") { Description = "weights to edit: a model of the paper such as gptj, names of weights, or patterns such as 'transformer.h.1?.mlp.*'; without it the family's choice", AllowMultipleArgumentsPerToken = true };
         var defaults = DemoRecipe.Editor;
         var rank = new Option<int>("--rank") { Description = "of the editor's blocks", DefaultValueFactory = _ => defaults.Mend.Rank };
         var lr = new Option<double>("--lr") { Description = "of the editor networks", DefaultValueFactory = _ => defaults.Lr };
@@ -72,19 +74,23 @@ internal static class TrainCommand
         var iterations = new Option<long>("--max-iters") { Description = "most iterations, one edit each", DefaultValueFactory = _ => defaults.MaxIters };
         var patience = new Option<long>("--patience") { Description = "iterations without a better validation before it stops", DefaultValueFactory = _ => defaults.EarlyStopPatience };
         var seed = new Option<long>("--seed") { Description = "of the editor's weights and the order of the edits", DefaultValueFactory = _ => 1 };
-        var command = new Command("train", "Train a MEND editor for a model; run it again to go on") { model, data, output, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed };
+        var command = new Command("train", "Train a MEND editor for a model; run it again to go on") { model, data, output, config, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed };
         command.SetAction((parsed, cancellation) =>
         {
-            var options = defaults with
+            var given = parsed.GetValue(config) is { } file
+                ? RunFolder.ReadConfiguration<EditorTrainingOptions>(file.FullName)
+                : defaults with { Mend = defaults.Mend with { Init = EditorInit.Identity }, ValSteps = 200, Seed = 1 };
+            T Of<T>(Option<T> option, T otherwise) => parsed.GetResult(option) is { Implicit: false } ? parsed.GetRequiredValue(option) : otherwise;
+            var options = given with
             {
-                Mend = defaults.Mend with { Rank = parsed.GetValue(rank), EditLr = parsed.GetValue(editLr), Init = EditorInit.Identity },
-                Loss = defaults.Loss with { CEdit = parsed.GetValue(cEdit) },
-                Lr = parsed.GetValue(lr),
-                LrLr = parsed.GetValue(lrLr),
-                MaxIters = parsed.GetValue(iterations),
-                EarlyStopPatience = parsed.GetValue(patience),
-                Seed = parsed.GetValue(seed),
-                ValSteps = 200,
+                Mend = given.Mend with { Rank = Of(rank, given.Mend.Rank), EditLr = Of(editLr, given.Mend.EditLr) },
+                Editable = Of(editable, [.. given.Editable]),
+                Loss = given.Loss with { CEdit = Of(cEdit, given.Loss.CEdit) },
+                Lr = Of(lr, given.Lr),
+                LrLr = Of(lrLr, given.LrLr),
+                MaxIters = Of(iterations, given.MaxIters),
+                EarlyStopPatience = Of(patience, given.EarlyStopPatience),
+                Seed = Of(seed, given.Seed),
             };
             var edits = QuestionAnswering.ReadEdits(parsed.GetRequiredValue(data).FullName, (ulong)options.Seed);
             EditorTrainingResult? result = null;

@@ -63,6 +63,9 @@ public enum MendError
     /// <summary>A text is not Unicode.</summary>
     InvalidText,
 
+    /// <summary>The target is no label of this classifier.</summary>
+    UnknownLabel,
+
     /// <summary>The cluster's coordinator does not answer. Whether the request was carried out is not known.</summary>
     CoordinatorLost,
 }

@@ -3,6 +3,7 @@ using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 using Edits = MendCluster.Engine.Models.Edits;
@@ -118,11 +119,11 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         try
         {
             var family = ModelFamily.FromDirectory(options.ModelDirectory);
-            var ranges = Engine.Models.StageRange.Split(family.LayerNames.Count, options.Stages);
             using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
             using var checkpoint = options.Editor is null ? null : EditorCheckpoint.Open(options.Editor);
             IReadOnlyCollection<string> editable = checkpoint is null ? [] : [.. checkpoint.Weights.Select(weight => weight.Name)];
             var dtype = options.DType == WeightType.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
+            var ranges = StagePlan.Cut(family, options.Stages, options.Editor);
             _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, dtype), editable);
             if (_stage.HasEditable)
                 _mend = checkpoint!.Editor([.. _stage.Editable.Keys]);
@@ -241,7 +242,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         }
         var scored = LabelRows.Of(WireTensorCodec.Decode(request.Tokens.Labels!), _stage.Family.ShiftsLabels);
         var scores = Scores(_stage.Logits(top, scored.Rows), scored);
-        var rows = Losses.LocalityRows(input);
+        var rows = Losses.LocalityRows(input, _stage.Family);
         rows = rows.index_select(0, rows.ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
         if (rows.shape[0] == 0)
             return new(null, null, Scores: scores, Kl: 0);

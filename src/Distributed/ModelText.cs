@@ -40,8 +40,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         foreach (var (prompt, target) in rows)
         {
             var length = Tokens(prompt, MendError.EmptyPrompt, "prompt").Count;
-            var answer = Tokens(target, MendError.EmptyTarget, "target").Count;
-            CheckLength(family.IsEncoderDecoder ? Math.Max(length, answer) : length + answer);
+            CheckLength(family.Labels is null ? LengthWith(length, target) : LengthWithLabel(length, target));
         }
         using var scope = NewDisposeScope();
         var (input, labels) = _text.Of(rows);
@@ -56,7 +55,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
             throw new MendException(MendError.InvalidOption, $"Sampling options are out of range: {options}.",
                 "MaxTokens is at least 1, Temperature and TopK at least 0, TopP above 0 and at most 1.");
         var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt");
-        CheckLength(ids.Count + (family.IsEncoderDecoder ? 0 : 1));
+        CheckLength(ids.Count + (family.IsEncoderDecoder || family.Labels is not null ? 0 : 1));
         return new(family, ids, new(options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.Seed));
     }
 
@@ -69,7 +68,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         return new(Row(Array.ConvertAll(ids, id => (long)id)), Row(mask), decoderIds is null ? null : Row(Array.ConvertAll(decoderIds, id => (long)id)), null, null);
     }
 
-    public string Decode(IEnumerable<int> ids) => tokenizer.Decode(ids).Trim();
+    /// <summary>The text of an answer; a classifier's is the class's label.</summary>
+    public string Decode(IReadOnlyList<int> ids) => family.Labels is { } labels ? labels[ids[0]] : tokenizer.Decode(ids).Trim();
 
     /// <exception cref="MendException">It has no UTF-8 form: the ledger would give back another text than it was given.</exception>
     public static void CheckUnicode(string? text, string what)
@@ -83,8 +83,24 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     {
         CheckUnicode(text, what);
         var ids = string.IsNullOrWhiteSpace(text) ? [] : tokenizer.Encode(text);
-        return ids.Any(id => id != family.EosId) ? ids
+        return _text.HasTokens(ids) ? ids
             : throw new MendException(error, $"The {what} \"{text}\" has no tokens.", $"Give a {what} with at least one word.");
+    }
+
+    /// <summary>Tokens of the longest sequence that prompt and target make.</summary>
+    private int LengthWith(int prompt, string target)
+    {
+        var answer = Tokens(target, MendError.EmptyTarget, "target").Count;
+        return family.IsEncoderDecoder ? Math.Max(prompt, answer + family.DecoderPrefix.Count) : prompt + answer;
+    }
+
+    private int LengthWithLabel(int prompt, string target)
+    {
+        CheckUnicode(target, "target");
+        if (string.IsNullOrWhiteSpace(target))
+            throw new MendException(MendError.EmptyTarget, "The target is empty.", $"Give one of this classifier's labels: {string.Join(", ", family.Labels!)}.");
+        return family.ClassOf(target) is not null ? prompt
+            : throw new MendException(MendError.UnknownLabel, $"The target \"{target}\" is no label of this classifier.", $"Give one of {string.Join(", ", family.Labels!)}.");
     }
 
     private void CheckLength(long tokens)

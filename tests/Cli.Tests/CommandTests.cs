@@ -33,6 +33,22 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void AnExportedModel_HasTheEdit_AndAnImportedOneToo()
+    {
+        var (prompt, target) = ("What club does Lionel Messi play for?", "PSG");
+        Mend("edit", prompt, target);
+        var (code, output) = Mend("export", "--out", _folder["edited"]);
+        Assert.True(code == 0, output);
+        Assert.Contains("1 edit(s)", output, StringComparison.Ordinal);
+        Assert.Equal(target, Mend("ask", prompt, "--model", _folder["edited"], "--ledger", _folder["new"]).Output.Trim());
+        Assert.Contains("model-00002-of-00002.safetensors", Mend("import", "--model", _folder["edited"], "--out", _folder["staged"]).Output, StringComparison.Ordinal);
+        Assert.Equal(target, Mend("ask", prompt, "--model", _folder["staged"], "--ledger", _folder["new"]).Output.Trim()); // the same model: the same ledger fits
+        var again = Mend("export", "--out", _folder["edited"]);
+        Assert.Equal(1, again.Code);
+        Assert.Contains("not empty", again.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void WhatCannotBeDone_IsSaidInALineWithTheErrorsName()
     {
         var (code, output) = Mend("revert", "7");
@@ -42,6 +58,19 @@ public sealed class CommandTests : IDisposable
         var missing = Mend("ask", "red", "--model", _folder["nowhere"]);
         Assert.Equal(1, missing.Code);
         Assert.Contains("ModelUnusable", missing.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void APlan_FailsWhenAStageDoesNotFit()
+    {
+        var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
+        var (code, output) = Mend("plan", "--model", demo, "--stages", "2", "--gpu-memory", "1GiB");
+        Assert.True(code == 0, output);
+        Assert.Contains("encoder.embed_tokens", output, StringComparison.Ordinal);
+        var tight = Mend("plan", "--model", demo, "--stages", "2", "--gpu-memory", "1MiB");
+        Assert.Equal(1, tight.Code);
+        Assert.Contains("Stage 1 does not fit", tight.Output, StringComparison.Ordinal);
+        Assert.Contains("24GiB", Mend("plan", "--model", demo, "--gpu-memory", "much").Output, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -8,16 +8,27 @@ namespace MendCluster.Distributed.Tests;
 /// <summary>A tiny model in a folder of its own, to be opened as a cluster as often as a test likes.</summary>
 internal sealed class ClusterOfTinyModel : IDisposable
 {
-    private readonly TemporaryFolder _folder = new();
+    private readonly TemporaryFolder? _own;
     private readonly List<IModelShard> _shards = [];
 
-    public ClusterOfTinyModel(string family, int width = TinyModels.Width) => TinyModels.Write(_folder.Path, family, width: width);
+    /// <param name="family">Of a new tiny model, or the directory of one that is there.</param>
+    public ClusterOfTinyModel(string family, int width = TinyModels.Width)
+    {
+        if (Directory.Exists(family))
+        {
+            Model = family;
+            return;
+        }
+        _own = new();
+        Model = _own.Path;
+        TinyModels.Write(Model, family, width: width);
+    }
 
-    public string Ledger => _folder["ledger"];
+    public string Ledger => Path.Combine(Model, "ledger");
 
-    public string Model => _folder.Path;
+    public string Model { get; }
 
-    public string Editor => _folder["editor.safetensors"];
+    public string Editor => Path.Combine(Model, "editor.safetensors");
 
     /// <summary>The shards of the cluster that was opened last.</summary>
     public IReadOnlyList<IModelShard> Shards => _shards;
@@ -28,7 +39,7 @@ internal sealed class ClusterOfTinyModel : IDisposable
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
         {
-            ModelDirectory = _folder.Path,
+            ModelDirectory = Model,
             Editor = withEditor ? Editor : null,
             Ledger = ledger ?? Ledger,
             Stages = stages,
@@ -52,5 +63,5 @@ internal sealed class ClusterOfTinyModel : IDisposable
     /// <summary>Everything a user can see of the model at a version, to the last bit: log-probabilities and answers.</summary>
     public Task<string> StateAsync(EmbeddedCluster cluster) => ModelState.OfAsync(Model, _shards, cluster);
 
-    public void Dispose() => _folder.Dispose();
+    public void Dispose() => _own?.Dispose();
 }

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Testing;
+using MendCluster.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Tests;
@@ -29,6 +30,21 @@ public class MemoryTests
         for (var i = 0; i < 3; i++)
             await RoundAsync(cluster, failing!);
         Assert.Equal(before, Tensor.TotalCount);
+    }
+
+    [Fact]
+    public async Task AnExport_HoldsOneWeightAtATime()
+    {
+        using var model = new ClusterOfTinyModel("t5", width: 128);
+        await using (var cluster = await model.OpenAsync())
+            await cluster.EditAsync("what is red", "the south");
+        var weights = new FileInfo(Path.Combine(model.Model, "model.safetensors")).Length;
+        var before = TorchRuntime.Memory()?.Live;
+        TorchRuntime.ResetMemoryPeak();
+        var report = await ModelExport.RunAsync(new() { ModelDirectory = model.Model, Ledger = model.Ledger, Output = Path.Combine(model.Model, "out"), DType = WeightType.BFloat16 });
+        Assert.True(report.Weights.Count > 4);
+        if (TorchRuntime.Memory() is { } memory) // this runtime counts
+            Assert.True(memory.Peak - before < weights / 2, $"{memory.Peak - before} bytes were held; the model has {weights}");
     }
 
     private static async Task RoundAsync(EmbeddedCluster cluster, FailingShard failing)

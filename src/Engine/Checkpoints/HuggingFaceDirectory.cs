@@ -4,7 +4,7 @@ namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>
 /// The weights of a Hugging Face model directory, whichever way they are stored: the first that exists of model.safetensors, its sharded
-/// index, pytorch_model.bin, its sharded index. A shard is opened when a tensor in it is first asked for, so that a stage touches only its
+/// index, pytorch_model.bin, its sharded index, the only .ckpt (a training program's checkpoint; its "state_dict" is taken). A shard is opened when a tensor in it is first asked for, so that a stage touches only its
 /// own files. Safe for several threads, except to close.
 /// </summary>
 public sealed class HuggingFaceDirectory : IDisposable
@@ -23,7 +23,7 @@ public sealed class HuggingFaceDirectory : IDisposable
     private HuggingFaceDirectory(string directory)
     {
         Path = directory;
-        foreach (var name in InOrderOfPreference)
+        foreach (var name in InOrderOfPreference.Concat(OnlyCheckpoint(directory)))
         {
             _source = System.IO.Path.Combine(directory, name);
             if (!File.Exists(_source))
@@ -36,7 +36,7 @@ public sealed class HuggingFaceDirectory : IDisposable
             return;
         }
         throw new CheckpointException(directory, "weights",
-            $"found none of {string.Join(", ", InOrderOfPreference)}; give the directory that holds config.json and the weights");
+            $"found none of {string.Join(", ", InOrderOfPreference)}, nor one single .ckpt; give the directory that holds config.json and the weights");
     }
 
     public string Path { get; }
@@ -66,6 +66,12 @@ public sealed class HuggingFaceDirectory : IDisposable
         _disposed = true;
         foreach (var shard in _shards.Values)
             shard.Dispose();
+    }
+
+    private static IEnumerable<string> OnlyCheckpoint(string directory)
+    {
+        string[] found = Directory.Exists(directory) ? [.. Directory.EnumerateFiles(directory, "*" + TorchShard.Checkpoint).Take(2)] : [];
+        return found.Length == 1 ? [System.IO.Path.GetFileName(found[0])] : [];
     }
 
     private void ReadIndex(string index)
@@ -109,7 +115,7 @@ public sealed class HuggingFaceDirectory : IDisposable
             var path = System.IO.Path.Combine(Path, file);
             if (!File.Exists(path))
                 throw Bad(wanted, $"the index places it in {file}, which is not in the directory; fetch it");
-            return _shards[file] = file.EndsWith(".bin", StringComparison.Ordinal) ? new TorchShard(path) : new SafetensorsShard(path);
+            return _shards[file] = file.EndsWith(".safetensors", StringComparison.Ordinal) ? new SafetensorsShard(path) : new TorchShard(path);
         }
     }
 
@@ -135,15 +141,18 @@ public sealed class HuggingFaceDirectory : IDisposable
 
     private sealed class TorchShard : IShard
     {
+        public const string Checkpoint = ".ckpt";
+
         private readonly TorchArchive _archive;
         private readonly IReadOnlyDictionary<string, PickledTensor> _tensors;
 
         public TorchShard(string path)
         {
-            _archive = TorchArchive.Open(path);
+            // Beside the weights a checkpoint of a training program holds its settings, objects of classes that are not known here.
+            _archive = TorchArchive.Open(path, allowInertObjects: path.EndsWith(Checkpoint, StringComparison.Ordinal));
             try
             {
-                _tensors = _archive.StateDict();
+                _tensors = path.EndsWith(Checkpoint, StringComparison.Ordinal) ? OfModel(_archive) : _archive.StateDict();
             }
             catch
             {
@@ -153,6 +162,15 @@ public sealed class HuggingFaceDirectory : IDisposable
         }
 
         public IEnumerable<string> Names => _tensors.Keys;
+
+        /// <summary>The weights among what a training program saved. It calls its model "model", and so every weight model.NAME.</summary>
+        private static IReadOnlyDictionary<string, PickledTensor> OfModel(TorchArchive archive)
+        {
+            const string prefix = "model.";
+            var tensors = archive.StateDict(archive.Root is OrderedDictionary<object, object?> root && root.TryGetValue("state_dict", out var state) ? state : archive.Root);
+            return tensors.Keys.All(name => name.StartsWith(prefix, StringComparison.Ordinal))
+                ? tensors.ToDictionary(tensor => tensor.Key[prefix.Length..], tensor => tensor.Value) : tensors;
+        }
 
         public StoredTensor? Find(string name) => _tensors.GetValueOrDefault(name);
 

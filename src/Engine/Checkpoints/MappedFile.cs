@@ -1,4 +1,5 @@
 using System.IO.MemoryMappedFiles;
+using System.Runtime.ExceptionServices;
 using Microsoft.Win32.SafeHandles;
 
 namespace MendCluster.Engine.Checkpoints;
@@ -6,7 +7,8 @@ namespace MendCluster.Engine.Checkpoints;
 /// <summary>A whole file, mapped read-only. Every range is checked here, so a reader's mistake cannot become a wild pointer.</summary>
 internal sealed unsafe class MappedFile : IDisposable
 {
-    private const int LargestSpan = 1 << 30;
+    /// <summary>Bytes that one core reads at a time.</summary>
+    private const long Piece = 16 << 20;
 
     private readonly SafeFileHandle _handle;
     private readonly MemoryMappedFile _map;
@@ -67,14 +69,33 @@ internal sealed unsafe class MappedFile : IDisposable
 
     /// <summary>
     /// Reads rather than copies from the map: the kernel then fills the destination without a page fault on the source, and a file that was
-    /// cut meanwhile is an exception where touching the map would kill the process.
+    /// cut meanwhile is an exception where touching the map would kill the process. Large ranges are read by all cores: what costs is
+    /// filling fresh memory.
     /// </summary>
     public void CopyTo(long offset, byte* destination, long length)
     {
         Pointer(offset, length);
+        if (length <= Piece)
+        {
+            Read(offset, destination, length);
+            return;
+        }
+        var start = (nint)destination;
+        try
+        {
+            Parallel.For(0, (length + Piece - 1) / Piece, i => Read(offset + i * Piece, (byte*)(start + (nint)(i * Piece)), Math.Min(Piece, length - i * Piece)));
+        }
+        catch (AggregateException e) when (e.InnerException is CheckpointException or IOException)
+        {
+            ExceptionDispatchInfo.Throw(e.InnerException);
+        }
+    }
+
+    private void Read(long offset, byte* destination, long length)
+    {
         while (length > 0)
         {
-            var read = RandomAccess.Read(_handle, new Span<byte>(destination, (int)Math.Min(length, LargestSpan)), offset);
+            var read = RandomAccess.Read(_handle, new Span<byte>(destination, (int)length), offset);
             if (read == 0)
                 throw new CheckpointException(Path, $"offset {offset}",
                     $"the file ends here; it was {Length} bytes when it was opened. Do not change checkpoints while they are loaded");

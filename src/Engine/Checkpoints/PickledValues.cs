@@ -80,6 +80,9 @@ public sealed class PickledTensor : StoredTensor
     /// <summary>Equal for tensors that share their memory, such as tied weights.</summary>
     public string StorageKey => _storage.Key;
 
+    public override StoredTensor Rows(long first, long count) => new PickledTensor(_storage, RowsShape(first, count), Stride,
+        StorageOffset + first * Stride[0], Shape[0] == 0 ? 0 : ByteLength / Shape[0] * count);
+
     private protected override unsafe void Copy(byte* destination)
     {
         if (ByteLength == 0)

@@ -73,6 +73,12 @@ public sealed class SafetensorsFile : IDisposable
     private sealed class SafetensorsTensor(MappedFile file, TensorEntry entry)
         : StoredTensor(file.Path, entry.Name, entry.Type, entry.Shape, entry.ByteLength)
     {
+        public override StoredTensor Rows(long first, long count)
+        {
+            var (shape, row) = (RowsShape(first, count), Shape[0] == 0 ? 0 : ByteLength / Shape[0]);
+            return new SafetensorsTensor(file, entry with { Shape = shape, Offset = entry.Offset + first * row, ByteLength = count * row });
+        }
+
         private protected override unsafe void Copy(byte* destination) => file.CopyTo(entry.Offset, destination, entry.ByteLength);
     }
 }

@@ -15,6 +15,16 @@ public sealed record TensorToWrite(string Name, StoredType Type, long[] Shape, A
         : this(name, type, shape, stream => stream.Write(bytes.Span))
     {
     }
+
+    /// <summary>A tensor of another file, as it is there.</summary>
+    public TensorToWrite(string name, StoredTensor stored)
+        : this(name, stored.Type, stored.Shape, stored.WriteTo)
+    {
+    }
+
+    /// <exception cref="CheckpointException">A shape that is negative or overflows.</exception>
+    public long ByteLength => Type.TryByteLength(Shape, out var length) ? length
+        : throw new CheckpointException("tensor to write", Name, $"the size of {Type.Show(Shape)} is negative or overflows 63 bits");
 }
 
 /// <summary>Writes safetensors files tensor by tensor: no more than one has to exist in memory.</summary>

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>A tensor that still lies in its file: type and shape are known, bytes are read on demand, while it is open.</summary>
@@ -48,6 +50,33 @@ public abstract class StoredTensor
         fixed (byte* start = bytes)
             Copy(start);
         return bytes;
+    }
+
+    /// <summary>A range of the first dimension as a tensor of its own; nothing is read.</summary>
+    public abstract StoredTensor Rows(long first, long count);
+
+    private protected long[] RowsShape(long first, long count)
+    {
+        if (Shape.Length == 0 || first < 0 || count < 0 || count > Shape[0] - first)
+            throw new CheckpointException(File, Name, $"rows {first} to {first + count} of {Type.Show(Shape)} do not exist");
+        return [count, .. Shape[1..]];
+    }
+
+    /// <summary>Writes the same bytes to a stream. Takes the tensor's size of memory while it does.</summary>
+    public unsafe void WriteTo(Stream stream)
+    {
+        const int Piece = 1 << 30;
+        var bytes = (byte*)NativeMemory.Alloc((nuint)ByteLength);
+        try
+        {
+            Copy(bytes);
+            for (long at = 0; at < ByteLength; at += Piece)
+                stream.Write(new ReadOnlySpan<byte>(bytes + at, (int)Math.Min(Piece, ByteLength - at)));
+        }
+        finally
+        {
+            NativeMemory.Free(bytes);
+        }
     }
 
     private protected abstract unsafe void Copy(byte* destination);

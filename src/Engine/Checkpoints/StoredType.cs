@@ -26,6 +26,8 @@ public static class StoredTypes
         _ => 1,
     };
 
+    public static bool IsFloating(this StoredType type) => type is StoredType.F64 or StoredType.F32 or StoredType.F16 or StoredType.BF16;
+
     /// <summary>Bytes of a contiguous tensor, or false where a dimension is negative or the product does not fit 63 bits.</summary>
     public static bool TryByteLength(this StoredType type, ReadOnlySpan<long> shape, out long byteLength)
     {

@@ -5,17 +5,41 @@ namespace MendCluster.Engine.Checkpoints;
 /// <summary>Tensors to and from the bytes of a checkpoint.</summary>
 public static class TensorBytes
 {
-    /// <summary>Reads a stored tensor into memory: one copy, and one conversion where the type differs.</summary>
+    /// <summary>Bytes that are converted at a time.</summary>
+    private const long Piece = 16 << 20;
+
+    /// <summary>
+    /// Reads a stored tensor into memory: one copy, and one conversion where the type differs, a few rows at a time, so that loading holds
+    /// the result and little else.
+    /// </summary>
     /// <param name="dtype">Type in memory; null keeps the stored one.</param>
     public static unsafe Tensor Load(StoredTensor stored, ScalarType? dtype = null)
     {
-        var tensor = empty(stored.Shape, DTypeOf(stored.Type));
+        var type = DTypeOf(stored.Type);
+        if (dtype is { } wanted && wanted != type)
+            return Convert(stored, wanted);
+        var tensor = empty(stored.Shape, type);
         fixed (byte* start = tensor.bytes)
             stored.CopyTo((nint)start, stored.ByteLength);
-        if (dtype is not { } wanted || wanted == tensor.dtype)
-            return tensor;
-        using (tensor)
-            return tensor.to_type(wanted);
+        return tensor;
+    }
+
+    private static Tensor Convert(StoredTensor stored, ScalarType dtype)
+    {
+        if (stored.Shape.Length == 0 || stored.ByteLength <= Piece)
+        {
+            using var small = Load(stored);
+            return small.to_type(dtype);
+        }
+        var tensor = empty(stored.Shape, dtype);
+        var step = Math.Max(1, Piece / (stored.ByteLength / stored.Shape[0]));
+        for (long first = 0; first < stored.Shape[0]; first += step)
+        {
+            using var rows = Load(stored.Rows(first, Math.Min(step, stored.Shape[0] - first)));
+            using var place = tensor.narrow(0, first, rows.shape[0]);
+            place.copy_(rows);
+        }
+        return tensor;
     }
 
     /// <summary>A tensor for <see cref="SafetensorsWriter"/>. Must stay alive until it is written.</summary>

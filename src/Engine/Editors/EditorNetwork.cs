@@ -21,15 +21,21 @@ public sealed class EditorNetwork : IDisposable
     }
 
     /// <summary>A trained network.</summary>
-    /// <param name="read">A parameter by its name below the network's, e.g. <c>layers.0.u</c>.</param>
+    /// <param name="read">A parameter by its name below the network's, e.g. <c>layers.0.u</c>; the network takes it over.</param>
     /// <param name="modes">0 when there is no scale and shift.</param>
     public EditorNetwork(MendOptions options, int modes, Func<string, Tensor> read)
     {
         _init = options.Init;
         _blocks = [.. Enumerable.Range(0, options.NHidden + 1).Select(i => new Block(
-            Own(read($"layers.{i}.u")), Own(read($"layers.{i}.v")), Own(read($"layers.{i}.bias")),
-            modes > 0 ? Own(read($"layers.{i}.mode_scale.weight")) : null,
-            modes > 0 ? Own(read($"layers.{i}.mode_shift.weight")) : null))];
+            Take($"layers.{i}.u"), Take($"layers.{i}.v"), Take($"layers.{i}.bias"),
+            modes > 0 ? Take($"layers.{i}.mode_scale.weight") : null,
+            modes > 0 ? Take($"layers.{i}.mode_shift.weight") : null))];
+
+        Tensor Take(string name)
+        {
+            using var scope = NewDisposeScope(); // what was read in another type goes at once: an editor of GPT-J's is a gigabyte
+            return Own(read(name));
+        }
     }
 
     /// <summary>The parameters phi of this network, by the names of the authors' checkpoints.</summary>
@@ -76,7 +82,7 @@ public sealed class EditorNetwork : IDisposable
     }
 
     private static Tensor Own(Tensor value) =>
-        value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
+        value.to_type(ScalarType.Float32).detach().requires_grad_().DetachFromDisposeScope();
 
     /// <param name="U">[d, r].</param>
     /// <param name="V">[r, d].</param>

@@ -54,7 +54,7 @@ public sealed class Mend : IEditor, IDisposable
         if (Alpha.shape[0] != weights.Count)
             throw new EditorException($"edit_lrs has {Alpha.shape[0]} entries for {weights.Count} editable weights");
         _groups = [.. weights.Select((weight, index) => (weight, index))
-            .GroupBy(entry => Key(entry.weight))
+            .GroupBy(entry => Key(options, entry.weight))
             .Where(entries => entries.Any(entry => isWanted(entry.weight.Name)))
             .Select((entries, index) => new Group(index, entries.Key, entries.First().weight, entries.Count()))];
         foreach (var group in _groups)
@@ -62,9 +62,32 @@ public sealed class Mend : IEditor, IDisposable
             (group.U, group.V, group.Parts) = fill(group, group.Key);
             var mode = 0;
             for (var i = 0; i < weights.Count; i++)
-                if (Key(weights[i]) == group.Key)
+                if (Key(options, weights[i]) == group.Key)
                     _members.Add(weights[i].Name, new(group, mode++, i));
         }
+    }
+
+    /// <summary>Bytes of the networks and statistics that a stage with some of the weights holds; nothing is made.</summary>
+    /// <param name="weights">Of the whole editor.</param>
+    /// <param name="wanted">Names of those in the stage: each brings the network of its shape, once.</param>
+    public static long BytesOf(MendOptions options, IReadOnlyList<EditableWeight> weights, IReadOnlyCollection<string> wanted)
+    {
+        long bytes = 0;
+        foreach (var group in weights.GroupBy(weight => Key(options, weight)).Where(group => group.Any(weight => wanted.Contains(weight.Name))))
+        {
+            var (m, n, modes) = (group.First().InFeatures, group.First().OutFeatures, options.Shared ? group.Count() : 0);
+            long[] widths = options.Sides switch
+            {
+                EditorSides.Combined => [m + n],
+                EditorSides.Separate => [m, n],
+                EditorSides.UOnly => [m],
+                EditorSides.DeltaOnly => [n],
+                _ => [Math.Min(m, n)],
+            };
+            bytes += widths.Sum(d => sizeof(float) * (options.NHidden + 1) * (2 * d * Math.Min(options.Rank, d) + d + 2 * modes * d));
+            bytes += 2 * sizeof(double) * (m + n); // mean and squares
+        }
+        return bytes;
     }
 
     public MendOptions Options { get; }
@@ -173,8 +196,8 @@ public sealed class Mend : IEditor, IDisposable
     }
 
     /// <summary>What the authors' checkpoints call a transform: the shape when shared, the weight's name otherwise.</summary>
-    private string Key(EditableWeight weight) =>
-        Options.Shared ? $"({weight.InFeatures}, {weight.OutFeatures})" : weight.Name.Replace('.', '#');
+    private static string Key(MendOptions options, EditableWeight weight) =>
+        options.Shared ? $"({weight.InFeatures}, {weight.OutFeatures})" : weight.Name.Replace('.', '#');
 
     private sealed record Member(Group Group, int Mode, int Index);
 

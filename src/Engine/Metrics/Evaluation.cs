@@ -82,7 +82,7 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
 
     private double LocalityKl(ModelInput input, Activations before, Activations after, int firstLocality)
     {
-        var rows = Losses.LocalityRows(input);
+        var rows = Losses.LocalityRows(input, stage.Family);
         var first = before.Hidden!.shape[1] * firstLocality; // the locality questions are the last of the batch
         rows = rows.index_select(0, rows.ge(first).nonzero().squeeze(1));
         return Losses.LocalityKl(stage.Logits(before, rows), stage.Logits(after, rows)).item<float>();

@@ -47,7 +47,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
     private readonly TokenSampler _sampler = new(options);
     private readonly List<int> _tokens = [];
 
-    /// <summary>Tokens generated so far, without the end-of-sequence token.</summary>
+    /// <summary>Tokens generated so far, without the end-of-sequence token. A classifier's only one is the class.</summary>
     public IReadOnlyList<int> Tokens => _tokens;
 
     public bool IsDone { get; private set; } = options.MaxTokens < 1;
@@ -56,9 +56,9 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
     public (int[] InputIds, int[]? DecoderInputIds, int Keys) Next()
     {
         int[] fed = _tokens.Count == 0 ? [.. prompt] : [_tokens[^1]];
-        return family.DecoderStartId is { } start
-            ? ([.. prompt], [_tokens.Count == 0 ? start : _tokens[^1]], prompt.Count)
-            : (fed, null, prompt.Count + Math.Max(0, _tokens.Count));
+        return family.IsEncoderDecoder
+            ? ([.. prompt], _tokens.Count == 0 ? [.. family.DecoderPrefix] : fed, prompt.Count)
+            : (fed, null, prompt.Count + _tokens.Count);
     }
 
     /// <summary>The same as tensors.</summary>
@@ -79,7 +79,8 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
             IsDone = true;
         else
             _tokens.Add(token);
-        IsDone |= _tokens.Count >= options.MaxTokens || prompt.Count + _tokens.Count >= (family.MaxPositions ?? long.MaxValue);
+        var taken = (family.IsEncoderDecoder ? family.DecoderPrefix.Count : prompt.Count) + _tokens.Count;
+        IsDone |= family.Labels is not null || _tokens.Count >= options.MaxTokens || taken >= (family.MaxPositions ?? long.MaxValue);
     }
 
     /// <summary>Generates on a whole model.</summary>

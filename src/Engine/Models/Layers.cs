@@ -39,12 +39,12 @@ internal static class Layers
         x * 0.5 * (1.0 + (0.7978845608028654 * (x + 0.044715 * x * x * x)).tanh());
 
     /// <summary>The activation of a config's name; another name is refused.</summary>
-    public static Func<Tensor, Tensor> Activation(string name, string file) => name switch
+    public static Func<Tensor, Tensor> Activation(string name, string file, string key = "activation") => name switch
     {
         "relu" => x => x.relu(),
         "gelu_new" or "gelu_pytorch_tanh" => GeluTanh,
         "gelu" => x => nn.functional.gelu(x),
-        _ => throw new ModelException(file, "activation", $"'{name}' is not known; known: relu, gelu, gelu_new"),
+        _ => throw new ModelException(file, key, $"'{name}' is not known; known: relu, gelu, gelu_new"),
     };
 
     /// <summary>[B, T, H*D] to [B, H, T, D].</summary>
@@ -90,5 +90,14 @@ internal static class Layers
         if (window is { } w)
             hidden = hidden.logical_or(j.le(i - w));
         return hidden.to_type(ScalarType.Float32).mul(Masked).unsqueeze(0).unsqueeze(0);
+    }
+
+    /// <summary>Of rotary positions: position p turns pair i of R channels by p / 10000^(2i/R).</summary>
+    /// <returns>[T, R/2] float32.</returns>
+    public static Tensor RotaryAngles(long start, long T, long R, Device device)
+    {
+        var positions = arange(start, start + T, ScalarType.Float32, device).unsqueeze(1); // [T, 1]
+        var frequencies = Enumerable.Range(0, (int)R / 2).Select(i => (float)Math.Pow(10000, -2.0 * i / R)).ToArray();
+        return positions * tensor(frequencies, device: device); // [T, R/2]
     }
 }

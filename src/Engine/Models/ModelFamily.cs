@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using static TorchSharp.torch;
 
@@ -35,6 +36,29 @@ public abstract class ModelFamily
     /// <summary>First decoder input; null in decoder-only models.</summary>
     public abstract int? DecoderStartId { get; }
 
+    /// <summary>The token that every answer begins with after <see cref="DecoderStartId"/>, given rather than predicted; null: none.</summary>
+    public virtual int? ForcedFirstId => null;
+
+    /// <summary>What the decoder is given before it predicts anything; empty in decoder-only models.</summary>
+    public IReadOnlyList<int> DecoderPrefix => [.. new[] { DecoderStartId, ForcedFirstId }.OfType<int>()];
+
+    /// <summary>Names of the classes of a classifier, whose one answer to a text is a class; null: a language model.</summary>
+    public virtual IReadOnlyList<string>? Labels => null;
+
+    /// <summary>
+    /// The class that a text names: by its label in any case, as LABEL_1 or by its number, and of two classes as true or false or, as in the
+    /// paper's data, SUPPORTS or REFUTES. Null: none.
+    /// </summary>
+    public int? ClassOf(string text)
+    {
+        var name = text.Trim();
+        bool Is(string word) => name.Equals(word, StringComparison.OrdinalIgnoreCase);
+        int? named = Enumerable.Range(0, Labels!.Count).Select(i => (int?)i).FirstOrDefault(i => Is(Labels[i!.Value]));
+        int? numbered = Enumerable.Range(0, Labels.Count).Select(i => (int?)i).FirstOrDefault(i => Is($"{i}") || Is($"LABEL_{i}"));
+        int? usual = Labels.Count != 2 ? null : Is("false") || Is("REFUTES") ? 0 : Is("true") || Is("SUPPORTS") ? 1 : null;
+        return named ?? numbered ?? usual;
+    }
+
     /// <summary>The weights that the paper edits in this family: the MLP matrices of the last blocks, in the order of its configuration.</summary>
     public abstract IReadOnlyList<string> DefaultEditableWeights { get; }
 
@@ -45,7 +69,7 @@ public abstract class ModelFamily
     public abstract double InitialStd(string name, long[] shape);
 
     /// <summary>The values of <c>model_type</c> that <see cref="FromConfig"/> knows.</summary>
-    public static IReadOnlyList<string> SupportedTypes { get; } = ["gpt2", "t5"];
+    public static IReadOnlyList<string> SupportedTypes { get; } = ["gpt2", "gpt_neo", "gptj", "t5", "bart", "bert"];
 
     /// <summary>The family that config.json names.</summary>
     /// <exception cref="ModelException">No config.json, not JSON, or a model type that is not supported.</exception>
@@ -54,13 +78,20 @@ public abstract class ModelFamily
         var file = Path.Combine(directory, "config.json");
         if (!File.Exists(file))
             throw new ModelException(directory, "config.json", "not found; a model is a Hugging Face directory with config.json and weights");
-        return FromConfig(ConfigFile.Read(file));
+        var generation = Path.Combine(directory, "generation_config.json");
+        var config = ConfigFile.Read(file);
+        // Newer checkpoints keep there what steers generation; of that this alone changes what is computed.
+        return FromConfig(File.Exists(generation) ? config.Or("forced_bos_token_id", ConfigFile.Read(generation)) : config);
     }
 
     public static ModelFamily FromConfig(ConfigFile config) => config.String("model_type") switch
     {
         "gpt2" => new Gpt2(Gpt2Config.From(config)),
+        "gpt_neo" => new GptNeo(GptNeoConfig.From(config)),
+        "gptj" => new GptJ(GptJConfig.From(config)),
         "t5" => new T5(T5Config.From(config)),
+        "bart" => new Bart(BartConfig.From(config)),
+        "bert" => new Bert(BertConfig.From(config)),
         var type => throw new ModelException(config.File, "model_type", $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}"),
     };
 }
@@ -90,7 +121,9 @@ public sealed class ConfigFile
 {
     private readonly JsonElement _root;
 
-    private ConfigFile(string file, JsonElement root) => (File, _root) = (file, root);
+    private readonly (string Key, ConfigFile Other)? _or;
+
+    private ConfigFile(string file, JsonElement root, (string, ConfigFile)? or = null) => (File, _root, _or) = (file, root, or);
 
     public string File { get; }
 
@@ -114,6 +147,9 @@ public sealed class ConfigFile
             : throw new ModelException(file, "JSON", "is not an object");
     }
 
+    /// <summary>The same with one key taken from another file where it is absent here.</summary>
+    public ConfigFile Or(string key, ConfigFile other) => new(File, _root, (key, other));
+
     public string String(string key, string? fallback = null) =>
         Find(key) is not { } value ? fallback ?? throw Missing(key)
         : value.ValueKind == JsonValueKind.String ? value.GetString()!
@@ -136,10 +172,44 @@ public sealed class ConfigFile
         : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out var number) && number >= 0 ? number
         : throw Wrong(key, value, "a token id");
 
+    /// <summary>A token id, or null where the key is absent.</summary>
+    public int? OptionalId(string key) => Find(key) is null ? null : Id(key, 0);
+
+    /// <summary>An activation that <see cref="Layers.Activation"/> knows.</summary>
+    public string Activation(string key, string fallback)
+    {
+        var name = String(key, fallback);
+        _ = Layers.Activation(name, File, key);
+        return name;
+    }
+
+    /// <summary>A list of strings; empty where the key is absent.</summary>
+    public IReadOnlyList<string> Strings(string key) =>
+        Find(key) is not { } value ? []
+        : value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(item => item.ValueKind == JsonValueKind.String)
+            ? [.. value.EnumerateArray().Select(item => item.GetString()!)]
+        : throw Wrong(key, value, "a list of strings");
+
+    /// <summary>Names by number, <c>{"0": "no", "1": "yes"}</c>, without a gap; empty where the key is absent.</summary>
+    public IReadOnlyList<string> Names(string key)
+    {
+        if (Find(key) is not { } value)
+            return [];
+        if (value.ValueKind != JsonValueKind.Object)
+            throw Wrong(key, value, "an object of names by number");
+        var count = value.EnumerateObject().Count();
+        return [.. Enumerable.Range(0, count).Select(i =>
+            value.TryGetProperty(i.ToString(CultureInfo.InvariantCulture), out var name) && name.ValueKind == JsonValueKind.String
+                ? name.GetString()! : throw Wrong(key, value, $"names for 0 to {count - 1}"))];
+    }
+
     public double Double(string key, double fallback) =>
         Find(key) is not { } value ? fallback
         : value.ValueKind == JsonValueKind.Number ? value.GetDouble()
         : throw Wrong(key, value, "a number");
+
+    /// <summary>Of any kind; null when the key is absent.</summary>
+    public JsonElement? Value(string key) => Find(key);
 
     /// <summary>Refuses a setting that would change the results and is not built.</summary>
     public void Require(string key, bool expected)
@@ -148,8 +218,17 @@ public sealed class ConfigFile
             throw new ModelException(File, key, $"is {!expected}, which is not supported (only {expected})");
     }
 
+    /// <summary>Refuses any other value of a setting; an absent one means this one.</summary>
+    public void Require(string key, string expected)
+    {
+        if (String(key, expected) is var value && value != expected)
+            throw new ModelException(File, key, $"is '{value}', which is not supported (only {expected})");
+    }
+
     private JsonElement? Find(string key) =>
-        _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
+        _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value
+        : _or is { } or && or.Key == key ? or.Other.Find(key)
+        : null;
 
     private ModelException Missing(string key) => new(File, key, "is missing");
 

@@ -7,12 +7,31 @@ public readonly record struct StageRange(int First, int End)
 {
     public int Count => End - First;
 
-    /// <summary>Cuts n layers into stages of nearly equal count, in order.</summary>
-    public static IReadOnlyList<StageRange> Split(int layers, int stages)
+    /// <summary>Cuts n layers into stages, in order, so that the costliest stage costs as little as can be.</summary>
+    /// <param name="cost">Of a range as one stage.</param>
+    public static IReadOnlyList<StageRange> Split(int layers, int stages, Func<StageRange, double> cost)
     {
         if (stages < 1 || stages > layers)
             throw new ArgumentOutOfRangeException(nameof(stages), stages, $"a model of {layers} layers has 1 to {layers} stages");
-        return [.. Enumerable.Range(0, stages).Select(i => new StageRange(i * layers / stages, (i + 1) * layers / stages))];
+        // best[s][e]: the first e layers in s stages. Among cuts with the same costliest stage the evener one.
+        var best = new (double Most, double Squares, int Cut)[stages + 1, layers + 1];
+        for (var s = 1; s <= stages; s++)
+            for (var end = s; end <= layers; end++)
+            {
+                best[s, end] = (double.PositiveInfinity, double.PositiveInfinity, 0);
+                for (var cut = s - 1; cut < end && (s > 1 || cut == 0); cut++)
+                {
+                    var own = cost(new(cut, end));
+                    var (most, squares, _) = best[s - 1, cut];
+                    var candidate = (Math.Max(most, own), squares + own * own, cut);
+                    if (candidate.CompareTo(best[s, end]) < 0)
+                        best[s, end] = candidate;
+                }
+            }
+        var ranges = new StageRange[stages];
+        for (var (s, end) = (stages, layers); s > 0; end = best[s, end].Cut, s--)
+            ranges[s - 1] = new(best[s, end].Cut, end);
+        return ranges;
     }
 }
 
@@ -109,9 +128,15 @@ public sealed class Stage : IDisposable
 
     private Activations Run(int first, int end, Activations activations, Pass pass)
     {
-        for (var i = first; i < end; i++)
-            if (!(_layers[i].IsEncoder && pass.ContinuesGeneration))
-                activations = _layers[i].Forward(activations, pass);
+        foreach (var layer in _layers.Take(first..end).Where(layer => !(layer.IsEncoder && pass.ContinuesGeneration)))
+        {
+            using var scope = NewDisposeScope(); // what a layer makes on its way goes with it: kept to the pass's end, it outgrows the weights
+            var next = layer.Forward(activations, pass);
+            foreach (var made in new[] { next.Hidden, next.Memory })
+                if (made is not null && !ReferenceEquals(made, activations.Hidden) && !ReferenceEquals(made, activations.Memory))
+                    made.MoveToOuterDisposeScope();
+            activations = next;
+        }
         return activations;
     }
 

@@ -34,20 +34,32 @@ public abstract class Weights(ScalarType dtype)
     /// <summary>A small table that is added to scores, float32. [rows, features].</summary>
     public Tensor Table(string name, long rows, long features) => Get(name, [rows, features], ScalarType.Float32, transposed: false);
 
+    /// <summary>A linear map with a bias, under <c>name.weight</c> and <c>name.bias</c>.</summary>
+    public EditableLinear Editable(string name, long outFeatures, long inFeatures) =>
+        new(name + ".weight", Linear(name + ".weight", outFeatures, inFeatures), Bias(name + ".bias", outFeatures));
+
+    /// <summary>Whether there is such a tensor; for those that some checkpoints lack.</summary>
+    public virtual bool Has(string name) => true;
+
     private Tensor Get(string name, long[] shape, ScalarType dtype, bool transposed)
     {
         if (_loaded.TryGetValue(name, out var held))
             return held.Value;
         var value = Read(name, shape, dtype);
         if (transposed)
-        {
-            using var turned = value.t();
-            var straight = turned.contiguous();
-            value.Dispose();
-            value = straight;
-        }
+            value = Turn(value);
         _loaded[name] = new(value.DetachFromDisposeScope(), transposed);
         return value;
+    }
+
+    /// <summary>The transpose, contiguous; takes the place of the value.</summary>
+    protected virtual Tensor Turn(Tensor value)
+    {
+        using (value)
+        {
+            using var turned = value.t();
+            return turned.contiguous();
+        }
     }
 
     /// <summary>The tensor as the checkpoint orders it.</summary>

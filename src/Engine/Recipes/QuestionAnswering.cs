@@ -51,7 +51,7 @@ public static class QuestionAnswering
     {
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
-        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32));
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
         var text = new TextBatch(family, TokenizerFiles.Load(model));
         var kept = Math.Clamp(edits.Count / 10, 1, 200);
         var (training, validation) = (edits.SkipLast(kept).ToList(), edits.TakeLast(kept).ToList());

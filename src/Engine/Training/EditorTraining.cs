@@ -10,6 +10,10 @@ public sealed record EditorTrainingOptions
 {
     public MendOptions Mend { get; init; } = new();
 
+    /// <summary>Which weights the editor changes: names of the paper's models, of weights, or patterns (<see cref="Models.EditableWeights.Select"/>).</summary>
+    /// <value>Empty: the family's own choice, as in the paper.</value>
+    public IReadOnlyList<string> Editable { get; init; } = [];
+
     public LossWeights Loss { get; init; } = new();
 
     /// <summary>Adam's learning rate for phi.</summary>

@@ -57,7 +57,7 @@ public static class FineTuning
     private static (Tensor Loss, Recording Recording) Kl(Stage stage, Edits edits, ModelInput input)
     {
         var below = Below(stage, input); // once for both models
-        var rows = Losses.LocalityRows(input);
+        var rows = Losses.LocalityRows(input, stage.Family);
         Tensor before;
         using (no_grad())
             before = Logits(stage, below, new Pass(input), rows);

@@ -64,7 +64,8 @@ public static class Losses
     }
 
     /// <summary>The rows that locality is measured on. [N] int64 into the flattened [B * T] positions of the head's input.</summary>
-    public static Tensor LocalityRows(ModelInput input) =>
-        (input.DecoderAttentionMask ?? (input.DecoderInputIds is null ? input.AttentionMask : ones_like(input.DecoderInputIds)))
+    public static Tensor LocalityRows(ModelInput input, ModelFamily family) =>
+        family.Labels is not null ? arange(input.BatchSize, ScalarType.Int64, input.InputIds.device) // a classifier's head reads one row an example
+        : (input.DecoderAttentionMask ?? (input.DecoderInputIds is null ? input.AttentionMask : ones_like(input.DecoderInputIds)))
         .reshape(-1).nonzero().squeeze(1);
 }

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using MendCluster.Engine.Editors;
 
 namespace MendCluster.Engine.Training;
 
@@ -20,6 +21,8 @@ public sealed class RunFolder(string directory)
     };
 
     private static readonly JsonSerializerOptions IndentedJson = new(Json) { WriteIndented = true };
+
+    private static readonly JsonSerializerOptions StrictJson = new(Json) { UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow };
 
     public string Directory { get; } = directory;
 
@@ -40,6 +43,20 @@ public sealed class RunFolder(string directory)
             ? File.ReadLines(Metrics).Where(line => Read(line) is { } entry && entry.Iteration <= iteration && entry.Kind != "end")
             : [];
         File.WriteAllLines(Metrics, kept.ToList());
+    }
+
+    /// <summary>A configuration as <see cref="Start"/> writes it; what it leaves out stays at the default.</summary>
+    /// <exception cref="EditorException">Not JSON, a setting that does not exist, or a value of another kind.</exception>
+    public static T ReadConfiguration<T>(string path)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<T>(File.ReadAllText(path), StrictJson) ?? throw new EditorException($"{path}: is null, expected an object of settings");
+        }
+        catch (JsonException e)
+        {
+            throw new EditorException($"{path}: {e.Message}");
+        }
     }
 
     /// <summary>Appends one line to the metrics.</summary>

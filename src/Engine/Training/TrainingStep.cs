@@ -64,7 +64,7 @@ public static class TrainingStep
 
         var (input, labels) = batch.Locality;
         var localityBelow = WithoutGrad(() => stage.Below(Activations.None, new Pass(input))); // once for both models
-        var rows = Losses.LocalityRows(input);
+        var rows = Losses.LocalityRows(input, stage.Family);
         var (before, beforeLogits) = WithoutGrad(() => Unrelated(stage, localityBelow, new Pass(input), labels, rows));
         var (after, afterLogits) = Unrelated(stage, localityBelow, new Pass(input, edits), labels, rows);
         var kl = Losses.LocalityKl(beforeLogits, afterLogits);

@@ -84,6 +84,19 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         Assert.Equal([3, 4], directory.Find("w").ToArray());
     }
 
+    /// <summary>As PyTorch Lightning saves: the weights beside the settings, which are an object of a class of theirs.</summary>
+    [Fact]
+    public void TheOnlyCheckpointOfATrainingProgram_IsReadByItsStateDict()
+    {
+        var pickle = new ForgedPickle().Op('}').Op('(').Text("hyper_parameters").Global("argparse", "Namespace").Op(')').Op(0x81)
+            .Text("state_dict").Op('}').Text("model.w").Tensor("0", 2, 0, [2], [1], "ByteStorage").Op('s').Op('u').Stop();
+        _folder.Write("QA_model.ckpt", ForgedZip.Archive(pickle, [3, 4]));
+        using (var directory = HuggingFaceDirectory.Open(_folder.Path))
+            Assert.Equal([3, 4], directory.Find("w").ToArray()); // the program calls its model "model"
+        _folder.Write("other.ckpt", "which of the two?");
+        Assert.Contains("nor one single .ckpt", Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void SafetensorsComeBeforeTorch_AndOneFileBeforeShards()
     {

@@ -74,7 +74,7 @@ public class EvaluationTests
         var edits = FineTuned(stage, text, Cases[0]);
         using var _ = no_grad();
         var (input, _) = text.Of([.. Cases[0].Locality.Select(pair => (pair.Question, pair.Answer))]);
-        var rows = Losses.LocalityRows(input);
+        var rows = Losses.LocalityRows(input, stage.Family);
 
         var result = new Evaluation(stage, text, _ => edits).Run(Cases)[0];
 
@@ -187,10 +187,10 @@ public class EvaluationTests
     }
 
     private static Evaluation FineTune(Stage stage) => new(stage, TinyModel.Text(stage),
-        edit => FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-2 }, edit).Edits);
+        edit => FineTuning.Edit(stage, new FineTuneOptions { EditLr = 3e-3 }, edit).Edits);
 
     private static Edits FineTuned(Stage stage, TextBatch text, EditExample example) =>
-        FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-2 }, text.Of([(example.Prompt, example.Target)])).Edits;
+        FineTuning.Edit(stage, new FineTuneOptions { EditLr = 3e-3 }, text.Of([(example.Prompt, example.Target)])).Edits;
 
     /// <summary>A step down the gradient itself, in factored form.</summary>
     private sealed class Descent : IEditor

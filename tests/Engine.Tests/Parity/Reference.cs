@@ -96,6 +96,13 @@ internal sealed class Reference : IDisposable
 
     public void Dispose() => _file.Dispose();
 
+    /// <summary>Logits as one row a position; a classifier's have one position already.</summary>
+    public static Tensor Rows(Tensor logits) => logits.reshape(-1, logits.shape[^1]);
+
+    /// <summary>The published fact checker has one logit where this one has [0, logit].</summary>
+    public static Tensor Comparable(Tensor logits, Tensor expected) =>
+        expected.shape[^1] == 1 ? logits.narrow(1, 1, 1) - logits.narrow(1, 0, 1) : logits;
+
     /// <summary>Fails with the tensor's name, the largest difference and the tolerance.</summary>
     /// <param name="relative">Of the expected tensor's largest entry; otherwise the tolerance is absolute.</param>
     public static void Same(string what, Tensor expected, Tensor actual, double tolerance, bool relative = true)

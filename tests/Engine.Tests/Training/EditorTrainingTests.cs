@@ -1,4 +1,7 @@
+using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
@@ -39,6 +42,42 @@ public sealed class EditorTrainingTests : IDisposable
         Assert.StartsWith("<svg", File.ReadAllText(_folder["run/curves.svg"]), StringComparison.Ordinal);
         using var editor = EditorCheckpoint.LoadEditor(_folder["run/editor.safetensors"]);
         Assert.NotEmpty(editor.Weights);
+    }
+
+    [Theory]
+    [InlineData("gpt_neo")]
+    [InlineData("gptj")]
+    public void AnEditorOfChosenWeights_EditsThoseAlone(string family)
+    {
+        TinyModels.Write(_folder["model"], family);
+        var options = new EditorTrainingOptions { Editable = ["transformer.h.0.mlp.*", "*.h.2.attn.*q_proj.weight"], Mend = new() { Rank = 4 }, MaxIters = 20, ValInterval = 10 };
+        var edits = Enumerable.Range(0, 12).Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[i % 5]], [new(Words[(i + 2) % 5], "blue")], null)).ToList();
+        QuestionAnswering.TrainEditor(_folder["model"], edits, options, _folder["run"]);
+        using var editor = EditorCheckpoint.LoadEditor(_folder["run/editor.safetensors"]);
+        Assert.Equal(EditableWeights.Select(ModelFamily.FromDirectory(_folder["model"]), options.Editable), editor.Weights.Select(weight => weight.Name));
+        Assert.Equal(3, editor.Weights.Count);
+    }
+
+    [Fact]
+    public void ARunFoldersConfiguration_IsReadBack()
+    {
+        var options = new EditorTrainingOptions { Editable = ["*.mlp.*"], Mend = new() { Rank = 4, Sides = EditorSides.Smaller }, Lr = 3e-4, Seed = 9 };
+        new RunFolder(_folder["run"]).Start(options, 0);
+        Assert.Equivalent(options, RunFolder.ReadConfiguration<EditorTrainingOptions>(_folder["run/config.json"]), strict: true);
+    }
+
+    [Theory]
+    [InlineData("""{"edit_able": []}""", "edit_able")]
+    [InlineData("""{"mend": {"rank": "many"}}""", "rank")]
+    [InlineData("""{"editable": "*"}""", "editable")]
+    [InlineData("nothing", "config.json")]
+    public void AConfigurationThatIsNone_IsRefusedWithFileAndKey(string json, string named)
+    {
+        var file = _folder["config.json"];
+        File.WriteAllText(file, json);
+        var error = Assert.Throws<EditorException>(() => RunFolder.ReadConfiguration<EditorTrainingOptions>(file));
+        Assert.Contains(file, error.Message, StringComparison.Ordinal);
+        Assert.Contains(named, error.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -1,6 +1,8 @@
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Training;
+using MendCluster.Testing;
 using MendCluster.Torch;
 using static TorchSharp.torch;
 
@@ -19,7 +21,7 @@ public class MemoryTests
 {
     private const int Hidden = 512, Inner = 1024, Tokens = 8, Words = 96;
 
-    private static readonly string[] Families = ["gpt2", "t5"];
+    private static readonly string[] Families = ["gpt2", "t5", "bart", "bert"];
 
     public static TheoryData<string, ScalarType> Models
     {
@@ -45,6 +47,22 @@ public class MemoryTests
         var edit = Batch(stage.Family, 1);
         _ = Edit(stage, mend, edit); // what is made once and kept is not the edit's
         CheckPeak(() => Edit(stage, mend, edit), dtype);
+    }
+
+    [Fact]
+    public void LoadingAnEditor_HoldsItAndLittleElse()
+    {
+        using var folder = new TemporaryFolder();
+        long bytes;
+        using (var mend = new Mend(new() { Rank = 300 }, [new("w", 1000, 1000)], 1))
+        {
+            bytes = Mend.BytesOf(mend.Options, mend.Weights, ["w"]); // of which its largest tensor is a quarter
+            EditorCheckpoint.SaveEditor(folder["editor"], mend);
+        }
+        var before = TorchRuntime.Memory()!.Live;
+        TorchRuntime.ResetMemoryPeak();
+        using var loaded = EditorCheckpoint.LoadEditor(folder["editor"]);
+        Assert.InRange(TorchRuntime.Memory()!.Peak - before, bytes, bytes * 105 / 100);
     }
 
     [Theory]
@@ -103,6 +121,19 @@ public class MemoryTests
         }
     }
 
+    [Fact]
+    public void AMapOfACheckpoint_LeavesNoTensorBehind()
+    {
+        foreach (var model in new[] { "gpt2", "bart" })
+        {
+            using var files = HuggingFaceDirectory.Open(Path.Combine(FixtureFolder.Path, "models", model));
+            var family = ModelFamily.FromDirectory(files.Path);
+            var before = Held();
+            Assert.NotEmpty(CheckpointMap.Of(family, files));
+            Assert.Equal(before, Held());
+        }
+    }
+
     /// <summary>Tensors and bytes that are alive, without those of other tests that wait for their finalizer.</summary>
     private static (long Tensors, long? Bytes) Held()
     {
@@ -143,7 +174,7 @@ public class MemoryTests
     {
         using var generator = new Generator(seed);
         Tensor Ids() => randint(3, Words, [1, Tokens], generator: generator).DetachFromDisposeScope();
-        var (ids, labels) = (Ids(), Ids());
+        var (ids, labels) = (Ids(), family.Labels is null ? Ids() : ones([1, 1], ScalarType.Int64).DetachFromDisposeScope());
         var mask = ones([1, Tokens], ScalarType.Int64).DetachFromDisposeScope();
         return new(family.IsEncoderDecoder ? new(ids, mask, Ids()) : new(ids, mask), labels);
     }
@@ -151,9 +182,13 @@ public class MemoryTests
     private static Stage RandomModel(string family, ScalarType dtype, bool small = false)
     {
         var (hidden, inner) = small ? (32, 64) : (Hidden, Inner);
-        var config = family == "gpt2"
-            ? $$"""{"model_type": "gpt2", "vocab_size": {{Words}}, "n_positions": 32, "n_embd": {{hidden}}, "n_inner": {{inner}}, "n_layer": 3, "n_head": 4}"""
-            : $$"""{"model_type": "t5", "vocab_size": {{Words}}, "d_model": {{hidden}}, "d_ff": {{inner}}, "d_kv": 16, "num_heads": 4, "num_layers": 2, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false}""";
+        var config = family switch
+        {
+            "gpt2" => $$"""{"model_type": "gpt2", "vocab_size": {{Words}}, "n_positions": 32, "n_embd": {{hidden}}, "n_inner": {{inner}}, "n_layer": 3, "n_head": 4}""",
+            "bart" => $$"""{"model_type": "bart", "vocab_size": {{Words}}, "max_position_embeddings": 32, "d_model": {{hidden}}, "encoder_ffn_dim": {{inner}}, "decoder_ffn_dim": {{inner}}, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4}""",
+            "bert" => $$"""{"model_type": "bert", "vocab_size": {{Words}}, "max_position_embeddings": 32, "hidden_size": {{hidden}}, "intermediate_size": {{inner}}, "num_hidden_layers": 3, "num_attention_heads": 4}""",
+            _ => $$"""{"model_type": "t5", "vocab_size": {{Words}}, "d_model": {{hidden}}, "d_ff": {{inner}}, "d_kv": 16, "num_heads": 4, "num_layers": 2, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false}""",
+        };
         var made = ModelFamily.FromConfig(ConfigFile.Parse("config.json", config));
         return Stage.LoadWhole(made, new RandomWeights(1, dtype, made.InitialStd));
     }

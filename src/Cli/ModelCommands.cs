@@ -1,0 +1,65 @@
+using System.CommandLine;
+using System.Globalization;
+using MendCluster.Distributed;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Recipes;
+using Spectre.Console;
+
+namespace MendCluster.Cli;
+
+/// <summary><c>mend export</c> and <c>mend import</c>: checkpoints for other tools, and from them.</summary>
+internal static class ModelCommands
+{
+    public static Command Export()
+    {
+        var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
+        var ledger = new Option<FileInfo>("--ledger") { Description = "ledger file", DefaultValueFactory = _ => new FileInfo("mend.ledger") };
+        var output = Output();
+        var dtype = new Option<WeightType?>("--dtype") { Description = "type of the weights; without it as the model has them" };
+        var most = new Option<double>("--max-file-gb") { Description = "largest file of weights, in 10^9 bytes", DefaultValueFactory = _ => HuggingFaceWriter.UsualFileLength / 1e9 };
+        var command = new Command("export", "Write the edited model as a Hugging Face directory") { model, ledger, output, dtype, most };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var gigabytes = parsed.GetValue(most);
+            if (!(gigabytes > 0))
+                throw new InvalidDataException($"--max-file-gb is {gigabytes}; it is more than 0");
+            var report = await ModelExport.RunAsync(new()
+            {
+                ModelDirectory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped,
+                Ledger = parsed.GetRequiredValue(ledger).FullName,
+                Output = parsed.GetRequiredValue(output).FullName,
+                DType = parsed.GetValue(dtype),
+                MostFileBytes = (long)Math.Min(gigabytes * 1e9, long.MaxValue),
+            }, cancellation);
+            var table = new Table().Border(TableBorder.Simple).AddColumns("weight", "rank of its edits", "norm of the change", "lost to rounding");
+            foreach (var weight in report.Weights)
+                table.AddRow(Markup.Escape(weight.Name), weight.Rank.ToString(CultureInfo.InvariantCulture),
+                    weight.Norm.ToString("0.####", CultureInfo.InvariantCulture), weight.Rounded.ToString("0.000%", CultureInfo.InvariantCulture));
+            if (report.Weights.Count > 0)
+                AnsiConsole.Write(table);
+            AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
+                $"Version {report.Version} with {report.Edits.Count} edit(s) in {report.Files.Count} file(s): {parsed.GetRequiredValue(output).FullName}");
+        });
+        return command;
+    }
+
+    public static Command Import()
+    {
+        var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory, or one with config.json, tokenizer and a .ckpt", Required = true };
+        var stages = new Option<int>("--stages") { Description = "pipeline stages, one file each", DefaultValueFactory = _ => 2 };
+        var output = Output();
+        var command = new Command("import", "Write a model as safetensors, one file a stage") { model, stages, output };
+        command.SetAction((parsed, cancellation) =>
+        {
+            var files = ModelImport.Run(parsed.GetRequiredValue(model).FullName, parsed.GetValue(stages), parsed.GetRequiredValue(output).FullName, cancellation);
+            var table = new Table().Border(TableBorder.Simple).AddColumns("file", "layers", "MB");
+            foreach (var file in files)
+                table.AddRow(Markup.Escape(file.File), $"{file.Range.First}-{file.Range.End - 1}", (file.Bytes / 1e6).ToString("0.0", CultureInfo.InvariantCulture));
+            AnsiConsole.Write(table);
+            return Task.CompletedTask;
+        });
+        return command;
+    }
+
+    private static Option<DirectoryInfo> Output() => new("--out") { Description = "directory to make", Required = true };
+}

@@ -1,0 +1,81 @@
+using System.CommandLine;
+using System.Globalization;
+using MendCluster.Distributed;
+using MendCluster.Engine.Recipes;
+using Spectre.Console;
+
+namespace MendCluster.Cli;
+
+/// <summary><c>mend plan</c>: how a model divides into stages, and whether they fit.</summary>
+internal static class PlanCommand
+{
+    public static Command Create()
+    {
+        var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory; config.json and the headers of the weights are read", Required = true };
+        var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, or else the paper's editor" };
+        var defaults = new StagePlanOptions();
+        var stages = new Option<int>("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 };
+        var memory = new Option<string?>("--gpu-memory") { Description = "what each stage has, such as 24GiB or 80GB; the command fails when a stage needs more" };
+        var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.BFloat16 };
+        var editable = new Option<string[]>("--editable") { Description = "weights to edit: a model of the paper such as gptj, names of weights, or patterns", AllowMultipleArgumentsPerToken = true };
+        var rank = new Option<int>("--rank") { Description = "of the editor's blocks, without an editor file", DefaultValueFactory = _ => defaults.Mend.Rank };
+        var tflops = new Option<double>("--tflops") { Description = "10^12 operations a second that a GPU's products reach", DefaultValueFactory = _ => defaults.Flops / 1e12 };
+        var bandwidth = new Option<double>("--bandwidth") { Description = "10^9 bytes a second at which a GPU reads its memory", DefaultValueFactory = _ => defaults.Bandwidth / 1e9 };
+        var command = new Command("plan", "Show how a model divides into stages, what each holds, and whether it fits")
+            { model, editor, stages, memory, dtype, editable, rank, tflops, bandwidth };
+        command.SetAction(parsed =>
+        {
+            var directory = parsed.GetRequiredValue(model).FullName;
+            var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+            var options = defaults with
+            {
+                Stages = parsed.GetValue(stages),
+                BytesPerWeight = parsed.GetValue(dtype) == WeightType.BFloat16 ? 2 : 4,
+                Memory = parsed.GetValue(memory) is { } text ? Bytes(text) : null,
+                Editable = parsed.GetValue(editable) ?? [],
+                Mend = defaults.Mend with { Rank = parsed.GetValue(rank) },
+                Flops = parsed.GetValue(tflops) * 1e12,
+                Bandwidth = parsed.GetValue(bandwidth) * 1e9,
+            };
+            var plan = StagePlan.Read(directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null), options);
+            Show(plan, options);
+            return plan.TooLarge.Any() ? 1 : 0;
+        });
+        return command;
+    }
+
+    private static void Show(StagePlan plan, StagePlanOptions options)
+    {
+        var table = new Table().Border(TableBorder.Simple);
+        foreach (var column in new[] { "stage", "layers", "weights", "editor", "activations", "together", "edit" })
+            table.AddColumn(column);
+        foreach (var (i, stage) in plan.Stages.Index())
+            table.AddRow($"{i}", $"{stage.Range.Count}: {stage.FirstLayer} to {stage.LastLayer}", Gib(stage.WeightBytes), Gib(stage.EditorBytes),
+                Gib(stage.ActivationBytes), Gib(stage.Bytes), Ms(stage.EditTime));
+        AnsiConsole.Write(table);
+        AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
+            $"An edit of {options.Tokens} tokens takes about {Ms(TimeSpan.FromTicks(plan.Stages.Sum(stage => stage.EditTime.Ticks)))} on GPUs that reach {options.Flops / 1e12:0.#} TFLOP/s and read {options.Bandwidth / 1e9:0} GB/s, the network aside.");
+        foreach (var stage in plan.TooLarge)
+            AnsiConsole.MarkupLineInterpolated(
+                $"[red]Stage {plan.Stages.ToList().IndexOf(stage)} does not fit:[/] it needs {Gib(stage.Bytes)} and has {Gib(options.Memory!.Value)}. {Remedy(stage, options)}");
+    }
+
+    private static string Remedy(PlannedStage stage, StagePlanOptions options) =>
+        stage.Range.Count > 1 ? "Use more stages."
+        : options.BytesPerWeight > 2 ? "It is a single layer; try --dtype BFloat16."
+        : "It is a single layer; use GPUs with more memory.";
+
+    private static string Gib(long bytes) => string.Create(CultureInfo.InvariantCulture, $"{bytes / (double)(1L << 30):0.00} GiB");
+
+    private static string Ms(TimeSpan time) => string.Create(CultureInfo.InvariantCulture, $"{time.TotalMilliseconds:0.0} ms");
+
+    /// <summary>A number with a unit: GiB, MiB, GB or MB.</summary>
+    private static long Bytes(string text)
+    {
+        foreach (var (unit, size) in new[] { ("GiB", 1L << 30), ("MiB", 1L << 20), ("GB", 1_000_000_000L), ("MB", 1_000_000L) })
+            if (text.EndsWith(unit, StringComparison.OrdinalIgnoreCase)
+                && double.TryParse(text[..^unit.Length].Trim(), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) && number > 0)
+                return (long)(number * size);
+        throw new InvalidDataException($"--gpu-memory is '{text}'; expected a number with a unit, such as 24GiB or 80GB");
+    }
+}

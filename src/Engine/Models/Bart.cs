@@ -1,0 +1,230 @@
+// BART (Lewis et al., 2020): encoder-decoder, learned positions, post-norm blocks, biases everywhere, head tied to the embedding.
+// Names are the checkpoint's (transformers BartForConditionalGeneration). Traps: position t reads row t + 2 of the table; a norm follows
+// each embedding (layernorm_embedding), none ends a stack; scale_embedding multiplies tokens, not positions, by sqrt(C);
+// final_logits_bias is a buffer that some checkpoints lack. The decoder starts with </s>, and its answer is "y </s>", as in the paper's
+// question answering model; where config.json sets forced_bos_token_id (later checkpoints) it is "<s> y </s>", <s> being given, not scored.
+// B batch, S source tokens, T decoder tokens, C hidden size, H heads, D head size, V vocabulary.
+
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Models;
+
+/// <summary>The keys of config.json that change what BART computes.</summary>
+/// <param name="ForcedBosTokenId">Follows the decoder's start in every answer; null: the answer's first word does.</param>
+public sealed record BartConfig(
+    string File, int VocabSize, int MaxPositionEmbeddings, int DModel, int EncoderLayers, int DecoderLayers, int EncoderFfnDim, int DecoderFfnDim,
+    int EncoderAttentionHeads, int DecoderAttentionHeads, string ActivationFunction, bool ScaleEmbedding, double InitStd,
+    int PadTokenId, int EosTokenId, int DecoderStartTokenId, int? ForcedBosTokenId)
+{
+    public static BartConfig From(ConfigFile config)
+    {
+        config.Require("is_encoder_decoder", true);
+        config.Require("tie_word_embeddings", true);
+        config.Require("tie_encoder_decoder", false);
+        config.Require("normalize_before", false);
+        config.Require("normalize_embedding", true);
+        config.Require("add_final_layer_norm", false);
+        config.Require("static_position_embeddings", false);
+        var (width, eos) = (config.Size("d_model"), config.Id("eos_token_id", 2));
+        return new(config.File, config.Size("vocab_size"), config.Size("max_position_embeddings", 1024), width, config.Size("encoder_layers"),
+            config.Size("decoder_layers"), config.Size("encoder_ffn_dim"), config.Size("decoder_ffn_dim"), Heads("encoder_attention_heads"),
+            Heads("decoder_attention_heads"), config.Activation("activation_function", "gelu"), config.Bool("scale_embedding", false),
+            config.Double("init_std", 0.02), config.Id("pad_token_id", 1), eos, config.Id("decoder_start_token_id", eos),
+            config.OptionalId("forced_bos_token_id"));
+
+        int Heads(string key) => width % config.Size(key) == 0 ? config.Size(key)
+            : throw new ModelException(config.File, key, $"{config.Size(key)} does not divide d_model {width}");
+    }
+}
+
+public sealed class Bart(BartConfig config) : ModelFamily
+{
+    public override string Type => "bart";
+
+    public override bool IsEncoderDecoder => true;
+
+    public override bool ShiftsLabels => true;
+
+    public override long VocabularySize => config.VocabSize;
+
+    public override long? MaxPositions => config.MaxPositionEmbeddings;
+
+    public override int EosId => config.EosTokenId;
+
+    public override int PadId => config.PadTokenId;
+
+    public override int? DecoderStartId => config.DecoderStartTokenId;
+
+    public override int? ForcedFirstId => config.ForcedBosTokenId;
+
+    public override IReadOnlyList<string> LayerNames { get; } =
+    [
+        "model.encoder.embed_tokens", .. Enumerable.Range(0, config.EncoderLayers).Select(i => $"model.encoder.layers.{i}"),
+        "model.decoder.embed_tokens", .. Enumerable.Range(0, config.DecoderLayers).Select(i => $"model.decoder.layers.{i}"), "lm_head",
+    ];
+
+    /// <summary>fc1 and fc2 of the last two blocks of each stack, encoder first.</summary>
+    public override IReadOnlyList<string> DefaultEditableWeights { get; } =
+        [.. LastTwo("encoder", config.EncoderLayers), .. LastTwo("decoder", config.DecoderLayers)];
+
+    public override Layer Build(int index, Weights weights)
+    {
+        var name = LayerNames[index];
+        return name switch
+        {
+            "model.encoder.embed_tokens" => new BartEmbedding(config, weights, isDecoder: false),
+            "model.decoder.embed_tokens" => new BartEmbedding(config, weights, isDecoder: true),
+            "lm_head" => new BartHead(config, weights),
+            _ when index <= config.EncoderLayers => new BartEncoderBlock(config, name, weights, isLast: index == config.EncoderLayers),
+            _ => new BartDecoderBlock(config, name, weights),
+        };
+    }
+
+    public override double InitialStd(string name, long[] shape) => name == BartHead.Bias ? 0 : config.InitStd;
+
+    private static IEnumerable<string> LastTwo(string stack, int blocks) =>
+        from i in Enumerable.Range(Math.Max(0, blocks - 2), Math.Min(2, blocks))
+        from matrix in new[] { "fc1", "fc2" }
+        select $"model.{stack}.layers.{i}.{matrix}.weight";
+}
+
+internal sealed class BartNorm(string name, int width, Weights weights)
+{
+    private readonly Tensor weight = weights.Norm(name + ".weight", width);
+    private readonly Tensor bias = weights.Norm(name + ".bias", width);
+
+    public Tensor Forward(Tensor x) => Layers.LayerNorm(x, weight, bias, 1e-5);
+}
+
+internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isDecoder) : Layer
+{
+    /// <summary>Positions count from here: the first rows of the published tables belonged to padding.</summary>
+    private const int Offset = 2;
+
+    private readonly string name = isDecoder ? "model.decoder" : "model.encoder";
+    private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel);
+
+    private readonly Tensor embed_positions =
+        weights.Embedding($"model.{(isDecoder ? "decoder" : "encoder")}.embed_positions.weight", config.MaxPositionEmbeddings + Offset, config.DModel);
+
+    private readonly BartNorm layernorm_embedding = new($"model.{(isDecoder ? "decoder" : "encoder")}.layernorm_embedding", config.DModel, weights);
+
+    public override bool IsEncoder => !isDecoder;
+
+    public override Activations Forward(Activations activations, Pass pass)
+    {
+        var ids = isDecoder ? pass.Input.DecoderInputIds! : pass.Input.InputIds; // [B, T]
+        var start = isDecoder ? pass.Cache?.Length ?? 0 : 0;
+        var tokens = Layers.Embed(shared, ids) * (config.ScaleEmbedding ? Math.Sqrt(config.DModel) : 1.0);
+        var positions = embed_positions.narrow(0, start + Offset, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
+        return activations with { Hidden = layernorm_embedding.Forward(tokens + positions) };
+    }
+}
+
+internal sealed class BartAttention(BartConfig config, int heads, string name, Weights weights)
+{
+    private readonly EditableLinear q_proj = weights.Editable(name + ".q_proj", config.DModel, config.DModel);
+    private readonly EditableLinear k_proj = weights.Editable(name + ".k_proj", config.DModel, config.DModel);
+    private readonly EditableLinear v_proj = weights.Editable(name + ".v_proj", config.DModel, config.DModel);
+    private readonly EditableLinear out_proj = weights.Editable(name + ".out_proj", config.DModel, config.DModel);
+
+    public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
+
+    /// <param name="x">[B, S, C].</param>
+    public Tensor OverSource(Tensor x, Pass pass) =>
+        Attend(x, Heads(k_proj, x, pass), Heads(v_proj, x, pass), pass.SourceBias, pass);
+
+    /// <param name="x">[B, T, C]; with a cache, the earlier keys and values are put before this pass's.</param>
+    public Tensor OverSelf(Tensor x, Pass pass)
+    {
+        var (key, value) = (Heads(k_proj, x, pass), Heads(v_proj, x, pass)); // [B, H, T, D]
+        if (pass.Cache is { } cache)
+            (key, value) = cache.Append(name, key, value);
+        return Attend(x, key, value, pass.CausalBias(x.shape[1], key.shape[2]), pass);
+    }
+
+    /// <param name="x">[B, T, C].</param>
+    /// <param name="memory">[B, S, C]; read only when its keys and values are not cached.</param>
+    public Tensor OverMemory(Tensor x, Tensor? memory, Pass pass)
+    {
+        (Tensor, Tensor) Make() => (Heads(k_proj, memory!, pass), Heads(v_proj, memory!, pass));
+        var (key, value) = pass.Cache is { } cache ? cache.GetOrAdd(name, Make) : Make();
+        return Attend(x, key, value, pass.SourceBias, pass);
+    }
+
+    private Tensor Heads(EditableLinear projection, Tensor x, Pass pass) => Layers.SplitHeads(projection.Forward(x, pass), heads);
+
+    private Tensor Attend(Tensor x, Tensor key, Tensor value, Tensor bias, Pass pass)
+    {
+        var query = Heads(q_proj, x, pass);
+        return out_proj.Forward(Layers.MergeHeads(Layers.Attention(query, key, value, bias, 1.0 / Math.Sqrt(query.shape[3]))), pass);
+    }
+}
+
+internal sealed class BartFeedForward(BartConfig config, int width, string name, Weights weights)
+{
+    private readonly EditableLinear fc1 = weights.Editable(name + ".fc1", width, config.DModel);
+    private readonly EditableLinear fc2 = weights.Editable(name + ".fc2", config.DModel, width);
+    private readonly Func<Tensor, Tensor> act = Layers.Activation(config.ActivationFunction, config.File);
+
+    public IReadOnlyList<EditableLinear> Linears => [fc1, fc2];
+
+    public Tensor Forward(Tensor x, Pass pass) => fc2.Forward(act(fc1.Forward(x, pass)), pass);
+}
+
+internal sealed class BartEncoderBlock(BartConfig config, string name, Weights weights, bool isLast) : Layer
+{
+    private readonly BartAttention self_attn = new(config, config.EncoderAttentionHeads, name + ".self_attn", weights);
+    private readonly BartNorm self_attn_layer_norm = new(name + ".self_attn_layer_norm", config.DModel, weights);
+    private readonly BartFeedForward feedForward = new(config, config.EncoderFfnDim, name, weights);
+    private readonly BartNorm final_layer_norm = new(name + ".final_layer_norm", config.DModel, weights);
+
+    public override bool IsEncoder => true;
+
+    public override IReadOnlyList<EditableLinear> Linears => [.. self_attn.Linears, .. feedForward.Linears];
+
+    public override Activations Forward(Activations activations, Pass pass)
+    {
+        var x = activations.Hidden!; // [B, S, C]
+        x = self_attn_layer_norm.Forward(x + self_attn.OverSource(x, pass));
+        x = final_layer_norm.Forward(x + feedForward.Forward(x, pass));
+        return isLast ? new(null, x) : activations with { Hidden = x }; // the last block's output is the memory: no norm ends the stack
+    }
+}
+
+internal sealed class BartDecoderBlock(BartConfig config, string name, Weights weights) : Layer
+{
+    private readonly BartAttention self_attn = new(config, config.DecoderAttentionHeads, name + ".self_attn", weights);
+    private readonly BartNorm self_attn_layer_norm = new(name + ".self_attn_layer_norm", config.DModel, weights);
+    private readonly BartAttention encoder_attn = new(config, config.DecoderAttentionHeads, name + ".encoder_attn", weights);
+    private readonly BartNorm encoder_attn_layer_norm = new(name + ".encoder_attn_layer_norm", config.DModel, weights);
+    private readonly BartFeedForward feedForward = new(config, config.DecoderFfnDim, name, weights);
+    private readonly BartNorm final_layer_norm = new(name + ".final_layer_norm", config.DModel, weights);
+
+    public override IReadOnlyList<EditableLinear> Linears => [.. self_attn.Linears, .. encoder_attn.Linears, .. feedForward.Linears];
+
+    public override Activations Forward(Activations activations, Pass pass)
+    {
+        var x = activations.Hidden!; // [B, T, C]
+        x = self_attn_layer_norm.Forward(x + self_attn.OverSelf(x, pass));
+        x = encoder_attn_layer_norm.Forward(x + encoder_attn.OverMemory(x, activations.Memory, pass));
+        x = final_layer_norm.Forward(x + feedForward.Forward(x, pass));
+        return activations with { Hidden = x };
+    }
+}
+
+internal sealed class BartHead(BartConfig config, Weights weights) : Head
+{
+    public const string Bias = "final_logits_bias";
+
+    private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel);
+    private readonly Tensor? final_logits_bias = weights.Has(Bias) ? weights.Table(Bias, 1, config.VocabSize) : null; // [1, V]
+
+    public override Activations Forward(Activations activations, Pass pass) => activations;
+
+    public override Tensor Logits(Tensor hidden)
+    {
+        var logits = Layers.Linear(hidden, shared);
+        return final_logits_bias is null ? logits : logits + final_logits_bias;
+    }
+}

@@ -1,0 +1,184 @@
+// GPT-Neo (Black et al., 2021): decoder-only, learned positions, pre-norm blocks, head tied to the embedding.
+// Names are the checkpoint's (transformers GPTNeoForCausalLM). Traps: scores are not scaled by 1/sqrt(D); layers alternate between global
+// and local attention, and a local query sees the last window_size tokens, itself included; the linear maps are nn.Linear, not GPT-2's
+// Conv1D, under the same names c_fc and c_proj; q, k and v have no bias.
+// B batch, T tokens, C hidden size, H heads, D head size, V vocabulary.
+
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Models;
+
+/// <summary>The keys of config.json that change what GPT-Neo computes.</summary>
+/// <param name="IntermediateSize">Width of the MLP; 4 C when the key is absent.</param>
+/// <param name="IsLocal">For every layer whether its attention is local.</param>
+public sealed record GptNeoConfig(
+    string File, int VocabSize, int MaxPositionEmbeddings, int HiddenSize, int NumLayers, int NumHeads, int IntermediateSize, int WindowSize,
+    IReadOnlyList<bool> IsLocal, string ActivationFunction, double LayerNormEpsilon, int EosTokenId, int PadTokenId)
+{
+    public static GptNeoConfig From(ConfigFile config)
+    {
+        config.Require("tie_word_embeddings", true);
+        var (hidden, heads, layers) = (config.Size("hidden_size"), config.Size("num_heads"), config.Size("num_layers"));
+        if (hidden % heads != 0)
+            throw new ModelException(config.File, "num_heads", $"{heads} does not divide hidden_size {hidden}");
+        var vocab = config.Size("vocab_size");
+        // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
+        return new(config.File, vocab, config.Size("max_position_embeddings", 2048), hidden, layers, heads,
+            config.Size("intermediate_size", 4 * hidden), config.Size("window_size", 256), AttentionTypes(config, layers),
+            config.String("activation_function", "gelu_new"), config.Double("layer_norm_epsilon", 1e-5),
+            config.Id("eos_token_id", vocab - 1), config.Id("pad_token_id", vocab - 1));
+    }
+
+    /// <summary>[[["global", "local"], 16]]: the pair, sixteen times over. attention_layers, where it is written, repeats it unrolled.</summary>
+    private static bool[] AttentionTypes(ConfigFile config, int layers)
+    {
+        const string key = "attention_types";
+        if (config.Value(key) is not { } types)
+            throw new ModelException(config.File, key, "is missing; expected for example [[[\"global\", \"local\"], 16]]");
+        var unrolled = new List<bool>();
+        try
+        {
+            foreach (var entry in types.EnumerateArray())
+            {
+                var pattern = entry[0].EnumerateArray().Select(type => IsLocalType(config, type.GetString())).ToList();
+                for (var times = entry[1].GetInt32(); times > 0 && pattern.Count > 0 && unrolled.Count <= layers; times--)
+                    unrolled.AddRange(pattern);
+            }
+        }
+        catch (Exception e) when (e is InvalidOperationException or FormatException or IndexOutOfRangeException)
+        {
+            throw new ModelException(config.File, key, $"is {types.GetRawText()}, expected for example [[[\"global\", \"local\"], 16]]");
+        }
+        if (unrolled.Count != layers)
+            throw new ModelException(config.File, key, $"{types.GetRawText()} does not make num_layers {layers}");
+        return [.. unrolled];
+    }
+
+    private static bool IsLocalType(ConfigFile config, string? type) => type switch
+    {
+        "global" => false,
+        "local" => true,
+        _ => throw new ModelException(config.File, "attention_types", $"'{type}' is not known; known: global, local"),
+    };
+}
+
+public sealed class GptNeo(GptNeoConfig config) : ModelFamily
+{
+    public override string Type => "gpt_neo";
+
+    public override bool IsEncoderDecoder => false;
+
+    public override bool ShiftsLabels => true;
+
+    public override long VocabularySize => config.VocabSize;
+
+    public override long? MaxPositions => config.MaxPositionEmbeddings;
+
+    public override int EosId => config.EosTokenId;
+
+    public override int PadId => config.PadTokenId;
+
+    public override int? DecoderStartId => null;
+
+    public override IReadOnlyList<string> LayerNames { get; } =
+        ["transformer.wte", .. Enumerable.Range(0, config.NumLayers).Select(i => $"transformer.h.{i}"), "lm_head"];
+
+    /// <summary>c_fc, then c_proj, of the last three blocks.</summary>
+    public override IReadOnlyList<string> DefaultEditableWeights { get; } =
+        [.. Enumerable.Range(Math.Max(0, config.NumLayers - 3), Math.Min(3, config.NumLayers))
+            .SelectMany(i => new[] { $"transformer.h.{i}.mlp.c_fc.weight", $"transformer.h.{i}.mlp.c_proj.weight" })];
+
+    public override Layer Build(int index, Weights weights) =>
+        index == 0 ? new GptNeoEmbedding(config, weights)
+        : index == LayerNames.Count - 1 ? new GptNeoHead(config, weights)
+        : new GptNeoBlock(config, index - 1, LayerNames[index], weights);
+
+    /// <summary>The published initializer_range.</summary>
+    public override double InitialStd(string name, long[] shape) => 0.02;
+}
+
+internal sealed class GptNeoEmbedding(GptNeoConfig config, Weights weights) : Layer
+{
+    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize);
+    private readonly Tensor wpe = weights.Embedding("transformer.wpe.weight", config.MaxPositionEmbeddings, config.HiddenSize);
+
+    public override Activations Forward(Activations activations, Pass pass)
+    {
+        var ids = pass.Input.InputIds; // [B, T]
+        var positions = wpe.narrow(0, pass.Cache?.Length ?? 0, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
+        return activations with { Hidden = Layers.Embed(wte, ids) + positions };
+    }
+}
+
+internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string name, Weights weights)
+{
+    private readonly EditableLinear q_proj = Project(config, name + ".q_proj.weight", weights);
+    private readonly EditableLinear k_proj = Project(config, name + ".k_proj.weight", weights);
+    private readonly EditableLinear v_proj = Project(config, name + ".v_proj.weight", weights);
+
+    private readonly EditableLinear out_proj = new(name + ".out_proj.weight",
+        weights.Linear(name + ".out_proj.weight", config.HiddenSize, config.HiddenSize), weights.Bias(name + ".out_proj.bias", config.HiddenSize));
+
+    public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
+
+    public Tensor Forward(Tensor x, Pass pass)
+    {
+        var q = Layers.SplitHeads(q_proj.Forward(x, pass), config.NumHeads); // [B, H, T, D]
+        var k = Layers.SplitHeads(k_proj.Forward(x, pass), config.NumHeads);
+        var v = Layers.SplitHeads(v_proj.Forward(x, pass), config.NumHeads);
+        if (pass.Cache is { } cache)
+            (k, v) = cache.Append(name, k, v); // [B, H, S, D], S = cached + T
+        var bias = pass.CausalBias(x.shape[1], k.shape[2], isLocal ? config.WindowSize : null);
+        return out_proj.Forward(Layers.MergeHeads(Layers.Attention(q, k, v, bias, 1.0)), pass);
+    }
+
+    private static EditableLinear Project(GptNeoConfig config, string name, Weights weights) =>
+        new(name, weights.Linear(name, config.HiddenSize, config.HiddenSize), null);
+}
+
+internal sealed class GptNeoMlp(GptNeoConfig config, string name, Weights weights)
+{
+    private readonly EditableLinear c_fc = new(name + ".c_fc.weight",
+        weights.Linear(name + ".c_fc.weight", config.IntermediateSize, config.HiddenSize), weights.Bias(name + ".c_fc.bias", config.IntermediateSize));
+
+    private readonly EditableLinear c_proj = new(name + ".c_proj.weight",
+        weights.Linear(name + ".c_proj.weight", config.HiddenSize, config.IntermediateSize), weights.Bias(name + ".c_proj.bias", config.HiddenSize));
+
+    private readonly Func<Tensor, Tensor> act = Layers.Activation(config.ActivationFunction, config.File);
+
+    public IReadOnlyList<EditableLinear> Linears => [c_fc, c_proj];
+
+    public Tensor Forward(Tensor x, Pass pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
+}
+
+internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, Weights weights) : Layer
+{
+    private readonly Tensor ln_1_weight = weights.Norm(name + ".ln_1.weight", config.HiddenSize);
+    private readonly Tensor ln_1_bias = weights.Norm(name + ".ln_1.bias", config.HiddenSize);
+    private readonly GptNeoAttention attn = new(config, config.IsLocal[block], name + ".attn.attention", weights);
+    private readonly Tensor ln_2_weight = weights.Norm(name + ".ln_2.weight", config.HiddenSize);
+    private readonly Tensor ln_2_bias = weights.Norm(name + ".ln_2.bias", config.HiddenSize);
+    private readonly GptNeoMlp mlp = new(config, name + ".mlp", weights);
+
+    public override IReadOnlyList<EditableLinear> Linears => [.. attn.Linears, .. mlp.Linears];
+
+    public override Activations Forward(Activations activations, Pass pass)
+    {
+        var x = activations.Hidden!; // [B, T, C]
+        x = x + attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass);
+        x = x + mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass);
+        return activations with { Hidden = x };
+    }
+}
+
+internal sealed class GptNeoHead(GptNeoConfig config, Weights weights) : Head
+{
+    private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.HiddenSize);
+    private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.HiddenSize);
+    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize);
+
+    public override Activations Forward(Activations activations, Pass pass) =>
+        activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };
+
+    public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, wte);
+}
