@@ -19,11 +19,10 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
 {
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
-    private static readonly TimeSpan PresencePause = TimeSpan.FromSeconds(2);
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
 
+    private readonly WatchedCalls _calls = new(call => grains.GetGrain<IEditCoordinatorGrain>(model).IsUnderWayAsync(call), time);
     private IHost? _client;
-    private volatile string? _incarnation;
 
     /// <summary>How long a request that met a lost shard or coordinator is sent again.</summary>
     /// <value>30 seconds.</value>
@@ -128,50 +127,17 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         }
     }
 
-    /// <summary>One attempt. What fails on the way there or back, or is left with a coordinator that is gone, is a lost coordinator.</summary>
+    /// <summary>One attempt. What fails on the way there or back, or is no longer under way, is a lost coordinator.</summary>
     private async Task<T> SendAsync<T>(Func<Task<T>> send, CancellationToken cancellation)
     {
         try
         {
-            var incarnation = _incarnation ??= await Coordinator.IncarnationAsync().ConfigureAwait(false);
-            var request = send();
-            using var answered = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-            var replaced = ReplacedAsync(incarnation, answered.Token);
-            if (await Task.WhenAny(request, replaced).ConfigureAwait(false) == replaced && !answered.IsCancellationRequested)
-            {
-                _ = request.ContinueWith(late => late.Exception, TaskScheduler.Default); // nobody waits for its failure any more
-                throw new TimeoutException("its coordinator was replaced by another.");
-            }
-            await answered.CancelAsync().ConfigureAwait(false);
-            return await request.ConfigureAwait(false);
+            return await _calls.RunAsync(send, cancellation).ConfigureAwait(false);
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {
             throw Lost(e);
         }
-    }
-
-    /// <summary>Ends when the coordinator is another than the one that was known, or with the request.</summary>
-    private async Task ReplacedAsync(string known, CancellationToken answered)
-    {
-        while (!answered.IsCancellationRequested)
-            try
-            {
-                await Task.Delay(PresencePause, time, answered).ConfigureAwait(false);
-                var now = await Coordinator.IncarnationAsync().ConfigureAwait(false);
-                if (now == known)
-                    continue;
-                _incarnation = now;
-                return;
-            }
-            catch (Exception) when (!answered.IsCancellationRequested)
-            {
-                // None answers just now; one will.
-            }
-            catch (OperationCanceledException)
-            {
-                return;
-            }
     }
 
     private static MendException Lost(Exception e) => new(MendError.CoordinatorLost, $"The cluster does not answer: {e.Message}",

@@ -18,12 +18,9 @@ public interface IEditCoordinatorGrain : IGrainWithStringKey
     [Alias("ledger")]
     Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default);
 
-    /// <summary>
-    /// Another value after the coordinator was started anew. A client is not told when the silo that has its request dies behind a gateway
-    /// that lives: while it waits, it asks for this.
-    /// </summary>
-    [Alias("incarnation"), ResponseTimeout("00:00:05")]
-    Task<string> IncarnationAsync();
+    /// <summary>Whether a call is being carried out here; see <see cref="WatchedCalls"/>.</summary>
+    [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
+    Task<bool> IsUnderWayAsync(Guid call);
 
     /// <summary>The state of every stage's shard, in order; null where none answers.</summary>
     [Alias("status")]

@@ -28,6 +28,10 @@ public interface IModelShardGrain : IGrainWithStringKey
     [Alias("end")]
     Task EndAsync(long session, CancellationToken cancellation = default);
 
+    /// <summary>Whether a call is being carried out here; see <see cref="WatchedCalls"/>.</summary>
+    [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
+    Task<bool> IsUnderWayAsync(Guid call);
+
     /// <summary>A piece of a parcel on its way here. Pieces come in any order, and may come twice.</summary>
     [Alias("put")]
     Task PutAsync(ParcelSlip slip, ParcelPiece piece, ReadOnlyMemory<byte> bytes);

@@ -12,9 +12,8 @@ namespace MendCluster.Grains;
 /// believe to have it, the ledger's lock lets only one of them in.
 /// </summary>
 [GrainType(PinnedPlacement.CoordinatorType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class EditCoordinatorGrain(ClusterSettings settings, TimeProvider time) : Grain, IEditCoordinatorGrain, IAsyncDisposable
+public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnderWay requests, TimeProvider time) : Grain, IEditCoordinatorGrain, IAsyncDisposable
 {
-    private readonly string _incarnation = Guid.NewGuid().ToString("N");
     private FileLedger? _ledger;
     private EditCoordinator? _coordinator;
 
@@ -28,7 +27,7 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, TimeProvider 
 
     public async Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default) => [.. await Coordinator().LedgerAsync(cancellation)];
 
-    public Task<string> IncarnationAsync() => Task.FromResult(_incarnation);
+    public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
 
     public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Stages().Select(async stage =>
     {
@@ -50,7 +49,7 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, TimeProvider 
     }
 
     private IEnumerable<GrainShard> Stages() => Enumerable.Range(0, settings.Stages.Count).Select(settings.Key)
-        .Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key));
+        .Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key, time));
 
     /// <summary>Opens the ledger with the first request rather than on activation: a failure then reaches the caller as what it is.</summary>
     private EditCoordinator Coordinator()

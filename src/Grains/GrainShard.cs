@@ -4,10 +4,12 @@ using MendCluster.Grains.Interfaces;
 namespace MendCluster.Grains;
 
 /// <summary>A shard on some silo, as the coordinator sees it. However the way there fails, it is a lost shard.</summary>
-public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelShard
+public sealed class GrainShard(IModelShardGrain grain, ShardKey key, TimeProvider time) : IModelShard
 {
     /// <summary>Of factors in one message. Catching up a shard that was restarted may take many.</summary>
     private const long MostBytesAtOnce = 64 << 20;
+
+    private readonly WatchedCalls _calls = new(grain.IsUnderWayAsync, time);
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => CallAsync(() => grain.LoadAsync(cancellation), cancellation);
 
@@ -45,7 +47,7 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
     {
         try
         {
-            return await call().ConfigureAwait(false);
+            return await _calls.RunAsync(call, cancellation).ConfigureAwait(false);
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {

@@ -22,6 +22,8 @@ public static class MendClusterSiloExtensions
             .AddContractSerialization()
             .AddSingleton(settings)
             .AddSingleton<ParcelRoom>()
+            .AddSingleton<RequestsUnderWay>()
+            .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<RequestsUnderWay>())
             .AddSingleton(provider => new ShardHost(settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>()))
             .AddHostedService<ShardLoader>();
         return silo.AddPlacementDirector<PinnedPlacement, PinnedPlacementDirector>();

@@ -11,7 +11,7 @@ namespace MendCluster.Grains;
 /// activations, so they are the host's.
 /// </summary>
 [GrainType(PinnedPlacement.ShardType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels) : Grain, IModelShardGrain
+public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : Grain, IModelShardGrain
 {
     private int Stage => ShardKey.Parse(this.GetPrimaryKeyString()).Stage;
 
@@ -30,6 +30,8 @@ public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels) : Grai
         parcels.Give(await Shard.BackwardAsync(parcels.Take(request), cancellation));
 
     public Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
+
+    public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
 
     public Task PutAsync(ParcelSlip slip, ParcelPiece piece, ReadOnlyMemory<byte> bytes)
     {

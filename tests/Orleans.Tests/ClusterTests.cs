@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;
 
 namespace MendCluster.Orleans.Tests;
@@ -95,6 +96,14 @@ public class ClusterTests
         await first;
         await cluster.Client.EditAsync("the old town", "red"); // its turn comes after that of the cancelled one
         Assert.Equal(["who is the mayor", "the old town"], (await cluster.Client.LedgerAsync()).Select(entry => entry.Prompt));
+    }
+
+    [Fact]
+    public async Task ACallThatNoSiloHas_IsGivenUp()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 1, stages: 1);
+        var calls = new WatchedCalls(cluster.Grains.GetGrain<IEditCoordinatorGrain>(cluster.Settings.Model).IsUnderWayAsync, TimeProvider.System);
+        await Assert.ThrowsAsync<TimeoutException>(() => calls.RunAsync(() => new TaskCompletionSource<int>().Task, default));
     }
 
     [Fact]

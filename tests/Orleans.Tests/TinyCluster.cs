@@ -34,15 +34,11 @@ internal sealed class TinyCluster : IAsyncDisposable
 
     public OrleansCluster Client { get; private set; } = null!;
 
+    public IGrainFactory Grains => _silos.Values.First().Services.GetRequiredService<IGrainFactory>();
+
     /// <summary>The cluster's shards as its coordinator sees them.</summary>
-    public IReadOnlyList<IModelShard> Shards
-    {
-        get
-        {
-            var grains = _silos.Values.First().Services.GetRequiredService<IGrainFactory>();
-            return [.. Enumerable.Range(0, Settings.Stages.Count).Select(Settings.Key).Select(key => new GrainShard(grains.GetGrain<IModelShardGrain>(key.ToString()), key))];
-        }
-    }
+    public IReadOnlyList<IModelShard> Shards => [.. Enumerable.Range(0, Settings.Stages.Count).Select(Settings.Key)
+        .Select(key => new GrainShard(Grains.GetGrain<IModelShardGrain>(key.ToString()), key, TimeProvider.System))];
 
     public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null)
     {
