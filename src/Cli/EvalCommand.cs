@@ -54,9 +54,9 @@ internal static class EvalCommand
                 var task = progress.AddTask(name, maxValue: edits.Count);
                 return new Ticker(() => task.Increment(1));
             }
-            var (mend, stronger, tuned) = (Bar("MEND"), Bar("MEND, stronger where it does not take"), Bar("fine-tuning"));
-            reports.Add(comparison.Mend(editor, maxStrength: 1, edits, mend, cancellation));
-            reports.Add(comparison.Mend(editor, new EditOptions().MaxStrength, edits, stronger, cancellation));
+            var (searched, mend, tuned) = (Bar("MEND, as strong as needed"), Bar("MEND"), Bar("fine-tuning"));
+            reports.Add(comparison.Mend(editor, new EditOptions().Confidence, edits, searched, cancellation));
+            reports.Add(comparison.Mend(editor, confidence: null, edits, mend, cancellation));
             reports.Add(comparison.FineTune(fineTune, edits, tuned, cancellation));
         });
         return reports;

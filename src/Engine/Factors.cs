@@ -40,9 +40,6 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
     /// <summary>R, an upper bound of the update's rank.</summary>
     public long Rank => uTilde.shape[0];
 
-    /// <summary>What an edit that does not take is tried with, in turn: factors on alpha, the editor's own step first.</summary>
-    public static IReadOnlyList<double> Strengths { get; } = [1, 1.25, 1.5, 2];
-
     /// <summary>What the update takes from z = x W^T. Cost 2 N R (m + n) operations; no [n, m] matrix is formed.</summary>
     /// <param name="x">[..., m] float32.</param>
     /// <returns>[..., n] float32.</returns>

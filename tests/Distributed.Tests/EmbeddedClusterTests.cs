@@ -184,20 +184,19 @@ public class EmbeddedClusterTests
     }
 
     [Theory]
-    [InlineData(2, 1.5, 1.5)]
-    [InlineData(2, 1, 1)]
-    [InlineData(1.25, 1.5, 1)] // takes at no strength that is allowed: the editor's own step
-    [InlineData(1, 1.5, 1)]
-    public async Task EditThatDoesNotTake_IsMadeStronger_UpToWhatIsAllowed(double allowed, double takesAt, double expected)
+    [InlineData(0.7, 0.7)]
+    [InlineData(1.5, 1.5)]
+    [InlineData(9, 1)] // takes at no strength: the editor's own step
+    public async Task Edit_IsMadeAsStrongAsItHasToBe(double takesAt, double expected)
     {
         using var model = new ClusterOfTinyModel("t5");
         await using (var cluster = await model.OpenAsync(ledger: model.Ledger + "1"))
-            await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { MaxStrength = 1 });
+            await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { Confidence = null });
         string state;
         await using (var cluster = await model.OpenAsync(wrap: shard => new StubbornShard(shard, takesAt)))
         {
-            var receipt = await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { MaxStrength = allowed });
-            Assert.Equal((expected, allowed >= takesAt), (receipt.Figures.Strength, receipt.Figures.Success));
+            var receipt = await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target);
+            Assert.Equal((expected, takesAt <= 2), (receipt.Figures.Strength, receipt.Figures.Success));
             state = await model.StateAsync(cluster);
         }
         await using (var cluster = await model.OpenAsync())
@@ -229,8 +228,8 @@ public class EmbeddedClusterTests
         await Refused(MendError.InvalidText, cluster.EditAsync("red", "blue", new() { IdempotencyKey = "\ud800" }));
         await Refused(MendError.InvalidText, cluster.AskAsync("red \ud800"));
         await Refused(MendError.EmptyTarget, cluster.EditAsync("red", " "));
-        await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxStrength = 0.5 }));
-        await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxStrength = double.NaN }));
+        await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { Confidence = 1.5 }));
+        await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { Confidence = double.NaN }));
         await Refused(MendError.TooLong, cluster.EditAsync(string.Join(' ', Enumerable.Repeat("zq", 80)), "blue"));
         await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxDrawdown = 2 }));
         await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxDrawdown = double.NaN }));
@@ -383,7 +382,7 @@ public class EmbeddedClusterTests
         {
             var reply = await base.ForwardAsync(request, cancellation);
             return request.Purpose != StagePurpose.TryAfter ? reply
-                : reply with { Scores = reply.Scores?.Select((score, i) => i > 0 ? score : score with { Exact = request.Strength >= takesAt }).ToList() };
+                : reply with { Scores = reply.Scores?.Select((score, i) => i > 0 ? score : new(request.Strength >= takesAt, request.Strength >= takesAt ? 0 : -1)).ToList() };
         }
     }
 
