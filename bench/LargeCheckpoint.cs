@@ -1,5 +1,3 @@
-using System.Globalization;
-using System.Text.Json;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
@@ -15,45 +13,30 @@ namespace MendCluster.Bench;
 /// </summary>
 internal static class LargeCheckpoint
 {
-    private const long ShardBytes = 2_000_000_000;
+    private const long FileBytes = 2_000_000_000;
 
     public static void Make(string directory, int layers, StoredType type)
     {
-        Directory.CreateDirectory(directory);
-        File.WriteAllText(Path.Combine(directory, "config.json"), $$"""
+        var config = $$"""
             {"model_type": "gptj", "vocab_size": 50400, "n_positions": 2048, "n_embd": 4096, "n_layer": {{layers}}, "n_head": 16, "rotary_dim": 64,
              "activation_function": "gelu_new", "bos_token_id": 50256, "eos_token_id": 50256, "tie_word_embeddings": false}
-            """);
-        var family = ModelFamily.FromDirectory(directory);
-        var shards = new List<(long Bytes, List<TensorToWrite> Tensors)>();
+            """;
+        var family = ModelFamily.FromConfig(ConfigFile.Parse("config.json", config));
+        using var shapes = Stage.LoadWhole(family, new WeightShapes());
         var random = RandomBytes(type);
-        for (var i = 0; i < family.LayerNames.Count; i++)
+        var tensors = shapes.Weights.Loaded.Select(weight =>
         {
-            using var layer = Stage.Load(family, new(i, i + 1), new WeightShapes(), []);
-            foreach (var (name, weight) in layer.Weights.Loaded)
-            {
-                var (shape, bytes) = (weight.AsStored().shape, weight.Value.numel() * type.ElementSize());
-                if (shards.Count == 0 || shards[^1].Bytes + bytes > ShardBytes)
-                    shards.Add((0, []));
-                shards[^1].Tensors.Add(new(name, type, shape, stream => Fill(stream, bytes, name, shape.Length == 1, type, random)));
-                shards[^1] = (shards[^1].Bytes + bytes, shards[^1].Tensors);
-            }
-        }
-        var index = new SortedDictionary<string, string>(StringComparer.Ordinal);
-        for (var i = 0; i < shards.Count; i++)
-        {
-            var file = string.Create(CultureInfo.InvariantCulture, $"model-{i + 1:00000}-of-{shards.Count:00000}.safetensors");
-            SafetensorsWriter.Write(Path.Combine(directory, file), shards[i].Tensors);
-            foreach (var tensor in shards[i].Tensors)
-                index[tensor.Name] = file;
-        }
-        File.WriteAllText(Path.Combine(directory, "model.safetensors.index.json"), JsonSerializer.Serialize(new { weight_map = index }));
-        MakeEditor(family, Path.Combine(directory, "editor.safetensors"));
+            var (name, shape, bytes) = (weight.Key, weight.Value.AsStored().shape, weight.Value.Value.numel() * type.ElementSize());
+            return new TensorToWrite(name, type, shape, stream => Fill(stream, bytes, name, shape.Length == 1, type, random));
+        });
+        var nothing = Directory.CreateTempSubdirectory("mend-");
+        HuggingFaceWriter.Write(directory, nothing.FullName, HuggingFaceWriter.Split(tensors, FileBytes), new Dictionary<string, string> { ["config.json"] = config });
+        nothing.Delete();
+        MakeEditor(shapes, Path.Combine(directory, "editor.safetensors"));
     }
 
-    private static void MakeEditor(ModelFamily family, string path)
+    private static void MakeEditor(Stage shapes, string path)
     {
-        using var shapes = Stage.LoadWhole(family, new WeightShapes());
         using var scope = NewDisposeScope();
         using var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(shapes), 1);
         using var generator = new Generator(2);

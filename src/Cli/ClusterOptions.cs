@@ -1,10 +1,11 @@
 using System.CommandLine;
+using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Engine.Recipes;
 
 namespace MendCluster.Cli;
 
-/// <summary>The options of every command that opens a model as a cluster in this process.</summary>
+/// <summary>The options of every command on a model: one that is opened as a cluster in this process, or a cluster of silos that is up.</summary>
 internal sealed class ClusterOptions
 {
     public Option<DirectoryInfo?> Model { get; } = new("--model") { Description = "Hugging Face directory; without it the demo's model" };
@@ -17,17 +18,29 @@ internal sealed class ClusterOptions
 
     public Option<WeightType> DType { get; } = new("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
 
+    public Option<string?> Cluster { get; } = new("--cluster") { Description = "folder of a cluster that is up (mend cluster up), instead of a model in this process" };
+
+    private Option[] OfAModel => [Model, Editor, Ledger, Stages, DType];
+
     public void AddTo(Command command)
     {
-        foreach (var option in new Option[] { Model, Editor, Ledger, Stages, DType })
+        foreach (var option in OfAModel.Append(Cluster))
             command.Options.Add(option);
     }
 
-    public Task<EmbeddedCluster> OpenAsync(ParseResult parsed, CancellationToken cancellation)
+    public async Task<IMendCluster> OpenAsync(ParseResult parsed, CancellationToken cancellation)
     {
+        if (parsed.GetValue(Cluster) is { } folder)
+        {
+            foreach (var option in OfAModel)
+                if (parsed.GetResult(option) is { Implicit: false })
+                    throw new MendException(MendError.InvalidOption, $"{option.Name} and {Cluster.Name} were both given.", "A cluster that is up has the model that it was started with.");
+            var cluster = LocalCluster.Open(folder);
+            return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
+        }
         var model = parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;
         var beside = Path.Combine(model, DemoRecipe.EditorFile);
-        return EmbeddedCluster.OpenAsync(new()
+        return await EmbeddedCluster.OpenAsync(new()
         {
             ModelDirectory = model,
             Editor = parsed.GetValue(Editor)?.FullName ?? (File.Exists(beside) ? beside : null),

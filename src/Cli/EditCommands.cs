@@ -12,9 +12,11 @@ internal static class EditCommands
     {
         var (cluster, prompt, target) = (new ClusterOptions(), Prompt(), new Argument<string>("target") { Description = "the answer from now on" });
         var maxDrawdown = new Option<double?>("--max-drawdown") { Description = "refuse the edit when it costs more than this fraction of the probes" };
+        var confidence = new Option<double>("--confidence") { DefaultValueFactory = _ => new EditOptions().Confidence!.Value, Description = "make the edit as strong as it takes to give the target this probability" };
+        var ownStep = new Option<bool>("--own-step") { Description = "make the edit with the editor's own step, as in the paper" };
         var requireSuccess = new Option<bool>("--require-success") { Description = "refuse the edit when the target is not the answer afterwards" };
         var key = new Option<string?>("--key") { Description = "idempotency key: the same key twice edits once" };
-        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, requireSuccess, key };
+        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, confidence, ownStep, requireSuccess, key };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -22,6 +24,7 @@ internal static class EditCommands
             var receipt = await opened.EditAsync(parsed.GetRequiredValue(prompt), parsed.GetRequiredValue(target), new()
             {
                 MaxDrawdown = parsed.GetValue(maxDrawdown),
+                Confidence = parsed.GetValue(ownStep) ? null : parsed.GetValue(confidence),
                 RequireSuccess = parsed.GetValue(requireSuccess),
                 IdempotencyKey = parsed.GetValue(key),
                 Author = Environment.UserName,
@@ -89,7 +92,7 @@ internal static class EditCommands
     {
         var (figures, times) = (receipt.Figures, receipt.Times);
         AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-            $"Edit {receipt.Id}: success [bold]{(figures.Success ? "yes" : "no")}[/], probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, drawdown {figures.Drawdown:0.000} and KL {figures.Kl:0.0000} on {figures.Probes} probes.");
+            $"Edit {receipt.Id}: success [bold]{(figures.Success ? "yes" : "no")}[/]{(figures.Strength is { } strength ? $" with {strength} times the editor's step" : "")}, probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, drawdown {figures.Drawdown:0.000} and KL {figures.Kl:0.0000} on {figures.Probes} probes.");
         AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
             $"[grey]forward {times.Forward.TotalMilliseconds:0.0} ms, backward {times.Backward.TotalMilliseconds:0.0}, editor {times.Editor.TotalMilliseconds:0.0}, try {times.Try.TotalMilliseconds:0.0}, append {times.Append.TotalMilliseconds:0.0}, broadcast {times.Broadcast.TotalMilliseconds:0.0}; in all {times.Total.TotalMilliseconds:0.0} ms[/]");
     }

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
+using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Metrics;
@@ -53,8 +54,9 @@ internal static class EvalCommand
                 var task = progress.AddTask(name, maxValue: edits.Count);
                 return new Ticker(() => task.Increment(1));
             }
-            var (mend, tuned) = (Bar("MEND"), Bar("fine-tuning"));
-            reports.Add(comparison.Mend(editor, edits, mend, cancellation));
+            var (searched, mend, tuned) = (Bar("MEND, as strong as needed"), Bar("MEND"), Bar("fine-tuning"));
+            reports.Add(comparison.Mend(editor, new EditOptions().Confidence, edits, searched, cancellation));
+            reports.Add(comparison.Mend(editor, confidence: null, edits, mend, cancellation));
             reports.Add(comparison.FineTune(fineTune, edits, tuned, cancellation));
         });
         return reports;

@@ -14,6 +14,7 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     EditCommands.Ask(),
     EditCommands.Revert(),
     EditCommands.Ledger(),
+    ClusterCommands.Create(),
     EvalCommand.Create(),
     PlanCommand.Create(),
     PretrainCommand.Create(),

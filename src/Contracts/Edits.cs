@@ -32,6 +32,13 @@ public sealed record EditOptions
     /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers. Null: never.</summary>
     public double? MaxDrawdown { get; init; }
 
+    /// <summary>
+    /// The edit is made as strong as it has to be: with the smallest of 0.7 to 2 times the editor's own step (alpha) that gives the target this
+    /// probability (geometric mean over its tokens). Spares unrelated answers where less is enough; costs a forward pass of the prompt for each try.
+    /// </summary>
+    /// <value>From 0 to 1. Null: the editor's own step, as in the MEND paper.</value>
+    public double? Confidence { get; init; } = 0.95;
+
     /// <summary>Refuses the edit when the edited model does not answer the target to the prompt.</summary>
     public bool RequireSuccess { get; init; }
 
@@ -49,7 +56,8 @@ public sealed record EditOptions
 /// <param name="Probes">Unrelated questions that were asked before and after.</param>
 /// <param name="Drawdown">Fraction of them whose answer was right before, less the same after.</param>
 /// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats.</param>
-public sealed record EditFigures(bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double Drawdown, double Kl);
+/// <param name="Strength">What the search for <see cref="EditOptions.Confidence"/> chose, times the editor's own step; null: there was none.</param>
+public sealed record EditFigures(bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double Drawdown, double Kl, double? Strength = null);
 
 /// <summary>How long the parts of an edit took.</summary>
 /// <param name="Forward">Up the stages with the prompt.</param>

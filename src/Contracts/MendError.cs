@@ -65,6 +65,9 @@ public enum MendError
 
     /// <summary>The target is no label of this classifier.</summary>
     UnknownLabel,
+
+    /// <summary>The cluster's coordinator does not answer. Whether the request was carried out is not known.</summary>
+    CoordinatorLost,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
@@ -76,5 +79,5 @@ public sealed class MendException(MendError error, string message, string hint, 
     public string Hint { get; } = hint;
 
     /// <summary>Whether the same request may succeed when sent again.</summary>
-    public bool IsTransient => Error is MendError.ShardLost or MendError.VersionBehind or MendError.VersionGone or MendError.LedgerWriteFailed;
+    public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.LedgerWriteFailed;
 }

@@ -49,11 +49,12 @@ public enum StagePurpose
 /// <param name="Memory">[B, S, C] float32, the encoder's output, once there is one.</param>
 /// <param name="NeedsInputGradient">Record: whether a stage below has editable weights.</param>
 /// <param name="FirstProbe">Try: examples from this one on are probes.</param>
+/// <param name="Strength">TryAfter: factor on the candidate's alpha.</param>
 /// <param name="Position">Generate: decoder tokens before these, whose keys and values the session has.</param>
 /// <param name="Sampling">Generate: how the last stage chooses the token.</param>
 public sealed record StageRequest(
     long Session, ModelVersion Version, StagePurpose Purpose, TokenBatch Tokens, WireTensor? Hidden = null, WireTensor? Memory = null,
-    bool NeedsInputGradient = false, int FirstProbe = 0, long Position = 0, AskOptions? Sampling = null);
+    bool NeedsInputGradient = false, int FirstProbe = 0, double Strength = 1, long Position = 0, AskOptions? Sampling = null);
 
 /// <summary>How well one example's labels were predicted.</summary>
 /// <param name="Exact">Every label is the most likely token.</param>

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
+using MendCluster.Engine.Editors;
 
 namespace MendCluster.Distributed;
 
@@ -10,6 +11,7 @@ namespace MendCluster.Distributed;
 /// another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no further; each
 /// stage turns its factors (u, delta) into its part of the candidate and keeps it.
 /// Try. The candidate is tried before it is real: the edited model and the unedited one answer the prompt and the probes in one batch.
+/// How large its step has to be is found out on the prompt first (<see cref="StrengthSearch"/>).
 /// Refuse, here and without a trace, what is not finite or costs more than the caller allows.
 /// Commit. The record, with the factors, is appended to the ledger. That append is the commit, and nothing else is.
 /// Broadcast. Every shard takes the record in; version v becomes v + 1, and reads are routed at it.
@@ -33,7 +35,9 @@ public sealed class EditCoordinator(
     private const int MostReadAttempts = 5;
 
     private readonly SemaphoreSlim _turn = new(1);
-    private long _sessions;
+
+    /// <summary>Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.</summary>
+    private long _sessions = time.GetUtcNow().UtcTicks;
     private long _version = ledger.Entries.Count == 0 ? 0 : ledger.Entries[^1].Version.Value;
     private IReadOnlyList<bool>? _editableStages;
 
@@ -49,6 +53,8 @@ public sealed class EditCoordinator(
         options ??= new();
         if (options.MaxDrawdown is { } limit && limit is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"MaxDrawdown is {limit}.", "It is a fraction of the probes, from 0 to 1.");
+        if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
+            throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.", "It is a probability, from 0 to 1, or null for the editor's own step.");
         ModelText.CheckUnicode(options.Author, "author");
         ModelText.CheckUnicode(options.IdempotencyKey, "idempotency key");
         var edit = text.Batch([(prompt, target)]);
@@ -65,13 +71,13 @@ public sealed class EditCoordinator(
             var forward = clock.Lap();
             var (changes, editor) = await BackwardAsync(session, boundaries, cancellation).ConfigureAwait(false);
             var backward = clock.Lap() - editor;
-            var figures = await TryAsync(session, before, trial, score, cancellation).ConfigureAwait(false);
+            var figures = await TryAsync(session, before, edit, trial, score, options.Confidence, cancellation).ConfigureAwait(false);
             var tried = clock.Lap();
             Gate(figures, options);
 
             var version = before.Next();
             var entry = new LedgerEntry(version, time.GetUtcNow(), LedgerKind.Edit, new(version.Value), prompt, target, options.Author, options.IdempotencyKey, figures);
-            var record = new LedgerRecord(entry, changes);
+            var record = new LedgerRecord(entry, [.. changes.Select(change => change with { Alpha = (float)(change.Alpha * (figures.Strength ?? 1)) })]);
             cancellation.ThrowIfCancellationRequested();
             await ledger.AppendAsync(record, CancellationToken.None).ConfigureAwait(false); // the commit; from here on nothing is cancelled
             var appended = clock.Lap();
@@ -178,16 +184,29 @@ public sealed class EditCoordinator(
         return (changes, editor);
     }
 
-    private async Task<EditFigures> TryAsync(long session, ModelVersion version, TokenBatch trial, ExampleScore scoreBefore, CancellationToken cancellation)
+    /// <summary>Chooses the candidate's strength, and measures the candidate at it.</summary>
+    private async Task<EditFigures> TryAsync(
+        long session, ModelVersion version, TokenBatch edit, TokenBatch trial, ExampleScore scoreBefore, double? confidence, CancellationToken cancellation)
     {
-        var request = new StageRequest(session, version, StagePurpose.TryBefore, trial, FirstProbe: 1);
+        double? strength = null;
+        if (confidence is { } wanted)
+        {
+            var search = new StrengthSearch(wanted);
+            while (search.Next is { } next)
+            {
+                var reply = await UpAsync(new(session, version, StagePurpose.TryAfter, edit, FirstProbe: 1, Strength: next), null, cancellation).ConfigureAwait(false);
+                search.Report(reply.Scores![0].Exact, Math.Exp(reply.Scores[0].LogProbability));
+            }
+            strength = search.Chosen;
+        }
+        var request = new StageRequest(session, version, StagePurpose.TryBefore, trial, FirstProbe: 1, Strength: strength ?? 1);
         var before = probes.Count == 0 ? null : await UpAsync(request, null, cancellation).ConfigureAwait(false);
         var after = await UpAsync(request with { Purpose = StagePurpose.TryAfter }, null, cancellation).ConfigureAwait(false);
         if (!after.Scores!.All(score => double.IsFinite(score.LogProbability)) || !double.IsFinite(after.Kl ?? 0))
             throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.", "The edit was not made. With 16-bit weights try float32.");
         var lost = before is null ? 0 : before.Scores!.Skip(1).Count(score => score.Exact) - after.Scores!.Skip(1).Count(score => score.Exact);
         return new(after.Scores![0].Exact, Math.Exp(scoreBefore.LogProbability), Math.Exp(after.Scores[0].LogProbability),
-            probes.Count, probes.Count == 0 ? 0 : (double)lost / probes.Count, after.Kl ?? 0);
+            probes.Count, probes.Count == 0 ? 0 : (double)lost / probes.Count, after.Kl ?? 0, strength);
     }
 
     private static void Gate(EditFigures figures, EditOptions options)

@@ -1,8 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
-using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Models;
-using MendCluster.Engine.Tokenizers;
 
 namespace MendCluster.Distributed;
 
@@ -55,11 +52,10 @@ public sealed class EmbeddedCluster : IMendCluster
         IEditLedger? ledger = null;
         try
         {
-            var (text, fingerprint) = ReadModel(options.ModelDirectory);
+            var (text, fingerprint) = ModelText.Open(options.ModelDirectory);
             if (options.Stages < 1 || options.Stages > text.Family.LayerNames.Count)
                 throw new MendException(MendError.InvalidOption, $"Stages is {options.Stages}.", $"This model has 1 to {text.Family.LayerNames.Count}.");
-            foreach (var probe in options.Probes)
-                CheckProbe(text, probe);
+            ProbeSet.Check(options.Probes, text);
             ledger = FileLedger.Open(options.Ledger, fingerprint);
             stages = [.. Enumerable.Range(0, options.Stages).Select(i =>
                 wrap(new ModelShard(new(options.ModelDirectory, options.Editor, i, options.Stages, options.DType), options.Time)))];
@@ -101,30 +97,5 @@ public sealed class EmbeddedCluster : IMendCluster
             await stage.DisposeAsync().ConfigureAwait(false);
         _coordinator.Dispose();
         await _ledger.DisposeAsync().ConfigureAwait(false);
-    }
-
-    private static void CheckProbe(ModelText text, Probe probe)
-    {
-        try
-        {
-            _ = text.Batch([(probe.Question, probe.Answer)]);
-        }
-        catch (MendException e)
-        {
-            throw new MendException(MendError.InvalidOption, $"The probe \"{probe.Question}\" with the answer \"{probe.Answer}\" cannot be asked: {e.Message}",
-                "Correct the probe, or leave it out.", e);
-        }
-    }
-
-    private static (ModelText Text, byte[] Fingerprint) ReadModel(string directory)
-    {
-        try
-        {
-            return (new(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)), ModelFingerprint.Of(directory));
-        }
-        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException)
-        {
-            throw new MendException(MendError.ModelUnusable, $"The model cannot be read: {e.Message}", "A model is a Hugging Face directory: config.json, weights, tokenizer.", e);
-        }
     }
 }

@@ -123,7 +123,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             using var checkpoint = options.Editor is null ? null : EditorCheckpoint.Open(options.Editor);
             IReadOnlyCollection<string> editable = checkpoint is null ? [] : [.. checkpoint.Weights.Select(weight => weight.Name)];
             var dtype = options.DType == WeightType.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
-            var ranges = StagePlan.Cut(family, options.Stages, dtype == ScalarType.BFloat16 ? 2 : 4, checkpoint?.Options, checkpoint?.Weights ?? []);
+            var ranges = StagePlan.Cut(family, options.Stages, options.Editor);
             _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, dtype), editable);
             if (_stage.HasEditable)
                 _mend = checkpoint!.Editor([.. _stage.Editable.Keys]);
@@ -218,7 +218,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         Ready();
         var session = SessionOf(request.Session);
-        var edits = request.Purpose == StagePurpose.TryAfter ? CandidateOn(request.Version, session, request.Session) : EditsAt(request.Version);
+        var edits = request.Purpose == StagePurpose.TryAfter ? CandidateOn(session, request) : EditsAt(request.Version);
         var tokens = request.Tokens;
         var input = new ModelInput(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
             WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask));
@@ -372,12 +372,12 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     }
 
     /// <summary>The version with the session's candidate on top. A stage that lost the candidate must not answer for the edited model.</summary>
-    private Edits CandidateOn(ModelVersion version, Session session, long id)
+    private Edits CandidateOn(Session session, StageRequest request)
     {
-        _ = EditsAt(version);
+        _ = EditsAt(request.Version);
         if (_stage!.HasEditable && session.Candidate is null)
-            throw SessionLost(id);
-        return Stack(_active, session.Candidate);
+            throw SessionLost(request.Session);
+        return Stack(_active, session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(request.Strength)));
     }
 
     /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>

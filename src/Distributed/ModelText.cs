@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
@@ -15,6 +16,20 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     private readonly TextBatch _text = new(family, tokenizer, int.MaxValue);
 
     public ModelFamily Family => family;
+
+    /// <summary>Reads family and tokenizer of a model, and its fingerprint; no weights.</summary>
+    /// <exception cref="MendException">The model cannot be read.</exception>
+    public static (ModelText Text, byte[] Fingerprint) Open(string directory)
+    {
+        try
+        {
+            return (new(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)), ModelFingerprint.Of(directory));
+        }
+        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException)
+        {
+            throw new MendException(MendError.ModelUnusable, $"The model cannot be read: {e.Message}", "A model is a Hugging Face directory: config.json, weights, tokenizer.", e);
+        }
+    }
 
     private long Limit => family.MaxPositions ?? MostTokens;
 

@@ -1,3 +1,5 @@
+using MendCluster.Contracts;
+
 namespace MendCluster.Distributed;
 
 /// <summary>A question that no edit is about, and its right answer.</summary>
@@ -11,4 +13,19 @@ public static class ProbeSet
     public static IReadOnlyList<Probe> Read(string path) => [.. File.ReadLines(path).Index().Where(line => line.Item.Length > 0).Select(line =>
         line.Item.Split('\t') is [{ Length: > 0 } question, { Length: > 0 } answer] ? new Probe(question, answer)
             : throw new InvalidDataException($"{path}: line {line.Index + 1}: expected a question, a tab and its answer, found '{line.Item}'"))];
+
+    /// <exception cref="MendException">A probe has no tokens or too many for the model.</exception>
+    public static void Check(IReadOnlyList<Probe> probes, ModelText text)
+    {
+        foreach (var probe in probes)
+            try
+            {
+                _ = text.Batch([(probe.Question, probe.Answer)]);
+            }
+            catch (MendException e)
+            {
+                throw new MendException(MendError.InvalidOption, $"The probe \"{probe.Question}\" with the answer \"{probe.Answer}\" cannot be asked: {e.Message}",
+                    "Correct the probe, or leave it out.", e);
+            }
+    }
 }

@@ -52,6 +52,9 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
         return taken.reshape(shape);
     }
 
+    /// <summary>The same update with a larger or smaller step.</summary>
+    public LowRankUpdate Times(double strength) => this with { alpha = alpha * strength };
+
     /// <summary>Several updates of one weight as one, in the given order; alpha is folded into uTilde.</summary>
     public static LowRankUpdate Stack(IReadOnlyList<LowRankUpdate> updates)
     {

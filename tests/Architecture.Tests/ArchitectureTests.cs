@@ -16,8 +16,15 @@ public partial class ArchitectureTests
         ["Torch"] = [],
         ["Engine"] = ["Contracts", "Torch"],
         ["Distributed"] = ["Contracts", "Engine", "Torch"],
-        ["Cli"] = ["Contracts", "Distributed", "Engine"],
+        ["Grains.Interfaces"] = ["Contracts"],
+        ["Grains"] = ["Contracts", "Distributed", "Grains.Interfaces"],
+        ["Silo"] = ["Contracts", "Distributed", "Grains", "Grains.Interfaces"],
+        ["Client.Orleans"] = ["Contracts", "Grains.Interfaces"],
+        ["Cli"] = ["Client.Orleans", "Contracts", "Distributed", "Engine", "Silo"],
     };
+
+    /// <summary>Which projects may speak of Orleans. They compile to nothing where it cannot be had.</summary>
+    private static readonly string[] OnOrleans = ["Grains.Interfaces", "Grains", "Silo", "Client.Orleans"];
 
     /// <summary>Which folder of Engine may name which others.</summary>
     private static readonly Dictionary<string, string[]> AllowedInEngine = new()
@@ -61,9 +68,30 @@ public partial class ArchitectureTests
     }
 
     [Fact]
-    public void TheCommandLine_HoldsNoTensor()
+    public void OnlyItsProjects_SpeakOfOrleans()
     {
-        foreach (var file in Directory.EnumerateFiles(Path.Combine(Source, "Cli"), "*.cs", SearchOption.AllDirectories))
+        foreach (var file in Directory.EnumerateFiles(Source, "*.*", SearchOption.AllDirectories).Where(file => Path.GetExtension(file) is ".cs" or ".csproj"))
+        {
+            var project = Path.GetRelativePath(Source, file).Split(Path.DirectorySeparatorChar)[0];
+            if (OnOrleans.Contains(project))
+                continue;
+            var text = File.ReadAllText(file);
+            Assert.False(text.Contains("\"Microsoft.Orleans", StringComparison.Ordinal), $"{file} names a package of Orleans");
+            Assert.False(OrleansUsing().IsMatch(text), $"{file} uses Orleans");
+        }
+        foreach (var project in OnOrleans)
+            Assert.Contains("<OnOrleans>true</OnOrleans>", File.ReadAllText(Path.Combine(Source, project, project + ".csproj")), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Cli")]
+    [InlineData("Client.Orleans")]
+    [InlineData("Grains")]
+    [InlineData("Grains.Interfaces")]
+    [InlineData("Silo")]
+    public void WhatCarriesRequests_HoldsNoTensor(string project)
+    {
+        foreach (var file in Directory.EnumerateFiles(Path.Combine(Source, project), "*.cs", SearchOption.AllDirectories))
             Assert.DoesNotContain("TorchSharp", File.ReadAllText(file), StringComparison.Ordinal);
     }
 
@@ -82,6 +110,9 @@ public partial class ArchitectureTests
 
     [GeneratedRegex(@"^using MendCluster\.Engine\.(?<name>[\w.]+);", RegexOptions.Multiline)]
     private static partial Regex EngineUsing();
+
+    [GeneratedRegex(@"^using (static )?Orleans\b", RegexOptions.Multiline)]
+    private static partial Regex OrleansUsing();
 
     [GeneratedRegex(@"^\| `(?<code>\w+)` \|.*\| (?<transient>yes|no) \|$", RegexOptions.Multiline)]
     private static partial Regex ErrorRow();

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using MendCluster.Testing;
 
 namespace MendCluster.Cli.Tests;
@@ -62,6 +61,19 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void APlan_FailsWhenAStageDoesNotFit()
+    {
+        var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
+        var (code, output) = Mend("plan", "--model", demo, "--stages", "2", "--gpu-memory", "1GiB");
+        Assert.True(code == 0, output);
+        Assert.Contains("encoder.embed_tokens", output, StringComparison.Ordinal);
+        var tight = Mend("plan", "--model", demo, "--stages", "2", "--gpu-memory", "1MiB");
+        Assert.Equal(1, tight.Code);
+        Assert.Contains("Stage 1 does not fit", tight.Output, StringComparison.Ordinal);
+        Assert.Contains("24GiB", Mend("plan", "--model", demo, "--gpu-memory", "much").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     [Trait("Category", "Slow")]
     public void OnHeldOutFacts_EditsSucceedAndUnrelatedAnswersStay()
     {
@@ -74,20 +86,6 @@ public sealed class CommandTests : IDisposable
         Assert.True(mend.GetProperty("Drawdown").GetProperty("Value").GetDouble() <= 0.02, output); // measured 0.0144; the aim is 0.01
     }
 
-    private (int Code, string Output) Mend(params string[] arguments)
-    {
-        var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "mend.dll");
-        var start = new ProcessStartInfo("dotnet", [program, .. arguments])
-        {
-            WorkingDirectory = _folder.Path, // the ledger lies in the current folder
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        start.Environment["COLUMNS"] = "200";
-        using var process = Process.Start(start)!;
-        var error = process.StandardError.ReadToEndAsync();
-        var output = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        return (process.ExitCode, output + error.Result);
-    }
+    /// <summary>The ledger lies in the current folder.</summary>
+    private (int Code, string Output) Mend(params string[] arguments) => MendProgram.RunAsync(_folder.Path, arguments).GetAwaiter().GetResult();
 }

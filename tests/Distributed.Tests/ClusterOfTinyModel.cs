@@ -1,6 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Models;
-using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -10,7 +8,6 @@ namespace MendCluster.Distributed.Tests;
 /// <summary>A tiny model in a folder of its own, to be opened as a cluster as often as a test likes.</summary>
 internal sealed class ClusterOfTinyModel : IDisposable
 {
-    private static readonly string[] Questions = ["who is the mayor", "what is red", "the old town", "a woman from the south"];
     private readonly TemporaryFolder? _own;
     private readonly List<IModelShard> _shards = [];
 
@@ -64,22 +61,7 @@ internal sealed class ClusterOfTinyModel : IDisposable
     }
 
     /// <summary>Everything a user can see of the model at a version, to the last bit: log-probabilities and answers.</summary>
-    public async Task<string> StateAsync(EmbeddedCluster cluster)
-    {
-        var text = new ModelText(ModelFamily.FromDirectory(Model), TokenizerFiles.Load(Model));
-        var version = (await cluster.StatusAsync())[0].Version;
-        var request = new StageRequest(-1, version, StagePurpose.TryBefore, text.Batch([.. Questions.Select(question => (question, "red blue"))]), FirstProbe: 99);
-        StageReply reply = new(null, null);
-        foreach (var shard in _shards)
-        {
-            reply = await shard.ForwardAsync(request with { Hidden = reply.Hidden, Memory = reply.Memory });
-            await shard.EndAsync(-1);
-        }
-        var answers = new List<string>();
-        foreach (var question in Questions)
-            answers.Add((await cluster.AskAsync(question, new(MaxTokens: 6))).Text);
-        return string.Join('\n', reply.Scores!.Select(score => score.LogProbability.ToString("R", System.Globalization.CultureInfo.InvariantCulture)).Concat(answers));
-    }
+    public Task<string> StateAsync(EmbeddedCluster cluster) => ModelState.OfAsync(Model, _shards, cluster);
 
     public void Dispose() => _own?.Dispose();
 }

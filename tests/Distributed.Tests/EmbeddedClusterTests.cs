@@ -183,6 +183,36 @@ public class EmbeddedClusterTests
         await Refused(MendError.IdempotencyKeyReused, again.EditAsync(Facts[1].Prompt, Facts[1].Target, options));
     }
 
+    [Theory]
+    [InlineData(0.7, 0.7)]
+    [InlineData(1.5, 1.5)]
+    [InlineData(9, 1)] // takes at no strength: the editor's own step
+    public async Task Edit_IsMadeAsStrongAsItHasToBe(double takesAt, double expected)
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using (var cluster = await model.OpenAsync(ledger: model.Ledger + "1"))
+            await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { Confidence = null });
+        string state;
+        await using (var cluster = await model.OpenAsync(wrap: shard => new StubbornShard(shard, takesAt)))
+        {
+            var receipt = await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target);
+            Assert.Equal((expected, takesAt <= 2), (receipt.Figures.Strength, receipt.Figures.Success));
+            state = await model.StateAsync(cluster);
+        }
+        await using (var cluster = await model.OpenAsync())
+        {
+            Assert.Equal(expected, (await cluster.LedgerAsync())[0].Figures!.Strength);
+            Assert.Equal(state, await model.StateAsync(cluster)); // what was tried is what was written down
+        }
+        Assert.Equal((await AlphasAsync(model.Ledger + "1")).Select(alpha => (float)(alpha * expected)), await AlphasAsync(model.Ledger));
+
+        async Task<IEnumerable<float>> AlphasAsync(string path)
+        {
+            await using var ledger = FileLedger.Open(path, ModelFingerprint.Of(model.Model));
+            return (await ledger.ReadAfterAsync(ModelVersion.Base))[0].Changes.Select(change => change.Alpha);
+        }
+    }
+
     [Fact]
     public async Task BadInput_IsRefusedAndChangesNothing()
     {
@@ -198,6 +228,8 @@ public class EmbeddedClusterTests
         await Refused(MendError.InvalidText, cluster.EditAsync("red", "blue", new() { IdempotencyKey = "\ud800" }));
         await Refused(MendError.InvalidText, cluster.AskAsync("red \ud800"));
         await Refused(MendError.EmptyTarget, cluster.EditAsync("red", " "));
+        await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { Confidence = 1.5 }));
+        await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { Confidence = double.NaN }));
         await Refused(MendError.TooLong, cluster.EditAsync(string.Join(' ', Enumerable.Repeat("zq", 80)), "blue"));
         await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxDrawdown = 2 }));
         await Refused(MendError.InvalidOption, cluster.EditAsync("red", "blue", new() { MaxDrawdown = double.NaN }));
@@ -340,6 +372,17 @@ public class EmbeddedClusterTests
             var reply = await base.ForwardAsync(request, cancellation);
             var right = request.Purpose == StagePurpose.TryAfter ? rightAfter : int.MaxValue;
             return reply with { Scores = reply.Scores?.Select((score, i) => score with { Exact = i <= right }).ToList() };
+        }
+    }
+
+    /// <summary>Says that the target is answered from a strength on.</summary>
+    private sealed class StubbornShard(IModelShard shard, double takesAt) : ShardDecorator(shard)
+    {
+        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        {
+            var reply = await base.ForwardAsync(request, cancellation);
+            return request.Purpose != StagePurpose.TryAfter ? reply
+                : reply with { Scores = reply.Scores?.Select((score, i) => i > 0 ? score : new(request.Strength >= takesAt, request.Strength >= takesAt ? 0 : -1)).ToList() };
         }
     }
 

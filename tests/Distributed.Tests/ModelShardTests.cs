@@ -1,7 +1,9 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
 
@@ -21,6 +23,33 @@ public sealed class ModelShardTests : IDisposable
         Assert.Equal(ShardState.Ready, (await shard.LoadAsync()).State);
         Assert.Equal(ShardState.Ready, (await shard.LoadAsync()).State);
         Assert.NotEmpty(await Ask(shard, 0));
+    }
+
+    /// <summary>One file a stage, and only the shard's own is there.</summary>
+    [Theory]
+    [InlineData("gptj")]
+    [InlineData("gpt_neo")]
+    public async Task AShard_LoadsThePlannedLayersAndReadsNoOtherStagesFile(string family)
+    {
+        const int stages = 3;
+        using var model = new ClusterOfTinyModel(family);
+        using var folder = new TemporaryFolder();
+        var plan = StagePlan.Read(model.Model, model.Editor, new() { Stages = stages });
+        var files = ModelImport.Run(model.Model, stages, folder["staged"]);
+        for (var stage = 0; stage < stages; stage++)
+        {
+            var own = folder[$"stage{stage}"];
+            Directory.CreateDirectory(own);
+            foreach (var name in new[] { "config.json", "model.safetensors.index.json", files[stage].File })
+                File.Copy(Path.Combine(folder["staged"], name), Path.Combine(own, name));
+            if (stage == stages - 1 && family == "gpt_neo") // its head is the embedding, which lies in the first stage's file
+                File.Copy(Path.Combine(folder["staged"], files[0].File), Path.Combine(own, files[0].File));
+            await using var shard = new ModelShard(new(own, model.Editor, stage, stages), TimeProvider.System);
+            var status = await shard.LoadAsync();
+            Assert.Equal(plan.Ranges[stage], new StageRange(status.FirstLayer, status.EndLayer));
+            Assert.Equal(plan.Stages[stage].WeightBytes, status.WeightBytes);
+            Assert.Equal(plan.Stages[stage].Editable, status.EditableWeights);
+        }
     }
 
     [Fact]

@@ -52,6 +52,16 @@ public abstract class StoredTensor
         return bytes;
     }
 
+    /// <summary>A range of the first dimension as a tensor of its own; nothing is read.</summary>
+    public abstract StoredTensor Rows(long first, long count);
+
+    private protected long[] RowsShape(long first, long count)
+    {
+        if (Shape.Length == 0 || first < 0 || count < 0 || count > Shape[0] - first)
+            throw new CheckpointException(File, Name, $"rows {first} to {first + count} of {Type.Show(Shape)} do not exist");
+        return [count, .. Shape[1..]];
+    }
+
     /// <summary>Writes the same bytes to a stream. Takes the tensor's size of memory while it does.</summary>
     public unsafe void WriteTo(Stream stream)
     {
@@ -67,16 +77,6 @@ public abstract class StoredTensor
         {
             NativeMemory.Free(bytes);
         }
-    }
-
-    /// <summary>A range of the first dimension as a tensor of its own; nothing is read.</summary>
-    public abstract StoredTensor Rows(long first, long count);
-
-    private protected long[] RowsShape(long first, long count)
-    {
-        if (Shape.Length == 0 || first < 0 || count < 0 || count > Shape[0] - first)
-            throw new CheckpointException(File, Name, $"rows {first} to {first + count} of {Type.Show(Shape)} do not exist");
-        return [count, .. Shape[1..]];
     }
 
     private protected abstract unsafe void Copy(byte* destination);

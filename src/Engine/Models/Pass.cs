@@ -62,7 +62,7 @@ public sealed class Pass(ModelInput input, Edits? edits = null, Recording? recor
     internal Tensor Shared(string name, Func<Tensor> make)
     {
         if (!_shared.TryGetValue(name, out var tensor))
-            _shared[name] = tensor = make();
+            _shared[name] = tensor = make().MoveToOuterDisposeScope(); // out of the layer's scope, into the pass's
         return tensor;
     }
 }
@@ -104,7 +104,7 @@ public sealed class Recording
     {
         if (!z.requires_grad)
             z = z.detach().requires_grad_();
-        _kept.Add((weight, u.detach(), z));
+        _kept.Add((weight, u.detach().MoveToOuterDisposeScope(), z.MoveToOuterDisposeScope())); // out of the layer's scope, into the pass's
         return z;
     }
 

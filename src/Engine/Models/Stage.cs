@@ -128,9 +128,15 @@ public sealed class Stage : IDisposable
 
     private Activations Run(int first, int end, Activations activations, Pass pass)
     {
-        for (var i = first; i < end; i++)
-            if (!(_layers[i].IsEncoder && pass.ContinuesGeneration))
-                activations = _layers[i].Forward(activations, pass);
+        foreach (var layer in _layers.Take(first..end).Where(layer => !(layer.IsEncoder && pass.ContinuesGeneration)))
+        {
+            using var scope = NewDisposeScope(); // what a layer makes on its way goes with it: kept to the pass's end, it outgrows the weights
+            var next = layer.Forward(activations, pass);
+            foreach (var made in new[] { next.Hidden, next.Memory })
+                if (made is not null && !ReferenceEquals(made, activations.Hidden) && !ReferenceEquals(made, activations.Memory))
+                    made.MoveToOuterDisposeScope();
+            activations = next;
+        }
         return activations;
     }
 

@@ -1,5 +1,7 @@
+using System.Globalization;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
@@ -35,10 +37,16 @@ public sealed class EditorComparison : IDisposable
 
     /// <summary>Measures a MEND editor.</summary>
     /// <param name="editor">Its safetensors file.</param>
-    public EditorReport Mend(string editor, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    /// <param name="confidence">Each edit as strong as it has to be (<see cref="StrengthSearch"/>), as through the cluster. Null: as in the paper.</param>
+    public EditorReport Mend(
+        string editor, double? confidence, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
         using var mend = EditorCheckpoint.LoadEditor(editor);
-        return Measure("MEND", input => new Edits(mend.Propose(TrainingStep.Record(_stage, input).Factors)), cases, progress, cancellation);
+        return Measure(confidence is null ? "MEND" : string.Create(CultureInfo.InvariantCulture, $"MEND, to {confidence}"), input =>
+        {
+            var updates = mend.Propose(TrainingStep.Record(_stage, input).Factors);
+            return confidence is { } wanted ? AsStrongAsNeeded(updates, input, wanted) : new Edits(updates);
+        }, cases, progress, cancellation);
     }
 
     /// <summary>Measures plain fine-tuning of the same weights.</summary>
@@ -56,6 +64,19 @@ public sealed class EditorComparison : IDisposable
     }
 
     public void Dispose() => _stage.Dispose();
+
+    private Edits AsStrongAsNeeded(IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)
+    {
+        var search = new StrengthSearch(confidence);
+        while (search.Next is { } strength)
+        {
+            var scored = TrainingStep.Score(_stage, input, At(strength));
+            search.Report(scored.Accuracy == 1, Math.Exp(-scored.Nll.item<float>()));
+        }
+        return At(search.Chosen);
+
+        Edits At(double strength) => new(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength)));
+    }
 
     private EditorReport Measure(string name, Func<LabelledInput, Edits> edit, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress, CancellationToken cancellation)
     {

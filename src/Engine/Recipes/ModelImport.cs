@@ -19,10 +19,9 @@ public static class ModelImport
     public static IReadOnlyList<StageFile> Run(string model, int stages, string output, CancellationToken cancellation = default)
     {
         var family = ModelFamily.FromDirectory(model);
-        if (stages < 1 || stages > family.LayerNames.Count)
-            throw new ModelException("stages", $"{stages}", $"this model has 1 to {family.LayerNames.Count}");
-        var ranges = StagePlan.Cut(family, stages, bytesPerWeight: 4, mend: null, editable: []);
         using var files = HuggingFaceDirectory.Open(model);
+        var editor = Path.Combine(model, DemoRecipe.EditorFile);
+        var ranges = StagePlan.Cut(family, stages, File.Exists(editor) ? editor : null);
         var first = CheckpointMap.Of(family, files).GroupBy(weight => weight.StoredName).ToDictionary(group => group.Key, group => group.Min(weight => weight.Layer));
         var tensors = HuggingFaceWriter.WithoutTies(files, first.ContainsKey).ToList();
         // What no layer reads (a mask, say) is kept for other tools, in the last file.

@@ -63,6 +63,9 @@ public sealed class StagePlan
     /// </summary>
     private const int KeptInGraph = 4;
 
+    /// <summary>What the cut reckons with: a model that has to be cut is held in 16 bits, and one model has one cut whatever its type.</summary>
+    private const int BytesWhereItMatters = 2;
+
     private readonly StagePlanOptions _options;
     private readonly IReadOnlyList<LayerShape> _layers;
     private readonly IReadOnlyList<EditableWeight> _editable;
@@ -77,13 +80,13 @@ public sealed class StagePlan
         var names = editable.Select(weight => weight.Name).ToHashSet();
         var lowest = layers.ToList().FindIndex(layer => layer.Linears.Any(linear => names.Contains(linear.Name)));
         _lowestEditable = lowest < 0 ? layers.Count : lowest;
-        var whole = Stage(new(0, layers.Count));
+        var whole = Stage(new(0, layers.Count), BytesWhereItMatters);
         Ranges = StageRange.Split(layers.Count, options.Stages, range =>
         {
-            var stage = Stage(range);
+            var stage = Stage(range, BytesWhereItMatters);
             return (double)(stage.WeightBytes + stage.EditorBytes) / (whole.WeightBytes + whole.EditorBytes) + stage.Operations / whole.Operations;
         });
-        Stages = [.. Ranges.Select(Stage)];
+        Stages = [.. Ranges.Select(range => Stage(range, options.BytesPerWeight))];
     }
 
     public IReadOnlyList<StageRange> Ranges { get; }
@@ -104,17 +107,24 @@ public sealed class StagePlan
     {
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
-        var layers = LayerShape.Of(family, files);
+        _ = LayerShape.Of(family, files); // a weight that is missing or of another shape is found here
+        var layers = LayerShape.Of(family);
         if (editor is null)
             return Of(family, layers, options);
         using var checkpoint = EditorCheckpoint.Open(editor);
         return new(family, layers, checkpoint.Weights, options with { Mend = checkpoint.Options });
     }
 
-    /// <summary>The cut that <see cref="Stages"/> would have for a model in memory: what the stages of a cluster load.</summary>
-    /// <param name="editable">Of the editor; none: the model is asked and not edited.</param>
-    public static IReadOnlyList<StageRange> Cut(ModelFamily family, int stages, int bytesPerWeight, MendOptions? mend, IReadOnlyList<EditableWeight> editable) =>
-        new StagePlan(family, LayerShape.Of(family), editable, new() { Stages = stages, BytesPerWeight = bytesPerWeight, Mend = mend ?? new() }).Ranges;
+    /// <summary>
+    /// The cut that every stage of a cluster loads by: <see cref="Ranges"/> of <see cref="Read"/>'s plan. Asks the configuration and the
+    /// editor's header alone: a stage need not have the other stages' files.
+    /// </summary>
+    /// <param name="editor">Its file; null: the model is asked and not edited.</param>
+    public static IReadOnlyList<StageRange> Cut(ModelFamily family, int stages, string? editor)
+    {
+        using var checkpoint = editor is null ? null : EditorCheckpoint.Open(editor);
+        return new StagePlan(family, LayerShape.Of(family), checkpoint?.Weights ?? [], new() { Stages = stages, Mend = checkpoint?.Options ?? new() }).Ranges;
+    }
 
     private static StagePlan Of(ModelFamily family, IReadOnlyList<LayerShape> layers, StagePlanOptions options)
     {
@@ -123,14 +133,14 @@ public sealed class StagePlan
             .Select(name => new EditableWeight(name, linears[name].InFeatures, linears[name].OutFeatures))], options);
     }
 
-    private PlannedStage Stage(StageRange range)
+    private PlannedStage Stage(StageRange range, int bytesPerWeight)
     {
         var layers = Enumerable.Range(range.First, range.Count).Select(i => (Layer: _layers[i], InGraph: i >= _lowestEditable)).ToList();
         var held = layers.SelectMany(layer => layer.Layer.Linears).Select(linear => linear.Name).ToHashSet();
         var editable = _editable.Where(weight => held.Contains(weight.Name)).Select(weight => weight.Name).ToList();
         var editor = Mend.BytesOf(_options.Mend, _editable, editable);
         var weights = layers.SelectMany(layer => layer.Layer.Weights).DistinctBy(weight => weight.Key)
-            .Sum(weight => weight.Value.Elements * (weight.Value.IsFloat32 ? 4 : _options.BytesPerWeight));
+            .Sum(weight => weight.Value.Elements * (weight.Value.IsFloat32 ? 4 : bytesPerWeight));
 
         var (operations, seconds) = (0.0, 0.0);
         void Add(double elements, double bytes, double rows)
@@ -142,7 +152,7 @@ public sealed class StagePlan
             for (var pass = 0; pass < (inGraph ? 2 : 1); pass++) // forward, and dL/dx
             {
                 var elements = (double)Products(layer);
-                Add(elements, elements * _options.BytesPerWeight, layer.IsHead ? _options.LabelledTokens : _options.Tokens);
+                Add(elements, elements * bytesPerWeight, layer.IsHead ? _options.LabelledTokens : _options.Tokens);
             }
         // A network serves the rows of all weights of its shape at once.
         Add(editor / 4.0, editor, (double)_options.Tokens * editable.Count / Math.Max(1, Shapes(editable)));

@@ -42,6 +42,13 @@ public static class TrainingStep
         return (scored, recording.Factors([.. deltas]));
     }
 
+    /// <summary>How well an edited model gives the answers of a batch. Computes no graph.</summary>
+    public static Scored Score(Stage stage, LabelledInput batch, Edits? edits = null)
+    {
+        using var _ = no_grad();
+        return Score(stage, stage.Forward(Activations.None, new Pass(batch.Input, edits)), batch.Labels);
+    }
+
     /// <summary>One step: figures, and d Total / d parameter in the order given.</summary>
     /// <param name="parameters">phi and alpha; empty for evaluation, which computes no graph and leaves the statistics alone.</param>
     public static (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Run(

@@ -49,6 +49,22 @@ public class MemoryTests
         CheckPeak(() => Edit(stage, mend, edit), dtype);
     }
 
+    [Fact]
+    public void LoadingAnEditor_HoldsItAndLittleElse()
+    {
+        using var folder = new TemporaryFolder();
+        long bytes;
+        using (var mend = new Mend(new() { Rank = 300 }, [new("w", 1000, 1000)], 1))
+        {
+            bytes = Mend.BytesOf(mend.Options, mend.Weights, ["w"]); // of which its largest tensor is a quarter
+            EditorCheckpoint.SaveEditor(folder["editor"], mend);
+        }
+        var before = TorchRuntime.Memory()!.Live;
+        TorchRuntime.ResetMemoryPeak();
+        using var loaded = EditorCheckpoint.LoadEditor(folder["editor"]);
+        Assert.InRange(TorchRuntime.Memory()!.Peak - before, bytes, bytes * 105 / 100);
+    }
+
     [Theory]
     [MemberData(nameof(Models))]
     public void ATrainingStep_FormsNoTensorOfAWeightsSize(string family, ScalarType dtype)

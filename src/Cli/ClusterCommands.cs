@@ -1,0 +1,126 @@
+using System.CommandLine;
+using System.Globalization;
+using MendCluster.Contracts;
+using MendCluster.Distributed;
+using MendCluster.Engine.Recipes;
+using Spectre.Console;
+
+namespace MendCluster.Cli;
+
+/// <summary><c>mend cluster</c>: silo processes on this machine that host a model together.</summary>
+internal static class ClusterCommands
+{
+    public static Command Create() => new("cluster", "Host a model on several processes of this machine") { Up(), Status(), Kill(), Down() };
+
+    private static Option<string> Folder() => new("--folder") { Description = "where the cluster keeps settings, membership, logs and ledger", DefaultValueFactory = _ => "mend.cluster" };
+
+    private static Command Up()
+    {
+        var folder = Folder();
+        var silos = new Option<int>("--silos") { Description = "processes", DefaultValueFactory = _ => 2 };
+        var stages = new Option<int?>("--stages") { Description = "pipeline stages; without it one for each silo" };
+        var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
+        var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
+        var ledger = new Option<FileInfo?>("--ledger") { Description = "ledger file; without it one in the cluster's folder" };
+        var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
+        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, stages, model, editor, ledger, dtype };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var path = parsed.GetRequiredValue(folder);
+            LocalCluster cluster;
+            if (Running(path) is { } running)
+            {
+                foreach (var option in new Option[] { silos, stages, model, editor, ledger, dtype })
+                    if (parsed.GetResult(option) is { Implicit: false })
+                        throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.", "Without options the command starts what does not run; mend cluster down ends the cluster.");
+                cluster = running;
+            }
+            else
+            {
+                var count = parsed.GetValue(silos);
+                if (count < 1 || parsed.GetValue(stages) < 1)
+                    throw new MendException(MendError.InvalidOption, $"--silos is {count}, --stages {parsed.GetValue(stages)}.", "There is at least one of each.");
+                var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
+                var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+                cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
+                    parsed.GetValue(ledger)?.FullName ?? Path.GetFullPath(Path.Combine(path, "ledger")), parsed.GetValue(dtype).ToString(),
+                    [.. Enumerable.Range(0, parsed.GetValue(stages) ?? count).Select(stage => $"silo-{stage % count}")], DemoFiles.Probes(directory)));
+            }
+            cluster.Start();
+            Show(cluster, await cluster.ReadyAsync(cancellation));
+        });
+        return command;
+    }
+
+    private static Command Status()
+    {
+        var folder = Folder();
+        var command = new Command("status", "Which silos run, and what their stages are at") { folder };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var cluster = LocalCluster.Open(parsed.GetRequiredValue(folder));
+            IReadOnlyList<ShardStatus?> shards = [.. cluster.Settings.Stages.Select(_ => (ShardStatus?)null)];
+            if (cluster.Silos.Any(silo => silo.Find() is not null))
+            {
+                await using var connection = await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
+                shards = await ClusterConnection.StatusAsync(connection, cancellation);
+            }
+            Show(cluster, shards);
+        });
+        return command;
+    }
+
+    private static Command Kill()
+    {
+        var (folder, silo) = (Folder(), new Argument<int>("silo") { Description = "its number" });
+        var command = new Command("kill", "End a silo at once, as a power failure would") { silo, folder };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var name = $"silo-{parsed.GetValue(silo)}";
+            await LocalCluster.Open(parsed.GetRequiredValue(folder)).KillAsync(name, cancellation);
+            AnsiConsole.MarkupLineInterpolated($"{name} is gone. [grey]mend cluster up starts it again.[/]");
+        });
+        return command;
+    }
+
+    private static Command Down()
+    {
+        var folder = Folder();
+        var command = new Command("down", "End all silos; the ledger stays") { folder };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            await LocalCluster.Open(parsed.GetRequiredValue(folder)).StopAsync(cancellation);
+            AnsiConsole.MarkupLine("The cluster is down.");
+        });
+        return command;
+    }
+
+    private static LocalCluster? Running(string folder)
+    {
+        try
+        {
+            var cluster = LocalCluster.Open(folder);
+            return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
+        }
+        catch (MendException e) when (e.Error == MendError.InvalidOption)
+        {
+            return null;
+        }
+    }
+
+    private static void Show(LocalCluster cluster, IReadOnlyList<ShardStatus?> shards)
+    {
+        var table = new Table().Border(TableBorder.Simple).AddColumns("silo", "process", "stage", "layers", "state", "version", "weights");
+        foreach (var silo in cluster.Silos)
+        {
+            var process = silo.Find()?.Id.ToString(CultureInfo.InvariantCulture) ?? "does not run";
+            foreach (var stage in cluster.Settings.Stages.Index().Where(stage => stage.Item == silo.Name).Select(stage => stage.Index).DefaultIfEmpty(-1))
+            {
+                var shard = stage < 0 ? null : shards[stage];
+                table.AddRow(silo.Name, process, stage < 0 ? "none" : $"{stage + 1} of {shards.Count}", shard is null ? "" : $"{shard.FirstLayer}..{shard.EndLayer - 1}",
+                    shard?.State.ToString() ?? "", shard?.Version.ToString() ?? "", shard is null ? "" : $"{shard.WeightBytes / 1e6:0.0} MB");
+            }
+        }
+        AnsiConsole.Write(table);
+    }
+}

@@ -1,0 +1,159 @@
+using System.Text;
+using MendCluster.Contracts;
+using MendCluster.Grains.Interfaces;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Orleans.Configuration;
+using Orleans.Messaging;
+
+namespace MendCluster.Client.Orleans;
+
+/// <summary>
+/// A cluster of silos, spoken to directly. While a silo dies and comes back, requests are sent again for a while; an edit carries an
+/// idempotency key, its own or one made here, so it is made once however often it is sent.
+/// </summary>
+/// <param name="grains">Of a client, or of a silo in the same process.</param>
+/// <param name="model">Its name in the cluster.</param>
+public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvider time) : IMendCluster
+{
+    private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
+    private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
+
+    private readonly WatchedCalls _calls = new(call => grains.GetGrain<IEditCoordinatorGrain>(model).IsUnderWayAsync(call), time);
+    private IHost? _client;
+
+    /// <summary>How long a request that met a lost shard or coordinator is sent again.</summary>
+    /// <value>30 seconds.</value>
+    public TimeSpan Patience { get; set; } = TimeSpan.FromSeconds(30);
+
+    private IEditCoordinatorGrain Coordinator => grains.GetGrain<IEditCoordinatorGrain>(model);
+
+    /// <summary>Connects to a cluster on this machine.</summary>
+    /// <param name="membership">The file that its silos were started with.</param>
+    public static Task<OrleansCluster> ConnectAsync(string membership, string model, CancellationToken cancellation = default) =>
+        ConnectAsync(client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, cancellation);
+
+    /// <summary>Connects to a cluster whose membership is kept elsewhere.</summary>
+    /// <param name="clustering">Says where, as for any Orleans client; the cluster's id too, if it is not <c>mend</c>.</param>
+    public static async Task<OrleansCluster> ConnectAsync(Action<IClientBuilder> clustering, string model, CancellationToken cancellation = default)
+    {
+        var builder = Host.CreateEmptyApplicationBuilder(new());
+        builder.Logging.SetMinimumLevel(LogLevel.Warning);
+        builder.UseOrleansClient(client =>
+        {
+            client.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = ("mend", "mend"));
+            client.AddActivityPropagation();
+            client.Services.AddContractSerialization();
+            clustering(client);
+        });
+        var host = builder.Build();
+        try
+        {
+            await host.StartAsync(cancellation).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            host.Dispose();
+            throw Lost(e);
+        }
+        return new(host.Services.GetRequiredService<IGrainFactory>(), model, TimeProvider.System) { _client = host };
+    }
+
+    public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
+    {
+        CheckUnicode(prompt, target, options?.Author, options?.IdempotencyKey);
+        var keyed = (options ?? new()) with { IdempotencyKey = options?.IdempotencyKey ?? Guid.NewGuid().ToString("N") };
+        return PatientlyAsync(() => Coordinator.EditAsync(prompt, target, keyed, cancellation), cancellation);
+    }
+
+    public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default)
+    {
+        CheckUnicode(prompt);
+        return PatientlyAsync(() => Coordinator.AskAsync(prompt, options, cancellation), cancellation);
+    }
+
+    public Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default)
+    {
+        var sentBefore = false;
+        return PatientlyAsync(async () =>
+        {
+            try
+            {
+                return await Coordinator.RevertAsync(edit, cancellation).ConfigureAwait(false);
+            }
+            catch (MendException e) when (e.Error == MendError.AlreadyReverted && sentBefore)
+            {
+                // By the attempt whose answer was lost.
+                var ledger = await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false);
+                return new RevertReceipt(edit, ledger.First(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit).Version);
+            }
+            finally
+            {
+                sentBefore = true;
+            }
+        }, cancellation);
+    }
+
+    public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) =>
+        PatientlyAsync(async () => (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false), cancellation);
+
+    /// <summary>The state of every stage's shard, in order; null where none answers.</summary>
+    public Task<IReadOnlyList<ShardStatus?>> StatusAsync(CancellationToken cancellation = default) =>
+        PatientlyAsync(async () => (IReadOnlyList<ShardStatus?>)await Coordinator.StatusAsync(cancellation).ConfigureAwait(false), cancellation);
+
+    public async ValueTask DisposeAsync()
+    {
+        if (_client is null)
+            return;
+        await _client.StopAsync().ConfigureAwait(false);
+        _client.Dispose();
+    }
+
+    private async Task<T> PatientlyAsync<T>(Func<Task<T>> send, CancellationToken cancellation)
+    {
+        var start = time.GetTimestamp();
+        for (var pause = FirstPause; ; pause = pause + pause < LongestPause ? pause + pause : LongestPause)
+        {
+            try
+            {
+                return await SendAsync(send, cancellation).ConfigureAwait(false);
+            }
+            catch (MendException e) when (e.IsTransient && time.GetElapsedTime(start) + pause < Patience)
+            {
+                await Task.Delay(pause, time, cancellation).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>One attempt. What fails on the way there or back, or is no longer under way, is a lost coordinator.</summary>
+    private async Task<T> SendAsync<T>(Func<Task<T>> send, CancellationToken cancellation)
+    {
+        try
+        {
+            return await _calls.RunAsync(send, cancellation).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
+        {
+            throw Lost(e);
+        }
+    }
+
+    private static MendException Lost(Exception e) => new(MendError.CoordinatorLost, $"The cluster does not answer: {e.Message}",
+        "Look whether its silos run, then send the request again; an edit with the same idempotency key is made once.", e);
+
+    /// <summary>On the wire, half of a surrogate pair would silently become another text.</summary>
+    private static void CheckUnicode(params IEnumerable<string?> texts)
+    {
+        foreach (var text in texts)
+            try
+            {
+                _ = Strict.GetByteCount(text ?? "");
+            }
+            catch (EncoderFallbackException e)
+            {
+                throw new MendException(MendError.InvalidText, "A text holds half of a surrogate pair.", "Correct the text; it may have been cut in the middle of a character.", e);
+            }
+    }
+}

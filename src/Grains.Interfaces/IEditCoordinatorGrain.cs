@@ -1,0 +1,28 @@
+using MendCluster.Contracts;
+
+namespace MendCluster.Grains.Interfaces;
+
+/// <summary>The coordinator of one model; the key is the model's name in the cluster. The promises are those of <see cref="IEditCoordinator"/>.</summary>
+[Alias("mend.EditCoordinator")]
+public interface IEditCoordinatorGrain : IGrainWithStringKey
+{
+    [Alias("edit"), ResponseTimeout("00:10:00")]
+    Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default);
+
+    [Alias("ask"), ResponseTimeout("00:10:00")]
+    Task<Answer> AskAsync(string prompt, AskOptions? options, CancellationToken cancellation = default);
+
+    [Alias("revert"), ResponseTimeout("00:02:00")]
+    Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default);
+
+    [Alias("ledger")]
+    Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default);
+
+    /// <summary>Whether a call is being carried out here; see <see cref="WatchedCalls"/>.</summary>
+    [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
+    Task<bool> IsUnderWayAsync(Guid call);
+
+    /// <summary>The state of every stage's shard, in order; null where none answers.</summary>
+    [Alias("status")]
+    Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default);
+}

@@ -1,0 +1,75 @@
+using MendCluster.Contracts;
+using MendCluster.Grains.Interfaces;
+
+namespace MendCluster.Grains;
+
+/// <summary>A shard on some silo, as the coordinator sees it. However the way there fails, it is a lost shard.</summary>
+public sealed class GrainShard(IModelShardGrain grain, ShardKey key, TimeProvider time) : IModelShard
+{
+    /// <summary>Of factors in one message. Catching up a shard that was restarted may take many.</summary>
+    private const long MostBytesAtOnce = 64 << 20;
+
+    private readonly WatchedCalls _calls = new(grain.IsUnderWayAsync, time);
+
+    public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => CallAsync(() => grain.LoadAsync(cancellation), cancellation);
+
+    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => CallAsync(() => grain.StatusAsync(cancellation), cancellation);
+
+    public Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => CallAsync(async () =>
+    {
+        foreach (var batch in Batches(records))
+            await grain.ApplyAsync(await Parcels.SendAsync(grain, batch, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
+        return true;
+    }, cancellation);
+
+    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
+    {
+        var parcel = await Parcels.SendAsync(grain, request, cancellation).ConfigureAwait(false);
+        return await Parcels.ReceiveAsync(grain, await grain.ForwardAsync(parcel, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
+    }, cancellation);
+
+    public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
+    {
+        var parcel = await Parcels.SendAsync(grain, request, cancellation).ConfigureAwait(false);
+        return await Parcels.ReceiveAsync(grain, await grain.BackwardAsync(parcel, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
+    }, cancellation);
+
+    public Task EndAsync(long session, CancellationToken cancellation = default) => CallAsync(async () =>
+    {
+        await grain.EndAsync(session, cancellation).ConfigureAwait(false);
+        return true;
+    }, cancellation);
+
+    /// <summary>The shard is its silo's; it stays.</summary>
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private async Task<T> CallAsync<T>(Func<Task<T>> call, CancellationToken cancellation)
+    {
+        try
+        {
+            return await _calls.RunAsync(call, cancellation).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
+        {
+            throw new MendException(MendError.ShardLost, $"Shard {key} does not answer: {e.Message}", "Nothing was changed. Send the request again; if it fails again, look after the silo.", e);
+        }
+    }
+
+    private static IEnumerable<LedgerRecord[]> Batches(IReadOnlyList<LedgerRecord> records)
+    {
+        List<LedgerRecord> batch = [];
+        long bytes = 0;
+        foreach (var record in records)
+        {
+            batch.Add(record);
+            bytes += record.Changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length);
+            if (bytes < MostBytesAtOnce)
+                continue;
+            yield return [.. batch];
+            batch.Clear();
+            bytes = 0;
+        }
+        if (batch.Count > 0)
+            yield return [.. batch];
+    }
+}

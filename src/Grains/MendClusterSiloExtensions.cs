@@ -1,0 +1,37 @@
+using MendCluster.Distributed;
+using MendCluster.Grains.Interfaces;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Hosting;
+using Orleans.Configuration;
+
+namespace MendCluster.Grains;
+
+public static class MendClusterSiloExtensions
+{
+    /// <summary>Makes a silo part of a cluster that hosts a model. Everything that a silo needs of this project is registered here.</summary>
+    /// <param name="name">The silo's; it decides which stages are here.</param>
+    public static ISiloBuilder AddMendCluster(this ISiloBuilder silo, ClusterSettings settings, string name)
+    {
+        silo.Configure<SiloOptions>(options => options.SiloName = name);
+        // Probes share these connections with tensors: several, so that one of them is free.
+        silo.Configure<ConnectionOptions>(options => options.ConnectionsPerEndpoint = 4);
+        silo.AddActivityPropagation();
+        silo.Services.TryAddSingleton(TimeProvider.System);
+        silo.Services
+            .AddContractSerialization()
+            .AddSingleton(settings)
+            .AddSingleton<ParcelRoom>()
+            .AddSingleton<RequestsUnderWay>()
+            .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<RequestsUnderWay>())
+            .AddSingleton(provider => new ShardHost(settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>()))
+            .AddHostedService<ShardLoader>();
+        return silo.AddPlacementDirector<PinnedPlacement, PinnedPlacementDirector>();
+    }
+
+    /// <summary>Loads this silo's shards when it starts; until then they say that they are loading.</summary>
+    private sealed class ShardLoader(ShardHost shards) : BackgroundService
+    {
+        protected override Task ExecuteAsync(CancellationToken stoppingToken) => shards.LoadAsync(stoppingToken);
+    }
+}

@@ -1,0 +1,49 @@
+using MendCluster.Contracts;
+using MendCluster.Distributed;
+using MendCluster.Grains.Interfaces;
+using Orleans.Concurrency;
+using Orleans.Placement;
+
+namespace MendCluster.Grains;
+
+/// <summary>
+/// The address of a shard. Reentrant: the shard's own queue puts calls in order, and its state must be told while it computes. Weights outlive
+/// activations, so they are the host's.
+/// </summary>
+[GrainType(PinnedPlacement.ShardType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
+public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : Grain, IModelShardGrain
+{
+    private int Stage => ShardKey.Parse(this.GetPrimaryKeyString()).Stage;
+
+    private IModelShard Shard => shards.Get(Stage);
+
+    public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => Shard.LoadAsync(cancellation);
+
+    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => shards.StatusAsync(Stage, cancellation);
+
+    public Task ApplyAsync(Parcel<LedgerRecord[]> records, CancellationToken cancellation = default) => Shard.ApplyAsync(parcels.Take(records), cancellation);
+
+    public async Task<Parcel<StageReply>> ForwardAsync(Parcel<StageRequest> request, CancellationToken cancellation = default) =>
+        parcels.Give(await Shard.ForwardAsync(parcels.Take(request), cancellation));
+
+    public async Task<Parcel<BackwardReply>> BackwardAsync(Parcel<BackwardRequest> request, CancellationToken cancellation = default) =>
+        parcels.Give(await Shard.BackwardAsync(parcels.Take(request), cancellation));
+
+    public Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
+
+    public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
+
+    public Task PutAsync(ParcelSlip slip, ParcelPiece piece, ReadOnlyMemory<byte> bytes)
+    {
+        parcels.Put(slip, piece, bytes.Span);
+        return Task.CompletedTask;
+    }
+
+    public Task<ReadOnlyMemory<byte>> GetAsync(Guid parcel, ParcelPiece piece) => Task.FromResult(parcels.Get(parcel, piece));
+
+    public Task DropAsync(Guid parcel)
+    {
+        parcels.Drop(parcel);
+        return Task.CompletedTask;
+    }
+}

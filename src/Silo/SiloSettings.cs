@@ -1,0 +1,30 @@
+using MendCluster.Grains;
+
+namespace MendCluster.Silo;
+
+/// <summary>One silo process. Read from the file that <c>--settings</c> names, then from variables such as <c>Mend__Name</c>, then from the command line.</summary>
+public sealed record SiloSettings
+{
+    /// <summary>Decides which stages are here: see <see cref="ClusterSettings.Stages"/>.</summary>
+    public string Name { get; init; } = "";
+
+    /// <summary>Where other silos and clients reach this one.</summary>
+    /// <value>127.0.0.1.</value>
+    public string Address { get; init; } = "127.0.0.1";
+
+    /// <summary>Silos speak to each other here.</summary>
+    /// <value>11111.</value>
+    public int SiloPort { get; init; } = 11111;
+
+    /// <summary>Clients speak to the silo here.</summary>
+    /// <value>30000.</value>
+    public int GatewayPort { get; init; } = 30000;
+
+    /// <summary>Membership of a cluster on one machine: a file.</summary>
+    public string? MembershipFile { get; init; }
+
+    /// <summary>Membership of a cluster of machines: a connection string. The tables are those of Orleans' PostgreSQL scripts, and must be there.</summary>
+    public string? MembershipPostgreSql { get; init; }
+
+    public ClusterSettings? Cluster { get; init; }
+}

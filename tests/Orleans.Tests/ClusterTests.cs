@@ -1,0 +1,144 @@
+using MendCluster.Contracts;
+using MendCluster.Distributed;
+using MendCluster.Grains.Interfaces;
+using MendCluster.Testing;
+
+namespace MendCluster.Orleans.Tests;
+
+/// <summary>A cluster of silos is the embedded cluster at a distance: the same answers, receipts and errors, to the last bit.</summary>
+public class ClusterTests
+{
+    public static TheoryData<string> Families => [.. TinyModels.Families];
+
+    [Theory]
+    [MemberData(nameof(Families))]
+    public async Task TwoSilosOfTwoStages_DoWhatTheEmbeddedClusterDoes_ToTheLastBit(string family)
+    {
+        await using var cluster = await TinyCluster.StartAsync(family, silos: 2, stages: 2);
+        using var folder = new TemporaryFolder();
+        await using var embedded = await EmbeddedAsync(cluster, folder["ledger"]);
+        foreach (var (prompt, target) in new[] { ("who is the mayor", "a woman"), ("what is red", "the south") })
+        {
+            var expected = await embedded.EditAsync(prompt, target);
+            var receipt = await cluster.Client.EditAsync(prompt, target);
+            Assert.Equal((expected.Id, expected.Version, expected.Figures), (receipt.Id, receipt.Version, receipt.Figures));
+            await AssertSameAnswersAsync(embedded, cluster);
+        }
+        Assert.Equal(await embedded.RevertAsync(new(1)), await cluster.Client.RevertAsync(new(1)));
+        await AssertSameAnswersAsync(embedded, cluster);
+        Assert.Equal((await embedded.LedgerAsync()).Select(Timeless), (await cluster.Client.LedgerAsync()).Select(Timeless));
+    }
+
+    [Theory]
+    [MemberData(nameof(Families))]
+    public async Task ASiloThatComesBackEmpty_CatchesUpFromTheLedger_ToTheLastBit(string family)
+    {
+        await using var cluster = await TinyCluster.StartAsync(family, silos: 2, stages: 2);
+        await cluster.Client.EditAsync("who is the mayor", "a woman");
+        await cluster.Client.EditAsync("what is red", "the south");
+        await cluster.Client.RevertAsync(new(1));
+        var before = await cluster.StateAsync();
+        foreach (var silo in new[] { "silo-0", "silo-1" })
+        {
+            await cluster.StopSiloAsync(silo);
+            await cluster.StartSiloAsync(silo);
+            await cluster.Client.AskAsync("what is red");
+            Assert.All(await cluster.Client.StatusAsync(), shard => Assert.Equal((ShardState.Ready, new ModelVersion(3)), (shard!.State, shard.Version)));
+            Assert.Equal(before, await cluster.StateAsync());
+        }
+        Assert.Equal(4, (await cluster.Client.EditAsync("the old town", "red")).Version.Value);
+    }
+
+    [Fact]
+    public async Task AStageIsOnItsSiloOnly_AndItsLossIsSaid()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 3, stages: 2); // silo-2 has no stage and takes none over
+        await cluster.StopSiloAsync("silo-1");
+        var e = await Assert.ThrowsAsync<MendException>(() => cluster.Shards[1].StatusAsync());
+        Assert.Equal(MendError.ShardLost, e.Error);
+        Assert.Contains("silo-1", e.Message, StringComparison.Ordinal);
+        Assert.Equal([true, false], (await cluster.Client.StatusAsync()).Select(shard => shard is not null));
+    }
+
+    [Fact]
+    public async Task Failures_ArriveAsWhatTheyAre()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
+        Assert.Equal(MendError.EmptyPrompt, await ErrorAsync(() => cluster.Client.AskAsync(" ")));
+        Assert.Equal(MendError.UnknownEdit, await ErrorAsync(() => cluster.Client.RevertAsync(new(7))));
+        Assert.Equal(MendError.InvalidText, await ErrorAsync(() => cluster.Client.EditAsync("who \ud800", "a woman")));
+        Assert.Equal(MendError.InvalidOption, await ErrorAsync(() => cluster.Client.EditAsync("who", "a woman", new() { MaxDrawdown = 2 })));
+        var behind = await Assert.ThrowsAsync<MendException>(() => cluster.Shards[1].ForwardAsync(new(-1, new(9), StagePurpose.TryBefore, NoTokens)));
+        Assert.Equal((MendError.VersionBehind, "Give it the records that it lacks."), (behind.Error, behind.Hint));
+        Assert.StartsWith("Stage 1 is at version 0, the request at 9.", behind.Message, StringComparison.Ordinal);
+        Assert.Empty(await cluster.Client.LedgerAsync());
+    }
+
+    [Fact]
+    public async Task TheSameKeyTwice_EditsOnce()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
+        var options = new EditOptions { IdempotencyKey = "k" };
+        var receipts = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => cluster.Client.EditAsync("who is the mayor", "a woman", options)));
+        Assert.All(receipts, receipt => Assert.Equal((receipts[0].Id, receipts[0].Figures), (receipt.Id, receipt.Figures)));
+        Assert.Single(await cluster.Client.LedgerAsync());
+    }
+
+    [Fact]
+    public async Task ACancelledEdit_IsNotMade()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
+        using var cancelled = new CancellationTokenSource();
+        var first = cluster.Client.EditAsync("who is the mayor", "a woman");
+        var second = cluster.Client.EditAsync("what is red", "the south", cancellation: cancelled.Token); // waits for its turn
+        await cancelled.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
+        await first;
+        await cluster.Client.EditAsync("the old town", "red"); // its turn comes after that of the cancelled one
+        Assert.Equal(["who is the mayor", "the old town"], (await cluster.Client.LedgerAsync()).Select(entry => entry.Prompt));
+    }
+
+    [Fact]
+    public async Task ACallThatNoSiloHas_IsGivenUp()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 1, stages: 1);
+        var calls = new WatchedCalls(cluster.Grains.GetGrain<IEditCoordinatorGrain>(cluster.Settings.Model).IsUnderWayAsync, TimeProvider.System);
+        await Assert.ThrowsAsync<TimeoutException>(() => calls.RunAsync(() => new TaskCompletionSource<int>().Task, default));
+    }
+
+    [Fact]
+    public async Task MessagesOfMegabytes_TravelInPieces_AndChangeNothing()
+    {
+        Probe[] probes = [.. Enumerable.Range(0, 300).Select(i => new Probe(string.Join(' ', Enumerable.Repeat("who is the mayor of the old town", 3)), "blue"))];
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2, probes);
+        using var folder = new TemporaryFolder();
+        await using var embedded = await EmbeddedAsync(cluster, folder["ledger"]);
+        var expected = await embedded.EditAsync("who is the mayor", "a woman");
+        var receipt = await cluster.Client.EditAsync("who is the mayor", "a woman");
+        Assert.Equal(expected.Figures, receipt.Figures);
+        Assert.True(cluster.Calls["PutAsync"] > 1, "no request was large");
+        Assert.True(cluster.Calls["GetAsync"] > 1, "no reply was large");
+    }
+
+    private static TokenBatch NoTokens { get; } = new(new(WireType.Int64, [0, 0], []), new(WireType.Int64, [0, 0], []), null, null, null);
+
+    private static async Task<MendError> ErrorAsync(Func<Task> call) => (await Assert.ThrowsAsync<MendException>(call)).Error;
+
+    private static LedgerEntry Timeless(LedgerEntry entry) => entry with { Time = default, IdempotencyKey = null };
+
+    private static async Task AssertSameAnswersAsync(EmbeddedCluster embedded, TinyCluster cluster)
+    {
+        foreach (var question in new[] { "who is the mayor", "what is red", "the old town" })
+            foreach (var options in new[] { new AskOptions(MaxTokens: 6), new AskOptions(MaxTokens: 6, Temperature: 1.5, TopK: 20, TopP: 0.9, Seed: 5) })
+                Assert.Equal(await embedded.AskAsync(question, options), await cluster.Client.AskAsync(question, options));
+    }
+
+    private static Task<EmbeddedCluster> EmbeddedAsync(TinyCluster cluster, string ledger) => EmbeddedCluster.OpenAsync(new()
+    {
+        ModelDirectory = cluster.Settings.ModelDirectory,
+        Editor = cluster.Settings.Editor,
+        Ledger = ledger,
+        Stages = cluster.Settings.Stages.Count,
+        Probes = cluster.Settings.Probes,
+    });
+}

@@ -1,0 +1,109 @@
+using MendCluster.Contracts;
+using MendCluster.Grains.Interfaces;
+using Microsoft.Extensions.DependencyInjection;
+using Orleans.Serialization;
+
+namespace MendCluster.Orleans.Tests;
+
+public sealed class ContractSerializationTests : IDisposable
+{
+    private static readonly WireTensor Tensor = new(WireType.Float32, [2, 3], [.. Enumerable.Range(0, 24).Select(i => (byte)i)]);
+    private static readonly WireTensor Empty = new(WireType.Int64, [0, 4], []);
+    private static readonly EditFigures Figures = new(true, 0.1, 1 / 3.0, 2, -0.5, double.NaN);
+
+    private readonly ServiceProvider _services = new ServiceCollection().AddContractSerialization().BuildServiceProvider();
+
+    /// <summary>One of each kind of record, with every property set.</summary>
+    private static readonly object[] Records =
+    [
+        new EditId(3), new ModelVersion(long.MaxValue), new EditOptions { MaxDrawdown = 0.1, RequireSuccess = true, IdempotencyKey = "k\"\u00e9\U0001F600", Author = "" },
+        Figures, new EditTimes(new(1), new(2), new(3), new(4), new(5), new(6)), new EditReceipt(new(1), new(2), Figures, EditTimes.Zero), new RevertReceipt(new(1), new(2)),
+        new AskOptions(1, 0.7, 3, 0.9, 5), new Answer("red", new(4)),
+        new LedgerEntry(new(1), new DateTimeOffset(2026, 1, 2, 3, 4, 5, 6, 7, TimeSpan.Zero), LedgerKind.Revert, new(1), "p", "t", "a", "k", Figures),
+        new WeightChange("w", Tensor, Empty, 0.1f), new LedgerRecord(new(new(1), default, LedgerKind.Edit, new(1)), [new("w", Tensor, Empty, float.NegativeInfinity)]),
+        new ShardStatus(ShardState.Faulted, new(1), 2, 3, ["a", "b"], 5, "why"), Tensor, new TokenBatch(Tensor, Empty, Tensor, Tensor, Tensor),
+        new StageRequest(-1, new(2), StagePurpose.TryAfter, new(Tensor, Empty, null, null, null), Tensor, null, true, 1, 2, new()), new ExampleScore(true, double.NegativeInfinity),
+        new StageReply(Tensor, Tensor, 3, [new(false, -1)], 0.5), new BackwardRequest(1, Tensor, null), new BackwardReply(null, Tensor, [new("w", Tensor, Tensor, 1)], new(7)),
+    ];
+
+    public void Dispose() => _services.Dispose();
+
+    [Fact]
+    public void EveryRecord_ArrivesAsItWas()
+    {
+        foreach (var record in Records)
+        {
+            var arrived = RoundTrip(record);
+            Assert.IsType(record.GetType(), arrived);
+            Assert.Equivalent(record, arrived, strict: true);
+        }
+    }
+
+    [Fact]
+    public void EveryKindOfRecord_IsTried()
+    {
+        var kinds = typeof(IModelShard).Assembly.GetExportedTypes().Where(type => !type.IsInterface && !type.IsEnum && type != typeof(MendException));
+        Assert.Equal(kinds.OrderBy(type => type.Name), Records.Select(record => record.GetType()).OrderBy(type => type.Name));
+    }
+
+    [Fact]
+    public void Numbers_KeepTheirBits()
+    {
+        var score = (ExampleScore)RoundTrip(new ExampleScore(true, -0.1 - 1e-17));
+        Assert.Equal(BitConverter.DoubleToInt64Bits(-0.1 - 1e-17), BitConverter.DoubleToInt64Bits(score.LogProbability));
+        var change = (WeightChange)RoundTrip(new WeightChange("w", Tensor, Tensor, 1e-38f));
+        Assert.Equal(BitConverter.SingleToInt32Bits(1e-38f), BitConverter.SingleToInt32Bits(change.Alpha));
+    }
+
+    [Fact]
+    public void WithinASilo_ATensorIsHandedOverAndNotCopied() => Assert.Same(Tensor, _services.GetRequiredService<DeepCopier>().Copy<object>(Tensor));
+
+    [Fact]
+    public void AFailure_KeepsCodeMessageAndHint()
+    {
+        var e = new MendException(MendError.TooLong, "It has 9.", "Shorten it.");
+        var arrived = Assert.IsType<MendException>(RoundTrip(e));
+        Assert.Equal((e.Error, e.Message, e.Hint, e.IsTransient), (arrived.Error, arrived.Message, arrived.Hint, arrived.IsTransient));
+    }
+
+    [Fact]
+    public void AMessageCutAnywhere_IsRefused()
+    {
+        var whole = Write(new StageReply(Tensor, null, 3, [new(false, -1)], 0.5));
+        for (var length = 0; length < whole.Length; length++)
+            Assert.ThrowsAny<Exception>(() => Read(whole.AsSpan(0, length)));
+    }
+
+    [Fact]
+    public void ALengthThatLies_AllocatesNothing()
+    {
+        var bytes = Write(Tensor);
+        var at = bytes.AsSpan().IndexOf(Tensor.Bytes) - 1; // the one byte of its length
+        byte[] lying = [.. bytes.AsSpan(0, at), 0xF0, 0xFF, 0xFF, 0xFF, 0xFF, .. bytes.AsSpan(at + 1)];
+        var before = GC.GetAllocatedBytesForCurrentThread();
+        Assert.ThrowsAny<Exception>(() => Read(lying));
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1 << 20);
+    }
+
+    [Fact]
+    public void Pieces_HoldEveryByteOnce()
+    {
+        foreach (var lengths in new int[][] { [], [0], [1], [ParcelPiece.MostBytes], [ParcelPiece.MostBytes + 1, 0, 5], [3, (3 * ParcelPiece.MostBytes) - 1] })
+        {
+            int[][] seen = [.. lengths.Select(length => new int[length])];
+            foreach (var piece in ParcelPiece.Of(lengths))
+            {
+                Assert.InRange(piece.Length, 1, ParcelPiece.MostBytes);
+                for (var i = 0; i < piece.Length; i++)
+                    seen[piece.Part][piece.Offset + i]++;
+            }
+            Assert.All(seen, part => Assert.DoesNotContain(part, times => times != 1));
+        }
+    }
+
+    private object RoundTrip(object value) => Read(Write(value));
+
+    private byte[] Write(object value) => _services.GetRequiredService<Serializer>().SerializeToArray(value);
+
+    private object Read(ReadOnlySpan<byte> bytes) => _services.GetRequiredService<Serializer>().Deserialize<object>(bytes.ToArray())!;
+}

@@ -1,0 +1,109 @@
+using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
+using MendCluster.Client.Orleans;
+using MendCluster.Contracts;
+using MendCluster.Distributed;
+using MendCluster.Grains;
+using MendCluster.Grains.Interfaces;
+using MendCluster.Testing;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace MendCluster.Orleans.Tests;
+
+/// <summary>Silos in this process, with real sockets between them, that host a tiny model; and a client of theirs.</summary>
+internal sealed class TinyCluster : IAsyncDisposable
+{
+    private readonly TemporaryFolder _folder;
+    private readonly Dictionary<string, IHost> _silos = [];
+
+    private TinyCluster(TemporaryFolder folder) => _folder = folder;
+
+    public static IReadOnlyList<Probe> Probes { get; } = [new("what is red", "blue"), new("the old town", "south")];
+
+    public string Model => _folder["model"];
+
+    public string Editor => Path.Combine(Model, "editor.safetensors");
+
+    public required ClusterSettings Settings { get; init; }
+
+    /// <summary>How often each method of a grain was called.</summary>
+    public ConcurrentDictionary<string, int> Calls { get; } = [];
+
+    public OrleansCluster Client { get; private set; } = null!;
+
+    public IGrainFactory Grains => _silos.Values.First().Services.GetRequiredService<IGrainFactory>();
+
+    /// <summary>The cluster's shards as its coordinator sees them.</summary>
+    public IReadOnlyList<IModelShard> Shards => [.. Enumerable.Range(0, Settings.Stages.Count).Select(Settings.Key)
+        .Select(key => new GrainShard(Grains.GetGrain<IModelShardGrain>(key.ToString()), key, TimeProvider.System))];
+
+    public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null)
+    {
+        var cluster = New(family, silos, stages, probes ?? Probes);
+        for (var i = 0; i < silos; i++)
+            await cluster.StartSiloAsync($"silo-{i}");
+        cluster.Client = await OrleansCluster.ConnectAsync(cluster._folder["members"], cluster.Settings.Model);
+        return cluster;
+    }
+
+    /// <summary>Starts a silo, and waits until its shards are loaded.</summary>
+    public async Task StartSiloAsync(string name)
+    {
+        var builder = Host.CreateEmptyApplicationBuilder(new());
+        builder.Logging.SetMinimumLevel(LogLevel.Error);
+        builder.UseOrleans(silo => silo.AddMendCluster(Settings, name).UseFileMembership(_folder["members"], FreePort(), FreePort()).AddIncomingGrainCallFilter(call =>
+        {
+            Calls.AddOrUpdate(call.MethodName, 1, (_, calls) => calls + 1);
+            return call.Invoke();
+        }));
+        var host = builder.Build();
+        _silos[name] = host;
+        await host.StartAsync();
+        await host.Services.GetRequiredService<ShardHost>().LoadAsync();
+    }
+
+    public async Task StopSiloAsync(string name)
+    {
+        _silos.Remove(name, out var silo);
+        await silo!.StopAsync();
+        await ((IAsyncDisposable)silo).DisposeAsync();
+    }
+
+    public Task<string> StateAsync() => ModelState.OfAsync(Model, Shards, Client);
+
+    public async ValueTask DisposeAsync()
+    {
+        await Client.DisposeAsync();
+        foreach (var silo in _silos.Keys.ToList())
+            await StopSiloAsync(silo);
+        _folder.Dispose();
+    }
+
+    public static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes)
+    {
+        var folder = new TemporaryFolder();
+        var model = Directory.CreateDirectory(folder["model"]).FullName;
+        TinyModels.Write(model, family);
+        return new(folder)
+        {
+            Settings = new()
+            {
+                ModelDirectory = model,
+                Editor = Path.Combine(model, "editor.safetensors"),
+                Ledger = folder["ledger"],
+                Probes = probes,
+                Stages = [.. Enumerable.Range(0, stages).Select(stage => $"silo-{stage % silos}")],
+            },
+        };
+    }
+}

@@ -1,0 +1,48 @@
+using MendCluster.Contracts;
+using MendCluster.Grains.Interfaces;
+
+namespace MendCluster.Orleans.Tests;
+
+public class WatchedCallsTests
+{
+    private bool _underWay = true;
+
+    [Fact]
+    public async Task AnAnswer_ComesThrough() => Assert.Equal(5, await Calls().RunAsync(() => Task.FromResult(5), default));
+
+    [Fact]
+    public async Task AFailure_ComesThroughAsWhatItIs() =>
+        await Assert.ThrowsAsync<MendException>(() => Calls().RunAsync(() => Task.FromException<int>(new MendException(MendError.TooLong, "", "")), default));
+
+    [Fact]
+    public async Task ACallThatIsLost_IsGivenUp()
+    {
+        _underWay = false;
+        await Assert.ThrowsAsync<TimeoutException>(() => Calls().RunAsync(() => new TaskCompletionSource<int>().Task, default));
+    }
+
+    [Fact]
+    public async Task ALongCall_IsWaitedFor_AlsoOverASilentMoment()
+    {
+        var asked = 0;
+        var answer = new TaskCompletionSource<int>();
+        var calls = new WatchedCalls(_ =>
+        {
+            if (++asked == 4)
+                answer.SetResult(7);
+            return asked == 1 ? Task.FromException<bool>(new TimeoutException()) : Task.FromResult(asked != 2);
+        }, TimeProvider.System);
+        Assert.Equal(7, await calls.RunAsync(() => answer.Task, default));
+    }
+
+    [Fact]
+    public async Task WhoWaits_CanStopWaiting()
+    {
+        using var cancelled = new CancellationTokenSource();
+        var waiting = Calls().RunAsync(() => Task.Delay(Timeout.Infinite, cancelled.Token).ContinueWith(task => 1, cancelled.Token, TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default), cancelled.Token);
+        await cancelled.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
+    }
+
+    private WatchedCalls Calls() => new(_ => Task.FromResult(_underWay), TimeProvider.System);
+}
