@@ -131,6 +131,13 @@ internal sealed class Reference : IDisposable
 /// <summary>What the fixture folder holds of the families that are built.</summary>
 internal static class Fixtures
 {
+    /// <summary>Runs of the baselines whose file names fit a pattern, e.g. <c>ke_*.json</c>.</summary>
+    public static TheoryData<string> Baselines(string pattern) => Data(
+        from file in Directory.EnumerateFiles(System.IO.Path.Combine(FixtureFolder.Path, "baselines"), pattern)
+        let model = JsonDocument.Parse(File.ReadAllText(file)).RootElement.GetProperty("model").GetString()!
+        where IsSupported(System.IO.Path.Combine(FixtureFolder.Path, model))
+        select "baselines/" + System.IO.Path.GetFileNameWithoutExtension(file));
+
     public static TheoryData<string> Models => Data(Directory.EnumerateDirectories(System.IO.Path.Combine(FixtureFolder.Path, "models"))
         .Where(IsSupported).Select(folder => "models/" + System.IO.Path.GetFileName(folder)));
 

@@ -12,12 +12,7 @@ namespace MendCluster.Engine.Tests.Training;
 [Trait("Category", "Parity")]
 public class FineTuningParityTests
 {
-    public static TheoryData<string> Runs => [..
-        from file in Directory.EnumerateFiles(Path.Combine(FixtureFolder.Path, "baselines"), "ft_*.json")
-        let model = JsonDocument.Parse(File.ReadAllText(file)).RootElement.GetProperty("model").GetString()!
-        where ModelFamily.SupportedTypes.Contains(ConfigFile.Read(Path.Combine(FixtureFolder.Path, model, "config.json")).String("model_type"))
-        orderby file
-        select "baselines/" + Path.GetFileNameWithoutExtension(file)];
+    public static TheoryData<string> Runs => Fixtures.Baselines("ft_*.json");
 
     [Theory]
     [MemberData(nameof(Runs))]

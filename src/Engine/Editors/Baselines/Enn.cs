@@ -1,0 +1,58 @@
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Editors.Baselines;
+
+/// <summary>Settings of the editable neural network; the defaults are the paper's (mend-spec 7.3).</summary>
+public sealed record EnnOptions
+{
+    /// <summary>Gradient steps of an edit.</summary>
+    public int EditSteps { get; init; } = 1;
+
+    /// <summary>Where the learned step of each weight begins.</summary>
+    public double EditLr { get; init; } = 1e-2;
+
+    /// <summary>Trains as if the edit's gradient did not depend on the weights: no second derivatives.</summary>
+    public bool FirstOrder { get; init; }
+
+    /// <exception cref="EditorException">Naming the setting.</exception>
+    public EnnOptions Validated() => EditSteps > 0 && EditLr > 0 ? this
+        : throw new EditorException($"n_edit_steps is {EditSteps} and edit_lr {EditLr}; both must be above 0");
+}
+
+/// <summary>
+/// ENN (Sinitsin et al., 2020; mend-spec 7.3): an edit is a plain gradient step with a learned size for each weight, and the model itself is
+/// trained so that such steps edit it well and harm nothing. All its weights change in training, so the result is another model.
+/// </summary>
+public sealed class Enn : IEditor, IDisposable
+{
+    private readonly IReadOnlyList<EditableWeight> _weights;
+
+    /// <param name="weights">That an edit changes.</param>
+    /// <param name="editLrs">[K] float32, in the order of the weights; copied. Null: as the options say.</param>
+    public Enn(EnnOptions options, IReadOnlyList<EditableWeight> weights, Tensor? editLrs = null)
+    {
+        (Options, _weights) = (options.Validated(), weights);
+        if (editLrs is not null && editLrs.shape[0] != weights.Count)
+            throw new EditorException($"edit_lrs has {editLrs.shape[0]} entries for {weights.Count} editable weights");
+        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone() ?? full([weights.Count], options.EditLr)).requires_grad_().DetachFromDisposeScope();
+    }
+
+    public EnnOptions Options { get; }
+
+    /// <summary>[K] float32, trained with the model.</summary>
+    public Tensor EditLrs { get; }
+
+    /// <summary>One step: W' = W - lr delta^T u. For <see cref="EnnOptions.EditSteps"/> of 1.</summary>
+    public IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors)
+    {
+        using var _ = no_grad();
+        return _weights.Index().Where(weight => factors.ContainsKey(weight.Item.Name)).ToDictionary(weight => weight.Item.Name,
+            weight => new LowRankUpdate(factors[weight.Item.Name].u, factors[weight.Item.Name].delta, EditLrs.select(0, weight.Index)));
+    }
+
+    /// <summary>One step from where a weight stands: R - lr dL/dR, with the graph of both.</summary>
+    /// <param name="R">What earlier steps added, [n, m].</param>
+    internal Tensor Step(int weight, Tensor R, Tensor gradient) => R - gradient * EditLrs.select(0, weight);
+
+    public void Dispose() => EditLrs.Dispose();
+}

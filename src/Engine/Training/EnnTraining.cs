@@ -1,0 +1,70 @@
+using MendCluster.Engine.Editors.Baselines;
+using MendCluster.Engine.Models;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Training;
+
+/// <summary>Edits and training steps of ENN (mend-spec 7.3).</summary>
+public static class EnnTraining
+{
+    /// <summary>The edited model: gradient steps on the editable weights.</summary>
+    /// <param name="stage">The whole model.</param>
+    /// <param name="trains">Keeps the graph from the updates to the weights and the step sizes. The model's weights must require gradients then.</param>
+    public static Edits Edit(Stage stage, Enn enn, LabelledInput edit, bool trains = false)
+    {
+        using var _ = enable_grad();
+        IReadOnlyList<Tensor> R = [.. stage.EditableOrder.Select(name => zeros([stage.Editable[name].OutFeatures, stage.Editable[name].InFeatures]).requires_grad_())];
+        for (var step = 0; step < enn.Options.EditSteps; step++)
+        {
+            var loss = Score(stage, edit, At(stage, R)).Nll;
+            var gradients = autograd.grad([loss], [.. R], create_graph: trains && !enn.Options.FirstOrder);
+            R = [.. R.Select((weight, i) => enn.Step(i, weight, gradients[i]))];
+            if (!trains)
+                R = [.. R.Select(weight => weight.detach().requires_grad_())];
+        }
+        return At(stage, R);
+    }
+
+    /// <summary>
+    /// One training step: the losses of the edited model, and beside them, with weight 1, what training itself has done to the model on
+    /// unrelated examples.
+    /// </summary>
+    /// <param name="stage">The model that is trained; all its weights require gradients.</param>
+    /// <param name="original">As it was before training.</param>
+    /// <param name="parameters">Weights of the model and <see cref="Enn.EditLrs"/>, in any order.</param>
+    /// <returns>Figures of the edit; KL of the original to the model on the locality examples; the gradients.</returns>
+    public static (StepFigures Figures, double Base, IReadOnlyList<Tensor> Gradients) Step(
+        Stage stage, Stage original, Enn enn, EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters)
+    {
+        using var _ = enable_grad();
+        var edits = Edit(stage, enn, batch.Inner, trains: true);
+        var outer = Score(stage, batch.Outer, edits);
+
+        var rows = Losses.LocalityRows(batch.Locality.Input, stage.Family);
+        var current = Logits(stage, batch.Locality, rows, null);
+        var after = Logits(stage, batch.Locality, rows, edits);
+        var kl = Losses.LocalityKl(current, after); // the first argument carries no gradient
+        Tensor first;
+        using (no_grad())
+            first = Logits(original, batch.Locality, rows, null);
+        var drift = Losses.LocalityKl(first, current);
+
+        var total = outer.Nll * weights.CEdit + kl * weights.CLoc;
+        Tensor[] gradients = [.. autograd.grad([total + drift], [.. parameters])];
+        var (before, kept) = (TrainingStep.Score(stage, batch.Locality), TrainingStep.Score(stage, batch.Locality, edits));
+        return (new(outer.Nll.item<float>(), kl.item<float>(), total.item<float>(), outer.Accuracy, outer.Probability,
+            before.Accuracy, kept.Accuracy, before.Nll.item<float>(), kept.Nll.item<float>(), kept.Tokens), drift.item<float>(), gradients);
+    }
+
+    private static Edits At(Stage stage, IReadOnlyList<Tensor> R) =>
+        new(stage.EditableOrder.Select((name, i) => (name, update: (WeightUpdate)new DenseUpdate(R[i]))).ToDictionary(entry => entry.name, entry => entry.update));
+
+    private static Scored Score(Stage stage, LabelledInput batch, Edits edits)
+    {
+        var rows = LabelRows.Of(batch.Labels, stage.Family.ShiftsLabels);
+        return Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new Pass(batch.Input, edits)), rows.Rows), rows);
+    }
+
+    private static Tensor Logits(Stage stage, LabelledInput batch, Tensor rows, Edits? edits) =>
+        stage.Logits(stage.Forward(Activations.None, new Pass(batch.Input, edits)), rows);
+}
