@@ -323,7 +323,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
                 inputs.Add(input);
         if (inputs.Count == 0)
             return new(null, null, [], TimeSpan.Zero);
-        Tensor?[] gradients = outputs.Count == 0 ? new Tensor?[inputs.Count] : [.. autograd.grad(outputs, inputs, seeds, allow_unused: true)];
+        Tensor?[] gradients = outputs.Count == 0 ? new Tensor?[inputs.Count]
+            : [.. autograd.grad(outputs, inputs, seeds, allow_unused: true).Select(gradient => gradient is null or { IsInvalid: true } ? null : gradient)];
 
         var next = recording.Outputs.Count;
         Tensor? InputGradient(Tensor? input) => input is { requires_grad: true } ? gradients[next++] ?? zeros_like(input) : null;

@@ -30,7 +30,8 @@ public static partial class torch
     {
         /// <summary>d outputs / d inputs, summed over the outputs.</summary>
         /// <param name="grad_outputs">Gradients at the outputs; needed where an output is not a scalar.</param>
-        /// <param name="allow_unused">Whether an input may have no part in the outputs; its gradient is then null.</param>
+        /// <param name="retain_graph">Keeps what a second call over the same graph needs; also needed with create_graph, as in TorchSharp.</param>
+        /// <param name="allow_unused">Whether an input may have no part in the outputs; its gradient is then null or, in TorchSharp, invalid.</param>
         public static unsafe IList<Tensor> grad(IList<Tensor> outputs, IList<Tensor> inputs, IList<Tensor>? grad_outputs = null,
             bool retain_graph = false, bool create_graph = false, bool allow_unused = false)
         {
@@ -41,7 +42,7 @@ public static partial class torch
             bool failed;
             fixed (nint* outputPointers = from, inputPointers = to, seedPointers = seeds, foundPointers = found)
                 failed = Native.mt_grad(outputPointers, from.Length, inputPointers, to.Length, seedPointers,
-                    retain_graph || create_graph ? 1 : 0, create_graph ? 1 : 0, allow_unused ? 1 : 0, foundPointers) != 0;
+                    retain_graph ? 1 : 0, create_graph ? 1 : 0, allow_unused ? 1 : 0, foundPointers) != 0;
             GC.KeepAlive(outputs);
             GC.KeepAlive(inputs);
             GC.KeepAlive(grad_outputs);

@@ -49,7 +49,7 @@ public class AutogradTests
     {
         using var scope = NewDisposeScope();
         var x = F([1], 3).requires_grad_();
-        var first = autograd.grad([x.pow(3).sum()], [x], create_graph: true)[0];
+        var first = autograd.grad([x.pow(3).sum()], [x], retain_graph: true, create_graph: true)[0];
         first.AssertIs([1], 27);
         autograd.grad([first.sum()], [x])[0].AssertIs([1], 18);
     }

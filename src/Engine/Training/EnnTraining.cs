@@ -17,7 +17,8 @@ public static class EnnTraining
         for (var step = 0; step < enn.Options.EditSteps; step++)
         {
             var loss = Score(stage, edit, At(stage, R)).Nll;
-            var gradients = autograd.grad([loss], [.. R], create_graph: trains && !enn.Options.FirstOrder);
+            var secondOrder = trains && !enn.Options.FirstOrder;
+            var gradients = autograd.grad([loss], [.. R], retain_graph: secondOrder, create_graph: secondOrder);
             R = [.. R.Select((weight, i) => enn.Step(i, weight, gradients[i]))];
             if (!trains)
                 R = [.. R.Select(weight => weight.detach().requires_grad_())];

@@ -187,10 +187,10 @@ public class EvaluationTests
     }
 
     private static Evaluation FineTune(Stage stage) => new(stage, TinyModel.Text(stage),
-        edit => FineTuning.Edit(stage, new FineTuneOptions { EditLr = 3e-3 }, edit).Edits);
+        edit => FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 }, edit).Edits);
 
     private static Edits FineTuned(Stage stage, TextBatch text, EditExample example) =>
-        FineTuning.Edit(stage, new FineTuneOptions { EditLr = 3e-3 }, text.Of([(example.Prompt, example.Target)])).Edits;
+        FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 }, text.Of([(example.Prompt, example.Target)])).Edits;
 
     /// <summary>A step down the gradient itself, in factored form.</summary>
     private sealed class Descent : IEditor
