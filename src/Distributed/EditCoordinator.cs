@@ -158,7 +158,8 @@ public sealed class EditCoordinator(
         long session, ModelVersion version, TokenBatch edit, CancellationToken cancellation)
     {
         _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) => CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
-            .Select(status => status.EditableWeights.Count > 0)];
+            .Select((status, stage) => status.State == ShardState.Ready ? status.EditableWeights.Count > 0 // one that is not has none yet
+                : throw new MendException(MendError.ShardLost, $"Stage {stage} is {status.State}.", "Nothing was changed. Send the request again when it is ready."))];
         if (!_editableStages.Any(editable => editable))
             throw new MendException(MendError.EditorMissing, "The model was opened without an editor.", "Name the editor's file, or train one: mend train.");
         var boundaries = new List<StageReply>();
