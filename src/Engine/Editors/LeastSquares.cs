@@ -58,7 +58,7 @@ internal sealed class LeastSquares
         var wished = D.to_type(ScalarType.Float64);
         var X = _isDual ? wished.cholesky_solve(_factor) : _basis.mm(_keys.t().mm(wished)); // [R, n]
         return new(_basis.to_type(ScalarType.Float32).MoveToOuterDisposeScope(), X.to_type(ScalarType.Float32).MoveToOuterDisposeScope(),
-            tensor(1f).MoveToOuterDisposeScope());
+            tensor(1f, D.device).MoveToOuterDisposeScope());
     }
 
     /// <summary>Back through <see cref="Update"/> and through lambda = e^rho. With M = (K^T K + lambda I)^-1 dL/dS: dL/dD = K M, dL/drho = -lambda sum(M * S).</summary>
