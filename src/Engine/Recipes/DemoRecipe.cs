@@ -85,18 +85,21 @@ public static class DemoRecipe
         var text = new TextBatch(family, TokenizerFiles.Load(directory));
         var run = new RunFolder(Path.Combine(directory, "run"));
         var facts = world.Split.Training;
-        var order = new EditSampler(Seed, facts.Count, 0, sameRows: false, 1, 0);
+        var order = new EditSampler(Seed, facts.Count, 0, sameRows: false, options.Edits, 0);
+        var unseen = world.Split.Validation;
         new EditorTraining(stage, options,
-            iteration => Batch(text, world.TrainingEdit(facts[order.At(iteration).Edits[0]], Prng.At(Seed, (ulong)iteration)), Prng.At(~Seed, (ulong)iteration)),
-            i => Batch(text, world.Edit(world.Split.Validation[i % world.Split.Validation.Count], world.Split.Validation, Prng.At(Seed + 1, (ulong)i), newPhrasings: true),
-                Prng.At(~Seed - 1, (ulong)i)),
+            iteration =>
+            {
+                var rng = Prng.At(Seed, (ulong)iteration);
+                return SimultaneousEdits.Batch(text, [.. order.At(iteration).Edits.Select(i => world.TrainingEdit(facts[i], rng))], Prng.At(~Seed, (ulong)iteration));
+            },
+            i =>
+            {
+                var rng = Prng.At(Seed + 1, (ulong)i);
+                return SimultaneousEdits.Batch(text, [.. Enumerable.Range(i * options.Edits, Math.Min(options.Edits, unseen.Count))
+                    .Select(edit => world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true))], Prng.At(~Seed - 1, (ulong)i));
+            },
             run).Run(progress, cancellation);
         File.Copy(run.BestEditor, Path.Combine(directory, EditorFile), overwrite: true);
     }
-
-    /// <summary>One rephrase as x'_e, all locality questions as x_loc.</summary>
-    private static EditBatch Batch(TextBatch text, EditExample example, Prng rng) => new(
-        text.Of([(example.Prompt, example.Target)]),
-        text.Of([(rng.Pick(example.Rephrases), example.Target)]),
-        text.Of([.. example.Locality.Select(pair => (pair.Question, pair.Answer))]));
 }

@@ -24,10 +24,14 @@ public sealed class EditorCheckpoint : IDisposable
     /// <summary>"mend", "malmen" or "ultraedit".</summary>
     public string Kind => _file.Metadata.GetValueOrDefault("kind", "mend"); // a file of before there were others has none
 
-    /// <summary>Of a MEND editor.</summary>
-    /// <exception cref="CheckpointException">It is another kind of editor.</exception>
-    public MendOptions Options => Kind == "mend" ? Metadata<MendOptions>("options")
-        : throw new CheckpointException(_file.Path, "metadata 'kind'", $"is '{Kind}', expected 'mend': this is an editor of many edits at once; mend eval measures it");
+    /// <summary>MEND's. Of an editor of another kind: its networks in the words of MEND's options, for planning.</summary>
+    public MendOptions Options => Kind switch
+    {
+        "mend" => Metadata<MendOptions>("options"),
+        "malmen" => Metadata<MalmenOptions>("options").Network,
+        "ultraedit" => new() { Rank = 1 }, // it has none
+        _ => throw new CheckpointException(_file.Path, "metadata 'kind'", $"is '{Kind}', expected 'mend', 'malmen' or 'ultraedit'"),
+    };
 
     /// <summary>In configuration order.</summary>
     public IReadOnlyList<EditableWeight> Weights => Metadata<List<EditableWeight>>("weights");
@@ -108,8 +112,11 @@ public sealed class EditorCheckpoint : IDisposable
             ["adam_steps"] = JsonSerializer.Serialize(adam.Steps),
         });
 
+    /// <exception cref="CheckpointException">It is an editor of another kind.</exception>
     public Mend Editor(IReadOnlyCollection<string>? wanted = null)
     {
+        if (Kind != "mend")
+            throw new CheckpointException(_file.Path, "metadata 'kind'", $"is '{Kind}', expected 'mend'");
         using var scope = NewDisposeScope();
         return new(Options, Weights, Read, wanted);
     }
