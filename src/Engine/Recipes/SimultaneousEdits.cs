@@ -32,7 +32,7 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
         string editor, IReadOnlyList<int> counts, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
         using var loaded = EditorCheckpoint.Load(editor);
-        var name = loaded switch { Malmen => "MALMEN", UltraEdit => "UltraEdit", _ => "MEND" };
+        var name = loaded switch { Malmen => "MALMEN", Mend => "MEND", _ => "UltraEdit" };
         return Measure(name, [.. loaded.Weights.Select(weight => weight.Name)], (_, _) => loaded.Propose, counts, cases, progress, cancellation);
     }
 
@@ -81,8 +81,9 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
         Func<Stage, int, Func<IReadOnlyDictionary<string, GradientFactors>, IReadOnlyDictionary<string, LowRankUpdate>>> editor,
         IReadOnlyList<int> counts, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress, CancellationToken cancellation)
     {
-        if (counts.FirstOrDefault(count => count < 1 || count > cases.Count) is var wrong and not 0 || counts.Contains(0))
-            throw new InvalidDataException($"{wrong} edits at once cannot be measured with {cases.Count} cases; it must be 1 to {cases.Count}");
+        foreach (var count in counts)
+            if (count < 1 || count > cases.Count)
+                throw new InvalidDataException($"{count} edits at once cannot be measured with {cases.Count} cases; it must be 1 to {cases.Count}");
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
         using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, editable));
