@@ -17,6 +17,10 @@ public sealed record MalmenOptions
     /// <value>1e-6.</value>
     public double EditLr { get; init; } = 1e-6;
 
+    /// <summary>Initial lambda, the learned ridge of every weight's least squares.</summary>
+    /// <value>1.</value>
+    public double Lambda { get; init; } = 1;
+
     /// <summary>Rows that pass through the network at once.</summary>
     /// <value>1024.</value>
     public int EditorBatch { get; init; } = 1024;
@@ -35,6 +39,8 @@ public sealed record MalmenOptions
             throw new EditorException($"rank {Rank}, n_blocks {NBlocks}, editor_batch {EditorBatch} and model_batch {ModelBatch} must be at least 1");
         if (!double.IsFinite(EditLr) || EditLr == 0)
             throw new EditorException($"edit_lr is {EditLr}; it must be a finite number other than 0");
+        if (!double.IsFinite(Lambda) || Lambda <= 0)
+            throw new EditorException($"lambda is {Lambda}; it must be a finite number above 0");
         return this;
     }
 }
@@ -54,7 +60,7 @@ public sealed class Malmen : IPreparedEditor
     /// <param name="weights">In configuration order.</param>
     /// <param name="seed">Of the networks.</param>
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, long seed)
-        : this(options, weights, full((long)weights.Count, options.EditLr), zeros(weights.Count), _ => true, (group, index, width, modes) =>
+        : this(options, weights, full((long)weights.Count, options.EditLr), full((long)weights.Count, Math.Log(options.Lambda)), _ => true, (group, index, width, modes) =>
         {
             var generator = new Generator((ulong)seed + (ulong)index);
             return new(group, new RunningStatistics(width), new EditorNetwork(options.Network, width, modes, generator, clampsFirst: true));

@@ -1,5 +1,6 @@
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
@@ -53,6 +54,32 @@ public static class DemoRecipe
         EarlyStopPatience = 13_000,
         Seed = (long)Seed,
     };
+
+    /// <summary>
+    /// An editor of many edits at once for the same model. It edits the second feed-forward map of every block: least squares fit as many
+    /// edits as a map has in-features, and the first ones have few.
+    /// </summary>
+    public static EditorTrainingOptions Malmen { get; } = new()
+    {
+        Malmen = new() { Rank = 224, EditLr = 1e-3, ModelBatch = 64 },
+        Edits = 60,
+        Editable = ["*.DenseReluDense.wo.weight"],
+        Loss = new(CEdit: 1),
+        Lr = 2e-4,
+        LrLr = 1e-4,
+        AccumulateBs = 1,
+        GradClip = 5,
+        FinalRate = 0.05,
+        Averaging = 0.99,
+        ValInterval = 100,
+        ValSteps = 1,
+        MaxIters = 1000,
+        EarlyStopPatience = 1000,
+        Seed = (long)Seed,
+    };
+
+    /// <summary>UltraEdit's step, chosen on the training facts: the published 1e-6 is for keys of 16,384 entries.</summary>
+    public static UltraEditOptions UltraEdit { get; } = new() { EditLr = 1e-3 };
 
     /// <summary>Settings of the fine-tuning that stands beside MEND: a learning rate that suits the small model.</summary>
     public static FineTuneOptions FineTune { get; } = new() { EditLr = 1e-3 };

@@ -25,6 +25,9 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
 {
     private const int RecordedAtOnce = 32;
 
+    /// <summary>Locality questions of each edit in a training step of many: they are most of its cost, and all edits share them.</summary>
+    private const int LocalityOfEach = 3;
+
     /// <summary>Measures a trained editor.</summary>
     /// <param name="editor">Its file, of any kind.</param>
     /// <param name="counts">How many edits to make at once. Cases that fill no batch are left out.</param>
@@ -66,15 +69,16 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
         return [.. edits.Select(edit => edit with { Locality = [.. edit.Locality.Where(pair => !edited.Contains(pair.Question))] })];
     }
 
-    /// <summary>The edits as a training step's batch: one rephrase of each as x'_e, all locality questions as x_loc.</summary>
-    /// <param name="rng">Picks the rephrases.</param>
+    /// <summary>The edits as a training step's batch: one rephrase of each as x'_e; all locality questions as x_loc, of many edits some of each.</summary>
+    /// <param name="rng">Picks the rephrases, and the locality questions of many edits.</param>
     public static EditBatch Batch(TextBatch text, IReadOnlyList<EditExample> edits, Prng rng)
     {
         var together = edits.Count == 1 ? edits : Together(edits);
         return new(
             text.Of([.. together.Select(edit => (edit.Prompt, edit.Target))]),
             text.Of([.. together.Select(edit => (rng.Pick(edit.Rephrases), edit.Target))]),
-            text.Of([.. together.SelectMany(edit => edit.Locality.Select(pair => (pair.Question, pair.Answer)))]));
+            text.Of([.. together.SelectMany(edit => edits.Count == 1 ? edit.Locality : [.. rng.Shuffle(edit.Locality).Take(LocalityOfEach)])
+                .Select(pair => (pair.Question, pair.Answer))]));
     }
 
     private List<SimultaneousReport> Measure(string name, IReadOnlyList<string> editable,
