@@ -123,7 +123,8 @@ public static class DemoRecipe
             i =>
             {
                 var rng = Prng.At(Seed + 1, (ulong)i);
-                return SimultaneousEdits.Batch(text, [.. Enumerable.Range(i * options.Edits, Math.Min(options.Edits, unseen.Count))
+                var edits = Math.Min(options.Edits, unseen.Count / 2); // the others are asked whether they stay
+                return SimultaneousEdits.Batch(text, [.. Enumerable.Range(i * edits, edits)
                     .Select(edit => world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true))], Prng.At(~Seed - 1, (ulong)i));
             },
             run).Run(progress, cancellation);

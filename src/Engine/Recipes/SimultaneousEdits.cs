@@ -74,6 +74,8 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
     public static EditBatch Batch(TextBatch text, IReadOnlyList<EditExample> edits, Prng rng)
     {
         var together = edits.Count == 1 ? edits : Together(edits);
+        if (together.All(edit => edit.Locality.Count == 0))
+            throw new InvalidDataException($"{edits.Count} edits at once leave no question about anything else: take fewer, or edits with more such questions");
         return new(
             text.Of([.. together.Select(edit => (edit.Prompt, edit.Target))]),
             text.Of([.. together.Select(edit => (rng.Pick(edit.Rephrases), edit.Target))]),
