@@ -140,13 +140,18 @@ public sealed class Malmen : IPreparedEditor
     public IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors)
     {
         using var _ = no_grad();
-        return Solve(factors).ToDictionary(solved => solved.Key, solved => solved.Value.Update);
+        using var scope = NewDisposeScope(); // the equations, which a training step keeps, go at once
+        var updates = Solve(factors).ToDictionary(solved => solved.Key, solved => solved.Value.Update);
+        foreach (var tensor in updates.Values.SelectMany(update => update.Tensors))
+            tensor.MoveToOuterDisposeScope();
+        return updates;
     }
 
     /// <summary>Takes the rows of a training step into the statistics.</summary>
     public void AddToStatistics(IReadOnlyDictionary<string, GradientFactors> factors)
     {
         LeastSquares.Check(factors, Weights);
+        using var scope = NewDisposeScope();
         foreach (var (name, rows) in factors)
             _members[name].Group.Statistics.Add(cat([rows.u, rows.delta], 1));
     }

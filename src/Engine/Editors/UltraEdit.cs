@@ -78,6 +78,7 @@ public sealed class UltraEdit : IPreparedEditor
     public void AddToStatistics(IReadOnlyDictionary<string, GradientFactors> factors)
     {
         LeastSquares.Check(factors, Weights);
+        using var scope = NewDisposeScope();
         foreach (var (name, rows) in factors)
             _statistics[name].Add(cat([rows.u, rows.delta], 1));
     }
@@ -87,7 +88,11 @@ public sealed class UltraEdit : IPreparedEditor
     {
         LeastSquares.Check(factors, Weights);
         using var _ = no_grad();
-        return factors.ToDictionary(entry => entry.Key, entry => new LeastSquares(entry.Value.u, Options.Lambda).Update(Shifts(entry.Key, entry.Value)));
+        using var scope = NewDisposeScope();
+        var updates = factors.ToDictionary(entry => entry.Key, entry => new LeastSquares(entry.Value.u, Options.Lambda).Update(Shifts(entry.Key, entry.Value)));
+        foreach (var tensor in updates.Values.SelectMany(update => update.Tensors))
+            tensor.MoveToOuterDisposeScope();
+        return updates;
     }
 
     public void Dispose()

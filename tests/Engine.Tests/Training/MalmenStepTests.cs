@@ -46,7 +46,8 @@ public sealed class MalmenStepTests : IDisposable
         foreach (var ((name, _), (expected, actual)) in parameters.Zip(autograd.grad([total], [.. parameters.Select(p => p.Value)]).Zip(gradients)))
         {
             var error = (expected - actual).norm().item<float>() / expected.norm().item<float>();
-            Assert.True(error < 5e-5, $"{name}: {error}, norm {expected.norm().item<float>()}");
+            var most = name == "rho" ? 1e-3 : 5e-5; // of a float32 model; rho's terms nearly cancel. The solve itself is tested in LeastSquaresTests
+            Assert.True(error < most, $"{name}: {error}, norm {expected.norm().item<float>()}");
         }
     }
 
