@@ -88,7 +88,8 @@ internal static class TrainCommand
             var options = given with
             {
                 Mend = given.Mend with { Rank = Of(rank, given.Mend.Rank), EditLr = Of(editLr, given.Mend.EditLr) },
-                Malmen = given.Malmen is { } malmen ? malmen with { Rank = Of(rank, malmen.Rank), EditLr = Of(editLr, malmen.EditLr) } : null,
+                Malmen = Of(algorithm, given.Malmen is null ? "mend" : "malmen") == "mend" ? null
+                    : (given.Malmen ?? new()) is var malmen ? malmen with { Rank = Of(rank, malmen.Rank), EditLr = Of(editLr, malmen.EditLr) } : null,
                 Edits = Of(together, given.Edits),
                 Editable = Of(editable, [.. given.Editable]),
                 Loss = given.Loss with { CEdit = Of(cEdit, given.Loss.CEdit) },

@@ -78,7 +78,8 @@ public sealed class CommandTests : IDisposable
     {
         var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
         File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
-        var (code, output) = Mend("train", "--algorithm", "malmen", "--edits", "4", "--max-iters", "2", "--rank", "8", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["run"]);
+        File.WriteAllText(_folder["settings.json"], """{"malmen": {"edit_lr": 1e-3}, "edits": 4, "accumulate_bs": 1, "val_interval": 2, "max_iters": 2}""");
+        var (code, output) = Mend("train", "--config", _folder["settings.json"], "--rank", "8", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["run"]);
         Assert.True(code == 0, output);
         (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--json", _folder["report.json"],
             "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);

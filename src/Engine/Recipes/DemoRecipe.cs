@@ -108,7 +108,7 @@ public static class DemoRecipe
     {
         var family = ModelFamily.FromDirectory(directory);
         using var files = HuggingFaceDirectory.Open(directory);
-        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32));
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
         var text = new TextBatch(family, TokenizerFiles.Load(directory));
         var run = new RunFolder(Path.Combine(directory, "run"));
         var facts = world.Split.Training;
