@@ -61,19 +61,19 @@ public static class DemoRecipe
     /// </summary>
     public static EditorTrainingOptions Malmen { get; } = new()
     {
-        Malmen = new() { Rank = 224, EditLr = 3e-4, Lambda = 100, ModelBatch = 64 },
+        Malmen = new() { Rank = 224, EditLr = 4e-3, Lambda = 300, ModelBatch = 64 },
         Edits = 60,
         Loss = new(CEdit: 1),
-        Lr = 3e-4,
-        LrLr = 1e-5, // eta is of the order of 1e-4: a larger step would carry it through 0 and back
+        Lr = 2e-4,
+        LrLr = 2e-4,
         AccumulateBs = 1,
         GradClip = 5,
         FinalRate = 0.05,
-        Averaging = 0.97,
+        Averaging = 0.95,
         ValInterval = 50,
         ValSteps = 2,
-        MaxIters = 600,
-        EarlyStopPatience = 600,
+        MaxIters = 250,
+        EarlyStopPatience = 250,
         Seed = (long)Seed,
     };
 
