@@ -55,7 +55,7 @@ internal static class PretrainCommand
     }
 }
 
-/// <summary><c>mend train</c>: a MEND editor for a model; goes on where it was stopped.</summary>
+/// <summary><c>mend train</c>: an editor for a model, MEND or MALMEN; goes on where it was stopped.</summary>
 internal static class TrainCommand
 {
     public static Command Create()
@@ -66,24 +66,31 @@ internal static class TrainCommand
         var config = new Option<FileInfo?>("--config") { Description = "settings as JSON, in the form of a run folder's config.json; options given here win over it" };
         var editable = new Option<string[]>("--editable") { Description = "weights to edit: a model of the paper such as gptj, names of weights, or patterns such as 'transformer.h.1?.mlp.*'; without it the family's choice", AllowMultipleArgumentsPerToken = true };
         var defaults = DemoRecipe.Editor;
+        var algorithm = new Option<string>("--algorithm") { Description = "mend: one edit at a time; malmen: many at once", DefaultValueFactory = _ => "mend" };
+        algorithm.AcceptOnlyFromAmong("mend", "malmen");
+        var together = new Option<int>("--edits") { Description = "simultaneous edits of a malmen iteration", DefaultValueFactory = _ => DemoRecipe.Malmen.Edits };
         var rank = new Option<int>("--rank") { Description = "of the editor's blocks", DefaultValueFactory = _ => defaults.Mend.Rank };
         var lr = new Option<double>("--lr") { Description = "of the editor networks", DefaultValueFactory = _ => defaults.Lr };
         var lrLr = new Option<double>("--lr-lr") { Description = "of the edit learning rates", DefaultValueFactory = _ => defaults.LrLr };
         var editLr = new Option<double>("--edit-lr") { Description = "first edit learning rate", DefaultValueFactory = _ => defaults.Mend.EditLr };
         var cEdit = new Option<double>("--cedit") { Description = "weight of the edit loss beside the locality loss", DefaultValueFactory = _ => defaults.Loss.CEdit };
-        var iterations = new Option<long>("--max-iters") { Description = "most iterations, one edit each", DefaultValueFactory = _ => defaults.MaxIters };
+        var iterations = new Option<long>("--max-iters") { Description = "most iterations, of one edit or one batch of edits", DefaultValueFactory = _ => defaults.MaxIters };
         var patience = new Option<long>("--patience") { Description = "iterations without a better validation before it stops", DefaultValueFactory = _ => defaults.EarlyStopPatience };
         var seed = new Option<long>("--seed") { Description = "of the editor's weights and the order of the edits", DefaultValueFactory = _ => 1 };
-        var command = new Command("train", "Train a MEND editor for a model; run it again to go on") { model, data, output, config, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed };
+        var command = new Command("train", "Train an editor for a model; run it again to go on") { model, data, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed };
         command.SetAction((parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } file
                 ? RunFolder.ReadConfiguration<EditorTrainingOptions>(file.FullName)
+                : parsed.GetValue(algorithm) == "malmen" ? DemoRecipe.Malmen with { Seed = 1 }
                 : defaults with { Mend = defaults.Mend with { Init = EditorInit.Identity }, ValSteps = 200, Seed = 1 };
             T Of<T>(Option<T> option, T otherwise) => parsed.GetResult(option) is { Implicit: false } ? parsed.GetRequiredValue(option) : otherwise;
             var options = given with
             {
                 Mend = given.Mend with { Rank = Of(rank, given.Mend.Rank), EditLr = Of(editLr, given.Mend.EditLr) },
+                Malmen = Of(algorithm, given.Malmen is null ? "mend" : "malmen") == "mend" ? null
+                    : (given.Malmen ?? new()) is var malmen ? malmen with { Rank = Of(rank, malmen.Rank), EditLr = Of(editLr, malmen.EditLr) } : null,
+                Edits = Of(together, given.Edits),
                 Editable = Of(editable, [.. given.Editable]),
                 Loss = given.Loss with { CEdit = Of(cEdit, given.Loss.CEdit) },
                 Lr = Of(lr, given.Lr),

@@ -40,6 +40,9 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
     /// <summary>R, an upper bound of the update's rank.</summary>
     public long Rank => uTilde.shape[0];
 
+    /// <summary>For whoever keeps the update beyond a dispose scope.</summary>
+    public IEnumerable<Tensor> Tensors => [uTilde, deltaTilde, alpha];
+
     /// <summary>What the update takes from z = x W^T. Cost 2 N R (m + n) operations; no [n, m] matrix is formed.</summary>
     /// <param name="x">[..., m] float32.</param>
     /// <returns>[..., n] float32.</returns>

@@ -37,6 +37,9 @@ public static partial class torch
 
     public static Tensor empty_like(Tensor input) => Dispatcher.Call("aten::empty_like", input);
 
+    public static Tensor eye(long rows, long columns = -1, ScalarType? dtype = null, Device? device = null) =>
+        Dispatcher.Call("aten::eye.m", rows, columns < 0 ? rows : columns, dtype ?? ScalarType.Float32, Argument.None, device ?? CPU);
+
     /// <summary>start, start + 1, … below stop.</summary>
     public static Tensor arange(Scalar start, Scalar stop, ScalarType? dtype = null, Device? device = null) =>
         Dispatcher.Call("aten::arange.start", start, stop, dtype, Argument.None, device ?? CPU);
@@ -122,6 +125,12 @@ public static partial class torch
             return tensor;
         using (tensor)
             return Dispatcher.Call("aten::to.dtype_layout", tensor, dtype ?? stored, Argument.None, device ?? CPU);
+    }
+
+    public static class linalg
+    {
+        /// <summary>The lower factor L of a positive definite matrix L L^T; refuses any other.</summary>
+        public static Tensor cholesky(Tensor input) => Dispatcher.Call("aten::linalg_cholesky", input);
     }
 
     public static class nn

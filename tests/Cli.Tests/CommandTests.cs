@@ -74,6 +74,23 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void AMalmenEditor_IsTrainedAndMeasuredBesideTheOthers()
+    {
+        var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
+        File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
+        File.WriteAllText(_folder["settings.json"], """{"malmen": {"edit_lr": 1e-3}, "edits": 4, "accumulate_bs": 1, "val_interval": 2, "max_iters": 2}""");
+        var (code, output) = Mend("train", "--config", _folder["settings.json"], "--rank", "8", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["run"]);
+        Assert.True(code == 0, output);
+        (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--json", _folder["report.json"],
+            "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
+        Assert.True(code == 0, output);
+        var reports = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["report.json"])).RootElement.EnumerateArray();
+        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "UltraEdit 1", "UltraEdit 3"],
+            reports.Select(report => $"{report.GetProperty("Editor").GetString()} {report.GetProperty("Edits").GetInt32()}"));
+        Assert.Contains("no number", Mend("eval", "--demo", "--edits", "some").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     [Trait("Category", "Slow")]
     public void OnHeldOutFacts_EditsSucceedAndUnrelatedAnswersStay()
     {

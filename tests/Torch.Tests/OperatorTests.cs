@@ -154,6 +154,11 @@ public class OperatorTests
         ("op_Division", () => v / 2, [3], [0.5, 2, 4.5]),
         ("op_UnaryNegation", () => -v, [3], [-1, -4, -9]),
 
+        ("eye", () => eye(2), [2, 2], [1, 0, 0, 1]),
+        ("eye", () => eye(1, 2, ScalarType.Float64), [1, 2], [1, 0]),
+        ("cholesky", () => linalg.cholesky(F([2, 2], 4, 2, 2, 5)), [2, 2], [2, 0, 1, 2]),
+        ("cholesky_solve", () => F([2, 1], 8, 9).cholesky_solve(F([2, 2], 2, 0, 1, 2)), [2, 1], [1.375, 1.25]),
+        ("cholesky_solve", () => F([2, 1], 8, 9).cholesky_solve(F([2, 2], 2, 1, 0, 2), upper: true), [2, 1], [1.375, 1.25]),
         ("arange", () => arange(2, 5), [3], [2, 3, 4]),
         ("arange", () => arange(3), [3], [0, 1, 2]),
         ("arange", () => arange(0, 3, ScalarType.Int64, CPU), [3], [0, 1, 2]),

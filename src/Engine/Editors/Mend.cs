@@ -8,7 +8,7 @@ namespace MendCluster.Engine.Editors;
 /// the weight's shape, split into uTilde and deltaTilde, and take W' = W - alpha deltaTilde^T uTilde.
 /// m in-features, n out-features, R kept rows.
 /// </summary>
-public sealed class Mend : IEditor, IDisposable
+public sealed class Mend : IPreparedEditor
 {
     private readonly Dictionary<string, Member> _members = [];
     private readonly List<Group> _groups;
@@ -104,6 +104,9 @@ public sealed class Mend : IEditor, IDisposable
         from network in grouped.Parts.All
         from parameter in network.Network.Parameters
         select ($"mend.{grouped.Key}.{network.Name}.{parameter.Name}", parameter.Value);
+
+    /// <summary>alpha.</summary>
+    public IEnumerable<(string Name, Tensor Value)> StepSizes => [("edit_lrs", Alpha)];
 
     /// <summary>All that makes this editor: alpha, statistics and phi, for a checkpoint.</summary>
     public IEnumerable<(string Name, Tensor Value)> State

@@ -56,15 +56,11 @@ public static class QuestionAnswering
         var kept = Math.Clamp(edits.Count / 10, 1, 200);
         var (training, validation) = (edits.SkipLast(kept).ToList(), edits.TakeLast(kept).ToList());
         var seed = (ulong)options.Seed;
-        var order = new EditSampler(seed, training.Count, 0, sameRows: false, 1, 0);
-        return new EditorTraining(stage, options with { ValSteps = Math.Min(options.ValSteps, kept) },
-            iteration => Batch(training[order.At(iteration).Edits[0]], Prng.At(~seed, (ulong)iteration)),
-            i => Batch(validation[i], Prng.At(~seed - 1, (ulong)i)), new RunFolder(run)).Run(progress, cancellation);
-
-        EditBatch Batch(EditExample edit, Prng rng) => new(
-            text.Of([(edit.Prompt, edit.Target)]),
-            text.Of([(rng.Pick(edit.Rephrases), edit.Target)]),
-            text.Of([.. edit.Locality.Select(pair => (pair.Question, pair.Answer))]));
+        var order = new EditSampler(seed, training.Count, 0, sameRows: false, options.Edits, 0);
+        return new EditorTraining(stage, options with { ValSteps = Math.Clamp(options.ValSteps, 1, Math.Max(1, kept / options.Edits)) },
+            iteration => SimultaneousEdits.Batch(text, [.. order.At(iteration).Edits.Select(i => training[i])], Prng.At(~seed, (ulong)iteration)),
+            i => SimultaneousEdits.Batch(text, [.. validation.Skip(i * options.Edits).Take(options.Edits)], Prng.At(~seed - 1, (ulong)i)),
+            new RunFolder(run)).Run(progress, cancellation);
     }
 
     private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, ulong seed)

@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Training;
 
 /// <summary>
-/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints, options and weights as
+/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints; kind, options and weights as
 /// metadata; in the checkpoint of a training run also Adam's moments and where the run stood. Written atomically.
 /// </summary>
 public sealed class EditorCheckpoint : IDisposable
@@ -21,7 +21,17 @@ public sealed class EditorCheckpoint : IDisposable
 
     private EditorCheckpoint(SafetensorsFile file) => _file = file;
 
-    public MendOptions Options => Metadata<MendOptions>("options");
+    /// <summary>"mend", "malmen" or "ultraedit".</summary>
+    public string Kind => _file.Metadata.GetValueOrDefault("kind", "mend"); // a file of before there were others has none
+
+    /// <summary>MEND's. Of an editor of another kind: its networks in the words of MEND's options, for planning.</summary>
+    public MendOptions Options => Kind switch
+    {
+        "mend" => Metadata<MendOptions>("options"),
+        "malmen" => Metadata<MalmenOptions>("options").Network,
+        "ultraedit" => new() { Rank = 1 }, // it has none
+        _ => throw new CheckpointException(_file.Path, "metadata 'kind'", $"is '{Kind}', expected 'mend', 'malmen' or 'ultraedit'"),
+    };
 
     /// <summary>In configuration order.</summary>
     public IReadOnlyList<EditableWeight> Weights => Metadata<List<EditableWeight>>("weights");
@@ -49,7 +59,15 @@ public sealed class EditorCheckpoint : IDisposable
     /// <summary>Null when there is no such file.</summary>
     public static EditorCheckpoint? TryOpen(string path) => File.Exists(path) ? Open(path) : null;
 
-    /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote.</summary>
+    /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote, of any kind.</summary>
+    /// <param name="wanted">The weights that are needed; null: all.</param>
+    public static IPreparedEditor Load(string path, IReadOnlyCollection<string>? wanted = null)
+    {
+        using var checkpoint = Open(path);
+        return checkpoint.Prepared(wanted);
+    }
+
+    /// <summary>The MEND editor of a file that <see cref="SaveEditor"/> wrote.</summary>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
     public static Mend LoadEditor(string path, IReadOnlyCollection<string>? wanted = null)
     {
@@ -82,11 +100,11 @@ public sealed class EditorCheckpoint : IDisposable
         });
     }
 
-    public static void SaveEditor(string path, Mend mend) => Write(path, mend.State, mend, []);
+    public static void SaveEditor(string path, IPreparedEditor editor) => Write(path, editor.State, editor, []);
 
     /// <summary>All that a training run needs to go on.</summary>
-    public static void Save(string path, Mend mend, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
-        Write(path, mend.State.Concat(adam.State).Concat(average?.State ?? []), mend, new()
+    public static void Save(string path, IPreparedEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
+        Write(path, editor.State.Concat(adam.State).Concat(average?.State ?? []), editor, new()
         {
             ["iteration"] = JsonSerializer.Serialize(iteration),
             ["best_loss"] = JsonSerializer.Serialize(bestLoss),
@@ -94,10 +112,25 @@ public sealed class EditorCheckpoint : IDisposable
             ["adam_steps"] = JsonSerializer.Serialize(adam.Steps),
         });
 
+    /// <exception cref="CheckpointException">It is an editor of another kind.</exception>
     public Mend Editor(IReadOnlyCollection<string>? wanted = null)
     {
+        if (Kind != "mend")
+            throw new CheckpointException(_file.Path, "metadata 'kind'", $"is '{Kind}', expected 'mend'");
         using var scope = NewDisposeScope();
         return new(Options, Weights, Read, wanted);
+    }
+
+    /// <summary>The editor, of whichever kind it is.</summary>
+    public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null)
+    {
+        using var scope = NewDisposeScope();
+        return Kind switch
+        {
+            "malmen" => new Malmen(Metadata<MalmenOptions>("options"), Weights, Read, wanted),
+            "ultraedit" => new UltraEdit(Metadata<UltraEditOptions>("options"), Weights, Read, wanted),
+            _ => Editor(wanted),
+        };
     }
 
     public void Restore(Adam adam, ParameterAverage? average)
@@ -109,12 +142,17 @@ public sealed class EditorCheckpoint : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    private static void Write(string path, IEnumerable<(string Name, Tensor Value)> tensors, Mend mend, Dictionary<string, string> metadata)
+    private static void Write(string path, IEnumerable<(string Name, Tensor Value)> tensors, IPreparedEditor editor, Dictionary<string, string> metadata)
     {
         using var scope = NewDisposeScope();
         metadata["format"] = Format;
-        metadata["options"] = JsonSerializer.Serialize(mend.Options, Json);
-        metadata["weights"] = JsonSerializer.Serialize(mend.Weights, Json);
+        (metadata["kind"], metadata["options"]) = editor switch
+        {
+            Malmen malmen => ("malmen", JsonSerializer.Serialize(malmen.Options, Json)),
+            UltraEdit ultraEdit => ("ultraedit", JsonSerializer.Serialize(ultraEdit.Options, Json)),
+            _ => ("mend", JsonSerializer.Serialize(((Mend)editor).Options, Json)),
+        };
+        metadata["weights"] = JsonSerializer.Serialize(editor.Weights, Json);
         SafetensorsWriter.Write(path, tensors.Select(tensor => TensorBytes.ToWrite(tensor.Name, tensor.Value)), metadata);
     }
 

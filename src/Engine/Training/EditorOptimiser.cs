@@ -19,10 +19,10 @@ public sealed class EditorOptimiser : IDisposable
 
     /// <param name="window">Steps whose gradients make one Adam step; each counts 1/window.</param>
     /// <param name="gradClip">Most norm of the summed gradient.</param>
-    public EditorOptimiser(Mend mend, double lr, double lrLr, int window, double gradClip)
+    public EditorOptimiser(IPreparedEditor editor, double lr, double lrLr, int window, double gradClip)
     {
-        (_window, _gradClip, _reference) = (window, gradClip, mend.Options.Reference);
-        Adam = new([new([.. mend.Parameters], lr), new([("edit_lrs", mend.Alpha)], _reference ? lr : lrLr)]);
+        (_window, _gradClip, _reference) = (window, gradClip, editor is Mend { Options.Reference: true });
+        Adam = new([new([.. editor.Parameters], lr), new([.. editor.StepSizes], _reference ? lr : lrLr)]);
         Parameters = [.. Adam.Parameters.Select(parameter => parameter.Value)];
         _sums = [.. Parameters.Select(parameter => zeros_like(parameter).DetachFromDisposeScope())];
         // The published trainer's numbers show that it collects a bias's gradient a second time, undivided (fixtures: 2 g with a window
@@ -33,7 +33,7 @@ public sealed class EditorOptimiser : IDisposable
 
     public Adam Adam { get; }
 
-    /// <summary>phi, then alpha.</summary>
+    /// <summary>phi, then the step sizes.</summary>
     public IReadOnlyList<Tensor> Parameters { get; }
 
     /// <summary>What has been collected since the last Adam step, in the order of <see cref="Parameters"/>.</summary>

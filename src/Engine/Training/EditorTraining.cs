@@ -10,6 +10,14 @@ public sealed record EditorTrainingOptions
 {
     public MendOptions Mend { get; init; } = new();
 
+    /// <summary>Trains MALMEN instead of MEND.</summary>
+    /// <value>null: MEND.</value>
+    public MalmenOptions? Malmen { get; init; }
+
+    /// <summary>Simultaneous edits of an iteration.</summary>
+    /// <value>1, the only number that MEND is trained with here.</value>
+    public int Edits { get; init; } = 1;
+
     /// <summary>Which weights the editor changes: names of the paper's models, of weights, or patterns (<see cref="Models.EditableWeights.Select"/>).</summary>
     /// <value>Empty: the family's own choice, as in the paper.</value>
     public IReadOnlyList<string> Editable { get; init; } = [];
@@ -22,7 +30,7 @@ public sealed record EditorTrainingOptions
     /// <summary>Adam's learning rate for alpha.</summary>
     public double LrLr { get; init; } = 1e-4;
 
-    /// <summary>Iterations (one edit each) that make an optimiser step.</summary>
+    /// <summary>Iterations (one edit, or one batch of simultaneous edits, each) that make an optimiser step.</summary>
     public int AccumulateBs { get; init; } = 10;
 
     public double GradClip { get; init; } = 100;
@@ -55,6 +63,9 @@ public sealed record EditorTrainingOptions
     public EditorTrainingOptions Validated()
     {
         Mend.Validated();
+        Malmen?.Validated();
+        if (Edits < 1 || (Edits > 1 && Malmen is null))
+            throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for MEND, whose training step is one edit: choose malmen for more");
         if (AccumulateBs < 1 || ValInterval < 1 || MaxIters < 1 || ValSteps < 1)
             throw new EditorException("accumulate_bs, val_interval, val_steps and max_iters must be at least 1");
         if (ValInterval % AccumulateBs != 0)
@@ -73,7 +84,7 @@ public sealed record EditorValidation(long Iteration, double Total, double Edit,
 public sealed record EditorTrainingResult(long Iterations, string Stopped, double BestLoss, long BestIteration);
 
 /// <summary>
-/// Algorithm 1 of the paper: trains a MEND editor for a frozen model. Validates, keeps the best editor, stops early, and writes a
+/// Algorithm 1 of the paper: trains a MEND editor, or MALMEN's steps one of that kind, for a frozen model. Validates, keeps the best editor, stops early, and writes a
 /// checkpoint at every validation from which a run goes on exactly as if it had never stopped: the data of an iteration is a function
 /// of its number.
 /// </summary>
@@ -91,8 +102,8 @@ public sealed class EditorTraining(
     {
         options.Validated();
         var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
-        using var mend = checkpoint?.Editor() ?? new Mend(options.Mend, EditableWeights(stage), options.Seed);
-        using var optimiser = new EditorOptimiser(mend, options.Lr, options.LrLr, options.AccumulateBs, options.GradClip);
+        using var editor = checkpoint?.Prepared() ?? NewEditor();
+        using var optimiser = new EditorOptimiser(editor, options.Lr, options.LrLr, options.AccumulateBs, options.GradClip);
         var stopping = checkpoint is null ? new EarlyStopping(options.EarlyStopPatience)
             : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
         var start = checkpoint?.Iteration ?? 0;
@@ -109,12 +120,12 @@ public sealed class EditorTraining(
             if (iteration % options.ValInterval == 0 && (iteration > start || start == 0))
             {
                 average?.Swap();
-                var validation = Validate(mend, iteration);
+                var validation = Validate(editor, iteration);
                 run.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown });
                 if (stopping.Observe(iteration, validation.Total))
-                    EditorCheckpoint.SaveEditor(run.BestEditor, mend);
+                    EditorCheckpoint.SaveEditor(run.BestEditor, editor);
                 average?.Swap();
-                EditorCheckpoint.Save(run.Checkpoint, mend, optimiser.Adam, average, iteration, stopping.Best, stopping.BestIteration);
+                EditorCheckpoint.Save(run.Checkpoint, editor, optimiser.Adam, average, iteration, stopping.Best, stopping.BestIteration);
                 run.DrawCurves();
                 if (stopping.IsOver(iteration))
                     return Done(iteration, "early stopping", stopping);
@@ -125,7 +136,7 @@ public sealed class EditorTraining(
                 return Done(iteration, "cancelled", stopping);
 
             using var scope = NewDisposeScope();
-            var (figures, gradients) = TrainingStep.Run(stage, mend, trainingBatch(iteration), options.Loss, optimiser.Parameters);
+            var (figures, gradients) = Step(editor, trainingBatch(iteration), optimiser.Parameters);
             var norm = optimiser.Take(gradients, 1 - (1 - options.FinalRate) * iteration / options.MaxIters);
             if (norm is not null)
                 average?.Add();
@@ -143,14 +154,25 @@ public sealed class EditorTraining(
     public static IReadOnlyList<EditableWeight> EditableWeights(Stage stage) =>
         [.. stage.EditableOrder.Select(name => new EditableWeight(name, stage.Editable[name].InFeatures, stage.Editable[name].OutFeatures))];
 
-    private EditorValidation Validate(Mend mend, long iteration)
+    private IPreparedEditor NewEditor() => options.Malmen is { } malmen
+        ? new Malmen(malmen, EditableWeights(stage), options.Seed)
+        : new Mend(options.Mend, EditableWeights(stage), options.Seed);
+
+    private (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(IPreparedEditor editor, EditBatch batch, IReadOnlyList<Tensor> parameters) => editor switch
+    {
+        Malmen malmen => MalmenStep.Run(stage, malmen, batch, options.Loss, trains: parameters.Count > 0),
+        Mend mend => TrainingStep.Run(stage, mend, batch, options.Loss, parameters),
+        _ => throw new EditorException($"{editor.GetType().Name} has nothing to train"),
+    };
+
+    private EditorValidation Validate(IPreparedEditor editor, long iteration)
     {
         var all = new List<StepFigures>();
         if (iteration > 0) // statistics exist from the first step on; before it there is no edit to measure
             for (var i = 0; i < options.ValSteps; i++)
             {
                 using var scope = NewDisposeScope();
-                all.Add(TrainingStep.Run(stage, mend, validationBatch(i), options.Loss, []).Figures);
+                all.Add(Step(editor, validationBatch(i), []).Figures);
             }
         double Mean(Func<StepFigures, double> of) => all.Count == 0 ? double.NaN : all.Average(of);
         return new(iteration, Mean(f => f.Total), Mean(f => f.Edit), Mean(f => f.Locality), Mean(f => f.EditAccuracy),

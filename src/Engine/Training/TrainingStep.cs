@@ -18,7 +18,17 @@ public sealed record LossWeights(double CEdit = 0.1, double CLoc = 1.0);
 /// <param name="LocalityAccuracyAfter">The same, edited model.</param>
 public sealed record StepFigures(
     double Edit, double Locality, double Total, double EditAccuracy, double EditProbability,
-    double LocalityAccuracyBefore, double LocalityAccuracyAfter, double LocalityNllBefore, double LocalityNllAfter, long LocalityTokens);
+    double LocalityAccuracyBefore, double LocalityAccuracyAfter, double LocalityNllBefore, double LocalityNllAfter, long LocalityTokens)
+{
+    /// <summary>Of the portions of a step.</summary>
+    /// <param name="portions">Figures, and the share of the step's edits that they are about.</param>
+    public static StepFigures Mean(IReadOnlyList<(StepFigures Figures, double Share)> portions)
+    {
+        double Of(Func<StepFigures, double> figure) => portions.Sum(portion => figure(portion.Figures) * portion.Share);
+        return new(Of(f => f.Edit), Of(f => f.Locality), Of(f => f.Total), Of(f => f.EditAccuracy), Of(f => f.EditProbability), Of(f => f.LocalityAccuracyBefore),
+            Of(f => f.LocalityAccuracyAfter), Of(f => f.LocalityNllBefore), Of(f => f.LocalityNllAfter), portions.Sum(portion => portion.Figures.LocalityTokens));
+    }
+}
 
 /// <summary>
 /// Algorithm 1 of the paper on a whole model: one edit, its losses, and the gradients of phi and alpha. Nothing of a weight's size is
@@ -40,6 +50,31 @@ public static class TrainingStep
         var scored = Score(stage, stage.Above(below, pass), edit.Labels);
         var deltas = autograd.grad([scored.Nll], [.. recording.Outputs]);
         return (scored, recording.Factors([.. deltas]));
+    }
+
+    /// <summary>The (u, delta) of many edits at once, each as if it were made alone, in their order.</summary>
+    /// <param name="portions">Edits that pass through the model together.</param>
+    public static IReadOnlyDictionary<string, GradientFactors> RecordEach(Stage stage, IEnumerable<LabelledInput> portions)
+    {
+        var rows = stage.EditableOrder.ToDictionary(name => name, _ => (u: new List<Tensor>(), delta: new List<Tensor>()));
+        foreach (var (input, labels) in portions)
+        {
+            using var scope = NewDisposeScope();
+            var recording = new Recording();
+            var pass = new Pass(input, recording: recording);
+            Activations below;
+            using (no_grad())
+                below = stage.Below(Activations.None, pass);
+            using var _ = enable_grad();
+            var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+            var loss = Losses.SummedNll(stage.Logits(stage.Above(below, pass), scored.Rows), scored);
+            foreach (var (name, factors) in recording.Factors([.. autograd.grad([loss], [.. recording.Outputs])]))
+            {
+                rows[name].u.Add(factors.u.MoveToOuterDisposeScope());
+                rows[name].delta.Add(factors.delta.MoveToOuterDisposeScope());
+            }
+        }
+        return rows.ToDictionary(entry => entry.Key, entry => new GradientFactors(cat(entry.Value.u, 0), cat(entry.Value.delta, 0)));
     }
 
     /// <summary>How well an edited model gives the answers of a batch. Computes no graph.</summary>
