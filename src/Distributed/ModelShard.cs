@@ -65,7 +65,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private string? _fault;
     private ModelVersion _version = ModelVersion.Base;
     private Stage? _stage;
-    private Mend? _mend;
+    private IPreparedEditor? _editor;
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => _thread.RunAsync(Load_OnComputeThread, cancellation);
 
@@ -101,7 +101,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
                 Release(_versions.Values.SelectMany(version => version.Active).Distinct());
                 foreach (var version in _versions.Values)
                     version.Dispose();
-                _mend?.Dispose();
+                _editor?.Dispose();
                 _stage?.Dispose();
                 return true;
             }).ConfigureAwait(false);
@@ -141,7 +141,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             var ranges = StagePlan.Cut(family, options.Stages, options.Editor);
             _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, dtype), editable);
             if (_stage.HasEditable)
-                _mend = checkpoint!.Editor([.. _stage.Editable.Keys]);
+                _editor = checkpoint!.Prepared([.. _stage.Editable.Keys]);
             CheckEditor();
             _versions[0] = new([], Stack);
             _fault = null;
@@ -150,9 +150,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         }
         catch (Exception e)
         {
-            _mend?.Dispose();
+            _editor?.Dispose();
             _stage?.Dispose();
-            (_mend, _stage, _fault) = (null, null, e.Message);
+            (_editor, _stage, _fault) = (null, null, e.Message);
             Move(ShardState.Faulted);
             if (e is ModelException or CheckpointException or EditorException or IOException)
                 throw new MendException(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded: {e.Message}", "Nothing runs on it; correct the files and load again.", e);
@@ -162,7 +162,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     private void CheckEditor()
     {
-        foreach (var (name, m, n) in _mend?.Weights ?? [])
+        foreach (var (name, m, n) in _editor?.Weights ?? [])
             if (_stage!.Editable.TryGetValue(name, out var linear) && (linear.InFeatures, linear.OutFeatures) != (m, n))
                 throw new EditorException($"the editor was made for {name} of [{n}, {m}], the model's is [{linear.OutFeatures}, {linear.InFeatures}]");
     }
@@ -404,7 +404,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             return [];
         using var _ = no_grad();
         var factors = recording.Factors([.. recording.Outputs.Select((z, i) => gradients[i] ?? zeros_like(z))]);
-        var updates = _mend!.Propose(factors);
+        var updates = _editor!.Propose(factors);
         if (!updates.Values.All(IsFinite))
             throw new MendException(MendError.NotFinite, $"The update of stage {options.Stage} has entries that are NaN or infinite.",
                 "The edit was not made. Check that editor and model belong together; with 16-bit weights try float32.");

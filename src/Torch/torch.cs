@@ -131,6 +131,15 @@ public static partial class torch
     {
         /// <summary>The lower factor L of a positive definite matrix L L^T; refuses any other.</summary>
         public static Tensor cholesky(Tensor input) => Dispatcher.Call("aten::linalg_cholesky", input);
+
+        /// <summary>The reduced QR decomposition of a matrix [m, n]: Q [m, k] with orthonormal columns, R [k, n], k = min(m, n).</summary>
+        public static (Tensor Q, Tensor R) qr(Tensor input) =>
+            Dispatcher.CallMany("aten::linalg_qr", input) is [var q, var r] ? (q, r) : throw new InvalidOperationException("linalg.qr returned something else");
+
+        /// <summary>Singular values in descending order: [m, n] = U [m, k] diag(S [k]) Vh [k, n], k = min(m, n).</summary>
+        /// <param name="fullMatrices">U and Vh square instead.</param>
+        public static (Tensor U, Tensor S, Tensor Vh) svd(Tensor input, bool fullMatrices = true) =>
+            Dispatcher.CallMany("aten::linalg_svd", input, fullMatrices) is [var u, var s, var vh] ? (u, s, vh) : throw new InvalidOperationException("linalg.svd returned something else");
     }
 
     public static class nn
