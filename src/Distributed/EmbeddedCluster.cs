@@ -12,7 +12,7 @@ public sealed record EmbeddedClusterOptions
     /// <summary>The editor's safetensors file. Null: the model can be asked, not edited.</summary>
     public string? Editor { get; init; }
 
-    /// <summary>The ledger's file; made if it does not exist.</summary>
+    /// <summary>The ledger's file, made if it does not exist; or <c>postgres:</c> and a connection string.</summary>
     public required string Ledger { get; init; }
 
     /// <value>2.</value>
@@ -28,7 +28,7 @@ public sealed record EmbeddedClusterOptions
 }
 
 /// <summary>
-/// A whole cluster in this process: a shard with a compute thread for every stage, the coordinator, and a ledger in a file. The default
+/// A whole cluster in this process: a shard with a compute thread for every stage, the coordinator, and the ledger. The default
 /// host; a cluster of machines runs the same classes.
 /// </summary>
 public sealed class EmbeddedCluster : IMendCluster
@@ -56,7 +56,7 @@ public sealed class EmbeddedCluster : IMendCluster
             if (options.Stages < 1 || options.Stages > text.Family.LayerNames.Count)
                 throw new MendException(MendError.InvalidOption, $"Stages is {options.Stages}.", $"This model has 1 to {text.Family.LayerNames.Count}.");
             ProbeSet.Check(options.Probes, text);
-            ledger = FileLedger.Open(options.Ledger, fingerprint);
+            ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
             stages = [.. Enumerable.Range(0, options.Stages).Select(i =>
                 wrap(new ModelShard(new(options.ModelDirectory, options.Editor, i, options.Stages, options.DType), options.Time)))];
             var history = await ledger.ReadAfterAsync(ModelVersion.Base, cancellation).ConfigureAwait(false);
