@@ -81,5 +81,5 @@ internal sealed class PostgresServer : IAsyncDisposable
 
     public ValueTask DisposeAsync() => _source.DisposeAsync();
 
-    private static bool IsShutdown(PostgresException e) => e.SqlState.StartsWith("57P", StringComparison.Ordinal) || e.SqlState == PostgresErrorCodes.IdleInTransactionSessionTimeout;
+    private static bool IsShutdown(PostgresException e) => e.SqlState.StartsWith("57P", StringComparison.Ordinal) || e.SqlState == "25P03"; // ended by the server: shutdown, idle in a transaction
 }
