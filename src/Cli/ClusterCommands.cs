@@ -21,7 +21,7 @@ internal static class ClusterCommands
         var stages = new Option<int?>("--stages") { Description = "pipeline stages; without it one for each silo" };
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
-        var ledger = new Option<FileInfo?>("--ledger") { Description = "ledger file; without it one in the cluster's folder" };
+        var ledger = new Option<string?>("--ledger") { Description = "ledger file, or postgres:CONNECTION; without it a file in the cluster's folder" };
         var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
         var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, stages, model, editor, ledger, dtype };
         command.SetAction(async (parsed, cancellation) =>
@@ -43,7 +43,7 @@ internal static class ClusterCommands
                 var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
                 var beside = Path.Combine(directory, DemoRecipe.EditorFile);
                 cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
-                    parsed.GetValue(ledger)?.FullName ?? Path.GetFullPath(Path.Combine(path, "ledger")), parsed.GetValue(dtype).ToString(),
+                    parsed.GetValue(ledger) ?? Path.GetFullPath(Path.Combine(path, "ledger")), parsed.GetValue(dtype).ToString(),
                     [.. Enumerable.Range(0, parsed.GetValue(stages) ?? count).Select(stage => $"silo-{stage % count}")], DemoFiles.Probes(directory)));
             }
             cluster.Start();

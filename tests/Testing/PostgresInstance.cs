@@ -20,6 +20,9 @@ public sealed class PostgresInstance : IAsyncDisposable
     private Process? _shell;
     private int _server;
 
+    /// <summary>Where its socket and its log are.</summary>
+    public string Folder => _folder.Path;
+
     private string Data => _folder["data"];
 
     /// <summary>As the role that owns everything, unless another is named.</summary>

@@ -95,12 +95,12 @@ public abstract class EditLedgerPromises
             await ledger.AppendAsync(Record(version));
     }
 
-    protected static LedgerRecord Record(long version) => version % 3 == 0
+    internal static LedgerRecord Record(long version) => version % 3 == 0
         ? new(new(new(version), Time(version), LedgerKind.Revert, new(version - 1)), [])
         : new(new(new(version), Time(version), LedgerKind.Edit, new(version), $"prompt {version}", "Ωtarget", "author", $"key {version}", new(true, 0.25, 0.5, 4, 0.25, 0.125)),
             [new("w", Floats(2, 3, version), Floats(2, 2, -version), 0.5f * version)]);
 
-    protected static void AssertSame(LedgerRecord expected, LedgerRecord found)
+    internal static void AssertSame(LedgerRecord expected, LedgerRecord found)
     {
         Assert.Equal(expected.Entry, found.Entry);
         Assert.Equal(expected.Changes.Count, found.Changes.Count);
