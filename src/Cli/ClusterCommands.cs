@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Recipes;
 using Spectre.Console;
 
@@ -42,8 +43,9 @@ internal static class ClusterCommands
                     throw new MendException(MendError.InvalidOption, $"--silos is {count}, --stages {parsed.GetValue(stages)}.", "There is at least one of each.");
                 var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
                 var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+                var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
                 cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
-                    parsed.GetValue(ledger) ?? Path.GetFullPath(Path.Combine(path, "ledger")), parsed.GetValue(dtype).ToString(),
+                    PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
                     [.. Enumerable.Range(0, parsed.GetValue(stages) ?? count).Select(stage => $"silo-{stage % count}")], DemoFiles.Probes(directory)));
             }
             cluster.Start();

@@ -44,7 +44,7 @@ public sealed class FileLedger : IEditLedger
             throw new MendException(MendError.LedgerInUse, $"Ledger {path} cannot be opened: {e.Message}",
                 "One process at a time may have a ledger open; stop the other one or name another file.", e);
         }
-        catch (UnauthorizedAccessException e)
+        catch (Exception e) when (e is UnauthorizedAccessException or ArgumentException)
         {
             throw new MendException(MendError.LedgerUnusable, $"Ledger {path} cannot be opened: {e.Message}",
                 "Name a file, not a directory, that this process may read and write.", e);
