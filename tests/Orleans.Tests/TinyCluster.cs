@@ -40,9 +40,9 @@ internal sealed class TinyCluster : IAsyncDisposable
     public IReadOnlyList<IModelShard> Shards => [.. Enumerable.Range(0, Settings.Stages.Count).Select(Settings.Key)
         .Select(key => new GrainShard(Grains.GetGrain<IModelShardGrain>(key.ToString()), key, TimeProvider.System))];
 
-    public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null)
+    public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null, string? ledger = null)
     {
-        var cluster = New(family, silos, stages, probes ?? Probes);
+        var cluster = New(family, silos, stages, probes ?? Probes, ledger);
         for (var i = 0; i < silos; i++)
             await cluster.StartSiloAsync($"silo-{i}");
         cluster.Client = await OrleansCluster.ConnectAsync(cluster._folder["members"], cluster.Settings.Model);
@@ -89,7 +89,7 @@ internal sealed class TinyCluster : IAsyncDisposable
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
-    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes)
+    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes, string? ledger)
     {
         var folder = new TemporaryFolder();
         var model = Directory.CreateDirectory(folder["model"]).FullName;
@@ -100,7 +100,7 @@ internal sealed class TinyCluster : IAsyncDisposable
             {
                 ModelDirectory = model,
                 Editor = Path.Combine(model, "editor.safetensors"),
-                Ledger = folder["ledger"],
+                Ledger = ledger ?? folder["ledger"],
                 Probes = probes,
                 Stages = [.. Enumerable.Range(0, stages).Select(stage => $"silo-{stage % silos}")],
             },
