@@ -67,7 +67,7 @@ public sealed class CommandTests : IDisposable
         var (prompt, target, ledger) = ("What club does Lionel Messi play for?", "PSG", "postgres:" + server.Connection());
         var (code, output) = Mend("edit", prompt, target, "--ledger", ledger);
         Assert.Equal(1, code);
-        Assert.Contains("mend ledger migrate --postgres", output.ReplaceLineEndings(" "), StringComparison.Ordinal);
+        Assert.Contains("mend ledger migrate --postgres", string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
         Assert.Contains("from version 0 to", Mend("ledger", "migrate", "--postgres", server.Connection()).Output, StringComparison.Ordinal);
         Assert.Contains("already", Mend("ledger", "migrate", "--postgres", server.Connection()).Output, StringComparison.Ordinal);
         Assert.Contains("Edit 1: success yes", Mend("edit", prompt, target, "--ledger", ledger).Output, StringComparison.Ordinal);

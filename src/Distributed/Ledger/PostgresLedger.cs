@@ -178,7 +178,7 @@ public sealed class PostgresLedger : IEditLedger
         }
         catch (MendException e)
         {
-            throw WriteFailed(e.Message, e);
+            throw WriteFailed(PostgresServer.Message(e.InnerException!), e.InnerException);
         }
         await using (database)
         {

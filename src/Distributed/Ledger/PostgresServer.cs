@@ -66,8 +66,8 @@ internal sealed class PostgresServer : IAsyncDisposable
     {
         var refusal = e as PostgresException;
         if (refusal is null ? e is not NpgsqlException { IsTransient: false } : refusal.IsTransient || IsShutdown(refusal))
-            return new(MendError.LedgerUnreachable, $"{Place} does not answer: {Message(e)}", "Look whether the server runs and can be reached from here, then try again.", e);
-        return new(MendError.LedgerUnusable, $"{Place} refuses: {Message(e)}", refusal?.SqlState switch
+            return new(MendError.LedgerUnreachable, $"{Place} does not answer: {Message(e)}.", "Look whether the server runs and can be reached from here, then try again.", e);
+        return new(MendError.LedgerUnusable, $"{Place} refuses: {Message(e)}.", refusal?.SqlState switch
         {
             PostgresErrorCodes.InvalidPassword or PostgresErrorCodes.InvalidAuthorizationSpecification or null => "Check user and password: in the connection string, PGPASSWORD or a password file.",
             PostgresErrorCodes.InsufficientPrivilege => "The role needs USAGE on the schema, and SELECT and INSERT on mend_record and mend_epoch, SELECT on mend_schema.",
