@@ -4,6 +4,7 @@ public enum WireType
 {
     Float32 = 1,
     Int64 = 2,
+    BFloat16 = 3,
 }
 
 /// <summary>A tensor on its way between processes: row-major, little endian.</summary>

@@ -20,20 +20,24 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
     public async Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default) =>
         await WriteAsync(coordinator => coordinator.EditAsync(prompt, target, options, cancellation));
 
+    public async Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default) =>
+        await (await CoordinatorAsync()).PreviewAsync(prompt, target, options, cancellation);
+
     public async Task<Answer> AskAsync(string prompt, AskOptions? options, CancellationToken cancellation = default) =>
         await (await CoordinatorAsync()).AskAsync(prompt, options, cancellation);
 
-    public async Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default) => await WriteAsync(coordinator => coordinator.RevertAsync(edit, cancellation));
+    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, CancellationToken cancellation = default) =>
+        await WriteAsync(coordinator => coordinator.RevertAsync(edit, mode, cancellation));
 
     public async Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default) => [.. await (await CoordinatorAsync()).LedgerAsync(cancellation)];
 
     public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
 
-    public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Stages().Select(async stage =>
+    public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Replicas().SelectMany(stages => stages).Select(async shard =>
     {
         try
         {
-            return await stage.StatusAsync(cancellation);
+            return await shard.StatusAsync(cancellation);
         }
         catch (MendException)
         {
@@ -49,8 +53,8 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
             await _ledger.DisposeAsync();
     }
 
-    private IEnumerable<GrainShard> Stages() => Enumerable.Range(0, settings.Stages.Count).Select(settings.Key)
-        .Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key, time));
+    private IReadOnlyList<IReadOnlyList<GrainShard>> Replicas() => [.. settings.Keys.Select(stages => (IReadOnlyList<GrainShard>)
+        [.. stages.Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key, time))])];
 
     /// <summary>A coordinator that has lost the ledger, or does not know how its last commit ended, gives way to one that opens the ledger anew.</summary>
     private async Task<T> WriteAsync<T>(Func<EditCoordinator, Task<T>> write)
@@ -62,7 +66,9 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
         catch (MendException e) when (e.Error is MendError.LedgerInUse or MendError.LedgerInDoubt)
         {
             DeactivateOnIdle();
-            throw e.Error == MendError.LedgerInDoubt ? e : Displaced(e);
+            if (e.Error == MendError.LedgerInDoubt)
+                throw;
+            throw Displaced(e);
         }
     }
 
@@ -94,7 +100,7 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
         {
             throw Displaced(e);
         }
-        return new([.. Stages()], _ledger, text, settings.Probes, time);
+        return new(Replicas(), _ledger, text, settings.Probes, time);
     }
 
     private static MendException Displaced(MendException e) =>

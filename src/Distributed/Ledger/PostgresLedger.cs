@@ -207,8 +207,8 @@ public sealed class PostgresLedger : IEditLedger
 
     private NpgsqlCommand Insert(NpgsqlConnection database, LedgerEntry entry, byte[] frame) => new(
         """
-        insert into mend_record (model, version, epoch, time, kind, edit, prompt, target, author, idempotency_key, idempotency_sha256, figures, entry_bytes, record)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        insert into mend_record (model, version, epoch, time, kind, edit, mode, prompt, target, scope, author, idempotency_key, idempotency_sha256, figures, entry_bytes, record)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
         """, database)
     {
         Parameters =
@@ -219,8 +219,10 @@ public sealed class PostgresLedger : IEditLedger
             new() { Value = entry.Time.UtcDateTime, NpgsqlDbType = NpgsqlDbType.TimestampTz },
             Text(entry.Kind.ToString()),
             Number(entry.Edit.Value),
+            Text(entry.Mode?.ToString()),
             Text(entry.Prompt),
             Text(entry.Target),
+            Text(entry.Scope),
             Text(entry.Author),
             Text(entry.IdempotencyKey),
             Bytes(entry.IdempotencyKey is null ? null : SHA256.HashData(Encoding.UTF8.GetBytes(entry.IdempotencyKey))),

@@ -21,8 +21,10 @@ create table mend_record (
   time timestamptz not null,
   kind text not null,
   edit bigint not null,
+  mode text,
   prompt text,
   target text,
+  scope text,
   author text,
   idempotency_key text,
   idempotency_sha256 bytea, -- unique in place of the key, which may be longer than an index takes
