@@ -130,10 +130,12 @@ public sealed class PostgresLedger : IEditLedger
         return (IReadOnlyList<LedgerRecord>)records;
     }, cancellation);
 
+    /// <summary>Waits for an append that is under way.</summary>
     public async ValueTask DisposeAsync()
     {
+        await _turn.WaitAsync().ConfigureAwait(false);
         await _server.DisposeAsync().ConfigureAwait(false);
-        _turn.Dispose();
+        _turn.Release(); // not disposed of: whoever comes too late is to find the connections closed
     }
 
     private static async Task<long> TakeAsync(NpgsqlConnection database, byte[] model, CancellationToken cancellation)
