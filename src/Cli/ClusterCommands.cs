@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Recipes;
 using Spectre.Console;
 
@@ -22,7 +23,7 @@ internal static class ClusterCommands
         var stages = new Option<int?>("--stages") { Description = "pipeline stages; without it as many as give each silo one" };
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
-        var ledger = new Option<FileInfo?>("--ledger") { Description = "ledger file; without it one in the cluster's folder" };
+        var ledger = new Option<string?>("--ledger") { Description = "ledger file, or postgres:CONNECTION; without it a file in the cluster's folder" };
         var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
         var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model, editor, ledger, dtype };
         command.SetAction(async (parsed, cancellation) =>
@@ -44,8 +45,9 @@ internal static class ClusterCommands
                 var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
                 var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
                 var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+                var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
                 cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
-                    parsed.GetValue(ledger)?.FullName ?? Path.GetFullPath(Path.Combine(path, "ledger")), parsed.GetValue(dtype).ToString(),
+                    PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
                     [.. Enumerable.Range(0, copies).Select(replica => (IReadOnlyList<string>)[.. Enumerable.Range(0, perReplica).Select(stage => $"silo-{(replica * perReplica + stage) % count}")])],
                     DemoFiles.Probes(directory)));
             }

@@ -12,7 +12,7 @@ internal sealed class ClusterOptions
 
     public Option<FileInfo?> Editor { get; } = new("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
 
-    public Option<FileInfo> Ledger { get; } = new("--ledger") { Description = "ledger file", DefaultValueFactory = _ => new FileInfo("mend.ledger") };
+    public Option<string> Ledger { get; } = new("--ledger") { Description = "ledger file, or postgres:CONNECTION", DefaultValueFactory = _ => "mend.ledger" };
 
     public Option<int> Stages { get; } = new("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 };
 
@@ -46,7 +46,7 @@ internal sealed class ClusterOptions
         {
             ModelDirectory = model,
             Editor = parsed.GetValue(Editor)?.FullName ?? (File.Exists(beside) ? beside : null),
-            Ledger = parsed.GetRequiredValue(Ledger).FullName,
+            Ledger = parsed.GetRequiredValue(Ledger),
             Stages = parsed.GetValue(Stages),
             Replicas = parsed.GetValue(Replicas),
             DType = parsed.GetValue(DType),

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -79,7 +80,7 @@ internal static class EditCommands
     public static Command Ledger()
     {
         var cluster = new ClusterOptions();
-        var command = new Command("ledger", "List everything that was done to the model");
+        var command = new Command("ledger", "List everything that was done to the model") { Migrate() };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -93,6 +94,18 @@ internal static class EditCommands
                     entry.Figures is { Bytes: > 0 } size ? $"{size.Bytes / 1e3:0.0} kB, rank {size.Rank}" : "",
                     Markup.Escape(entry.Author ?? ""));
             AnsiConsole.Write(table);
+        });
+        return command;
+    }
+
+    private static Command Migrate()
+    {
+        var postgres = new Option<string>("--postgres") { Description = "connection string: Host=...;Database=...;Username=...; the password is best left to PGPASSWORD or a password file", Required = true };
+        var command = new Command("migrate", "Make the tables of ledgers in PostgreSQL, or bring them up to date") { postgres };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var (from, to) = await PostgresSchema.MigrateAsync(parsed.GetRequiredValue(postgres), cancellation);
+            AnsiConsole.MarkupLineInterpolated(from == to ? $"The tables are of version {to} already." : (FormattableString)$"The tables went from version {from} to {to}.");
         });
         return command;
     }

@@ -12,7 +12,7 @@ public sealed record EmbeddedClusterOptions
     /// <summary>The editor's safetensors file. Null: the model can be asked, not edited.</summary>
     public string? Editor { get; init; }
 
-    /// <summary>The ledger's file; made if it does not exist.</summary>
+    /// <summary>The ledger's file, made if it does not exist; or <c>postgres:</c> and a connection string.</summary>
     public required string Ledger { get; init; }
 
     /// <value>2.</value>
@@ -35,7 +35,7 @@ public sealed record EmbeddedClusterOptions
 }
 
 /// <summary>
-/// A whole cluster in this process: a shard with a compute thread for every stage, the coordinator, and a ledger in a file. The default
+/// A whole cluster in this process: a shard with a compute thread for every stage, the coordinator, and the ledger. The default
 /// host; a cluster of machines runs the same classes.
 /// </summary>
 public sealed class EmbeddedCluster : IMendCluster
@@ -70,7 +70,7 @@ public sealed class EmbeddedCluster : IMendCluster
             if (options.Replicas < 1)
                 throw new MendException(MendError.InvalidOption, $"Replicas is {options.Replicas}.", "At least one is needed.");
             ProbeSet.Check(options.Probes, text);
-            ledger = FileLedger.Open(options.Ledger, fingerprint);
+            ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
             shards = [.. from replica in Enumerable.Range(0, options.Replicas)
                 from stage in Enumerable.Range(0, options.Stages)
                 select wrap(new ModelShard(new(options.ModelDirectory, options.Editor, stage, options.Stages, options.DType, replica, options.Factors), options.Time))];

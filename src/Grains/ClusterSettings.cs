@@ -15,7 +15,7 @@ public sealed record ClusterSettings
     /// <summary>The editor's safetensors file. Null: the model can be asked, not edited.</summary>
     public string? Editor { get; init; }
 
-    /// <summary>The ledger's file, within reach of every silo that may be the coordinator's.</summary>
+    /// <summary>The ledger's file, or <c>postgres:</c> and a connection string; within reach of every silo that may be the coordinator's.</summary>
     public required string Ledger { get; init; }
 
     /// <summary>Of the weights in memory.</summary>

@@ -61,6 +61,21 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task ALedgerInPostgres_IsMadeByACommand_AndUsedByTheOthers()
+    {
+        await using var server = await PostgresInstance.StartNewAsync();
+        var (prompt, target, ledger) = ("What club does Lionel Messi play for?", "PSG", "postgres:" + server.Connection());
+        var (code, output) = Mend("edit", prompt, target, "--ledger", ledger);
+        Assert.Equal(1, code);
+        Assert.Contains("mend ledger migrate --postgres", string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        Assert.Contains("from version 0 to", Mend("ledger", "migrate", "--postgres", server.Connection()).Output, StringComparison.Ordinal);
+        Assert.Contains("already", Mend("ledger", "migrate", "--postgres", server.Connection()).Output, StringComparison.Ordinal);
+        Assert.Contains("Edit 1: success yes", Mend("edit", prompt, target, "--ledger", ledger).Output, StringComparison.Ordinal);
+        Assert.Equal(target, Mend("ask", prompt, "--ledger", ledger).Output.Trim());
+        Assert.Contains(target, Mend("ledger", "--ledger", ledger).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void APlan_FailsWhenAStageDoesNotFit()
     {
         var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;
 
@@ -162,6 +163,31 @@ public class ClusterTests
         Assert.Equal(expected.Figures, receipt.Figures);
         Assert.True(cluster.Calls["PutAsync"] > 1, "no request was large");
         Assert.True(cluster.Calls["GetAsync"] > 1, "no reply was large");
+    }
+
+    [Fact]
+    public async Task ACoordinatorThatLosesItsLedgerInPostgres_GivesWayToOneThatHasReadAll()
+    {
+        await using var server = await PostgresInstance.StartNewAsync();
+        await PostgresSchema.MigrateAsync(server.Connection());
+        var ledger = "postgres:" + server.Connection();
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2, ledger: ledger);
+        await cluster.Client.EditAsync("who is the mayor", "a woman");
+        await using (var intruder = await EmbeddedAsync(cluster, ledger))
+            await intruder.EditAsync("what is red", "the south");
+        var receipt = await cluster.Client.EditAsync("the old town", "a woman"); // refused to the first coordinator, made by the second
+        Assert.Equal(3, receipt.Version.Value);
+        using var folder = new TemporaryFolder();
+        await using var embedded = await EmbeddedAsync(cluster, folder["ledger"]);
+        foreach (var entry in await cluster.Client.LedgerAsync())
+            await embedded.EditAsync(entry.Prompt!, entry.Target!);
+        await AssertSameAnswersAsync(embedded, cluster);
+
+        await server.KillAsync();
+        var later = cluster.Client.EditAsync("who is the mayor", "the south"); // sent again until the server is back
+        await server.StartAsync();
+        Assert.Equal(4, (await later).Version.Value);
+        Assert.Equal(4, (await cluster.Client.LedgerAsync()).Count);
     }
 
     private static TokenBatch NoTokens { get; } = new(new(WireType.Int64, [0, 0], []), new(WireType.Int64, [0, 0], []), null, null, null);

@@ -7,12 +7,13 @@ using MendCluster.Contracts;
 
 namespace MendCluster.Distributed.Ledger;
 
-/// <summary>The bytes of a ledger file, as docs/formats.md draws them. Little endian.</summary>
+/// <summary>The bytes of a ledger, as docs/formats.md draws them. Little endian.</summary>
 internal static class LedgerRecordFormat
 {
     public const int HeaderLength = 48;
     public const int FrameLength = 8; // payload length, checksum
     public const int FrameHead = FrameLength + 5; // and the entry's length and first byte
+    public const int EntryStart = FrameLength + 4; // in a frame
     public const int Version = 1;
 
     /// <summary>Bytes. A longer payload is taken for damage.</summary>
@@ -103,13 +104,41 @@ internal static class LedgerRecordFormat
         return ~crc;
     }
 
+    /// <summary>Length of the entry in a frame, bytes.</summary>
+    public static int EntryLength(ReadOnlySpan<byte> frame) => BinaryPrimitives.ReadInt32LittleEndian(frame[FrameLength..]);
+
+    /// <summary>Reads an entry without its frame.</summary>
+    public static LedgerEntry ReadEntry(ReadOnlySpan<byte> json, string place)
+    {
+        try
+        {
+            return Entry(json);
+        }
+        catch (Exception e) when (e is FormatException or JsonException)
+        {
+            throw Unusable(place, $"the entry cannot be read: {e.Message}", "Restore the ledger from a copy.", e);
+        }
+    }
+
+    /// <summary>Checks and reads a whole frame.</summary>
+    public static LedgerRecord ReadFrame(ReadOnlySpan<byte> frame, string place)
+    {
+        const string hint = "A durable record is damaged: restore the ledger from a copy. Nothing was changed.";
+        if (frame.Length < FrameLength || BinaryPrimitives.ReadInt32LittleEndian(frame) != frame.Length - FrameLength)
+            throw Unusable(place, $"the record's {frame.Length} bytes are not as many as it announces", hint);
+        var (expected, found) = (BinaryPrimitives.ReadUInt32LittleEndian(frame[4..]), Checksum(frame[FrameLength..]));
+        return expected == found ? Read(frame[FrameLength..], place)
+            : throw Unusable(place, $"the checksum is {found:X8}, the record says {expected:X8}", hint);
+    }
+
     /// <summary>Reads a payload whose checksum was right.</summary>
-    public static LedgerRecord Read(ReadOnlySpan<byte> payload, string file, long offset)
+    /// <param name="place">Which ledger, and where in it; for errors.</param>
+    public static LedgerRecord Read(ReadOnlySpan<byte> payload, string place)
     {
         try
         {
             var rest = payload;
-            var entry = JsonSerializer.Deserialize<LedgerEntry>(Take(ref rest, Number(ref rest)), Json) ?? throw new FormatException("the entry is null");
+            var entry = Entry(Take(ref rest, Number(ref rest)));
             var changes = new List<WeightChange>();
             var count = Number(ref rest);
             var isLong = count < 0;
@@ -126,12 +155,18 @@ internal static class LedgerRecordFormat
         }
         catch (Exception e) when (e is FormatException or JsonException or OverflowException)
         {
-            throw Unusable(file, offset, $"a record with a right checksum cannot be read: {e.Message}", "Use the version of MendCluster that wrote it.", e);
+            throw Unusable(place, $"a record with a right checksum cannot be read: {e.Message}", "Use the version of MendCluster that wrote it.", e);
         }
     }
 
-    public static MendException Unusable(string file, long offset, string what, string hint, Exception? inner = null) =>
-        new(MendError.LedgerUnusable, $"Ledger {file}, offset {offset}: {what}.", hint, inner);
+    public static MendException Unusable(string file, long offset, string what, string hint) => Unusable(Place(file, offset), what, hint);
+
+    public static MendException Unusable(string place, string what, string hint, Exception? inner = null) =>
+        new(MendError.LedgerUnusable, $"Ledger {place}: {what}.", hint, inner);
+
+    public static string Place(string file, long offset) => $"{file}, offset {offset}";
+
+    private static LedgerEntry Entry(ReadOnlySpan<byte> json) => JsonSerializer.Deserialize<LedgerEntry>(json, Json) ?? throw new FormatException("the entry is null");
 
     private static WireTensor Factor(ref ReadOnlySpan<byte> rest, WireType type, long rows, long columns)
     {
