@@ -44,13 +44,12 @@ public sealed class EditCoordinator(
 
     /// <summary>Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.</summary>
     private long _sessions = time.GetUtcNow().UtcTicks;
-    private long _version = ledger.Entries.Count == 0 ? 0 : ledger.Entries[^1].Version.Value;
     private long _reads;
 
     public void Dispose() => _turn.Dispose();
 
-    /// <summary>The newest version.</summary>
-    public ModelVersion Version => new(Interlocked.Read(ref _version));
+    /// <summary>The newest version: the ledger's, which may have found out later than its append that a record is durable.</summary>
+    public ModelVersion Version => ledger.Entries is [.., var last] ? last.Version : ModelVersion.Base;
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => Task.FromResult(ledger.Entries);
 
@@ -288,7 +287,6 @@ public sealed class EditCoordinator(
         var clock = new PhaseClock(time);
         await ledger.AppendAsync(record, CancellationToken.None).ConfigureAwait(false);
         var append = clock.Lap();
-        Interlocked.Exchange(ref _version, record.Entry.Version.Value);
         await Task.WhenAll(_replicas.Select(replica => replica.BroadcastAsync(record))).ConfigureAwait(false);
         return (append, clock.Lap());
     }
