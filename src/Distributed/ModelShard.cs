@@ -51,7 +51,7 @@ public enum WeightType
 /// </summary>
 public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModelShard
 {
-    /// <summary>Versions that reads in flight may still ask for.</summary>
+    /// <summary>Versions that a read which is on its way may still ask for; one that has begun here keeps its own.</summary>
     private const int VersionsKept = 4;
 
     /// <summary>After this long without a call a session's coordinator is dead: it ends every session that it can.</summary>
@@ -87,6 +87,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         if (_sessions.Remove(session, out var ended))
             ended.Dispose();
+        DropOldVersions();
         return true;
     }, cancellation);
 
@@ -208,13 +209,19 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         foreach (var update in active.Except(before).SelectMany(edit => edit.Updates.Values))
             Own(update);
         (_version, _versions[entry.Version.Value]) = (entry.Version, edits);
-        while (_versions.Count > VersionsKept)
-        {
-            _versions.Remove(_versions.Keys.First(), out var oldest);
-            Release(oldest!.Active.Except(_versions.Values.SelectMany(version => version.Active)));
-            oldest.Dispose();
-        }
+        DropOldVersions();
         return true;
+    }
+
+    /// <summary>All but the newest few, and those that a session reads: an answer must not starve because edits are quicker than it.</summary>
+    private void DropOldVersions()
+    {
+        foreach (var (version, old) in _versions.SkipLast(VersionsKept).Where(entry => entry.Value.Readers == 0).ToList())
+        {
+            _versions.Remove(version);
+            Release(old.Active.Except(_versions.Values.SelectMany(other => other.Active)));
+            old.Dispose();
+        }
     }
 
     private ActiveEdit Active(EditId id, string? scope, IEnumerable<WeightChange> changes)
@@ -444,6 +451,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private Edits EditsOf(Session session, StageRequest request)
     {
         var version = VersionOf(request.Version);
+        session.Read(version);
         if (request.Branch is { } length && session.Branch?.Count != length)
             throw SessionLost(request.Session);
         var withCandidate = request.WithCandidate || request.Purpose == StagePurpose.TryAfter;
@@ -484,6 +492,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
                 _sessions.Remove(forgotten);
                 old.Dispose();
             }
+            DropOldVersions();
             _sessions[id] = session = new();
         }
         session.Touched = now;
@@ -529,6 +538,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
         public IReadOnlyList<ActiveEdit> Active => active;
 
+        /// <summary>Sessions that may ask for it again.</summary>
+        public int Readers { get; set; }
+
         public Edits For(string? scope)
         {
             if (scope is null || !active.Any(edit => edit.Scope == scope)) // a scope without edits costs nothing
@@ -560,6 +572,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         private readonly List<Tensor> _owned = [];
         private readonly List<Tensor> _ownedByBranch = [];
+        private VersionedEdits? _version;
 
         /// <summary>When it was last asked for.</summary>
         public long Touched { get; set; }
@@ -580,6 +593,15 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
         /// <summary>Logits of the probes before the edit. [N, V].</summary>
         public Tensor? Before { get; private set; }
+
+        /// <summary>From now on the session is at this version, which stays as long as the session.</summary>
+        public void Read(VersionedEdits version)
+        {
+            if (_version is not null)
+                _version.Readers--;
+            _version = version;
+            version.Readers++;
+        }
 
         public void Keep(Recording recording, Activations below, Activations top, Tensor? loss)
         {
@@ -610,6 +632,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
         public void Dispose()
         {
+            if (_version is not null)
+                _version.Readers--;
             Cache?.Dispose();
             Forget();
             _ownedByBranch.ForEach(tensor => tensor.Dispose());

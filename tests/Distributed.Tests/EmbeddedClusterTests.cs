@@ -105,6 +105,47 @@ public class EmbeddedClusterTests
         Assert.Equal(two, await model.StateAsync(all));
     }
 
+    [Fact]
+    public async Task AnAnswerSlowerThanManyEdits_IsOfTheVersionThatItBeganAt()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        var (began, goOn, generated) = (new TaskCompletionSource(), new TaskCompletionSource(), 0);
+        await using var cluster = await model.OpenAsync(wrap: shard => new WaitingShard(shard, async () =>
+        {
+            if (Interlocked.Increment(ref generated) == 3) // the second token, at the first stage
+            {
+                began.SetResult();
+                await goOn.Task;
+            }
+        }));
+        await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target);
+        var expected = await cluster.AskAsync("the old town", new(MaxTokens: 1));
+        generated = 0;
+        var asked = cluster.AskAsync("the old town", new(MaxTokens: 6));
+        await began.Task;
+        for (var i = 0; i < 8; i++)
+        {
+            var made = await cluster.EditAsync(Facts[1].Prompt, Facts[1].Target);
+            await cluster.RevertAsync(made.Id);
+        }
+        goOn.SetResult();
+        var answer = await asked;
+        Assert.Equal(new ModelVersion(1), answer.Version);
+        Assert.StartsWith(expected.Text, answer.Text, StringComparison.Ordinal);
+        Assert.Equal(17, (await cluster.LedgerAsync()).Count);
+        Assert.Equal(answer.Text, (await cluster.AskAsync("the old town", new(MaxTokens: 6))).Text); // all those edits were taken back
+    }
+
+    private sealed class WaitingShard(IModelShard shard, Func<Task> wait) : ShardDecorator(shard)
+    {
+        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        {
+            if (request.Purpose == StagePurpose.Generate)
+                await wait();
+            return await base.ForwardAsync(request, cancellation);
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Families))]
     public async Task ARestart_GivesTheSameBits(string family)
