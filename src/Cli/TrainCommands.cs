@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
@@ -93,12 +94,12 @@ internal static class TrainCommand
                 Seed = Of(seed, given.Seed),
             };
             var edits = QuestionAnswering.ReadEdits(parsed.GetRequiredValue(data).FullName, (ulong)options.Seed);
-            EditorTrainingResult? result = null;
+            TrainingResult? result = null;
             AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(progress =>
             {
                 var task = progress.AddTask("editor", maxValue: options.MaxIters);
                 result = QuestionAnswering.TrainEditor(parsed.GetRequiredValue(model).FullName, edits, options, parsed.GetRequiredValue(output).FullName,
-                    new Progress<EditorTrainingProgress>(at =>
+                    new Progress<TrainingProgress>(at =>
                     {
                         task.Value = at.Iteration;
                         task.Description = string.Create(CultureInfo.InvariantCulture, $"editor: loss {at.Loss:0.000}, best validation {at.BestValidation:0.000}");

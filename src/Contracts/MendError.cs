@@ -68,6 +68,9 @@ public enum MendError
 
     /// <summary>The cluster's coordinator does not answer. Whether the request was carried out is not known.</summary>
     CoordinatorLost,
+
+    /// <summary>Replicas of an editor in training are no longer equal.</summary>
+    ReplicasDiffer,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

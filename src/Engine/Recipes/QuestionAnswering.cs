@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
@@ -46,8 +47,8 @@ public static class QuestionAnswering
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="edits">The last tenth, at most 200, is kept for validation.</param>
     /// <param name="run">Configuration, metrics, curves, checkpoint and the best editor go there.</param>
-    public static EditorTrainingResult TrainEditor(string model, IReadOnlyList<EditExample> edits, EditorTrainingOptions options, string run,
-        IProgress<EditorTrainingProgress>? progress = null, CancellationToken cancellation = default)
+    public static TrainingResult TrainEditor(string model, IReadOnlyList<EditExample> edits, EditorTrainingOptions options, string run,
+        IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);

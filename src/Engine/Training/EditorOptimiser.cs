@@ -22,7 +22,7 @@ public sealed class EditorOptimiser : IDisposable
     public EditorOptimiser(Mend mend, double lr, double lrLr, int window, double gradClip)
     {
         (_window, _gradClip, _reference) = (window, gradClip, mend.Options.Reference);
-        Adam = new([new([.. mend.Parameters], lr), new([("edit_lrs", mend.Alpha)], _reference ? lr : lrLr)]);
+        Adam = AdamOf(mend, lr, lrLr);
         Parameters = [.. Adam.Parameters.Select(parameter => parameter.Value)];
         _sums = [.. Parameters.Select(parameter => zeros_like(parameter).DetachFromDisposeScope())];
         // The published trainer's numbers show that it collects a bias's gradient a second time, undivided (fixtures: 2 g with a window
@@ -32,6 +32,10 @@ public sealed class EditorOptimiser : IDisposable
     }
 
     public Adam Adam { get; }
+
+    /// <summary>phi and alpha as two groups.</summary>
+    public static Adam AdamOf(Mend mend, double lr, double lrLr) =>
+        new([new([.. mend.Parameters], lr), new([("edit_lrs", mend.Alpha)], mend.Options.Reference ? lr : lrLr)]);
 
     /// <summary>phi, then alpha.</summary>
     public IReadOnlyList<Tensor> Parameters { get; }
