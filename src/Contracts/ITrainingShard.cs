@@ -57,6 +57,9 @@ public interface ITrainingShard : IAsyncDisposable
     /// <returns>A digest of each group's state: phi or alpha, Adam's moments, statistics. Equal on all owners.</returns>
     Task<IReadOnlyList<GroupDigest>> CommitAsync(CommitRequest request, CancellationToken cancellation = default);
 
+    /// <summary>Drops what is kept of one edit.</summary>
+    Task ForgetAsync(long round, int edit, CancellationToken cancellation = default);
+
     /// <summary>Drops the round, if it is still this one.</summary>
     Task EndAsync(long round, CancellationToken cancellation = default);
 }

@@ -100,6 +100,9 @@ public sealed class Mend : IEditor, IDisposable
     /// <summary>alpha of every weight, in the order of <see cref="Weights"/>. No positivity constraint. [K] float32.</summary>
     public Tensor Alpha { get; }
 
+    /// <summary>The entry of <see cref="Alpha"/> that is a weight's.</summary>
+    public long IndexOf(string weight) => _members[weight].Index;
+
     /// <summary>phi: the parameters of all networks, without alpha, by the names of the authors' checkpoints.</summary>
     public IEnumerable<(string Name, Tensor Value)> Parameters => Shapes.SelectMany(shape => shape.Parameters);
 

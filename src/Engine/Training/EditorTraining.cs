@@ -127,6 +127,14 @@ public sealed class EditorTraining(
     public static IReadOnlyList<EditableWeight> EditableWeights(Stage stage) =>
         [.. stage.EditableOrder.Select(name => new EditableWeight(name, stage.Editable[name].InFeatures, stage.Editable[name].OutFeatures))];
 
+    /// <summary>The weights that the editor of a model is to change; reads no weight.</summary>
+    /// <param name="editable">As <see cref="Models.EditableWeights.Select"/> takes them.</param>
+    public static IReadOnlyList<EditableWeight> EditableWeights(ModelFamily family, IReadOnlyList<string> editable)
+    {
+        using var shapes = Stage.LoadWhole(family, new WeightShapes(), Models.EditableWeights.Select(family, editable));
+        return EditableWeights(shapes);
+    }
+
     private EditorValidation Validate(Mend mend, long iteration)
     {
         var all = new List<StepFigures>();
