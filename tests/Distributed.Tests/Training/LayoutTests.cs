@@ -14,6 +14,7 @@ public class LayoutTests
     private const int Steps = 50;
 
     [Theory]
+    [Trait("Category", "Slow")]
     [InlineData("gpt2")]
     [InlineData("t5")]   // encoder and decoder weights of one shape, on different stages
     [InlineData("bart")] // three shapes
@@ -33,7 +34,7 @@ public class LayoutTests
                 Assert.True(Math.Abs(expected[step] - steps[step].Loss) < 1e-4, $"{run}, step {step}: {steps[step].Loss} instead of {expected[step]}");
             var state = training.State(run);
             foreach (var (name, values) in phi)
-                Assert.True(values.Zip(state[name], (left, right) => Math.Abs(left - right)).Max() < 2e-3, $"{run}: {name}");
+                Assert.True(values.Zip(state[name], (left, right) => Math.Abs(left - right)).Max() < 5e-4, $"{run}: {name}");
         }
         Assert.True(expected[^5..].Average() < expected[..5].Average(), "nothing was learned");
     }
