@@ -3,6 +3,8 @@ using System.Runtime.ExceptionServices;
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -30,6 +32,17 @@ public sealed record EditorTrainerOptions
     public bool BFloat16OnWire { get; init; }
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>A run on data for question answering.</summary>
+    /// <param name="model">A Hugging Face directory.</param>
+    public static EditorTrainerOptions Of(string model, EditorData data, string run) => new()
+    {
+        Training = data.Options,
+        Weights = EditorTraining.EditableWeights(ModelFamily.FromDirectory(model), data.Options.Editable),
+        TrainingBatch = data.Training,
+        ValidationBatch = data.Validation,
+        Run = new(run),
+    };
 }
 
 /// <summary>
