@@ -91,10 +91,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         _training.Validated();
         if (_training.Mend.Reference)
             throw new MendException(MendError.InvalidOption, "The quirks of the published code (reference) were asked for.", "They are of training on one machine, edit by edit.");
-        var checkpoint = EditorCheckpoint.TryOpen(options.Run.Checkpoint);
-        using var state = new EditorState(checkpoint?.Editor() ?? new Mend(_training.Mend, options.Weights, _training.Seed), _training);
-        var course = new EditorRun(_training, options.Run, state.Mend, state.Adam, state.Average, checkpoint);
-        checkpoint?.Dispose();
+        var (state, course) = Start();
+        using var _ = state;
         var window = _training.AccumulateBs;
         long refused = 0;
         foreach (var replica in _replicas)
@@ -132,6 +130,14 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         {
             await EndRoundAsync().ConfigureAwait(false);
         }
+    }
+
+    private (EditorState State, EditorRun Course) Start()
+    {
+        using var scope = NewDisposeScope();
+        using var checkpoint = EditorCheckpoint.TryOpen(options.Run.Checkpoint);
+        var state = new EditorState(checkpoint?.Editor() ?? new Mend(_training.Mend, options.Weights, _training.Seed), _training);
+        return (state, new(_training, options.Run, state.Mend, state.Adam, state.Average, checkpoint));
     }
 
     private List<Replica> Live => [.. _replicas.Where(replica => replica.Lost is null)];

@@ -39,7 +39,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     private volatile Round? _round;
 
     public Task<TrainingShardStatus> OpenAsync(TrainingSetup setup, CancellationToken cancellation = default) =>
-        _thread.RunAsync(() => Open_OnComputeThread(setup), cancellation);
+        RunAsync(() => Open_OnComputeThread(setup), cancellation);
 
     public Task<WireTensor> ReadAsync(StateSlice slice, CancellationToken cancellation = default) => RunAsync(() =>
     {
