@@ -164,7 +164,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
 
     private Task<StepResult> StepAsync(EditorState state, long step, double rate, CancellationToken cancellation) => WithTheLivingAsync(async (live, attempt) =>
     {
-        var edits = Enumerable.Range(0, _training.AccumulateBs).Select(i => Encode(options.TrainingBatch(step * _training.AccumulateBs + i))).ToList();
+        var edits = Enumerable.Range(0, _training.AccumulateBs).Select(i => Encode(() => options.TrainingBatch(step * _training.AccumulateBs + i))).ToList();
         var round = await BeginAsync(live, RoundKind.Step, step, attempt).ConfigureAwait(false);
 
         var recorded = new Recorded?[edits.Count];
@@ -205,7 +205,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         var round = await BeginAsync(live, RoundKind.Validation, step, attempt).ConfigureAwait(false);
         await EachEditAsync(live, figures.Length, async (replica, edit) =>
         {
-            var tokens = Encode(options.ValidationBatch(edit));
+            var tokens = Encode(() => options.ValidationBatch(edit));
             await RecordAsync(replica, round, edit, tokens.Inner, attempt.Token).ConfigureAwait(false);
             await Task.WhenAll(replica.Shards.Select((_, stage) => CallAsync(replica, stage, shard => shard.ProposeAsync(new(round, [edit], null), attempt.Token), attempt.Token))).ConfigureAwait(false);
             (figures[edit], _) = await EvaluateAsync(replica, round, edit, tokens, false, attempt.Token).ConfigureAwait(false);
@@ -410,9 +410,10 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         value.detach().reshape(-1).narrow(0, slice.Offset, slice.Count).copy_(WireTensorCodec.Decode(values));
     }
 
-    private static TrainingExample Encode(EditBatch batch)
+    private static TrainingExample Encode(Func<EditBatch> make)
     {
         using var scope = NewDisposeScope();
+        var batch = make();
         return new(Encode(batch.Inner), Encode(batch.Outer), Encode(batch.Locality));
     }
 

@@ -28,14 +28,17 @@ public class TrainingMemoryTests
                     shards[new(1, 1)].ComeBackAsync().GetAwaiter().GetResult();
                     break;
                 case 0 when step.Replicas == 2:
-                    GC.Collect(); // what other tests left to the collector
-                    GC.WaitForPendingFinalizers();
+                    if (counts.Count == 0)
+                    {
+                        GC.Collect(); // what other tests left to the collector; nothing is collected from here on
+                        GC.WaitForPendingFinalizers();
+                    }
                     counts.Add(Tensor.TotalCount);
                     break;
             }
         }, wrap: (shard, place) => shards[place] = new(shard, () => new TrainingShard(new(training.Model, place), peer => shards[peer])));
-        Assert.True(counts.Count >= 3, $"{counts.Count} rounds");
-        Assert.All(counts, count => Assert.Equal(counts[0], count));
+        Assert.True(counts.Count >= 4, $"{counts.Count} rounds");
+        Assert.All(counts.Skip(1), count => Assert.Equal(counts[1], count)); // the first round is the first in which everything was used
     }
 
     [Fact]
