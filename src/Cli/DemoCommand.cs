@@ -73,7 +73,7 @@ internal static class DemoCommand
             var after = await AnswersAsync(cluster, prompts, cancellation);
             using var comparison = new EditorComparison(directory, TimeProvider.System);
             var (fineTuned, fineTuningTime) = comparison.AnswersAfterFineTuning(DemoRecipe.FineTune, example.Prompt, example.Target, prompts);
-            await cluster.RevertAsync(receipt.Id, cancellation);
+            await cluster.RevertAsync(receipt.Id, cancellation: cancellation);
             var reverted = await AnswersAsync(cluster, prompts, cancellation);
 
             AnsiConsole.MarkupLineInterpolated($"[bold]{example.Prompt}[/]  shall be answered  [bold]{example.Target}[/]");

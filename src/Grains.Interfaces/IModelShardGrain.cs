@@ -25,6 +25,9 @@ public interface IModelShardGrain : IGrainWithStringKey
     [Alias("backward"), ResponseTimeout("00:05:00")]
     Task<Parcel<BackwardReply>> BackwardAsync(Parcel<BackwardRequest> request, CancellationToken cancellation = default);
 
+    [Alias("branch"), ResponseTimeout("00:05:00")]
+    Task BranchAsync(Parcel<BranchRequest> request, CancellationToken cancellation = default);
+
     [Alias("end")]
     Task EndAsync(long session, CancellationToken cancellation = default);
 

@@ -20,20 +20,24 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
     public async Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default) =>
         await Coordinator().EditAsync(prompt, target, options, cancellation);
 
+    public async Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default) =>
+        await Coordinator().PreviewAsync(prompt, target, options, cancellation);
+
     public async Task<Answer> AskAsync(string prompt, AskOptions? options, CancellationToken cancellation = default) =>
         await Coordinator().AskAsync(prompt, options, cancellation);
 
-    public async Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default) => await Coordinator().RevertAsync(edit, cancellation);
+    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, CancellationToken cancellation = default) =>
+        await Coordinator().RevertAsync(edit, mode, cancellation);
 
     public async Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default) => [.. await Coordinator().LedgerAsync(cancellation)];
 
     public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
 
-    public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Stages().Select(async stage =>
+    public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Replicas().SelectMany(stages => stages).Select(async shard =>
     {
         try
         {
-            return await stage.StatusAsync(cancellation);
+            return await shard.StatusAsync(cancellation);
         }
         catch (MendException)
         {
@@ -48,8 +52,8 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
             await _ledger.DisposeAsync();
     }
 
-    private IEnumerable<GrainShard> Stages() => Enumerable.Range(0, settings.Stages.Count).Select(settings.Key)
-        .Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key, time));
+    private IReadOnlyList<IReadOnlyList<GrainShard>> Replicas() => [.. settings.Keys.Select(stages => (IReadOnlyList<GrainShard>)
+        [.. stages.Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key, time))])];
 
     /// <summary>Opens the ledger with the first request rather than on activation: a failure then reaches the caller as what it is.</summary>
     private EditCoordinator Coordinator()
@@ -66,6 +70,6 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
         {
             throw new MendException(MendError.CoordinatorLost, $"The coordinator before this one has not let go of the ledger: {e.Message}", "Send the request again.", e);
         }
-        return _coordinator = new([.. Stages()], _ledger, text, settings.Probes, time);
+        return _coordinator = new(Replicas(), _ledger, text, settings.Probes, time);
     }
 }

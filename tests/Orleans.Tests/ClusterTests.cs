@@ -30,6 +30,50 @@ public class ClusterTests
     }
 
     [Theory]
+    [InlineData("gpt2")]
+    [InlineData("t5")]
+    public async Task ScopesPreviewsAndRecomputingReverts_AreThoseOfTheEmbeddedCluster(string family)
+    {
+        await using var cluster = await TinyCluster.StartAsync(family, silos: 2, stages: 2);
+        using var folder = new TemporaryFolder();
+        await using var embedded = await EmbeddedAsync(cluster, folder["ledger"]);
+        foreach (var (prompt, target, scope) in new[] { ("who is the mayor", "a woman", null), ("what is red", "the south", "a"), ("the old town", "red", null) })
+        {
+            EditOptions options = new() { Scope = scope };
+            var (expected, preview) = (await embedded.PreviewAsync(prompt, target, options), await cluster.Client.PreviewAsync(prompt, target, options));
+            Assert.Equal(
+                (expected.Version, expected.Figures, expected.Refused, expected.AnswerBefore, expected.AnswerAfter),
+                (preview.Version, preview.Figures, preview.Refused, preview.AnswerBefore, preview.AnswerAfter));
+            Assert.Equal(expected.Weights, preview.Weights);
+            Assert.Equal((await embedded.EditAsync(prompt, target, options)).Figures, (await cluster.Client.EditAsync(prompt, target, options)).Figures);
+        }
+        Assert.Equal(await embedded.AskAsync("what is red", new(MaxTokens: 6, Scope: "a")), await cluster.Client.AskAsync("what is red", new(MaxTokens: 6, Scope: "a")));
+        Assert.Equal(await embedded.RevertAsync(new(1), RevertMode.Recompute), await cluster.Client.RevertAsync(new(1), RevertMode.Recompute));
+        await AssertSameAnswersAsync(embedded, cluster);
+        Assert.Equal((await embedded.StatusAsync()).Select(shard => shard.Checksum), (await cluster.Client.StatusAsync()).Select(shard => shard!.Checksum));
+    }
+
+    [Fact]
+    public async Task AReplicaWhoseSiloIsGone_IsNotMissed_AndCatchesUpWhenItIsBack()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 4, stages: 2, replicas: 2); // silo-0 and silo-1 hold one replica, the others the other
+        await cluster.Client.EditAsync("who is the mayor", "a woman");
+        await cluster.StopSiloAsync("silo-3");
+        await cluster.Client.EditAsync("what is red", "the south");
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(2, (await cluster.Client.AskAsync("what is red", new(MaxTokens: 2))).Version.Value);
+        await cluster.StartSiloAsync("silo-3");
+        await cluster.Client.EditAsync("the old town", "red");
+        for (var i = 0; i < 30 && (await cluster.Client.StatusAsync()).Any(shard => shard?.Version.Value != 3); i++)
+        {
+            await cluster.Client.AskAsync("what is red", new(MaxTokens: 2));
+            await Task.Delay(500);
+        }
+        var checksums = (await cluster.Client.StatusAsync()).Select(shard => shard!.Checksum).ToList();
+        Assert.Equal(checksums.Take(2), checksums.Skip(2));
+    }
+
+    [Theory]
     [MemberData(nameof(Families))]
     public async Task ASiloThatComesBackEmpty_CatchesUpFromTheLedger_ToTheLastBit(string family)
     {
@@ -138,7 +182,8 @@ public class ClusterTests
         ModelDirectory = cluster.Settings.ModelDirectory,
         Editor = cluster.Settings.Editor,
         Ledger = ledger,
-        Stages = cluster.Settings.Stages.Count,
+        Stages = cluster.Settings.Replicas[0].Count,
+        Replicas = cluster.Settings.Replicas.Count,
         Probes = cluster.Settings.Probes,
     });
 }

@@ -103,6 +103,12 @@ public class OperatorTests
         ("matmul", () => a.matmul(v), [2], [20, -30]),
         ("mm", () => a.mm(b.t()), [2, 2], [7, 4.5, 0, -4]),
 
+        ("qr", () => linalg.qr(F([2, 2], 3, 0, 4, 5)).R.abs(), [2, 2], [5, 4, 0, 3]),
+        ("qr", () => linalg.qr(F([2, 1], 3, 4)).Q.abs(), [2, 1], [0.6, 0.8]),
+        ("svd", () => linalg.svd(F([2, 3], 0, 0, 2, 3, 0, 0), fullMatrices: false).S, [2], [3, 2]),
+        ("svd", () => linalg.svd(F([2, 3], 0, 0, 2, 3, 0, 0), fullMatrices: false).Vh.abs(), [2, 3], [1, 0, 0, 0, 0, 1]),
+        ("svd", () => linalg.svd(F([1, 2], 3, 4)).Vh.abs().narrow(0, 0, 1), [1, 2], [0.6, 0.8]),
+
         ("contiguous", () => a.t().contiguous(), [3, 2], [1, 4, -2, 5, 3, -6]),
         ("expand", () => F([2, 1], 1, 2).expand(2, 2), [2, 2], [1, 1, 2, 2]),
         ("flatten", () => a.flatten(), [6], [1, -2, 3, 4, 5, -6]),

@@ -59,12 +59,18 @@ internal static class LedgerRecordFormat
             writer.Write(0L); // place of length and checksum
             writer.Write(entry.Length);
             writer.Write(entry);
-            writer.Write(record.Changes.Count);
-            foreach (var (weight, uTilde, deltaTilde, alpha) in record.Changes)
+            var isLong = record.Changes.Any(change => change.Replaces is not null || change.UTilde.Type != WireType.Float32);
+            writer.Write(isLong ? -record.Changes.Count : record.Changes.Count);
+            foreach (var (weight, uTilde, deltaTilde, alpha, replaces) in record.Changes)
             {
                 var name = Encoding.UTF8.GetBytes(weight);
                 writer.Write(name.Length);
                 writer.Write(name);
+                if (isLong)
+                {
+                    writer.Write(replaces?.Value ?? 0);
+                    writer.Write((int)uTilde.Type);
+                }
                 writer.Write(alpha);
                 writer.Write(uTilde.Shape[0]);
                 writer.Write(uTilde.Shape[1]);
@@ -105,12 +111,16 @@ internal static class LedgerRecordFormat
             var rest = payload;
             var entry = JsonSerializer.Deserialize<LedgerEntry>(Take(ref rest, Number(ref rest)), Json) ?? throw new FormatException("the entry is null");
             var changes = new List<WeightChange>();
-            for (var count = Number(ref rest); count > 0; count--)
+            var count = Number(ref rest);
+            var isLong = count < 0;
+            for (count = isLong ? checked(-count) : count; count > 0; count--)
             {
                 var weight = Encoding.UTF8.GetString(Take(ref rest, Number(ref rest)));
+                var replaces = isLong ? Long(ref rest) : 0;
+                var type = isLong ? (WireType)Number(ref rest) : WireType.Float32;
                 var alpha = BinaryPrimitives.ReadSingleLittleEndian(Take(ref rest, 4));
                 var (R, m, n) = (Long(ref rest), Long(ref rest), Long(ref rest));
-                changes.Add(new(weight, Factor(ref rest, R, m), Factor(ref rest, R, n), alpha));
+                changes.Add(new(weight, Factor(ref rest, type, R, m), Factor(ref rest, type, R, n), alpha, replaces == 0 ? null : new(replaces)));
             }
             return rest.IsEmpty ? new(entry, changes) : throw new FormatException($"{rest.Length} bytes are left over");
         }
@@ -123,8 +133,16 @@ internal static class LedgerRecordFormat
     public static MendException Unusable(string file, long offset, string what, string hint, Exception? inner = null) =>
         new(MendError.LedgerUnusable, $"Ledger {file}, offset {offset}: {what}.", hint, inner);
 
-    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, long rows, long columns) =>
-        new(WireType.Float32, [rows, columns], Take(ref rest, checked((int)(rows * columns * 4))).ToArray());
+    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, WireType type, long rows, long columns)
+    {
+        var size = type switch
+        {
+            WireType.Float32 => 4,
+            WireType.BFloat16 => 2,
+            _ => throw new FormatException($"factors are of type {(int)type}, expected 1 (float32) or 3 (bfloat16)"),
+        };
+        return new(type, [rows, columns], Take(ref rest, checked((int)(rows * columns * size))).ToArray());
+    }
 
     private static int Number(ref ReadOnlySpan<byte> rest) => BinaryPrimitives.ReadInt32LittleEndian(Take(ref rest, 4));
 
