@@ -82,5 +82,5 @@ public sealed class MendException(MendError error, string message, string hint, 
     public string Hint { get; } = hint;
 
     /// <summary>Whether the same request may succeed when sent again.</summary>
-    public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.LedgerWriteFailed;
+    public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.VersionGap or MendError.LedgerWriteFailed;
 }

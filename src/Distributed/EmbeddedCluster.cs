@@ -49,6 +49,11 @@ public sealed class EmbeddedCluster : IMendCluster
 
     /// <summary>Loads the model, opens the ledger and brings the model to the ledger's version.</summary>
     /// <exception cref="MendException">Model, editor or ledger cannot be used.</exception>
+    /// <example>
+    /// <code>
+    /// await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger });
+    /// </code>
+    /// </example>
     public static Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, CancellationToken cancellation = default) =>
         OpenAsync(options, shard => shard, cancellation);
 

@@ -54,6 +54,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     /// <summary>Versions that reads in flight may still ask for.</summary>
     private const int VersionsKept = 4;
 
+    /// <summary>After this long without a call a session's coordinator is dead: it ends every session that it can.</summary>
+    private static readonly TimeSpan SessionPatience = TimeSpan.FromMinutes(30);
+
     private readonly ComputeThread _thread = new($"shard {options.Replica}/{options.Stage}");
     private readonly FactorStorage _factors = options.Factors ?? new();
     private readonly Dictionary<long, Session> _sessions = [];
@@ -345,6 +348,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         Ready();
         var session = SessionOf(request.Session);
+        if (session.Reply is { } given) // the graph is used up; a message that arrives twice gets the same answer
+            return given;
         var (recording, below, top, loss) = session.Recorded
             ?? throw SessionLost(request.Session);
 
@@ -379,7 +384,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             if (input is { requires_grad: true })
                 inputs.Add(input);
         if (inputs.Count == 0)
-            return new(null, null, [], TimeSpan.Zero);
+            return session.Reply = new(null, null, [], TimeSpan.Zero);
         Tensor?[] gradients = outputs.Count == 0 ? new Tensor?[inputs.Count]
             : [.. autograd.grad(outputs, inputs, seeds, allow_unused: true).Select(gradient => gradient is null or { IsInvalid: true } ? null : gradient)];
 
@@ -390,7 +395,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             memory = memory + WireTensorCodec.Decode(request.Memory);
         var start = time.GetTimestamp();
         var changes = Propose(session, recording, gradients);
-        return new(WireTensorCodec.EncodeOrNull(hidden), WireTensorCodec.EncodeOrNull(memory), changes, time.GetElapsedTime(start));
+        return session.Reply = new(WireTensorCodec.EncodeOrNull(hidden), WireTensorCodec.EncodeOrNull(memory), changes, time.GetElapsedTime(start));
     }
 
     private List<WeightChange> Propose(Session session, Recording recording, Tensor?[] gradients)
@@ -471,8 +476,17 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     private Session SessionOf(long id)
     {
+        var now = time.GetTimestamp();
         if (!_sessions.TryGetValue(id, out var session))
+        {
+            foreach (var (forgotten, old) in _sessions.Where(entry => time.GetElapsedTime(entry.Value.Touched, now) > SessionPatience).ToList())
+            {
+                _sessions.Remove(forgotten);
+                old.Dispose();
+            }
             _sessions[id] = session = new();
+        }
+        session.Touched = now;
         return session;
     }
 
@@ -547,11 +561,17 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         private readonly List<Tensor> _owned = [];
         private readonly List<Tensor> _ownedByBranch = [];
 
+        /// <summary>When it was last asked for.</summary>
+        public long Touched { get; set; }
+
         public KeyValueCache? Cache { get; set; }
 
         public TokenSampler? Sampler { get; set; }
 
         public (Recording Recording, Activations Below, Activations Top, Tensor? Loss)? Recorded { get; private set; }
+
+        /// <summary>Of the backward half, once it was run.</summary>
+        public BackwardReply? Reply { get; set; }
 
         public IReadOnlyDictionary<string, LowRankUpdate>? Candidate { get; private set; }
 
@@ -599,7 +619,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             _owned.ForEach(tensor => tensor.Dispose());
             _owned.Clear();
-            (Recorded, Candidate, Before) = (null, null, null);
+            (Recorded, Reply, Candidate, Before) = (null, null, null, null);
         }
 
         private static IEnumerable<Tensor> Tensors(IReadOnlyDictionary<string, LowRankUpdate> updates) =>

@@ -14,6 +14,8 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
     /// <summary>How long a replica that lost a shard is passed over while another can answer.</summary>
     private static readonly TimeSpan Shunned = TimeSpan.FromSeconds(5);
 
+    private const int MostAttempts = 3;
+
     private IReadOnlyList<bool>? _editableStages;
     private long _shunnedUntil = long.MinValue;
 
@@ -95,16 +97,20 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
     /// <summary>Asks a shard; one that is behind is given the records that it lacks and asked again.</summary>
     private async Task<T> CaughtUpAsync<T>(IModelShard shard, Func<Task<T>> ask)
     {
-        try
-        {
-            return await ask().ConfigureAwait(false);
-        }
-        catch (MendException e) when (e.Error == MendError.VersionBehind)
-        {
-            var status = await shard.StatusAsync().ConfigureAwait(false);
-            await shard.ApplyAsync(await ledger.ReadAfterAsync(status.Version).ConfigureAwait(false)).ConfigureAwait(false);
-            return await ask().ConfigureAwait(false);
-        }
+        for (var attempt = 1; ; attempt++)
+            try
+            {
+                if (attempt > 1)
+                {
+                    var status = await shard.StatusAsync().ConfigureAwait(false);
+                    await shard.ApplyAsync(await ledger.ReadAfterAsync(status.Version).ConfigureAwait(false)).ConfigureAwait(false);
+                }
+                return await ask().ConfigureAwait(false);
+            }
+            catch (MendException e) when (e.Error is MendError.VersionBehind or MendError.VersionGap && attempt < MostAttempts)
+            {
+                // Behind, or restarted while the records were on their way.
+            }
     }
 
     /// <summary>Calls a stage's shard. However it fails, the caller meets a code: a stopped thread, a lost connection or a native failure is a lost shard.</summary>

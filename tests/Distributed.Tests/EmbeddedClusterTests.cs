@@ -60,7 +60,7 @@ public class EmbeddedClusterTests
                 Assert.Equal((expected.Weight, expected.Alpha), (change.Weight, change.Alpha));
                 using var scope = NewDisposeScope();
                 var (a, b) = (Update(expected), Update(change));
-                Assert.True(((a - b).norm() <= 1e-3 * a.norm()).item<bool>(), change.Weight); // noise of a boundary, which the next edits carry on
+                Assert.True((a - b).norm().le(1e-3 * a.norm()).item<bool>(), change.Weight); // noise of a boundary, which the next edits carry on
             }
         Assert.All(factors, changes => Assert.Equal(factors[0].Count, changes.Count));
 

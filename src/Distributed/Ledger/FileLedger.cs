@@ -111,11 +111,12 @@ public sealed class FileLedger : IEditLedger
         }
     }
 
-    public ValueTask DisposeAsync()
+    /// <summary>Waits for an append that is under way: until it ends, the file is locked and nobody can open it anew.</summary>
+    public async ValueTask DisposeAsync()
     {
-        _stream.Dispose();
-        _turn.Dispose();
-        return ValueTask.CompletedTask;
+        await _turn.WaitAsync().ConfigureAwait(false);
+        await _stream.DisposeAsync().ConfigureAwait(false);
+        _turn.Release(); // not disposed of: whoever comes too late is to find the file closed
     }
 
     private void ReadAll(ReadOnlySpan<byte> fingerprint)
