@@ -2,7 +2,6 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Training;
 using MendCluster.Grains;
 using MendCluster.Testing;
 
