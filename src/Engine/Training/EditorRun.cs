@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
+using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
 
@@ -45,6 +46,7 @@ public sealed class EditorRun
     /// <returns>Whether the best is too old.</returns>
     public bool Take(EditorValidation validation)
     {
+        using var scope = NewDisposeScope();
         _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown });
         if (_stopping.Observe(validation.Iteration, validation.Total))
         {

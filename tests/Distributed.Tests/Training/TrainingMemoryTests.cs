@@ -37,8 +37,8 @@ public class TrainingMemoryTests
                     break;
             }
         }, wrap: (shard, place) => shards[place] = new(shard, () => new TrainingShard(new(training.Model, place), peer => shards[peer])));
-        Assert.True(counts.Count >= 4, $"{counts.Count} rounds");
-        Assert.All(counts.Skip(1), count => Assert.Equal(counts[1], count)); // the first round is the first in which everything was used
+        Assert.True(counts.Count >= 3, $"{counts.Count} rounds");
+        Assert.All(counts, count => Assert.Equal(counts[0], count));
     }
 
     [Fact]
