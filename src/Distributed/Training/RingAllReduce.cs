@@ -30,8 +30,8 @@ namespace MendCluster.Distributed.Training;
 public sealed class RingAllReduce(
     int rank, int peers, bool bfloat16, Func<long, int, WireTensor, Task> send, Func<long, int, Task<WireTensor>> receive, int mostElements = RingAllReduce.MostElements)
 {
-    /// <summary>Of a chunk: a message of a quarter of a MiB.</summary>
-    public const int MostElements = 1 << 16;
+    /// <summary>Of a chunk: a message of 64 KiB. Larger arrays are collected with the oldest generation only, which costs more than the calls.</summary>
+    public const int MostElements = 1 << 14;
 
     private const int ColumnsUnderWay = 4;
 
@@ -115,17 +115,30 @@ internal static class BFloat16
         var bytes = new byte[2 * values.Length];
         var halves = MemoryMarshal.Cast<byte, ushort>(bytes.AsSpan());
         var bits = MemoryMarshal.Cast<float, uint>(values);
-        for (var i = 0; i < halves.Length; i++)
+        var (both, i) = (2 * Vector<uint>.Count, 0);
+        for (; i + both <= bits.Length; i += both)
+            Vector.Narrow(Upper(new(bits[i..])), Upper(new(bits[(i + Vector<uint>.Count)..]))).CopyTo(halves[i..]);
+        for (; i < halves.Length; i++)
             halves[i] = (ushort)((bits[i] + 0x7FFF + (bits[i] >> 16 & 1)) >> 16);
         return bytes;
+
+        static Vector<uint> Upper(Vector<uint> bits) => (bits + new Vector<uint>(0x7FFF) + (bits >>> 16 & Vector<uint>.One)) >>> 16;
     }
 
     public static float[] Decode(ReadOnlySpan<byte> bytes)
     {
         var halves = MemoryMarshal.Cast<byte, ushort>(bytes);
         var values = new float[halves.Length];
-        for (var i = 0; i < values.Length; i++)
-            values[i] = BitConverter.UInt32BitsToSingle((uint)halves[i] << 16);
+        var bits = MemoryMarshal.Cast<float, uint>(values.AsSpan());
+        var i = 0;
+        for (; i + Vector<ushort>.Count <= halves.Length; i += Vector<ushort>.Count)
+        {
+            Vector.Widen(new Vector<ushort>(halves[i..]), out var low, out var high);
+            (low << 16).CopyTo(bits[i..]);
+            (high << 16).CopyTo(bits[(i + Vector<uint>.Count)..]);
+        }
+        for (; i < bits.Length; i++)
+            bits[i] = (uint)halves[i] << 16;
         return values;
     }
 }

@@ -81,7 +81,15 @@ public class RingAllReduceTests
     [InlineData(float.PositiveInfinity, 0x7F80)]
     [InlineData(float.MaxValue, 0x7F80)]
     [InlineData(0f, 0)]
-    public void BFloat16_IsTheNearest(float value, int bits) => Assert.Equal(BitConverter.GetBytes((ushort)bits), BFloat16.Encode([value]));
+    public void BFloat16_IsTheNearest(float value, int bits)
+    {
+        foreach (var length in new[] { 1, 7, 64, 77 }) // with and without whole vectors
+        {
+            var encoded = BFloat16.Encode(Enumerable.Repeat(value, length).ToArray());
+            Assert.Equal(Enumerable.Repeat((ushort)bits, length).SelectMany(BitConverter.GetBytes), encoded);
+            Assert.All(BFloat16.Decode(encoded), decoded => Assert.Equal(bits << 16, BitConverter.SingleToInt32Bits(decoded)));
+        }
+    }
 
     [Fact]
     public async Task AChunkOfAnotherSize_IsRefused()
