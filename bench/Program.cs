@@ -6,6 +6,8 @@
 //   ./mend bench stages DIR S DTYPE          an edit through S stages, a process for each, one at a time
 // What does it cost that a model is cut into stages, and that the stages are on silos?
 //   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
+// How fast are gradients summed, and how many training steps a second does each layout make?
+//   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Bench;
@@ -29,6 +31,9 @@ switch (args)
     case ["--make-checkpoint", var directory, var layers, var type]:
         LargeCheckpoint.MakeGptJ(directory, Number(layers), Enum.Parse<StoredType>(type));
         return 0;
+    case ["training", var directory]:
+        await TrainingBench.RunAsync(directory);
+        return 0;
     case ["stages", var directory, var stages, var dtype]:
         return StagewiseBench.Run(directory, Number(stages), dtype);
     case ["stage", var directory, var stage, var stages, var dtype, var pass, var work]:
@@ -41,7 +46,7 @@ switch (args)
         EditBench.Run(only, dtype);
         return 0;
     default:
-        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16] | stages DIR STAGES Float32 | BFloat16 | cluster]");
+        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16] | stages DIR STAGES Float32 | BFloat16 | cluster | training DIR]");
         return 2;
 }
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Recipes;
@@ -41,7 +42,7 @@ internal static class DemoCommand
             {
                 model.Value = at.Step;
                 model.Description = string.Create(CultureInfo.InvariantCulture, $"language model: loss {at.Loss:0.0000}, knows {at.ExactMatch:P1}");
-            }, new Progress<Engine.Training.EditorTrainingProgress>(at =>
+            }, new Progress<TrainingProgress>(at =>
             {
                 model.Value = model.MaxValue;
                 editor.Value = at.Iteration;

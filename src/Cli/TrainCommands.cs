@@ -1,5 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Training;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
@@ -77,8 +79,12 @@ internal static class TrainCommand
         var iterations = new Option<long>("--max-iters") { Description = "most iterations, of one edit or one batch of edits", DefaultValueFactory = _ => defaults.MaxIters };
         var patience = new Option<long>("--patience") { Description = "iterations without a better validation before it stops", DefaultValueFactory = _ => defaults.EarlyStopPatience };
         var seed = new Option<long>("--seed") { Description = "of the editor's weights and the order of the edits", DefaultValueFactory = _ => 1 };
-        var command = new Command("train", "Train an editor for a model; run it again to go on") { model, data, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed };
-        command.SetAction((parsed, cancellation) =>
+        var replicas = new Option<int>("--replicas") { Description = "copies of the model, which share the edits of a step", DefaultValueFactory = _ => 1 };
+        var stages = new Option<int>("--stages") { Description = "pipeline stages of each replica", DefaultValueFactory = _ => 1 };
+        var wire = new Option<bool>("--bf16-wire") { Description = "gradients travel between replicas in 16 bits" };
+        var command = new Command("train", "Train an editor for a model; run it again to go on")
+            { model, data, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire };
+        command.SetAction(async (parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } file
                 ? RunFolder.ReadConfiguration<EditorTrainingOptions>(file.FullName)
@@ -100,20 +106,28 @@ internal static class TrainCommand
                 Seed = Of(seed, given.Seed),
             };
             var edits = QuestionAnswering.ReadEdits(parsed.GetRequiredValue(data).FullName, (ulong)options.Seed);
-            EditorTrainingResult? result = null;
-            AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(progress =>
+            TrainingResult? result = null;
+            await AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).StartAsync(async progress =>
             {
                 var task = progress.AddTask("editor", maxValue: options.MaxIters);
-                result = QuestionAnswering.TrainEditor(parsed.GetRequiredValue(model).FullName, edits, options, parsed.GetRequiredValue(output).FullName,
-                    new Progress<EditorTrainingProgress>(at =>
-                    {
-                        task.Value = at.Iteration;
-                        task.Description = string.Create(CultureInfo.InvariantCulture, $"editor: loss {at.Loss:0.000}, best validation {at.BestValidation:0.000}");
-                    }), cancellation);
+                var report = new Progress<TrainingProgress>(at =>
+                {
+                    task.Value = at.Iteration;
+                    task.Description = string.Create(CultureInfo.InvariantCulture, $"editor: loss {at.Loss:0.000}, best validation {at.BestValidation:0.000}")
+                        + (at.Replicas < parsed.GetValue(replicas) ? $", {at.Replicas} of {parsed.GetValue(replicas)} replicas" : "");
+                });
+                var (directory, run) = (parsed.GetRequiredValue(model).FullName, parsed.GetRequiredValue(output).FullName);
+                if (parsed.GetValue(replicas) == 1 && parsed.GetValue(stages) == 1)
+                {
+                    result = QuestionAnswering.TrainEditor(directory, edits, options, run, report, cancellation);
+                    return;
+                }
+                await using var trainer = new EmbeddedTrainer(directory, parsed.GetValue(replicas), parsed.GetValue(stages),
+                    EditorTrainerOptions.Of(directory, EditorData.Of(directory, edits, options), run) with { BFloat16OnWire = parsed.GetValue(wire) });
+                result = await trainer.TrainAsync(report, cancellation);
             });
             AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
                 $"{result!.Stopped} after {result.Iterations} iterations; the best validation loss {result.BestLoss:0.000} was at {result.BestIteration}. The editor is {Path.Combine(parsed.GetRequiredValue(output).FullName, DemoRecipe.EditorFile)}");
-            return Task.CompletedTask;
         });
         return command;
     }

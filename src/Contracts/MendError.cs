@@ -74,6 +74,9 @@ public enum MendError
 
     /// <summary>The ledger's database stopped answering in a commit. Whether the edit was made is not known yet.</summary>
     LedgerInDoubt,
+
+    /// <summary>Replicas of an editor in training are no longer equal.</summary>
+    ReplicasDiffer,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

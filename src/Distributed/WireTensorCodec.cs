@@ -15,7 +15,8 @@ internal static class WireTensorCodec
             ScalarType.Float32 => WireType.Float32,
             ScalarType.Int64 => WireType.Int64,
             ScalarType.BFloat16 => WireType.BFloat16,
-            var other => throw new ArgumentException($"a tensor of {other} does not travel; float32, bfloat16 and int64 do"),
+            ScalarType.Float64 => WireType.Float64,
+            var other => throw new ArgumentException($"a tensor of {other} does not travel; float32, bfloat16, float64 and int64 do"),
         }, plain.shape, plain.bytes.ToArray());
     }
 
@@ -29,6 +30,7 @@ internal static class WireTensorCodec
             WireType.Float32 => (4, ScalarType.Float32),
             WireType.Int64 => (8, ScalarType.Int64),
             WireType.BFloat16 => (2, ScalarType.BFloat16),
+            WireType.Float64 => (8, ScalarType.Float64),
             _ => throw Malformed(wire, "the type is not known"),
         };
         UInt128 bytes = (UInt128)size;

@@ -1,4 +1,5 @@
 using MendCluster.Distributed;
+using MendCluster.Distributed.Training;
 using MendCluster.Grains.Interfaces;
 
 namespace MendCluster.Grains;
@@ -40,6 +41,10 @@ public sealed record ClusterSettings
     /// <summary>The shards of one silo.</summary>
     public IEnumerable<ShardOptions> ShardsOf(string silo) => Keys.SelectMany(stages => stages).Where(key => SiloOf(key) == silo)
         .Select(key => new ShardOptions(ModelDirectory, Editor, key.Stage, Replicas[key.Replica].Count, DType, key.Replica, Factors));
+
+    /// <summary>The training shards of one silo: a run's replicas and stages are those of the layout.</summary>
+    public IEnumerable<TrainingShardOptions> TrainingShardsOf(string silo) => Keys.SelectMany(stages => stages).Where(key => SiloOf(key) == silo)
+        .Select(key => new TrainingShardOptions(ModelDirectory, new(key.Replica, key.Stage), DType));
 
     /// <summary>Names of the silos that may hold a grain, best first.</summary>
     internal IEnumerable<string> SilosOf(GrainType type, string key)

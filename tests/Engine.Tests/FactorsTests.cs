@@ -36,7 +36,7 @@ public class FactorsTests
     public void NothingToSpare_LeavesTheUpdateItself()
     {
         using var scope = NewDisposeScope();
-        var orthogonal = new LowRankUpdate(eye(3), eye(3), tensor(1f));
+        var orthogonal = new LowRankUpdate(Identity(), Identity(), tensor(1f));
         Assert.Same(orthogonal, orthogonal.Compress(0.999));
         Assert.Same(orthogonal, orthogonal.Compress(1));
         var nothing = new LowRankUpdate(zeros([3, 4]), zeros([3, 5]), tensor(1f));
@@ -53,4 +53,6 @@ public class FactorsTests
         Assert.Equal(1, one.Rank);
         Assert.True((update.ToDense() - one.ToDense()).abs().max().item<float>() < 1e-4);
     }
+
+    private static Tensor Identity() => tensor([1f, 0, 0, 0, 1, 0, 0, 0, 1], [3, 3]);
 }

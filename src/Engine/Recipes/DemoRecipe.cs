@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -91,7 +92,7 @@ public static class DemoRecipe
     }
 
     /// <summary>Writes model, tokenizer and editor into the directory, and the training run into a folder <c>run</c> below it.</summary>
-    public static void Make(string directory, Action<PretrainingProgress>? model = null, IProgress<EditorTrainingProgress>? editor = null,
+    public static void Make(string directory, Action<PretrainingProgress>? model = null, IProgress<TrainingProgress>? editor = null,
         CancellationToken cancellation = default)
     {
         var world = World.Generate(Seed);
@@ -102,7 +103,7 @@ public static class DemoRecipe
     }
 
     /// <summary>Trains the editor for the model in the directory.</summary>
-    public static void TrainEditor(string directory, World world, EditorTrainingOptions options, IProgress<EditorTrainingProgress>? progress = null,
+    public static void TrainEditor(string directory, World world, EditorTrainingOptions options, IProgress<TrainingProgress>? progress = null,
         CancellationToken cancellation = default)
     {
         var family = ModelFamily.FromDirectory(directory);

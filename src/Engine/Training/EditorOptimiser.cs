@@ -22,7 +22,7 @@ public sealed class EditorOptimiser : IDisposable
     public EditorOptimiser(IPreparedEditor editor, double lr, double lrLr, int window, double gradClip)
     {
         (_window, _gradClip, _reference) = (window, gradClip, editor is Mend { Options.Reference: true });
-        Adam = new([new([.. editor.Parameters], lr), new([.. editor.StepSizes], _reference ? lr : lrLr)]);
+        Adam = AdamOf(editor, lr, lrLr);
         Parameters = [.. Adam.Parameters.Select(parameter => parameter.Value)];
         _sums = [.. Parameters.Select(parameter => zeros_like(parameter).DetachFromDisposeScope())];
         // The published trainer's numbers show that it collects a bias's gradient a second time, undivided (fixtures: 2 g with a window
@@ -32,6 +32,10 @@ public sealed class EditorOptimiser : IDisposable
     }
 
     public Adam Adam { get; }
+
+    /// <summary>phi and the step sizes as two groups.</summary>
+    public static Adam AdamOf(IPreparedEditor editor, double lr, double lrLr) =>
+        new([new([.. editor.Parameters], lr), new([.. editor.StepSizes], editor is Mend { Options.Reference: true } ? lr : lrLr)]);
 
     /// <summary>phi, then the step sizes.</summary>
     public IReadOnlyList<Tensor> Parameters { get; }

@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -74,14 +74,17 @@ public sealed record EditorTrainingOptions
     }
 }
 
-/// <summary>Where a run is, for a progress bar.</summary>
-public sealed record EditorTrainingProgress(long Iteration, long MaxIters, double Loss, double? BestValidation);
-
 /// <summary>Means over a validation's edits.</summary>
-public sealed record EditorValidation(long Iteration, double Total, double Edit, double Locality, double EditSuccess, double Drawdown);
-
-/// <param name="Stopped">"early stopping", "max_iters" or "cancelled".</param>
-public sealed record EditorTrainingResult(long Iterations, string Stopped, double BestLoss, long BestIteration);
+public sealed record EditorValidation(long Iteration, double Total, double Edit, double Locality, double EditSuccess, double Drawdown)
+{
+    /// <summary>NaN when there are none.</summary>
+    public static EditorValidation Of(long iteration, IReadOnlyCollection<StepFigures> figures)
+    {
+        double Mean(Func<StepFigures, double> of) => figures.Count == 0 ? double.NaN : figures.Average(of);
+        return new(iteration, Mean(f => f.Total), Mean(f => f.Edit), Mean(f => f.Locality), Mean(f => f.EditAccuracy),
+            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter));
+    }
+}
 
 /// <summary>
 /// Algorithm 1 of the paper: trains a MEND editor, or MALMEN's steps one of that kind, for a frozen model. Validates, keeps the best editor, stops early, and writes a
@@ -95,64 +98,53 @@ public sealed record EditorTrainingResult(long Iterations, string Stopped, doubl
 public sealed class EditorTraining(
     Stage stage, EditorTrainingOptions options, Func<long, EditBatch> trainingBatch, Func<int, EditBatch> validationBatch, RunFolder run)
 {
-    private const int ReportEvery = 50;
-
     /// <summary>Trains, or goes on from the run folder's checkpoint if it has one.</summary>
-    public EditorTrainingResult Run(IProgress<EditorTrainingProgress>? progress = null, CancellationToken cancellation = default)
+    public TrainingResult Run(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         options.Validated();
         var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
         using var editor = checkpoint?.Prepared() ?? NewEditor();
         using var optimiser = new EditorOptimiser(editor, options.Lr, options.LrLr, options.AccumulateBs, options.GradClip);
-        var stopping = checkpoint is null ? new EarlyStopping(options.EarlyStopPatience)
-            : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
-        var start = checkpoint?.Iteration ?? 0;
         using var average = options.Averaging > 0 ? new ParameterAverage(optimiser.Parameters, options.Averaging) : null;
-        checkpoint?.Restore(optimiser.Adam, average);
+        var course = new EditorRun(options, run, editor, optimiser.Adam, average, checkpoint);
         checkpoint?.Dispose();
-        run.Start(options, start);
 
-        var clock = Stopwatch.StartNew();
-        double sum = 0;
-        for (var iteration = start; ; iteration++)
+        for (var iteration = course.Start; ; iteration++)
         {
-            // A restored run validated at its first iteration already.
-            if (iteration % options.ValInterval == 0 && (iteration > start || start == 0))
+            if (course.ValidatesAt(iteration))
             {
                 average?.Swap();
                 var validation = Validate(editor, iteration);
-                run.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown });
-                if (stopping.Observe(iteration, validation.Total))
-                    EditorCheckpoint.SaveEditor(run.BestEditor, editor);
                 average?.Swap();
-                EditorCheckpoint.Save(run.Checkpoint, editor, optimiser.Adam, average, iteration, stopping.Best, stopping.BestIteration);
-                run.DrawCurves();
-                if (stopping.IsOver(iteration))
-                    return Done(iteration, "early stopping", stopping);
+                if (course.Take(validation))
+                    return course.End(iteration, "early stopping");
             }
             if (iteration >= options.MaxIters)
-                return Done(iteration, "max_iters", stopping);
+                return course.End(iteration, "max_iters");
             if (cancellation.IsCancellationRequested)
-                return Done(iteration, "cancelled", stopping);
+                return course.End(iteration, "cancelled");
 
             using var scope = NewDisposeScope();
             var (figures, gradients) = Step(editor, trainingBatch(iteration), optimiser.Parameters);
-            var norm = optimiser.Take(gradients, 1 - (1 - options.FinalRate) * iteration / options.MaxIters);
+            var norm = optimiser.Take(gradients, course.RateAt(iteration));
             if (norm is not null)
                 average?.Add();
-            sum += figures.Total;
-            if ((iteration + 1) % ReportEvery == 0)
-            {
-                run.Log(new { kind = "training", iteration = iteration + 1, total = sum / ReportEvery, figures.Edit, figures.Locality, norm, optimiser.Refused, seconds = clock.Elapsed.TotalSeconds });
-                progress?.Report(new(iteration + 1, options.MaxIters, sum / ReportEvery, stopping.Best < 1e9 ? stopping.Best : null));
-                sum = 0;
-            }
+            if (course.Take(iteration + 1, figures, norm, optimiser.Refused) is { } loss)
+                progress?.Report(new(iteration + 1, options.MaxIters, loss, course.BestValidation));
         }
     }
 
     /// <summary>The weights that the stage's editor changes, in configuration order.</summary>
     public static IReadOnlyList<EditableWeight> EditableWeights(Stage stage) =>
         [.. stage.EditableOrder.Select(name => new EditableWeight(name, stage.Editable[name].InFeatures, stage.Editable[name].OutFeatures))];
+
+    /// <summary>The weights that the editor of a model is to change; reads no weight.</summary>
+    /// <param name="editable">As <see cref="Models.EditableWeights.Select"/> takes them.</param>
+    public static IReadOnlyList<EditableWeight> EditableWeights(ModelFamily family, IReadOnlyList<string> editable)
+    {
+        using var shapes = Stage.LoadWhole(family, new WeightShapes(), Models.EditableWeights.Select(family, editable));
+        return EditableWeights(shapes);
+    }
 
     private IPreparedEditor NewEditor() => options.Malmen is { } malmen
         ? new Malmen(malmen, EditableWeights(stage), options.Seed)
@@ -174,16 +166,6 @@ public sealed class EditorTraining(
                 using var scope = NewDisposeScope();
                 all.Add(Step(editor, validationBatch(i), []).Figures);
             }
-        double Mean(Func<StepFigures, double> of) => all.Count == 0 ? double.NaN : all.Average(of);
-        return new(iteration, Mean(f => f.Total), Mean(f => f.Edit), Mean(f => f.Locality), Mean(f => f.EditAccuracy),
-            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter));
-    }
-
-    private EditorTrainingResult Done(long iteration, string why, EarlyStopping stopping)
-    {
-        run.DrawCurves();
-        var result = new EditorTrainingResult(iteration, why, stopping.Best, stopping.BestIteration);
-        run.Log(new { kind = "end", result.Iterations, result.Stopped, result.BestLoss, result.BestIteration });
-        return result;
+        return EditorValidation.Of(iteration, all);
     }
 }

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -72,6 +73,15 @@ public static class MalmenStep
         }
         foreach (var leaf in leaves)
             leaf.requires_grad_(false);
-        return (StepFigures.Mean(all), updates.Keys.Zip(sums).ToDictionary(entry => entry.First, entry => entry.Second));
+        return (Mean(all), updates.Keys.Zip(sums).ToDictionary(entry => entry.First, entry => entry.Second));
+    }
+
+    /// <summary>Of the portions of a step.</summary>
+    /// <param name="portions">Figures, and the share of the step's edits that they are about.</param>
+    private static StepFigures Mean(IReadOnlyList<(StepFigures Figures, double Share)> portions)
+    {
+        double Of(Func<StepFigures, double> figure) => portions.Sum(portion => figure(portion.Figures) * portion.Share);
+        return new(Of(f => f.Edit), Of(f => f.Locality), Of(f => f.Total), Of(f => f.EditAccuracy), Of(f => f.EditProbability), Of(f => f.LocalityAccuracyBefore),
+            Of(f => f.LocalityAccuracyAfter), Of(f => f.LocalityNllBefore), Of(f => f.LocalityNllAfter), portions.Sum(portion => portion.Figures.LocalityTokens));
     }
 }

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -8,27 +9,6 @@ namespace MendCluster.Engine.Training;
 /// <param name="CEdit">Of the edit loss L_e.</param>
 /// <param name="CLoc">Of the locality loss L_loc.</param>
 public sealed record LossWeights(double CEdit = 0.1, double CLoc = 1.0);
-
-/// <summary>What a step measured (mend-spec 3).</summary>
-/// <param name="Edit">L_e: NLL of the target on the rephrases, edited model.</param>
-/// <param name="Locality">L_loc: KL of the unedited to the edited model on unrelated examples.</param>
-/// <param name="Total">CEdit L_e + CLoc L_loc.</param>
-/// <param name="EditAccuracy">Exact match on the rephrases, edited model.</param>
-/// <param name="LocalityAccuracyBefore">Exact match on the unrelated examples, unedited model.</param>
-/// <param name="LocalityAccuracyAfter">The same, edited model.</param>
-public sealed record StepFigures(
-    double Edit, double Locality, double Total, double EditAccuracy, double EditProbability,
-    double LocalityAccuracyBefore, double LocalityAccuracyAfter, double LocalityNllBefore, double LocalityNllAfter, long LocalityTokens)
-{
-    /// <summary>Of the portions of a step.</summary>
-    /// <param name="portions">Figures, and the share of the step's edits that they are about.</param>
-    public static StepFigures Mean(IReadOnlyList<(StepFigures Figures, double Share)> portions)
-    {
-        double Of(Func<StepFigures, double> figure) => portions.Sum(portion => figure(portion.Figures) * portion.Share);
-        return new(Of(f => f.Edit), Of(f => f.Locality), Of(f => f.Total), Of(f => f.EditAccuracy), Of(f => f.EditProbability), Of(f => f.LocalityAccuracyBefore),
-            Of(f => f.LocalityAccuracyAfter), Of(f => f.LocalityNllBefore), Of(f => f.LocalityNllAfter), portions.Sum(portion => portion.Figures.LocalityTokens));
-    }
-}
 
 /// <summary>
 /// Algorithm 1 of the paper on a whole model: one edit, its losses, and the gradients of phi and alpha. Nothing of a weight's size is
@@ -102,18 +82,29 @@ public static class TrainingStep
     public static (StepFigures Figures, Tensor Total) Evaluate(Stage stage, Edits edits, EditBatch batch, LossWeights weights)
     {
         var outerPass = new Pass(batch.Outer.Input, edits);
-        var outer = Score(stage, stage.Above(WithoutGrad(() => stage.Below(Activations.None, outerPass)), outerPass), batch.Outer.Labels);
+        var outer = stage.Above(WithoutGrad(() => stage.Below(Activations.None, outerPass)), outerPass);
+        var input = batch.Locality.Input;
+        var below = WithoutGrad(() => stage.Below(Activations.None, new Pass(input))); // once for both models
+        var before = WithoutGrad(() => stage.Above(below, new Pass(input)));
+        return Compare(stage, outer, before, stage.Above(below, new Pass(input, edits)), batch.Outer, batch.Locality, weights);
+    }
 
-        var (input, labels) = batch.Locality;
-        var localityBelow = WithoutGrad(() => stage.Below(Activations.None, new Pass(input))); // once for both models
-        var rows = Losses.LocalityRows(input, stage.Family);
-        var (before, beforeLogits) = WithoutGrad(() => Unrelated(stage, localityBelow, new Pass(input), labels, rows));
-        var (after, afterLogits) = Unrelated(stage, localityBelow, new Pass(input, edits), labels, rows);
+    /// <summary>The last stage's part of <see cref="Evaluate"/>.</summary>
+    /// <param name="outer">The edited model's result on the rephrases.</param>
+    /// <param name="before">The unedited model's on the unrelated examples.</param>
+    /// <param name="after">The edited model's on the same.</param>
+    public static (StepFigures Figures, Tensor Total) Compare(
+        Stage stage, Activations outer, Activations before, Activations after, LabelledInput rephrases, LabelledInput unrelated, LossWeights weights)
+    {
+        var edited = Score(stage, outer, rephrases.Labels);
+        var rows = Losses.LocalityRows(unrelated.Input, stage.Family);
+        var (scoredBefore, beforeLogits) = WithoutGrad(() => Unrelated(stage, before, unrelated.Labels, rows));
+        var (scoredAfter, afterLogits) = Unrelated(stage, after, unrelated.Labels, rows);
         var kl = Losses.LocalityKl(beforeLogits, afterLogits);
 
-        var total = outer.Nll * weights.CEdit + kl * weights.CLoc;
-        return (new(outer.Nll.item<float>(), kl.item<float>(), total.item<float>(), outer.Accuracy, outer.Probability,
-            before.Accuracy, after.Accuracy, before.Nll.item<float>(), after.Nll.item<float>(), after.Tokens), total);
+        var total = edited.Nll * weights.CEdit + kl * weights.CLoc;
+        return (new(edited.Nll.item<float>(), kl.item<float>(), total.item<float>(), edited.Accuracy, edited.Probability, scoredBefore.Accuracy,
+            scoredAfter.Accuracy, scoredBefore.Nll.item<float>(), scoredAfter.Nll.item<float>(), scoredAfter.Tokens), total);
     }
 
     private static Scored Score(Stage stage, Activations top, Tensor labels)
@@ -122,9 +113,8 @@ public static class TrainingStep
         return Losses.MaskedNll(stage.Logits(top, rows.Rows), rows);
     }
 
-    private static (Scored Scored, Tensor Logits) Unrelated(Stage stage, Activations below, Pass pass, Tensor labels, Tensor rows)
+    private static (Scored Scored, Tensor Logits) Unrelated(Stage stage, Activations top, Tensor labels, Tensor rows)
     {
-        var top = stage.Above(below, pass);
         var logits = stage.Logits(top, rows); // [N, V]
         // The scored rows are among the masked ones, so their logits are not computed again: place[r] is the row of logits of position r.
         var place = zeros([labels.numel()], ScalarType.Int64).index_add_(0, rows, arange(rows.shape[0], ScalarType.Int64), 1);

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -116,7 +117,7 @@ public sealed class EditorTrainingTests : IDisposable
             Assert.True(expected.eq(actual).all().item<bool>(), name);
     }
 
-    private EditorTrainingResult Run(string name, long iterations)
+    private TrainingResult Run(string name, long iterations)
     {
         using var stage = TinyModel.Load("t5");
         var text = TinyModel.Text(stage);
