@@ -62,7 +62,7 @@ internal static class TrainCommand
 {
     public static Command Create()
     {
-        var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory", Required = true };
+        var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; needed without --cluster" };
         var data = new Option<FileInfo>("--data") { Description = "edits: .json, .jsonl or .tsv", Required = true };
         var output = new Option<DirectoryInfo>("--out") { Description = "run folder: configuration, metrics.jsonl, curves.svg, checkpoint, editor", Required = true };
         var config = new Option<FileInfo?>("--config") { Description = "settings as JSON, in the form of a run folder's config.json; options given here win over it" };
@@ -82,8 +82,9 @@ internal static class TrainCommand
         var replicas = new Option<int>("--replicas") { Description = "copies of the model, which share the edits of a step", DefaultValueFactory = _ => 1 };
         var stages = new Option<int>("--stages") { Description = "pipeline stages of each replica", DefaultValueFactory = _ => 1 };
         var wire = new Option<bool>("--bf16-wire") { Description = "gradients travel between replicas in 16 bits" };
+        var folder = new Option<string?>("--cluster") { Description = "folder of a cluster that is up (mend cluster up): its model is trained there, with its replicas and stages" };
         var command = new Command("train", "Train an editor for a model; run it again to go on")
-            { model, data, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire };
+            { model, data, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire, folder };
         command.SetAction(async (parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } file

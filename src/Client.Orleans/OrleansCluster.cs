@@ -110,6 +110,9 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     public Task<IReadOnlyList<ShardStatus?>> StatusAsync(CancellationToken cancellation = default) =>
         PatientlyAsync(async () => (IReadOnlyList<ShardStatus?>)await Coordinator.StatusAsync(cancellation).ConfigureAwait(false), cancellation);
 
+    /// <summary>Trains an editor of the cluster's model, with the replicas and stages of its layout.</summary>
+    public IEditorTrainer Trainer(TrainingOrder order) => new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time) { Patience = Patience };
+
     public async ValueTask DisposeAsync()
     {
         if (_client is null)

@@ -77,6 +77,9 @@ public enum MendError
 
     /// <summary>Replicas of an editor in training are no longer equal.</summary>
     ReplicasDiffer,
+
+    /// <summary>Another run is under way: of the same model, or in the same folder.</summary>
+    TrainerBusy,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

@@ -9,6 +9,13 @@ public interface IEditorTrainer
     Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default);
 }
 
+/// <summary>A run that a cluster is asked for. The same order sent again joins the run while it is under way, and goes on with it after.</summary>
+/// <param name="Options">The run's settings as JSON.</param>
+/// <param name="Data">Edits: a file that every silo which may have the trainer can read; .json, .jsonl or .tsv. A whole path.</param>
+/// <param name="Run">The run's folder, within reach of the same silos; it tells a run from others. A whole path.</param>
+/// <param name="BFloat16OnWire">Gradients travel rounded to 16 bits.</param>
+public sealed record TrainingOrder(string Options, string Data, string Run, bool BFloat16OnWire = false);
+
 /// <summary>Where a run is.</summary>
 /// <param name="Iteration">Edits seen.</param>
 /// <param name="Loss">Mean over the edits since the last report.</param>

@@ -31,7 +31,7 @@ public sealed record ClusterSettings
     /// <summary>For each replica, for each of its stages, the name of the silo that holds it, which has the GPU for it. A stage is there and nowhere else.</summary>
     public required IReadOnlyList<IReadOnlyList<string>> Replicas { get; init; }
 
-    /// <summary>Names of the silos that may run the coordinator, best first. Empty: all that hold stages.</summary>
+    /// <summary>Names of the silos that may run the coordinator, and the trainer, best first. Empty: all that hold stages.</summary>
     public IReadOnlyList<string> Coordinators { get; init; } = [];
 
     /// <summary>For each replica, the keys of its stages.</summary>
@@ -49,7 +49,7 @@ public sealed record ClusterSettings
     /// <summary>Names of the silos that may hold a grain, best first.</summary>
     internal IEnumerable<string> SilosOf(GrainType type, string key)
     {
-        if (type == PinnedPlacement.Coordinator)
+        if (type == PinnedPlacement.Coordinator || type == PinnedPlacement.Trainer)
             return key == Model ? Coordinators.Count > 0 ? Coordinators : Replicas.SelectMany(stages => stages).Distinct() : [];
         var shard = ShardKey.Parse(key);
         return shard.Model == Model && SiloOf(shard) is { } silo ? [silo] : [];

@@ -9,8 +9,10 @@ namespace MendCluster.Grains;
 public sealed class PinnedPlacement : PlacementStrategy
 {
     internal static readonly GrainType Coordinator = GrainType.Create(CoordinatorType);
+    internal static readonly GrainType Trainer = GrainType.Create(TrainerType);
 
     internal const string CoordinatorType = "mend.coordinator";
+    internal const string TrainerType = "mend.trainer";
     internal const string ShardType = "mend.shard";
     internal const string TrainingShardType = "mend.trainingshard";
 }

@@ -31,7 +31,7 @@ public sealed class ContractSerializationTests : IDisposable
         new StageReply(Tensor, Tensor, 3, [new(false, -1)], 0.5), new BackwardRequest(1, Tensor, null), new BackwardReply(null, Tensor, [new("w", Tensor, Tensor, 1)], new(7)),
         new BranchRequest(1, new(2), true, [new(3)], [new(new(new(1), default, LedgerKind.Edit, new(1)), [])]), new ProbeChange("q", "a", true, false, 0.5, 0.25), new WeightPreview("w", 3, 0.5),
         new EditPreview(new(1), Figures, "why", "a", "b", [new("q", "a", true, false, 0.5, 0.25)], [new("w", 3, 0.5)], EditTimes.Zero),
-        new TrainingProgress(1, 2, double.NaN, 0.5, 3), new TrainingResult(1, "max_iters", 1e9, 2), Steps, new ShardPlace(1, 2), new TrainingSetup("{}", 2, true),
+        new TrainingOrder("{}", "d", "r", true), new TrainingProgress(1, 2, double.NaN, 0.5, 3), new TrainingResult(1, "max_iters", 1e9, 2), Steps, new ShardPlace(1, 2), new TrainingSetup("{}", 2, true),
         new TrainingShardStatus(["w"], ["(1, 2)"]), new StateSlice("s", 1L << 40, 3), Rows, new StateMark(1, 2, 3, [Rows]), new TrainingRound(1, RoundKind.Validation, 2),
         new TrainingExample(Batch, Batch, Batch), Edge, new RecordRequest(1, 2, Batch, Edge, true), new PassBackward(1, 2, [Edge, Edge]), new RecordedReply(Edge, [Rows], true),
         new ProposeRequest(1, [2], [Rows]), new EvaluateRequest(1, 2, Batch, Batch, Edge, Edge, Edge, true), new EvaluateReply(Edge, Edge, Edge, Steps), new EvaluatedReply([Edge], true),

@@ -11,4 +11,7 @@ internal static class ClusterConnection
 
     /// <summary>Of every stage's shard, in order; null where none answers.</summary>
     public static Task<IReadOnlyList<ShardStatus?>> StatusAsync(IMendCluster cluster, CancellationToken cancellation) => ((OrleansCluster)cluster).StatusAsync(cancellation);
+
+    /// <summary>Trains an editor of the cluster's model there.</summary>
+    public static IEditorTrainer Trainer(IMendCluster cluster, TrainingOrder order) => ((OrleansCluster)cluster).Trainer(order);
 }

@@ -38,8 +38,11 @@ public sealed record EditorTrainerOptions
     /// <exception cref="MendException">The run is not one that replicas share.</exception>
     public static EditorTrainerOptions Of(string model, EditorData data, string run) => new()
     {
-        Training = data.Options.Malmen is null ? data.Options
-            : throw new MendException(MendError.InvalidOption, "MALMEN is trained on one machine: its least squares are over all edits of a step.", "Leave replicas and stages at 1, or train MEND."),
+        Training = data.Options.Malmen is not null
+            ? throw new MendException(MendError.InvalidOption, "MALMEN is trained on one machine: its least squares are over all edits of a step.", "Leave replicas and stages at 1, or train MEND.")
+            : data.Options.Mend.Reference
+            ? throw new MendException(MendError.InvalidOption, "The quirks of the published code (reference) were asked for.", "They are of training on one machine, edit by edit.")
+            : data.Options,
         Weights = EditorTraining.EditableWeights(ModelFamily.FromDirectory(model), data.Options.Editable),
         TrainingBatch = data.Training,
         ValidationBatch = data.Validation,
@@ -91,18 +94,16 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
     public async Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         _training.Validated();
-        if (_training.Mend.Reference)
-            throw new MendException(MendError.InvalidOption, "The quirks of the published code (reference) were asked for.", "They are of training on one machine, edit by edit.");
         var (state, course) = Start();
         using var _ = state;
         var window = _training.AccumulateBs;
         long refused = 0;
         foreach (var replica in _replicas)
             replica.Lost = new MendException(MendError.ShardLost, $"Replica {replica.Index} has not been opened.", "");
-        await WelcomeAsync(state, course.Start / window, wait: true, cancellation).ConfigureAwait(false);
         var iteration = course.Start;
         try
         {
+            await WelcomeAsync(state, iteration / window, wait: true, cancellation).ConfigureAwait(false);
             for (; ; iteration += window)
             {
                 var step = iteration / window;

@@ -1,0 +1,205 @@
+using System.Runtime.CompilerServices;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using MendCluster.Contracts;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+
+namespace MendCluster.Distributed.Training;
+
+/// <summary>
+/// The runs of a model, one at a time. A run goes on by itself, whoever watches it and whoever goes away; it ends when it is over, fails, or is
+/// cancelled. The last one is remembered until the next begins.
+/// </summary>
+/// <param name="model">A Hugging Face directory.</param>
+/// <param name="replicas">Of each replica a shard for every stage, in order.</param>
+public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas)
+{
+    private readonly Lock _lock = new();
+    private Ordered? _last;
+
+    /// <summary>Begins a run, or joins the one that the same order began. Returns when the order was found good.</summary>
+    /// <exception cref="MendException">Another run is under way, or the order cannot be carried out; then nothing was written.</exception>
+    public async Task StartAsync(TrainingOrder order)
+    {
+        Ordered run;
+        lock (_lock)
+        {
+            if (_last is not { IsUnderWay: true })
+                _last = new(order, Task.Run(() => TrainingRun.Start(order, model, replicas))); // reading the data may take long
+            run = _last;
+        }
+        if (run.Order != order)
+            throw new MendException(MendError.TrainerBusy, $"The run in {run.Order.Run} is under way, and its order is another.", "Wait until it is over, or cancel it.");
+        await run.Start.ConfigureAwait(false);
+    }
+
+    /// <summary>Every step of a run from its start on, and those to come until it ends, however it does.</summary>
+    /// <param name="folder">The run's.</param>
+    /// <param name="after">Only those of later iterations.</param>
+    public async IAsyncEnumerable<TrainingProgress> WatchAsync(string folder, long after, [EnumeratorCancellation] CancellationToken cancellation = default)
+    {
+        var run = await RunAsync(folder).ConfigureAwait(false);
+        for (var i = 0; await run.StepAsync(i, cancellation).ConfigureAwait(false) is { } step; i++)
+            if (step.Iteration > after)
+                yield return step;
+    }
+
+    /// <summary>Waits for the end of a run.</summary>
+    /// <exception cref="MendException">It failed.</exception>
+    public async Task<TrainingResult> ResultAsync(string folder) => await (await RunAsync(folder).ConfigureAwait(false)).Outcome.ConfigureAwait(false);
+
+    /// <summary>Ends a run before its time, and waits until it has ended. It goes on from its last checkpoint when the order is sent again.</summary>
+    public async Task<TrainingResult> CancelAsync(string folder)
+    {
+        var run = await RunAsync(folder).ConfigureAwait(false);
+        await run.CancelAsync().ConfigureAwait(false);
+        return await run.Outcome.ConfigureAwait(false);
+    }
+
+    /// <summary>Ends the run that is under way, because this process ends: whoever waits for it is told to send the order again.</summary>
+    public async Task InterruptAsync()
+    {
+        Ordered? last;
+        lock (_lock)
+            last = _last;
+        if (last is null)
+            return;
+        await Task.WhenAny(last.Start).ConfigureAwait(false);
+        if (last.Start.IsCompletedSuccessfully)
+            await (await last.Start.ConfigureAwait(false)).InterruptAsync().ConfigureAwait(false);
+    }
+
+    private async Task<TrainingRun> RunAsync(string folder)
+    {
+        Ordered? last;
+        lock (_lock)
+            last = _last;
+        return last?.Order.Run == folder ? await last.Start.ConfigureAwait(false)
+            : throw TrainingRun.Lost($"The trainer has no run in {folder}; it may have been started anew.");
+    }
+
+    private sealed record Ordered(TrainingOrder Order, Task<TrainingRun> Start)
+    {
+        public bool IsUnderWay => !Start.IsCompleted || (Start.IsCompletedSuccessfully && !Start.Result.Outcome.IsCompleted);
+    }
+}
+
+/// <summary>A run that goes on by itself.</summary>
+internal sealed class TrainingRun : IProgress<TrainingProgress>
+{
+    private static readonly JsonSerializerOptions Strict = new() { UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow };
+
+    private readonly CancellationTokenSource _cancelled = new();
+    private readonly Lock _lock = new();
+    private readonly List<TrainingProgress> _steps = []; // of a run as long as the paper's, a few MB
+    private TaskCompletionSource _next = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private bool _interrupted;
+
+    private TrainingRun(EditorTrainer trainer, FileStream folder) => Outcome = Task.Run(() => RunAsync(trainer, folder));
+
+    public Task<TrainingResult> Outcome { get; }
+
+    /// <summary>Reads what the run needs, takes its folder, and begins.</summary>
+    /// <exception cref="MendException">The order cannot be carried out.</exception>
+    public static TrainingRun Start(TrainingOrder order, string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas)
+    {
+        foreach (var path in new[] { order.Data, order.Run })
+            if (!Path.IsPathFullyQualified(path))
+                throw new MendException(MendError.InvalidOption, $"'{path}' is no whole path.", "Name it from the root on: the trainer has a current folder of its own.");
+        EditorTrainerOptions options;
+        try
+        {
+            var training = (JsonSerializer.Deserialize<EditorTrainingOptions>(order.Options, Strict) ?? throw new JsonException("no settings")).Validated();
+            var edits = QuestionAnswering.ReadEdits(order.Data, (ulong)training.Seed);
+            options = EditorTrainerOptions.Of(model, EditorData.Of(model, edits, training), order.Run) with { BFloat16OnWire = order.BFloat16OnWire };
+        }
+        catch (Exception e) when (e is JsonException or EditorException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            throw new MendException(MendError.InvalidOption, $"Settings or data ({order.Data}) cannot be used: {e.Message}", "Correct them; the trainer's silo must be able to read the data.", e);
+        }
+        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException)
+        {
+            throw new MendException(MendError.ModelUnusable, $"The model cannot be read: {e.Message}", "A model is a Hugging Face directory: config.json, weights, tokenizer.", e);
+        }
+        return new(new(replicas, options), Take(order.Run));
+    }
+
+    public static MendException Lost(string why) => new(MendError.CoordinatorLost, why, "Send the order again: the run goes on from its last checkpoint.");
+
+    /// <returns>Null when the run is over and there are no more.</returns>
+    public async Task<TrainingProgress?> StepAsync(int index, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            var over = Outcome.IsCompleted; // before the look at the steps: the last one comes before the end
+            Task next;
+            lock (_lock)
+            {
+                if (index < _steps.Count)
+                    return _steps[index];
+                next = _next.Task;
+            }
+            if (over)
+                return null;
+            await Task.WhenAny(next, Outcome).WaitAsync(cancellation).ConfigureAwait(false);
+        }
+    }
+
+    public Task CancelAsync() => _cancelled.CancelAsync();
+
+    public async Task InterruptAsync()
+    {
+        Volatile.Write(ref _interrupted, true);
+        await _cancelled.CancelAsync().ConfigureAwait(false);
+        await Task.WhenAny(Outcome).ConfigureAwait(false);
+    }
+
+    void IProgress<TrainingProgress>.Report(TrainingProgress value)
+    {
+        TaskCompletionSource waiting;
+        lock (_lock)
+        {
+            _steps.Add(value);
+            (waiting, _next) = (_next, new(TaskCreationOptions.RunContinuationsAsynchronously));
+        }
+        waiting.SetResult();
+    }
+
+    private async Task<TrainingResult> RunAsync(EditorTrainer trainer, FileStream folder)
+    {
+        await using var _ = folder.ConfigureAwait(false);
+        try
+        {
+            var result = await trainer.TrainAsync(this, _cancelled.Token).ConfigureAwait(false);
+            return result.Stopped == "cancelled" && Volatile.Read(ref _interrupted) ? throw Lost("The trainer's silo ends.") : result;
+        }
+        catch (Exception e) when (e is EditorException or CheckpointException or ModelException or IOException or UnauthorizedAccessException)
+        {
+            throw new MendException(MendError.InvalidOption, $"The run cannot go on: {e.Message}", "Correct what the message names and send the order again: the run goes on from its last checkpoint.", e);
+        }
+    }
+
+    /// <summary>Two trainers must not write in one folder: one on a silo that others take for dead may still live.</summary>
+    private static FileStream Take(string folder)
+    {
+        var path = Path.Combine(folder, "run.lock");
+        try
+        {
+            Directory.CreateDirectory(folder);
+            return new(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
+        }
+        catch (IOException e) when (File.Exists(path))
+        {
+            throw new MendException(MendError.TrainerBusy, $"Another trainer has {path}: {e.Message}", "Wait until its run is over, or name another folder.", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new MendException(MendError.InvalidOption, $"The run's folder {folder} cannot be written: {e.Message}", "Name one that the trainer's silo can write.", e);
+        }
+    }
+}
