@@ -34,10 +34,7 @@ internal sealed class ClusterOptions
     {
         if (parsed.GetValue(Cluster) is { } folder)
         {
-            foreach (var option in OfAModel)
-                if (parsed.GetResult(option) is { Implicit: false })
-                    throw new MendException(MendError.InvalidOption, $"{option.Name} and {Cluster.Name} were both given.", "A cluster that is up has the model that it was started with.");
-            var cluster = LocalCluster.Open(folder);
+            var cluster = Open(folder, parsed, OfAModel);
             return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
         }
         var model = parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;
@@ -52,5 +49,16 @@ internal sealed class ClusterOptions
             DType = parsed.GetValue(DType),
             Probes = DemoFiles.Probes(model),
         }, cancellation);
+    }
+
+    /// <summary>A cluster that is up.</summary>
+    /// <param name="ofAModel">Options that such a cluster has its own answers to.</param>
+    /// <exception cref="MendException">There is none, or one of the options was given.</exception>
+    public static LocalCluster Open(string folder, ParseResult parsed, params IEnumerable<Option> ofAModel)
+    {
+        foreach (var option in ofAModel)
+            if (parsed.GetResult(option) is { Implicit: false })
+                throw new MendException(MendError.InvalidOption, $"{option.Name} and --cluster were both given.", "A cluster that is up has the model and layout that it was started with.");
+        return LocalCluster.Open(folder);
     }
 }

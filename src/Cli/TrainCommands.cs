@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Editors;
@@ -87,8 +88,8 @@ internal static class TrainCommand
             { model, data, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire, folder };
         command.SetAction(async (parsed, cancellation) =>
         {
-            var given = parsed.GetValue(config) is { } file
-                ? RunFolder.ReadConfiguration<EditorTrainingOptions>(file.FullName)
+            var given = parsed.GetValue(config) is { } settings
+                ? RunFolder.ReadConfiguration<EditorTrainingOptions>(settings.FullName)
                 : parsed.GetValue(algorithm) == "malmen" ? DemoRecipe.Malmen with { Seed = 1 }
                 : defaults with { Mend = defaults.Mend with { Init = EditorInit.Identity }, ValSteps = 200, Seed = 1 };
             T Of<T>(Option<T> option, T otherwise) => parsed.GetResult(option) is { Implicit: false } ? parsed.GetRequiredValue(option) : otherwise;
@@ -106,7 +107,11 @@ internal static class TrainCommand
                 EarlyStopPatience = Of(patience, given.EarlyStopPatience),
                 Seed = Of(seed, given.Seed),
             };
-            var edits = QuestionAnswering.ReadEdits(parsed.GetRequiredValue(data).FullName, (ulong)options.Seed);
+            var up = parsed.GetValue(folder) is { } path ? ClusterOptions.Open(path, parsed, model, replicas, stages) : null;
+            var directory = up is not null ? up.Settings.ModelDirectory
+                : (parsed.GetValue(model) ?? throw new MendException(MendError.InvalidOption, "No model was named.", "Give --model, or --cluster.")).FullName;
+            var copies = up?.Settings.Replicas.Count ?? parsed.GetValue(replicas);
+            var (file, run) = (parsed.GetRequiredValue(data).FullName, parsed.GetRequiredValue(output).FullName);
             TrainingResult? result = null;
             await AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).StartAsync(async progress =>
             {
@@ -115,20 +120,26 @@ internal static class TrainCommand
                 {
                     task.Value = at.Iteration;
                     task.Description = string.Create(CultureInfo.InvariantCulture, $"editor: loss {at.Loss:0.000}, best validation {at.BestValidation:0.000}")
-                        + (at.Replicas < parsed.GetValue(replicas) ? $", {at.Replicas} of {parsed.GetValue(replicas)} replicas" : "");
+                        + (at.Replicas < copies ? $", {at.Replicas} of {copies} replicas" : "");
                 });
-                var (directory, run) = (parsed.GetRequiredValue(model).FullName, parsed.GetRequiredValue(output).FullName);
-                if (parsed.GetValue(replicas) == 1 && parsed.GetValue(stages) == 1)
+                if (up is not null)
+                {
+                    await using var cluster = await ClusterConnection.ConnectAsync(up.Membership, up.Settings.Model, cancellation);
+                    result = await ClusterConnection.Trainer(cluster, new(JsonSerializer.Serialize(options), file, run, parsed.GetValue(wire))).TrainAsync(report, cancellation);
+                    return;
+                }
+                var edits = QuestionAnswering.ReadEdits(file, (ulong)options.Seed);
+                if (copies == 1 && parsed.GetValue(stages) == 1)
                 {
                     result = QuestionAnswering.TrainEditor(directory, edits, options, run, report, cancellation);
                     return;
                 }
-                await using var trainer = new EmbeddedTrainer(directory, parsed.GetValue(replicas), parsed.GetValue(stages),
+                await using var trainer = new EmbeddedTrainer(directory, copies, parsed.GetValue(stages),
                     EditorTrainerOptions.Of(directory, EditorData.Of(directory, edits, options), run) with { BFloat16OnWire = parsed.GetValue(wire) });
                 result = await trainer.TrainAsync(report, cancellation);
             });
             AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-                $"{result!.Stopped} after {result.Iterations} iterations; the best validation loss {result.BestLoss:0.000} was at {result.BestIteration}. The editor is {Path.Combine(parsed.GetRequiredValue(output).FullName, DemoRecipe.EditorFile)}");
+                $"{result!.Stopped} after {result.Iterations} iterations; the best validation loss {result.BestLoss:0.000} was at {result.BestIteration}. The editor is {Path.Combine(run, DemoRecipe.EditorFile)}");
         });
         return command;
     }

@@ -25,7 +25,7 @@ public sealed class EditorTrainerGrain(ClusterSettings settings, RequestsUnderWa
     public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
 
     /// <summary>Before another silo may have the trainer, this one has let go of the run's folder.</summary>
-    public override Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken) => Runs.InterruptAsync();
+    public override Task OnDeactivateAsync(DeactivationReason reason, CancellationToken cancellationToken) => Runs.DisposeAsync().AsTask();
 
     private IReadOnlyList<IReadOnlyList<ITrainingShard>> Replicas()
     {

@@ -40,9 +40,10 @@ internal sealed class TinyCluster : IAsyncDisposable
     public IReadOnlyList<IModelShard> Shards => [.. Settings.Replicas.SelectMany((stages, replica) => stages.Select((_, stage) => new ShardKey(Settings.Model, replica, stage)))
         .Select(key => new GrainShard(Grains.GetGrain<IModelShardGrain>(key.ToString()), key, TimeProvider.System))];
 
-    public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null, int replicas = 1, string? ledger = null)
+    public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null, int replicas = 1, string? ledger = null,
+        IReadOnlyList<string>? coordinators = null)
     {
-        var cluster = New(family, silos, stages, probes ?? Probes, replicas, ledger);
+        var cluster = New(family, silos, stages, probes ?? Probes, replicas, ledger, coordinators ?? []);
         for (var i = 0; i < silos; i++)
             await cluster.StartSiloAsync($"silo-{i}");
         cluster.Client = await OrleansCluster.ConnectAsync(cluster._folder["members"], cluster.Settings.Model);
@@ -89,7 +90,7 @@ internal sealed class TinyCluster : IAsyncDisposable
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
-    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes, int replicas, string? ledger)
+    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes, int replicas, string? ledger, IReadOnlyList<string> coordinators)
     {
         var folder = new TemporaryFolder();
         var model = Directory.CreateDirectory(folder["model"]).FullName;
@@ -102,6 +103,7 @@ internal sealed class TinyCluster : IAsyncDisposable
                 Editor = Path.Combine(model, "editor.safetensors"),
                 Ledger = ledger ?? folder["ledger"],
                 Probes = probes,
+                Coordinators = coordinators,
                 Replicas = [.. Enumerable.Range(0, replicas).Select(replica => (IReadOnlyList<string>)[.. Enumerable.Range(0, stages).Select(stage => $"silo-{(replica * stages + stage) % silos}")])],
             },
         };

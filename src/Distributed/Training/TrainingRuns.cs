@@ -17,7 +17,7 @@ namespace MendCluster.Distributed.Training;
 /// </summary>
 /// <param name="model">A Hugging Face directory.</param>
 /// <param name="replicas">Of each replica a shard for every stage, in order.</param>
-public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas)
+public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas) : IAsyncDisposable
 {
     private readonly Lock _lock = new();
     private Ordered? _last;
@@ -62,7 +62,7 @@ public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrai
     }
 
     /// <summary>Ends the run that is under way, because this process ends: whoever waits for it is told to send the order again.</summary>
-    public async Task InterruptAsync()
+    public async ValueTask DisposeAsync()
     {
         Ordered? last;
         lock (_lock)
@@ -71,7 +71,7 @@ public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrai
             return;
         await Task.WhenAny(last.Start).ConfigureAwait(false);
         if (last.Start.IsCompletedSuccessfully)
-            await (await last.Start.ConfigureAwait(false)).InterruptAsync().ConfigureAwait(false);
+            await (await last.Start.ConfigureAwait(false)).DisposeAsync().ConfigureAwait(false);
     }
 
     private async Task<TrainingRun> RunAsync(string folder)
@@ -90,7 +90,7 @@ public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrai
 }
 
 /// <summary>A run that goes on by itself.</summary>
-internal sealed class TrainingRun : IProgress<TrainingProgress>
+internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposable
 {
     private static readonly JsonSerializerOptions Strict = new() { UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow };
 
@@ -152,11 +152,13 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>
 
     public Task CancelAsync() => _cancelled.CancelAsync();
 
-    public async Task InterruptAsync()
+    /// <summary>Ends the run because this process ends.</summary>
+    public async ValueTask DisposeAsync()
     {
         Volatile.Write(ref _interrupted, true);
         await _cancelled.CancelAsync().ConfigureAwait(false);
         await Task.WhenAny(Outcome).ConfigureAwait(false);
+        _cancelled.Dispose();
     }
 
     void IProgress<TrainingProgress>.Report(TrainingProgress value)
