@@ -1,7 +1,6 @@
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
 using MendCluster.Grains.Interfaces;
@@ -123,10 +122,10 @@ public sealed class TrainerTests : IDisposable
             Order(Training with { ValInterval = 7 }),
             Order(Training with { Malmen = new() }),
             Order(Training with { Mend = Training.Mend with { Reference = true } }),
-            Order(Training with { Editable = ["no.such.weight"] }),
         ];
         foreach (var order in orders)
             Assert.Equal((order, MendError.InvalidOption), (order, await ErrorAsync(cluster, order)));
+        Assert.Equal(MendError.ModelUnusable, await ErrorAsync(cluster, Order(Training with { Editable = ["no.such.weight"] })));
         Assert.Equal(["edits.doc", "edits.tsv", "empty.jsonl"], Directory.EnumerateFileSystemEntries(_folder.Path).Select(Path.GetFileName).Order(StringComparer.Ordinal));
         Assert.Equal("max_iters", (await cluster.Client.Trainer(Order()).TrainAsync()).Stopped);
     }

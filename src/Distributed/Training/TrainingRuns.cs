@@ -124,7 +124,7 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
         }
         catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException)
         {
-            throw new MendException(MendError.ModelUnusable, $"The model cannot be read: {e.Message}", "A model is a Hugging Face directory: config.json, weights, tokenizer.", e);
+            throw new MendException(MendError.ModelUnusable, $"No editor can be trained for the model: {e.Message}", "Correct its files, or the settings that name its weights.", e);
         }
         return new(new(replicas, options), Take(order.Run));
     }
