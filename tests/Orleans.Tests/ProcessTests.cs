@@ -71,6 +71,38 @@ public sealed class ProcessTests : IAsyncLifetime, IDisposable
         Assert.Contains("taken back", await MendAsync("revert", "1", "--cluster", "mend.cluster"), StringComparison.Ordinal);
     }
 
+    [Fact]
+    [Trait("Category", "Slow")]
+    public async Task ATrainerThatIsKilled_GoesOnFromItsCheckpoint_ToTheSameBits()
+    {
+        await File.WriteAllLinesAsync(_folder["edits.tsv"], TrainerTests.Questions);
+        await TrainerTests.EmbeddedAsync(Model, replicas: 1, stages: Silos, _folder["edits.tsv"], _folder["embedded"]);
+        await using var client = await OrleansCluster.ConnectAsync(Path.Combine(_folder["mend.cluster"], "members.json"), "model");
+        client.Patience = TimeSpan.FromMinutes(2);
+        var killed = Task.CompletedTask;
+        var result = await client.Trainer(new(JsonSerializer.Serialize(TrainerTests.Training), _folder["edits.tsv"], _folder["cluster"])).TrainAsync(new TrainerTests.Steps(step =>
+        {
+            if (step.Iteration == 30)
+                killed = KillAndStartAsync(0); // the trainer is on silo-0, and the first stage
+        }));
+        await killed;
+        Assert.Equal("max_iters", result.Stopped);
+        TrainerTests.AssertSameRuns(_folder["embedded"], _folder["cluster"]);
+
+        // The command, given the settings of a run folder, makes the same run in its own words.
+        Assert.Contains("max_iters", await MendAsync("train", "--config", "cluster/config.json", "--data", "edits.tsv", "--out", "again", "--cluster", "mend.cluster"), StringComparison.Ordinal);
+        TrainerTests.AssertSameRuns(_folder["embedded"], _folder["again"]);
+        var refused = await MendProgram.RunAsync(_folder.Path, "train", "--data", "edits.tsv", "--out", "other", "--cluster", "mend.cluster", "--stages", "2");
+        Assert.Equal(1, refused.Code);
+        Assert.Contains("--stages and --cluster were both given", refused.Output, StringComparison.Ordinal);
+
+        async Task KillAndStartAsync(int silo)
+        {
+            await KillAsync(silo);
+            await MendAsync("cluster", "up");
+        }
+    }
+
     /// <summary>At once: the edit that was just sent is under way.</summary>
     private async Task KillAsync(int silo)
     {

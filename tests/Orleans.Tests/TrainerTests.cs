@@ -13,7 +13,7 @@ public sealed class TrainerTests : IDisposable
 {
     private static readonly string[] Words = ["red", "blue", "the south", "a woman", "the old town"];
 
-    private static readonly EditorTrainingOptions Training = new()
+    internal static readonly EditorTrainingOptions Training = new()
     {
         Mend = new() { Rank = 4, EditLr = 0.1 },
         Lr = 5e-5,
@@ -27,7 +27,9 @@ public sealed class TrainerTests : IDisposable
 
     private readonly TemporaryFolder _folder = new();
 
-    public TrainerTests() => File.WriteAllLines(Data, Enumerable.Range(0, 30).Select(i => $"what is {Words[i % 5]} {i}?\t{Words[(i + 1) % 5]}"));
+    public TrainerTests() => File.WriteAllLines(Data, Questions);
+
+    internal static IEnumerable<string> Questions => Enumerable.Range(0, 30).Select(i => $"what is {Words[i % 5]} {i}?\t{Words[(i + 1) % 5]}");
 
     private string Data => _folder["edits.tsv"];
 
@@ -156,23 +158,27 @@ public sealed class TrainerTests : IDisposable
 
     private TrainingOrder Order(EditorTrainingOptions? training = null) => new(JsonSerializer.Serialize(training ?? Training), Data, _folder["cluster"]);
 
-    private async Task<TrainingResult> EmbeddedAsync(TinyCluster cluster)
+    private Task<TrainingResult> EmbeddedAsync(TinyCluster cluster) => EmbeddedAsync(cluster.Model, replicas: 2, stages: 1, Data, _folder["embedded"]);
+
+    internal static async Task<TrainingResult> EmbeddedAsync(string model, int replicas, int stages, string data, string run)
     {
-        var data = EditorData.Of(cluster.Model, QuestionAnswering.ReadEdits(Data, (ulong)Training.Seed), Training);
-        await using var embedded = new EmbeddedTrainer(cluster.Model, 2, 1, EditorTrainerOptions.Of(cluster.Model, data, _folder["embedded"]));
+        var edits = EditorData.Of(model, QuestionAnswering.ReadEdits(data, (ulong)Training.Seed), Training);
+        await using var embedded = new EmbeddedTrainer(model, replicas, stages, EditorTrainerOptions.Of(model, edits, run));
         return await embedded.TrainAsync();
     }
 
-    private void AssertSameRuns()
+    private void AssertSameRuns() => AssertSameRuns(_folder["embedded"], _folder["cluster"]);
+
+    internal static void AssertSameRuns(string expected, string run)
     {
         foreach (var file in new[] { "editor.safetensors", "checkpoint.safetensors", "config.json" })
-            Assert.Equal(File.ReadAllBytes(Path.Combine(_folder["embedded"], file)), File.ReadAllBytes(Path.Combine(_folder["cluster"], file)));
+            Assert.Equal(File.ReadAllBytes(Path.Combine(expected, file)), File.ReadAllBytes(Path.Combine(run, file)));
     }
 
     private static async Task<MendError> ErrorAsync(TinyCluster cluster, TrainingOrder order) =>
         (await Assert.ThrowsAsync<MendException>(() => cluster.Client.Trainer(order).TrainAsync())).Error;
 
-    private sealed class Steps(Action<TrainingProgress> taken) : IProgress<TrainingProgress>
+    internal sealed class Steps(Action<TrainingProgress> taken) : IProgress<TrainingProgress>
     {
         public void Report(TrainingProgress value) => taken(value);
     }
