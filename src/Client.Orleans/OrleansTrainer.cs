@@ -23,17 +23,14 @@ public sealed class OrleansTrainer(IEditorTrainerGrain trainer, TrainingOrder or
         cancellation.ThrowIfCancellationRequested();
         long furthest = 0;
         long? lost = null;
-        for (var pause = FirstPause; ; pause = pause + pause < LongestPause ? pause + pause : LongestPause)
+        var pause = FirstPause;
+        for (; ; pause = pause + pause < LongestPause ? pause + pause : LongestPause)
             try
             {
                 if (lost is not null)
                     await Task.Delay(pause, time, cancellation).ConfigureAwait(false);
                 await _calls.RunAsync(StartAsync, CancellationToken.None).ConfigureAwait(false);
-                await foreach (var step in trainer.WatchAsync(order.Run, furthest, cancellation).ConfigureAwait(false))
-                {
-                    (furthest, lost, pause) = (step.Iteration, null, FirstPause);
-                    progress?.Report(step);
-                }
+                await WatchAsync().WaitAsync(cancellation).ConfigureAwait(false); // without the token: what is watched ends with the run
                 return await _calls.RunAsync(() => trainer.ResultAsync(order.Run, cancellation), cancellation).ConfigureAwait(false);
             }
             catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -48,6 +45,15 @@ public sealed class OrleansTrainer(IEditorTrainerGrain trainer, TrainingOrder or
                 if (!failure.IsTransient || time.GetElapsedTime(lost.Value) > Patience)
                     throw failure;
             }
+
+        async Task WatchAsync()
+        {
+            await foreach (var step in trainer.WatchAsync(order.Run, furthest, CancellationToken.None).ConfigureAwait(false))
+            {
+                (furthest, lost, pause) = (step.Iteration, null, FirstPause);
+                progress?.Report(step);
+            }
+        }
     }
 
     private async Task<bool> StartAsync()
