@@ -137,7 +137,7 @@ public sealed class ZsReTests : IDisposable
         var path = Write("""
             {"questions": ["who sang it", "When was it?", "nobody knows"], "answers": [["Billy Idol", "Idol"], "1984", []]}
             """);
-        Assert.Equal([new QaPair("Who sang it?", "Idol"), new QaPair("When was it?", "1984")], ZsRe.ReadNq(path));
+        Assert.Equal([new QaPair("Who sang it?", "Idol"), new QaPair("When was it?", "1984")], NaturalQuestions.Read(path));
     }
 
     [Theory]
@@ -145,7 +145,7 @@ public sealed class ZsReTests : IDisposable
     [InlineData("""{"questions": ["q"]}""", "found an object without the field \"answers\"")]
     [InlineData("""{"questions": ["q"], "answers": [{}]}""", "the file, field \"answers\", item 0: found an object; write a string")]
     [InlineData("""{"questions": "q", "answers": []}""", "field \"questions\": found \"q\"; write a list")]
-    public void Nq_InAnotherForm_IsRefused(string text, string expected) => AssertRefused(Write(text), ZsRe.ReadNq, expected);
+    public void Nq_InAnotherForm_IsRefused(string text, string expected) => AssertRefused(Write(text), NaturalQuestions.Read, expected);
 
     [Fact]
     public void MissingFile_IsNamed()
