@@ -121,12 +121,15 @@ public static class SyntheticTasks
     {
         var sentences = new List<string>();
         var subject = rng.Pick(world.Facts).Subject;
+        var told = new HashSet<Subject>();
         while (sentences.Sum(sentence => sentence.Split(' ').Length) < Wikitext.LeastWords + 10)
         {
+            told.Add(subject);
             var facts = rng.Shuffle(world.Facts.Where(fact => fact.Subject == subject));
-            sentences.AddRange(facts.Select(fact => rng.Pick(WorldStatements.Of(fact, fact.Object))).Where(sentence => !sentences.Contains(sentence)));
-            var named = world.Facts.Where(fact => facts.Any(known => known.Object == fact.Subject.Name || known.Object == fact.Object) && fact.Subject != subject).ToList();
-            subject = rng.Pick(named.Count > 0 ? named : world.Facts).Subject;
+            sentences.AddRange(facts.Select(fact => rng.Pick(WorldStatements.Of(fact, fact.Object))));
+            var others = world.Facts.Where(fact => !told.Contains(fact.Subject)).ToList();
+            var named = others.Where(fact => facts.Any(known => known.Object == fact.Subject.Name || known.Object == fact.Object)).ToList();
+            subject = rng.Pick(named.Count > 0 ? named : others).Subject;
         }
         return string.Join(' ', sentences.Select(sentence => char.ToUpperInvariant(sentence[0]) + sentence[1..]));
     }

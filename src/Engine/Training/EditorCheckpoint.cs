@@ -21,7 +21,11 @@ public sealed class EditorCheckpoint : IDisposable
 
     private EditorCheckpoint(SafetensorsFile file) => _file = file;
 
-    public MendOptions Options => Metadata<MendOptions>("options");
+    /// <summary>Files without an entry are of MEND.</summary>
+    public EditorAlgorithm Algorithm => _file.Metadata.ContainsKey("algorithm") ? Metadata<EditorAlgorithm>("algorithm") : EditorAlgorithm.Mend;
+
+    /// <exception cref="CheckpointException">Not an editor of MEND.</exception>
+    public MendOptions Options => Require(EditorAlgorithm.Mend).OptionsAs<MendOptions>();
 
     /// <summary>In configuration order.</summary>
     public IReadOnlyList<EditableWeight> Weights => Metadata<List<EditableWeight>>("weights");
@@ -82,11 +86,14 @@ public sealed class EditorCheckpoint : IDisposable
         });
     }
 
-    public static void SaveEditor(string path, Mend mend) => Write(path, mend.State, mend, []);
+    public static void SaveEditor(string path, Mend mend) => Write(path, EditorAlgorithm.Mend, mend.Options, mend.Weights, mend.State, []);
+
+    public static void SaveEditor(string path, ITrainableEditor editor) =>
+        Write(path, editor.Algorithm, editor.Options, editor.Weights, editor.State, []);
 
     /// <summary>All that a training run needs to go on.</summary>
-    public static void Save(string path, Mend mend, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
-        Write(path, mend.State.Concat(adam.State).Concat(average?.State ?? []), mend, new()
+    public static void Save(string path, ITrainableEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
+        Write(path, editor.Algorithm, editor.Options, editor.Weights, editor.State.Concat(adam.State).Concat(average?.State ?? []), new()
         {
             ["iteration"] = JsonSerializer.Serialize(iteration),
             ["best_loss"] = JsonSerializer.Serialize(bestLoss),
@@ -109,16 +116,29 @@ public sealed class EditorCheckpoint : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    private static void Write(string path, IEnumerable<(string Name, Tensor Value)> tensors, Mend mend, Dictionary<string, string> metadata)
+    /// <summary>The file, if it is of this algorithm.</summary>
+    /// <exception cref="CheckpointException">It is of another.</exception>
+    internal EditorCheckpoint Require(EditorAlgorithm algorithm) => Algorithm == algorithm ? this
+        : throw new CheckpointException(_file.Path, "metadata 'algorithm'", $"is {Algorithm}, expected {algorithm}; choose that editor's file, or another folder for a new run");
+
+    internal T OptionsAs<T>() => Metadata<T>("options");
+
+    /// <summary>A tensor of <see cref="ITrainableEditor.State"/>; lives in the caller's scope.</summary>
+    internal Tensor Read(string name) => TensorBytes.Load(_file.Find(name));
+
+    /// <summary>The names that begin so.</summary>
+    internal IEnumerable<string> Names(string prefix) => _file.Entries.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal));
+
+    private static void Write(string path, EditorAlgorithm algorithm, object options, IReadOnlyList<EditableWeight> weights,
+        IEnumerable<(string Name, Tensor Value)> tensors, Dictionary<string, string> metadata)
     {
         using var scope = NewDisposeScope();
         metadata["format"] = Format;
-        metadata["options"] = JsonSerializer.Serialize(mend.Options, Json);
-        metadata["weights"] = JsonSerializer.Serialize(mend.Weights, Json);
+        metadata["algorithm"] = JsonSerializer.Serialize(algorithm, Json);
+        metadata["options"] = JsonSerializer.Serialize(options, Json);
+        metadata["weights"] = JsonSerializer.Serialize(weights, Json);
         SafetensorsWriter.Write(path, tensors.Select(tensor => TensorBytes.ToWrite(tensor.Name, tensor.Value)), metadata);
     }
-
-    private Tensor Read(string name) => TensorBytes.Load(_file.Find(name));
 
     private T Metadata<T>(string key)
     {

@@ -16,9 +16,22 @@ public sealed record LossWeights(double CEdit = 0.1, double CLoc = 1.0);
 /// <param name="EditAccuracy">Exact match on the rephrases, edited model.</param>
 /// <param name="LocalityAccuracyBefore">Exact match on the unrelated examples, unedited model.</param>
 /// <param name="LocalityAccuracyAfter">The same, edited model.</param>
+/// <param name="LocalityNllBefore">NLL of the unrelated examples, unedited model; mean over <paramref name="LocalityTokens"/>.</param>
 public sealed record StepFigures(
     double Edit, double Locality, double Total, double EditAccuracy, double EditProbability,
-    double LocalityAccuracyBefore, double LocalityAccuracyAfter, double LocalityNllBefore, double LocalityNllAfter, long LocalityTokens);
+    double LocalityAccuracyBefore, double LocalityAccuracyAfter, double LocalityNllBefore, double LocalityNllAfter, long LocalityTokens)
+{
+    /// <summary>
+    /// Perplexity of the unrelated rows of all steps together, edited model less unedited: exp of the mean over tokens, not a mean of
+    /// perplexities (mend-spec 3.5). NaN without steps.
+    /// </summary>
+    public static double PerplexityDrawdown(IReadOnlyList<StepFigures> steps)
+    {
+        return Perplexity(step => step.LocalityNllAfter) - Perplexity(step => step.LocalityNllBefore);
+
+        double Perplexity(Func<StepFigures, double> nll) => Math.Exp(steps.Sum(step => nll(step) * step.LocalityTokens) / steps.Sum(step => step.LocalityTokens));
+    }
+}
 
 /// <summary>
 /// Algorithm 1 of the paper on a whole model: one edit, its losses, and the gradients of phi and alpha. Nothing of a weight's size is
