@@ -53,7 +53,7 @@ public sealed class EditorCheckpoint : IDisposable
     /// <summary>Null when there is no such file.</summary>
     public static EditorCheckpoint? TryOpen(string path) => File.Exists(path) ? Open(path) : null;
 
-    /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote.</summary>
+    /// <summary>The editor of a file that <see cref="SaveEditor(string, Mend)"/> wrote.</summary>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
     public static Mend LoadEditor(string path, IReadOnlyCollection<string>? wanted = null)
     {

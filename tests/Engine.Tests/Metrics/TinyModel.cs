@@ -59,7 +59,7 @@ internal static class TinyModel
 
     public static TextBatch Text(Stage stage) => new(stage.Family, new Letters(stage.Family.IsEncoderDecoder ? [stage.Family.EosId] : []));
 
-    public static ITokenizer Letter() => new Letters([]);
+    public static ITokenizer Letter(params int[] end) => new Letters(end);
 
     private sealed class Letters(int[] end) : ITokenizer
     {
