@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
-using MendCluster.Engine.Editors;
+using MendCluster.Engine.Data;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
 using Spectre.Console;
@@ -55,13 +55,15 @@ internal static class PretrainCommand
     }
 }
 
-/// <summary><c>mend train</c>: a MEND editor for a model; goes on where it was stopped.</summary>
+/// <summary><c>mend train</c>: an editor for a model; goes on where it was stopped.</summary>
 internal static class TrainCommand
 {
     public static Command Create()
     {
         var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory", Required = true };
-        var data = new Option<FileInfo>("--data") { Description = "edits: .json, .jsonl or .tsv", Required = true };
+        var data = new Option<FileSystemInfo>("--data") { Description = "edits: .json, .jsonl or .tsv; or, with --task, a folder of the task's files", Required = true };
+        var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa, fc or gen" };
+        var algorithm = new Option<EditorAlgorithm>("--algorithm") { Description = "mend, ke (KnowledgeEditor) or enn", DefaultValueFactory = _ => EditorAlgorithm.Mend };
         var output = new Option<DirectoryInfo>("--out") { Description = "run folder: configuration, metrics.jsonl, curves.svg, checkpoint, editor", Required = true };
         var config = new Option<FileInfo?>("--config") { Description = "settings as JSON, in the form of a run folder's config.json; options given here win over it" };
         var editable = new Option<string[]>("--editable") { Description = "weights to edit: a model of the paper such as gptj, names of weights, or patterns such as 'transformer.h.1?.mlp.*'; without it the family's choice", AllowMultipleArgumentsPerToken = true };
@@ -74,16 +76,18 @@ internal static class TrainCommand
         var iterations = new Option<long>("--max-iters") { Description = "most iterations, one edit each", DefaultValueFactory = _ => defaults.MaxIters };
         var patience = new Option<long>("--patience") { Description = "iterations without a better validation before it stops", DefaultValueFactory = _ => defaults.EarlyStopPatience };
         var seed = new Option<long>("--seed") { Description = "of the editor's weights and the order of the edits", DefaultValueFactory = _ => 1 };
-        var command = new Command("train", "Train a MEND editor for a model; run it again to go on") { model, data, output, config, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed };
+        var command = new Command("train", "Train an editor for a model; run it again to go on") { model, data, task, algorithm, output, config, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed };
         command.SetAction((parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } file
                 ? RunFolder.ReadConfiguration<EditorTrainingOptions>(file.FullName)
-                : defaults with { Mend = defaults.Mend with { Init = EditorInit.Identity }, ValSteps = 200, Seed = 1 };
+                : TaskTraining.Defaults(parsed.GetValue(algorithm));
             T Of<T>(Option<T> option, T otherwise) => parsed.GetResult(option) is { Implicit: false } ? parsed.GetRequiredValue(option) : otherwise;
             var options = given with
             {
+                Algorithm = Of(algorithm, given.Algorithm),
                 Mend = given.Mend with { Rank = Of(rank, given.Mend.Rank), EditLr = Of(editLr, given.Mend.EditLr) },
+                Enn = given.Enn with { EditLr = Of(editLr, given.Enn.EditLr) },
                 Editable = Of(editable, [.. given.Editable]),
                 Loss = given.Loss with { CEdit = Of(cEdit, given.Loss.CEdit) },
                 Lr = Of(lr, given.Lr),
@@ -92,12 +96,15 @@ internal static class TrainCommand
                 EarlyStopPatience = Of(patience, given.EarlyStopPatience),
                 Seed = Of(seed, given.Seed),
             };
-            var edits = QuestionAnswering.ReadEdits(parsed.GetRequiredValue(data).FullName, (ulong)options.Seed);
+            var (source, seedOfData) = (parsed.GetRequiredValue(data).FullName, (ulong)options.Seed);
+            Func<TextBatch, IEditTask> open = parsed.GetValue(task) is { } kind
+                ? text => TaskFolder.Open(source, kind, text, seedOfData)
+                : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
             EditorTrainingResult? result = null;
             AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(progress =>
             {
                 var task = progress.AddTask("editor", maxValue: options.MaxIters);
-                result = QuestionAnswering.TrainEditor(parsed.GetRequiredValue(model).FullName, edits, options, parsed.GetRequiredValue(output).FullName,
+                result = TaskTraining.TrainEditor(parsed.GetRequiredValue(model).FullName, open, options, parsed.GetRequiredValue(output).FullName,
                     new Progress<EditorTrainingProgress>(at =>
                     {
                         task.Value = at.Iteration;

@@ -2,8 +2,8 @@ namespace MendCluster.Engine.Data;
 
 /// <summary>One edit with all that is asked afterwards.</summary>
 /// <param name="Edit">(x_e, y_e).</param>
-/// <param name="Rephrases">(x'_e, y_e), at least one.</param>
-/// <param name="Locality">(x_loc, y_loc), at least one.</param>
+/// <param name="Rephrases">(x'_e, y_e). Training needs at least one.</param>
+/// <param name="Locality">(x_loc, y_loc). Training needs at least one.</param>
 public sealed record EditRows(TokenRow Edit, IReadOnlyList<TokenRow> Rephrases, IReadOnlyList<TokenRow> Locality);
 
 /// <summary>

@@ -77,6 +77,10 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         Condition = [.. tokenizer.Encode($"{edit.Prediction ?? edit.Answer} >> {edit.Target} || {edit.Prompt}")],
     };
 
+    /// <summary>An edit with all its rephrases and all its locality questions.</summary>
+    public EditRows Rows(EditExample edit) => new(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
+        [.. edit.Locality.Select(pair => Row(pair.Question, pair.Answer))]);
+
     /// <summary>A text as a decoder-only model reads it, at most as long as the model allows.</summary>
     /// <param name="most">Tokens to keep.</param>
     /// <param name="fromEnd">Drops the beginning of a longer text; otherwise its end.</param>

@@ -35,22 +35,52 @@ public sealed class EditorComparison : IDisposable
         _time = time;
     }
 
-    /// <summary>Measures a MEND editor.</summary>
-    /// <param name="editor">Its safetensors file.</param>
-    /// <param name="confidence">Each edit as strong as it has to be (<see cref="StrengthSearch"/>), as through the cluster. Null: as in the paper.</param>
-    public EditorReport Mend(
-        string editor, double? confidence, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    /// <summary>Cases of a set of edits: all rephrases and all locality questions of each.</summary>
+    public IReadOnlyList<EditRows> Cases(IReadOnlyList<EditExample> edits) => [.. edits.Select(_text.Rows)];
+
+    /// <summary>Cases of a task's validation set: one rephrase of each, as the paper measures.</summary>
+    public IReadOnlyList<EditRows> Cases(Func<TextBatch, IEditTask> open)
     {
-        using var mend = EditorCheckpoint.LoadEditor(editor);
-        return Measure(confidence is null ? "MEND" : string.Create(CultureInfo.InvariantCulture, $"MEND, to {confidence}"), input =>
+        var task = open(_text);
+        return [.. Enumerable.Range(0, task.ValidationCount).Select(task.Validation)];
+    }
+
+    public static EditorAlgorithm AlgorithmOf(string editor)
+    {
+        using var checkpoint = EditorCheckpoint.Open(editor);
+        return checkpoint.Algorithm;
+    }
+
+    /// <summary>Measures a trained editor of any algorithm.</summary>
+    /// <param name="editor">Its safetensors file.</param>
+    /// <param name="confidence">
+    /// Each edit of MEND as strong as it has to be (<see cref="StrengthSearch"/>), as through the cluster. Null: as in the paper.
+    /// </param>
+    public EditorReport Editor(
+        string editor, double? confidence, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    {
+        using var checkpoint = EditorCheckpoint.Open(editor);
+        switch (checkpoint.Algorithm)
         {
-            var updates = mend.Propose(TrainingStep.Record(_stage, input).Factors);
-            return confidence is { } wanted ? AsStrongAsNeeded(updates, input, wanted) : new Edits(updates);
-        }, cases, progress, cancellation);
+            case EditorAlgorithm.Ke:
+                using (var ke = KnowledgeEditorTraining.Load(_stage, checkpoint))
+                    return Measure("KE", input => KnowledgeEditorTraining.Edit(_stage, ke, input), cases, progress, cancellation);
+            case EditorAlgorithm.Enn:
+                using (var trained = Stage.LoadWhole(_stage.Family, new CopiedWeights(_stage.Weights), _stage.EditableOrder))
+                using (var enn = EnnTraining.Load(trained, checkpoint))
+                    return Measure("ENN", input => EnnTraining.Edit(trained, enn, input), cases, progress, cancellation, trained);
+            default:
+                using (var mend = checkpoint.Editor())
+                    return Measure(confidence is null ? "MEND" : string.Create(CultureInfo.InvariantCulture, $"MEND, to {confidence}"), input =>
+                    {
+                        var updates = mend.Propose(TrainingStep.Record(_stage, input).Factors);
+                        return confidence is { } wanted ? AsStrongAsNeeded(updates, input, wanted) : new Edits(updates);
+                    }, cases, progress, cancellation);
+        }
     }
 
     /// <summary>Measures plain fine-tuning of the same weights.</summary>
-    public EditorReport FineTune(FineTuneOptions options, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
+    public EditorReport FineTune(FineTuneOptions options, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
         Measure("FT", input => FineTuning.Edit(_stage, options, input).Edits, cases, progress, cancellation);
 
     /// <summary>What the model answers to each prompt after one edit by fine-tuning, and the time that the edit took.</summary>
@@ -78,16 +108,17 @@ public sealed class EditorComparison : IDisposable
         Edits At(double strength) => new(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength)));
     }
 
-    private EditorReport Measure(string name, Func<LabelledInput, Edits> edit, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress, CancellationToken cancellation)
+    private EditorReport Measure(string name, Func<LabelledInput, Edits> edit, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress, CancellationToken cancellation,
+        Stage? trained = null)
     {
         var spent = TimeSpan.Zero;
-        var results = new Evaluation(_stage, _text, input =>
+        var results = new Evaluation(trained ?? _stage, _text, input =>
         {
             var start = _time.GetTimestamp();
             var edits = edit(input);
             spent += _time.GetElapsedTime(start);
             return edits;
-        }).Run(cases, progress, cancellation);
+        }, trained is null ? null : _stage).Run(cases, progress, cancellation);
         return new(name, EvaluationSummary.Of(results), spent / Math.Max(1, results.Count), results);
     }
 }

@@ -1,13 +1,8 @@
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Models;
-using MendCluster.Engine.Tokenizers;
-using MendCluster.Engine.Training;
-using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Recipes;
 
-/// <summary>Question answering on files of real questions: a small model that knows the answers, and its editor.</summary>
+/// <summary>Question answering on files of real questions, in whatever form they are.</summary>
 public static class QuestionAnswering
 {
     /// <summary>Edits of an evaluation or training set, in any of the published forms (mend-spec 6.2, 6.6).</summary>
@@ -42,29 +37,12 @@ public static class QuestionAnswering
             .Where(pair => known.Add(pair.Question))];
     }
 
-    /// <summary>Trains an editor, or goes on with the run in the folder.</summary>
-    /// <param name="model">A Hugging Face directory.</param>
+    /// <summary>Training and validation from one file's edits.</summary>
     /// <param name="edits">The last tenth, at most 200, is kept for validation.</param>
-    /// <param name="run">Configuration, metrics, curves, checkpoint and the best editor go there.</param>
-    public static EditorTrainingResult TrainEditor(string model, IReadOnlyList<EditExample> edits, EditorTrainingOptions options, string run,
-        IProgress<EditorTrainingProgress>? progress = null, CancellationToken cancellation = default)
+    public static IEditTask Task(TextBatch text, IReadOnlyList<EditExample> edits, ulong seed)
     {
-        var family = ModelFamily.FromDirectory(model);
-        using var files = HuggingFaceDirectory.Open(model);
-        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
-        var text = new TextBatch(family, TokenizerFiles.Load(model));
-        var kept = Math.Clamp(edits.Count / 10, 1, 200);
-        var (training, validation) = (edits.SkipLast(kept).ToList(), edits.TakeLast(kept).ToList());
-        var seed = (ulong)options.Seed;
-        var order = new EditSampler(seed, training.Count, 0, sameRows: false, 1, 0);
-        return new EditorTraining(stage, options with { ValSteps = Math.Min(options.ValSteps, kept) },
-            iteration => Batch(training[order.At(iteration).Edits[0]], Prng.At(~seed, (ulong)iteration)),
-            i => Batch(validation[i], Prng.At(~seed - 1, (ulong)i)), new RunFolder(run)).Run(progress, cancellation);
-
-        EditBatch Batch(EditExample edit, Prng rng) => new(
-            text.Of([(edit.Prompt, edit.Target)]),
-            text.Of([(rng.Pick(edit.Rephrases), edit.Target)]),
-            text.Of([.. edit.Locality.Select(pair => (pair.Question, pair.Answer))]));
+        var kept = Math.Clamp(edits.Count / 10, Math.Min(2, edits.Count / 2), 200); // validation asks other edits' questions, so one is too few
+        return new QuestionTask(text, [.. edits.SkipLast(kept)], [.. edits.TakeLast(kept)], seed);
     }
 
     private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, ulong seed)

@@ -44,6 +44,7 @@ public sealed class EditorTrainingTests : IDisposable
     [InlineData(EditorAlgorithm.Enn, "t5")]
     [InlineData(EditorAlgorithm.Enn, "bert")]
     [InlineData(EditorAlgorithm.Enn, "gpt2")]
+    [Trait("Category", "Slow")]
     public void EveryAlgorithm_OnEveryTask_LowersTheLoss_AndGoesOnAsIfItHadNotStopped(EditorAlgorithm algorithm, string family)
     {
         var straight = Train("straight", 60);
@@ -134,7 +135,7 @@ public sealed class EditorTrainingTests : IDisposable
         TinyModels.Write(_folder["model"], family);
         var options = new EditorTrainingOptions { Editable = ["transformer.h.0.mlp.*", "*.h.2.attn.*q_proj.weight"], Mend = new() { Rank = 4 }, MaxIters = 20, ValInterval = 10 };
         var edits = Enumerable.Range(0, 12).Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[i % 5]], [new(Words[(i + 2) % 5], "blue")], null)).ToList();
-        QuestionAnswering.TrainEditor(_folder["model"], edits, options, _folder["run"]);
+        TaskTraining.TrainEditor(_folder["model"], text => QuestionAnswering.Task(text, edits, 0), options, _folder["run"]);
         using var editor = EditorCheckpoint.LoadEditor(_folder["run/editor.safetensors"]);
         Assert.Equal(EditableWeights.Select(ModelFamily.FromDirectory(_folder["model"]), options.Editable), editor.Weights.Select(weight => weight.Name));
         Assert.Equal(3, editor.Weights.Count);

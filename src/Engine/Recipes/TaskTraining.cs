@@ -1,0 +1,44 @@
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Recipes;
+
+/// <summary>Trains any editor for any model on any task.</summary>
+public static class TaskTraining
+{
+    /// <summary>
+    /// Settings for small models, for each algorithm: the demo's for MEND; for the others learning rates that suit models of a few hundred
+    /// thousand weights.
+    /// </summary>
+    public static EditorTrainingOptions Defaults(EditorAlgorithm algorithm)
+    {
+        var shared = DemoRecipe.Editor with { Algorithm = algorithm, Mend = DemoRecipe.Editor.Mend with { Init = EditorInit.Identity }, ValSteps = 200, Seed = 1 };
+        return algorithm switch
+        {
+            EditorAlgorithm.Ke => shared with { Ke = new() { HiddenDim = 128, ConditionDim = 256 }, Lr = 3e-4 },
+            EditorAlgorithm.Enn => shared with { Lr = 1e-4, LrLr = 1e-3 },
+            _ => shared,
+        };
+    }
+
+    /// <summary>Trains an editor, or goes on with the run in the folder.</summary>
+    /// <param name="model">A Hugging Face directory; not changed.</param>
+    /// <param name="open">The task for the model's texts.</param>
+    /// <param name="run">Configuration, metrics, curves, checkpoint and the best editor go there.</param>
+    public static EditorTrainingResult TrainEditor(string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options, string run,
+        IProgress<EditorTrainingProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        var family = ModelFamily.FromDirectory(model);
+        using var files = HuggingFaceDirectory.Open(model);
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
+        var text = new TextBatch(family, TokenizerFiles.Load(model));
+        var task = open(text);
+        return new EditorTraining(stage, options with { ValSteps = Math.Min(options.ValSteps, task.ValidationCount) },
+            iteration => text.Of(task.Training(iteration)), i => text.Of(task.Validation(i)), new RunFolder(run)).Run(progress, cancellation);
+    }
+}
