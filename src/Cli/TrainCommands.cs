@@ -7,51 +7,83 @@ using Spectre.Console;
 
 namespace MendCluster.Cli;
 
-/// <summary><c>mend pretrain</c>: a small T5 that knows the answers to the questions of some files.</summary>
+/// <summary><c>mend pretrain</c>: a small model that knows what some files say.</summary>
 internal static class PretrainCommand
 {
     public static Command Create()
     {
-        var data = new Option<FileInfo[]>("--data") { Description = "questions and answers: .tsv, or the locality questions and true answers of .json and .jsonl", Required = true, AllowMultipleArgumentsPerToken = true };
+        var data = new Option<FileSystemInfo[]>("--data") { Description = "questions and answers: .tsv, or the locality questions and true answers of .json and .jsonl; or, with --task, a folder of the task's files", Required = true, AllowMultipleArgumentsPerToken = true };
+        var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa makes a T5, fc a BERT, gen a GPT-2" };
         var output = new Option<DirectoryInfo>("--out") { Description = "directory of the model", Required = true };
-        var defaults = new SmallT5Options { Vocabulary = 4096, DModel = 160, DFf = 640, NumHeads = 5 };
-        var steps = new Option<long>("--steps") { Description = "most training steps", DefaultValueFactory = _ => 5000 };
-        var lr = new Option<double>("--lr") { Description = "peak learning rate", DefaultValueFactory = _ => 2e-3 };
-        var width = new Option<int>("--d-model") { Description = "hidden size, a multiple of 32", DefaultValueFactory = _ => defaults.DModel };
-        var inner = new Option<int>("--d-ff") { Description = "inner size of the feed-forward parts", DefaultValueFactory = _ => defaults.DFf };
-        var vocabulary = new Option<int>("--vocab") { Description = "tokens", DefaultValueFactory = _ => defaults.Vocabulary };
+        var steps = new Option<long?>("--steps") { Description = "most training steps" };
+        var lr = new Option<double?>("--lr") { Description = "peak learning rate" };
+        var width = new Option<int?>("--d-model") { Description = "hidden size, a multiple of 32" };
+        var inner = new Option<int?>("--d-ff") { Description = "inner size of the feed-forward parts (not of a GPT-2, where it is four times the hidden size)" };
+        var vocabulary = new Option<int?>("--vocab") { Description = "tokens" };
         var goal = new Option<double>("--goal") { Description = "stop when this fraction is answered exactly", DefaultValueFactory = _ => 0.99 };
-        var rewordings = new Option<bool>("--rewordings") { Description = "teach every question in a second wording too, by rule" };
+        var rewordings = new Option<bool>("--rewordings") { Description = "without --task: teach every question in a second wording too, by rule" };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of weights and order" };
-        var command = new Command("pretrain", "Train a small T5 from scratch until it answers given questions")
-            { data, output, steps, lr, width, inner, vocabulary, goal, rewordings, seed };
+        var command = new Command("pretrain", "Train a small model from scratch until it knows what some files say")
+            { data, task, output, steps, lr, width, inner, vocabulary, goal, rewordings, seed };
         command.SetAction((parsed, cancellation) =>
         {
-            var pairs = QuestionAnswering.ReadQuestions(parsed.GetRequiredValue(data).Select(file => file.FullName), parsed.GetValue(rewordings), parsed.GetValue(seed));
-            var options = defaults with
+            string[] sources = [.. parsed.GetRequiredValue(data).Select(file => file.FullName)];
+            var (kind, directory) = (parsed.GetValue(task), parsed.GetRequiredValue(output).FullName);
+            if (kind is not null && sources.Length != 1)
+                throw new InvalidDataException($"--task reads one folder, and --data names {sources.Length} files");
+            T Given<T>(T options) where T : SmallModelOptions => options with
             {
-                DModel = parsed.GetValue(width),
-                DFf = parsed.GetValue(inner),
-                NumHeads = Math.Max(1, parsed.GetValue(width) / defaults.DKv),
-                Vocabulary = parsed.GetValue(vocabulary),
+                Vocabulary = parsed.GetValue(vocabulary) ?? options.Vocabulary,
                 Goal = parsed.GetValue(goal),
                 Seed = parsed.GetValue(seed),
-                Training = new() { Steps = parsed.GetValue(steps), Lr = parsed.GetValue(lr) },
+                Training = options.Training with { Steps = parsed.GetValue(steps) ?? options.Training.Steps, Lr = parsed.GetValue(lr) ?? options.Training.Lr },
             };
-            var known = 0.0;
-            AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(progress =>
+            int Heads(int size) => Math.Max(1, size / 32);
+            var (size, widest) = (parsed.GetValue(width), parsed.GetValue(inner));
+            switch (kind)
             {
-                var task = progress.AddTask($"{pairs.Count} questions", maxValue: options.Training.Steps);
-                known = SmallT5.Train(parsed.GetRequiredValue(output).FullName, pairs, options, at =>
-                {
-                    task.Value = at.Step;
-                    task.Description = string.Create(CultureInfo.InvariantCulture, $"{pairs.Count} questions: loss {at.Loss:0.000}, knows {at.ExactMatch:P1}");
-                }, cancellation);
-            });
-            AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model answers {known:P1} of {pairs.Count} questions exactly: {parsed.GetRequiredValue(output).FullName}");
+                case EditTaskKind.Gen:
+                    var (texts, heldOut) = (TaskFolder.Texts(sources[0], training: true), TaskFolder.Texts(sources[0], training: false));
+                    var gpt = Given(TaskTraining.GenModel);
+                    gpt = gpt with { NEmbd = size ?? gpt.NEmbd, NHead = Heads(size ?? gpt.NEmbd) };
+                    var perplexity = Run($"{texts.Count} texts", gpt, report => SmallGpt.Train(directory, texts, heldOut, gpt, report, cancellation));
+                    AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model's perplexity on {heldOut.Count} other texts is {perplexity:0.00}: {directory}");
+                    break;
+                case EditTaskKind.Fc:
+                    var claims = TaskTraining.ReadQuestions(sources[0], EditTaskKind.Fc);
+                    var bert = Given(TaskTraining.FcModel);
+                    bert = bert with { HiddenSize = size ?? bert.HiddenSize, NumAttentionHeads = Heads(size ?? bert.HiddenSize), IntermediateSize = widest ?? bert.IntermediateSize };
+                    var right = Run($"{claims.Count} claims", bert, report => SmallBert.Train(directory, claims, bert, report, cancellation));
+                    AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model labels {right:P1} of {claims.Count} claims rightly: {directory}");
+                    break;
+                default:
+                    var pairs = kind is null ? QuestionAnswering.ReadQuestions(sources, parsed.GetValue(rewordings), parsed.GetValue(seed)) : TaskTraining.ReadQuestions(sources[0], EditTaskKind.Qa);
+                    var t5 = Given(kind is null ? RealQuestions : TaskTraining.QaModel);
+                    t5 = t5 with { DModel = size ?? t5.DModel, NumHeads = Heads(size ?? t5.DModel), DFf = widest ?? t5.DFf };
+                    var known = Run($"{pairs.Count} questions", t5, report => SmallT5.Train(directory, pairs, t5, report, cancellation));
+                    AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model answers {known:P1} of {pairs.Count} questions exactly: {directory}");
+                    break;
+            }
             return Task.CompletedTask;
         });
         return command;
+    }
+
+    private static SmallT5Options RealQuestions { get; } = new() { Vocabulary = 4096, DModel = 160, DFf = 640, Training = new() { Steps = 5000, Lr = 2e-3 } };
+
+    private static double Run(string what, SmallModelOptions options, Func<Action<PretrainingProgress>, double> train)
+    {
+        var score = 0.0;
+        AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(progress =>
+        {
+            var task = progress.AddTask(what, maxValue: options.Training.Steps);
+            score = train(at =>
+            {
+                task.Value = at.Step;
+                task.Description = string.Create(CultureInfo.InvariantCulture, $"{what}: loss {at.Loss:0.000}, knows {at.ExactMatch:P1}");
+            });
+        });
+        return score;
     }
 }
 

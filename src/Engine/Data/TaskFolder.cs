@@ -39,18 +39,29 @@ public static class TaskFolder
 
     /// <summary>Reads the folder for one model.</summary>
     /// <exception cref="InvalidDataException">A file is missing or not in its form.</exception>
-    public static IEditTask Open(string folder, EditTaskKind kind, TextBatch text, ulong seed, LocalityRows? locality = null) => kind switch
+    public static IEditTask Open(string folder, EditTaskKind kind, TextBatch text, ulong seed, LocalityRows? locality = null)
     {
-        EditTaskKind.Qa => new QuestionTask(text, ZsRe.ReadPaper(Find(folder, ZsReTraining, kind), Prng.At(seed, 0)),
-            ZsRe.ReadPaper(Find(folder, ZsReValidation, kind), Prng.At(seed, 1)), seed, locality,
-            otherQuestions: Has(folder, NqValidation) ? NaturalQuestions.Read(Path.Combine(folder, NqValidation)) : null),
-        EditTaskKind.Fc => new QuestionTask(text, Fever.Read(Find(folder, FeverTraining, kind)), Fever.Read(Find(folder, FeverValidation, kind)),
-            seed, locality, halfUnchanged: true),
-        _ => new PassageTask(text,
-            (Wikitext.ReadContinuations(Find(folder, ContinuationsTraining, kind)), Texts(folder, training: true)),
-            (Wikitext.ReadContinuations(Find(folder, ContinuationsValidation, kind)), Texts(folder, training: false)),
-            seed, locality, Has(folder, WebText) ? WebTextTokens : int.MaxValue),
+        if (kind == EditTaskKind.Gen)
+            return new PassageTask(text,
+                (Wikitext.ReadContinuations(Find(folder, ContinuationsTraining, kind)), Texts(folder, training: true)),
+                (Wikitext.ReadContinuations(Find(folder, ContinuationsValidation, kind)), Texts(folder, training: false)),
+                seed, locality, Has(folder, WebText) ? WebTextTokens : int.MaxValue);
+        var (training, validation) = ReadEdits(folder, kind, seed);
+        return new QuestionTask(text, training, validation, seed, locality, halfUnchanged: kind == EditTaskKind.Fc, OtherQuestions(folder, kind));
+    }
+
+    /// <summary>The edits of question answering or fact checking.</summary>
+    /// <param name="seed">Picks a question's target among its alternatives.</param>
+    public static (IReadOnlyList<EditExample> Training, IReadOnlyList<EditExample> Validation) ReadEdits(string folder, EditTaskKind kind, ulong seed) => kind switch
+    {
+        EditTaskKind.Qa => (ZsRe.ReadPaper(Find(folder, ZsReTraining, kind), Prng.At(seed, 0)), ZsRe.ReadPaper(Find(folder, ZsReValidation, kind), Prng.At(seed, 1))),
+        EditTaskKind.Fc => (Fever.Read(Find(folder, FeverTraining, kind)), Fever.Read(Find(folder, FeverValidation, kind))),
+        _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "has texts, not questions"),
     };
+
+    /// <summary>What question answering asks at validation; null: nothing else than the folder's edits.</summary>
+    public static IReadOnlyList<QaPair>? OtherQuestions(string folder, EditTaskKind kind) =>
+        kind == EditTaskKind.Qa && Has(folder, NqValidation) ? NaturalQuestions.Read(Path.Combine(folder, NqValidation)) : null;
 
     /// <summary>The generation task's unrelated texts.</summary>
     public static IReadOnlyList<string> Texts(string folder, bool training)

@@ -8,9 +8,48 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Recipes;
 
-/// <summary>Trains any editor for any model on any task.</summary>
+/// <summary>The way from a task's folder to a trained editor: a small model that knows what the folder is about, and any editor for it.</summary>
 public static class TaskTraining
 {
+    /// <summary>Learnt in some minutes on one thread from the generated sets.</summary>
+    public static SmallT5Options QaModel { get; } = new()
+    {
+        Vocabulary = 2048,
+        DFf = 512,
+        Training = new() { Steps = 2600, Lr = 3e-3, Warmup = 100 },
+        Goal = 0.99,
+        Seed = 1,
+    };
+
+    /// <summary>The same for fact checking.</summary>
+    public static SmallBertOptions FcModel { get; } = new()
+    {
+        Vocabulary = 4096,
+        Training = new() { Steps = 3000, Lr = 1e-3, Warmup = 100 },
+        Goal = 0.99,
+        Seed = 1,
+    };
+
+    /// <summary>The same for generation.</summary>
+    public static SmallGptOptions GenModel { get; } = new()
+    {
+        Vocabulary = 2048,
+        BatchSize = 16,
+        Training = new() { Steps = 1500, Lr = 3e-3, Warmup = 100 },
+        Seed = 1,
+    };
+
+    /// <summary>
+    /// All questions of a folder, in every wording, with their true answers. Validation's too: a model can only have its mind changed about what
+    /// it knows, and a model trained from scratch knows nothing else.
+    /// </summary>
+    public static IReadOnlyList<QaPair> ReadQuestions(string folder, EditTaskKind kind)
+    {
+        var (training, validation) = TaskFolder.ReadEdits(folder, kind, seed: 0);
+        return [.. training.Concat(validation).SelectMany(edit => edit.Rephrases.Prepend(edit.Prompt).Select(question => new QaPair(question, edit.Answer!)))
+            .Concat(TaskFolder.OtherQuestions(folder, kind) ?? []).DistinctBy(pair => pair.Question)];
+    }
+
     /// <summary>
     /// Settings for small models, for each algorithm: the demo's for MEND; for the others learning rates that suit models of a few hundred
     /// thousand weights.
