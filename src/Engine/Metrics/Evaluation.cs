@@ -44,12 +44,12 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
     /// <summary>Measures edits on all their rephrases and locality questions.</summary>
     public IReadOnlyList<CaseResult> Run(
         IEnumerable<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
-        Run(cases.Select(text.Rows), progress, cancellation);
+        RunRows(cases.Select(text.Rows), progress, cancellation);
 
     /// <param name="cases">Of any task.</param>
     /// <param name="progress">Told each row as it is measured.</param>
     /// <returns>A row per case, in their order.</returns>
-    public IReadOnlyList<CaseResult> Run(
+    public IReadOnlyList<CaseResult> RunRows(
         IEnumerable<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
         var results = new List<CaseResult>();

@@ -118,7 +118,7 @@ public sealed class EditorComparison : IDisposable
             var edits = edit(input);
             spent += _time.GetElapsedTime(start);
             return edits;
-        }, trained is null ? null : _stage).Run(cases, progress, cancellation);
+        }, trained is null ? null : _stage).RunRows(cases, progress, cancellation);
         return new(name, EvaluationSummary.Of(results), spent / Math.Max(1, results.Count), results);
     }
 }

@@ -25,7 +25,7 @@ public static class TaskTraining
     public static SmallBertOptions FcModel { get; } = new()
     {
         Vocabulary = 4096,
-        Training = new() { Steps = 3000, Lr = 1e-3, Warmup = 100 },
+        Training = new() { Steps = 3000, Lr = 5e-4, Warmup = 200 },
         Goal = 0.99,
         Seed = 1,
     };
