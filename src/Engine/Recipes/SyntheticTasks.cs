@@ -45,23 +45,20 @@ public static class SyntheticTasks
         }
     }
 
-    /// <summary>Claims in FEVER's form: of every fact one that is true and one that is not.</summary>
+    /// <summary>Claims in FEVER's form: one of every fact, half of them true.</summary>
     public static void WriteFactChecking(string folder, ulong seed)
     {
         var world = World.Generate(seed);
-        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), world.Split.Training.SelectMany((fact, i) => Rows(fact, 0, Prng.At(seed, (ulong)i))));
-        WriteRows(Path.Combine(folder, TaskFolder.FeverValidation), world.Split.HeldOut.SelectMany((fact, i) => Rows(fact, World.NewPhrasings, Prng.At(~seed, (ulong)i))));
+        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), world.Split.Training.Select((fact, i) => Claim(fact, 0, Prng.At(seed, (ulong)i))));
+        WriteRows(Path.Combine(folder, TaskFolder.FeverValidation), world.Split.HeldOut.Select((fact, i) => Claim(fact, World.NewPhrasings, Prng.At(~seed, (ulong)i))));
 
-        IEnumerable<object> Rows(Fact fact, int newWordings, Prng rng)
+        object Claim(Fact fact, int newWordings, Prng rng)
         {
-            var wrong = rng.Pick(world.Objects(fact.Relation.Answers).Where(other => other != fact.Object).ToList());
-            foreach (var (answer, label) in new[] { (fact.Object, Fever.Supports), (wrong, Fever.Refutes) })
-            {
-                var wordings = WorldStatements.Of(fact, answer);
-                var known = wordings.SkipLast(World.NewPhrasings).ToList();
-                var claim = rng.Pick(known);
-                yield return Row(claim, label, [Fever.Other(label)], newWordings == 0 ? known : wordings.TakeLast(newWordings), label);
-            }
+            var (answer, label) = rng.Next(2) == 0 ? (fact.Object, Fever.Supports)
+                : (rng.Pick(world.Objects(fact.Relation.Answers).Where(other => other != fact.Object).ToList()), Fever.Refutes);
+            var wordings = WorldStatements.Of(fact, answer);
+            var known = wordings.SkipLast(World.NewPhrasings).ToList();
+            return Row(rng.Pick(known), label, [Fever.Other(label)], newWordings == 0 ? known : wordings.TakeLast(newWordings), label);
         }
     }
 

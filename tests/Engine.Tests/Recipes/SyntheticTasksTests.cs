@@ -36,16 +36,16 @@ public sealed class SyntheticTasksTests : IDisposable
     }
 
     [Fact]
-    public void Claims_AreTrueAndFalseInEqualParts_AndARephraseSaysTheSame()
+    public void Claims_AreAsOftenTrueAsFalse_AndARephraseSaysTheSame()
     {
         SyntheticTasks.WriteFactChecking(_folder.Path, 3);
         var training = Fever.Read(_folder[TaskFolder.FeverTraining]);
         var validation = Fever.Read(_folder[TaskFolder.FeverValidation]);
-        Assert.Equal((2 * World.Split.Training.Count, 2 * World.Split.HeldOut.Count), (training.Count, validation.Count));
+        Assert.Equal((World.Split.Training.Count, World.Split.HeldOut.Count), (training.Count, validation.Count));
         var truths = World.Facts.SelectMany(fact => WorldStatements.Of(fact, fact.Object)).ToHashSet();
         foreach (var edits in new[] { training, validation })
         {
-            Assert.Equal(edits.Count / 2, edits.Count(edit => edit.Answer == Fever.Supports));
+            Assert.InRange(edits.Average(edit => edit.Answer == Fever.Supports ? 1.0 : 0), 0.4, 0.6);
             Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer == Fever.Supports, truths.Contains(claim))));
         }
         var read = training.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();
