@@ -128,6 +128,8 @@ internal static class TrainCommand
                 EarlyStopPatience = Of(patience, given.EarlyStopPatience),
                 Seed = Of(seed, given.Seed),
             };
+            // A run that is shorter than the interval is validated at its end: without a validation there is no editor to keep.
+            options = options with { ValInterval = Math.Min(options.ValInterval, Math.Max(1, options.MaxIters / options.AccumulateBs) * options.AccumulateBs) };
             var (source, seedOfData) = (parsed.GetRequiredValue(data).FullName, (ulong)options.Seed);
             Func<TextBatch, IEditTask> open = parsed.GetValue(task) is { } kind
                 ? text => TaskFolder.Open(source, kind, text, seedOfData)

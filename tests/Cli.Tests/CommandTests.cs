@@ -74,6 +74,25 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void AGeneratedSet_IsReadByTraining_OfEveryAlgorithm_AndByEvaluation()
+    {
+        var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
+        Assert.Contains("structured_zeroshot-train", Mend("data", "generate", "--task", "qa", "--out", _folder["qa"]).Output, StringComparison.Ordinal);
+        foreach (var algorithm in new[] { "mend", "ke", "enn" })
+        {
+            var (code, output) = Mend("train", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--algorithm", algorithm, "--rank", "8", "--max-iters", "5", "--out", _folder[algorithm]);
+            Assert.True(code == 0, output);
+            Assert.Contains("max_iters after 5 iterations", output, StringComparison.Ordinal);
+        }
+        var (measured, table) = Mend("eval", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--editor", _folder["ke/editor.safetensors"], "--limit", "2");
+        Assert.True(measured == 0, table);
+        Assert.Contains("KE", table, StringComparison.Ordinal);
+        var missing = Mend("train", "--model", demo, "--task", "fc", "--data", _folder["qa"], "--out", _folder["none"]);
+        Assert.Equal(1, missing.Code);
+        Assert.Contains("fever-train-kilt.jsonl", missing.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     [Trait("Category", "Slow")]
     public void OnHeldOutFacts_EditsSucceedAndUnrelatedAnswersStay()
     {
