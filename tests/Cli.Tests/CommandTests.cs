@@ -74,6 +74,7 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    [Trait("Category", "Slow")]
     public void AGeneratedSet_IsReadByTraining_OfEveryAlgorithm_AndByEvaluation()
     {
         var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
