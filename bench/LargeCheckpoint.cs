@@ -8,19 +8,20 @@ using static TorchSharp.torch;
 namespace MendCluster.Bench;
 
 /// <summary>
-/// A checkpoint of GPT-J's shape with random weights, in the published form (16 bits, several safetensors files, an index), and an editor of
-/// rank 1920 for it. One block of random numbers is written over and over: the bytes are what loading costs, not their values.
+/// A checkpoint of a published shape with random weights, in the published form (several safetensors files and an index where it is large), and
+/// an editor of rank 1920 for it. One block of random numbers is written over and over: the bytes are what loading costs, not their values.
 /// </summary>
 internal static class LargeCheckpoint
 {
     private const long FileBytes = 2_000_000_000;
 
-    public static void Make(string directory, int layers, StoredType type)
+    public static void MakeGptJ(string directory, int layers, StoredType type) => Make(directory, type, $$"""
+        {"model_type": "gptj", "vocab_size": 50400, "n_positions": 2048, "n_embd": 4096, "n_layer": {{layers}}, "n_head": 16, "rotary_dim": 64,
+         "activation_function": "gelu_new", "bos_token_id": 50256, "eos_token_id": 50256, "tie_word_embeddings": false}
+        """);
+
+    public static void Make(string directory, StoredType type, string config)
     {
-        var config = $$"""
-            {"model_type": "gptj", "vocab_size": 50400, "n_positions": 2048, "n_embd": 4096, "n_layer": {{layers}}, "n_head": 16, "rotary_dim": 64,
-             "activation_function": "gelu_new", "bos_token_id": 50256, "eos_token_id": 50256, "tie_word_embeddings": false}
-            """;
         var family = ModelFamily.FromConfig(ConfigFile.Parse("config.json", config));
         using var shapes = Stage.LoadWhole(family, new WeightShapes());
         var random = RandomBytes(type);

@@ -4,6 +4,10 @@
 // What does a stage of a large model hold, and how fast does it load?
 //   ./mend bench --make-checkpoint DIR N     GPT-J's shape with N layers (28: 12 GB) of random 16-bit weights, and an editor; delete it afterwards
 //   ./mend bench stages DIR S DTYPE          an edit through S stages, a process for each, one at a time
+// What does it cost that a model is cut into stages, and that the stages are on silos?
+//   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
+// How fast are gradients summed, and how many training steps a second does each layout make?
+//   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Bench;
@@ -22,21 +26,27 @@ switch (args)
             }
         return 0;
     case ["--make-checkpoint", var directory, var layers]:
-        LargeCheckpoint.Make(directory, Number(layers), StoredType.BF16);
+        LargeCheckpoint.MakeGptJ(directory, Number(layers), StoredType.BF16);
         return 0;
     case ["--make-checkpoint", var directory, var layers, var type]:
-        LargeCheckpoint.Make(directory, Number(layers), Enum.Parse<StoredType>(type));
+        LargeCheckpoint.MakeGptJ(directory, Number(layers), Enum.Parse<StoredType>(type));
+        return 0;
+    case ["training", var directory]:
+        await TrainingBench.RunAsync(directory);
         return 0;
     case ["stages", var directory, var stages, var dtype]:
         return StagewiseBench.Run(directory, Number(stages), dtype);
     case ["stage", var directory, var stage, var stages, var dtype, var pass, var work]:
         await StagewiseBench.RunStageAsync(directory, Number(stage), Number(stages), dtype, pass, work);
         return 0;
+    case ["cluster"]:
+        await ClusterBench.RunAsync();
+        return 0;
     case [var only, var dtype]:
         EditBench.Run(only, dtype);
         return 0;
     default:
-        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16] | stages DIR STAGES Float32 | BFloat16]");
+        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16] | stages DIR STAGES Float32 | BFloat16 | cluster | training DIR]");
         return 2;
 }
 

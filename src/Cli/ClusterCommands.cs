@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Recipes;
 using Spectre.Console;
 
@@ -18,33 +19,37 @@ internal static class ClusterCommands
     {
         var folder = Folder();
         var silos = new Option<int>("--silos") { Description = "processes", DefaultValueFactory = _ => 2 };
-        var stages = new Option<int?>("--stages") { Description = "pipeline stages; without it one for each silo" };
+        var replicas = new Option<int>("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 };
+        var stages = new Option<int?>("--stages") { Description = "pipeline stages; without it as many as give each silo one" };
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
-        var ledger = new Option<FileInfo?>("--ledger") { Description = "ledger file; without it one in the cluster's folder" };
+        var ledger = new Option<string?>("--ledger") { Description = "ledger file, or postgres:CONNECTION; without it a file in the cluster's folder" };
         var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
-        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, stages, model, editor, ledger, dtype };
+        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model, editor, ledger, dtype };
         command.SetAction(async (parsed, cancellation) =>
         {
             var path = parsed.GetRequiredValue(folder);
             LocalCluster cluster;
             if (Running(path) is { } running)
             {
-                foreach (var option in new Option[] { silos, stages, model, editor, ledger, dtype })
+                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype })
                     if (parsed.GetResult(option) is { Implicit: false })
                         throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.", "Without options the command starts what does not run; mend cluster down ends the cluster.");
                 cluster = running;
             }
             else
             {
-                var count = parsed.GetValue(silos);
-                if (count < 1 || parsed.GetValue(stages) < 1)
-                    throw new MendException(MendError.InvalidOption, $"--silos is {count}, --stages {parsed.GetValue(stages)}.", "There is at least one of each.");
+                var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
+                if (count < 1 || copies < 1 || parsed.GetValue(stages) < 1)
+                    throw new MendException(MendError.InvalidOption, $"--silos is {count}, --replicas {copies}, --stages {parsed.GetValue(stages)}.", "There is at least one of each.");
+                var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
                 var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
                 var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+                var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
                 cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
-                    parsed.GetValue(ledger)?.FullName ?? Path.GetFullPath(Path.Combine(path, "ledger")), parsed.GetValue(dtype).ToString(),
-                    [.. Enumerable.Range(0, parsed.GetValue(stages) ?? count).Select(stage => $"silo-{stage % count}")], DemoFiles.Probes(directory)));
+                    PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
+                    [.. Enumerable.Range(0, copies).Select(replica => (IReadOnlyList<string>)[.. Enumerable.Range(0, perReplica).Select(stage => $"silo-{(replica * perReplica + stage) % count}")])],
+                    DemoFiles.Probes(directory)));
             }
             cluster.Start();
             Show(cluster, await cluster.ReadyAsync(cancellation));
@@ -59,7 +64,7 @@ internal static class ClusterCommands
         command.SetAction(async (parsed, cancellation) =>
         {
             var cluster = LocalCluster.Open(parsed.GetRequiredValue(folder));
-            IReadOnlyList<ShardStatus?> shards = [.. cluster.Settings.Stages.Select(_ => (ShardStatus?)null)];
+            IReadOnlyList<ShardStatus?> shards = [.. cluster.Settings.Shards.Select(_ => (ShardStatus?)null)];
             if (cluster.Silos.Any(silo => silo.Find() is not null))
             {
                 await using var connection = await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
@@ -110,14 +115,15 @@ internal static class ClusterCommands
 
     private static void Show(LocalCluster cluster, IReadOnlyList<ShardStatus?> shards)
     {
-        var table = new Table().Border(TableBorder.Simple).AddColumns("silo", "process", "stage", "layers", "state", "version", "weights");
+        var table = new Table().Border(TableBorder.Simple).AddColumns("silo", "process", "replica", "stage", "layers", "state", "version", "weights");
         foreach (var silo in cluster.Silos)
         {
             var process = silo.Find()?.Id.ToString(CultureInfo.InvariantCulture) ?? "does not run";
-            foreach (var stage in cluster.Settings.Stages.Index().Where(stage => stage.Item == silo.Name).Select(stage => stage.Index).DefaultIfEmpty(-1))
+            foreach (var (i, (_, replica, stage)) in cluster.Settings.Shards.Index().Where(shard => shard.Item.Silo == silo.Name).DefaultIfEmpty((-1, ("", 0, 0))))
             {
-                var shard = stage < 0 ? null : shards[stage];
-                table.AddRow(silo.Name, process, stage < 0 ? "none" : $"{stage + 1} of {shards.Count}", shard is null ? "" : $"{shard.FirstLayer}..{shard.EndLayer - 1}",
+                var shard = i < 0 ? null : shards[i];
+                table.AddRow(silo.Name, process, i < 0 ? "none" : $"{replica + 1} of {cluster.Settings.Replicas.Count}",
+                    i < 0 ? "" : $"{stage + 1} of {cluster.Settings.Replicas[replica].Count}", shard is null ? "" : $"{shard.FirstLayer}..{shard.EndLayer - 1}",
                     shard?.State.ToString() ?? "", shard?.Version.ToString() ?? "", shard is null ? "" : $"{shard.WeightBytes / 1e6:0.0} MB");
             }
         }

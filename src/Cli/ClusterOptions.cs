@@ -12,15 +12,17 @@ internal sealed class ClusterOptions
 
     public Option<FileInfo?> Editor { get; } = new("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
 
-    public Option<FileInfo> Ledger { get; } = new("--ledger") { Description = "ledger file", DefaultValueFactory = _ => new FileInfo("mend.ledger") };
+    public Option<string> Ledger { get; } = new("--ledger") { Description = "ledger file, or postgres:CONNECTION", DefaultValueFactory = _ => "mend.ledger" };
 
     public Option<int> Stages { get; } = new("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 };
+
+    public Option<int> Replicas { get; } = new("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 };
 
     public Option<WeightType> DType { get; } = new("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
 
     public Option<string?> Cluster { get; } = new("--cluster") { Description = "folder of a cluster that is up (mend cluster up), instead of a model in this process" };
 
-    private Option[] OfAModel => [Model, Editor, Ledger, Stages, DType];
+    private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType];
 
     public void AddTo(Command command)
     {
@@ -44,8 +46,9 @@ internal sealed class ClusterOptions
         {
             ModelDirectory = model,
             Editor = parsed.GetValue(Editor)?.FullName ?? (File.Exists(beside) ? beside : null),
-            Ledger = parsed.GetRequiredValue(Ledger).FullName,
+            Ledger = parsed.GetRequiredValue(Ledger),
             Stages = parsed.GetValue(Stages),
+            Replicas = parsed.GetValue(Replicas),
             DType = parsed.GetValue(DType),
             Probes = DemoFiles.Probes(model),
         }, cancellation);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Recipes;
@@ -41,7 +42,7 @@ internal static class DemoCommand
             {
                 model.Value = at.Step;
                 model.Description = string.Create(CultureInfo.InvariantCulture, $"language model: loss {at.Loss:0.0000}, knows {at.ExactMatch:P1}");
-            }, new Progress<Engine.Training.EditorTrainingProgress>(at =>
+            }, new Progress<TrainingProgress>(at =>
             {
                 model.Value = model.MaxValue;
                 editor.Value = at.Iteration;
@@ -72,7 +73,7 @@ internal static class DemoCommand
             var after = await AnswersAsync(cluster, prompts, cancellation);
             using var comparison = new EditorComparison(directory, TimeProvider.System);
             var (fineTuned, fineTuningTime) = comparison.AnswersAfterFineTuning(DemoRecipe.FineTune, example.Prompt, example.Target, prompts);
-            await cluster.RevertAsync(receipt.Id, cancellation);
+            await cluster.RevertAsync(receipt.Id, cancellation: cancellation);
             var reverted = await AnswersAsync(cluster, prompts, cancellation);
 
             AnsiConsole.MarkupLineInterpolated($"[bold]{example.Prompt}[/]  shall be answered  [bold]{example.Target}[/]");

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -16,20 +17,26 @@ internal static class EditCommands
         var ownStep = new Option<bool>("--own-step") { Description = "make the edit with the editor's own step, as in the paper" };
         var requireSuccess = new Option<bool>("--require-success") { Description = "refuse the edit when the target is not the answer afterwards" };
         var key = new Option<string?>("--key") { Description = "idempotency key: the same key twice edits once" };
-        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, confidence, ownStep, requireSuccess, key };
+        var scope = Scope("make the edit visible only to requests that name this scope");
+        var dryRun = new Option<bool>("--dry-run") { Description = "show what the edit would change, and do not make it" };
+        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, confidence, ownStep, requireSuccess, key, scope, dryRun };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
-            var receipt = await opened.EditAsync(parsed.GetRequiredValue(prompt), parsed.GetRequiredValue(target), new()
+            var options = new EditOptions
             {
                 MaxDrawdown = parsed.GetValue(maxDrawdown),
                 Confidence = parsed.GetValue(ownStep) ? null : parsed.GetValue(confidence),
                 RequireSuccess = parsed.GetValue(requireSuccess),
                 IdempotencyKey = parsed.GetValue(key),
                 Author = Environment.UserName,
-            }, cancellation);
-            Show(receipt);
+                Scope = parsed.GetValue(scope),
+            };
+            if (parsed.GetValue(dryRun))
+                Show(await opened.PreviewAsync(parsed.GetRequiredValue(prompt), parsed.GetRequiredValue(target), options, cancellation));
+            else
+                Show(await opened.EditAsync(parsed.GetRequiredValue(prompt), parsed.GetRequiredValue(target), options, cancellation));
         });
         return command;
     }
@@ -42,13 +49,14 @@ internal static class EditCommands
         var topK = new Option<int>("--top-k") { Description = "draw among this many tokens; 0: all" };
         var topP = new Option<double>("--top-p") { DefaultValueFactory = _ => 1, Description = "draw among the tokens that make up this probability" };
         var seed = new Option<int>("--seed") { Description = "of the draws" };
-        var command = new Command("ask", "Ask the model") { prompt, most, temperature, topK, topP, seed };
+        var scope = Scope("ask with this scope's edits beside those for everybody");
+        var command = new Command("ask", "Ask the model") { prompt, most, temperature, topK, topP, seed, scope };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
             var answer = await opened.AskAsync(parsed.GetRequiredValue(prompt), new(parsed.GetValue(most), parsed.GetValue(temperature),
-                parsed.GetValue(topK), parsed.GetValue(topP), parsed.GetValue(seed)), cancellation);
+                parsed.GetValue(topK), parsed.GetValue(topP), parsed.GetValue(seed), parsed.GetValue(scope)), cancellation);
             AnsiConsole.WriteLine(answer.Text);
         });
         return command;
@@ -57,13 +65,14 @@ internal static class EditCommands
     public static Command Revert()
     {
         var (cluster, edit) = (new ClusterOptions(), new Argument<long>("edit") { Description = "number of the edit, as in the ledger" });
-        var command = new Command("revert", "Take an edit back") { edit };
+        var recompute = new Option<bool>("--recompute") { Description = "compute the later edits anew, as if this one had never been made; without it they stay as they were computed" };
+        var command = new Command("revert", "Take an edit back") { edit, recompute };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
-            var receipt = await opened.RevertAsync(new(parsed.GetValue(edit)), cancellation);
-            AnsiConsole.MarkupLineInterpolated($"Edit {receipt.Id} is taken back; the model is at version {receipt.Version}.");
+            var receipt = await opened.RevertAsync(new(parsed.GetValue(edit)), parsed.GetValue(recompute) ? RevertMode.Recompute : RevertMode.Remove, cancellation);
+            AnsiConsole.MarkupLineInterpolated($"Edit {receipt.Id} is taken back{(receipt.Recomputed > 0 ? $", {receipt.Recomputed} later ones were computed anew" : "")}; the model is at version {receipt.Version}.");
         });
         return command;
     }
@@ -71,18 +80,32 @@ internal static class EditCommands
     public static Command Ledger()
     {
         var cluster = new ClusterOptions();
-        var command = new Command("ledger", "List everything that was done to the model");
+        var command = new Command("ledger", "List everything that was done to the model") { Migrate() };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
-            var table = new Table().Border(TableBorder.Simple).AddColumns("version", "time", "what", "prompt", "target", "success", "drawdown", "by");
+            var table = new Table().Border(TableBorder.Simple).AddColumns("version", "time", "what", "prompt", "target", "scope", "success", "drawdown", "size", "by");
             foreach (var entry in await opened.LedgerAsync(cancellation))
                 table.AddRow(entry.Version.ToString(), entry.Time.ToString("u", CultureInfo.InvariantCulture),
                     entry.Kind == LedgerKind.Edit ? "edit" : $"revert of {entry.Edit}", Markup.Escape(entry.Prompt ?? ""), Markup.Escape(entry.Target ?? ""),
+                    Markup.Escape(entry.Scope ?? ""),
                     entry.Figures is { } figures ? figures.Success ? "yes" : "no" : "", entry.Figures?.Drawdown.ToString("0.###", CultureInfo.InvariantCulture) ?? "",
+                    entry.Figures is { Bytes: > 0 } size ? $"{size.Bytes / 1e3:0.0} kB, rank {size.Rank}" : "",
                     Markup.Escape(entry.Author ?? ""));
             AnsiConsole.Write(table);
+        });
+        return command;
+    }
+
+    private static Command Migrate()
+    {
+        var postgres = new Option<string>("--postgres") { Description = "connection string: Host=...;Database=...;Username=...; the password is best left to PGPASSWORD or a password file", Required = true };
+        var command = new Command("migrate", "Make the tables of ledgers in PostgreSQL, or bring them up to date") { postgres };
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var (from, to) = await PostgresSchema.MigrateAsync(parsed.GetRequiredValue(postgres), cancellation);
+            AnsiConsole.MarkupLineInterpolated(from == to ? $"The tables are of version {to} already." : (FormattableString)$"The tables went from version {from} to {to}.");
         });
         return command;
     }
@@ -91,11 +114,29 @@ internal static class EditCommands
     public static void Show(EditReceipt receipt)
     {
         var (figures, times) = (receipt.Figures, receipt.Times);
-        AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-            $"Edit {receipt.Id}: success [bold]{(figures.Success ? "yes" : "no")}[/]{(figures.Strength is { } strength ? $" with {strength} times the editor's step" : "")}, probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, drawdown {figures.Drawdown:0.000} and KL {figures.Kl:0.0000} on {figures.Probes} probes.");
+        AnsiConsole.Write(new Markup(string.Create(CultureInfo.InvariantCulture, $"Edit {receipt.Id}: ")));
+        Show(figures);
         AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
             $"[grey]forward {times.Forward.TotalMilliseconds:0.0} ms, backward {times.Backward.TotalMilliseconds:0.0}, editor {times.Editor.TotalMilliseconds:0.0}, try {times.Try.TotalMilliseconds:0.0}, append {times.Append.TotalMilliseconds:0.0}, broadcast {times.Broadcast.TotalMilliseconds:0.0}; in all {times.Total.TotalMilliseconds:0.0} ms[/]");
     }
+
+    /// <summary>What an edit would do.</summary>
+    private static void Show(EditPreview preview)
+    {
+        AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"Nothing was changed; the model stays at version {preview.Version}.");
+        AnsiConsole.Write(new Markup(preview.Refused is null ? "The edit: " : $"The edit would be refused: {Markup.Escape(preview.Refused)} It: "));
+        Show(preview.Figures);
+        AnsiConsole.MarkupLineInterpolated($"Answer: {preview.AnswerBefore} -> [bold]{preview.AnswerAfter}[/]");
+        foreach (var probe in preview.Probes)
+            AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"Probe \"{probe.Question}\", {probe.Answer}: {(probe.RightBefore ? "right" : "wrong")} -> {(probe.RightAfter ? "right" : "wrong")}, probability {probe.ProbabilityBefore:0.000} -> {probe.ProbabilityAfter:0.000}");
+        foreach (var weight in preview.Weights)
+            AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"[grey]{weight.Weight}: rank {weight.Rank}, norm {weight.Norm:0.000}[/]");
+    }
+
+    private static void Show(EditFigures figures) => AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
+        $"success [bold]{(figures.Success ? "yes" : "no")}[/]{(figures.Strength is { } strength ? $" with {strength} times the editor's step" : "")}, probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, drawdown {figures.Drawdown:0.000} and KL {figures.Kl:0.0000} on {figures.Probes} probes; rank {figures.Rank}, {figures.Bytes / 1e3:0.0} kB.");
+
+    private static Option<string?> Scope(string description) => new("--scope") { Description = description };
 
     private static Argument<string> Prompt() => new("prompt") { Description = "the question" };
 }

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 
 namespace MendCluster.Cli;
@@ -29,7 +30,14 @@ internal sealed record SiloProcess(string Name, int SiloPort, int GatewayPort, i
 }
 
 /// <summary>What was asked for when a cluster was started: every silo reads it, and so do the commands that follow.</summary>
-internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType, IReadOnlyList<string> Stages, IReadOnlyList<Distributed.Probe> Probes);
+internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType,
+    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Probe> Probes)
+{
+    /// <summary>Every shard's silo and place, replica after replica.</summary>
+    [JsonIgnore]
+    public IReadOnlyList<(string Silo, int Replica, int Stage)> Shards =>
+        [.. Replicas.SelectMany((stages, replica) => stages.Select((silo, stage) => (silo, replica, stage)))];
+}
 
 /// <summary>A cluster of silo processes on this machine, and the folder with its settings, membership, logs and ledger.</summary>
 internal sealed class LocalCluster(string folder)

@@ -1,6 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
 using Spectre.Console;
@@ -95,21 +98,26 @@ internal static class TrainCommand
         var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory", Required = true };
         var data = new Option<FileSystemInfo>("--data") { Description = "edits: .json, .jsonl or .tsv; or, with --task, a folder of the task's files", Required = true };
         var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa, fc or gen" };
-        var algorithm = new Option<EditorAlgorithm>("--algorithm") { Description = "mend, ke (KnowledgeEditor) or enn", DefaultValueFactory = _ => EditorAlgorithm.Mend };
+        var algorithm = new Option<EditorAlgorithm>("--algorithm") { Description = "mend, ke (KnowledgeEditor) or enn: one edit at a time; malmen: many at once", DefaultValueFactory = _ => EditorAlgorithm.Mend };
         var output = new Option<DirectoryInfo>("--out") { Description = "run folder: configuration, metrics.jsonl, curves.svg, checkpoint, editor", Required = true };
         var config = new Option<FileInfo?>("--config") { Description = "settings as JSON, in the form of a run folder's config.json; options given here win over it" };
         var editable = new Option<string[]>("--editable") { Description = "weights to edit: a model of the paper such as gptj, names of weights, or patterns such as 'transformer.h.1?.mlp.*'; without it the family's choice", AllowMultipleArgumentsPerToken = true };
         var defaults = DemoRecipe.Editor;
+        var together = new Option<int>("--edits") { Description = "simultaneous edits of a malmen iteration", DefaultValueFactory = _ => DemoRecipe.Malmen.Edits };
         var rank = new Option<int>("--rank") { Description = "of the editor's blocks", DefaultValueFactory = _ => defaults.Mend.Rank };
         var lr = new Option<double>("--lr") { Description = "of the editor networks", DefaultValueFactory = _ => defaults.Lr };
         var lrLr = new Option<double>("--lr-lr") { Description = "of the edit learning rates", DefaultValueFactory = _ => defaults.LrLr };
         var editLr = new Option<double>("--edit-lr") { Description = "first edit learning rate", DefaultValueFactory = _ => defaults.Mend.EditLr };
         var cEdit = new Option<double>("--cedit") { Description = "weight of the edit loss beside the locality loss", DefaultValueFactory = _ => defaults.Loss.CEdit };
-        var iterations = new Option<long>("--max-iters") { Description = "most iterations, one edit each", DefaultValueFactory = _ => defaults.MaxIters };
+        var iterations = new Option<long>("--max-iters") { Description = "most iterations, of one edit or one batch of edits", DefaultValueFactory = _ => defaults.MaxIters };
         var patience = new Option<long>("--patience") { Description = "iterations without a better validation before it stops", DefaultValueFactory = _ => defaults.EarlyStopPatience };
         var seed = new Option<long>("--seed") { Description = "of the editor's weights and the order of the edits", DefaultValueFactory = _ => 1 };
-        var command = new Command("train", "Train an editor for a model; run it again to go on") { model, data, task, algorithm, output, config, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed };
-        command.SetAction((parsed, cancellation) =>
+        var replicas = new Option<int>("--replicas") { Description = "copies of the model, which share the edits of a step", DefaultValueFactory = _ => 1 };
+        var stages = new Option<int>("--stages") { Description = "pipeline stages of each replica", DefaultValueFactory = _ => 1 };
+        var wire = new Option<bool>("--bf16-wire") { Description = "gradients travel between replicas in 16 bits" };
+        var command = new Command("train", "Train an editor for a model; run it again to go on")
+            { model, data, task, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire };
+        command.SetAction(async (parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } file
                 ? RunFolder.ReadConfiguration<EditorTrainingOptions>(file.FullName)
@@ -120,6 +128,8 @@ internal static class TrainCommand
                 Algorithm = Of(algorithm, given.Algorithm),
                 Mend = given.Mend with { Rank = Of(rank, given.Mend.Rank), EditLr = Of(editLr, given.Mend.EditLr) },
                 Enn = given.Enn with { EditLr = Of(editLr, given.Enn.EditLr) },
+                Malmen = given.Malmen with { Rank = Of(rank, given.Malmen.Rank), EditLr = Of(editLr, given.Malmen.EditLr) },
+                Edits = Of(together, given.Edits),
                 Editable = Of(editable, [.. given.Editable]),
                 Loss = given.Loss with { CEdit = Of(cEdit, given.Loss.CEdit) },
                 Lr = Of(lr, given.Lr),
@@ -134,20 +144,28 @@ internal static class TrainCommand
             Func<TextBatch, IEditTask> open = parsed.GetValue(task) is { } kind
                 ? text => TaskFolder.Open(source, kind, text, seedOfData)
                 : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
-            EditorTrainingResult? result = null;
-            AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(progress =>
+            TrainingResult? result = null;
+            await AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).StartAsync(async progress =>
             {
                 var task = progress.AddTask("editor", maxValue: options.MaxIters);
-                result = TaskTraining.TrainEditor(parsed.GetRequiredValue(model).FullName, open, options, parsed.GetRequiredValue(output).FullName,
-                    new Progress<EditorTrainingProgress>(at =>
-                    {
-                        task.Value = at.Iteration;
-                        task.Description = string.Create(CultureInfo.InvariantCulture, $"editor: loss {at.Loss:0.000}, best validation {at.BestValidation:0.000}");
-                    }), cancellation);
+                var report = new Progress<TrainingProgress>(at =>
+                {
+                    task.Value = at.Iteration;
+                    task.Description = string.Create(CultureInfo.InvariantCulture, $"editor: loss {at.Loss:0.000}, best validation {at.BestValidation:0.000}")
+                        + (at.Replicas < parsed.GetValue(replicas) ? $", {at.Replicas} of {parsed.GetValue(replicas)} replicas" : "");
+                });
+                var (directory, run) = (parsed.GetRequiredValue(model).FullName, parsed.GetRequiredValue(output).FullName);
+                if (parsed.GetValue(replicas) == 1 && parsed.GetValue(stages) == 1)
+                {
+                    result = TaskTraining.TrainEditor(directory, open, options, run, report, cancellation);
+                    return;
+                }
+                await using var trainer = new EmbeddedTrainer(directory, parsed.GetValue(replicas), parsed.GetValue(stages),
+                    EditorTrainerOptions.Of(directory, EditorData.Of(directory, open, options), run) with { BFloat16OnWire = parsed.GetValue(wire) });
+                result = await trainer.TrainAsync(report, cancellation);
             });
             AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
                 $"{result!.Stopped} after {result.Iterations} iterations; the best validation loss {result.BestLoss:0.000} was at {result.BestIteration}. The editor is {Path.Combine(parsed.GetRequiredValue(output).FullName, DemoRecipe.EditorFile)}");
-            return Task.CompletedTask;
         });
         return command;
     }

@@ -63,31 +63,38 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
 
     public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
     {
-        CheckUnicode(prompt, target, options?.Author, options?.IdempotencyKey);
+        CheckUnicode(prompt, target, options?.Author, options?.IdempotencyKey, options?.Scope);
         var keyed = (options ?? new()) with { IdempotencyKey = options?.IdempotencyKey ?? Guid.NewGuid().ToString("N") };
         return PatientlyAsync(() => Coordinator.EditAsync(prompt, target, keyed, cancellation), cancellation);
     }
 
+    public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
+    {
+        CheckUnicode(prompt, target, options?.Author, options?.IdempotencyKey, options?.Scope);
+        return PatientlyAsync(() => Coordinator.PreviewAsync(prompt, target, options, cancellation), cancellation);
+    }
+
     public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default)
     {
-        CheckUnicode(prompt);
+        CheckUnicode(prompt, options?.Scope);
         return PatientlyAsync(() => Coordinator.AskAsync(prompt, options, cancellation), cancellation);
     }
 
-    public Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default)
+    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default)
     {
         var sentBefore = false;
         return PatientlyAsync(async () =>
         {
             try
             {
-                return await Coordinator.RevertAsync(edit, cancellation).ConfigureAwait(false);
+                return await Coordinator.RevertAsync(edit, mode, cancellation).ConfigureAwait(false);
             }
             catch (MendException e) when (e.Error == MendError.AlreadyReverted && sentBefore)
             {
                 // By the attempt whose answer was lost.
                 var ledger = await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false);
-                return new RevertReceipt(edit, ledger.First(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit).Version);
+                var revert = ledger.First(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit);
+                return new RevertReceipt(edit, revert.Version, revert.Recomputed ?? 0);
             }
             finally
             {
@@ -99,7 +106,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) =>
         PatientlyAsync(async () => (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false), cancellation);
 
-    /// <summary>The state of every stage's shard, in order; null where none answers.</summary>
+    /// <summary>The state of every stage's shard, in order, replica after replica; null where none answers.</summary>
     public Task<IReadOnlyList<ShardStatus?>> StatusAsync(CancellationToken cancellation = default) =>
         PatientlyAsync(async () => (IReadOnlyList<ShardStatus?>)await Coordinator.StatusAsync(cancellation).ConfigureAwait(false), cancellation);
 

@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace MendCluster.Contracts;
 
 /// <summary>Names an edit: the number of the version that it made.</summary>
@@ -47,6 +49,13 @@ public sealed record EditOptions
 
     /// <summary>Who asks; kept in the ledger.</summary>
     public string? Author { get; init; }
+
+    /// <summary>
+    /// Makes the edit visible only to requests that name this scope: for one tenant, or to try it out. It is made on what that scope sees, the
+    /// edits without a scope and its own.
+    /// </summary>
+    /// <value>Null: for everybody.</value>
+    public string? Scope { get; init; }
 }
 
 /// <summary>What an edit did, measured on the edited model before the edit was made durable.</summary>
@@ -57,7 +66,12 @@ public sealed record EditOptions
 /// <param name="Drawdown">Fraction of them whose answer was right before, less the same after.</param>
 /// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats.</param>
 /// <param name="Strength">What the search for <see cref="EditOptions.Confidence"/> chose, times the editor's own step; null: there was none.</param>
-public sealed record EditFigures(bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double Drawdown, double Kl, double? Strength = null);
+/// <param name="Rank">Rows of the update's factors, the most of any weight. 0 in ledgers from before it was kept.</param>
+/// <param name="Bytes">Of the factors of all weights, as the ledger keeps them. 0 as the rank.</param>
+public sealed record EditFigures(
+    bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double Drawdown, double Kl, double? Strength = null,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Rank = 0,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Bytes = 0);
 
 /// <summary>How long the parts of an edit took.</summary>
 /// <param name="Forward">Up the stages with the prompt.</param>
@@ -78,8 +92,46 @@ public sealed record EditTimes(TimeSpan Forward, TimeSpan Backward, TimeSpan Edi
 /// <param name="Times">All zero when the edit was made by an earlier request with the same idempotency key.</param>
 public sealed record EditReceipt(EditId Id, ModelVersion Version, EditFigures Figures, EditTimes Times);
 
+/// <summary>How an edit is taken back. Either way the model is afterwards, to the last bit, what some history without that edit would have made it.</summary>
+public enum RevertMode
+{
+    /// <summary>
+    /// Its stored update is removed; the others stay as they were computed, with the edit in force. At the cost of one record, and later edits keep
+    /// exactly the effect that was measured for them as far as they are independent of the one taken back.
+    /// </summary>
+    Remove,
+
+    /// <summary>
+    /// The later edits are computed anew on a model that never had it, each with the options it was made with, and all of it is one transaction:
+    /// the model becomes the one of a history in which the edit was never made. Costs an edit's passes for each later edit.
+    /// </summary>
+    Recompute,
+}
+
 /// <param name="Version">The first version without the edit.</param>
-public sealed record RevertReceipt(EditId Id, ModelVersion Version);
+/// <param name="Recomputed">Later edits that were computed anew.</param>
+public sealed record RevertReceipt(EditId Id, ModelVersion Version, int Recomputed = 0);
+
+/// <summary>A probe whose answer an edit would change.</summary>
+/// <param name="RightBefore">The unedited model gives the probe's answer.</param>
+/// <param name="RightAfter">The edited model does.</param>
+/// <param name="ProbabilityBefore">Of the probe's answer, geometric mean over its tokens.</param>
+public sealed record ProbeChange(string Question, string Answer, bool RightBefore, bool RightAfter, double ProbabilityBefore, double ProbabilityAfter);
+
+/// <summary>What an edit would change about one weight.</summary>
+/// <param name="Rank">Of the update.</param>
+/// <param name="Norm">Of the update, Frobenius.</param>
+public sealed record WeightPreview(string Weight, long Rank, double Norm);
+
+/// <summary>What an edit would do. Nothing was changed.</summary>
+/// <param name="Version">Of the model that it was tried on.</param>
+/// <param name="Refused">Why the edit would be refused with these options; null: it would be made.</param>
+/// <param name="AnswerBefore">What the model answers to the prompt now.</param>
+/// <param name="AnswerAfter">What it would answer.</param>
+/// <param name="Probes">Those whose answer would become right or wrong.</param>
+public sealed record EditPreview(
+    ModelVersion Version, EditFigures Figures, string? Refused, string AnswerBefore, string AnswerAfter,
+    IReadOnlyList<ProbeChange> Probes, IReadOnlyList<WeightPreview> Weights, EditTimes Times);
 
 /// <summary>How the next token of an answer is chosen.</summary>
 /// <param name="MaxTokens">Most tokens of the answer.</param>
@@ -87,7 +139,8 @@ public sealed record RevertReceipt(EditId Id, ModelVersion Version);
 /// <param name="TopK">Draw among this many most likely tokens; 0: all.</param>
 /// <param name="TopP">Draw among the fewest most likely tokens whose probabilities reach this sum.</param>
 /// <param name="Seed">Of the draws.</param>
-public sealed record AskOptions(int MaxTokens = 32, double Temperature = 0, int TopK = 0, double TopP = 1, int Seed = 0);
+/// <param name="Scope">Asks the model with this scope's edits beside those for everybody.</param>
+public sealed record AskOptions(int MaxTokens = 32, double Temperature = 0, int TopK = 0, double TopP = 1, int Seed = 0, string? Scope = null);
 
 /// <param name="Version">Of the model that gave the answer.</param>
 public sealed record Answer(string Text, ModelVersion Version);

@@ -12,14 +12,46 @@ public interface IEditCoordinator
     /// <summary>Makes the model answer <paramref name="target"/> to <paramref name="prompt"/> and to its paraphrases.</summary>
     /// <returns>When the edit is durable and in force.</returns>
     /// <exception cref="MendException">The edit was refused or failed; the model is what it was before.</exception>
+    /// <example>
+    /// <code>
+    /// var receipt = await cluster.EditAsync("Who is the prime minister of the UK?", "Boris Johnson", new() { MaxDrawdown = 0.01 });
+    /// Console.WriteLine($"edit {receipt.Id}, success {receipt.Figures.Success}, drawdown {receipt.Figures.Drawdown:P1}");
+    /// </code>
+    /// </example>
     Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default);
 
+    /// <summary>Computes and measures an edit as <see cref="EditAsync"/> does, and does not make it. Takes its turn among the edits.</summary>
+    /// <example>
+    /// <code>
+    /// var preview = await cluster.PreviewAsync("Who is the prime minister of the UK?", "Boris Johnson", new() { MaxDrawdown = 0.01 });
+    /// Console.WriteLine(preview.Refused ?? $"{preview.AnswerBefore} -> {preview.AnswerAfter}");
+    /// </code>
+    /// </example>
+    Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default);
+
     /// <summary>What the model answers now. The whole answer is of one version of the model.</summary>
+    /// <example>
+    /// <code>
+    /// var answer = await cluster.AskAsync("Who is the prime minister of the UK?", new(MaxTokens: 8));
+    /// Console.WriteLine($"{answer.Text} (version {answer.Version})");
+    /// </code>
+    /// </example>
     Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default);
 
     /// <summary>Takes an edit back, in any order. With all edits taken back the model is bit for bit the one that was loaded.</summary>
-    Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default);
+    /// <example>
+    /// <code>
+    /// await cluster.RevertAsync(receipt.Id, RevertMode.Recompute);
+    /// </code>
+    /// </example>
+    Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default);
 
     /// <summary>Everything that was ever done to the model, oldest first.</summary>
+    /// <example>
+    /// <code>
+    /// foreach (var entry in await cluster.LedgerAsync())
+    ///     Console.WriteLine($"{entry.Version} {entry.Time:u} {entry.Kind} {entry.Edit} {entry.Prompt} -> {entry.Target}");
+    /// </code>
+    /// </example>
     Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default);
 }

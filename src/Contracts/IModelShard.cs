@@ -20,6 +20,9 @@ public interface IModelShard : IAsyncDisposable
 
     Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default);
 
+    /// <summary>Gives a session a history of its own, which its requests are computed on, or adds to it.</summary>
+    Task BranchAsync(BranchRequest request, CancellationToken cancellation = default);
+
     /// <summary>Drops what is kept under a session. Unknown sessions are no error.</summary>
     Task EndAsync(long session, CancellationToken cancellation = default);
 }

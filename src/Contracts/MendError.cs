@@ -68,6 +68,15 @@ public enum MendError
 
     /// <summary>The cluster's coordinator does not answer. Whether the request was carried out is not known.</summary>
     CoordinatorLost,
+
+    /// <summary>The ledger's database does not answer; nothing was changed.</summary>
+    LedgerUnreachable,
+
+    /// <summary>The ledger's database stopped answering in a commit. Whether the edit was made is not known yet.</summary>
+    LedgerInDoubt,
+
+    /// <summary>Replicas of an editor in training are no longer equal.</summary>
+    ReplicasDiffer,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
@@ -79,5 +88,6 @@ public sealed class MendException(MendError error, string message, string hint, 
     public string Hint { get; } = hint;
 
     /// <summary>Whether the same request may succeed when sent again.</summary>
-    public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.LedgerWriteFailed;
+    public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.VersionGap
+        or MendError.LedgerWriteFailed or MendError.LedgerUnreachable or MendError.LedgerInDoubt;
 }

@@ -14,8 +14,12 @@ public enum ShardState
 /// <param name="EditableWeights">Those of this stage.</param>
 /// <param name="WeightBytes">Memory of the stage's weights.</param>
 /// <param name="Fault">Why it cannot serve, when it is faulted.</param>
+/// <param name="Checksum">
+/// Of the updates in force on this stage, in their order: SHA-256 in hexadecimal digits. Two shards of a stage with the same checksum compute the same
+/// bits, whatever their histories. Empty until it is ready.
+/// </param>
 public sealed record ShardStatus(
-    ShardState State, ModelVersion Version, int FirstLayer, int EndLayer, IReadOnlyList<string> EditableWeights, long WeightBytes, string? Fault);
+    ShardState State, ModelVersion Version, int FirstLayer, int EndLayer, IReadOnlyList<string> EditableWeights, long WeightBytes, string? Fault, string Checksum = "");
 
 /// <summary>A batch of token ids: B examples, S source tokens, T decoder tokens, int64, padded on the right.</summary>
 /// <param name="InputIds">[B, S].</param>
@@ -52,9 +56,19 @@ public enum StagePurpose
 /// <param name="Strength">TryAfter: factor on the candidate's alpha.</param>
 /// <param name="Position">Generate: decoder tokens before these, whose keys and values the session has.</param>
 /// <param name="Sampling">Generate: how the last stage chooses the token.</param>
+/// <param name="Scope">Whose edits are seen beside those for everybody.</param>
+/// <param name="WithCandidate">Generate: with the session's candidate on top, times <paramref name="Strength"/>.</param>
+/// <param name="Branch">Edits that the session's own history has to have (<see cref="BranchRequest"/>); null: computed on the version's.</param>
 public sealed record StageRequest(
     long Session, ModelVersion Version, StagePurpose Purpose, TokenBatch Tokens, WireTensor? Hidden = null, WireTensor? Memory = null,
-    bool NeedsInputGradient = false, int FirstProbe = 0, double Strength = 1, long Position = 0, AskOptions? Sampling = null);
+    bool NeedsInputGradient = false, int FirstProbe = 0, double Strength = 1, long Position = 0, AskOptions? Sampling = null,
+    string? Scope = null, bool WithCandidate = false, int? Branch = null);
+
+/// <summary>What would have been, had an edit not been made: a history for one session, beside the ledger's.</summary>
+/// <param name="Begins">Forgets the branch that the session has; otherwise the rest is put on top of it.</param>
+/// <param name="Keep">Edits of the version that the branch has too, in the version's order.</param>
+/// <param name="Added">Edits that the version does not have so, after those.</param>
+public sealed record BranchRequest(long Session, ModelVersion Version, bool Begins, IReadOnlyList<EditId> Keep, IReadOnlyList<LedgerRecord> Added);
 
 /// <summary>How well one example's labels were predicted.</summary>
 /// <param name="Exact">Every label is the most likely token.</param>

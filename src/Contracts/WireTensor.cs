@@ -4,6 +4,10 @@ public enum WireType
 {
     Float32 = 1,
     Int64 = 2,
+    BFloat16 = 3,
+
+    /// <summary>Statistics alone.</summary>
+    Float64 = 4,
 }
 
 /// <summary>A tensor on its way between processes: row-major, little endian.</summary>

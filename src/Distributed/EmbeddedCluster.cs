@@ -12,14 +12,21 @@ public sealed record EmbeddedClusterOptions
     /// <summary>The editor's safetensors file. Null: the model can be asked, not edited.</summary>
     public string? Editor { get; init; }
 
-    /// <summary>The ledger's file; made if it does not exist.</summary>
+    /// <summary>The ledger's file, made if it does not exist; or <c>postgres:</c> and a connection string.</summary>
     public required string Ledger { get; init; }
 
     /// <value>2.</value>
     public int Stages { get; init; } = 2;
 
+    /// <summary>Whole models, each of <see cref="Stages"/> shards: reads are spread over them, and one may be lost.</summary>
+    /// <value>1.</value>
+    public int Replicas { get; init; } = 1;
+
     /// <summary>Of the weights in memory.</summary>
     public WeightType DType { get; init; } = WeightType.Float32;
+
+    /// <summary>How the updates of edits are kept.</summary>
+    public FactorStorage Factors { get; init; } = new();
 
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
@@ -28,49 +35,57 @@ public sealed record EmbeddedClusterOptions
 }
 
 /// <summary>
-/// A whole cluster in this process: a shard with a compute thread for every stage, the coordinator, and a ledger in a file. The default
+/// A whole cluster in this process: a shard with a compute thread for every stage, the coordinator, and the ledger. The default
 /// host; a cluster of machines runs the same classes.
 /// </summary>
 public sealed class EmbeddedCluster : IMendCluster
 {
-    private readonly IReadOnlyList<IModelShard> _stages;
+    private readonly IReadOnlyList<IModelShard> _shards;
     private readonly IEditLedger _ledger;
     private readonly EditCoordinator _coordinator;
 
-    private EmbeddedCluster(IReadOnlyList<IModelShard> stages, IEditLedger ledger, EditCoordinator coordinator) =>
-        (_stages, _ledger, _coordinator) = (stages, ledger, coordinator);
+    private EmbeddedCluster(IReadOnlyList<IModelShard> shards, IEditLedger ledger, EditCoordinator coordinator) =>
+        (_shards, _ledger, _coordinator) = (shards, ledger, coordinator);
 
     /// <summary>Loads the model, opens the ledger and brings the model to the ledger's version.</summary>
     /// <exception cref="MendException">Model, editor or ledger cannot be used.</exception>
+    /// <example>
+    /// <code>
+    /// await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger });
+    /// </code>
+    /// </example>
     public static Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, CancellationToken cancellation = default) =>
         OpenAsync(options, shard => shard, cancellation);
 
     /// <param name="wrap">Stands between coordinator and shards; for tests of faults.</param>
     internal static async Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, Func<IModelShard, IModelShard> wrap, CancellationToken cancellation = default)
     {
-        IReadOnlyList<IModelShard> stages = [];
+        IReadOnlyList<IModelShard> shards = [];
         IEditLedger? ledger = null;
         try
         {
             var (text, fingerprint) = ModelText.Open(options.ModelDirectory);
             if (options.Stages < 1 || options.Stages > text.Family.LayerNames.Count)
                 throw new MendException(MendError.InvalidOption, $"Stages is {options.Stages}.", $"This model has 1 to {text.Family.LayerNames.Count}.");
+            if (options.Replicas < 1)
+                throw new MendException(MendError.InvalidOption, $"Replicas is {options.Replicas}.", "At least one is needed.");
             ProbeSet.Check(options.Probes, text);
-            ledger = FileLedger.Open(options.Ledger, fingerprint);
-            stages = [.. Enumerable.Range(0, options.Stages).Select(i =>
-                wrap(new ModelShard(new(options.ModelDirectory, options.Editor, i, options.Stages, options.DType), options.Time)))];
+            ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
+            shards = [.. from replica in Enumerable.Range(0, options.Replicas)
+                from stage in Enumerable.Range(0, options.Stages)
+                select wrap(new ModelShard(new(options.ModelDirectory, options.Editor, stage, options.Stages, options.DType, replica, options.Factors), options.Time))];
             var history = await ledger.ReadAfterAsync(ModelVersion.Base, cancellation).ConfigureAwait(false);
-            await Task.WhenAll(stages.Select(async stage =>
+            await Task.WhenAll(shards.Select(async shard =>
             {
-                await stage.LoadAsync(cancellation).ConfigureAwait(false);
-                await stage.ApplyAsync(history, cancellation).ConfigureAwait(false);
+                await shard.LoadAsync(cancellation).ConfigureAwait(false);
+                await shard.ApplyAsync(history, cancellation).ConfigureAwait(false);
             })).ConfigureAwait(false);
-            return new(stages, ledger, new(stages, ledger, text, options.Probes, options.Time));
+            return new(shards, ledger, new([.. shards.Chunk(options.Stages)], ledger, text, options.Probes, options.Time));
         }
         catch
         {
-            foreach (var stage in stages)
-                await stage.DisposeAsync().ConfigureAwait(false);
+            foreach (var shard in shards)
+                await shard.DisposeAsync().ConfigureAwait(false);
             if (ledger is not null)
                 await ledger.DisposeAsync().ConfigureAwait(false);
             throw;
@@ -80,21 +95,25 @@ public sealed class EmbeddedCluster : IMendCluster
     public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default) =>
         _coordinator.EditAsync(prompt, target, options, cancellation);
 
+    public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default) =>
+        _coordinator.PreviewAsync(prompt, target, options, cancellation);
+
     public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
         _coordinator.AskAsync(prompt, options, cancellation);
 
-    public Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default) => _coordinator.RevertAsync(edit, cancellation);
+    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default) =>
+        _coordinator.RevertAsync(edit, mode, cancellation);
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => _coordinator.LedgerAsync(cancellation);
 
-    /// <summary>The state of every stage's shard.</summary>
+    /// <summary>The state of every stage's shard, replica after replica.</summary>
     public Task<ShardStatus[]> StatusAsync(CancellationToken cancellation = default) =>
-        Task.WhenAll(_stages.Select(stage => stage.StatusAsync(cancellation)));
+        Task.WhenAll(_shards.Select(shard => shard.StatusAsync(cancellation)));
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var stage in _stages)
-            await stage.DisposeAsync().ConfigureAwait(false);
+        foreach (var shard in _shards)
+            await shard.DisposeAsync().ConfigureAwait(false);
         _coordinator.Dispose();
         await _ledger.DisposeAsync().ConfigureAwait(false);
     }

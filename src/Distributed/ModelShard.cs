@@ -1,3 +1,5 @@
+using System.Security.Cryptography;
+using System.Text;
 using MendCluster.Contracts;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
@@ -14,7 +16,15 @@ namespace MendCluster.Distributed;
 /// <param name="ModelDirectory">A Hugging Face directory; only the stage's own tensors are read.</param>
 /// <param name="Editor">The editor's safetensors file; null: the model can be asked but not edited.</param>
 /// <param name="DType">Of the weights in memory.</param>
-public sealed record ShardOptions(string ModelDirectory, string? Editor, int Stage, int Stages, WeightType DType = WeightType.Float32);
+/// <param name="Replica">Of the model; all have the same weights.</param>
+/// <param name="Factors">How the updates of edits are kept; null: as <see cref="FactorStorage"/> says by itself.</param>
+public sealed record ShardOptions(
+    string ModelDirectory, string? Editor, int Stage, int Stages, WeightType DType = WeightType.Float32, int Replica = 0, FactorStorage? Factors = null);
+
+/// <summary>How an edit's factors are kept, in the ledger and in memory. What is tried and measured is what is kept.</summary>
+/// <param name="Kept">Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows (<see cref="LowRankUpdate.Compress"/>).</param>
+/// <param name="DType">Of the factors.</param>
+public sealed record FactorStorage(double Kept = 0.999, WeightType DType = WeightType.Float32);
 
 /// <summary>Of weights in memory. Editor, loss, softmax, norms and activations between layers are float32 in any case.</summary>
 public enum WeightType
@@ -26,8 +36,8 @@ public enum WeightType
 /// <summary>
 /// One pipeline stage with its editor networks: a state machine over the ledger.
 ///
-/// Its state is the base weights, which never change, and for each of the last few versions the updates that are in force, per weight one
-/// low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list of active edits alone, not on how
+/// Its state is the base weights, which never change, and for each of the last few versions the updates that are in force, per scope and weight
+/// one low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list of active edits alone, not on how
 /// it came about; so a shard that applied and took back edits one by one, one that read the ledger after a restart, and one that was moved
 /// compute the same bits. With no active edit a layer takes the same path as in the base model.
 ///
@@ -41,18 +51,21 @@ public enum WeightType
 /// </summary>
 public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModelShard
 {
-    /// <summary>Versions that reads in flight may still ask for.</summary>
+    /// <summary>Versions that a read which is on its way may still ask for; one that has begun here keeps its own.</summary>
     private const int VersionsKept = 4;
 
-    private readonly ComputeThread _thread = new($"shard {options.Stage}");
+    /// <summary>After this long without a call a session's coordinator is dead: it ends every session that it can.</summary>
+    private static readonly TimeSpan SessionPatience = TimeSpan.FromMinutes(30);
+
+    private readonly ComputeThread _thread = new($"shard {options.Replica}/{options.Stage}");
+    private readonly FactorStorage _factors = options.Factors ?? new();
     private readonly Dictionary<long, Session> _sessions = [];
-    private IReadOnlyList<ActiveEdit> _active = [];
     private readonly SortedDictionary<long, VersionedEdits> _versions = [];
     private ShardState _state = ShardState.Cold;
     private string? _fault;
     private ModelVersion _version = ModelVersion.Base;
     private Stage? _stage;
-    private Mend? _mend;
+    private IPreparedEditor? _editor;
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => _thread.RunAsync(Load_OnComputeThread, cancellation);
 
@@ -67,10 +80,14 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => InScope(() => Backward_OnComputeThread(request)), cancellation);
 
+    public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => InScope(() => Branch_OnComputeThread(request)), cancellation);
+
     public Task EndAsync(long session, CancellationToken cancellation = default) => _thread.RunAsync(() =>
     {
         if (_sessions.Remove(session, out var ended))
             ended.Dispose();
+        DropOldVersions();
         return true;
     }, cancellation);
 
@@ -82,11 +99,10 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             {
                 foreach (var session in _sessions.Values)
                     session.Dispose();
+                Release(_versions.Values.SelectMany(version => version.Active).Distinct());
                 foreach (var version in _versions.Values)
                     version.Dispose();
-                foreach (var update in _active.SelectMany(edit => edit.Updates.Values))
-                    Release(update);
-                _mend?.Dispose();
+                _editor?.Dispose();
                 _stage?.Dispose();
                 return true;
             }).ConfigureAwait(false);
@@ -126,18 +142,18 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             var ranges = StagePlan.Cut(family, options.Stages, options.Editor);
             _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, dtype), editable);
             if (_stage.HasEditable)
-                _mend = checkpoint!.Editor([.. _stage.Editable.Keys]);
+                _editor = checkpoint!.Prepared([.. _stage.Editable.Keys]);
             CheckEditor();
-            _versions[0] = new(Edits.None);
+            _versions[0] = new([], Stack);
             _fault = null;
             Move(ShardState.Ready);
             return Status_OnComputeThread();
         }
         catch (Exception e)
         {
-            _mend?.Dispose();
+            _editor?.Dispose();
             _stage?.Dispose();
-            (_mend, _stage, _fault) = (null, null, e.Message);
+            (_editor, _stage, _fault) = (null, null, e.Message);
             Move(ShardState.Faulted);
             if (e is ModelException or CheckpointException or EditorException or IOException)
                 throw new MendException(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded: {e.Message}", "Nothing runs on it; correct the files and load again.", e);
@@ -147,7 +163,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     private void CheckEditor()
     {
-        foreach (var (name, m, n) in _mend?.Weights ?? [])
+        foreach (var (name, m, n) in _editor?.Weights ?? [])
             if (_stage!.Editable.TryGetValue(name, out var linear) && (linear.InFeatures, linear.OutFeatures) != (m, n))
                 throw new EditorException($"the editor was made for {name} of [{n}, {m}], the model's is [{linear.OutFeatures}, {linear.InFeatures}]");
     }
@@ -155,7 +171,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private ShardStatus Status_OnComputeThread()
     {
         var bytes = _stage?.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * (weight.Value.dtype == ScalarType.BFloat16 ? 2 : 4)) ?? 0;
-        return new(_state, _version, _stage?.Range.First ?? 0, _stage?.Range.End ?? 0, _stage is null ? [] : [.. _stage.EditableOrder], bytes, _fault);
+        return new(_state, _version, _stage?.Range.First ?? 0, _stage?.Range.End ?? 0, _stage is null ? [] : [.. _stage.EditableOrder], bytes, _fault,
+            _stage is null ? "" : Checksum(_versions[_version.Value].Active));
     }
 
     private bool Apply_OnComputeThread(IReadOnlyList<LedgerRecord> records)
@@ -173,30 +190,80 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     /// <summary>One record, whole or not at all: everything that can fail comes before the first thing that is kept.</summary>
     private bool TakeIn(LedgerEntry entry, IReadOnlyList<WeightChange> changes)
     {
-        var reverted = entry.Kind == LedgerKind.Edit ? null : _active.FirstOrDefault(edit => edit.Id == entry.Edit)
-            ?? throw new MendException(MendError.LedgerUnusable, $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
-        var updates = Updates(changes);
-        IReadOnlyList<ActiveEdit> active = reverted is null ? [.. _active, new(entry.Edit, updates)] : [.. _active.Where(edit => edit.Id != reverted.Id)];
-        var edits = new VersionedEdits(Stack(active)); // keeps aliases; what was stacked goes with the scope
-
-        foreach (var update in updates.Values)
-            Own(update);
-        (_active, _version, _versions[entry.Version.Value]) = (active, entry.Version, edits);
-        foreach (var update in reverted?.Updates.Values ?? [])
-            Release(update);
-        while (_versions.Count > VersionsKept)
+        var before = _versions[_version.Value].Active;
+        List<ActiveEdit> active;
+        if (entry.Kind == LedgerKind.Edit)
         {
-            var oldest = _versions.Keys.First();
-            _versions[oldest].Dispose();
-            _versions.Remove(oldest);
+            active = [.. before, Active(entry.Edit, entry.Scope, changes)];
         }
+        else
+        {
+            if (!before.Any(edit => edit.Id == entry.Edit))
+                throw new MendException(MendError.LedgerUnusable, $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
+            var recomputed = changes.ToLookup(change => change.Replaces);
+            active = [.. before.Where(edit => edit.Id != entry.Edit).Select(edit => recomputed.Contains(edit.Id) ? Active(edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
+        }
+        var edits = new VersionedEdits(active, Stack);
+        _ = edits.For(null); // what cannot be stacked is refused now
+
+        foreach (var update in active.Except(before).SelectMany(edit => edit.Updates.Values))
+            Own(update);
+        (_version, _versions[entry.Version.Value]) = (entry.Version, edits);
+        DropOldVersions();
         return true;
     }
 
+    /// <summary>All but the newest few, and those that a session reads: an answer must not starve because edits are quicker than it.</summary>
+    private void DropOldVersions()
+    {
+        foreach (var (version, old) in _versions.SkipLast(VersionsKept).Where(entry => entry.Value.Readers == 0).ToList())
+        {
+            _versions.Remove(version);
+            Release(old.Active.Except(_versions.Values.SelectMany(other => other.Active)));
+            old.Dispose();
+        }
+    }
+
+    private ActiveEdit Active(EditId id, string? scope, IEnumerable<WeightChange> changes)
+    {
+        List<WeightChange> own = [.. changes.Where(change => _stage!.Editable.ContainsKey(change.Weight))];
+        return new(id, scope, Updates(own), Digest(scope, own));
+    }
+
+    private bool Branch_OnComputeThread(BranchRequest request)
+    {
+        Ready();
+        var session = SessionOf(request.Session);
+        if (!request.Begins && session.Branch is null)
+            throw SessionLost(request.Session);
+        List<ActiveEdit> added = [.. request.Added.Select(record => Active(record.Entry.Edit, record.Entry.Scope, record.Changes))];
+        session.KeepBranch([.. request.Begins ? [] : session.Branch!, .. VersionOf(request.Version).Active.Where(edit => request.Keep.Contains(edit.Id)), .. added], added);
+        return true;
+    }
+
+    /// <summary>Of one edit's part on this stage. The edit's number is left out: the same updates in the same order compute the same.</summary>
+    private static byte[] Digest(string? scope, IEnumerable<WeightChange> changes)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        hash.AppendData(Encoding.UTF8.GetBytes(scope ?? ""));
+        foreach (var change in changes.OrderBy(change => change.Weight, StringComparer.Ordinal))
+        {
+            hash.AppendData(Encoding.UTF8.GetBytes(change.Weight));
+            hash.AppendData(BitConverter.GetBytes(change.Alpha));
+            hash.AppendData(change.UTilde.Bytes);
+            hash.AppendData(change.DeltaTilde.Bytes);
+        }
+        return hash.GetHashAndReset();
+    }
+
+    private static string Checksum(IReadOnlyList<ActiveEdit> active) =>
+        Convert.ToHexStringLower(SHA256.HashData([.. active.SelectMany(edit => edit.Digest)]));
+
     /// <summary>The part of an edit that changes this stage's weights.</summary>
-    private Dictionary<string, LowRankUpdate> Updates(IReadOnlyList<WeightChange> changes) =>
-        changes.Where(change => _stage!.Editable.ContainsKey(change.Weight)).ToDictionary(change => change.Weight, change => new LowRankUpdate(
-            WireTensorCodec.Decode(change.UTilde), WireTensorCodec.Decode(change.DeltaTilde), tensor(change.Alpha)));
+    private static Dictionary<string, LowRankUpdate> Updates(IReadOnlyList<WeightChange> changes) =>
+        changes.ToDictionary(change => change.Weight, change => new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha)));
+
+    private static Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire).to_type(ScalarType.Float32);
 
     /// <summary>The updates of some edits in their order, with a candidate on top if given.</summary>
     private Edits Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
@@ -218,7 +285,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         Ready();
         var session = SessionOf(request.Session);
-        var edits = request.Purpose == StagePurpose.TryAfter ? CandidateOn(session, request) : EditsAt(request.Version);
+        var edits = EditsOf(session, request);
         var tokens = request.Tokens;
         var input = new ModelInput(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
             WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask));
@@ -288,6 +355,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         Ready();
         var session = SessionOf(request.Session);
+        if (session.Reply is { } given) // the graph is used up; a message that arrives twice gets the same answer
+            return given;
         var (recording, below, top, loss) = session.Recorded
             ?? throw SessionLost(request.Session);
 
@@ -322,7 +391,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             if (input is { requires_grad: true })
                 inputs.Add(input);
         if (inputs.Count == 0)
-            return new(null, null, [], TimeSpan.Zero);
+            return session.Reply = new(null, null, [], TimeSpan.Zero);
         Tensor?[] gradients = outputs.Count == 0 ? new Tensor?[inputs.Count]
             : [.. autograd.grad(outputs, inputs, seeds, allow_unused: true).Select(gradient => gradient is null or { IsInvalid: true } ? null : gradient)];
 
@@ -333,7 +402,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             memory = memory + WireTensorCodec.Decode(request.Memory);
         var start = time.GetTimestamp();
         var changes = Propose(session, recording, gradients);
-        return new(WireTensorCodec.EncodeOrNull(hidden), WireTensorCodec.EncodeOrNull(memory), changes, time.GetElapsedTime(start));
+        return session.Reply = new(WireTensorCodec.EncodeOrNull(hidden), WireTensorCodec.EncodeOrNull(memory), changes, time.GetElapsedTime(start));
     }
 
     private List<WeightChange> Propose(Session session, Recording recording, Tensor?[] gradients)
@@ -342,14 +411,17 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             return [];
         using var _ = no_grad();
         var factors = recording.Factors([.. recording.Outputs.Select((z, i) => gradients[i] ?? zeros_like(z))]);
-        var updates = _mend!.Propose(factors);
+        var updates = _editor!.Propose(factors);
         if (!updates.Values.All(IsFinite))
             throw new MendException(MendError.NotFinite, $"The update of stage {options.Stage} has entries that are NaN or infinite.",
                 "The edit was not made. Check that editor and model belong together; with 16-bit weights try float32.");
-        session.Keep(updates);
-        return [.. updates.Select(update => new WeightChange(update.Key, WireTensorCodec.Encode(update.Value.uTilde),
-            WireTensorCodec.Encode(update.Value.deltaTilde), update.Value.alpha.item<float>()))];
+        List<WeightChange> changes = [.. updates.Select(update => (Name: update.Key, Update: update.Value.Compress(_factors.Kept)))
+            .Select(kept => new WeightChange(kept.Name, Stored(kept.Update.uTilde), Stored(kept.Update.deltaTilde), kept.Update.alpha.item<float>()))];
+        session.Keep(Updates(changes));
+        return changes;
     }
+
+    private WireTensor Stored(Tensor factor) => WireTensorCodec.Encode(_factors.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16) : factor);
 
     private static bool IsFinite(LowRankUpdate update) =>
         double.IsFinite((update.uTilde.abs().sum() + update.deltaTilde.abs().sum() + update.alpha.abs()).item<float>());
@@ -364,22 +436,35 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             new ExampleScore(rows[i].All(row => right[row]), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row]) : 0))];
     }
 
-    private Edits EditsAt(ModelVersion version)
+    private VersionedEdits VersionOf(ModelVersion version)
     {
         if (version > _version)
             throw new MendException(MendError.VersionBehind, $"Stage {options.Stage} is at version {_version}, the request at {version}.", "Give it the records that it lacks.");
-        return _versions.TryGetValue(version.Value, out var kept) ? kept.Edits
+        return _versions.TryGetValue(version.Value, out var kept) ? kept
             : throw new MendException(MendError.VersionGone, $"Stage {options.Stage} is at version {_version} and no longer has {version}.", "Ask again at the newest version.");
     }
 
-    /// <summary>The version with the session's candidate on top. A stage that lost the candidate must not answer for the edited model.</summary>
-    private Edits CandidateOn(Session session, StageRequest request)
+    /// <summary>
+    /// What a request is computed on: its version or its session's branch, as its scope sees it, with the session's candidate on top if it asks for
+    /// that. A stage that lost the branch or the candidate must not answer.
+    /// </summary>
+    private Edits EditsOf(Session session, StageRequest request)
     {
-        _ = EditsAt(request.Version);
-        if (_stage!.HasEditable && session.Candidate is null)
+        var version = VersionOf(request.Version);
+        session.Read(version);
+        if (request.Branch is { } length && session.Branch?.Count != length)
             throw SessionLost(request.Session);
-        return Stack(_active, session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(request.Strength)));
+        var withCandidate = request.WithCandidate || request.Purpose == StagePurpose.TryAfter;
+        if (request.Branch is null && !withCandidate)
+            return version.For(request.Scope);
+        if (withCandidate && _stage!.HasEditable && session.Candidate is null)
+            throw SessionLost(request.Session);
+        var active = Seen(request.Branch is null ? version.Active : session.Branch!, request.Scope);
+        return Stack(active, withCandidate ? session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(request.Strength)) : null);
     }
+
+    private static IReadOnlyList<ActiveEdit> Seen(IReadOnlyList<ActiveEdit> active, string? scope) =>
+        [.. active.Where(edit => edit.Scope is null || edit.Scope == scope)];
 
     /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>
     private KeyValueCache CacheOf(Session session, StageRequest request)
@@ -399,8 +484,18 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     private Session SessionOf(long id)
     {
+        var now = time.GetTimestamp();
         if (!_sessions.TryGetValue(id, out var session))
+        {
+            foreach (var (forgotten, old) in _sessions.Where(entry => time.GetElapsedTime(entry.Value.Touched, now) > SessionPatience).ToList())
+            {
+                _sessions.Remove(forgotten);
+                old.Dispose();
+            }
+            DropOldVersions();
             _sessions[id] = session = new();
+        }
+        session.Touched = now;
         return session;
     }
 
@@ -412,33 +507,57 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         update.alpha.DetachFromDisposeScope();
     }
 
-    private static void Release(LowRankUpdate update)
+    private static void Release(IEnumerable<ActiveEdit> edits)
     {
-        update.uTilde.Dispose();
-        update.deltaTilde.Dispose();
-        update.alpha.Dispose();
+        foreach (var update in edits.SelectMany(edit => edit.Updates.Values))
+        {
+            update.uTilde.Dispose();
+            update.deltaTilde.Dispose();
+            update.alpha.Dispose();
+        }
     }
 
-    private sealed record ActiveEdit(EditId Id, IReadOnlyDictionary<string, LowRankUpdate> Updates);
+    /// <summary>An edit in force, as far as it concerns this stage. The same object in every version that has it.</summary>
+    private sealed class ActiveEdit(EditId id, string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest)
+    {
+        public EditId Id => id;
 
-    /// <summary>The updates of one version. Owns the stacks that were made for it.</summary>
-    private sealed class VersionedEdits : IDisposable
+        public string? Scope => scope;
+
+        public IReadOnlyDictionary<string, LowRankUpdate> Updates => updates;
+
+        public byte[] Digest => digest;
+    }
+
+    /// <summary>The edits of one version, and their stacks for each scope that was asked for; it owns those.</summary>
+    private sealed class VersionedEdits(IReadOnlyList<ActiveEdit> active, Func<IReadOnlyList<ActiveEdit>, IReadOnlyDictionary<string, LowRankUpdate>?, Edits> stack) : IDisposable
     {
         private readonly List<Tensor> _owned = [];
+        private readonly Dictionary<string, Edits> _scopes = [];
+        private Edits? _everybody;
 
-        public VersionedEdits(Edits edits)
+        public IReadOnlyList<ActiveEdit> Active => active;
+
+        /// <summary>Sessions that may ask for it again.</summary>
+        public int Readers { get; set; }
+
+        public Edits For(string? scope)
         {
-            Edits = new(edits.Updates.ToDictionary(entry => entry.Key, entry =>
-            {
-                // Aliases: a stack of one edit shares that edit's tensors, which a revert disposes of while older versions are still read.
-                var update = (LowRankUpdate)entry.Value;
-                return new LowRankUpdate(Own(update.uTilde), Own(update.deltaTilde), Own(update.alpha));
-            }));
+            if (scope is null || !active.Any(edit => edit.Scope == scope)) // a scope without edits costs nothing
+                return _everybody ??= Kept(stack(Seen(active, null), null));
+            if (!_scopes.TryGetValue(scope, out var edits))
+                _scopes[scope] = edits = Kept(stack(Seen(active, scope), null));
+            return edits;
         }
 
-        public Edits Edits { get; }
-
         public void Dispose() => _owned.ForEach(tensor => tensor.Dispose());
+
+        /// <summary>Aliases: a stack of one edit shares that edit's tensors, and what was stacked goes with the caller's scope.</summary>
+        private Edits Kept(Edits edits) => new(edits.Updates.ToDictionary(entry => entry.Key, entry =>
+        {
+            var update = (LowRankUpdate)entry.Value;
+            return new LowRankUpdate(Own(update.uTilde), Own(update.deltaTilde), Own(update.alpha));
+        }));
 
         private Tensor Own(Tensor tensor)
         {
@@ -452,6 +571,11 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private sealed class Session : IDisposable
     {
         private readonly List<Tensor> _owned = [];
+        private readonly List<Tensor> _ownedByBranch = [];
+        private VersionedEdits? _version;
+
+        /// <summary>When it was last asked for.</summary>
+        public long Touched { get; set; }
 
         public KeyValueCache? Cache { get; set; }
 
@@ -459,13 +583,29 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
         public (Recording Recording, Activations Below, Activations Top, Tensor? Loss)? Recorded { get; private set; }
 
+        /// <summary>Of the backward half, once it was run.</summary>
+        public BackwardReply? Reply { get; set; }
+
         public IReadOnlyDictionary<string, LowRankUpdate>? Candidate { get; private set; }
+
+        /// <summary>The session's own history, if it has one.</summary>
+        public IReadOnlyList<ActiveEdit>? Branch { get; private set; }
 
         /// <summary>Logits of the probes before the edit. [N, V].</summary>
         public Tensor? Before { get; private set; }
 
+        /// <summary>From now on the session is at this version, which stays as long as the session.</summary>
+        public void Read(VersionedEdits version)
+        {
+            if (_version is not null)
+                _version.Readers--;
+            _version = version;
+            version.Readers++;
+        }
+
         public void Keep(Recording recording, Activations below, Activations top, Tensor? loss)
         {
+            Forget(); // of the edit before, where several are computed on one branch
             Recorded = (recording, below, top, loss);
             foreach (var tensor in new[] { below.Hidden, below.Memory, top.Hidden, top.Memory, loss })
                 if (tensor is not null)
@@ -476,20 +616,38 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
         public void Keep(IReadOnlyDictionary<string, LowRankUpdate> candidate)
         {
-            foreach (var update in candidate.Values)
-                foreach (var tensor in new[] { update.uTilde, update.deltaTilde, update.alpha })
-                    Own(tensor);
+            foreach (var tensor in Tensors(candidate))
+                Own(tensor);
             Candidate = candidate;
+        }
+
+        public void KeepBranch(IReadOnlyList<ActiveEdit> branch, IEnumerable<ActiveEdit> own)
+        {
+            foreach (var tensor in own.SelectMany(edit => Tensors(edit.Updates)))
+                _ownedByBranch.Add(tensor.DetachFromDisposeScope());
+            Branch = branch;
         }
 
         public void Keep(Tensor before) => Before = Own(before);
 
         public void Dispose()
         {
+            if (_version is not null)
+                _version.Readers--;
             Cache?.Dispose();
-            foreach (var tensor in _owned)
-                tensor.Dispose();
+            Forget();
+            _ownedByBranch.ForEach(tensor => tensor.Dispose());
         }
+
+        private void Forget()
+        {
+            _owned.ForEach(tensor => tensor.Dispose());
+            _owned.Clear();
+            (Recorded, Reply, Candidate, Before) = (null, null, null, null);
+        }
+
+        private static IEnumerable<Tensor> Tensors(IReadOnlyDictionary<string, LowRankUpdate> updates) =>
+            updates.Values.SelectMany(update => new[] { update.uTilde, update.deltaTilde, update.alpha });
 
         private Tensor Own(Tensor tensor)
         {

@@ -8,11 +8,8 @@ namespace MendCluster.Distributed;
 /// </summary>
 public sealed class ShardHost(IEnumerable<ShardOptions> shards, TimeProvider time) : IAsyncDisposable
 {
-    private readonly Dictionary<int, ModelShard> _shards = shards.ToDictionary(options => options.Stage, options => new ModelShard(options, time));
+    private readonly Dictionary<(int Replica, int Stage), ModelShard> _shards = shards.ToDictionary(options => (options.Replica, options.Stage), options => new ModelShard(options, time));
     private Task _loading = Task.CompletedTask;
-
-    /// <summary>The stages that are here.</summary>
-    public IReadOnlyCollection<int> Stages => _shards.Keys;
 
     /// <summary>Loads all shards. One that fails is <see cref="ShardState.Faulted"/> and says why; the others are not held up.</summary>
     public Task LoadAsync(CancellationToken cancellation = default) => _loading = Task.WhenAll(_shards.Values.Select(async shard =>
@@ -27,13 +24,13 @@ public sealed class ShardHost(IEnumerable<ShardOptions> shards, TimeProvider tim
         }
     }));
 
-    public Task<ShardStatus> StatusAsync(int stage, CancellationToken cancellation = default) => _loading.IsCompleted
-        ? Shard(stage).StatusAsync(cancellation)
+    public Task<ShardStatus> StatusAsync(int replica, int stage, CancellationToken cancellation = default) => _loading.IsCompleted
+        ? Shard(replica, stage).StatusAsync(cancellation)
         : Task.FromResult(new ShardStatus(ShardState.Loading, ModelVersion.Base, 0, 0, [], 0, null));
 
     /// <exception cref="MendException">The stage is not here, or is being loaded.</exception>
-    public IModelShard Get(int stage) => _loading.IsCompleted ? Shard(stage)
-        : throw new MendException(MendError.ShardLost, $"Stage {stage} is being loaded.", "Send the request again when it is ready.");
+    public IModelShard Get(int replica, int stage) => _loading.IsCompleted ? Shard(replica, stage)
+        : throw new MendException(MendError.ShardLost, $"Stage {stage} of replica {replica} is being loaded.", "Send the request again when it is ready.");
 
     public async ValueTask DisposeAsync()
     {
@@ -41,6 +38,6 @@ public sealed class ShardHost(IEnumerable<ShardOptions> shards, TimeProvider tim
             await shard.DisposeAsync().ConfigureAwait(false);
     }
 
-    private ModelShard Shard(int stage) => _shards.GetValueOrDefault(stage)
-        ?? throw new MendException(MendError.ShardLost, $"Stage {stage} is not on this machine, which has {string.Join(", ", _shards.Keys)}.", "Correct the cluster's layout.");
+    private ModelShard Shard(int replica, int stage) => _shards.GetValueOrDefault((replica, stage)) ?? throw new MendException(MendError.ShardLost,
+        $"Stage {stage} of replica {replica} is not on this machine, which has {string.Join(", ", _shards.Keys.Select(key => $"{key.Replica}/{key.Stage}"))}.", "Correct the cluster's layout.");
 }

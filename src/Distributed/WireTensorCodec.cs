@@ -14,7 +14,9 @@ internal static class WireTensorCodec
         {
             ScalarType.Float32 => WireType.Float32,
             ScalarType.Int64 => WireType.Int64,
-            var other => throw new ArgumentException($"a tensor of {other} does not travel; float32 and int64 do"),
+            ScalarType.BFloat16 => WireType.BFloat16,
+            ScalarType.Float64 => WireType.Float64,
+            var other => throw new ArgumentException($"a tensor of {other} does not travel; float32, bfloat16, float64 and int64 do"),
         }, plain.shape, plain.bytes.ToArray());
     }
 
@@ -23,10 +25,12 @@ internal static class WireTensorCodec
     /// <exception cref="MendException">The bytes are not those of a tensor of this type and shape.</exception>
     public static Tensor Decode(WireTensor wire)
     {
-        var size = wire.Type switch
+        var (size, type) = wire.Type switch
         {
-            WireType.Float32 => 4,
-            WireType.Int64 => 8,
+            WireType.Float32 => (4, ScalarType.Float32),
+            WireType.Int64 => (8, ScalarType.Int64),
+            WireType.BFloat16 => (2, ScalarType.BFloat16),
+            WireType.Float64 => (8, ScalarType.Float64),
             _ => throw Malformed(wire, "the type is not known"),
         };
         UInt128 bytes = (UInt128)size;
@@ -38,7 +42,7 @@ internal static class WireTensorCodec
         }
         if (bytes != (UInt128)wire.Bytes.Length)
             throw Malformed(wire, "the number of bytes is not that of the shape");
-        var tensor = empty(wire.Shape, wire.Type == WireType.Float32 ? ScalarType.Float32 : ScalarType.Int64);
+        var tensor = empty(wire.Shape, type);
         wire.Bytes.CopyTo(tensor.bytes);
         return tensor;
     }

@@ -40,6 +40,9 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
     /// <summary>R, an upper bound of the update's rank.</summary>
     public long Rank => uTilde.shape[0];
 
+    /// <summary>For whoever keeps the update beyond a dispose scope.</summary>
+    public IEnumerable<Tensor> Tensors => [uTilde, deltaTilde, alpha];
+
     /// <summary>What the update takes from z = x W^T. Cost 2 N R (m + n) operations; no [n, m] matrix is formed.</summary>
     /// <param name="x">[..., m] float32.</param>
     /// <returns>[..., n] float32.</returns>
@@ -54,6 +57,34 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
 
     /// <summary>The same update with a larger or smaller step.</summary>
     public LowRankUpdate Times(double strength) => this with { alpha = alpha * strength };
+
+    /// <summary>
+    /// The same update, nearly, in fewer rows: the fewest singular vectors of deltaTilde^T uTilde that have <paramref name="kept"/> of its squared
+    /// Frobenius norm, found from the factors alone (QR of each, singular values of the R x R product of their triangles).
+    /// Cost O(R^2 (m + n) + R^3) operations; no [n, m] matrix is formed.
+    /// </summary>
+    /// <param name="kept">From 0 to 1; 1: no row is spared, the update is left as it is.</param>
+    /// <returns>This very update when no row can be spared.</returns>
+    public LowRankUpdate Compress(double kept)
+    {
+        if (kept >= 1 || Rank < 2)
+            return this;
+        var (qU, rU) = linalg.qr(uTilde.t());          // [m, R], [R, R]
+        var (qDelta, rDelta) = linalg.qr(deltaTilde.t()); // [n, R], [R, R]
+        var (left, sizes, right) = linalg.svd(rDelta.mm(rU.t()), fullMatrices: false);
+        var squares = sizes.data<float>().ToArray().Select(size => (double)size * size).ToArray();
+        var (total, sum, rank) = (squares.Sum(), 0.0, 0);
+        while (rank < squares.Length && sum < kept * total)
+            sum += squares[rank++];
+        if (rank == 0 || rank >= Rank)
+            return this;
+        var roots = sizes.narrow(0, 0, rank).sqrt(); // shared by both sides, so that neither grows
+        return this with
+        {
+            uTilde = qU.mm((right.narrow(0, 0, rank) * roots.unsqueeze(1)).t()).t().contiguous(),
+            deltaTilde = qDelta.mm(left.narrow(1, 0, rank) * roots).t().contiguous(),
+        };
+    }
 
     /// <summary>Several updates of one weight as one, in the given order; alpha is folded into uTilde.</summary>
     public static LowRankUpdate Stack(IReadOnlyList<LowRankUpdate> updates)

@@ -9,11 +9,14 @@ public interface IEditCoordinatorGrain : IGrainWithStringKey
     [Alias("edit"), ResponseTimeout("00:10:00")]
     Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default);
 
+    [Alias("preview"), ResponseTimeout("00:10:00")]
+    Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default);
+
     [Alias("ask"), ResponseTimeout("00:10:00")]
     Task<Answer> AskAsync(string prompt, AskOptions? options, CancellationToken cancellation = default);
 
-    [Alias("revert"), ResponseTimeout("00:02:00")]
-    Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default);
+    [Alias("revert"), ResponseTimeout("01:00:00")]
+    Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, CancellationToken cancellation = default);
 
     [Alias("ledger")]
     Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default);
@@ -22,7 +25,7 @@ public interface IEditCoordinatorGrain : IGrainWithStringKey
     [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
     Task<bool> IsUnderWayAsync(Guid call);
 
-    /// <summary>The state of every stage's shard, in order; null where none answers.</summary>
+    /// <summary>The state of every stage's shard, in order, replica after replica; null where none answers.</summary>
     [Alias("status")]
     Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default);
 }

@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using Orleans.Concurrency;
 
 namespace MendCluster.Grains.Interfaces;
 
@@ -8,7 +7,7 @@ namespace MendCluster.Grains.Interfaces;
 /// travels as a <see cref="Parcel{T}"/>.
 /// </summary>
 [Alias("mend.ModelShard")]
-public interface IModelShardGrain : IGrainWithStringKey
+public interface IModelShardGrain : IParcelGrain
 {
     [Alias("load"), ResponseTimeout("00:30:00")]
     Task<ShardStatus> LoadAsync(CancellationToken cancellation = default);
@@ -25,22 +24,13 @@ public interface IModelShardGrain : IGrainWithStringKey
     [Alias("backward"), ResponseTimeout("00:05:00")]
     Task<Parcel<BackwardReply>> BackwardAsync(Parcel<BackwardRequest> request, CancellationToken cancellation = default);
 
+    [Alias("branch"), ResponseTimeout("00:05:00")]
+    Task BranchAsync(Parcel<BranchRequest> request, CancellationToken cancellation = default);
+
     [Alias("end")]
     Task EndAsync(long session, CancellationToken cancellation = default);
 
     /// <summary>Whether a call is being carried out here; see <see cref="WatchedCalls"/>.</summary>
     [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
     Task<bool> IsUnderWayAsync(Guid call);
-
-    /// <summary>A piece of a parcel on its way here. Pieces come in any order, and may come twice.</summary>
-    [Alias("put")]
-    Task PutAsync(ParcelSlip slip, ParcelPiece piece, ReadOnlyMemory<byte> bytes);
-
-    /// <summary>A piece of a parcel that waits here.</summary>
-    [Alias("get")]
-    Task<ReadOnlyMemory<byte>> GetAsync(Guid parcel, ParcelPiece piece);
-
-    /// <summary>The parcel has arrived and need not wait any longer.</summary>
-    [Alias("drop"), OneWay]
-    Task DropAsync(Guid parcel);
 }

@@ -1,4 +1,5 @@
 using MendCluster.Distributed;
+using MendCluster.Distributed.Training;
 using MendCluster.Grains.Interfaces;
 
 namespace MendCluster.Grains;
@@ -15,7 +16,7 @@ public sealed record ClusterSettings
     /// <summary>The editor's safetensors file. Null: the model can be asked, not edited.</summary>
     public string? Editor { get; init; }
 
-    /// <summary>The ledger's file, within reach of every silo that may be the coordinator's.</summary>
+    /// <summary>The ledger's file, or <c>postgres:</c> and a connection string; within reach of every silo that may be the coordinator's.</summary>
     public required string Ledger { get; init; }
 
     /// <summary>Of the weights in memory.</summary>
@@ -24,24 +25,35 @@ public sealed record ClusterSettings
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
-    /// <summary>For each stage the name of the silo that holds it, which has the GPU for it. A stage is there and nowhere else.</summary>
-    public required IReadOnlyList<string> Stages { get; init; }
+    /// <summary>How the updates of edits are kept.</summary>
+    public FactorStorage Factors { get; init; } = new();
+
+    /// <summary>For each replica, for each of its stages, the name of the silo that holds it, which has the GPU for it. A stage is there and nowhere else.</summary>
+    public required IReadOnlyList<IReadOnlyList<string>> Replicas { get; init; }
 
     /// <summary>Names of the silos that may run the coordinator, best first. Empty: all that hold stages.</summary>
     public IReadOnlyList<string> Coordinators { get; init; } = [];
 
-    /// <summary>The shards of one silo.</summary>
-    public IEnumerable<ShardOptions> ShardsOf(string silo) => Stages.Index().Where(stage => stage.Item == silo)
-        .Select(stage => new ShardOptions(ModelDirectory, Editor, stage.Index, Stages.Count, DType));
+    /// <summary>For each replica, the keys of its stages.</summary>
+    internal IReadOnlyList<IReadOnlyList<ShardKey>> Keys =>
+        [.. Replicas.Select((stages, replica) => (IReadOnlyList<ShardKey>)[.. stages.Select((_, stage) => new ShardKey(Model, replica, stage))])];
 
-    public ShardKey Key(int stage) => new(Model, 0, stage);
+    /// <summary>The shards of one silo.</summary>
+    public IEnumerable<ShardOptions> ShardsOf(string silo) => Keys.SelectMany(stages => stages).Where(key => SiloOf(key) == silo)
+        .Select(key => new ShardOptions(ModelDirectory, Editor, key.Stage, Replicas[key.Replica].Count, DType, key.Replica, Factors));
+
+    /// <summary>The training shards of one silo: a run's replicas and stages are those of the layout.</summary>
+    public IEnumerable<TrainingShardOptions> TrainingShardsOf(string silo) => Keys.SelectMany(stages => stages).Where(key => SiloOf(key) == silo)
+        .Select(key => new TrainingShardOptions(ModelDirectory, new(key.Replica, key.Stage), DType));
 
     /// <summary>Names of the silos that may hold a grain, best first.</summary>
     internal IEnumerable<string> SilosOf(GrainType type, string key)
     {
         if (type == PinnedPlacement.Coordinator)
-            return key == Model ? Coordinators.Count > 0 ? Coordinators : Stages.Distinct() : [];
+            return key == Model ? Coordinators.Count > 0 ? Coordinators : Replicas.SelectMany(stages => stages).Distinct() : [];
         var shard = ShardKey.Parse(key);
-        return shard.Model == Model && shard.Replica == 0 && shard.Stage >= 0 && shard.Stage < Stages.Count ? [Stages[shard.Stage]] : [];
+        return shard.Model == Model && SiloOf(shard) is { } silo ? [silo] : [];
     }
+
+    private string? SiloOf(ShardKey key) => Replicas.ElementAtOrDefault(key.Replica)?.ElementAtOrDefault(key.Stage);
 }

@@ -9,31 +9,35 @@ namespace MendCluster.Grains;
 
 /// <summary>
 /// The address of a model's coordinator. Reentrant: the coordinator puts edits in turn itself, and reads run beside them. Should two silos ever
-/// believe to have it, the ledger's lock lets only one of them in.
+/// believe to have it, the ledger lets only one of them write: a file the first that opened it, PostgreSQL the last.
 /// </summary>
 [GrainType(PinnedPlacement.CoordinatorType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
 public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnderWay requests, TimeProvider time) : Grain, IEditCoordinatorGrain, IAsyncDisposable
 {
-    private FileLedger? _ledger;
-    private EditCoordinator? _coordinator;
+    private IEditLedger? _ledger;
+    private Task<EditCoordinator>? _coordinator;
 
     public async Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default) =>
-        await Coordinator().EditAsync(prompt, target, options, cancellation);
+        await WriteAsync(coordinator => coordinator.EditAsync(prompt, target, options, cancellation));
+
+    public async Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options, CancellationToken cancellation = default) =>
+        await (await CoordinatorAsync()).PreviewAsync(prompt, target, options, cancellation);
 
     public async Task<Answer> AskAsync(string prompt, AskOptions? options, CancellationToken cancellation = default) =>
-        await Coordinator().AskAsync(prompt, options, cancellation);
+        await (await CoordinatorAsync()).AskAsync(prompt, options, cancellation);
 
-    public async Task<RevertReceipt> RevertAsync(EditId edit, CancellationToken cancellation = default) => await Coordinator().RevertAsync(edit, cancellation);
+    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, CancellationToken cancellation = default) =>
+        await WriteAsync(coordinator => coordinator.RevertAsync(edit, mode, cancellation));
 
-    public async Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default) => [.. await Coordinator().LedgerAsync(cancellation)];
+    public async Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default) => [.. await (await CoordinatorAsync()).LedgerAsync(cancellation)];
 
     public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
 
-    public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Stages().Select(async stage =>
+    public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Replicas().SelectMany(stages => stages).Select(async shard =>
     {
         try
         {
-            return await stage.StatusAsync(cancellation);
+            return await shard.StatusAsync(cancellation);
         }
         catch (MendException)
         {
@@ -43,29 +47,62 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
 
     public async ValueTask DisposeAsync()
     {
-        _coordinator?.Dispose();
+        if (_coordinator is { IsCompletedSuccessfully: true })
+            (await _coordinator).Dispose();
         if (_ledger is not null)
             await _ledger.DisposeAsync();
     }
 
-    private IEnumerable<GrainShard> Stages() => Enumerable.Range(0, settings.Stages.Count).Select(settings.Key)
-        .Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key, time));
+    private IReadOnlyList<IReadOnlyList<GrainShard>> Replicas() => [.. settings.Keys.Select(stages => (IReadOnlyList<GrainShard>)
+        [.. stages.Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key, time))])];
+
+    /// <summary>A coordinator that has lost the ledger, or does not know how its last commit ended, gives way to one that opens the ledger anew.</summary>
+    private async Task<T> WriteAsync<T>(Func<EditCoordinator, Task<T>> write)
+    {
+        try
+        {
+            return await write(await CoordinatorAsync());
+        }
+        catch (MendException e) when (e.Error is MendError.LedgerInUse or MendError.LedgerInDoubt)
+        {
+            DeactivateOnIdle();
+            if (e.Error == MendError.LedgerInDoubt)
+                throw;
+            throw Displaced(e);
+        }
+    }
 
     /// <summary>Opens the ledger with the first request rather than on activation: a failure then reaches the caller as what it is.</summary>
-    private EditCoordinator Coordinator()
+    private async Task<EditCoordinator> CoordinatorAsync()
     {
-        if (_coordinator is not null)
-            return _coordinator;
+        var opening = _coordinator ??= OpenAsync(); // one for all requests that wait for it: a second opening would fence off the first
+        try
+        {
+            return await opening;
+        }
+        catch
+        {
+            if (_coordinator == opening)
+                _coordinator = null; // the next request tries again
+            throw;
+        }
+    }
+
+    private async Task<EditCoordinator> OpenAsync()
+    {
         var (text, fingerprint) = ModelText.Open(settings.ModelDirectory);
         ProbeSet.Check(settings.Probes, text);
         try
         {
-            _ledger = FileLedger.Open(settings.Ledger, fingerprint);
+            _ledger = await IEditLedger.OpenAsync(settings.Ledger, fingerprint, time);
         }
         catch (MendException e) when (e.Error == MendError.LedgerInUse)
         {
-            throw new MendException(MendError.CoordinatorLost, $"The coordinator before this one has not let go of the ledger: {e.Message}", "Send the request again.", e);
+            throw Displaced(e);
         }
-        return _coordinator = new([.. Stages()], _ledger, text, settings.Probes, time);
+        return new(Replicas(), _ledger, text, settings.Probes, time);
     }
+
+    private static MendException Displaced(MendException e) =>
+        new(MendError.CoordinatorLost, $"Another coordinator has the ledger: {e.Message}", "Send the request again.", e);
 }

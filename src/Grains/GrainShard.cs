@@ -34,6 +34,12 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key, TimeProvide
         return await Parcels.ReceiveAsync(grain, await grain.BackwardAsync(parcel, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
     }, cancellation);
 
+    public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
+    {
+        await grain.BranchAsync(await Parcels.SendAsync(grain, request, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
+        return true;
+    }, cancellation);
+
     public Task EndAsync(long session, CancellationToken cancellation = default) => CallAsync(async () =>
     {
         await grain.EndAsync(session, cancellation).ConfigureAwait(false);

@@ -1,4 +1,5 @@
 using MendCluster.Distributed;
+using MendCluster.Distributed.Training;
 using MendCluster.Grains.Interfaces;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
@@ -25,6 +26,8 @@ public static class MendClusterSiloExtensions
             .AddSingleton<RequestsUnderWay>()
             .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<RequestsUnderWay>())
             .AddSingleton(provider => new ShardHost(settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>()))
+            .AddSingleton(provider => new TrainingShardHost(settings.TrainingShardsOf(name), GrainTrainingShard.In(
+                provider.GetRequiredService<IGrainFactory>(), settings.Model, provider.GetRequiredService<TimeProvider>())))
             .AddHostedService<ShardLoader>();
         return silo.AddPlacementDirector<PinnedPlacement, PinnedPlacementDirector>();
     }

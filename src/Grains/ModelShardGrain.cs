@@ -13,13 +13,13 @@ namespace MendCluster.Grains;
 [GrainType(PinnedPlacement.ShardType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
 public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : Grain, IModelShardGrain
 {
-    private int Stage => ShardKey.Parse(this.GetPrimaryKeyString()).Stage;
+    private ShardKey Key => ShardKey.Parse(this.GetPrimaryKeyString());
 
-    private IModelShard Shard => shards.Get(Stage);
+    private IModelShard Shard => shards.Get(Key.Replica, Key.Stage);
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => Shard.LoadAsync(cancellation);
 
-    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => shards.StatusAsync(Stage, cancellation);
+    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => shards.StatusAsync(Key.Replica, Key.Stage, cancellation);
 
     public Task ApplyAsync(Parcel<LedgerRecord[]> records, CancellationToken cancellation = default) => Shard.ApplyAsync(parcels.Take(records), cancellation);
 
@@ -28,6 +28,8 @@ public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, Reques
 
     public async Task<Parcel<BackwardReply>> BackwardAsync(Parcel<BackwardRequest> request, CancellationToken cancellation = default) =>
         parcels.Give(await Shard.BackwardAsync(parcels.Take(request), cancellation));
+
+    public Task BranchAsync(Parcel<BranchRequest> request, CancellationToken cancellation = default) => Shard.BranchAsync(parcels.Take(request), cancellation);
 
     public Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
 

@@ -19,7 +19,7 @@ internal static class Parcels
 
     /// <summary>Takes the pieces of a large message to the shard.</summary>
     /// <returns>What the shard is to be called with.</returns>
-    public static async Task<Parcel<T>> SendAsync<T>(IModelShardGrain shard, T message, CancellationToken cancellation) where T : class
+    public static async Task<Parcel<T>> SendAsync<T>(IParcelGrain shard, T message, CancellationToken cancellation) where T : class
     {
         var parcel = Of(message, Guid.NewGuid(), out var parts);
         if (parcel.Slip is { } slip)
@@ -28,7 +28,7 @@ internal static class Parcels
     }
 
     /// <summary>Fetches the pieces of a large reply from the shard.</summary>
-    public static async Task<T> ReceiveAsync<T>(IModelShardGrain shard, Parcel<T> parcel, CancellationToken cancellation) where T : class
+    public static async Task<T> ReceiveAsync<T>(IParcelGrain shard, Parcel<T> parcel, CancellationToken cancellation) where T : class
     {
         if (parcel.Slip is not { } slip)
             return Read<T>(parcel.Parts!);

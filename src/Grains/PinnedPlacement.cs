@@ -12,6 +12,7 @@ public sealed class PinnedPlacement : PlacementStrategy
 
     internal const string CoordinatorType = "mend.coordinator";
     internal const string ShardType = "mend.shard";
+    internal const string TrainingShardType = "mend.trainingshard";
 }
 
 [AttributeUsage(AttributeTargets.Class)]

@@ -17,7 +17,7 @@ builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orl
 var settings = builder.Configuration.GetSection("Mend").Get<SiloSettings>();
 if (settings is not { Name.Length: > 0, Cluster: { } cluster } || settings.MembershipFile is null == settings.MembershipPostgreSql is null)
 {
-    Console.Error.WriteLine("A silo needs Mend:Name, Mend:Cluster (Model, ModelDirectory, Editor, Ledger, Stages) and one of Mend:MembershipFile and Mend:MembershipPostgreSql: --settings FILE, variables or --Mend:NAME=VALUE.");
+    Console.Error.WriteLine("A silo needs Mend:Name, Mend:Cluster (Model, ModelDirectory, Editor, Ledger, Replicas) and one of Mend:MembershipFile and Mend:MembershipPostgreSql: --settings FILE, variables or --Mend:NAME=VALUE.");
     return 2;
 }
 builder.UseOrleans(silo =>
@@ -38,6 +38,6 @@ builder.UseOrleans(silo =>
 });
 using var host = builder.Build();
 await host.StartAsync();
-Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"stage {shard.Stage + 1} of {shard.Stages}"))}.");
+Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages}"))}.");
 await host.WaitForShutdownAsync();
 return 0;

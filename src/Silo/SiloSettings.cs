@@ -5,7 +5,7 @@ namespace MendCluster.Silo;
 /// <summary>One silo process. Read from the file that <c>--settings</c> names, then from variables such as <c>Mend__Name</c>, then from the command line.</summary>
 public sealed record SiloSettings
 {
-    /// <summary>Decides which stages are here: see <see cref="ClusterSettings.Stages"/>.</summary>
+    /// <summary>Decides which stages are here: see <see cref="ClusterSettings.Replicas"/>.</summary>
     public string Name { get; init; } = "";
 
     /// <summary>Where other silos and clients reach this one.</summary>

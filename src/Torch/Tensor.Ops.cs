@@ -90,6 +90,7 @@ public static partial class torch
 
         // Products
         public Tensor bmm(Tensor batch2) => Call("aten::bmm", this, batch2);
+        public Tensor cholesky_solve(Tensor input2, bool upper = false) => Call("aten::cholesky_solve", this, input2, upper);
         public Tensor matmul(Tensor target) => Call("aten::matmul", this, target);
         public Tensor mm(Tensor target) => Call("aten::mm", this, target);
 

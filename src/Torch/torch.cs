@@ -37,6 +37,9 @@ public static partial class torch
 
     public static Tensor empty_like(Tensor input) => Dispatcher.Call("aten::empty_like", input);
 
+    public static Tensor eye(long rows, long columns = -1, ScalarType? dtype = null, Device? device = null) =>
+        Dispatcher.Call("aten::eye.m", rows, columns < 0 ? rows : columns, dtype ?? ScalarType.Float32, Argument.None, device ?? CPU);
+
     /// <summary>start, start + 1, … below stop.</summary>
     public static Tensor arange(Scalar start, Scalar stop, ScalarType? dtype = null, Device? device = null) =>
         Dispatcher.Call("aten::arange.start", start, stop, dtype, Argument.None, device ?? CPU);
@@ -122,6 +125,21 @@ public static partial class torch
             return tensor;
         using (tensor)
             return Dispatcher.Call("aten::to.dtype_layout", tensor, dtype ?? stored, Argument.None, device ?? CPU);
+    }
+
+    public static class linalg
+    {
+        /// <summary>The lower factor L of a positive definite matrix L L^T; refuses any other.</summary>
+        public static Tensor cholesky(Tensor input) => Dispatcher.Call("aten::linalg_cholesky", input);
+
+        /// <summary>The reduced QR decomposition of a matrix [m, n]: Q [m, k] with orthonormal columns, R [k, n], k = min(m, n).</summary>
+        public static (Tensor Q, Tensor R) qr(Tensor input) =>
+            Dispatcher.CallMany("aten::linalg_qr", input) is [var q, var r] ? (q, r) : throw new InvalidOperationException("linalg.qr returned something else");
+
+        /// <summary>Singular values in descending order: [m, n] = U [m, k] diag(S [k]) Vh [k, n], k = min(m, n).</summary>
+        /// <param name="fullMatrices">U and Vh square instead.</param>
+        public static (Tensor U, Tensor S, Tensor Vh) svd(Tensor input, bool fullMatrices = true) =>
+            Dispatcher.CallMany("aten::linalg_svd", input, fullMatrices) is [var u, var s, var vh] ? (u, s, vh) : throw new InvalidOperationException("linalg.svd returned something else");
     }
 
     public static class nn

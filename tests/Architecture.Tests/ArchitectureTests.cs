@@ -19,6 +19,7 @@ public partial class ArchitectureTests
         ["Grains.Interfaces"] = ["Contracts"],
         ["Grains"] = ["Contracts", "Distributed", "Grains.Interfaces"],
         ["Silo"] = ["Contracts", "Distributed", "Grains", "Grains.Interfaces"],
+        ["Client"] = ["Contracts"],
         ["Client.Orleans"] = ["Contracts", "Grains.Interfaces"],
         ["Cli"] = ["Client.Orleans", "Contracts", "Distributed", "Engine", "Silo"],
     };
@@ -107,6 +108,20 @@ public partial class ArchitectureTests
         }
         Assert.Equal(Enum.GetValues<MendError>().Length, documented.Count);
     }
+
+    [Fact]
+    public void EveryInstrument_HasItsRowInTheDocs()
+    {
+        var named = Instrument().Matches(File.ReadAllText(Path.Combine(Source, "Distributed", "Telemetry", "MendMetrics.cs"))).Select(match => match.Groups["name"].Value);
+        var documented = InstrumentRow().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md"))).Select(match => match.Groups["name"].Value);
+        Assert.Equal(named.Order(StringComparer.Ordinal), documented.Order(StringComparer.Ordinal));
+    }
+
+    [GeneratedRegex(@"""(?<name>mend\.[\w.]+)""")]
+    private static partial Regex Instrument();
+
+    [GeneratedRegex(@"^\| `(?<name>mend\.[\w.]+)` \|", RegexOptions.Multiline)]
+    private static partial Regex InstrumentRow();
 
     [GeneratedRegex(@"^using MendCluster\.Engine\.(?<name>[\w.]+);", RegexOptions.Multiline)]
     private static partial Regex EngineUsing();

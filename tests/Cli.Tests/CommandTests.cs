@@ -61,6 +61,21 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public async Task ALedgerInPostgres_IsMadeByACommand_AndUsedByTheOthers()
+    {
+        await using var server = await PostgresInstance.StartNewAsync();
+        var (prompt, target, ledger) = ("What club does Lionel Messi play for?", "PSG", "postgres:" + server.Connection());
+        var (code, output) = Mend("edit", prompt, target, "--ledger", ledger);
+        Assert.Equal(1, code);
+        Assert.Contains("mend ledger migrate --postgres", string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        Assert.Contains("from version 0 to", Mend("ledger", "migrate", "--postgres", server.Connection()).Output, StringComparison.Ordinal);
+        Assert.Contains("already", Mend("ledger", "migrate", "--postgres", server.Connection()).Output, StringComparison.Ordinal);
+        Assert.Contains("Edit 1: success yes", Mend("edit", prompt, target, "--ledger", ledger).Output, StringComparison.Ordinal);
+        Assert.Equal(target, Mend("ask", prompt, "--ledger", ledger).Output.Trim());
+        Assert.Contains(target, Mend("ledger", "--ledger", ledger).Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void APlan_FailsWhenAStageDoesNotFit()
     {
         var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
@@ -74,12 +89,29 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void AMalmenEditor_IsTrainedAndMeasuredBesideTheOthers()
+    {
+        var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
+        File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
+        File.WriteAllText(_folder["settings.json"], """{"algorithm": "malmen", "malmen": {"edit_lr": 1e-3}, "edits": 4, "accumulate_bs": 1, "val_interval": 2, "max_iters": 2}""");
+        var (code, output) = Mend("train", "--config", _folder["settings.json"], "--rank", "8", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["run"]);
+        Assert.True(code == 0, output);
+        (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--json", _folder["report.json"],
+            "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
+        Assert.True(code == 0, output);
+        var reports = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["report.json"])).RootElement.EnumerateArray();
+        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "UltraEdit 1", "UltraEdit 3"],
+            reports.Select(report => $"{report.GetProperty("Editor").GetString()} {report.GetProperty("Edits").GetInt32()}"));
+        Assert.Contains("no number", Mend("eval", "--demo", "--edits", "some").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     [Trait("Category", "Slow")]
     public void AGeneratedSet_IsReadByTraining_OfEveryAlgorithm_AndByEvaluation()
     {
         var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
         Assert.Contains("structured_zeroshot-train", Mend("data", "generate", "--task", "qa", "--out", _folder["qa"]).Output, StringComparison.Ordinal);
-        foreach (var algorithm in new[] { "mend", "ke", "enn" })
+        foreach (var algorithm in new[] { "mend", "ke", "enn", "malmen" })
         {
             var (code, output) = Mend("train", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--algorithm", algorithm, "--rank", "8", "--max-iters", "5", "--out", _folder[algorithm]);
             Assert.True(code == 0, output);

@@ -34,7 +34,7 @@ internal sealed class ClusterOfTinyModel : IDisposable
     public IReadOnlyList<IModelShard> Shards => _shards;
 
     public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null, bool withEditor = true,
-        IReadOnlyList<Probe>? probes = null)
+        IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
@@ -43,6 +43,9 @@ internal sealed class ClusterOfTinyModel : IDisposable
             Editor = withEditor ? Editor : null,
             Ledger = ledger ?? Ledger,
             Stages = stages,
+            Replicas = replicas,
+            Factors = factors ?? new(),
+            Time = time ?? TimeProvider.System,
             Probes = probes ?? [new("what is red", "blue"), new("the old town", "south")],
         }, shard =>
         {
@@ -62,6 +65,9 @@ internal sealed class ClusterOfTinyModel : IDisposable
 
     /// <summary>Everything a user can see of the model at a version, to the last bit: log-probabilities and answers.</summary>
     public Task<string> StateAsync(EmbeddedCluster cluster) => ModelState.OfAsync(Model, _shards, cluster);
+
+    /// <summary>The same of one replica.</summary>
+    public Task<string> StateAsync(EmbeddedCluster cluster, int replica, int stages) => ModelState.OfAsync(Model, [.. _shards.Skip(replica * stages).Take(stages)], cluster);
 
     public void Dispose() => _own?.Dispose();
 }

@@ -54,6 +54,17 @@ public class FaultTests
         Assert.Equal(after, await model.StateAsync(whole));
     }
 
+    [Fact]
+    public async Task AShardThatLoadsWhenTheFirstEditComes_IsNotTakenForOneWithoutEditableWeights()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        var made = 0;
+        await using var cluster = await model.OpenAsync(wrap: shard => made++ == 0 ? new StillLoading(shard) : shard);
+        var refused = await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "blue"));
+        Assert.True(refused.IsTransient);
+        Assert.Equal(1, (await cluster.EditAsync("what is red", "blue")).Version.Value);
+    }
+
     private sealed class Fault(ShardStep step, bool coded)
     {
         public bool IsArmed { get; set; }
@@ -73,6 +84,19 @@ public class FaultTests
         {
             fault.Meet(step);
             return Task.CompletedTask;
+        }
+    }
+
+    /// <summary>Says so once, as the host of a shard does until it can be asked.</summary>
+    private sealed class StillLoading(IModelShard shard) : ShardDecorator(shard)
+    {
+        private bool _asked;
+
+        public override async Task<ShardStatus> StatusAsync(CancellationToken cancellation = default)
+        {
+            var status = await base.StatusAsync(cancellation);
+            (var asked, _asked) = (_asked, true);
+            return asked ? status : status with { State = ShardState.Loading, EditableWeights = [] };
         }
     }
 }

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;
 
@@ -27,6 +28,50 @@ public class ClusterTests
         Assert.Equal(await embedded.RevertAsync(new(1)), await cluster.Client.RevertAsync(new(1)));
         await AssertSameAnswersAsync(embedded, cluster);
         Assert.Equal((await embedded.LedgerAsync()).Select(Timeless), (await cluster.Client.LedgerAsync()).Select(Timeless));
+    }
+
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("t5")]
+    public async Task ScopesPreviewsAndRecomputingReverts_AreThoseOfTheEmbeddedCluster(string family)
+    {
+        await using var cluster = await TinyCluster.StartAsync(family, silos: 2, stages: 2);
+        using var folder = new TemporaryFolder();
+        await using var embedded = await EmbeddedAsync(cluster, folder["ledger"]);
+        foreach (var (prompt, target, scope) in new[] { ("who is the mayor", "a woman", null), ("what is red", "the south", "a"), ("the old town", "red", null) })
+        {
+            EditOptions options = new() { Scope = scope };
+            var (expected, preview) = (await embedded.PreviewAsync(prompt, target, options), await cluster.Client.PreviewAsync(prompt, target, options));
+            Assert.Equal(
+                (expected.Version, expected.Figures, expected.Refused, expected.AnswerBefore, expected.AnswerAfter),
+                (preview.Version, preview.Figures, preview.Refused, preview.AnswerBefore, preview.AnswerAfter));
+            Assert.Equal(expected.Weights, preview.Weights);
+            Assert.Equal((await embedded.EditAsync(prompt, target, options)).Figures, (await cluster.Client.EditAsync(prompt, target, options)).Figures);
+        }
+        Assert.Equal(await embedded.AskAsync("what is red", new(MaxTokens: 6, Scope: "a")), await cluster.Client.AskAsync("what is red", new(MaxTokens: 6, Scope: "a")));
+        Assert.Equal(await embedded.RevertAsync(new(1), RevertMode.Recompute), await cluster.Client.RevertAsync(new(1), RevertMode.Recompute));
+        await AssertSameAnswersAsync(embedded, cluster);
+        Assert.Equal((await embedded.StatusAsync()).Select(shard => shard.Checksum), (await cluster.Client.StatusAsync()).Select(shard => shard!.Checksum));
+    }
+
+    [Fact]
+    public async Task AReplicaWhoseSiloIsGone_IsNotMissed_AndCatchesUpWhenItIsBack()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 4, stages: 2, replicas: 2); // silo-0 and silo-1 hold one replica, the others the other
+        await cluster.Client.EditAsync("who is the mayor", "a woman");
+        await cluster.StopSiloAsync("silo-3");
+        await cluster.Client.EditAsync("what is red", "the south");
+        for (var i = 0; i < 3; i++)
+            Assert.Equal(2, (await cluster.Client.AskAsync("what is red", new(MaxTokens: 2))).Version.Value);
+        await cluster.StartSiloAsync("silo-3");
+        await cluster.Client.EditAsync("the old town", "red");
+        for (var i = 0; i < 30 && (await cluster.Client.StatusAsync()).Any(shard => shard?.Version.Value != 3); i++)
+        {
+            await cluster.Client.AskAsync("what is red", new(MaxTokens: 2));
+            await Task.Delay(500);
+        }
+        var checksums = (await cluster.Client.StatusAsync()).Select(shard => shard!.Checksum).ToList();
+        Assert.Equal(checksums.Take(2), checksums.Skip(2));
     }
 
     [Theory]
@@ -120,6 +165,31 @@ public class ClusterTests
         Assert.True(cluster.Calls["GetAsync"] > 1, "no reply was large");
     }
 
+    [Fact]
+    public async Task ACoordinatorThatLosesItsLedgerInPostgres_GivesWayToOneThatHasReadAll()
+    {
+        await using var server = await PostgresInstance.StartNewAsync();
+        await PostgresSchema.MigrateAsync(server.Connection());
+        var ledger = "postgres:" + server.Connection();
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2, ledger: ledger);
+        await cluster.Client.EditAsync("who is the mayor", "a woman");
+        await using (var intruder = await EmbeddedAsync(cluster, ledger))
+            await intruder.EditAsync("what is red", "the south");
+        var receipt = await cluster.Client.EditAsync("the old town", "a woman"); // refused to the first coordinator, made by the second
+        Assert.Equal(3, receipt.Version.Value);
+        using var folder = new TemporaryFolder();
+        await using var embedded = await EmbeddedAsync(cluster, folder["ledger"]);
+        foreach (var entry in await cluster.Client.LedgerAsync())
+            await embedded.EditAsync(entry.Prompt!, entry.Target!);
+        await AssertSameAnswersAsync(embedded, cluster);
+
+        await server.KillAsync();
+        var later = cluster.Client.EditAsync("who is the mayor", "the south"); // sent again until the server is back
+        await server.StartAsync();
+        Assert.Equal(4, (await later).Version.Value);
+        Assert.Equal(4, (await cluster.Client.LedgerAsync()).Count);
+    }
+
     private static TokenBatch NoTokens { get; } = new(new(WireType.Int64, [0, 0], []), new(WireType.Int64, [0, 0], []), null, null, null);
 
     private static async Task<MendError> ErrorAsync(Func<Task> call) => (await Assert.ThrowsAsync<MendException>(call)).Error;
@@ -138,7 +208,8 @@ public class ClusterTests
         ModelDirectory = cluster.Settings.ModelDirectory,
         Editor = cluster.Settings.Editor,
         Ledger = ledger,
-        Stages = cluster.Settings.Stages.Count,
+        Stages = cluster.Settings.Replicas[0].Count,
+        Replicas = cluster.Settings.Replicas.Count,
         Probes = cluster.Settings.Probes,
     });
 }

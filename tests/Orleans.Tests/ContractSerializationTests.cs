@@ -9,21 +9,34 @@ public sealed class ContractSerializationTests : IDisposable
 {
     private static readonly WireTensor Tensor = new(WireType.Float32, [2, 3], [.. Enumerable.Range(0, 24).Select(i => (byte)i)]);
     private static readonly WireTensor Empty = new(WireType.Int64, [0, 4], []);
-    private static readonly EditFigures Figures = new(true, 0.1, 1 / 3.0, 2, -0.5, double.NaN);
+    private static readonly EditFigures Figures = new(true, 0.1, 1 / 3.0, 2, -0.5, double.NaN, 1.25, 3, 4);
+
+    private static readonly TokenBatch Batch = new(Tensor, Empty, Tensor, Tensor, Tensor);
+    private static readonly Boundary Edge = new(Tensor, Empty);
+    private static readonly StepFigures Steps = new(1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
+    private static readonly RowStatistics Rows = new("w", 1, Tensor, Tensor, Tensor, Empty);
 
     private readonly ServiceProvider _services = new ServiceCollection().AddContractSerialization().BuildServiceProvider();
 
     /// <summary>One of each kind of record, with every property set.</summary>
     private static readonly object[] Records =
     [
-        new EditId(3), new ModelVersion(long.MaxValue), new EditOptions { MaxDrawdown = 0.1, RequireSuccess = true, IdempotencyKey = "k\"\u00e9\U0001F600", Author = "" },
-        Figures, new EditTimes(new(1), new(2), new(3), new(4), new(5), new(6)), new EditReceipt(new(1), new(2), Figures, EditTimes.Zero), new RevertReceipt(new(1), new(2)),
-        new AskOptions(1, 0.7, 3, 0.9, 5), new Answer("red", new(4)),
-        new LedgerEntry(new(1), new DateTimeOffset(2026, 1, 2, 3, 4, 5, 6, 7, TimeSpan.Zero), LedgerKind.Revert, new(1), "p", "t", "a", "k", Figures),
-        new WeightChange("w", Tensor, Empty, 0.1f), new LedgerRecord(new(new(1), default, LedgerKind.Edit, new(1)), [new("w", Tensor, Empty, float.NegativeInfinity)]),
-        new ShardStatus(ShardState.Faulted, new(1), 2, 3, ["a", "b"], 5, "why"), Tensor, new TokenBatch(Tensor, Empty, Tensor, Tensor, Tensor),
-        new StageRequest(-1, new(2), StagePurpose.TryAfter, new(Tensor, Empty, null, null, null), Tensor, null, true, 1, 2, new()), new ExampleScore(true, double.NegativeInfinity),
+        new EditId(3), new ModelVersion(long.MaxValue), new EditOptions { MaxDrawdown = 0.1, RequireSuccess = true, IdempotencyKey = "k\"\u00e9\U0001F600", Author = "", Scope = "s" },
+        Figures, new EditTimes(new(1), new(2), new(3), new(4), new(5), new(6)), new EditReceipt(new(1), new(2), Figures, EditTimes.Zero), new RevertReceipt(new(1), new(2), 3),
+        new AskOptions(1, 0.7, 3, 0.9, 5, "s"), new Answer("red", new(4)),
+        new LedgerEntry(new(1), new DateTimeOffset(2026, 1, 2, 3, 4, 5, 6, 7, TimeSpan.Zero), LedgerKind.Revert, new(1), "p", "t", "a", "k", Figures, "s", 0.9, RevertMode.Recompute, 2),
+        new WeightChange("w", Tensor, Empty, 0.1f, new(7)), new LedgerRecord(new(new(1), default, LedgerKind.Edit, new(1)), [new("w", Tensor, Empty, float.NegativeInfinity)]),
+        new ShardStatus(ShardState.Faulted, new(1), 2, 3, ["a", "b"], 5, "why", "ab12"), Tensor, new TokenBatch(Tensor, Empty, Tensor, Tensor, Tensor),
+        new StageRequest(-1, new(2), StagePurpose.TryAfter, new(Tensor, Empty, null, null, null), Tensor, null, true, 1, 2, 3, new(), "s", true, 4), new ExampleScore(true, double.NegativeInfinity),
         new StageReply(Tensor, Tensor, 3, [new(false, -1)], 0.5), new BackwardRequest(1, Tensor, null), new BackwardReply(null, Tensor, [new("w", Tensor, Tensor, 1)], new(7)),
+        new BranchRequest(1, new(2), true, [new(3)], [new(new(new(1), default, LedgerKind.Edit, new(1)), [])]), new ProbeChange("q", "a", true, false, 0.5, 0.25), new WeightPreview("w", 3, 0.5),
+        new EditPreview(new(1), Figures, "why", "a", "b", [new("q", "a", true, false, 0.5, 0.25)], [new("w", 3, 0.5)], EditTimes.Zero),
+        new TrainingProgress(1, 2, double.NaN, 0.5, 3), new TrainingResult(1, "max_iters", 1e9, 2), Steps, new ShardPlace(1, 2), new TrainingSetup("{}", 2, true),
+        new TrainingShardStatus(["w"], ["(1, 2)"]), new StateSlice("s", 1L << 40, 3), Rows, new StateMark(1, 2, 3, [Rows]), new TrainingRound(1, RoundKind.Validation, 2),
+        new TrainingExample(Batch, Batch, Batch), Edge, new RecordRequest(1, 2, Batch, Edge, true), new PassBackward(1, 2, [Edge, Edge]), new RecordedReply(Edge, [Rows], true),
+        new ProposeRequest(1, [2], [Rows]), new EvaluateRequest(1, 2, Batch, Batch, Edge, Edge, Edge, true), new EvaluateReply(Edge, Edge, Edge, Steps), new EvaluatedReply([Edge], true),
+        new GradientRequest(1, [2, 3], 0.1), new Ring("g", [new(0, 1), new(1, 0)]), new ReduceRequest(1, [new("g", [new(0, 1)])]), new GroupNorm("g", double.PositiveInfinity),
+        new ReduceReply([new("g", 0.1)], new(1, 2), "why"), new RingChunk(1, "g", 2, 3, Tensor), new CommitRequest(1, 0.1, 0.2), new GroupDigest("g", "0a"),
     ];
 
     public void Dispose() => _services.Dispose();

@@ -36,13 +36,13 @@ internal sealed class TinyCluster : IAsyncDisposable
 
     public IGrainFactory Grains => _silos.Values.First().Services.GetRequiredService<IGrainFactory>();
 
-    /// <summary>The cluster's shards as its coordinator sees them.</summary>
-    public IReadOnlyList<IModelShard> Shards => [.. Enumerable.Range(0, Settings.Stages.Count).Select(Settings.Key)
+    /// <summary>The cluster's shards as its coordinator sees them, replica after replica.</summary>
+    public IReadOnlyList<IModelShard> Shards => [.. Settings.Replicas.SelectMany((stages, replica) => stages.Select((_, stage) => new ShardKey(Settings.Model, replica, stage)))
         .Select(key => new GrainShard(Grains.GetGrain<IModelShardGrain>(key.ToString()), key, TimeProvider.System))];
 
-    public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null)
+    public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null, int replicas = 1, string? ledger = null)
     {
-        var cluster = New(family, silos, stages, probes ?? Probes);
+        var cluster = New(family, silos, stages, probes ?? Probes, replicas, ledger);
         for (var i = 0; i < silos; i++)
             await cluster.StartSiloAsync($"silo-{i}");
         cluster.Client = await OrleansCluster.ConnectAsync(cluster._folder["members"], cluster.Settings.Model);
@@ -89,7 +89,7 @@ internal sealed class TinyCluster : IAsyncDisposable
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
-    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes)
+    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes, int replicas, string? ledger)
     {
         var folder = new TemporaryFolder();
         var model = Directory.CreateDirectory(folder["model"]).FullName;
@@ -100,9 +100,9 @@ internal sealed class TinyCluster : IAsyncDisposable
             {
                 ModelDirectory = model,
                 Editor = Path.Combine(model, "editor.safetensors"),
-                Ledger = folder["ledger"],
+                Ledger = ledger ?? folder["ledger"],
                 Probes = probes,
-                Stages = [.. Enumerable.Range(0, stages).Select(stage => $"silo-{stage % silos}")],
+                Replicas = [.. Enumerable.Range(0, replicas).Select(replica => (IReadOnlyList<string>)[.. Enumerable.Range(0, stages).Select(stage => $"silo-{(replica * stages + stage) % silos}")])],
             },
         };
     }

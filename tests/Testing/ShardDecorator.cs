@@ -18,6 +18,8 @@ public abstract class ShardDecorator(IModelShard shard) : IModelShard
     public virtual Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         Shard.BackwardAsync(request, cancellation);
 
+    public virtual Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => Shard.BranchAsync(request, cancellation);
+
     public virtual Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
 
     public virtual ValueTask DisposeAsync()

@@ -103,6 +103,12 @@ public class OperatorTests
         ("matmul", () => a.matmul(v), [2], [20, -30]),
         ("mm", () => a.mm(b.t()), [2, 2], [7, 4.5, 0, -4]),
 
+        ("qr", () => linalg.qr(F([2, 2], 3, 0, 4, 5)).R.abs(), [2, 2], [5, 4, 0, 3]),
+        ("qr", () => linalg.qr(F([2, 1], 3, 4)).Q.abs(), [2, 1], [0.6, 0.8]),
+        ("svd", () => linalg.svd(F([2, 3], 0, 0, 2, 3, 0, 0), fullMatrices: false).S, [2], [3, 2]),
+        ("svd", () => linalg.svd(F([2, 3], 0, 0, 2, 3, 0, 0), fullMatrices: false).Vh.abs(), [2, 3], [1, 0, 0, 0, 0, 1]),
+        ("svd", () => linalg.svd(F([1, 2], 3, 4)).Vh.abs().narrow(0, 0, 1), [1, 2], [0.6, 0.8]),
+
         ("contiguous", () => a.t().contiguous(), [3, 2], [1, 4, -2, 5, 3, -6]),
         ("expand", () => F([2, 1], 1, 2).expand(2, 2), [2, 2], [1, 1, 2, 2]),
         ("flatten", () => a.flatten(), [6], [1, -2, 3, 4, 5, -6]),
@@ -148,6 +154,11 @@ public class OperatorTests
         ("op_Division", () => v / 2, [3], [0.5, 2, 4.5]),
         ("op_UnaryNegation", () => -v, [3], [-1, -4, -9]),
 
+        ("eye", () => eye(2), [2, 2], [1, 0, 0, 1]),
+        ("eye", () => eye(1, 2, ScalarType.Float64), [1, 2], [1, 0]),
+        ("cholesky", () => linalg.cholesky(F([2, 2], 4, 2, 2, 5)), [2, 2], [2, 0, 1, 2]),
+        ("cholesky_solve", () => F([2, 1], 8, 9).cholesky_solve(F([2, 2], 2, 0, 1, 2)), [2, 1], [1.375, 1.25]),
+        ("cholesky_solve", () => F([2, 1], 8, 9).cholesky_solve(F([2, 2], 2, 1, 0, 2), upper: true), [2, 1], [1.375, 1.25]),
         ("arange", () => arange(2, 5), [3], [2, 3, 4]),
         ("arange", () => arange(3), [3], [0, 1, 2]),
         ("arange", () => arange(0, 3, ScalarType.Int64, CPU), [3], [0, 1, 2]),

@@ -44,7 +44,7 @@ public sealed class FileLedger : IEditLedger
             throw new MendException(MendError.LedgerInUse, $"Ledger {path} cannot be opened: {e.Message}",
                 "One process at a time may have a ledger open; stop the other one or name another file.", e);
         }
-        catch (UnauthorizedAccessException e)
+        catch (Exception e) when (e is UnauthorizedAccessException or ArgumentException)
         {
             throw new MendException(MendError.LedgerUnusable, $"Ledger {path} cannot be opened: {e.Message}",
                 "Name a file, not a directory, that this process may read and write.", e);
@@ -102,7 +102,7 @@ public sealed class FileLedger : IEditLedger
             {
                 var payload = Payload(item.Offset, _stream.Length, out var problem)
                     ?? throw LedgerRecordFormat.Unusable(_stream.Name, item.Offset, problem, "The disk changed under a running process; restore the file.");
-                return LedgerRecordFormat.Read(payload, _stream.Name, item.Offset);
+                return LedgerRecordFormat.Read(payload, LedgerRecordFormat.Place(_stream.Name, item.Offset));
             })];
         }
         finally
@@ -111,11 +111,12 @@ public sealed class FileLedger : IEditLedger
         }
     }
 
-    public ValueTask DisposeAsync()
+    /// <summary>Waits for an append that is under way: until it ends, the file is locked and nobody can open it anew.</summary>
+    public async ValueTask DisposeAsync()
     {
-        _stream.Dispose();
-        _turn.Dispose();
-        return ValueTask.CompletedTask;
+        await _turn.WaitAsync().ConfigureAwait(false);
+        await _stream.DisposeAsync().ConfigureAwait(false);
+        _turn.Release(); // not disposed of: whoever comes too late is to find the file closed
     }
 
     private void ReadAll(ReadOnlySpan<byte> fingerprint)
@@ -145,7 +146,7 @@ public sealed class FileLedger : IEditLedger
                 _stream.Flush(flushToDisk: true);
                 break;
             }
-            var record = LedgerRecordFormat.Read(payload, _stream.Name, offset);
+            var record = LedgerRecordFormat.Read(payload, LedgerRecordFormat.Place(_stream.Name, offset));
             var expected = (_index.Count == 0 ? ModelVersion.Base : _index[^1].Entry.Version).Next();
             if (record.Entry.Version != expected)
                 throw LedgerRecordFormat.Unusable(_stream.Name, offset, $"holds version {record.Entry.Version} where {expected} is due", "Restore the file from a copy.");

@@ -7,12 +7,13 @@ using MendCluster.Contracts;
 
 namespace MendCluster.Distributed.Ledger;
 
-/// <summary>The bytes of a ledger file, as docs/formats.md draws them. Little endian.</summary>
+/// <summary>The bytes of a ledger, as docs/formats.md draws them. Little endian.</summary>
 internal static class LedgerRecordFormat
 {
     public const int HeaderLength = 48;
     public const int FrameLength = 8; // payload length, checksum
     public const int FrameHead = FrameLength + 5; // and the entry's length and first byte
+    public const int EntryStart = FrameLength + 4; // in a frame
     public const int Version = 1;
 
     /// <summary>Bytes. A longer payload is taken for damage.</summary>
@@ -59,12 +60,18 @@ internal static class LedgerRecordFormat
             writer.Write(0L); // place of length and checksum
             writer.Write(entry.Length);
             writer.Write(entry);
-            writer.Write(record.Changes.Count);
-            foreach (var (weight, uTilde, deltaTilde, alpha) in record.Changes)
+            var isLong = record.Changes.Any(change => change.Replaces is not null || change.UTilde.Type != WireType.Float32);
+            writer.Write(isLong ? -record.Changes.Count : record.Changes.Count);
+            foreach (var (weight, uTilde, deltaTilde, alpha, replaces) in record.Changes)
             {
                 var name = Encoding.UTF8.GetBytes(weight);
                 writer.Write(name.Length);
                 writer.Write(name);
+                if (isLong)
+                {
+                    writer.Write(replaces?.Value ?? 0);
+                    writer.Write((int)uTilde.Type);
+                }
                 writer.Write(alpha);
                 writer.Write(uTilde.Shape[0]);
                 writer.Write(uTilde.Shape[1]);
@@ -97,34 +104,80 @@ internal static class LedgerRecordFormat
         return ~crc;
     }
 
+    /// <summary>Length of the entry in a frame, bytes.</summary>
+    public static int EntryLength(ReadOnlySpan<byte> frame) => BinaryPrimitives.ReadInt32LittleEndian(frame[FrameLength..]);
+
+    /// <summary>Reads an entry without its frame.</summary>
+    public static LedgerEntry ReadEntry(ReadOnlySpan<byte> json, string place)
+    {
+        try
+        {
+            return Entry(json);
+        }
+        catch (Exception e) when (e is FormatException or JsonException)
+        {
+            throw Unusable(place, $"the entry cannot be read: {e.Message}", "Restore the ledger from a copy.", e);
+        }
+    }
+
+    /// <summary>Checks and reads a whole frame.</summary>
+    public static LedgerRecord ReadFrame(ReadOnlySpan<byte> frame, string place)
+    {
+        const string hint = "A durable record is damaged: restore the ledger from a copy. Nothing was changed.";
+        if (frame.Length < FrameLength || BinaryPrimitives.ReadInt32LittleEndian(frame) != frame.Length - FrameLength)
+            throw Unusable(place, $"the record's {frame.Length} bytes are not as many as it announces", hint);
+        var (expected, found) = (BinaryPrimitives.ReadUInt32LittleEndian(frame[4..]), Checksum(frame[FrameLength..]));
+        return expected == found ? Read(frame[FrameLength..], place)
+            : throw Unusable(place, $"the checksum is {found:X8}, the record says {expected:X8}", hint);
+    }
+
     /// <summary>Reads a payload whose checksum was right.</summary>
-    public static LedgerRecord Read(ReadOnlySpan<byte> payload, string file, long offset)
+    /// <param name="place">Which ledger, and where in it; for errors.</param>
+    public static LedgerRecord Read(ReadOnlySpan<byte> payload, string place)
     {
         try
         {
             var rest = payload;
-            var entry = JsonSerializer.Deserialize<LedgerEntry>(Take(ref rest, Number(ref rest)), Json) ?? throw new FormatException("the entry is null");
+            var entry = Entry(Take(ref rest, Number(ref rest)));
             var changes = new List<WeightChange>();
-            for (var count = Number(ref rest); count > 0; count--)
+            var count = Number(ref rest);
+            var isLong = count < 0;
+            for (count = isLong ? checked(-count) : count; count > 0; count--)
             {
                 var weight = Encoding.UTF8.GetString(Take(ref rest, Number(ref rest)));
+                var replaces = isLong ? Long(ref rest) : 0;
+                var type = isLong ? (WireType)Number(ref rest) : WireType.Float32;
                 var alpha = BinaryPrimitives.ReadSingleLittleEndian(Take(ref rest, 4));
                 var (R, m, n) = (Long(ref rest), Long(ref rest), Long(ref rest));
-                changes.Add(new(weight, Factor(ref rest, R, m), Factor(ref rest, R, n), alpha));
+                changes.Add(new(weight, Factor(ref rest, type, R, m), Factor(ref rest, type, R, n), alpha, replaces == 0 ? null : new(replaces)));
             }
             return rest.IsEmpty ? new(entry, changes) : throw new FormatException($"{rest.Length} bytes are left over");
         }
         catch (Exception e) when (e is FormatException or JsonException or OverflowException)
         {
-            throw Unusable(file, offset, $"a record with a right checksum cannot be read: {e.Message}", "Use the version of MendCluster that wrote it.", e);
+            throw Unusable(place, $"a record with a right checksum cannot be read: {e.Message}", "Use the version of MendCluster that wrote it.", e);
         }
     }
 
-    public static MendException Unusable(string file, long offset, string what, string hint, Exception? inner = null) =>
-        new(MendError.LedgerUnusable, $"Ledger {file}, offset {offset}: {what}.", hint, inner);
+    public static MendException Unusable(string file, long offset, string what, string hint) => Unusable(Place(file, offset), what, hint);
 
-    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, long rows, long columns) =>
-        new(WireType.Float32, [rows, columns], Take(ref rest, checked((int)(rows * columns * 4))).ToArray());
+    public static MendException Unusable(string place, string what, string hint, Exception? inner = null) =>
+        new(MendError.LedgerUnusable, $"Ledger {place}: {what}.", hint, inner);
+
+    public static string Place(string file, long offset) => $"{file}, offset {offset}";
+
+    private static LedgerEntry Entry(ReadOnlySpan<byte> json) => JsonSerializer.Deserialize<LedgerEntry>(json, Json) ?? throw new FormatException("the entry is null");
+
+    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, WireType type, long rows, long columns)
+    {
+        var size = type switch
+        {
+            WireType.Float32 => 4,
+            WireType.BFloat16 => 2,
+            _ => throw new FormatException($"factors are of type {(int)type}, expected 1 (float32) or 3 (bfloat16)"),
+        };
+        return new(type, [rows, columns], Take(ref rest, checked((int)(rows * columns * size))).ToArray());
+    }
 
     private static int Number(ref ReadOnlySpan<byte> rest) => BinaryPrimitives.ReadInt32LittleEndian(Take(ref rest, 4));
 

@@ -9,23 +9,25 @@ namespace MendCluster.Engine.Editors;
 public sealed class EditorNetwork : IDisposable
 {
     private readonly EditorInit _init;
+    private readonly bool _clampsFirst;
     private readonly IReadOnlyList<Block> _blocks;
 
     /// <summary>A network to be trained.</summary>
     /// <param name="width">d.</param>
     /// <param name="modes">K; 0 when the network serves one weight alone and has no scale and shift.</param>
-    public EditorNetwork(MendOptions options, long width, int modes, Generator generator)
+    /// <param name="clampsFirst">Scale and shift follow the clamp, as in MALMEN; otherwise they come before it.</param>
+    public EditorNetwork(MendOptions options, long width, int modes, Generator generator, bool clampsFirst = false)
     {
-        _init = options.Init;
+        (_init, _clampsFirst) = (options.Init, clampsFirst);
         _blocks = [.. Enumerable.Range(0, options.NHidden + 1).Select(_ => Block.Initial(options, width, modes, generator))];
     }
 
     /// <summary>A trained network.</summary>
     /// <param name="read">A parameter by its name below the network's, e.g. <c>layers.0.u</c>; the network takes it over.</param>
     /// <param name="modes">0 when there is no scale and shift.</param>
-    public EditorNetwork(MendOptions options, int modes, Func<string, Tensor> read)
+    public EditorNetwork(MendOptions options, int modes, Func<string, Tensor> read, bool clampsFirst = false)
     {
-        _init = options.Init;
+        (_init, _clampsFirst) = (options.Init, clampsFirst);
         _blocks = [.. Enumerable.Range(0, options.NHidden + 1).Select(i => new Block(
             Take($"layers.{i}.u"), Take($"layers.{i}.v"), Take($"layers.{i}.bias"),
             modes > 0 ? Take($"layers.{i}.mode_scale.weight") : null,
@@ -65,11 +67,14 @@ public sealed class EditorNetwork : IDisposable
         foreach (var block in _blocks)
         {
             var a = x.mm(block.V.t()).mm(block.U.t()) + block.Bias; // [N, r] -> [N, d]
+            if (_clampsFirst)
+                a = a.clamp(min: 0);
             if (block.Scale is { } scale && block.Shift is { } shift)
                 a = a * scale.index_select(0, modes) + shift.index_select(0, modes);
             // A clamp and not a ReLU: at the identity initialisation a is exactly 0, where the gradient of a ReLU is 0 and that of a
             // clamp is 1. With a ReLU the editor never learns. The last block clamps too.
-            a = a.clamp(min: 0);
+            if (!_clampsFirst)
+                a = a.clamp(min: 0);
             x = _init == EditorInit.Identity ? x + a : a;
         }
         return x;

@@ -8,7 +8,7 @@ namespace MendCluster.Engine.Editors;
 /// the weight's shape, split into uTilde and deltaTilde, and take W' = W - alpha deltaTilde^T uTilde.
 /// m in-features, n out-features, R kept rows.
 /// </summary>
-public sealed class Mend : IEditor, IDisposable
+public sealed class Mend : IPreparedEditor
 {
     private readonly Dictionary<string, Member> _members = [];
     private readonly List<Group> _groups;
@@ -16,8 +16,9 @@ public sealed class Mend : IEditor, IDisposable
     /// <summary>An editor to be trained.</summary>
     /// <param name="weights">In configuration order, which numbers the modes and the entries of alpha.</param>
     /// <param name="seed">Of V.</param>
-    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed)
-        : this(options, weights, full((long)weights.Count, options.EditLr), key => true, (group, _) =>
+    /// <param name="wanted">The weights whose networks are needed, for a stage that holds some of them; null: all.</param>
+    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed, IReadOnlyCollection<string>? wanted = null)
+        : this(options, weights, full((long)weights.Count, options.EditLr), name => wanted is null || wanted.Contains(name), (group, _) =>
         {
             var generator = new Generator((ulong)seed + (ulong)group.Index);
             return (new RunningStatistics(group.InFeatures), new RunningStatistics(group.OutFeatures),
@@ -55,8 +56,9 @@ public sealed class Mend : IEditor, IDisposable
             throw new EditorException($"edit_lrs has {Alpha.shape[0]} entries for {weights.Count} editable weights");
         _groups = [.. weights.Select((weight, index) => (weight, index))
             .GroupBy(entry => Key(options, entry.weight))
-            .Where(entries => entries.Any(entry => isWanted(entry.weight.Name)))
-            .Select((entries, index) => new Group(index, entries.Key, entries.First().weight, entries.Count()))];
+            .Select((entries, index) => (Entries: entries, Index: index)) // of the whole editor: a part of it draws the same numbers
+            .Where(shape => shape.Entries.Any(entry => isWanted(entry.weight.Name)))
+            .Select(shape => new Group(shape.Index, shape.Entries.Key, shape.Entries.First().weight, shape.Entries.Count()))];
         foreach (var group in _groups)
         {
             (group.U, group.V, group.Parts) = fill(group, group.Key);
@@ -92,18 +94,32 @@ public sealed class Mend : IEditor, IDisposable
 
     public MendOptions Options { get; }
 
+    /// <inheritdoc />
+    public EditorAlgorithm Algorithm => EditorAlgorithm.Mend;
+
+    object IStoredEditor.Options => Options;
+
     /// <summary>In configuration order.</summary>
     public IReadOnlyList<EditableWeight> Weights { get; }
 
     /// <summary>alpha of every weight, in the order of <see cref="Weights"/>. No positivity constraint. [K] float32.</summary>
     public Tensor Alpha { get; }
 
+    /// <summary>The entry of <see cref="Alpha"/> that is a weight's.</summary>
+    public long IndexOf(string weight) => _members[weight].Index;
+
     /// <summary>phi: the parameters of all networks, without alpha, by the names of the authors' checkpoints.</summary>
-    public IEnumerable<(string Name, Tensor Value)> Parameters =>
-        from grouped in _groups
-        from network in grouped.Parts.All
-        from parameter in network.Network.Parameters
-        select ($"mend.{grouped.Key}.{network.Name}.{parameter.Name}", parameter.Value);
+    public IEnumerable<(string Name, Tensor Value)> Parameters => Shapes.SelectMany(shape => shape.Parameters);
+
+    /// <summary>What is shared by all weights of a shape, shape by shape (of one weight each, when nothing is shared).</summary>
+    public IReadOnlyList<EditorShape> Shapes =>
+    [
+        .. _groups.Select(group => new EditorShape(group.Key, [.. Weights.Where(weight => Key(Options, weight) == group.Key).Select(weight => weight.Name)], group.U, group.V,
+            [.. group.Parts.All.SelectMany(network => network.Network.Parameters.Select(parameter => ($"mend.{group.Key}.{network.Name}.{parameter.Name}", parameter.Value)))])),
+    ];
+
+    /// <summary>alpha.</summary>
+    public IEnumerable<(string Name, Tensor Value)> StepSizes => [("edit_lrs", Alpha)];
 
     /// <summary>All that makes this editor: alpha, statistics and phi, for a checkpoint.</summary>
     public IEnumerable<(string Name, Tensor Value)> State
@@ -137,6 +153,10 @@ public sealed class Mend : IEditor, IDisposable
     /// </summary>
     public IReadOnlyDictionary<string, LowRankUpdate> ProposeForTraining(IReadOnlyDictionary<string, GradientFactors> factors) =>
         Transform(factors, updatesStatistics: true);
+
+    /// <summary>As <see cref="Propose"/>, with the graph to phi and alpha.</summary>
+    public IReadOnlyDictionary<string, LowRankUpdate> ProposeWithGraph(IReadOnlyDictionary<string, GradientFactors> factors) =>
+        Transform(factors, updatesStatistics: false);
 
     private Dictionary<string, LowRankUpdate> Transform(IReadOnlyDictionary<string, GradientFactors> factors, bool updatesStatistics)
     {
@@ -260,3 +280,11 @@ public sealed class Mend : IEditor, IDisposable
         }
     }
 }
+
+/// <summary>What an editor has for the weights of one shape.</summary>
+/// <param name="Weights">In configuration order.</param>
+/// <param name="U">Statistics of u.</param>
+/// <param name="Delta">Statistics of delta.</param>
+/// <param name="Parameters">phi, by the names of the authors' checkpoints.</param>
+public sealed record EditorShape(
+    string Key, IReadOnlyList<string> Weights, RunningStatistics U, RunningStatistics Delta, IReadOnlyList<(string Name, Tensor Value)> Parameters);

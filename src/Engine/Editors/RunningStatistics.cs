@@ -70,6 +70,15 @@ public sealed class RunningStatistics : IDisposable
         (Count, _mean, _squares) = (total, newMean.DetachFromDisposeScope(), newSquares.DetachFromDisposeScope());
     }
 
+    /// <summary>Becomes a copy of other statistics.</summary>
+    public void Set(long count, Tensor mean, Tensor squares)
+    {
+        using var _ = no_grad();
+        _mean.copy_(mean);
+        _squares.copy_(squares);
+        Count = count;
+    }
+
     /// <summary>(x - mean) / (std + eps).</summary>
     /// <param name="rows">[R, d] float32.</param>
     /// <returns>[R, d] float32.</returns>

@@ -35,26 +35,19 @@ public sealed class EditorComparison : IDisposable
         _time = time;
     }
 
-    /// <summary>Cases of a set of edits: all rephrases and all locality questions of each.</summary>
-    public IReadOnlyList<EditRows> Cases(IReadOnlyList<EditExample> edits) => [.. edits.Select(_text.Rows)];
-
-    /// <summary>Cases of a task's validation set: one rephrase of each, as the paper measures.</summary>
-    public IReadOnlyList<EditRows> Cases(Func<TextBatch, IEditTask> open)
-    {
-        var task = open(_text);
-        return [.. Enumerable.Range(0, task.ValidationCount).Select(task.Validation)];
-    }
-
     public static EditorAlgorithm AlgorithmOf(string editor)
     {
         using var checkpoint = EditorCheckpoint.Open(editor);
         return checkpoint.Algorithm;
     }
 
+    /// <summary>As in the paper's tables.</summary>
+    internal static string NameOf(EditorAlgorithm algorithm) => algorithm == EditorAlgorithm.UltraEdit ? "UltraEdit" : algorithm.ToString().ToUpperInvariant();
+
     /// <summary>Measures a trained editor of any algorithm.</summary>
     /// <param name="editor">Its safetensors file.</param>
     /// <param name="confidence">
-    /// Each edit of MEND as strong as it has to be (<see cref="StrengthSearch"/>), as through the cluster. Null: as in the paper.
+    /// Each edit as strong as it has to be (<see cref="StrengthSearch"/>), as through the cluster; KE and ENN are not searched. Null: as in the paper.
     /// </param>
     public EditorReport Editor(
         string editor, double? confidence, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
@@ -64,16 +57,16 @@ public sealed class EditorComparison : IDisposable
         {
             case EditorAlgorithm.Ke:
                 using (var ke = KnowledgeEditorTraining.Load(_stage, checkpoint))
-                    return Measure("KE", input => KnowledgeEditorTraining.Edit(_stage, ke, input), cases, progress, cancellation);
+                    return Measure(NameOf(checkpoint.Algorithm), input => KnowledgeEditorTraining.Edit(_stage, ke, input), cases, progress, cancellation);
             case EditorAlgorithm.Enn:
                 using (var trained = Stage.LoadWhole(_stage.Family, new CopiedWeights(_stage.Weights), _stage.EditableOrder))
                 using (var enn = EnnTraining.Load(trained, checkpoint))
-                    return Measure("ENN", input => EnnTraining.Edit(trained, enn, input), cases, progress, cancellation, trained);
+                    return Measure(NameOf(checkpoint.Algorithm), input => EnnTraining.Edit(trained, enn, input), cases, progress, cancellation, trained);
             default:
-                using (var mend = checkpoint.Editor())
-                    return Measure(confidence is null ? "MEND" : string.Create(CultureInfo.InvariantCulture, $"MEND, to {confidence}"), input =>
+                using (var prepared = checkpoint.Prepared())
+                    return Measure(NameOf(checkpoint.Algorithm) + (confidence is null ? "" : string.Create(CultureInfo.InvariantCulture, $", to {confidence}")), input =>
                     {
-                        var updates = mend.Propose(TrainingStep.Record(_stage, input).Factors);
+                        var updates = prepared.Propose(TrainingStep.Record(_stage, input).Factors);
                         return confidence is { } wanted ? AsStrongAsNeeded(updates, input, wanted) : new Edits(updates);
                     }, cases, progress, cancellation);
         }

@@ -1,8 +1,8 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -51,7 +51,7 @@ public static class TaskTraining
     }
 
     /// <summary>
-    /// Settings for small models, for each algorithm: the demo's for MEND; for the others learning rates that suit models of a few hundred
+    /// Settings for small models, for each algorithm: the demo's for MEND and MALMEN; for the others learning rates that suit models of a few hundred
     /// thousand weights.
     /// </summary>
     public static EditorTrainingOptions Defaults(EditorAlgorithm algorithm)
@@ -61,6 +61,7 @@ public static class TaskTraining
         {
             EditorAlgorithm.Ke => shared with { Ke = new() { HiddenDim = 128, ConditionDim = 256 }, Lr = 3e-4 },
             EditorAlgorithm.Enn => shared with { Lr = 1e-4, LrLr = 1e-3 },
+            EditorAlgorithm.Malmen => DemoRecipe.Malmen with { Seed = 1 },
             _ => shared,
         };
     }
@@ -69,15 +70,13 @@ public static class TaskTraining
     /// <param name="model">A Hugging Face directory; not changed.</param>
     /// <param name="open">The task for the model's texts.</param>
     /// <param name="run">Configuration, metrics, curves, checkpoint and the best editor go there.</param>
-    public static EditorTrainingResult TrainEditor(string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options, string run,
-        IProgress<EditorTrainingProgress>? progress = null, CancellationToken cancellation = default)
+    public static TrainingResult TrainEditor(string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options, string run,
+        IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
         using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
-        var text = new TextBatch(family, TokenizerFiles.Load(model));
-        var task = open(text);
-        return new EditorTraining(stage, options with { ValSteps = Math.Min(options.ValSteps, task.ValidationCount) },
-            iteration => text.Of(task.Training(iteration)), i => text.Of(task.Validation(i)), new RunFolder(run)).Run(progress, cancellation);
+        var data = EditorData.Of(model, open, options);
+        return new EditorTraining(stage, data.Options, data.Training, data.Validation, new RunFolder(run)).Run(progress, cancellation);
     }
 }

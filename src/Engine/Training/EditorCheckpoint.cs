@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Training;
 
 /// <summary>
-/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints, options and weights as
+/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints; algorithm, options and weights as
 /// metadata; in the checkpoint of a training run also Adam's moments and where the run stood. Written atomically.
 /// </summary>
 public sealed class EditorCheckpoint : IDisposable
@@ -21,11 +21,18 @@ public sealed class EditorCheckpoint : IDisposable
 
     private EditorCheckpoint(SafetensorsFile file) => _file = file;
 
-    /// <summary>Files without an entry are of MEND.</summary>
+    /// <summary>A file of before there were others has no entry, and is MEND's.</summary>
     public EditorAlgorithm Algorithm => _file.Metadata.ContainsKey("algorithm") ? Metadata<EditorAlgorithm>("algorithm") : EditorAlgorithm.Mend;
 
-    /// <exception cref="CheckpointException">Not an editor of MEND.</exception>
-    public MendOptions Options => Require(EditorAlgorithm.Mend).OptionsAs<MendOptions>();
+    /// <summary>MEND's. Of MALMEN and UltraEdit: their networks in the words of MEND's options, for planning.</summary>
+    /// <exception cref="CheckpointException">An editor that needs more than gradients.</exception>
+    public MendOptions Options => Algorithm switch
+    {
+        EditorAlgorithm.Mend => OptionsAs<MendOptions>(),
+        EditorAlgorithm.Malmen => OptionsAs<MalmenOptions>().Network,
+        EditorAlgorithm.UltraEdit => new() { Rank = 1 }, // it has none
+        _ => throw NotPrepared(),
+    };
 
     /// <summary>In configuration order.</summary>
     public IReadOnlyList<EditableWeight> Weights => Metadata<List<EditableWeight>>("weights");
@@ -53,7 +60,16 @@ public sealed class EditorCheckpoint : IDisposable
     /// <summary>Null when there is no such file.</summary>
     public static EditorCheckpoint? TryOpen(string path) => File.Exists(path) ? Open(path) : null;
 
-    /// <summary>The editor of a file that <see cref="SaveEditor(string, Mend)"/> wrote.</summary>
+    /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote, if gradients alone make its edits.</summary>
+    /// <param name="wanted">The weights that are needed; null: all.</param>
+    /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
+    public static IPreparedEditor Load(string path, IReadOnlyCollection<string>? wanted = null)
+    {
+        using var checkpoint = Open(path);
+        return checkpoint.Prepared(wanted);
+    }
+
+    /// <summary>The MEND editor of a file that <see cref="SaveEditor"/> wrote.</summary>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
     public static Mend LoadEditor(string path, IReadOnlyCollection<string>? wanted = null)
     {
@@ -86,14 +102,11 @@ public sealed class EditorCheckpoint : IDisposable
         });
     }
 
-    public static void SaveEditor(string path, Mend mend) => Write(path, EditorAlgorithm.Mend, mend.Options, mend.Weights, mend.State, []);
-
-    public static void SaveEditor(string path, ITrainableEditor editor) =>
-        Write(path, editor.Algorithm, editor.Options, editor.Weights, editor.State, []);
+    public static void SaveEditor(string path, IStoredEditor editor) => Write(path, editor, editor.State, []);
 
     /// <summary>All that a training run needs to go on.</summary>
-    public static void Save(string path, ITrainableEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
-        Write(path, editor.Algorithm, editor.Options, editor.Weights, editor.State.Concat(adam.State).Concat(average?.State ?? []), new()
+    public static void Save(string path, IStoredEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
+        Write(path, editor, editor.State.Concat(adam.State).Concat(average?.State ?? []), new()
         {
             ["iteration"] = JsonSerializer.Serialize(iteration),
             ["best_loss"] = JsonSerializer.Serialize(bestLoss),
@@ -101,10 +114,25 @@ public sealed class EditorCheckpoint : IDisposable
             ["adam_steps"] = JsonSerializer.Serialize(adam.Steps),
         });
 
+    /// <exception cref="CheckpointException">It is another algorithm's.</exception>
     public Mend Editor(IReadOnlyCollection<string>? wanted = null)
     {
         using var scope = NewDisposeScope();
-        return new(Options, Weights, Read, wanted);
+        return new(Require(EditorAlgorithm.Mend).Options, Weights, Read, wanted);
+    }
+
+    /// <summary>The editor, if gradients alone make its edits.</summary>
+    /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
+    public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null)
+    {
+        using var scope = NewDisposeScope();
+        return Algorithm switch
+        {
+            EditorAlgorithm.Mend => new Mend(Options, Weights, Read, wanted),
+            EditorAlgorithm.Malmen => new Malmen(OptionsAs<MalmenOptions>(), Weights, Read, wanted),
+            EditorAlgorithm.UltraEdit => new UltraEdit(OptionsAs<UltraEditOptions>(), Weights, Read, wanted),
+            _ => throw NotPrepared(),
+        };
     }
 
     public void Restore(Adam adam, ParameterAverage? average)
@@ -123,22 +151,24 @@ public sealed class EditorCheckpoint : IDisposable
 
     internal T OptionsAs<T>() => Metadata<T>("options");
 
-    /// <summary>A tensor of <see cref="ITrainableEditor.State"/>; lives in the caller's scope.</summary>
+    /// <summary>A tensor of <see cref="IStoredEditor.State"/>; lives in the caller's scope.</summary>
     internal Tensor Read(string name) => TensorBytes.Load(_file.Find(name));
 
     /// <summary>The names that begin so.</summary>
     internal IEnumerable<string> Names(string prefix) => _file.Entries.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal));
 
-    private static void Write(string path, EditorAlgorithm algorithm, object options, IReadOnlyList<EditableWeight> weights,
-        IEnumerable<(string Name, Tensor Value)> tensors, Dictionary<string, string> metadata)
+    private static void Write(string path, IStoredEditor editor, IEnumerable<(string Name, Tensor Value)> tensors, Dictionary<string, string> metadata)
     {
         using var scope = NewDisposeScope();
         metadata["format"] = Format;
-        metadata["algorithm"] = JsonSerializer.Serialize(algorithm, Json);
-        metadata["options"] = JsonSerializer.Serialize(options, Json);
-        metadata["weights"] = JsonSerializer.Serialize(weights, Json);
+        metadata["algorithm"] = JsonSerializer.Serialize(editor.Algorithm, Json);
+        metadata["options"] = JsonSerializer.Serialize(editor.Options, Json);
+        metadata["weights"] = JsonSerializer.Serialize(editor.Weights, Json);
         SafetensorsWriter.Write(path, tensors.Select(tensor => TensorBytes.ToWrite(tensor.Name, tensor.Value)), metadata);
     }
+
+    private CheckpointException NotPrepared() => new(_file.Path, "metadata 'algorithm'",
+        $"is {Algorithm}, whose edits need more than gradients; expected {EditorAlgorithm.Mend}, {EditorAlgorithm.Malmen} or {EditorAlgorithm.UltraEdit}");
 
     private T Metadata<T>(string key)
     {

@@ -33,15 +33,15 @@ public sealed class EditorOptimiser : IDisposable
             1.0 / window + (_reference && parameter.Name.EndsWith(".bias", StringComparison.Ordinal) ? 1 : 0))];
     }
 
-    /// <summary>Of MEND: phi, then alpha.</summary>
-    public EditorOptimiser(Mend mend, double lr, double lrLr, int window, double gradClip)
-        : this(GroupsOf(mend, lr, lrLr), window, gradClip, mend.Options.Reference)
+    /// <summary>Of phi, then the step sizes.</summary>
+    public EditorOptimiser(IPreparedEditor editor, double lr, double lrLr, int window, double gradClip)
+        : this(GroupsOf(editor, lr, lrLr), window, gradClip, editor is Mend { Options.Reference: true })
     {
     }
 
-    /// <summary>phi and alpha with a learning rate each.</summary>
-    public static IReadOnlyList<ParameterGroup> GroupsOf(Mend mend, double lr, double lrLr) =>
-        [new([.. mend.Parameters], lr), new([("edit_lrs", mend.Alpha)], mend.Options.Reference ? lr : lrLr)];
+    /// <summary>phi and the step sizes with a learning rate each.</summary>
+    public static IReadOnlyList<ParameterGroup> GroupsOf(IPreparedEditor editor, double lr, double lrLr) =>
+        [new([.. editor.Parameters], lr), new([.. editor.StepSizes], editor is Mend { Options.Reference: true } ? lr : lrLr)];
 
     public Adam Adam { get; }
 

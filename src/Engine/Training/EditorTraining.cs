@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
@@ -19,6 +19,13 @@ public sealed record EditorTrainingOptions
     /// <summary>Used with <see cref="EditorAlgorithm.Enn"/>.</summary>
     public EnnOptions Enn { get; init; } = new();
 
+    /// <summary>Used with <see cref="EditorAlgorithm.Malmen"/>.</summary>
+    public MalmenOptions Malmen { get; init; } = new();
+
+    /// <summary>Simultaneous edits of an iteration.</summary>
+    /// <value>1, the only number that any but MALMEN is trained with here.</value>
+    public int Edits { get; init; } = 1;
+
     /// <summary>Which weights the editor changes: names of the paper's models, of weights, or patterns (<see cref="Models.EditableWeights.Select"/>).</summary>
     /// <value>Empty: the family's own choice, as in the paper.</value>
     public IReadOnlyList<string> Editable { get; init; } = [];
@@ -29,10 +36,10 @@ public sealed record EditorTrainingOptions
     /// <value>1e-6, of MEND; the paper's is 1e-5 for the two others.</value>
     public double Lr { get; init; } = 1e-6;
 
-    /// <summary>Adam's learning rate for alpha, the edit learning rates.</summary>
+    /// <summary>Adam's learning rate for the edit learning rates: alpha, MALMEN's eta and rho.</summary>
     public double LrLr { get; init; } = 1e-4;
 
-    /// <summary>Iterations (one edit each) that make an optimiser step.</summary>
+    /// <summary>Iterations (one edit, or one batch of simultaneous edits, each) that make an optimiser step.</summary>
     public int AccumulateBs { get; init; } = 10;
 
     public double GradClip { get; init; } = 100;
@@ -67,6 +74,11 @@ public sealed record EditorTrainingOptions
         Mend.Validated();
         Ke.Validated();
         Enn.Validated();
+        Malmen.Validated();
+        if (Algorithm == EditorAlgorithm.UltraEdit)
+            throw new EditorException("algorithm is UltraEdit, of which nothing is trained: choose mend, ke, enn or malmen");
+        if (Edits < 1 || (Edits > 1 && Algorithm != EditorAlgorithm.Malmen))
+            throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for {Algorithm}, whose training step is one edit: choose malmen for more");
         if (AccumulateBs < 1 || ValInterval < 1 || MaxIters < 1 || ValSteps < 1)
             throw new EditorException("accumulate_bs, val_interval, val_steps and max_iters must be at least 1");
         if (ValInterval % AccumulateBs != 0)
@@ -75,18 +87,24 @@ public sealed record EditorTrainingOptions
     }
 }
 
-/// <summary>Where a run is, for a progress bar.</summary>
-public sealed record EditorTrainingProgress(long Iteration, long MaxIters, double Loss, double? BestValidation);
-
 /// <summary>Means over a validation's edits (mend-spec 3.5).</summary>
 /// <param name="EditSuccess">Exact match on the rephrases.</param>
 /// <param name="Drawdown">Loss of exact match on the unrelated rows.</param>
-/// <param name="PerplexityDrawdown">Perplexity of all unrelated rows together, edited model less unedited.</param>
+/// <param name="PerplexityDrawdown">
+/// Perplexity of all unrelated rows together, edited model less unedited: exp of the mean over tokens, not a mean of perplexities.
+/// </param>
 public sealed record EditorValidation(
-    long Iteration, double Total, double Edit, double Locality, double EditSuccess, double Drawdown, double PerplexityDrawdown);
-
-/// <param name="Stopped">"early stopping", "max_iters" or "cancelled".</param>
-public sealed record EditorTrainingResult(long Iterations, string Stopped, double BestLoss, long BestIteration);
+    long Iteration, double Total, double Edit, double Locality, double EditSuccess, double Drawdown, double PerplexityDrawdown)
+{
+    /// <summary>NaN when there are none.</summary>
+    public static EditorValidation Of(long iteration, IReadOnlyCollection<StepFigures> figures)
+    {
+        double Mean(Func<StepFigures, double> of) => figures.Count == 0 ? double.NaN : figures.Average(of);
+        double Perplexity(Func<StepFigures, double> nll) => Math.Exp(figures.Sum(f => nll(f) * f.LocalityTokens) / figures.Sum(f => f.LocalityTokens));
+        return new(iteration, Mean(f => f.Total), Mean(f => f.Edit), Mean(f => f.Locality), Mean(f => f.EditAccuracy),
+            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter), Perplexity(f => f.LocalityNllAfter) - Perplexity(f => f.LocalityNllBefore));
+    }
+}
 
 /// <summary>
 /// Algorithm 1 of the paper: trains an editor for a model. Validates, keeps the best editor, stops early, and writes a
@@ -100,58 +118,39 @@ public sealed record EditorTrainingResult(long Iterations, string Stopped, doubl
 public sealed class EditorTraining(
     Stage stage, EditorTrainingOptions options, Func<long, EditBatch> trainingBatch, Func<int, EditBatch> validationBatch, RunFolder run)
 {
-    private const int ReportEvery = 50;
-
     /// <summary>Trains, or goes on from the run folder's checkpoint if it has one.</summary>
-    public EditorTrainingResult Run(IProgress<EditorTrainingProgress>? progress = null, CancellationToken cancellation = default)
+    public TrainingResult Run(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         options.Validated();
         var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
         using var editor = TrainableEditor.Create(stage, options, checkpoint);
         using var optimiser = new EditorOptimiser(editor.Groups, options.AccumulateBs, options.GradClip, options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
-        var stopping = checkpoint is null ? new EarlyStopping(options.EarlyStopPatience)
-            : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
-        var start = checkpoint?.Iteration ?? 0;
         using var average = options.Averaging > 0 ? new ParameterAverage(optimiser.Parameters, options.Averaging) : null;
-        checkpoint?.Restore(optimiser.Adam, average);
+        var course = new EditorRun(options, run, editor, optimiser.Adam, average, checkpoint);
         checkpoint?.Dispose();
-        run.Start(options, start);
 
-        var clock = Stopwatch.StartNew();
-        double sum = 0;
-        for (var iteration = start; ; iteration++)
+        for (var iteration = course.Start; ; iteration++)
         {
-            // A restored run validated at its first iteration already.
-            if (iteration % options.ValInterval == 0 && (iteration > start || start == 0))
+            if (course.ValidatesAt(iteration))
             {
                 average?.Swap();
                 var validation = Validate(editor, iteration);
-                run.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown, validation.PerplexityDrawdown });
-                if (stopping.Observe(iteration, validation.Total))
-                    EditorCheckpoint.SaveEditor(run.BestEditor, editor);
                 average?.Swap();
-                EditorCheckpoint.Save(run.Checkpoint, editor, optimiser.Adam, average, iteration, stopping.Best, stopping.BestIteration);
-                run.DrawCurves();
-                if (stopping.IsOver(iteration))
-                    return Done(iteration, "early stopping", stopping);
+                if (course.Take(validation))
+                    return course.End(iteration, "early stopping");
             }
             if (iteration >= options.MaxIters)
-                return Done(iteration, "max_iters", stopping);
+                return course.End(iteration, "max_iters");
             if (cancellation.IsCancellationRequested)
-                return Done(iteration, "cancelled", stopping);
+                return course.End(iteration, "cancelled");
 
             using var scope = NewDisposeScope();
             var (figures, gradients) = editor.Step(trainingBatch(iteration), options.Loss, optimiser.Parameters);
-            var norm = optimiser.Take(gradients, 1 - (1 - options.FinalRate) * iteration / options.MaxIters);
+            var norm = optimiser.Take(gradients, course.RateAt(iteration));
             if (norm is not null)
                 average?.Add();
-            sum += figures.Total;
-            if ((iteration + 1) % ReportEvery == 0)
-            {
-                run.Log(new { kind = "training", iteration = iteration + 1, total = sum / ReportEvery, figures.Edit, figures.Locality, norm, optimiser.Refused, seconds = clock.Elapsed.TotalSeconds });
-                progress?.Report(new(iteration + 1, options.MaxIters, sum / ReportEvery, stopping.Best < 1e9 ? stopping.Best : null));
-                sum = 0;
-            }
+            if (course.Take(iteration + 1, figures, norm, optimiser.Refused) is { } loss)
+                progress?.Report(new(iteration + 1, options.MaxIters, loss, course.BestValidation));
         }
     }
 
@@ -159,25 +158,23 @@ public sealed class EditorTraining(
     public static IReadOnlyList<EditableWeight> EditableWeights(Stage stage) =>
         [.. stage.EditableOrder.Select(name => new EditableWeight(name, stage.Editable[name].InFeatures, stage.Editable[name].OutFeatures))];
 
+    /// <summary>The weights that the editor of a model is to change; reads no weight.</summary>
+    /// <param name="editable">As <see cref="Models.EditableWeights.Select"/> takes them.</param>
+    public static IReadOnlyList<EditableWeight> EditableWeights(ModelFamily family, IReadOnlyList<string> editable)
+    {
+        using var shapes = Stage.LoadWhole(family, new WeightShapes(), Models.EditableWeights.Select(family, editable));
+        return EditableWeights(shapes);
+    }
+
     private EditorValidation Validate(ITrainableEditor editor, long iteration)
     {
         var all = new List<StepFigures>();
-        if (iteration > 0) // MEND's statistics exist from the first step on; before it there is no edit to measure
+        if (iteration > 0) // statistics exist from the first step on; before it there is no edit to measure
             for (var i = 0; i < options.ValSteps; i++)
             {
                 using var scope = NewDisposeScope();
                 all.Add(editor.Measure(validationBatch(i), options.Loss));
             }
-        double Mean(Func<StepFigures, double> of) => all.Count == 0 ? double.NaN : all.Average(of);
-        return new(iteration, Mean(f => f.Total), Mean(f => f.Edit), Mean(f => f.Locality), Mean(f => f.EditAccuracy),
-            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter), StepFigures.PerplexityDrawdown(all));
-    }
-
-    private EditorTrainingResult Done(long iteration, string why, EarlyStopping stopping)
-    {
-        run.DrawCurves();
-        var result = new EditorTrainingResult(iteration, why, stopping.Best, stopping.BestIteration);
-        run.Log(new { kind = "end", result.Iterations, result.Stopped, result.BestLoss, result.BestIteration });
-        return result;
+        return EditorValidation.Of(iteration, all);
     }
 }

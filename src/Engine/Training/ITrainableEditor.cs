@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -5,33 +6,11 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
 
-/// <summary>The editors that <see cref="EditorTraining"/> trains.</summary>
-public enum EditorAlgorithm
-{
-    Mend,
-
-    /// <summary>KnowledgeEditor, in the paper's tables also EFK.</summary>
-    Ke,
-
-    Enn,
-}
-
 /// <summary>What the training loop knows of an editor. What it made lives as long as it does.</summary>
-public interface ITrainableEditor : IDisposable
+public interface ITrainableEditor : IStoredEditor
 {
-    EditorAlgorithm Algorithm { get; }
-
-    /// <summary>The algorithm's own settings, for the checkpoint.</summary>
-    object Options { get; }
-
-    /// <summary>Those that an edit changes, in configuration order.</summary>
-    IReadOnlyList<EditableWeight> Weights { get; }
-
     /// <summary>All that is trained, in place, with the learning rates.</summary>
     IReadOnlyList<ParameterGroup> Groups { get; }
-
-    /// <summary>All that makes this editor, for the checkpoint.</summary>
-    IEnumerable<(string Name, Tensor Value)> State { get; }
 
     /// <summary>One training step: its figures, and the gradient of the total loss for each of <paramref name="parameters"/>.</summary>
     /// <param name="parameters">Those of <see cref="Groups"/>, in order.</param>
@@ -54,29 +33,67 @@ public static class TrainableEditor
         {
             EditorAlgorithm.Ke => new TrainableKnowledgeEditor(stage, options, checkpoint),
             EditorAlgorithm.Enn => new TrainableEnn(stage, options, checkpoint),
-            _ => new TrainableMend(stage, options, checkpoint),
+            EditorAlgorithm.Malmen => new TrainableMalmen(stage, options, checkpoint),
+            EditorAlgorithm.Mend => new TrainableMend(stage, options, checkpoint),
+            _ => throw new EditorException($"{options.Algorithm} has nothing to train"),
         };
     }
 }
 
-internal sealed class TrainableMend(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint) : ITrainableEditor
+/// <summary>An editor whose edits need gradients alone.</summary>
+internal abstract class TrainablePreparedEditor(IPreparedEditor editor, EditorTrainingOptions options) : ITrainableEditor
 {
-    private readonly Mend _mend = checkpoint?.Editor() ?? new Mend(options.Mend, EditorTraining.EditableWeights(stage), options.Seed);
+    public EditorAlgorithm Algorithm => editor.Algorithm;
 
-    public EditorAlgorithm Algorithm => EditorAlgorithm.Mend;
+    public object Options => editor.Options;
 
-    public object Options => _mend.Options;
+    public IReadOnlyList<EditableWeight> Weights => editor.Weights;
 
-    public IReadOnlyList<EditableWeight> Weights => _mend.Weights;
+    public IReadOnlyList<ParameterGroup> Groups => EditorOptimiser.GroupsOf(editor, options.Lr, options.LrLr);
 
-    public IReadOnlyList<ParameterGroup> Groups => EditorOptimiser.GroupsOf(_mend, options.Lr, options.LrLr);
+    public IEnumerable<(string Name, Tensor Value)> State => editor.State;
 
-    public IEnumerable<(string Name, Tensor Value)> State => _mend.State;
+    public abstract (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters);
 
-    public (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters) =>
-        TrainingStep.Run(stage, _mend, batch, weights, parameters);
+    public abstract StepFigures Measure(EditBatch batch, LossWeights weights);
 
-    public StepFigures Measure(EditBatch batch, LossWeights weights) => TrainingStep.Run(stage, _mend, batch, weights, []).Figures;
+    public void Dispose() => editor.Dispose();
+}
 
-    public void Dispose() => _mend.Dispose();
+internal sealed class TrainableMend : TrainablePreparedEditor
+{
+    private readonly Stage _stage;
+    private readonly Mend _mend;
+
+    public TrainableMend(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
+        : this(stage, options, checkpoint?.Editor() ?? new Mend(options.Mend, EditorTraining.EditableWeights(stage), options.Seed))
+    {
+    }
+
+    private TrainableMend(Stage stage, EditorTrainingOptions options, Mend mend)
+        : base(mend, options) => (_stage, _mend) = (stage, mend);
+
+    public override (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters) =>
+        TrainingStep.Run(_stage, _mend, batch, weights, parameters);
+
+    public override StepFigures Measure(EditBatch batch, LossWeights weights) => TrainingStep.Run(_stage, _mend, batch, weights, []).Figures;
+}
+
+internal sealed class TrainableMalmen : TrainablePreparedEditor
+{
+    private readonly Stage _stage;
+    private readonly Malmen _malmen;
+
+    public TrainableMalmen(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
+        : this(stage, options, (Malmen?)checkpoint?.Prepared() ?? new Malmen(options.Malmen, EditorTraining.EditableWeights(stage), options.Seed))
+    {
+    }
+
+    private TrainableMalmen(Stage stage, EditorTrainingOptions options, Malmen malmen)
+        : base(malmen, options) => (_stage, _malmen) = (stage, malmen);
+
+    public override (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters) =>
+        MalmenStep.Run(_stage, _malmen, batch, weights, trains: true);
+
+    public override StepFigures Measure(EditBatch batch, LossWeights weights) => MalmenStep.Run(_stage, _malmen, batch, weights, trains: false).Figures;
 }

@@ -50,6 +50,16 @@ public static class Losses
         return new(nll, wrongInSequence.eq(0).to_type(ScalarType.Float32).mean().item<float>(), found.exp().mean().item<float>(), labels.Targets.shape[0]);
     }
 
+    /// <summary>Each example's mean over its scored tokens, summed over the examples: the gradient of each is what it would be alone.</summary>
+    /// <param name="logits">[N, V], the rows of <paramref name="labels"/>.</param>
+    /// <returns>[] float32, carries the graph.</returns>
+    public static Tensor SummedNll(Tensor logits, LabelRows labels)
+    {
+        var ofTarget = logits.to_type(ScalarType.Float32).log_softmax(-1).gather(1, labels.Targets.unsqueeze(1)).squeeze(1); // [N]
+        var tokens = zeros([labels.BatchSize], ScalarType.Float32, ofTarget.device).index_add_(0, labels.Sequences, ones_like(ofTarget.detach()), 1);
+        return -(ofTarget / tokens.index_select(0, labels.Sequences)).sum();
+    }
+
     /// <summary>
     /// Locality: KL(before || after) over the vocabulary, mean over the rows that the mask names. Unshifted: every token position counts,
     /// those of the prompt too (mend-spec 3.3).

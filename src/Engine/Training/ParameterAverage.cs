@@ -8,11 +8,13 @@ namespace MendCluster.Engine.Training;
 public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double keep) : IDisposable
 {
     private readonly List<Tensor> _average = [.. parameters.Select(parameter => parameter.detach().clone().DetachFromDisposeScope())];
-    private long _steps;
+
+    /// <summary>How often the parameters were taken in.</summary>
+    public long Steps { get; set; }
 
     /// <summary>For a checkpoint.</summary>
     public IEnumerable<(string Name, Tensor Value)> State =>
-        _average.Select((value, i) => ($"average.{i}", value)).Append(("average.steps", tensor(new[] { _steps })));
+        _average.Select((value, i) => ($"average.{i}", value)).Append(("average.steps", tensor(new[] { Steps })));
 
     /// <summary>Continues where a saved average stopped.</summary>
     public void Restore(Func<string, Tensor> read)
@@ -21,7 +23,7 @@ public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double ke
         using var scope = NewDisposeScope();
         for (var i = 0; i < _average.Count; i++)
             _average[i].copy_(read($"average.{i}"));
-        _steps = read("average.steps").item<long>();
+        Steps = read("average.steps").item<long>();
     }
 
     /// <summary>Takes the parameters in as they are now.</summary>
@@ -29,8 +31,8 @@ public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double ke
     {
         using var _ = no_grad();
         using var scope = NewDisposeScope();
-        var kept = Math.Min(keep, (1.0 + _steps) / (10 + _steps)); // young averages forget faster
-        _steps++;
+        var kept = Math.Min(keep, (1.0 + Steps) / (10 + Steps)); // young averages forget faster
+        Steps++;
         for (var i = 0; i < parameters.Count; i++)
             _average[i].mul_(kept).add_(parameters[i].detach(), alpha: 1 - kept);
     }

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -8,30 +9,6 @@ namespace MendCluster.Engine.Training;
 /// <param name="CEdit">Of the edit loss L_e.</param>
 /// <param name="CLoc">Of the locality loss L_loc.</param>
 public sealed record LossWeights(double CEdit = 0.1, double CLoc = 1.0);
-
-/// <summary>What a step measured (mend-spec 3).</summary>
-/// <param name="Edit">L_e: NLL of the target on the rephrases, edited model.</param>
-/// <param name="Locality">L_loc: KL of the unedited to the edited model on unrelated examples.</param>
-/// <param name="Total">CEdit L_e + CLoc L_loc.</param>
-/// <param name="EditAccuracy">Exact match on the rephrases, edited model.</param>
-/// <param name="LocalityAccuracyBefore">Exact match on the unrelated examples, unedited model.</param>
-/// <param name="LocalityAccuracyAfter">The same, edited model.</param>
-/// <param name="LocalityNllBefore">NLL of the unrelated examples, unedited model; mean over <paramref name="LocalityTokens"/>.</param>
-public sealed record StepFigures(
-    double Edit, double Locality, double Total, double EditAccuracy, double EditProbability,
-    double LocalityAccuracyBefore, double LocalityAccuracyAfter, double LocalityNllBefore, double LocalityNllAfter, long LocalityTokens)
-{
-    /// <summary>
-    /// Perplexity of the unrelated rows of all steps together, edited model less unedited: exp of the mean over tokens, not a mean of
-    /// perplexities (mend-spec 3.5). NaN without steps.
-    /// </summary>
-    public static double PerplexityDrawdown(IReadOnlyList<StepFigures> steps)
-    {
-        return Perplexity(step => step.LocalityNllAfter) - Perplexity(step => step.LocalityNllBefore);
-
-        double Perplexity(Func<StepFigures, double> nll) => Math.Exp(steps.Sum(step => nll(step) * step.LocalityTokens) / steps.Sum(step => step.LocalityTokens));
-    }
-}
 
 /// <summary>
 /// Algorithm 1 of the paper on a whole model: one edit, its losses, and the gradients of phi and alpha. Nothing of a weight's size is
@@ -53,6 +30,31 @@ public static class TrainingStep
         var scored = Score(stage, stage.Above(below, pass), edit.Labels);
         var deltas = autograd.grad([scored.Nll], [.. recording.Outputs]);
         return (scored, recording.Factors([.. deltas]));
+    }
+
+    /// <summary>The (u, delta) of many edits at once, each as if it were made alone, in their order.</summary>
+    /// <param name="portions">Edits that pass through the model together.</param>
+    public static IReadOnlyDictionary<string, GradientFactors> RecordEach(Stage stage, IEnumerable<LabelledInput> portions)
+    {
+        var rows = stage.EditableOrder.ToDictionary(name => name, _ => (u: new List<Tensor>(), delta: new List<Tensor>()));
+        foreach (var (input, labels) in portions)
+        {
+            using var scope = NewDisposeScope();
+            var recording = new Recording();
+            var pass = new Pass(input, recording: recording);
+            Activations below;
+            using (no_grad())
+                below = stage.Below(Activations.None, pass);
+            using var _ = enable_grad();
+            var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+            var loss = Losses.SummedNll(stage.Logits(stage.Above(below, pass), scored.Rows), scored);
+            foreach (var (name, factors) in recording.Factors([.. autograd.grad([loss], [.. recording.Outputs])]))
+            {
+                rows[name].u.Add(factors.u.MoveToOuterDisposeScope());
+                rows[name].delta.Add(factors.delta.MoveToOuterDisposeScope());
+            }
+        }
+        return rows.ToDictionary(entry => entry.Key, entry => new GradientFactors(cat(entry.Value.u, 0), cat(entry.Value.delta, 0)));
     }
 
     /// <summary>How well an edited model gives the answers of a batch. Computes no graph.</summary>
@@ -80,18 +82,29 @@ public static class TrainingStep
     public static (StepFigures Figures, Tensor Total) Evaluate(Stage stage, Edits edits, EditBatch batch, LossWeights weights)
     {
         var outerPass = new Pass(batch.Outer.Input, edits);
-        var outer = Score(stage, stage.Above(WithoutGrad(() => stage.Below(Activations.None, outerPass)), outerPass), batch.Outer.Labels);
+        var outer = stage.Above(WithoutGrad(() => stage.Below(Activations.None, outerPass)), outerPass);
+        var input = batch.Locality.Input;
+        var below = WithoutGrad(() => stage.Below(Activations.None, new Pass(input))); // once for both models
+        var before = WithoutGrad(() => stage.Above(below, new Pass(input)));
+        return Compare(stage, outer, before, stage.Above(below, new Pass(input, edits)), batch.Outer, batch.Locality, weights);
+    }
 
-        var (input, labels) = batch.Locality;
-        var localityBelow = WithoutGrad(() => stage.Below(Activations.None, new Pass(input))); // once for both models
-        var rows = Losses.LocalityRows(input, stage.Family);
-        var (before, beforeLogits) = WithoutGrad(() => Unrelated(stage, localityBelow, new Pass(input), labels, rows));
-        var (after, afterLogits) = Unrelated(stage, localityBelow, new Pass(input, edits), labels, rows);
+    /// <summary>The last stage's part of <see cref="Evaluate"/>.</summary>
+    /// <param name="outer">The edited model's result on the rephrases.</param>
+    /// <param name="before">The unedited model's on the unrelated examples.</param>
+    /// <param name="after">The edited model's on the same.</param>
+    public static (StepFigures Figures, Tensor Total) Compare(
+        Stage stage, Activations outer, Activations before, Activations after, LabelledInput rephrases, LabelledInput unrelated, LossWeights weights)
+    {
+        var edited = Score(stage, outer, rephrases.Labels);
+        var rows = Losses.LocalityRows(unrelated.Input, stage.Family);
+        var (scoredBefore, beforeLogits) = WithoutGrad(() => Unrelated(stage, before, unrelated.Labels, rows));
+        var (scoredAfter, afterLogits) = Unrelated(stage, after, unrelated.Labels, rows);
         var kl = Losses.LocalityKl(beforeLogits, afterLogits);
 
-        var total = outer.Nll * weights.CEdit + kl * weights.CLoc;
-        return (new(outer.Nll.item<float>(), kl.item<float>(), total.item<float>(), outer.Accuracy, outer.Probability,
-            before.Accuracy, after.Accuracy, before.Nll.item<float>(), after.Nll.item<float>(), after.Tokens), total);
+        var total = edited.Nll * weights.CEdit + kl * weights.CLoc;
+        return (new(edited.Nll.item<float>(), kl.item<float>(), total.item<float>(), edited.Accuracy, edited.Probability, scoredBefore.Accuracy,
+            scoredAfter.Accuracy, scoredBefore.Nll.item<float>(), scoredAfter.Nll.item<float>(), scoredAfter.Tokens), total);
     }
 
     private static Scored Score(Stage stage, Activations top, Tensor labels)
@@ -100,9 +113,8 @@ public static class TrainingStep
         return Losses.MaskedNll(stage.Logits(top, rows.Rows), rows);
     }
 
-    private static (Scored Scored, Tensor Logits) Unrelated(Stage stage, Activations below, Pass pass, Tensor labels, Tensor rows)
+    private static (Scored Scored, Tensor Logits) Unrelated(Stage stage, Activations top, Tensor labels, Tensor rows)
     {
-        var top = stage.Above(below, pass);
         var logits = stage.Logits(top, rows); // [N, V]
         // The scored rows are among the masked ones, so their logits are not computed again: place[r] is the row of logits of position r.
         var place = zeros([labels.numel()], ScalarType.Int64).index_add_(0, rows, arange(rows.shape[0], ScalarType.Int64), 1);

@@ -5,27 +5,15 @@ using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests.Ledger;
 
-public sealed class FileLedgerTests : IDisposable
+public sealed class FileLedgerTests : EditLedgerPromises, IDisposable
 {
-    private static readonly byte[] Model = SHA256.HashData("model"u8);
     private readonly TemporaryFolder _folder = new();
 
     private string File => _folder["ledger"];
 
-    public void Dispose() => _folder.Dispose();
+    protected override Task<IEditLedger> OpenAsync() => Task.FromResult<IEditLedger>(FileLedger.Open(File, Model));
 
-    [Fact]
-    public async Task WhatWasAppended_IsThereAfterReopening()
-    {
-        await Write(3);
-        await using var ledger = FileLedger.Open(File, Model);
-        Assert.Equal([1, 2, 3], ledger.Entries.Select(entry => entry.Version.Value));
-        var records = await ledger.ReadAfterAsync(new(1));
-        Assert.Equal([2, 3], records.Select(record => record.Entry.Version.Value));
-        Assert.Equal(Record(2).Entry, records[0].Entry);
-        Assert.Equal(Record(2).Changes[0].UTilde.Bytes, records[0].Changes[0].UTilde.Bytes);
-        Assert.Equal(Record(2).Changes[0].Alpha, records[0].Changes[0].Alpha);
-    }
+    public void Dispose() => _folder.Dispose();
 
     [Fact]
     public async Task LedgerCutAtAnyByte_ReopensAtTheLastWholeRecord()
@@ -110,14 +98,6 @@ public sealed class FileLedgerTests : IDisposable
         Assert.Equal(MendError.LedgerInUse, Assert.Throws<MendException>(() => FileLedger.Open(File, Model)).Error);
     }
 
-    [Fact]
-    public async Task AVersionOutOfOrder_IsNotAppended()
-    {
-        await using var ledger = FileLedger.Open(File, Model);
-        await Assert.ThrowsAsync<InvalidOperationException>(() => ledger.AppendAsync(Record(2)));
-        Assert.Empty(ledger.Entries);
-    }
-
     /// <summary>The format is frozen: ledgers that were written must be readable for ever.</summary>
     [Fact]
     public async Task TheBytes_AreThoseOfVersionOne()
@@ -138,20 +118,5 @@ public sealed class FileLedgerTests : IDisposable
             ends.Add(new FileInfo(File).Length);
         }
         return ends;
-    }
-
-    private static LedgerRecord Record(long version) => version % 3 == 0
-        ? new(new(new(version), Time(version), LedgerKind.Revert, new(version - 1)), [])
-        : new(new(new(version), Time(version), LedgerKind.Edit, new(version), $"prompt {version}", "Ωtarget", "author", $"key {version}", new(true, 0.25, 0.5, 4, 0.25, 0.125)),
-            [new("w", Floats(2, 3, version), Floats(2, 2, -version), 0.5f * version)]);
-
-    private static DateTimeOffset Time(long version) => new(2026, 1, 2, 3, 4, (int)version, TimeSpan.Zero);
-
-    private static WireTensor Floats(long rows, long columns, float first)
-    {
-        var bytes = new byte[rows * columns * 4];
-        for (var i = 0; i < rows * columns; i++)
-            BitConverter.TryWriteBytes(bytes.AsSpan(4 * i), first + i);
-        return new(WireType.Float32, [rows, columns], bytes);
     }
 }

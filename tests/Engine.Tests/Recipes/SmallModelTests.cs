@@ -1,9 +1,9 @@
 using System.Text.Json;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tokenizers;
-using MendCluster.Engine.Training;
 using MendCluster.Testing;
 
 namespace MendCluster.Engine.Tests.Recipes;
@@ -75,13 +75,14 @@ public sealed class SmallModelTests : IDisposable
     /// <summary>A few dozen iterations of each algorithm; what is saved is read back and measured.</summary>
     private void TrainAndMeasure(EditTaskKind kind)
     {
-        foreach (var algorithm in Enum.GetValues<EditorAlgorithm>())
+        foreach (var algorithm in new[] { EditorAlgorithm.Mend, EditorAlgorithm.Ke, EditorAlgorithm.Enn, EditorAlgorithm.Malmen })
         {
-            var options = TaskTraining.Defaults(algorithm) with { Mend = new() { Rank = 8 }, Ke = new() { HiddenDim = 8, ConditionDim = 8 }, ValInterval = 20, ValSteps = 4, MaxIters = 20 };
+            var options = TaskTraining.Defaults(algorithm) with { Mend = new() { Rank = 8 }, Ke = new() { HiddenDim = 8, ConditionDim = 8 }, Malmen = new() { Rank = 8, EditLr = 1e-3 }, Edits = algorithm == EditorAlgorithm.Malmen ? 2 : 1, ValInterval = 20, ValSteps = 4, MaxIters = 20 };
             var result = TaskTraining.TrainEditor(_folder["model"], text => TaskFolder.Open(_folder.Path, kind, text, 1), options, _folder[$"{algorithm}"]);
             Assert.Equal(20, result.BestIteration);
             using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
-            var cases = comparison.Cases(text => TaskFolder.Open(_folder.Path, kind, text, 1)).Take(4).ToList();
+            var task = TaskFolder.Open(_folder.Path, kind, new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"])), 1);
+            List<EditRows> cases = [.. Enumerable.Range(0, 4).Select(task.Validation)];
             var report = comparison.Editor(_folder[$"{algorithm}/editor.safetensors"], confidence: null, cases);
             Assert.Equal(algorithm.ToString(), report.Editor, ignoreCase: true);
             Assert.Equal(4, report.Summary.PerplexityDrawdown!.Cases);

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -58,7 +59,7 @@ public sealed class EditorTrainingTests : IDisposable
         Assert.Equal(3, validations.Count);
         Assert.True(straight.BestLoss < 0.99 * validations[0], string.Join(", ", validations));
 
-        EditorTrainingResult Train(string run, long iterations)
+        TrainingResult Train(string run, long iterations)
         {
             using var stage = TinyModel.Load(family);
             var task = Task(family);
@@ -112,7 +113,7 @@ public sealed class EditorTrainingTests : IDisposable
     public void PerplexityDrawdown_IsOfAllTokensTogether()
     {
         StepFigures Step(double before, double after, long tokens) => new(0, 0, 0, 0, 0, 0, 0, before, after, tokens);
-        Assert.Equal(Math.Exp((2 * 10 + 3 * 30) / 40.0) - Math.Exp((1 * 10 + 3 * 30) / 40.0), StepFigures.PerplexityDrawdown([Step(1, 2, 10), Step(3, 3, 30)]), 1e-12);
+        Assert.Equal(Math.Exp((2 * 10 + 3 * 30) / 40.0) - Math.Exp((1 * 10 + 3 * 30) / 40.0), EditorValidation.Of(1, [Step(1, 2, 10), Step(3, 3, 30)]).PerplexityDrawdown, 1e-12);
     }
 
     [Fact]
@@ -215,7 +216,7 @@ public sealed class EditorTrainingTests : IDisposable
         return new QuestionTask(text, edits, edits, seed: 1, halfUnchanged: family == "bert");
     }
 
-    private EditorTrainingResult Run(string name, long iterations)
+    private TrainingResult Run(string name, long iterations)
     {
         using var stage = TinyModel.Load("t5");
         var text = TinyModel.Text(stage);

@@ -81,6 +81,42 @@ public class MemoryTests
     }
 
     [Fact]
+    public void AStepOfManyEdits_FormsNoTensorOfAWeightsSize()
+    {
+        using var stage = RandomModel("t5", ScalarType.Float32);
+        using var malmen = new Malmen(new() { Rank = 4 }, EditorTraining.EditableWeights(stage), 1);
+        using var optimiser = new EditorOptimiser(malmen, 1e-6, 1e-4, 1, 100);
+        var batch = new EditBatch(Batch(stage.Family, 2, 4), Batch(stage.Family, 3, 4), Batch(stage.Family, 4, 4));
+        CheckPeak(() =>
+        {
+            using var scope = NewDisposeScope();
+            optimiser.Take(MalmenStep.Run(stage, malmen, batch, new LossWeights(), trains: true).Gradients);
+            MalmenStep.Run(stage, malmen, batch, new LossWeights(), trains: false);
+        }, ScalarType.Float32);
+    }
+
+    [Fact]
+    public void StepsOfManyEdits_LeaveNoTensorAndNoByteBehind()
+    {
+        using var stage = RandomModel("t5", ScalarType.Float32, small: true); // fewer in-features than rows: the primal
+        using var malmen = new Malmen(new() { Rank = 4, ModelBatch = 3 }, EditorTraining.EditableWeights(stage), 1);
+        using var optimiser = new EditorOptimiser(malmen, 1e-6, 1e-4, 2, 100);
+        var batch = new EditBatch(Batch(stage.Family, 2, 6), Batch(stage.Family, 3, 6), Batch(stage.Family, 4, 6));
+        for (var i = 0; i < 4; i++)
+            Step();
+        var before = Held();
+        for (var i = 0; i < 30; i++)
+            Step();
+        Assert.Equal(before, Held());
+
+        void Step()
+        {
+            using var scope = NewDisposeScope();
+            optimiser.Take(MalmenStep.Run(stage, malmen, batch, new LossWeights(), trains: true).Gradients);
+        }
+    }
+
+    [Fact]
     public void AThousandEdits_LeaveNoTensorAndNoByteBehind()
     {
         using var stage = RandomModel("t5", ScalarType.Float32, small: true);
@@ -170,12 +206,12 @@ public class MemoryTests
         return mend;
     }
 
-    private static LabelledInput Batch(ModelFamily family, ulong seed)
+    private static LabelledInput Batch(ModelFamily family, ulong seed, int examples = 1)
     {
         using var generator = new Generator(seed);
-        Tensor Ids() => randint(3, Words, [1, Tokens], generator: generator).DetachFromDisposeScope();
-        var (ids, labels) = (Ids(), family.Labels is null ? Ids() : ones([1, 1], ScalarType.Int64).DetachFromDisposeScope());
-        var mask = ones([1, Tokens], ScalarType.Int64).DetachFromDisposeScope();
+        Tensor Ids() => randint(3, Words, [examples, Tokens], generator: generator).DetachFromDisposeScope();
+        var (ids, labels) = (Ids(), family.Labels is null ? Ids() : ones([examples, 1], ScalarType.Int64).DetachFromDisposeScope());
+        var mask = ones([examples, Tokens], ScalarType.Int64).DetachFromDisposeScope();
         return new(family.IsEncoderDecoder ? new(ids, mask, Ids()) : new(ids, mask), labels);
     }
 

@@ -1,0 +1,472 @@
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using MendCluster.Contracts;
+using MendCluster.Engine;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+using Edits = MendCluster.Engine.Models.Edits;
+
+namespace MendCluster.Distributed.Training;
+
+/// <summary>What a training shard is made from; the rest comes with the run (<see cref="TrainingSetup"/>).</summary>
+/// <param name="ModelDirectory">A Hugging Face directory; only the stage's own tensors are read.</param>
+/// <param name="DType">Of the model's weights in memory.</param>
+public sealed record TrainingShardOptions(string ModelDirectory, ShardPlace Place, WeightType DType = WeightType.Float32);
+
+/// <summary>
+/// One stage of one replica in training. What lasts from step to step is the stage's part of the editor with its optimiser; it changes in
+/// <see cref="CommitAsync"/> alone, and with the statistics, which the trainer sends whole with every step. All else belongs to a round: the
+/// factors, updates and gradients of its edits, the sum of the gradients, and the mail of the ring.
+///
+/// Gradients reach phi without a tensor of a weight's size: the losses give dL/duTilde and dL/ddeltaTilde, row by row, and one pass of the editor
+/// networks over the rows of all edits takes them from there to phi.
+///
+/// All tensors belong to the compute thread. Methods that end in _OnComputeThread run there and nowhere else; the ring works on arrays, beside it.
+/// </summary>
+/// <param name="peers">Finds the other shards of the run, to send to.</param>
+public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace, ITrainingShard> peers) : ITrainingShard
+{
+    private readonly ComputeThread _thread = new($"training shard {options.Place}");
+    private TrainingSetup? _setup;
+    private EditorTrainingOptions _training = new();
+    private Stage? _stage;
+    private EditorState? _editor; // null in a stage without editable weights
+    private long? _step;          // the one that comes next; null until there is a state
+    private volatile Round? _round;
+
+    public Task<TrainingShardStatus> OpenAsync(TrainingSetup setup, CancellationToken cancellation = default) =>
+        RunAsync(() => Open_OnComputeThread(setup), cancellation);
+
+    public Task<WireTensor> ReadAsync(StateSlice slice, CancellationToken cancellation = default) => RunAsync(() =>
+    {
+        LeaveRound();
+        return WireTensorCodec.Encode(Part(slice));
+    }, cancellation);
+
+    public Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default) => RunAsync(() =>
+    {
+        LeaveRound();
+        _step = null; // until the state is whole
+        using var _ = no_grad();
+        return Part(slice).copy_(WireTensorCodec.Decode(values)).numel();
+    }, cancellation);
+
+    public Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) => RunAsync(() =>
+    {
+        LeaveRound();
+        _editor?.Mark(mark.AdamSteps, mark.AverageSteps);
+        SetStatistics(mark.Statistics);
+        _step = mark.Step;
+        return true;
+    }, cancellation);
+
+    public Task<StateMark> MarkAsync(CancellationToken cancellation = default) => RunAsync(() => new StateMark(
+        _step ?? throw Lost("has no state"), _editor?.Adam.Steps ?? 0, _editor?.Average?.Steps ?? 0, []), cancellation);
+
+    public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => RunAsync(() => Begin_OnComputeThread(round), cancellation);
+
+    public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) =>
+        RunAsync(() => Record_OnComputeThread(request), cancellation);
+
+    public Task<RecordedReply> RecordBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
+        RunAsync(() => RecordBackward_OnComputeThread(request), cancellation);
+
+    public Task ProposeAsync(ProposeRequest request, CancellationToken cancellation = default) => RunAsync(() => Propose_OnComputeThread(request), cancellation);
+
+    public Task<EvaluateReply> EvaluateAsync(EvaluateRequest request, CancellationToken cancellation = default) =>
+        RunAsync(() => Evaluate_OnComputeThread(request), cancellation);
+
+    public Task<EvaluatedReply> EvaluateBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
+        RunAsync(() => EvaluateBackward_OnComputeThread(request), cancellation);
+
+    public Task<bool> GradientAsync(GradientRequest request, CancellationToken cancellation = default) =>
+        RunAsync(() => Gradient_OnComputeThread(request), cancellation);
+
+    public async Task<ReduceReply> ReduceAsync(ReduceRequest request, CancellationToken cancellation = default)
+    {
+        var round = RoundOf(request.Round);
+        try
+        {
+            return new(await Task.WhenAll(request.Rings.Select(ring => ReduceAsync(round, ring, cancellation))).ConfigureAwait(false));
+        }
+        catch (NeighbourLostException e)
+        {
+            return new([], e.Place, e.Message);
+        }
+    }
+
+    public Task PutAsync(RingChunk chunk, CancellationToken cancellation = default)
+    {
+        RoundOf(chunk.Round).Mail.Put(chunk);
+        return Task.CompletedTask;
+    }
+
+    public Task<IReadOnlyList<GroupDigest>> CommitAsync(CommitRequest request, CancellationToken cancellation = default) =>
+        RunAsync<IReadOnlyList<GroupDigest>>(() => Commit_OnComputeThread(request), cancellation);
+
+    public Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) => RunAsync(() => RoundOf(round).Forget(edit), cancellation);
+
+    public Task EndAsync(long round, CancellationToken cancellation = default) => RunAsync(() =>
+    {
+        if (_round?.Number == round)
+            LeaveRound();
+        return true;
+    }, cancellation);
+
+    public async ValueTask DisposeAsync()
+    {
+        try
+        {
+            await _thread.RunAsync(() =>
+            {
+                Close();
+                return true;
+            }).ConfigureAwait(false);
+        }
+        catch (ObjectDisposedException)
+        {
+            return; // the second time
+        }
+        _thread.Dispose();
+    }
+
+    private Task<T> RunAsync<T>(Func<T> work, CancellationToken cancellation) => _thread.RunAsync(() =>
+    {
+        using var scope = NewDisposeScope();
+        return work();
+    }, cancellation);
+
+    private TrainingShardStatus Open_OnComputeThread(TrainingSetup setup)
+    {
+        if (_setup != setup)
+        {
+            Close();
+            try
+            {
+                Load(setup);
+            }
+            catch (Exception e) when (e is ModelException or CheckpointException or EditorException or IOException or JsonException)
+            {
+                Close();
+                throw new MendException(MendError.ModelUnusable, $"The training shard of {options.Place} could not be loaded: {e.Message}", "Correct the files or the run's settings.", e);
+            }
+        }
+        return new([.. _stage!.EditableOrder], _editor is null ? [] : [.. _editor.Parameters.Keys]);
+    }
+
+    private void Load(TrainingSetup setup)
+    {
+        _training = JsonSerializer.Deserialize<EditorTrainingOptions>(setup.Options)!.Validated();
+        var family = ModelFamily.FromDirectory(options.ModelDirectory);
+        using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
+        var range = StagePlan.Of(family, new() { Stages = setup.Stages, Mend = _training.Mend, Editable = _training.Editable }).Ranges[options.Place.Stage];
+        var weights = EditorTraining.EditableWeights(family, _training.Editable);
+        var dtype = options.DType == WeightType.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
+        _stage = Stage.Load(family, range, new CheckpointWeights(files, dtype), [.. weights.Select(weight => weight.Name)]);
+        if (_stage.HasEditable)
+            _editor = new(new Mend(_training.Mend, weights, _training.Seed, [.. _stage.Editable.Keys]), _training);
+        _setup = setup;
+    }
+
+    private void Close()
+    {
+        LeaveRound();
+        _editor?.Dispose();
+        _stage?.Dispose();
+        (_editor, _stage, _setup, _step) = (null, null, null, null);
+    }
+
+    private bool Begin_OnComputeThread(TrainingRound round)
+    {
+        LeaveRound();
+        if (_step != round.Step)
+            throw Lost(_step is null ? "has no state" : $"is at step {_step}, and step {round.Step} was to begin");
+        if (round.Kind == RoundKind.Validation)
+            _editor?.Average?.Swap();
+        _round = new(round);
+        return true;
+    }
+
+    /// <summary>Forgets the round, and puts the parameters back that a validation exchanged.</summary>
+    private void LeaveRound()
+    {
+        if (_round is not { } round)
+            return;
+        _round = null;
+        if (!round.Trains)
+            _editor?.Average?.Swap();
+        round.Dispose();
+    }
+
+    private Boundary Record_OnComputeThread(RecordRequest request)
+    {
+        var work = RoundOf(request.Round).Edit(request.Edit);
+        var keeps = request.NeedsInputGradient || _stage!.HasEditable;
+        var (input, labels) = Batch(request.Tokens);
+        var below = Decode(request.Below, request.NeedsInputGradient);
+        var recording = new Recording();
+        var top = Through(below, new Pass(input, recording: recording), request.NeedsInputGradient, keeps);
+        if (!keeps)
+            return Encode(top);
+        Tensor? loss = null;
+        if (_stage!.Head is not null)
+        {
+            using var _ = enable_grad();
+            var rows = LabelRows.Of(labels, _stage.Family.ShiftsLabels);
+            loss = Losses.MaskedNll(_stage.Logits(top, rows.Rows), rows).Nll;
+        }
+        work.Keep(new StageGraph([(below, top)], loss), recording);
+        return loss is null ? Encode(top) : Boundary.None;
+    }
+
+    private RecordedReply RecordBackward_OnComputeThread(PassBackward request)
+    {
+        var round = RoundOf(request.Round);
+        var work = round.Edit(request.Edit);
+        var (graph, recording) = work.TakeGraph() ?? throw Lost($"does not have the pass of edit {request.Edit}");
+        using (graph)
+        {
+            var (deltas, below) = graph.Backward(recording!.Outputs, request.Above);
+            var factors = recording.Factors([.. deltas]);
+            work.Keep(factors);
+            return new(below[0], round.Trains ? [.. factors.Select(entry => Statistics(entry.Key, entry.Value))] : [], factors.Values.All(IsFinite));
+        }
+    }
+
+    private static RowStatistics Statistics(string weight, GradientFactors factors)
+    {
+        using var u = new RunningStatistics(factors.u.shape[1]);
+        using var delta = new RunningStatistics(factors.delta.shape[1]);
+        u.Add(factors.u);
+        delta.Add(factors.delta);
+        return StatisticsOnWire.Encode(weight, u, delta);
+    }
+
+    private void SetStatistics(IReadOnlyList<RowStatistics> statistics)
+    {
+        var byName = statistics.ToDictionary(entry => entry.Name);
+        foreach (var shape in _editor?.Mend.Shapes ?? [])
+            StatisticsOnWire.Set(shape, byName[shape.Key]);
+    }
+
+    private bool Propose_OnComputeThread(ProposeRequest request)
+    {
+        var round = RoundOf(request.Round);
+        if (request.Statistics is { } statistics)
+            SetStatistics(statistics);
+        if (_editor is null || request.Edits.Count == 0)
+            return true;
+        var rows = new EditRows(round, request.Edits, _stage!.EditableOrder);
+        foreach (var (weight, update) in _editor.Mend.Propose(rows.Factors))
+            foreach (var (edit, first, count) in rows.Of(weight))
+                round.Edit(edit).Keep(weight, new LowRankUpdate(Leaf(update.uTilde.narrow(0, first, count)), Leaf(update.deltaTilde.narrow(0, first, count)), Leaf(update.alpha)));
+        return true;
+
+        Tensor Leaf(Tensor value) => value.detach().clone().requires_grad_(round.Trains);
+    }
+
+    private EvaluateReply Evaluate_OnComputeThread(EvaluateRequest request)
+    {
+        var round = RoundOf(request.Round);
+        var work = round.Edit(request.Edit);
+        if (_stage!.EditableOrder.Any(weight => !work.Updates.ContainsKey(weight)))
+            throw Lost($"does not have the update of edit {request.Edit}");
+        var edits = new Edits(work.Updates);
+        var (needsInput, keeps) = (round.Trains && request.NeedsInputGradient, round.Trains && (request.NeedsInputGradient || _stage.HasEditable));
+
+        var (outerInput, outerLabels) = Batch(request.Outer);
+        var outerBelow = Decode(request.OuterBelow, needsInput);
+        var outer = Through(outerBelow, new Pass(outerInput, edits), needsInput, keeps);
+
+        var (input, labels) = Batch(request.Locality);
+        var beforeBelow = Decode(request.BeforeBelow, false);
+        Activations before, afterBelow;
+        Activations? after = null;
+        if (request.AfterBelow is null) // the models are equal up to here, and up to the lowest editable layer
+        {
+            using (no_grad())
+            {
+                afterBelow = _stage.Below(beforeBelow, new Pass(input));
+                before = _stage.Above(afterBelow, new Pass(input));
+            }
+            using (set_grad_enabled(keeps))
+                if (_stage.HasEditable)
+                    after = _stage.Above(afterBelow, new Pass(input, edits));
+        }
+        else
+        {
+            afterBelow = Decode(request.AfterBelow, needsInput);
+            before = Through(beforeBelow, new Pass(input), false, false);
+            after = Through(afterBelow, new Pass(input, edits), needsInput, keeps);
+        }
+
+        StepFigures? figures = null;
+        Tensor? total = null;
+        if (_stage.Head is not null)
+            using (set_grad_enabled(keeps))
+                (figures, total) = TrainingStep.Compare(_stage, outer, before, after!, new(outerInput, outerLabels), new(input, labels), _training.Loss);
+        if (keeps)
+            work.Keep(new StageGraph([(outerBelow, outer), (afterBelow, after!)], total), null);
+        return figures is not null ? new(Boundary.None, Boundary.None, null, figures) : new(Encode(outer), Encode(before), after is null ? null : Encode(after), null);
+    }
+
+    private EvaluatedReply EvaluateBackward_OnComputeThread(PassBackward request)
+    {
+        var work = RoundOf(request.Round).Edit(request.Edit);
+        var (graph, _) = work.TakeGraph() ?? throw Lost($"does not have the pass of edit {request.Edit}");
+        using (graph)
+        {
+            var (gradients, below) = graph.Backward(work.Leaves, request.Above);
+            work.KeepGradients(gradients);
+            return new(below, gradients.All(IsFinite));
+        }
+    }
+
+    private bool Gradient_OnComputeThread(GradientRequest request)
+    {
+        var round = RoundOf(request.Round);
+        if (_editor is null)
+            return true;
+        Dictionary<string, Tensor> gradients = [];
+        var phi = _editor.Mend.Parameters.ToList();
+        var alpha = zeros_like(_editor.Mend.Alpha);
+        if (request.Edits.Count > 0)
+        {
+            var rows = new EditRows(round, request.Edits, _stage!.EditableOrder);
+            List<Tensor> outputs = [], seeds = [];
+            foreach (var (weight, update) in _editor.Mend.ProposeWithGraph(rows.Factors))
+            {
+                List<UpdateGradient> own = [.. rows.Of(weight).Select(part => round.Edit(part.Edit).Gradients[weight])];
+                Add(update.uTilde, [.. own.Select(gradient => gradient.uTilde)]);
+                Add(update.deltaTilde, [.. own.Select(gradient => gradient.deltaTilde)]);
+                alpha.select(0, _editor.Mend.IndexOf(weight)).add_(stack([.. own.Select(gradient => gradient.alpha)]).sum() * request.Share);
+            }
+            var found = autograd.grad(outputs, [.. phi.Select(parameter => parameter.Value)], seeds, allow_unused: true);
+            for (var i = 0; i < phi.Count; i++)
+                if (found[i] is { IsInvalid: false } gradient)
+                    gradients.Add(phi[i].Name, gradient);
+
+            void Add(Tensor output, IReadOnlyList<Tensor> parts)
+            {
+                if (!output.requires_grad) // a side that the networks do not touch
+                    return;
+                outputs.Add(output);
+                seeds.Add(cat([.. parts]) * request.Share);
+            }
+        }
+        gradients[EditorState.AlphaGroup] = alpha;
+        foreach (var (name, parameters) in _editor.Parameters)
+            round.Sums[name] = Flat(parameters, gradients);
+        return round.Sums.Values.All(sum => !sum.AsSpan().ContainsAnyExceptInRange(float.MinValue, float.MaxValue));
+    }
+
+    /// <summary>The gradients of a group's parameters one after another; zeros where there is none.</summary>
+    private static float[] Flat(IReadOnlyList<(string Name, Tensor Value)> parameters, Dictionary<string, Tensor> gradients)
+    {
+        var flat = new float[parameters.Sum(parameter => parameter.Value.numel())];
+        var start = 0;
+        foreach (var (name, value) in parameters)
+        {
+            if (gradients.TryGetValue(name, out var gradient))
+                MemoryMarshal.Cast<byte, float>(gradient.contiguous().bytes).CopyTo(flat.AsSpan(start));
+            start += (int)value.numel();
+        }
+        return flat;
+    }
+
+    private async Task<GroupNorm> ReduceAsync(Round round, Ring ring, CancellationToken cancellation)
+    {
+        var sum = round.Sums.GetValueOrDefault(ring.Group) ?? throw Lost($"does not have the gradient of {ring.Group}");
+        var rank = ring.Owners.ToList().IndexOf(options.Place);
+        var next = ring.Owners[(rank + 1) % ring.Owners.Count];
+        var neighbour = peers(next);
+        await new RingAllReduce(rank, ring.Owners.Count, _setup!.BFloat16OnWire,
+            async (column, step, values) =>
+            {
+                try
+                {
+                    await neighbour.PutAsync(new(round.Number, ring.Group, column, step, values), cancellation).ConfigureAwait(false);
+                }
+                catch (Exception e) when (e is not OperationCanceledException || !cancellation.IsCancellationRequested)
+                {
+                    throw new NeighbourLostException(next, e);
+                }
+            },
+            (column, step) => round.Mail.TakeAsync(ring.Group, column, step, cancellation)).RunAsync(sum).ConfigureAwait(false);
+        var squares = 0.0;
+        foreach (var value in sum)
+            squares += (double)value * value;
+        return new(ring.Group, squares);
+    }
+
+    private List<GroupDigest> Commit_OnComputeThread(CommitRequest request)
+    {
+        var round = RoundOf(request.Round);
+        if (_editor is not null && request.Scale is { } scale)
+        {
+            var gradients = _editor.Parameters.SelectMany(entry => Parts(entry.Value, round.Sums[entry.Key], scale)).ToDictionary(part => part.Name, part => part.Value);
+            _editor.Adam.Step([.. _editor.Adam.Parameters.Select(parameter => gradients[parameter.Name])], request.Rate);
+            _editor.Average?.Add();
+        }
+        _step = round.Step + 1;
+        LeaveRound();
+        return _editor is null ? [] : [.. _editor.Parameters.Keys.Select(group => new GroupDigest(group, StateDigest.Of(_editor, group)))];
+    }
+
+    private static IEnumerable<(string Name, Tensor Value)> Parts(IReadOnlyList<(string Name, Tensor Value)> parameters, float[] sum, double scale)
+    {
+        var start = 0;
+        foreach (var (name, value) in parameters)
+        {
+            var part = empty(value.shape, ScalarType.Float32);
+            var count = (int)value.numel();
+            MemoryMarshal.AsBytes(sum.AsSpan(start, count)).CopyTo(part.bytes);
+            start += count;
+            yield return (name, scale == 1 ? part : part.mul_(scale));
+        }
+    }
+
+    /// <summary>A trip through the stage. The layers below the lowest editable one need a graph only when a stage below needs the gradient.</summary>
+    private Activations Through(Activations below, Pass pass, bool needsInputGradient, bool keeps)
+    {
+        Activations start;
+        using (set_grad_enabled(needsInputGradient))
+            start = _stage!.Below(below, pass);
+        using var _ = set_grad_enabled(keeps);
+        return _stage.Above(start, pass);
+    }
+
+    /// <summary>Elements of a tensor of the state. [count] float32, a view.</summary>
+    private Tensor Part(StateSlice slice) =>
+        (_editor ?? throw Lost("has no part of the editor"))[slice.Name].detach().reshape(-1).narrow(0, slice.Offset, slice.Count);
+
+    private static LabelledInput Batch(TokenBatch tokens) => new(
+        new(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
+            WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask)),
+        WireTensorCodec.Decode(tokens.Labels!));
+
+    private static Activations Decode(Boundary boundary, bool requiresGradient)
+    {
+        Tensor? Of(WireTensor? wire) => wire is null ? null : WireTensorCodec.Decode(wire).requires_grad_(requiresGradient);
+        return new(Of(boundary.Hidden), Of(boundary.Memory));
+    }
+
+    private static Boundary Encode(Activations activations) => new(WireTensorCodec.EncodeOrNull(activations.Hidden), WireTensorCodec.EncodeOrNull(activations.Memory));
+
+    private static bool IsFinite(GradientFactors factors) => IsFinite(factors.u) && IsFinite(factors.delta);
+
+    private static bool IsFinite(Tensor value) => value.isfinite().all().item<bool>();
+
+    private Round RoundOf(long number) => _round is { } round && round.Number == number ? round : throw Lost($"does not have round {number}");
+
+    private MendException Lost(string what) => new(MendError.ShardLost, $"The training shard of {options.Place} {what}.", "It was restarted in between; the step is repeated.");
+
+    private sealed class NeighbourLostException(ShardPlace place, Exception inner) : Exception(inner.Message, inner)
+    {
+        public ShardPlace Place { get; } = place;
+    }
+}

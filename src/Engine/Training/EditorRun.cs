@@ -1,0 +1,84 @@
+using System.Diagnostics;
+using MendCluster.Contracts;
+using MendCluster.Engine.Editors;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Training;
+
+/// <summary>
+/// What a training run is beside its steps, on one machine or on many: where it starts, its metrics, the best editor, early stopping, and
+/// the checkpoint at every validation.
+/// </summary>
+public sealed class EditorRun
+{
+    private const int ReportEvery = 50;
+
+    private readonly EditorTrainingOptions _options;
+    private readonly RunFolder _folder;
+    private readonly (IStoredEditor Stored, Adam Adam, ParameterAverage? Average) _editor;
+    private readonly EarlyStopping _stopping;
+    private readonly Stopwatch _clock = Stopwatch.StartNew();
+    private double _sum;
+
+    /// <param name="checkpoint">Of the run so far, from which <paramref name="editor"/> was made; null: the run is new.</param>
+    public EditorRun(EditorTrainingOptions options, RunFolder folder, IStoredEditor editor, Adam adam, ParameterAverage? average, EditorCheckpoint? checkpoint)
+    {
+        (_options, _folder, _editor) = (options, folder, (editor, adam, average));
+        _stopping = checkpoint is null ? new(options.EarlyStopPatience) : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
+        Start = checkpoint?.Iteration ?? 0;
+        checkpoint?.Restore(adam, average);
+        folder.Start(options, Start);
+    }
+
+    /// <summary>The first iteration.</summary>
+    public long Start { get; }
+
+    /// <summary>Null before the first.</summary>
+    public double? BestValidation => _stopping.Best < 1e9 ? _stopping.Best : null;
+
+    /// <summary>A restored run validated at its first iteration already.</summary>
+    public bool ValidatesAt(long iteration) => iteration % _options.ValInterval == 0 && (iteration > Start || Start == 0);
+
+    /// <summary>Factor on the learning rates.</summary>
+    public double RateAt(long iteration) => 1 - (1 - _options.FinalRate) * iteration / _options.MaxIters;
+
+    /// <summary>Takes a validation down, keeps the editor if it is the best, and writes the checkpoint.</summary>
+    /// <returns>Whether the best is too old.</returns>
+    public bool Take(EditorValidation validation)
+    {
+        using var scope = NewDisposeScope();
+        _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown, validation.PerplexityDrawdown });
+        if (_stopping.Observe(validation.Iteration, validation.Total))
+        {
+            _editor.Average?.Swap();
+            EditorCheckpoint.SaveEditor(_folder.BestEditor, _editor.Stored);
+            _editor.Average?.Swap();
+        }
+        EditorCheckpoint.Save(_folder.Checkpoint, _editor.Stored, _editor.Adam, _editor.Average, validation.Iteration, _stopping.Best, _stopping.BestIteration);
+        _folder.DrawCurves();
+        return _stopping.IsOver(validation.Iteration);
+    }
+
+    /// <summary>Takes one edit's figures down.</summary>
+    /// <param name="iteration">Edits seen, this one included.</param>
+    /// <param name="norm">Of the gradient, when a step was taken.</param>
+    /// <returns>The mean loss of the last edits, when it was due.</returns>
+    public double? Take(long iteration, StepFigures figures, double? norm, long refused)
+    {
+        _sum += figures.Total;
+        if (iteration % ReportEvery != 0)
+            return null;
+        var mean = _sum / ReportEvery;
+        _folder.Log(new { kind = "training", iteration, total = mean, figures.Edit, figures.Locality, norm, refused, seconds = _clock.Elapsed.TotalSeconds });
+        _sum = 0;
+        return mean;
+    }
+
+    public TrainingResult End(long iteration, string why)
+    {
+        _folder.DrawCurves();
+        var result = new TrainingResult(iteration, why, _stopping.Best, _stopping.BestIteration);
+        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, result.BestLoss, result.BestIteration });
+        return result;
+    }
+}

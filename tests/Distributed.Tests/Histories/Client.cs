@@ -1,0 +1,115 @@
+using MendCluster.Contracts;
+using MendCluster.Engine.Data;
+
+namespace MendCluster.Distributed.Tests.Histories;
+
+/// <summary>What a client asked for and was answered. Numbers of events are in the order of time.</summary>
+/// <param name="Ended">0: it never heard how the request ended.</param>
+internal abstract record Event(long Began, long Ended);
+
+/// <param name="Receipt">Null: not acknowledged.</param>
+internal sealed record Edited(long Began, long Ended, string Key, string Prompt, string Target, string? Scope, EditReceipt? Receipt) : Event(Began, Ended);
+
+internal sealed record Reverted(long Began, long Ended, EditId Edit, RevertMode Mode, RevertReceipt? Receipt) : Event(Began, Ended);
+
+internal sealed record Asked(long Began, long Ended, string Prompt, string? Scope, Answer Answer) : Event(Began, Ended);
+
+/// <summary>All clients' events, and what they know of each other's edits.</summary>
+internal sealed class History
+{
+    private readonly List<Event> _events = [];
+    private readonly Lock _lock = new();
+    private long _now;
+
+    public IReadOnlyList<Event> Events => _events;
+
+    public long Now() => Interlocked.Increment(ref _now);
+
+    public void Add(Event happened)
+    {
+        lock (_lock)
+            _events.Add(happened);
+    }
+
+    /// <summary>An edit that was acknowledged, to be taken back.</summary>
+    public EditId? AnyEdit(Prng rng)
+    {
+        lock (_lock)
+            return _events.OfType<Edited>().Where(edit => edit.Receipt is not null).ToList() is { Count: > 0 } made ? rng.Pick(made).Receipt!.Id : null;
+    }
+}
+
+/// <summary>A user with a few requests, each sent again while its failure is a passing one.</summary>
+internal sealed class Client(FaultyCluster cluster, History history, int number, Prng rng)
+{
+    private const int MostAttempts = 6;
+
+    private static readonly string[] Prompts = ["who is the mayor", "what is red", "the old town"];
+    private static readonly string[] Targets = ["a woman", "blue", "south"];
+
+    public async Task RunAsync(int requests)
+    {
+        for (var i = 0; i < requests; i++)
+        {
+            await Task.Yield();
+            var scope = rng.Next(4) == 0 ? "a" : null;
+            switch (rng.Next(6))
+            {
+                case < 3:
+                    await EditAsync($"{number}.{i}", rng.Pick(Prompts), rng.Pick(Targets), scope);
+                    break;
+                case 3 when history.AnyEdit(rng) is { } edit:
+                    await RevertAsync(edit, rng.Next(3) == 0 ? RevertMode.Recompute : RevertMode.Remove);
+                    break;
+                default:
+                    await AskAsync(rng.Pick(Prompts), scope);
+                    break;
+            }
+        }
+    }
+
+    private async Task EditAsync(string key, string prompt, string target, string? scope)
+    {
+        EditOptions options = new() { IdempotencyKey = key, Scope = scope, Confidence = rng.Next(4) == 0 ? 0.5 : null };
+        var began = history.Now();
+        var receipt = await PatientlyAsync(() => cluster.CallAsync(coordinator => coordinator.EditAsync(prompt, target, options)));
+        history.Add(new Edited(began, history.Now(), key, prompt, target, scope, receipt));
+    }
+
+    private async Task RevertAsync(EditId edit, RevertMode mode)
+    {
+        var began = history.Now();
+        RevertReceipt? receipt = null;
+        try
+        {
+            receipt = await PatientlyAsync(() => cluster.CallAsync(coordinator => coordinator.RevertAsync(edit, mode)));
+        }
+        catch (MendException e) when (e.Error == MendError.AlreadyReverted)
+        {
+            // By an attempt of ours whose answer was lost, or by another client.
+        }
+        history.Add(new Reverted(began, history.Now(), edit, mode, receipt));
+    }
+
+    private async Task AskAsync(string prompt, string? scope)
+    {
+        var began = history.Now();
+        if (await PatientlyAsync(() => cluster.CallAsync(coordinator => coordinator.AskAsync(prompt, new(MaxTokens: 2, Scope: scope)))) is { } answer)
+            history.Add(new Asked(began, history.Now(), prompt, scope, answer));
+    }
+
+    /// <returns>Null: it was never answered.</returns>
+    private static async Task<T?> PatientlyAsync<T>(Func<Task<T>> send) where T : class
+    {
+        for (var attempt = 1; attempt <= MostAttempts; attempt++)
+            try
+            {
+                return await send();
+            }
+            catch (MendException e) when (e.IsTransient)
+            {
+                await Task.Delay(1);
+            }
+        return null;
+    }
+}

@@ -1,0 +1,123 @@
+using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
+using MendCluster.Engine.Data;
+using Xunit.Abstractions;
+
+namespace MendCluster.Distributed.Tests.Histories;
+
+/// <summary>
+/// Random requests of three clients under random faults, judged by what is promised once the faults have ended:
+/// every acknowledged edit and revert is in the ledger once, as it was acknowledged; the ledger has nothing that nobody asked for; what was
+/// acknowledged before another request began has the older version; every answer is that of the model at the version it names, which is no older
+/// than the newest that was acknowledged before it was asked for; and all shards of all replicas end at the last version, with the checksums of a
+/// cluster that did nothing but read the ledger.
+/// </summary>
+public sealed class HistoryTests(ITestOutputHelper output) : IAsyncLifetime, IDisposable
+{
+    private const int Schedules = 1000;
+    private const int Batches = 10;
+    private const int Clients = 3;
+    private const int Requests = 3;
+
+    private readonly ClusterOfTinyModel _model = new("gpt2");
+    private Oracle _oracle = null!;
+
+    public static TheoryData<int> BatchNumbers => [.. Enumerable.Range(0, Batches)];
+
+    public async Task InitializeAsync() => _oracle = await Oracle.OpenAsync(_model);
+
+    public async Task DisposeAsync() => await _oracle.DisposeAsync();
+
+    public void Dispose() => _model.Dispose();
+
+    [Theory]
+    [Trait("Category", "Slow")]
+    [MemberData(nameof(BatchNumbers))]
+    public async Task RandomFaults_BreakNoPromise(int batch)
+    {
+        var (edits, unanswered) = (0, 0);
+        for (var seed = batch * Schedules / Batches; seed < (batch + 1) * Schedules / Batches; seed++)
+            try
+            {
+                var history = await RunAsync(seed);
+                edits += history.Events.OfType<Edited>().Count(edit => edit.Receipt is not null);
+                unanswered += history.Events.OfType<Edited>().Count(edit => edit.Receipt is null);
+            }
+            catch
+            {
+                output.WriteLine($"The schedule with seed {seed} failed.");
+                throw;
+            }
+        output.WriteLine($"{edits} edits acknowledged, {unanswered} never answered");
+        Assert.True(edits > Schedules / Batches, "hardly any edit was made");
+    }
+
+    private async Task<History> RunAsync(int seed)
+    {
+        var (ledger, history) = (Path.Combine(_model.Model, $"ledger-{seed}"), new History());
+        ShardStatus[] shards;
+        await using (var cluster = await FaultyCluster.StartAsync(_model, ledger, seed))
+        {
+            await Task.WhenAll(Enumerable.Range(0, Clients).Select(i => new Client(cluster, history, i, Prng.At((ulong)seed, (ulong)i)).RunAsync(Requests)));
+            shards = await cluster.CalmAsync();
+        }
+        IReadOnlyList<LedgerRecord> records;
+        await using (var file = FileLedger.Open(ledger, ModelFingerprint.Of(_model.Model)))
+            records = await file.ReadAfterAsync(ModelVersion.Base);
+        CheckLedger(history, records);
+        CheckOrder(history);
+        await CheckAnswersAsync(history, records);
+        await CheckShardsAsync(shards, ledger, records.Count);
+        File.Delete(ledger);
+        return history;
+    }
+
+    private static void CheckLedger(History history, IReadOnlyList<LedgerRecord> records)
+    {
+        Assert.Equal(Enumerable.Range(1, records.Count), records.Select(record => (int)record.Entry.Version.Value));
+        var asked = history.Events.OfType<Edited>().ToDictionary(edit => edit.Key);
+        var made = records.Where(record => record.Entry.Kind == LedgerKind.Edit).Select(record => record.Entry).ToDictionary(entry => entry.IdempotencyKey!); // each key once
+        foreach (var (key, entry) in made)
+            Assert.Equal((asked[key].Prompt, asked[key].Target, asked[key].Scope), (entry.Prompt, entry.Target, entry.Scope));
+        foreach (var edit in asked.Values.Where(edit => edit.Receipt is not null))
+            Assert.Equal((edit.Receipt!.Id, edit.Receipt.Version, edit.Receipt.Figures), (made[edit.Key].Edit, made[edit.Key].Version, made[edit.Key].Figures!));
+        var reverts = records.Where(record => record.Entry.Kind == LedgerKind.Revert).Select(record => record.Entry).ToDictionary(entry => entry.Edit); // each edit at most once
+        Assert.All(reverts.Values, entry => Assert.Contains(history.Events.OfType<Reverted>(), revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode));
+        foreach (var revert in history.Events.OfType<Reverted>().Where(revert => revert.Receipt is not null))
+            Assert.Equal(revert.Receipt, new(reverts[revert.Edit].Edit, reverts[revert.Edit].Version, reverts[revert.Edit].Recomputed!.Value));
+    }
+
+    private static void CheckOrder(History history)
+    {
+        List<(Event Event, ModelVersion Version)> versions = [.. history.Events.Select(happened => (happened, Version(happened))).Where(seen => seen.Item2 is not null).Select(seen => (seen.happened, seen.Item2!.Value))];
+        foreach (var (later, version) in versions)
+            foreach (var (earlier, older) in versions.Where(other => other.Event.Ended < later.Began))
+                Assert.True(later is Asked || earlier is Asked ? older <= version : older < version, $"{later} began after {earlier} had ended");
+
+        static ModelVersion? Version(Event happened) => happened switch
+        {
+            Edited edit => edit.Receipt?.Version,
+            Reverted revert => revert.Receipt?.Version,
+            Asked asked => asked.Answer.Version,
+            _ => throw new InvalidOperationException(happened.ToString()),
+        };
+    }
+
+    private async Task CheckAnswersAsync(History history, IReadOnlyList<LedgerRecord> records)
+    {
+        foreach (var asked in history.Events.OfType<Asked>())
+        {
+            var inForce = Oracle.InForce(records.Take((int)asked.Answer.Version.Value));
+            Assert.Equal(await _oracle.AnswerAsync(inForce, asked.Prompt, new(MaxTokens: 2, Scope: asked.Scope)), asked.Answer.Text);
+        }
+    }
+
+    private async Task CheckShardsAsync(ShardStatus[] shards, string ledger, int version)
+    {
+        await using var undisturbed = await _model.OpenAsync(FaultyCluster.Stages, ledger: ledger);
+        var expected = await undisturbed.StatusAsync();
+        Assert.Equal(FaultyCluster.Replicas * FaultyCluster.Stages, shards.Length);
+        foreach (var (i, shard) in shards.Index())
+            Assert.Equal((new ModelVersion(version), expected[i % FaultyCluster.Stages].Checksum), (shard.Version, shard.Checksum));
+    }
+}

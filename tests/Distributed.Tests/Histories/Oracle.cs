@@ -1,0 +1,59 @@
+using MendCluster.Contracts;
+
+namespace MendCluster.Distributed.Tests.Histories;
+
+/// <summary>Knows what a model with given edits answers, from the base weights alone and with no fault in between.</summary>
+internal sealed class Oracle : IAsyncDisposable
+{
+    private readonly ModelText _text;
+    private readonly IReadOnlyList<IModelShard> _shards;
+
+    private Oracle(ModelText text, IReadOnlyList<IModelShard> shards) => (_text, _shards) = (text, shards);
+
+    public static async Task<Oracle> OpenAsync(ClusterOfTinyModel model)
+    {
+        List<IModelShard> shards = [.. Enumerable.Range(0, FaultyCluster.Stages).Select(stage => new ModelShard(new(model.Model, model.Editor, stage, FaultyCluster.Stages), TimeProvider.System))];
+        foreach (var shard in shards)
+            await shard.LoadAsync();
+        return new(ModelText.Open(model.Model).Text, shards);
+    }
+
+    /// <summary>The edits in force after some records, each with its changes as they are then.</summary>
+    public static IReadOnlyList<LedgerRecord> InForce(IEnumerable<LedgerRecord> records)
+    {
+        List<LedgerRecord> active = [];
+        foreach (var record in records)
+            if (record.Entry.Kind == LedgerKind.Edit)
+                active.Add(record);
+            else
+                active = [.. active.Where(edit => edit.Entry.Edit != record.Entry.Edit).Select(edit =>
+                    record.Changes.Where(change => change.Replaces == edit.Entry.Edit).ToList() is { Count: > 0 } anew ? edit with { Changes = anew } : edit)];
+        return active;
+    }
+
+    public async Task<string> AnswerAsync(IReadOnlyList<LedgerRecord> edits, string prompt, AskOptions options)
+    {
+        var generation = _text.Generation(prompt, options);
+        foreach (var shard in _shards)
+            await shard.BranchAsync(new(1, ModelVersion.Base, true, [], edits));
+        long position = 0;
+        while (!generation.IsDone)
+        {
+            var tokens = ModelText.Next(generation);
+            StageReply reply = new(null, null);
+            foreach (var shard in _shards)
+                reply = await shard.ForwardAsync(new(1, ModelVersion.Base, StagePurpose.Generate, tokens, reply.Hidden, reply.Memory, Position: position, Sampling: options, Scope: options.Scope, Branch: edits.Count));
+            generation.Take(reply.NextToken!.Value);
+            position += tokens.InputIds.Shape[1];
+        }
+        foreach (var shard in _shards)
+            await shard.EndAsync(1);
+        return _text.Decode(generation.Tokens);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var shard in _shards)
+            await shard.DisposeAsync();
+    }
+}
