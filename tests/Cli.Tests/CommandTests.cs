@@ -96,6 +96,9 @@ public sealed class CommandTests : IDisposable
         File.WriteAllText(_folder["settings.json"], """{"algorithm": "malmen", "malmen": {"edit_lr": 1e-3}, "edits": 4, "accumulate_bs": 1, "val_interval": 2, "max_iters": 2}""");
         var (code, output) = Mend("train", "--config", _folder["settings.json"], "--rank", "8", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["run"]);
         Assert.True(code == 0, output);
+        var divided = Mend("train", "--algorithm", "ke", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["divided"]);
+        Assert.Equal(1, divided.Code);
+        Assert.Contains("Ke is trained on one machine", divided.Output, StringComparison.Ordinal);
         (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--json", _folder["report.json"],
             "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
         Assert.True(code == 0, output);

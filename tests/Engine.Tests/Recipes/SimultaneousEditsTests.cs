@@ -5,6 +5,7 @@ using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
+using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Recipes;
 
@@ -69,6 +70,23 @@ public sealed class SimultaneousEditsTests : IDisposable
     }
 
     [Fact]
-    public void ManyEditsOfAMendStep_AreRefused() =>
-        Assert.Contains("malmen", Assert.Throws<EditorException>(() => new EditorTrainingOptions { Edits = 2 }.Validated()).Message, StringComparison.Ordinal);
+    public void ABatchOfATrainingStep_HasNoEditTwice()
+    {
+        TinyModels.Write(_folder["model"], "t5");
+        var data = EditorData.Of(_folder["model"], [.. Cases, .. Cases], new() { Algorithm = EditorAlgorithm.Malmen, Edits = 4 });
+        for (var iteration = 0; iteration < 10; iteration++)
+        {
+            using var scope = NewDisposeScope();
+            var ids = data.Training(iteration).Inner.Input.InputIds; // [B, T]
+            var rows = ids.data<long>().ToArray().Chunk((int)ids.shape[1]).Select(row => string.Join(' ', row)).ToList();
+            Assert.Distinct(rows);
+        }
+    }
+
+    [Theory]
+    [InlineData(EditorAlgorithm.Mend, 2, "choose malmen")]
+    [InlineData(EditorAlgorithm.Ke, 2, "choose malmen")]
+    [InlineData(EditorAlgorithm.UltraEdit, 1, "nothing is trained")]
+    public void WhatTrainingCannotDo_IsRefusedBeforeItBegins(EditorAlgorithm algorithm, int edits, string why) =>
+        Assert.Contains(why, Assert.Throws<EditorException>(() => new EditorTrainingOptions { Algorithm = algorithm, Edits = edits }.Validated()).Message, StringComparison.Ordinal);
 }

@@ -45,6 +45,9 @@ public sealed class EditorTrainingTests : IDisposable
     [InlineData(EditorAlgorithm.Enn, "t5")]
     [InlineData(EditorAlgorithm.Enn, "bert")]
     [InlineData(EditorAlgorithm.Enn, "gpt2")]
+    [InlineData(EditorAlgorithm.Malmen, "t5")]
+    [InlineData(EditorAlgorithm.Malmen, "bert")]
+    [InlineData(EditorAlgorithm.Malmen, "gpt2")]
     [Trait("Category", "Slow")]
     public void EveryAlgorithm_OnEveryTask_LowersTheLoss_AndGoesOnAsIfItHadNotStopped(EditorAlgorithm algorithm, string family)
     {
@@ -68,6 +71,7 @@ public sealed class EditorTrainingTests : IDisposable
                 Algorithm = algorithm,
                 Mend = new() { Rank = 4, EditLr = 0.01 },
                 Ke = new() { HiddenDim = 6, ConditionDim = 5 },
+                Malmen = new() { Rank = 4, EditLr = 0.01 },
                 Loss = new(CEdit: 1),
                 Lr = algorithm == EditorAlgorithm.Enn ? 2e-3 : 1e-2,
                 LrLr = 1e-3,
