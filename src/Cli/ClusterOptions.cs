@@ -29,7 +29,7 @@ internal sealed class ClusterOptions
 
     public void AddTo(Command command)
     {
-        foreach (var option in [.. OfAModel, Cluster, Name])
+        foreach (var option in OfAModel.Concat([Cluster, Name]))
             command.Options.Add(option);
     }
 

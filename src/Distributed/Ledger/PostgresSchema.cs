@@ -13,46 +13,36 @@ public sealed class PostgresSchema
     private const long Lock = 0x6D656E64; // "mend": one migration at a time
 
     private readonly string _versions;
+    private readonly string _command;
     private readonly (int Version, string Sql)[] _steps;
 
-    private PostgresSchema(string name, string versions)
+    private PostgresSchema(string name, string versions, string command, string rights, MendError unreachable, MendError unusable)
     {
-        (Name, _versions) = (name, versions);
+        (Name, _versions, _command, Rights, Unreachable, Unusable) = (name, versions, command, rights, unreachable, unusable);
         _steps = [.. typeof(PostgresSchema).Assembly.GetManifestResourceNames().Where(resource => resource.StartsWith(name + "/", StringComparison.Ordinal))
             .Order(StringComparer.Ordinal).Select((resource, i) => (i + 1, Read(resource)))];
     }
 
     /// <summary>What a cluster's coordinator writes.</summary>
-    public static PostgresSchema Ledger { get; } = new("ledger", "mend_schema")
-    {
-        Command = "mend ledger migrate",
-        Rights = "SELECT and INSERT on mend_record and mend_epoch, SELECT on mend_schema",
-        Unreachable = MendError.LedgerUnreachable,
-        Unusable = MendError.LedgerUnusable,
-    };
+    public static PostgresSchema Ledger { get; } = new("ledger", "mend_schema", "mend ledger migrate",
+        "SELECT and INSERT on mend_record and mend_epoch, SELECT on mend_schema", MendError.LedgerUnreachable, MendError.LedgerUnusable);
 
     /// <summary>Where the silos of a cluster find each other.</summary>
-    public static PostgresSchema Membership { get; } = new("membership", "mend_membership_schema")
-    {
-        Command = "mend cluster migrate",
-        Rights = "SELECT, INSERT and UPDATE on mend_cluster, these and DELETE on mend_silo, SELECT on mend_member, OrleansQuery and mend_membership_schema",
-        Unreachable = MendError.MembershipUnreachable,
-        Unusable = MendError.MembershipUnusable,
-    };
+    public static PostgresSchema Membership { get; } = new("membership", "mend_membership_schema", "mend cluster migrate",
+        "SELECT, INSERT and UPDATE on mend_cluster, these and DELETE on mend_silo, SELECT on mend_member, OrleansQuery and mend_membership_schema",
+        MendError.MembershipUnreachable, MendError.MembershipUnusable);
 
     /// <summary>That this program reads and writes.</summary>
     public int Version => _steps.Length;
 
     internal string Name { get; }
 
-    internal required string Command { get; init; }
-
     /// <summary>That a program needs which uses the tables, besides USAGE on the schema.</summary>
-    internal required string Rights { get; init; }
+    internal string Rights { get; }
 
-    internal required MendError Unreachable { get; init; }
+    internal MendError Unreachable { get; }
 
-    internal required MendError Unusable { get; init; }
+    internal MendError Unusable { get; }
 
     /// <summary>Brings the tables to <see cref="Version"/>, all steps or none. Needs the right to make tables.</summary>
     /// <returns>The version before and after; 0 where there were no tables.</returns>
@@ -93,7 +83,7 @@ public sealed class PostgresSchema
             throw Newer(server, found);
         if (found < Version)
             throw Refused(server, found == 0 ? $"there are no tables of a {Name}, version {Version} is needed" : $"the tables of the {Name} are of version {found}, {Version} is needed",
-                $"As their owner: {Command} --postgres \"Host=...;Database=...;Username=...\".");
+                $"As their owner: {_command} --postgres \"Host=...;Database=...;Username=...\".");
     }
 
     private MendException Newer(PostgresServer server, int found) =>
