@@ -24,6 +24,7 @@ public sealed class PostgresWithMembership : IAsyncLifetime
     public async Task InitializeAsync()
     {
         Server = await PostgresInstance.StartNewAsync();
+        await Server.SqlAsync("create database bare");
         await PostgresSchema.Membership.MigrateAsync(Server.Connection());
         await PostgresSchema.Ledger.MigrateAsync(Server.Connection());
         await Server.SqlAsync(
@@ -214,7 +215,7 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     }
 
     [Theory]
-    [InlineData("{here};Database=template1;Password=hunter2", MendError.MembershipUnusable, "mend cluster migrate")]
+    [InlineData("{here};Database=bare;Password=hunter2", MendError.MembershipUnusable, "mend cluster migrate")]
     [InlineData("{here};Database=absent;Password=hunter2", MendError.MembershipUnusable, "absent")]
     [InlineData("Host=/nowhere;Username=mend;Password=hunter2", MendError.CoordinatorLost, "/nowhere")]
     [InlineData("Hots=db;Password=hunter2", MendError.InvalidOption, "Host=db;Database=mend")]

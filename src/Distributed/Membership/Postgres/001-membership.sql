@@ -21,7 +21,7 @@ create table mend_silo (
   host text not null,
   gateway_port integer not null, -- for clients; 0: takes none
   status integer not null, -- 1 created, 2 joining, 3 active, 4 shutting down, 5 stopping, 6 dead
-  suspicions text not null default '', -- by which silos, and when
+  suspicions text, -- by which silos, and when
   started timestamptz not null,
   alive timestamptz not null,
   primary key (cluster, address, port, generation)
