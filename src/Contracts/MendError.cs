@@ -77,6 +77,12 @@ public enum MendError
 
     /// <summary>Replicas of an editor in training are no longer equal.</summary>
     ReplicasDiffer,
+
+    /// <summary>The database of a cluster's membership does not answer.</summary>
+    MembershipUnreachable,
+
+    /// <summary>The database of a cluster's membership refuses, or its tables are missing or of another version.</summary>
+    MembershipUnusable,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
@@ -89,5 +95,5 @@ public sealed class MendException(MendError error, string message, string hint, 
 
     /// <summary>Whether the same request may succeed when sent again.</summary>
     public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.VersionGap
-        or MendError.LedgerWriteFailed or MendError.LedgerUnreachable or MendError.LedgerInDoubt;
+        or MendError.LedgerWriteFailed or MendError.LedgerUnreachable or MendError.LedgerInDoubt or MendError.MembershipUnreachable;
 }

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Numerics;
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using MendCluster.Contracts;
 
@@ -110,6 +111,7 @@ public sealed class RingAllReduce(
 /// <summary>The upper half of a float32, rounded to the nearest, ties to even. Infinity stays; NaN must not come.</summary>
 internal static class BFloat16
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)] // a run calls it seldom, on much: it must not wait to be found worth compiling well
     public static byte[] Encode(ReadOnlySpan<float> values)
     {
         var bytes = new byte[2 * values.Length];
@@ -125,6 +127,7 @@ internal static class BFloat16
         static Vector<uint> Upper(Vector<uint> bits) => (bits + new Vector<uint>(0x7FFF) + (bits >>> 16 & Vector<uint>.One)) >>> 16;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static float[] Decode(ReadOnlySpan<byte> bytes)
     {
         var halves = MemoryMarshal.Cast<byte, ushort>(bytes);
