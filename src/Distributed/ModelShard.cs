@@ -24,7 +24,7 @@ public sealed record ShardOptions(
 /// <summary>How an edit's factors are kept, in the ledger and in memory. What is tried and measured is what is kept.</summary>
 /// <param name="Kept">Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows (<see cref="LowRankUpdate.Compress"/>).</param>
 /// <param name="DType">Of the factors.</param>
-public sealed record FactorStorage(double Kept = 0.999, WeightType DType = WeightType.Float32);
+public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, WeightType DType = WeightType.Float32);
 
 /// <summary>Of weights in memory. Editor, loss, softmax, norms and activations between layers are float32 in any case.</summary>
 public enum WeightType

@@ -88,8 +88,10 @@ public sealed class EditorComparison : IDisposable
 
     public void Dispose() => _stage.Dispose();
 
+    /// <summary>As through the cluster: in few rows, and with the smallest step that does it.</summary>
     private Edits AsStrongAsNeeded(IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)
     {
+        updates = updates.ToDictionary(update => update.Key, update => update.Value.Compress(LowRankUpdate.UsuallyKept));
         var search = new StrengthSearch(confidence);
         while (search.Next is { } strength)
         {
