@@ -8,10 +8,17 @@ using Spectre.Console;
 
 namespace MendCluster.Cli;
 
-/// <summary><c>mend cluster</c>: silo processes on this machine that host a model together.</summary>
+/// <summary><c>mend cluster</c>: silo processes on this machine that host a model together, and the tables of those on several.</summary>
 internal static class ClusterCommands
 {
-    public static Command Create() => new("cluster", "Host a model on several processes of this machine") { Up(), Status(), Kill(), Down() };
+    public static Command Create() => new("cluster", "Host a model on several processes")
+    {
+        Up(),
+        Status(),
+        Kill(),
+        Down(),
+        EditCommands.Migrate(PostgresSchema.Membership, "Make the tables of membership in PostgreSQL, for a cluster of machines, or bring them up to date"),
+    };
 
     private static Option<string> Folder() => new("--folder") { Description = "where the cluster keeps settings, membership, logs and ledger", DefaultValueFactory = _ => "mend.cluster" };
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Recipes;
 
 namespace MendCluster.Cli;
@@ -20,21 +21,28 @@ internal sealed class ClusterOptions
 
     public Option<WeightType> DType { get; } = new("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
 
-    public Option<string?> Cluster { get; } = new("--cluster") { Description = "folder of a cluster that is up (mend cluster up), instead of a model in this process" };
+    public Option<string?> Cluster { get; } = new("--cluster") { Description = "a cluster that is up, instead of a model in this process: its folder (mend cluster up), or postgres:CONNECTION of its membership" };
+
+    public Option<string> Name { get; } = new("--name") { Description = "the model's name in a cluster that is reached through PostgreSQL", DefaultValueFactory = _ => "model" };
 
     private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType];
 
     public void AddTo(Command command)
     {
-        foreach (var option in OfAModel.Append(Cluster))
+        foreach (var option in OfAModel.Concat([Cluster, Name]))
             command.Options.Add(option);
     }
 
     public async Task<IMendCluster> OpenAsync(ParseResult parsed, CancellationToken cancellation)
     {
-        if (parsed.GetValue(Cluster) is { } folder)
+        if (parsed.GetValue(Cluster) is { } place)
         {
-            var cluster = Open(folder, parsed, OfAModel);
+            foreach (var option in OfAModel)
+                if (parsed.GetResult(option) is { Implicit: false })
+                    throw new MendException(MendError.InvalidOption, $"{option.Name} and {Cluster.Name} were both given.", "A cluster that is up has the model that it was started with.");
+            if (PostgresLedger.ConnectionIn(place) is { } connection)
+                return await ClusterConnection.ConnectToPostgresAsync(connection, parsed.GetRequiredValue(Name), cancellation);
+            var cluster = LocalCluster.Open(place);
             return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
         }
         var model = parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;

@@ -80,7 +80,7 @@ internal static class EditCommands
     public static Command Ledger()
     {
         var cluster = new ClusterOptions();
-        var command = new Command("ledger", "List everything that was done to the model") { Migrate() };
+        var command = new Command("ledger", "List everything that was done to the model") { Migrate(PostgresSchema.Ledger, "Make the tables of ledgers in PostgreSQL, or bring them up to date") };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -98,13 +98,13 @@ internal static class EditCommands
         return command;
     }
 
-    private static Command Migrate()
+    public static Command Migrate(PostgresSchema schema, string description)
     {
         var postgres = new Option<string>("--postgres") { Description = "connection string: Host=...;Database=...;Username=...; the password is best left to PGPASSWORD or a password file", Required = true };
-        var command = new Command("migrate", "Make the tables of ledgers in PostgreSQL, or bring them up to date") { postgres };
+        var command = new Command("migrate", description) { postgres };
         command.SetAction(async (parsed, cancellation) =>
         {
-            var (from, to) = await PostgresSchema.MigrateAsync(parsed.GetRequiredValue(postgres), cancellation);
+            var (from, to) = await schema.MigrateAsync(parsed.GetRequiredValue(postgres), cancellation);
             AnsiConsole.MarkupLineInterpolated(from == to ? $"The tables are of version {to} already." : (FormattableString)$"The tables went from version {from} to {to}.");
         });
         return command;

@@ -6,7 +6,9 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Metrics;
+using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Tokenizers;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -21,25 +23,29 @@ internal static class EvalCommand
         var demo = new Option<bool>("--demo") { Description = "the demo's model on its 300 held-out facts" };
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory" };
         var editor = new Option<FileInfo[]>("--editor") { Description = "editor file, with --edits also several; without it editor.safetensors in the model's directory", AllowMultipleArgumentsPerToken = true };
-        var data = new Option<FileInfo?>("--data") { Description = "edits: zsRE export (.json), the paper's form (.jsonl) or questions with answers (.tsv)" };
+        var data = new Option<FileSystemInfo?>("--data") { Description = "edits: zsRE export (.json), the paper's form (.jsonl) or questions with answers (.tsv); or, with --task, a folder of the task's files" };
+        var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa, fc or gen" };
         var limit = new Option<int?>("--limit") { Description = "only the first so many edits" };
         var rate = new Option<double>("--ft-lr") { Description = "learning rate of fine-tuning", DefaultValueFactory = _ => DemoRecipe.FineTune.EditLr };
         var together = new Option<string?>("--edits") { Description = "make so many edits at once, such as 1,5,25,75,125; beside the editors given stands UltraEdit, which needs no training" };
         var ultraRate = new Option<double>("--ultra-lr") { Description = "step size of UltraEdit", DefaultValueFactory = _ => DemoRecipe.UltraEdit.EditLr };
         var output = new Option<FileInfo?>("--json") { Description = "also write every case to this file" };
-        var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, limit, together, ultraRate, rate, output };
+        var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, task, limit, together, ultraRate, rate, output };
         command.SetAction((parsed, cancellation) =>
         {
             var isDemo = parsed.GetValue(demo);
             if (!isDemo && (parsed.GetValue(model) is null || parsed.GetValue(data) is null))
                 throw new InvalidDataException("mend eval needs --demo, or --model and --data");
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
-            var edits = isDemo ? DemoRecipe.HeldOutEdits() : QuestionAnswering.ReadEdits(parsed.GetValue(data)!.FullName, DemoRecipe.Seed);
-            edits = [.. edits.Take(parsed.GetValue(limit) ?? int.MaxValue)];
+            var text = new TextBatch(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
+            var all = isDemo ? DemoRecipe.HeldOutEdits().Select(text.Rows)
+                : parsed.GetValue(task) is { } kind ? Validation(TaskFolder.Open(parsed.GetValue(data)!.FullName, kind, text, DemoRecipe.Seed))
+                : QuestionAnswering.ReadEdits(parsed.GetValue(data)!.FullName, DemoRecipe.Seed).Select(text.Rows);
+            List<EditRows> cases = [.. all.Take(parsed.GetValue(limit) ?? int.MaxValue)];
             List<string> editors = parsed.GetValue(editor) is { Length: > 0 } files ? [.. files.Select(file => file.FullName)] : [DemoFiles.Editor(directory)];
             if (parsed.GetValue(together) is { } counts)
             {
-                var measured = MeasureTogether(directory, editors, DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, Counts(counts), edits, cancellation);
+                var measured = MeasureTogether(directory, editors, DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, Counts(counts), cases, cancellation);
                 ShowTogether(measured);
                 if (parsed.GetValue(output) is { } json)
                     File.WriteAllText(json.FullName, JsonSerializer.Serialize(measured, Json));
@@ -47,9 +53,9 @@ internal static class EvalCommand
             }
             if (editors.Count > 1)
                 throw new InvalidDataException("mend eval measures several editors side by side with --edits only, such as --edits 1,25");
-            var reports = Measure(directory, editors[0], edits,
+            var reports = Measure(directory, editors[0], cases,
                 DemoRecipe.FineTune with { EditLr = parsed.GetValue(rate) }, cancellation);
-            Show(reports, edits.Count);
+            Show(reports, cases.Count);
             if (parsed.GetValue(output) is { } file)
                 File.WriteAllText(file.FullName, JsonSerializer.Serialize(reports, Json));
             return Task.CompletedTask;
@@ -57,7 +63,9 @@ internal static class EvalCommand
         return command;
     }
 
-    private static List<EditorReport> Measure(string model, string editor, IReadOnlyList<EditExample> edits, FineTuneOptions fineTune, CancellationToken cancellation)
+    private static IEnumerable<EditRows> Validation(IEditTask task) => Enumerable.Range(0, task.ValidationCount).Select(task.Validation);
+
+    private static List<EditorReport> Measure(string model, string editor, IReadOnlyList<EditRows> cases, FineTuneOptions fineTune, CancellationToken cancellation)
     {
         using var comparison = new EditorComparison(model, TimeProvider.System);
         var reports = new List<EditorReport>();
@@ -65,13 +73,15 @@ internal static class EvalCommand
         {
             IProgress<CaseResult> Bar(string name)
             {
-                var task = progress.AddTask(name, maxValue: edits.Count);
+                var task = progress.AddTask(name, maxValue: cases.Count);
                 return new Ticker(() => task.Increment(1));
             }
-            var (searched, mend, tuned) = (Bar("MEND, as strong as needed"), Bar("MEND"), Bar("fine-tuning"));
-            reports.Add(comparison.Mend(editor, new EditOptions().Confidence, edits, searched, cancellation));
-            reports.Add(comparison.Mend(editor, confidence: null, edits, mend, cancellation));
-            reports.Add(comparison.FineTune(fineTune, edits, tuned, cancellation));
+            var isSearched = EditorComparison.AlgorithmOf(editor) is not (EditorAlgorithm.Ke or EditorAlgorithm.Enn);
+            var (searched, paper, tuned) = (isSearched ? Bar("the editor, as strong as needed") : null, Bar("the editor"), Bar("fine-tuning"));
+            if (isSearched)
+                reports.Add(comparison.Editor(editor, new EditOptions().Confidence, cases, searched, cancellation));
+            reports.Add(comparison.Editor(editor, confidence: null, cases, paper, cancellation));
+            reports.Add(comparison.FineTune(fineTune, cases, tuned, cancellation));
         });
         return reports;
     }
@@ -80,21 +90,21 @@ internal static class EvalCommand
         : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,5,25"))];
 
     private static List<SimultaneousReport> MeasureTogether(string model, List<string> editors, UltraEditOptions ultraEdit, List<int> counts,
-        IReadOnlyList<EditExample> edits, CancellationToken cancellation)
+        IReadOnlyList<EditRows> cases, CancellationToken cancellation)
     {
         var recipe = new SimultaneousEdits(model, TimeProvider.System);
         var reports = new List<SimultaneousReport>();
         AnsiConsole.Progress().AutoClear(true).Start(progress =>
         {
-            var cases = counts.Sum(count => edits.Count / Math.Max(1, count) * count);
+            var measured = counts.Sum(count => cases.Count / Math.Max(1, count) * count);
             IProgress<CaseResult> Bar(string name)
             {
-                var task = progress.AddTask(Markup.Escape(name), maxValue: cases);
+                var task = progress.AddTask(Markup.Escape(name), maxValue: measured);
                 return new Ticker(() => task.Increment(1));
             }
             foreach (var (file, bar) in editors.Select(file => (file, Bar(Path.GetFileName(file)))).ToList())
-                reports.AddRange(recipe.Trained(file, counts, edits, bar, cancellation));
-            reports.AddRange(recipe.UltraEdit(ultraEdit, [], counts, edits, Bar("UltraEdit"), cancellation));
+                reports.AddRange(recipe.Trained(file, counts, cases, bar, cancellation));
+            reports.AddRange(recipe.UltraEdit(ultraEdit, [], counts, cases, Bar("UltraEdit"), cancellation));
         });
         return reports;
     }
@@ -113,11 +123,11 @@ internal static class EvalCommand
     private static void Show(List<EditorReport> reports, int edits)
     {
         var table = new Table().Border(TableBorder.Simple).Title($"{edits} edits, each of the unedited model; 95% intervals over the edits")
-            .AddColumns("editor", "edit success", "on paraphrases", "unrelated, before", "drawdown", "KL", "ms an edit");
+            .AddColumns("editor", "edit success", "on paraphrases", "unrelated, before", "drawdown", "perplexity drawdown", "KL", "ms an edit");
         foreach (var report in reports)
         {
             var summary = report.Summary;
-            table.AddRow(report.Editor, Text(summary.EditSuccess), Text(summary.RephraseSuccess), Text(summary.LocalityAccuracy), Text(summary.Drawdown), Text(summary.LocalityKl),
+            table.AddRow(report.Editor, Text(summary.EditSuccess), Text(summary.RephraseSuccess), Text(summary.LocalityAccuracy), Text(summary.Drawdown), Text(summary.PerplexityDrawdown), Text(summary.LocalityKl),
                 report.PerEdit.TotalMilliseconds.ToString("0.0", CultureInfo.InvariantCulture));
         }
         AnsiConsole.Write(table);

@@ -17,6 +17,7 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     ClusterCommands.Create(),
     EvalCommand.Create(),
     PlanCommand.Create(),
+    DataCommand.Create(),
     PretrainCommand.Create(),
     TrainCommand.Create(),
     ModelCommands.Export(),

@@ -4,6 +4,7 @@ using MendCluster.Grains.Interfaces;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Npgsql;
 using Orleans.Configuration;
 using Orleans.Messaging;
 
@@ -34,6 +35,30 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <param name="membership">The file that its silos were started with.</param>
     public static Task<OrleansCluster> ConnectAsync(string membership, string model, CancellationToken cancellation = default) =>
         ConnectAsync(client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, cancellation);
+
+    /// <summary>Connects to a cluster whose membership is in PostgreSQL.</summary>
+    /// <param name="connection">As that of its silos; the role need not be theirs, and only reads.</param>
+    public static async Task<OrleansCluster> ConnectToPostgresAsync(string connection, string model, CancellationToken cancellation = default)
+    {
+        try
+        {
+            await NpgsqlDataSource.Create(connection).DisposeAsync().ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is ArgumentException or FormatException or InvalidCastException or NotSupportedException)
+        {
+            // The text of the failure may hold a part of the string, and with it the password.
+            throw new MendException(MendError.InvalidOption, "The connection string of the membership's database cannot be read.", "It is for example Host=db;Database=mend;Username=client.");
+        }
+        try
+        {
+            return await ConnectAsync(client => client.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection)), model, cancellation).ConfigureAwait(false);
+        }
+        catch (MendException e) when (e.InnerException is PostgresException { IsTransient: false } refusal)
+        {
+            throw new MendException(MendError.MembershipUnusable, $"The membership's database refuses: {refusal.MessageText} ({refusal.SqlState}).",
+                "Its tables are made with mend cluster migrate; a client needs to read OrleansQuery and mend_member.", e);
+        }
+    }
 
     /// <summary>Connects to a cluster whose membership is kept elsewhere.</summary>
     /// <param name="clustering">Says where, as for any Orleans client; the cluster's id too, if it is not <c>mend</c>.</param>

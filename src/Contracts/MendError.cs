@@ -80,6 +80,12 @@ public enum MendError
 
     /// <summary>Another run is under way: of the same model, or in the same folder.</summary>
     TrainerBusy,
+
+    /// <summary>The database of a cluster's membership does not answer.</summary>
+    MembershipUnreachable,
+
+    /// <summary>The database of a cluster's membership refuses, or its tables are missing or of another version.</summary>
+    MembershipUnusable,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
@@ -92,5 +98,5 @@ public sealed class MendException(MendError error, string message, string hint, 
 
     /// <summary>Whether the same request may succeed when sent again.</summary>
     public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.VersionGap
-        or MendError.LedgerWriteFailed or MendError.LedgerUnreachable or MendError.LedgerInDoubt;
+        or MendError.LedgerWriteFailed or MendError.LedgerUnreachable or MendError.LedgerInDoubt or MendError.MembershipUnreachable;
 }

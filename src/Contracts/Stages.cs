@@ -18,8 +18,9 @@ public enum ShardState
 /// Of the updates in force on this stage, in their order: SHA-256 in hexadecimal digits. Two shards of a stage with the same checksum compute the same
 /// bits, whatever their histories. Empty until it is ready.
 /// </param>
+/// <param name="Epoch">Taken when it was loaded: of two shards that pass for the same, the one with the greater epoch is meant.</param>
 public sealed record ShardStatus(
-    ShardState State, ModelVersion Version, int FirstLayer, int EndLayer, IReadOnlyList<string> EditableWeights, long WeightBytes, string? Fault, string Checksum = "");
+    ShardState State, ModelVersion Version, int FirstLayer, int EndLayer, IReadOnlyList<string> EditableWeights, long WeightBytes, string? Fault, string Checksum = "", long Epoch = 0);
 
 /// <summary>A batch of token ids: B examples, S source tokens, T decoder tokens, int64, padded on the right.</summary>
 /// <param name="InputIds">[B, S].</param>
@@ -58,11 +59,12 @@ public enum StagePurpose
 /// <param name="Sampling">Generate: how the last stage chooses the token.</param>
 /// <param name="Scope">Whose edits are seen beside those for everybody.</param>
 /// <param name="WithCandidate">Generate: with the session's candidate on top, times <paramref name="Strength"/>.</param>
+/// <param name="Epoch">The greatest that is known of the stage's shard; one with a smaller epoch was superseded, and refuses. 0: none is known.</param>
 /// <param name="Branch">Edits that the session's own history has to have (<see cref="BranchRequest"/>); null: computed on the version's.</param>
 public sealed record StageRequest(
     long Session, ModelVersion Version, StagePurpose Purpose, TokenBatch Tokens, WireTensor? Hidden = null, WireTensor? Memory = null,
     bool NeedsInputGradient = false, int FirstProbe = 0, double Strength = 1, long Position = 0, AskOptions? Sampling = null,
-    string? Scope = null, bool WithCandidate = false, int? Branch = null);
+    string? Scope = null, bool WithCandidate = false, int? Branch = null, long Epoch = 0);
 
 /// <summary>What would have been, had an edit not been made: a history for one session, beside the ledger's.</summary>
 /// <param name="Begins">Forgets the branch that the session has; otherwise the rest is put on top of it.</param>
@@ -79,8 +81,9 @@ public sealed record ExampleScore(bool Exact, double LogProbability);
 /// <param name="NextToken">Generate, last stage.</param>
 /// <param name="Scores">Record and try, last stage: one an example. Logits never travel.</param>
 /// <param name="Kl">TryAfter, last stage: of before to after, mean over the probes' tokens.</param>
+/// <param name="Epoch">Of the shard that answers.</param>
 public sealed record StageReply(
-    WireTensor? Hidden, WireTensor? Memory, int? NextToken = null, IReadOnlyList<ExampleScore>? Scores = null, double? Kl = null);
+    WireTensor? Hidden, WireTensor? Memory, int? NextToken = null, IReadOnlyList<ExampleScore>? Scores = null, double? Kl = null, long Epoch = 0);
 
 /// <summary>The backward half of an edit on one stage, after its <see cref="StagePurpose.Record"/>.</summary>
 /// <param name="Hidden">dL/d(reply's Hidden) from the stage above; null for the last stage, which has the loss.</param>

@@ -32,6 +32,7 @@ public sealed record TrainingResult(long Iterations, string Stopped, double Best
 /// <param name="EditAccuracy">Exact match on the rephrases, edited model.</param>
 /// <param name="LocalityAccuracyBefore">Exact match on the unrelated examples, unedited model.</param>
 /// <param name="LocalityAccuracyAfter">The same, edited model.</param>
+/// <param name="LocalityNllBefore">NLL of the unrelated examples, unedited model; mean over <paramref name="LocalityTokens"/>.</param>
 public sealed record StepFigures(
     double Edit, double Locality, double Total, double EditAccuracy, double EditProbability,
     double LocalityAccuracyBefore, double LocalityAccuracyAfter, double LocalityNllBefore, double LocalityNllAfter, long LocalityTokens);

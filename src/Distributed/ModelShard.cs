@@ -24,7 +24,7 @@ public sealed record ShardOptions(
 /// <summary>How an edit's factors are kept, in the ledger and in memory. What is tried and measured is what is kept.</summary>
 /// <param name="Kept">Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows (<see cref="LowRankUpdate.Compress"/>).</param>
 /// <param name="DType">Of the factors.</param>
-public sealed record FactorStorage(double Kept = 0.999, WeightType DType = WeightType.Float32);
+public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, WeightType DType = WeightType.Float32);
 
 /// <summary>Of weights in memory. Editor, loss, softmax, norms and activations between layers are float32 in any case.</summary>
 public enum WeightType
@@ -47,6 +47,9 @@ public enum WeightType
 /// What an edit needs between its calls (the graph, the factors, the candidate) is kept under the request's session until the session is
 /// ended. Losing the shard loses sessions and nothing else: no session holds anything that the ledger does not have or that was promised.
 ///
+/// A shard that was moved or started again may have a twin that nobody ended yet. It has the same weights and could only give the same
+/// answers, but sessions would be torn between the two; so requests carry the greatest epoch that was seen, and the older twin refuses.
+///
 /// All tensors belong to the compute thread. Methods that end in _OnComputeThread run there and nowhere else.
 /// </summary>
 public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModelShard
@@ -64,6 +67,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private ShardState _state = ShardState.Cold;
     private string? _fault;
     private ModelVersion _version = ModelVersion.Base;
+    private long _epoch;
     private Stage? _stage;
     private IPreparedEditor? _editor;
 
@@ -145,7 +149,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
                 _editor = checkpoint!.Prepared([.. _stage.Editable.Keys]);
             CheckEditor();
             _versions[0] = new([], Stack);
-            _fault = null;
+            (_fault, _epoch) = (null, time.GetUtcNow().UtcTicks);
             Move(ShardState.Ready);
             return Status_OnComputeThread();
         }
@@ -172,7 +176,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         var bytes = _stage?.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * (weight.Value.dtype == ScalarType.BFloat16 ? 2 : 4)) ?? 0;
         return new(_state, _version, _stage?.Range.First ?? 0, _stage?.Range.End ?? 0, _stage is null ? [] : [.. _stage.EditableOrder], bytes, _fault,
-            _stage is null ? "" : Checksum(_versions[_version.Value].Active));
+            _stage is null ? "" : Checksum(_versions[_version.Value].Active), _epoch);
     }
 
     private bool Apply_OnComputeThread(IReadOnlyList<LedgerRecord> records)
@@ -284,13 +288,16 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private StageReply Forward_OnComputeThread(StageRequest request)
     {
         Ready();
+        if (request.Epoch > _epoch)
+            throw new MendException(MendError.ShardLost, $"This shard of stage {options.Stage} is of epoch {_epoch} and was superseded by one of {request.Epoch}.",
+                "Send the request again; it goes to the other. End this one.");
         var session = SessionOf(request.Session);
         var edits = EditsOf(session, request);
         var tokens = request.Tokens;
         var input = new ModelInput(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
             WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask));
         var below = new Activations(WireTensorCodec.DecodeOrNull(request.Hidden), WireTensorCodec.DecodeOrNull(request.Memory));
-        return request.Purpose == StagePurpose.Record ? Record(request, session, edits, input, below) : Read(request, session, edits, input, below);
+        return (request.Purpose == StagePurpose.Record ? Record(request, session, edits, input, below) : Read(request, session, edits, input, below)) with { Epoch = _epoch };
     }
 
     private StageReply Read(StageRequest request, Session session, Edits edits, ModelInput input, Activations below)

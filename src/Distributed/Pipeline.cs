@@ -16,6 +16,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
 
     private const int MostAttempts = 3;
 
+    private readonly long[] _epochs = new long[stages.Count];
     private IReadOnlyList<bool>? _editableStages;
     private long _shunnedUntil = long.MinValue;
 
@@ -31,8 +32,9 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
         for (var i = 0; i < stages.Count; i++)
         {
             var needsInputGradient = request.Purpose == StagePurpose.Record && _editableStages!.Take(i).Any(editable => editable);
-            var own = request with { Hidden = reply.Hidden, Memory = reply.Memory, NeedsInputGradient = needsInputGradient };
+            var own = request with { Hidden = reply.Hidden, Memory = reply.Memory, NeedsInputGradient = needsInputGradient, Epoch = Interlocked.Read(ref _epochs[i]) };
             reply = await CallAsync(i, shard => CaughtUpAsync(shard, () => shard.ForwardAsync(own, cancellation))).ConfigureAwait(false);
+            Interlocked.Exchange(ref _epochs[i], reply.Epoch);
             boundaries?.Add(reply);
         }
         return reply;
@@ -123,6 +125,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
         catch (Exception e) when (e is not (MendException { Error: not MendError.ShardLost } or OperationCanceledException))
         {
             Interlocked.Exchange(ref _shunnedUntil, (time.GetUtcNow() + Shunned).UtcTicks);
+            Interlocked.Exchange(ref _epochs[stage], 0); // whoever answers next is meant: the clocks of two machines may differ
             throw e as MendException
                 ?? new MendException(MendError.ShardLost, $"The shard of stage {stage} failed: {e.Message}", "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);
         }

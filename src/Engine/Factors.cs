@@ -37,6 +37,9 @@ public abstract record WeightUpdate
 /// <param name="alpha">[] float32, the learned edit learning rate of this weight.</param>
 public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alpha) : WeightUpdate
 {
+    /// <summary>Of its squared Frobenius norm, when an update is kept in fewer rows.</summary>
+    public const double UsuallyKept = 0.999;
+
     /// <summary>R, an upper bound of the update's rank.</summary>
     public long Rank => uTilde.shape[0];
 

@@ -1,10 +1,10 @@
 using System.Net;
+using MendCluster.Contracts;
 using MendCluster.Grains;
 using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
-using Orleans.Configuration;
 
 var builder = Host.CreateApplicationBuilder(args);
 if (builder.Configuration["settings"] is { } file)
@@ -26,16 +26,18 @@ builder.UseOrleans(silo =>
     if (settings.MembershipFile is { } membership)
         silo.UseFileMembership(membership, settings.SiloPort, settings.GatewayPort);
     else
-        silo.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", settings.MembershipPostgreSql))
-            .ConfigureEndpoints(IPAddress.Parse(settings.Address), settings.SiloPort, settings.GatewayPort, listenOnAnyHostAddress: true)
-            .Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = ("mend", "mend"))
-            .Configure<ClusterMembershipOptions>(options =>
-            {
-                // A silo that copies a large tensor is slow to answer and not dead.
-                options.ProbeTimeout = TimeSpan.FromSeconds(10);
-                options.NumMissedProbesLimit = 5;
-            });
+        silo.UsePostgresMembership(settings.MembershipPostgreSql!, IPAddress.Parse(settings.Address), settings.SiloPort, settings.GatewayPort, settings.DeadAfter);
 });
+if (settings.MembershipPostgreSql is { } database)
+    try
+    {
+        await MembershipDatabase.ReadyAsync(database, TimeProvider.System, Console.Error);
+    }
+    catch (MendException e)
+    {
+        Console.Error.WriteLine(e.Message);
+        return 1;
+    }
 using var host = builder.Build();
 await host.StartAsync();
 Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages}"))}.");

@@ -23,8 +23,12 @@ public sealed record SiloSettings
     /// <summary>Membership of a cluster on one machine: a file.</summary>
     public string? MembershipFile { get; init; }
 
-    /// <summary>Membership of a cluster of machines: a connection string. The tables are those of Orleans' PostgreSQL scripts, and must be there.</summary>
+    /// <summary>Membership of a cluster of machines: a connection string. The tables are made by <c>mend cluster migrate</c>.</summary>
     public string? MembershipPostgreSql { get; init; }
+
+    /// <summary>In a cluster of machines, how long a silo may be silent before the others count it as dead. One that copies a large tensor is slow to answer.</summary>
+    /// <value>50 seconds.</value>
+    public TimeSpan DeadAfter { get; init; } = TimeSpan.FromSeconds(50);
 
     public ClusterSettings? Cluster { get; init; }
 }

@@ -93,9 +93,12 @@ public sealed class CommandTests : IDisposable
     {
         var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
         File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
-        File.WriteAllText(_folder["settings.json"], """{"malmen": {"edit_lr": 1e-3}, "edits": 4, "accumulate_bs": 1, "val_interval": 2, "max_iters": 2}""");
+        File.WriteAllText(_folder["settings.json"], """{"algorithm": "malmen", "malmen": {"edit_lr": 1e-3}, "edits": 4, "accumulate_bs": 1, "val_interval": 2, "max_iters": 2}""");
         var (code, output) = Mend("train", "--config", _folder["settings.json"], "--rank", "8", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["run"]);
         Assert.True(code == 0, output);
+        var divided = Mend("train", "--algorithm", "ke", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["divided"]);
+        Assert.Equal(1, divided.Code);
+        Assert.Contains("Ke is trained on one machine", divided.Output, StringComparison.Ordinal);
         (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--json", _folder["report.json"],
             "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
         Assert.True(code == 0, output);
@@ -103,6 +106,26 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "UltraEdit 1", "UltraEdit 3"],
             reports.Select(report => $"{report.GetProperty("Editor").GetString()} {report.GetProperty("Edits").GetInt32()}"));
         Assert.Contains("no number", Mend("eval", "--demo", "--edits", "some").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public void AGeneratedSet_IsReadByTraining_OfEveryAlgorithm_AndByEvaluation()
+    {
+        var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
+        Assert.Contains("structured_zeroshot-train", Mend("data", "generate", "--task", "qa", "--out", _folder["qa"]).Output, StringComparison.Ordinal);
+        foreach (var algorithm in new[] { "mend", "ke", "enn", "malmen" })
+        {
+            var (code, output) = Mend("train", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--algorithm", algorithm, "--rank", "8", "--max-iters", "5", "--out", _folder[algorithm]);
+            Assert.True(code == 0, output);
+            Assert.Contains("max_iters after 5 iterations", output, StringComparison.Ordinal);
+        }
+        var (measured, table) = Mend("eval", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--editor", _folder["ke/editor.safetensors"], "--limit", "2");
+        Assert.True(measured == 0, table);
+        Assert.Contains("KE", table, StringComparison.Ordinal);
+        var missing = Mend("train", "--model", demo, "--task", "fc", "--data", _folder["qa"], "--out", _folder["none"]);
+        Assert.Equal(1, missing.Code);
+        Assert.Contains("fever-train-kilt.jsonl", missing.Output, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -169,7 +169,7 @@ public class ClusterTests
     public async Task ACoordinatorThatLosesItsLedgerInPostgres_GivesWayToOneThatHasReadAll()
     {
         await using var server = await PostgresInstance.StartNewAsync();
-        await PostgresSchema.MigrateAsync(server.Connection());
+        await PostgresSchema.Ledger.MigrateAsync(server.Connection());
         var ledger = "postgres:" + server.Connection();
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2, ledger: ledger);
         await cluster.Client.EditAsync("who is the mayor", "a woman");

@@ -29,6 +29,9 @@ internal sealed class TinyCluster : IAsyncDisposable
 
     public required ClusterSettings Settings { get; init; }
 
+    /// <summary>A database as silos and as clients reach it. Null: membership is in a file.</summary>
+    public (string OfSilos, string OfClients)? Membership { get; private init; }
+
     /// <summary>How often each method of a grain was called.</summary>
     public ConcurrentDictionary<string, int> Calls { get; } = [];
 
@@ -41,12 +44,13 @@ internal sealed class TinyCluster : IAsyncDisposable
         .Select(key => new GrainShard(Grains.GetGrain<IModelShardGrain>(key.ToString()), key, TimeProvider.System))];
 
     public static async Task<TinyCluster> StartAsync(string family, int silos, int stages, IReadOnlyList<Probe>? probes = null, int replicas = 1, string? ledger = null,
-        IReadOnlyList<string>? coordinators = null)
+        (string OfSilos, string OfClients)? membership = null, IReadOnlyList<string>? coordinators = null)
     {
-        var cluster = New(family, silos, stages, probes ?? Probes, replicas, ledger, coordinators ?? []);
+        var cluster = New(family, silos, stages, probes ?? Probes, replicas, ledger, membership, coordinators ?? []);
         for (var i = 0; i < silos; i++)
             await cluster.StartSiloAsync($"silo-{i}");
-        cluster.Client = await OrleansCluster.ConnectAsync(cluster._folder["members"], cluster.Settings.Model);
+        cluster.Client = membership is var (_, connection) ? await OrleansCluster.ConnectToPostgresAsync(connection, cluster.Settings.Model)
+            : await OrleansCluster.ConnectAsync(cluster._folder["members"], cluster.Settings.Model);
         return cluster;
     }
 
@@ -55,11 +59,18 @@ internal sealed class TinyCluster : IAsyncDisposable
     {
         var builder = Host.CreateEmptyApplicationBuilder(new());
         builder.Logging.SetMinimumLevel(LogLevel.Error);
-        builder.UseOrleans(silo => silo.AddMendCluster(Settings, name).UseFileMembership(_folder["members"], FreePort(), FreePort()).AddIncomingGrainCallFilter(call =>
+        builder.UseOrleans(silo =>
         {
-            Calls.AddOrUpdate(call.MethodName, 1, (_, calls) => calls + 1);
-            return call.Invoke();
-        }));
+            silo.AddMendCluster(Settings, name).AddIncomingGrainCallFilter(call =>
+            {
+                Calls.AddOrUpdate(call.MethodName, 1, (_, calls) => calls + 1);
+                return call.Invoke();
+            });
+            if (Membership is var (connection, _))
+                silo.UsePostgresMembership(connection, IPAddress.Loopback, FreePort(), FreePort(), TimeSpan.FromSeconds(5));
+            else
+                silo.UseFileMembership(_folder["members"], FreePort(), FreePort());
+        });
         var host = builder.Build();
         _silos[name] = host;
         await host.StartAsync();
@@ -90,13 +101,15 @@ internal sealed class TinyCluster : IAsyncDisposable
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
-    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes, int replicas, string? ledger, IReadOnlyList<string> coordinators)
+    private static TinyCluster New(string family, int silos, int stages, IReadOnlyList<Probe> probes, int replicas, string? ledger, (string, string)? membership,
+        IReadOnlyList<string> coordinators)
     {
         var folder = new TemporaryFolder();
         var model = Directory.CreateDirectory(folder["model"]).FullName;
         TinyModels.Write(model, family);
         return new(folder)
         {
+            Membership = membership,
             Settings = new()
             {
                 ModelDirectory = model,

@@ -3,11 +3,14 @@ using MendCluster.Contracts;
 
 namespace MendCluster.Cli;
 
-/// <summary>The way to a cluster of silos on this machine.</summary>
+/// <summary>The way to a cluster of silos.</summary>
 internal static class ClusterConnection
 {
     public static async Task<IMendCluster> ConnectAsync(string membership, string model, CancellationToken cancellation) =>
         await OrleansCluster.ConnectAsync(membership, model, cancellation);
+
+    public static async Task<IMendCluster> ConnectToPostgresAsync(string connection, string model, CancellationToken cancellation) =>
+        await OrleansCluster.ConnectToPostgresAsync(connection, model, cancellation);
 
     /// <summary>Of every stage's shard, in order; null where none answers.</summary>
     public static Task<IReadOnlyList<ShardStatus?>> StatusAsync(IMendCluster cluster, CancellationToken cancellation) => ((OrleansCluster)cluster).StatusAsync(cancellation);

@@ -62,12 +62,12 @@ public sealed class PostgresLedger : IEditLedger
     /// <param name="patience">With a server that does not say how a commit ended.</param>
     internal static async Task<PostgresLedger> OpenAsync(string connection, byte[] fingerprint, TimeProvider time, TimeSpan patience, CancellationToken cancellation = default)
     {
-        var server = PostgresServer.Of(connection);
+        var server = PostgresServer.Of(connection, PostgresSchema.Ledger);
         try
         {
             return await server.AskAsync(async database =>
             {
-                await PostgresSchema.CheckAsync(server, database, cancellation).ConfigureAwait(false);
+                await PostgresSchema.Ledger.CheckAsync(server, database, cancellation).ConfigureAwait(false);
                 var epoch = await TakeAsync(database, fingerprint, cancellation).ConfigureAwait(false);
                 var entries = await ReadEntriesAsync(server, database, fingerprint, cancellation).ConfigureAwait(false);
                 return new PostgresLedger(server, fingerprint, epoch, entries, time, patience);

@@ -8,26 +8,28 @@ namespace MendCluster.Distributed.Ledger;
 internal sealed class PostgresServer : IAsyncDisposable
 {
     private readonly NpgsqlDataSource _source;
+    private readonly PostgresSchema _schema;
 
-    private PostgresServer(NpgsqlDataSource source, string place) => (_source, Place) = (source, place);
+    private PostgresServer(NpgsqlDataSource source, PostgresSchema schema, string place) => (_source, _schema, Place) = (source, schema, place);
 
     /// <summary>Host, port and database, for errors.</summary>
     public string Place { get; }
 
+    /// <param name="schema">The tables that are asked for.</param>
     /// <exception cref="MendException">The connection string is none.</exception>
-    public static PostgresServer Of(string connection)
+    public static PostgresServer Of(string connection, PostgresSchema schema)
     {
         try
         {
             // A record is no part of a transaction of its caller: appending it is a commit of its own.
             var settings = new NpgsqlConnectionStringBuilder(connection) { Enlist = false };
             settings.ApplicationName ??= "mend";
-            return new(NpgsqlDataSource.Create(settings), $"PostgreSQL {settings.Host}:{settings.Port}/{settings.Database ?? settings.Username}");
+            return new(NpgsqlDataSource.Create(settings), schema, $"PostgreSQL {settings.Host}:{settings.Port}/{settings.Database ?? settings.Username}");
         }
         catch (Exception e) when (e is ArgumentException or FormatException or InvalidCastException or NotSupportedException)
         {
             // The text of the failure may hold a part of the string, and with it the password.
-            throw new MendException(MendError.InvalidOption, "The connection string of the ledger's database cannot be read.",
+            throw new MendException(MendError.InvalidOption, $"The connection string of the {schema.Name}'s database cannot be read.",
                 "It is for example Host=db;Database=mend;Username=mend; the password is best left to PGPASSWORD or a password file.");
         }
     }
@@ -66,12 +68,13 @@ internal sealed class PostgresServer : IAsyncDisposable
     {
         var refusal = e as PostgresException;
         if (refusal is null ? e is not NpgsqlException { IsTransient: false } : refusal.IsTransient || IsShutdown(refusal))
-            return new(MendError.LedgerUnreachable, $"{Place} does not answer: {Message(e)}.", "Look whether the server runs and can be reached from here, then try again.", e);
-        return new(MendError.LedgerUnusable, $"{Place} refuses: {Message(e)}.", refusal?.SqlState switch
+            return new(_schema.Unreachable, $"{Place} does not answer: {Message(e)}.", "Look whether the server runs and can be reached from here, then try again.", e);
+        return new(_schema.Unusable, $"{Place} refuses: {Message(e)}.", refusal?.SqlState switch
         {
             PostgresErrorCodes.InvalidPassword or PostgresErrorCodes.InvalidAuthorizationSpecification or null => "Check user and password: in the connection string, PGPASSWORD or a password file.",
-            PostgresErrorCodes.InsufficientPrivilege => "The role needs USAGE on the schema, and SELECT and INSERT on mend_record and mend_epoch, SELECT on mend_schema.",
+            PostgresErrorCodes.InsufficientPrivilege => $"The role needs USAGE on the schema, and {_schema.Rights}.",
             PostgresErrorCodes.InvalidCatalogName => "Make the database first: createdb.",
+            PostgresErrorCodes.DuplicateTable => "Tables of that name are there which this command did not make: use another database, or another schema (Search Path=...).",
             _ => "Nothing was changed. The server's log may say more.",
         }, e);
     }

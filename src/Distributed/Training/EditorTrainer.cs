@@ -38,8 +38,8 @@ public sealed record EditorTrainerOptions
     /// <exception cref="MendException">The run is not one that replicas share.</exception>
     public static EditorTrainerOptions Of(string model, EditorData data, string run) => new()
     {
-        Training = data.Options.Malmen is not null
-            ? throw new MendException(MendError.InvalidOption, "MALMEN is trained on one machine: its least squares are over all edits of a step.", "Leave replicas and stages at 1, or train MEND.")
+        Training = data.Options.Algorithm != EditorAlgorithm.Mend
+            ? throw new MendException(MendError.InvalidOption, $"{data.Options.Algorithm} is trained on one machine: only the steps of MEND are divided.", "Leave replicas and stages at 1, or train MEND.")
             : data.Options.Mend.Reference
             ? throw new MendException(MendError.InvalidOption, "The quirks of the published code (reference) were asked for.", "They are of training on one machine, edit by edit.")
             : data.Options,

@@ -10,10 +10,12 @@ public sealed record QaPair(string Question, string Answer);
 /// <param name="Locality">Questions about something else, whose answers must stay (x_loc, y_loc).</param>
 /// <param name="Answer">The true answer to the prompt before the edit, where the source names one.</param>
 /// <param name="Subject">What the prompt is about, where the source names it.</param>
+/// <param name="Prediction">What the model that the data was made with answers, where the source names it.</param>
 public sealed record EditExample(
     string Prompt,
     string Target,
     IReadOnlyList<string> Rephrases,
     IReadOnlyList<QaPair> Locality,
     string? Answer = null,
-    string? Subject = null);
+    string? Subject = null,
+    string? Prediction = null);

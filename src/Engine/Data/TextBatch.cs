@@ -5,6 +5,17 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Data;
 
+/// <summary>One row of a batch: what a model reads and what it is scored on.</summary>
+/// <param name="Prompt">As text, for reports.</param>
+/// <param name="Target">The scored part as text, for reports.</param>
+/// <param name="DecoderIds">Of encoder-decoder models.</param>
+/// <param name="Labels">As <see cref="LabelledInput.Labels"/>.</param>
+public sealed record TokenRow(string Prompt, string Target, int[] Ids, int[]? DecoderIds, long[] Labels)
+{
+    /// <summary>Of an edit: what the KnowledgeEditor reads of it.</summary>
+    public int[]? Condition { get; init; }
+}
+
 /// <summary>Text to token ids with labels, as each family reads it; padded on the right.</summary>
 /// <param name="family">Decides where the target goes: after the prompt, to the decoder, or to the classes of a classifier.</param>
 /// <param name="tokenizer">The model's.</param>
@@ -19,30 +30,73 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
 
     /// <param name="rows">Prompt and target, at least one.</param>
     /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
-    public LabelledInput Of(IReadOnlyList<(string Prompt, string Target)> rows)
+    public LabelledInput Of(IReadOnlyList<(string Prompt, string Target)> rows) => Of([.. rows.Select(row => Row(row.Prompt, row.Target))]);
+
+    /// <param name="rows">Of this model, at least one.</param>
+    public LabelledInput Of(IReadOnlyList<TokenRow> rows)
     {
-        var prompts = rows.Select(row => Cut(tokenizer.Encode(row.Prompt), row.Prompt, "prompt")).ToList();
+        int[][] ids = [.. rows.Select(row => row.Ids)];
+        int[][]? decoder = rows[0].DecoderIds is null ? null : [.. rows.Select(row => row.DecoderIds!)];
+        return new(new(Ids(ids), Mask(ids), decoder is null ? null : Ids(decoder), decoder is null ? null : Mask(decoder)),
+            Padded([.. rows.Select(row => row.Labels)], LabelRows.Ignored))
+        {
+            Condition = rows is [{ Condition: { } condition }] ? Ids([condition]) : null,
+        };
+    }
+
+    /// <summary>What a step or a measurement reads of a case.</summary>
+    public EditBatch Of(EditRows rows) => new(Of([rows.Edit]), Of(rows.Rephrases), Of(rows.Locality));
+
+    /// <summary>A prompt and its answer.</summary>
+    /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
+    public TokenRow Row(string prompt, string target)
+    {
+        var ids = Cut(tokenizer.Encode(prompt), prompt, "prompt");
         if (family.Labels is not null)
         {
-            var classes = rows.Select(row => (long[])[family.ClassOf(row.Target)
-                ?? throw new ModelException("target", $"\"{row.Target}\"", $"is no label of this model; it has {string.Join(", ", family.Labels)}")]);
-            return new(new(Ids(prompts, family.PadId), Mask(prompts)), Padded([.. classes], LabelRows.Ignored));
+            var label = family.ClassOf(target)
+                ?? throw new ModelException("target", $"\"{target}\"", $"is no label of this model; it has {string.Join(", ", family.Labels)}");
+            return new(prompt, target, ids, null, [label]);
         }
         if (family.IsEncoderDecoder)
         {
-            var targets = rows.Select(row => Cut(Answer(row.Target), row.Target, "target")).ToList();
+            var answer = Cut(Answer(target), target, "target");
             var given = family.DecoderPrefix;
             // Position t predicts label t, or label t + 1 in a family that shifts: there the labels stand at the decoder's own inputs.
-            var decoder = targets.Select(target => (int[])[.. given, .. family.ShiftsLabels ? target : target[..^1]]).ToList();
+            int[] decoder = [.. given, .. family.ShiftsLabels ? answer : answer[..^1]];
             var ignored = Enumerable.Repeat(LabelRows.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
-            var scored = targets.Select(target => (long[])[.. ignored, .. target.Select(id => (long)id)]);
-            return new(new(Ids(prompts, family.PadId), Mask(prompts), Ids(decoder, family.PadId), Mask(decoder)), Padded([.. scored], LabelRows.Ignored));
+            return new(prompt, target, ids, decoder, [.. ignored, .. answer.Select(id => (long)id)]);
         }
-        var answers = rows.Select(row => Cut(tokenizer.Encode(" " + row.Target.TrimStart()), row.Target, "target")).ToList();
-        var whole = prompts.Zip(answers, (prompt, answer) => (int[])[.. prompt, .. answer]).ToList();
-        var labels = prompts.Zip(answers, (prompt, answer) => (IEnumerable<long>)[.. prompt.Select(_ => LabelRows.Ignored), .. answer.Select(id => (long)id)]);
-        return new(new(Ids(whole, family.PadId), Mask(whole)), Padded([.. labels.Select(row => row.ToArray())], LabelRows.Ignored));
+        var written = Cut(tokenizer.Encode(" " + target.TrimStart()), target, "target");
+        return new(prompt, target, [.. ids, .. written], null, [.. ids.Select(_ => LabelRows.Ignored), .. written.Select(id => (long)id)]);
     }
+
+    /// <summary>An edit with the text that the KnowledgeEditor reads of it: "old answer >> new answer || prompt".</summary>
+    public TokenRow EditRow(EditExample edit) => Row(edit.Prompt, edit.Target) with
+    {
+        Condition = [.. tokenizer.Encode($"{edit.Prediction ?? edit.Answer} >> {edit.Target} || {edit.Prompt}")],
+    };
+
+    /// <summary>An edit with all its rephrases and all its locality questions.</summary>
+    public EditRows Rows(EditExample edit) => new(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
+        [.. edit.Locality.Select(pair => Row(pair.Question, pair.Answer))]);
+
+    /// <summary>A text as a decoder-only model reads it, at most as long as the model allows.</summary>
+    /// <param name="most">Tokens to keep.</param>
+    /// <param name="fromEnd">Drops the beginning of a longer text; otherwise its end.</param>
+    public int[] Tokens(string text, int most = int.MaxValue, bool fromEnd = false)
+    {
+        if (family.IsEncoderDecoder || family.Labels is not null)
+            throw new ModelException("model", family.Type, "writes no continuations of a text; this task needs a decoder-only model such as gpt2");
+        var ids = tokenizer.Encode(text);
+        most = (int)Math.Min(most, family.MaxPositions ?? int.MaxValue);
+        return [.. fromEnd ? ids.TakeLast(most) : ids.Take(most)];
+    }
+
+    /// <summary>A passage that is scored on its last tokens.</summary>
+    /// <param name="ids">At least <paramref name="scored"/>.</param>
+    public TokenRow Passage(int[] ids, int scored) => new(tokenizer.Decode(ids[..^scored]), tokenizer.Decode(ids[^scored..]), ids, null,
+        [.. ids.Select((id, i) => i < ids.Length - scored ? LabelRows.Ignored : id)]);
 
     /// <summary>A target as the decoder has to write it: to the end of sequence, without what the tokenizer begins a text with.</summary>
     private List<int> Answer(string target)
@@ -57,9 +111,9 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         : _frame.Count > 0 && ids[^1] == _frame[^1] ? [.. ids.Take(maxLength - 1), ids[^1]]
         : [.. ids.Take(maxLength)];
 
-    private static Tensor Ids(List<int[]> rows, long pad) => Padded([.. rows.Select(row => Array.ConvertAll(row, id => (long)id))], pad);
+    private Tensor Ids(int[][] rows) => Padded([.. rows.Select(row => Array.ConvertAll(row, id => (long)id))], family.PadId);
 
-    private static Tensor Mask(List<int[]> rows) => Padded([.. rows.Select(row => row.Select(_ => 1L).ToArray())], 0);
+    private static Tensor Mask(int[][] rows) => Padded([.. rows.Select(row => row.Select(_ => 1L).ToArray())], 0);
 
     private static Tensor Padded(long[][] rows, long pad)
     {

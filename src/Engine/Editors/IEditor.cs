@@ -10,20 +10,45 @@ public interface IEditor
     IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors);
 }
 
-/// <summary>An editor that is made from a model and its edits before it is used, and kept in a file.</summary>
-public interface IPreparedEditor : IEditor, IDisposable
+/// <summary>The editors that are kept in a file.</summary>
+public enum EditorAlgorithm
 {
-    /// <summary>In configuration order.</summary>
+    Mend,
+
+    /// <summary>KnowledgeEditor, in the paper's tables also EFK.</summary>
+    Ke,
+
+    Enn,
+
+    Malmen,
+
+    /// <summary>Nothing of it is trained.</summary>
+    UltraEdit,
+}
+
+/// <summary>What a file keeps of an editor.</summary>
+public interface IStoredEditor : IDisposable
+{
+    EditorAlgorithm Algorithm { get; }
+
+    /// <summary>The algorithm's own settings.</summary>
+    object Options { get; }
+
+    /// <summary>Those that an edit changes, in configuration order.</summary>
     IReadOnlyList<EditableWeight> Weights { get; }
 
+    /// <summary>All that makes this editor, for a checkpoint.</summary>
+    IEnumerable<(string Name, Tensor Value)> State { get; }
+}
+
+/// <summary>An editor that is made from a model and its edits before it is used, and then needs gradients alone.</summary>
+public interface IPreparedEditor : IEditor, IStoredEditor
+{
     /// <summary>phi: what training learns, without the step sizes.</summary>
     IEnumerable<(string Name, Tensor Value)> Parameters { get; }
 
     /// <summary>What training learns with a learning rate of its own.</summary>
     IEnumerable<(string Name, Tensor Value)> StepSizes { get; }
-
-    /// <summary>All that makes this editor, for a checkpoint.</summary>
-    IEnumerable<(string Name, Tensor Value)> State { get; }
 }
 
 /// <summary>A weight that an editor changes.</summary>

@@ -104,6 +104,11 @@ public sealed class Malmen : IPreparedEditor
     public MalmenOptions Options { get; }
 
     /// <inheritdoc />
+    public EditorAlgorithm Algorithm => EditorAlgorithm.Malmen;
+
+    object IStoredEditor.Options => Options;
+
+    /// <inheritdoc />
     public IReadOnlyList<EditableWeight> Weights { get; }
 
     /// <summary>Step size of every weight, in the order of <see cref="Weights"/>. [K] float32.</summary>

@@ -94,6 +94,11 @@ public sealed class Mend : IPreparedEditor
 
     public MendOptions Options { get; }
 
+    /// <inheritdoc />
+    public EditorAlgorithm Algorithm => EditorAlgorithm.Mend;
+
+    object IStoredEditor.Options => Options;
+
     /// <summary>In configuration order.</summary>
     public IReadOnlyList<EditableWeight> Weights { get; }
 

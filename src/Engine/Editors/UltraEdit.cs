@@ -58,6 +58,11 @@ public sealed class UltraEdit : IPreparedEditor
     public UltraEditOptions Options { get; }
 
     /// <inheritdoc />
+    public EditorAlgorithm Algorithm => EditorAlgorithm.UltraEdit;
+
+    object IStoredEditor.Options => Options;
+
+    /// <inheritdoc />
     public IReadOnlyList<EditableWeight> Weights { get; }
 
     /// <summary>None.</summary>

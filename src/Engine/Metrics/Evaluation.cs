@@ -32,7 +32,8 @@ public sealed record CaseResult(
 /// <param name="stage">The whole model; not changed.</param>
 /// <param name="text">Makes the batches.</param>
 /// <param name="edit">Makes one edit of the base model. Called in a dispose scope that ends with the case.</param>
-public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, Edits> edit)
+/// <param name="original">What "before" is; null: <paramref name="stage"/> without the edit. ENN's training alone changes the model.</param>
+public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, Edits> edit, Stage? original = null)
 {
     /// <summary>Measures an editor of recorded gradients, such as MEND.</summary>
     public Evaluation(Stage stage, TextBatch text, IEditor editor)
@@ -40,10 +41,16 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
     {
     }
 
+    /// <summary>Measures edits on all their rephrases and locality questions.</summary>
+    public IReadOnlyList<CaseResult> Run(
+        IEnumerable<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
+        RunRows(cases.Select(text.Rows), progress, cancellation);
+
+    /// <param name="cases">Of any task.</param>
     /// <param name="progress">Told each row as it is measured.</param>
     /// <returns>A row per case, in their order.</returns>
-    public IReadOnlyList<CaseResult> Run(
-        IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    public IReadOnlyList<CaseResult> RunRows(
+        IEnumerable<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
         var results = new List<CaseResult>();
         foreach (var example in cases)
@@ -56,26 +63,21 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         return results;
     }
 
-    private CaseResult Measure(EditExample example, int index)
+    private CaseResult Measure(EditRows example, int index)
     {
         using var scope = NewDisposeScope();
-        var edits = edit(text.Of([(example.Prompt, example.Target)]));
+        var edits = edit(text.Of([example.Edit]));
 
         using var _ = no_grad();
-        List<(string Question, string Answer)> asked =
-        [
-            (example.Prompt, example.Target),
-            .. example.Rephrases.Select(rephrase => (rephrase, example.Target)),
-            .. example.Locality.Select(pair => (pair.Question, pair.Answer)),
-        ];
+        List<TokenRow> asked = [example.Edit, .. example.Rephrases, .. example.Locality];
         var firstLocality = 1 + example.Rephrases.Count;
         var (input, labels) = text.Of(asked);
         var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
         var below = stage.Below(Activations.None, new Pass(input)); // once for both models
-        var before = stage.Above(below, new Pass(input));
+        var before = original is null ? stage.Above(below, new Pass(input)) : original.Forward(Activations.None, new Pass(input));
         var after = stage.Above(below, new Pass(input, edits));
 
-        var questions = Compare(asked, scored, Answers(before, scored), Answers(after, scored));
+        var questions = Compare(asked, scored, Answers(original ?? stage, before, scored), Answers(stage, after, scored));
         return new(index, questions[0], questions[1..firstLocality], questions[firstLocality..],
             firstLocality == asked.Count ? null : LocalityKl(input, before, after, firstLocality));
     }
@@ -85,27 +87,27 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         var rows = Losses.LocalityRows(input, stage.Family);
         var first = before.Hidden!.shape[1] * firstLocality; // the locality questions are the last of the batch
         rows = rows.index_select(0, rows.ge(first).nonzero().squeeze(1));
-        return Losses.LocalityKl(stage.Logits(before, rows), stage.Logits(after, rows)).item<float>();
+        return Losses.LocalityKl((original ?? stage).Logits(before, rows), stage.Logits(after, rows)).item<float>();
     }
 
     /// <summary>The most likely token and the log-probability of the labelled one, at every scored position.</summary>
-    private (long[] Likeliest, float[] LogProbabilities) Answers(Activations top, LabelRows scored)
+    private static (long[] Likeliest, float[] LogProbabilities) Answers(Stage model, Activations top, LabelRows scored)
     {
-        var logits = stage.Logits(top, scored.Rows).to_type(ScalarType.Float32); // [N, V]
+        var logits = model.Logits(top, scored.Rows).to_type(ScalarType.Float32); // [N, V]
         var ofTarget = logits.log_softmax(-1).gather(1, scored.Targets.unsqueeze(1)).squeeze(1);        // [N]
         return (logits.argmax(1).data<long>().ToArray(), ofTarget.data<float>().ToArray());
     }
 
-    private static List<QuestionResult> Compare(List<(string Question, string Answer)> asked, LabelRows scored,
+    private static List<QuestionResult> Compare(List<TokenRow> asked, LabelRows scored,
         (long[] Likeliest, float[] LogProbabilities) before, (long[] Likeliest, float[] LogProbabilities) after)
     {
         var targets = scored.Targets.data<long>().ToArray();
         var places = scored.Sequences.data<long>().ToArray().Select((sequence, place) => (sequence, place))
             .ToLookup(entry => entry.sequence, entry => entry.place);
-        return [.. asked.Select((pair, i) =>
+        return [.. asked.Select((row, i) =>
         {
             int[] own = [.. places[i]];
-            return new QuestionResult(pair.Question, pair.Answer, own.Length, Score(own, before), Score(own, after),
+            return new QuestionResult(row.Prompt, row.Target, own.Length, Score(own, before), Score(own, after),
                 own.All(place => before.Likeliest[place] == after.Likeliest[place]));
         })];
 

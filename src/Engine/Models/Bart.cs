@@ -47,6 +47,8 @@ public sealed class Bart(BartConfig config) : ModelFamily
 
     public override long VocabularySize => config.VocabSize;
 
+    public override string WordEmbeddings => "model.shared.weight";
+
     public override long? MaxPositions => config.MaxPositionEmbeddings;
 
     public override int EosId => config.EosTokenId;

@@ -63,6 +63,8 @@ public sealed class Bert(BertConfig config) : ModelFamily
 
     public override long VocabularySize => config.VocabSize;
 
+    public override string WordEmbeddings => _prefix + ".embeddings.word_embeddings.weight";
+
     public override long? MaxPositions => config.MaxPositionEmbeddings;
 
     /// <summary>None: a classifier writes no text.</summary>

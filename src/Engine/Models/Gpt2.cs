@@ -39,6 +39,8 @@ public sealed class Gpt2(Gpt2Config config) : ModelFamily
 
     public override long VocabularySize => config.VocabSize;
 
+    public override string WordEmbeddings => "transformer.wte.weight";
+
     public override long? MaxPositions => config.NPositions;
 
     public override int EosId => config.EosTokenId;

@@ -44,6 +44,8 @@ public sealed class GptJ(GptJConfig config) : ModelFamily
 
     public override long VocabularySize => config.VocabSize;
 
+    public override string WordEmbeddings => "transformer.wte.weight";
+
     public override long? MaxPositions => config.NPositions;
 
     public override int EosId => config.EosTokenId;

@@ -72,6 +72,8 @@ public sealed class GptNeo(GptNeoConfig config) : ModelFamily
 
     public override long VocabularySize => config.VocabSize;
 
+    public override string WordEmbeddings => "transformer.wte.weight";
+
     public override long? MaxPositions => config.MaxPositionEmbeddings;
 
     public override int EosId => config.EosTokenId;

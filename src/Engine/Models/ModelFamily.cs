@@ -25,6 +25,9 @@ public abstract class ModelFamily
 
     public abstract long VocabularySize { get; }
 
+    /// <summary>The weight that turns tokens into vectors, [V, C].</summary>
+    public abstract string WordEmbeddings { get; }
+
     /// <summary>Most tokens of one sequence; null where positions are relative.</summary>
     public abstract long? MaxPositions { get; }
 

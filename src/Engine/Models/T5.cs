@@ -45,6 +45,8 @@ public sealed class T5(T5Config config) : ModelFamily
 
     public override long VocabularySize => config.VocabSize;
 
+    public override string WordEmbeddings => "shared.weight";
+
     public override long? MaxPositions => null;
 
     public override int EosId => config.EosTokenId;

@@ -88,3 +88,11 @@ public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long
         return randn(shape, ScalarType.Float32, generator: generator).mul_(std(name, shape)).to_type(dtype);
     }
 }
+
+/// <summary>A copy of another model's weights, of the layers that it has.</summary>
+public sealed class CopiedWeights(Weights source) : Weights(source.DType)
+{
+    public override bool Has(string name) => source.Has(name);
+
+    protected override Tensor Read(string name, long[] shape, ScalarType dtype) => source.Loaded[name].AsStored().detach().clone();
+}

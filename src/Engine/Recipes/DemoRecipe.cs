@@ -62,6 +62,7 @@ public static class DemoRecipe
     /// </summary>
     public static EditorTrainingOptions Malmen { get; } = new()
     {
+        Algorithm = EditorAlgorithm.Malmen,
         Malmen = new() { Rank = 224, EditLr = 4e-3, Lambda = 300, ModelBatch = 64 },
         Edits = 60,
         Loss = new(CEdit: 1),
@@ -118,14 +119,14 @@ public static class DemoRecipe
             iteration =>
             {
                 var rng = Prng.At(Seed, (ulong)iteration);
-                return SimultaneousEdits.Batch(text, [.. order.At(iteration).Edits.Select(i => world.TrainingEdit(facts[i], rng))], Prng.At(~Seed, (ulong)iteration));
+                return SimultaneousEdits.Batch(text, [.. order.At(iteration).Edits.Select(i => text.Rows(world.TrainingEdit(facts[i], rng)))], Prng.At(~Seed, (ulong)iteration));
             },
             i =>
             {
                 var rng = Prng.At(Seed + 1, (ulong)i);
                 var edits = Math.Min(options.Edits, unseen.Count / 2); // the others are asked whether they stay
                 return SimultaneousEdits.Batch(text, [.. Enumerable.Range(i * edits, edits)
-                    .Select(edit => world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true))], Prng.At(~Seed - 1, (ulong)i));
+                    .Select(edit => text.Rows(world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true)))], Prng.At(~Seed - 1, (ulong)i));
             },
             run).Run(progress, cancellation);
         File.Copy(run.BestEditor, Path.Combine(directory, EditorFile), overwrite: true);

@@ -35,22 +35,45 @@ public sealed class EditorComparison : IDisposable
         _time = time;
     }
 
-    /// <summary>Measures a MEND editor.</summary>
-    /// <param name="editor">Its safetensors file.</param>
-    /// <param name="confidence">Each edit as strong as it has to be (<see cref="StrengthSearch"/>), as through the cluster. Null: as in the paper.</param>
-    public EditorReport Mend(
-        string editor, double? confidence, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    public static EditorAlgorithm AlgorithmOf(string editor)
     {
-        using var mend = EditorCheckpoint.LoadEditor(editor);
-        return Measure(confidence is null ? "MEND" : string.Create(CultureInfo.InvariantCulture, $"MEND, to {confidence}"), input =>
+        using var checkpoint = EditorCheckpoint.Open(editor);
+        return checkpoint.Algorithm;
+    }
+
+    /// <summary>As in the paper's tables.</summary>
+    internal static string NameOf(EditorAlgorithm algorithm) => algorithm == EditorAlgorithm.UltraEdit ? "UltraEdit" : algorithm.ToString().ToUpperInvariant();
+
+    /// <summary>Measures a trained editor of any algorithm.</summary>
+    /// <param name="editor">Its safetensors file.</param>
+    /// <param name="confidence">
+    /// Each edit as strong as it has to be (<see cref="StrengthSearch"/>), as through the cluster; KE and ENN are not searched. Null: as in the paper.
+    /// </param>
+    public EditorReport Editor(
+        string editor, double? confidence, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    {
+        using var checkpoint = EditorCheckpoint.Open(editor);
+        switch (checkpoint.Algorithm)
         {
-            var updates = mend.Propose(TrainingStep.Record(_stage, input).Factors);
-            return confidence is { } wanted ? AsStrongAsNeeded(updates, input, wanted) : new Edits(updates);
-        }, cases, progress, cancellation);
+            case EditorAlgorithm.Ke:
+                using (var ke = KnowledgeEditorTraining.Load(_stage, checkpoint))
+                    return Measure(NameOf(checkpoint.Algorithm), input => KnowledgeEditorTraining.Edit(_stage, ke, input), cases, progress, cancellation);
+            case EditorAlgorithm.Enn:
+                using (var trained = Stage.LoadWhole(_stage.Family, new CopiedWeights(_stage.Weights), _stage.EditableOrder))
+                using (var enn = EnnTraining.Load(trained, checkpoint))
+                    return Measure(NameOf(checkpoint.Algorithm), input => EnnTraining.Edit(trained, enn, input), cases, progress, cancellation, trained);
+            default:
+                using (var prepared = checkpoint.Prepared())
+                    return Measure(NameOf(checkpoint.Algorithm) + (confidence is null ? "" : string.Create(CultureInfo.InvariantCulture, $", to {confidence}")), input =>
+                    {
+                        var updates = prepared.Propose(TrainingStep.Record(_stage, input).Factors);
+                        return confidence is { } wanted ? AsStrongAsNeeded(updates, input, wanted) : new Edits(updates);
+                    }, cases, progress, cancellation);
+        }
     }
 
     /// <summary>Measures plain fine-tuning of the same weights.</summary>
-    public EditorReport FineTune(FineTuneOptions options, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
+    public EditorReport FineTune(FineTuneOptions options, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
         Measure("FT", input => FineTuning.Edit(_stage, options, input).Edits, cases, progress, cancellation);
 
     /// <summary>What the model answers to each prompt after one edit by fine-tuning, and the time that the edit took.</summary>
@@ -65,8 +88,10 @@ public sealed class EditorComparison : IDisposable
 
     public void Dispose() => _stage.Dispose();
 
+    /// <summary>As through the cluster: in few rows, and with the smallest step that does it.</summary>
     private Edits AsStrongAsNeeded(IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)
     {
+        updates = updates.ToDictionary(update => update.Key, update => update.Value.Compress(LowRankUpdate.UsuallyKept));
         var search = new StrengthSearch(confidence);
         while (search.Next is { } strength)
         {
@@ -78,16 +103,17 @@ public sealed class EditorComparison : IDisposable
         Edits At(double strength) => new(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength)));
     }
 
-    private EditorReport Measure(string name, Func<LabelledInput, Edits> edit, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress, CancellationToken cancellation)
+    private EditorReport Measure(string name, Func<LabelledInput, Edits> edit, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress, CancellationToken cancellation,
+        Stage? trained = null)
     {
         var spent = TimeSpan.Zero;
-        var results = new Evaluation(_stage, _text, input =>
+        var results = new Evaluation(trained ?? _stage, _text, input =>
         {
             var start = _time.GetTimestamp();
             var edits = edit(input);
             spent += _time.GetElapsedTime(start);
             return edits;
-        }).Run(cases, progress, cancellation);
+        }, trained is null ? null : _stage).RunRows(cases, progress, cancellation);
         return new(name, EvaluationSummary.Of(results), spent / Math.Max(1, results.Count), results);
     }
 }

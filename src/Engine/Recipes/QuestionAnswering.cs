@@ -1,14 +1,8 @@
-using MendCluster.Contracts;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Models;
-using MendCluster.Engine.Tokenizers;
-using MendCluster.Engine.Training;
-using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Recipes;
 
-/// <summary>Question answering on files of real questions: a small model that knows the answers, and its editor.</summary>
+/// <summary>Question answering on files of real questions, in whatever form they are.</summary>
 public static class QuestionAnswering
 {
     /// <summary>Edits of an evaluation or training set, in any of the published forms (mend-spec 6.2, 6.6).</summary>
@@ -43,18 +37,12 @@ public static class QuestionAnswering
             .Where(pair => known.Add(pair.Question))];
     }
 
-    /// <summary>Trains an editor, or goes on with the run in the folder.</summary>
-    /// <param name="model">A Hugging Face directory.</param>
+    /// <summary>Training and validation from one file's edits.</summary>
     /// <param name="edits">The last tenth, at most 200, is kept for validation.</param>
-    /// <param name="run">Configuration, metrics, curves, checkpoint and the best editor go there.</param>
-    public static TrainingResult TrainEditor(string model, IReadOnlyList<EditExample> edits, EditorTrainingOptions options, string run,
-        IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+    public static IEditTask Task(TextBatch text, IReadOnlyList<EditExample> edits, ulong seed)
     {
-        var family = ModelFamily.FromDirectory(model);
-        using var files = HuggingFaceDirectory.Open(model);
-        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
-        var data = EditorData.Of(model, edits, options);
-        return new EditorTraining(stage, data.Options, data.Training, data.Validation, new RunFolder(run)).Run(progress, cancellation);
+        var kept = Math.Clamp(edits.Count / 10, Math.Min(2, edits.Count / 2), 200); // validation asks other edits' questions, so one is too few
+        return new QuestionTask(text, [.. edits.SkipLast(kept)], [.. edits.TakeLast(kept)], seed);
     }
 
     private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, ulong seed)
@@ -79,24 +67,5 @@ public static class QuestionAnswering
             while (target == pair.Answer && pairs.Any(other => other.Answer != pair.Answer));
             return new EditExample(pair.Question, target, Rewording.Of(pair.Question), [.. Enumerable.Range(0, locality).Select(_ => Other())], pair.Answer);
         })];
-    }
-}
-
-/// <summary>What a training run reads: a function of the iteration's number, so that a run goes on where it stopped and any replica can make it.</summary>
-/// <param name="Options">With no more validation edits than there are.</param>
-public sealed record EditorData(EditorTrainingOptions Options, Func<long, EditBatch> Training, Func<int, EditBatch> Validation)
-{
-    /// <param name="model">A Hugging Face directory.</param>
-    /// <param name="edits">The last tenth, at most 200, is kept for validation.</param>
-    public static EditorData Of(string model, IReadOnlyList<EditExample> edits, EditorTrainingOptions options)
-    {
-        var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
-        var kept = Math.Clamp(edits.Count / 10, 1, 200);
-        var (training, validation) = (edits.SkipLast(kept).ToList(), edits.TakeLast(kept).ToList());
-        var seed = (ulong)options.Seed;
-        var order = new EditSampler(seed, training.Count, 0, sameRows: false, options.Edits, 0);
-        return new(options with { ValSteps = Math.Clamp(options.ValSteps, 1, Math.Max(1, kept / options.Edits)) },
-            iteration => SimultaneousEdits.Batch(text, [.. order.At(iteration).Edits.Select(i => training[i])], Prng.At(~seed, (ulong)iteration)),
-            i => SimultaneousEdits.Batch(text, [.. validation.Skip(i * options.Edits).Take(options.Edits)], Prng.At(~seed - 1, (ulong)i)));
     }
 }

@@ -29,20 +29,19 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
     private const int LocalityOfEach = 3;
 
     /// <summary>Measures a trained editor.</summary>
-    /// <param name="editor">Its file, of any kind.</param>
+    /// <param name="editor">Its file, of MEND, MALMEN or UltraEdit.</param>
     /// <param name="counts">How many edits to make at once. Cases that fill no batch are left out.</param>
     public IReadOnlyList<SimultaneousReport> Trained(
-        string editor, IReadOnlyList<int> counts, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+        string editor, IReadOnlyList<int> counts, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
         using var loaded = EditorCheckpoint.Load(editor);
-        var name = loaded switch { Malmen => "MALMEN", Mend => "MEND", _ => "UltraEdit" };
-        return Measure(name, [.. loaded.Weights.Select(weight => weight.Name)], (_, _) => loaded.Propose, counts, cases, progress, cancellation);
+        return Measure(EditorComparison.NameOf(loaded.Algorithm), [.. loaded.Weights.Select(weight => weight.Name)], (_, _) => loaded.Propose, counts, cases, progress, cancellation);
     }
 
     /// <summary>Measures UltraEdit, whose statistics are those of the batches that it has edited so far.</summary>
     /// <param name="editable">Weights; none: the family's choice.</param>
     public IReadOnlyList<SimultaneousReport> UltraEdit(UltraEditOptions options, IReadOnlyList<string> editable,
-        IReadOnlyList<int> counts, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+        IReadOnlyList<int> counts, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
         UltraEdit? editor = null;
         var reports = Measure("UltraEdit", editable, (stage, batch) =>
@@ -63,29 +62,28 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
     }
 
     /// <summary>The edits as one batch: without locality questions that ask what one of the others changes.</summary>
-    public static IReadOnlyList<EditExample> Together(IReadOnlyList<EditExample> edits)
+    public static IReadOnlyList<EditRows> Together(IReadOnlyList<EditRows> edits)
     {
-        var edited = edits.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();
-        return [.. edits.Select(edit => edit with { Locality = [.. edit.Locality.Where(pair => !edited.Contains(pair.Question))] })];
+        var edited = edits.SelectMany(edit => edit.Rephrases.Append(edit.Edit)).Select(row => row.Prompt).ToHashSet();
+        return [.. edits.Select(edit => edit with { Locality = [.. edit.Locality.Where(row => !edited.Contains(row.Prompt))] })];
     }
 
     /// <summary>The edits as a training step's batch: one rephrase of each as x'_e; all locality questions as x_loc, of many edits some of each.</summary>
     /// <param name="rng">Picks the rephrases, and the locality questions of many edits.</param>
-    public static EditBatch Batch(TextBatch text, IReadOnlyList<EditExample> edits, Prng rng)
+    public static EditBatch Batch(TextBatch text, IReadOnlyList<EditRows> edits, Prng rng)
     {
         var together = edits.Count == 1 ? edits : Together(edits);
         if (together.All(edit => edit.Locality.Count == 0))
             throw new InvalidDataException($"{edits.Count} edits at once leave no question about anything else: take fewer, or edits with more such questions");
         return new(
-            text.Of([.. together.Select(edit => (edit.Prompt, edit.Target))]),
-            text.Of([.. together.Select(edit => (rng.Pick(edit.Rephrases), edit.Target))]),
-            text.Of([.. together.SelectMany(edit => edits.Count == 1 ? edit.Locality : [.. rng.Shuffle(edit.Locality).Take(LocalityOfEach)])
-                .Select(pair => (pair.Question, pair.Answer))]));
+            text.Of([.. together.Select(edit => edit.Edit)]),
+            text.Of([.. together.Select(edit => rng.Pick(edit.Rephrases))]),
+            text.Of([.. together.SelectMany(edit => edits.Count == 1 ? edit.Locality : [.. rng.Shuffle(edit.Locality).Take(LocalityOfEach)])]));
     }
 
     private List<SimultaneousReport> Measure(string name, IReadOnlyList<string> editable,
         Func<Stage, int, Func<IReadOnlyDictionary<string, GradientFactors>, IReadOnlyDictionary<string, LowRankUpdate>>> editor,
-        IReadOnlyList<int> counts, IReadOnlyList<EditExample> cases, IProgress<CaseResult>? progress, CancellationToken cancellation)
+        IReadOnlyList<int> counts, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress, CancellationToken cancellation)
     {
         foreach (var count in counts)
             if (count < 1 || count > cases.Count)
@@ -106,10 +104,10 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
                 var together = Together([.. cases.Skip(batch * count).Take(count)]);
                 var propose = editor(stage, batch);
                 var start = time.GetTimestamp();
-                var rows = TrainingStep.RecordEach(stage, together.Chunk(RecordedAtOnce).Select(chunk => text.Of([.. chunk.Select(edit => (edit.Prompt, edit.Target))])));
+                var rows = TrainingStep.RecordEach(stage, together.Chunk(RecordedAtOnce).Select(chunk => text.Of([.. chunk.Select(edit => edit.Edit)])));
                 var edits = new Edits(propose(rows));
                 spent += time.GetElapsedTime(start);
-                results.AddRange(new Evaluation(stage, text, _ => edits).Run(together, progress, cancellation));
+                results.AddRange(new Evaluation(stage, text, _ => edits).RunRows(together, progress, cancellation));
             }
             reports.Add(new(name, count, batches, EvaluationSummary.Of(results), spent / batches, results));
         }

@@ -7,6 +7,9 @@ namespace MendCluster.Engine.Training;
 /// <param name="Labels">[B, T] int64, -100 where not scored.</param>
 public sealed record LabelledInput(ModelInput Input, Tensor Labels)
 {
+    /// <summary>Of one edit: what the KnowledgeEditor reads of it, [1, T] int64. Null where nothing was given to read.</summary>
+    public Tensor? Condition { get; init; }
+
     /// <summary>Some of the examples, as views.</summary>
     public LabelledInput Slice(long first, long count)
     {

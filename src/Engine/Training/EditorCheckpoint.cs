@@ -7,7 +7,7 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Training;
 
 /// <summary>
-/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints; kind, options and weights as
+/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints; algorithm, options and weights as
 /// metadata; in the checkpoint of a training run also Adam's moments and where the run stood. Written atomically.
 /// </summary>
 public sealed class EditorCheckpoint : IDisposable
@@ -21,16 +21,17 @@ public sealed class EditorCheckpoint : IDisposable
 
     private EditorCheckpoint(SafetensorsFile file) => _file = file;
 
-    /// <summary>"mend", "malmen" or "ultraedit".</summary>
-    public string Kind => _file.Metadata.GetValueOrDefault("kind", "mend"); // a file of before there were others has none
+    /// <summary>A file of before there were others has no entry, and is MEND's.</summary>
+    public EditorAlgorithm Algorithm => _file.Metadata.ContainsKey("algorithm") ? Metadata<EditorAlgorithm>("algorithm") : EditorAlgorithm.Mend;
 
-    /// <summary>MEND's. Of an editor of another kind: its networks in the words of MEND's options, for planning.</summary>
-    public MendOptions Options => Kind switch
+    /// <summary>MEND's. Of MALMEN and UltraEdit: their networks in the words of MEND's options, for planning.</summary>
+    /// <exception cref="CheckpointException">An editor that needs more than gradients.</exception>
+    public MendOptions Options => Algorithm switch
     {
-        "mend" => Metadata<MendOptions>("options"),
-        "malmen" => Metadata<MalmenOptions>("options").Network,
-        "ultraedit" => new() { Rank = 1 }, // it has none
-        _ => throw new CheckpointException(_file.Path, "metadata 'kind'", $"is '{Kind}', expected 'mend', 'malmen' or 'ultraedit'"),
+        EditorAlgorithm.Mend => OptionsAs<MendOptions>(),
+        EditorAlgorithm.Malmen => OptionsAs<MalmenOptions>().Network,
+        EditorAlgorithm.UltraEdit => new() { Rank = 1 }, // it has none
+        _ => throw NotPrepared(),
     };
 
     /// <summary>In configuration order.</summary>
@@ -59,8 +60,9 @@ public sealed class EditorCheckpoint : IDisposable
     /// <summary>Null when there is no such file.</summary>
     public static EditorCheckpoint? TryOpen(string path) => File.Exists(path) ? Open(path) : null;
 
-    /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote, of any kind.</summary>
+    /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote, if gradients alone make its edits.</summary>
     /// <param name="wanted">The weights that are needed; null: all.</param>
+    /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
     public static IPreparedEditor Load(string path, IReadOnlyCollection<string>? wanted = null)
     {
         using var checkpoint = Open(path);
@@ -100,11 +102,11 @@ public sealed class EditorCheckpoint : IDisposable
         });
     }
 
-    public static void SaveEditor(string path, IPreparedEditor editor) => Write(path, editor.State, editor, []);
+    public static void SaveEditor(string path, IStoredEditor editor) => Write(path, editor, editor.State, []);
 
     /// <summary>All that a training run needs to go on.</summary>
-    public static void Save(string path, IPreparedEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
-        Write(path, editor.State.Concat(adam.State).Concat(average?.State ?? []), editor, new()
+    public static void Save(string path, IStoredEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
+        Write(path, editor, editor.State.Concat(adam.State).Concat(average?.State ?? []), new()
         {
             ["iteration"] = JsonSerializer.Serialize(iteration),
             ["best_loss"] = JsonSerializer.Serialize(bestLoss),
@@ -112,24 +114,24 @@ public sealed class EditorCheckpoint : IDisposable
             ["adam_steps"] = JsonSerializer.Serialize(adam.Steps),
         });
 
-    /// <exception cref="CheckpointException">It is an editor of another kind.</exception>
+    /// <exception cref="CheckpointException">It is another algorithm's.</exception>
     public Mend Editor(IReadOnlyCollection<string>? wanted = null)
     {
-        if (Kind != "mend")
-            throw new CheckpointException(_file.Path, "metadata 'kind'", $"is '{Kind}', expected 'mend'");
         using var scope = NewDisposeScope();
-        return new(Options, Weights, Read, wanted);
+        return new(Require(EditorAlgorithm.Mend).Options, Weights, Read, wanted);
     }
 
-    /// <summary>The editor, of whichever kind it is.</summary>
+    /// <summary>The editor, if gradients alone make its edits.</summary>
+    /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
     public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null)
     {
         using var scope = NewDisposeScope();
-        return Kind switch
+        return Algorithm switch
         {
-            "malmen" => new Malmen(Metadata<MalmenOptions>("options"), Weights, Read, wanted),
-            "ultraedit" => new UltraEdit(Metadata<UltraEditOptions>("options"), Weights, Read, wanted),
-            _ => Editor(wanted),
+            EditorAlgorithm.Mend => new Mend(Options, Weights, Read, wanted),
+            EditorAlgorithm.Malmen => new Malmen(OptionsAs<MalmenOptions>(), Weights, Read, wanted),
+            EditorAlgorithm.UltraEdit => new UltraEdit(OptionsAs<UltraEditOptions>(), Weights, Read, wanted),
+            _ => throw NotPrepared(),
         };
     }
 
@@ -142,21 +144,31 @@ public sealed class EditorCheckpoint : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    private static void Write(string path, IEnumerable<(string Name, Tensor Value)> tensors, IPreparedEditor editor, Dictionary<string, string> metadata)
+    /// <summary>The file, if it is of this algorithm.</summary>
+    /// <exception cref="CheckpointException">It is of another.</exception>
+    internal EditorCheckpoint Require(EditorAlgorithm algorithm) => Algorithm == algorithm ? this
+        : throw new CheckpointException(_file.Path, "metadata 'algorithm'", $"is {Algorithm}, expected {algorithm}; choose that editor's file, or another folder for a new run");
+
+    internal T OptionsAs<T>() => Metadata<T>("options");
+
+    /// <summary>A tensor of <see cref="IStoredEditor.State"/>; lives in the caller's scope.</summary>
+    internal Tensor Read(string name) => TensorBytes.Load(_file.Find(name));
+
+    /// <summary>The names that begin so.</summary>
+    internal IEnumerable<string> Names(string prefix) => _file.Entries.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal));
+
+    private static void Write(string path, IStoredEditor editor, IEnumerable<(string Name, Tensor Value)> tensors, Dictionary<string, string> metadata)
     {
         using var scope = NewDisposeScope();
         metadata["format"] = Format;
-        (metadata["kind"], metadata["options"]) = editor switch
-        {
-            Malmen malmen => ("malmen", JsonSerializer.Serialize(malmen.Options, Json)),
-            UltraEdit ultraEdit => ("ultraedit", JsonSerializer.Serialize(ultraEdit.Options, Json)),
-            _ => ("mend", JsonSerializer.Serialize(((Mend)editor).Options, Json)),
-        };
+        metadata["algorithm"] = JsonSerializer.Serialize(editor.Algorithm, Json);
+        metadata["options"] = JsonSerializer.Serialize(editor.Options, Json);
         metadata["weights"] = JsonSerializer.Serialize(editor.Weights, Json);
         SafetensorsWriter.Write(path, tensors.Select(tensor => TensorBytes.ToWrite(tensor.Name, tensor.Value)), metadata);
     }
 
-    private Tensor Read(string name) => TensorBytes.Load(_file.Find(name));
+    private CheckpointException NotPrepared() => new(_file.Path, "metadata 'algorithm'",
+        $"is {Algorithm}, whose edits need more than gradients; expected {EditorAlgorithm.Mend}, {EditorAlgorithm.Malmen} or {EditorAlgorithm.UltraEdit}");
 
     private T Metadata<T>(string key)
     {

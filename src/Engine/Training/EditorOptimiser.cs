@@ -4,7 +4,7 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Training;
 
 /// <summary>
-/// Collects the gradients of phi and alpha over a window of steps, then clips their norm and takes one Adam step. phi and alpha are two
+/// Collects an editor's gradients over a window of steps, then clips their norm and takes one Adam step. MEND's phi and alpha are two
 /// parameter groups with a learning rate each; the published code by accident steps alpha with the other one (mend-spec 0.3), which
 /// <see cref="MendOptions.Reference"/> keeps.
 /// </summary>
@@ -17,12 +17,14 @@ public sealed class EditorOptimiser : IDisposable
     private readonly double[] _shares;
     private long _seen;
 
+    /// <param name="groups">What is trained.</param>
     /// <param name="window">Steps whose gradients make one Adam step; each counts 1/window.</param>
     /// <param name="gradClip">Most norm of the summed gradient.</param>
-    public EditorOptimiser(IPreparedEditor editor, double lr, double lrLr, int window, double gradClip)
+    /// <param name="reference"><see cref="MendOptions.Reference"/>.</param>
+    public EditorOptimiser(IReadOnlyList<ParameterGroup> groups, int window, double gradClip, bool reference = false)
     {
-        (_window, _gradClip, _reference) = (window, gradClip, editor is Mend { Options.Reference: true });
-        Adam = AdamOf(editor, lr, lrLr);
+        (_window, _gradClip, _reference) = (window, gradClip, reference);
+        Adam = new(groups);
         Parameters = [.. Adam.Parameters.Select(parameter => parameter.Value)];
         _sums = [.. Parameters.Select(parameter => zeros_like(parameter).DetachFromDisposeScope())];
         // The published trainer's numbers show that it collects a bias's gradient a second time, undivided (fixtures: 2 g with a window
@@ -31,13 +33,19 @@ public sealed class EditorOptimiser : IDisposable
             1.0 / window + (_reference && parameter.Name.EndsWith(".bias", StringComparison.Ordinal) ? 1 : 0))];
     }
 
+    /// <summary>Of phi, then the step sizes.</summary>
+    public EditorOptimiser(IPreparedEditor editor, double lr, double lrLr, int window, double gradClip)
+        : this(GroupsOf(editor, lr, lrLr), window, gradClip, editor is Mend { Options.Reference: true })
+    {
+    }
+
+    /// <summary>phi and the step sizes with a learning rate each.</summary>
+    public static IReadOnlyList<ParameterGroup> GroupsOf(IPreparedEditor editor, double lr, double lrLr) =>
+        [new([.. editor.Parameters], lr), new([.. editor.StepSizes], editor is Mend { Options.Reference: true } ? lr : lrLr)];
+
     public Adam Adam { get; }
 
-    /// <summary>phi and the step sizes as two groups.</summary>
-    public static Adam AdamOf(IPreparedEditor editor, double lr, double lrLr) =>
-        new([new([.. editor.Parameters], lr), new([.. editor.StepSizes], editor is Mend { Options.Reference: true } ? lr : lrLr)]);
-
-    /// <summary>phi, then the step sizes.</summary>
+    /// <summary>In the order of the groups.</summary>
     public IReadOnlyList<Tensor> Parameters { get; }
 
     /// <summary>What has been collected since the last Adam step, in the order of <see cref="Parameters"/>.</summary>

@@ -15,13 +15,13 @@ public sealed class EditorRun
 
     private readonly EditorTrainingOptions _options;
     private readonly RunFolder _folder;
-    private readonly (IPreparedEditor Prepared, Adam Adam, ParameterAverage? Average) _editor;
+    private readonly (IStoredEditor Stored, Adam Adam, ParameterAverage? Average) _editor;
     private readonly EarlyStopping _stopping;
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private double _sum;
 
     /// <param name="checkpoint">Of the run so far, from which <paramref name="editor"/> was made; null: the run is new.</param>
-    public EditorRun(EditorTrainingOptions options, RunFolder folder, IPreparedEditor editor, Adam adam, ParameterAverage? average, EditorCheckpoint? checkpoint)
+    public EditorRun(EditorTrainingOptions options, RunFolder folder, IStoredEditor editor, Adam adam, ParameterAverage? average, EditorCheckpoint? checkpoint)
     {
         (_options, _folder, _editor) = (options, folder, (editor, adam, average));
         _stopping = checkpoint is null ? new(options.EarlyStopPatience) : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
@@ -47,14 +47,14 @@ public sealed class EditorRun
     public bool Take(EditorValidation validation)
     {
         using var scope = NewDisposeScope();
-        _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown });
+        _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown, validation.PerplexityDrawdown });
         if (_stopping.Observe(validation.Iteration, validation.Total))
         {
             _editor.Average?.Swap();
-            EditorCheckpoint.SaveEditor(_folder.BestEditor, _editor.Prepared);
+            EditorCheckpoint.SaveEditor(_folder.BestEditor, _editor.Stored);
             _editor.Average?.Swap();
         }
-        EditorCheckpoint.Save(_folder.Checkpoint, _editor.Prepared, _editor.Adam, _editor.Average, validation.Iteration, _stopping.Best, _stopping.BestIteration);
+        EditorCheckpoint.Save(_folder.Checkpoint, _editor.Stored, _editor.Adam, _editor.Average, validation.Iteration, _stopping.Best, _stopping.BestIteration);
         _folder.DrawCurves();
         return _stopping.IsOver(validation.Iteration);
     }

@@ -18,7 +18,7 @@ public sealed class EditorState : IDisposable
     public EditorState(Mend mend, EditorTrainingOptions options)
     {
         Mend = mend;
-        Adam = EditorOptimiser.AdamOf(mend, options.Lr, options.LrLr);
+        Adam = new(EditorOptimiser.GroupsOf(mend, options.Lr, options.LrLr));
         Average = options.Averaging > 0 ? new([.. Adam.Parameters.Select(parameter => parameter.Value)], options.Averaging) : null;
         Parameters = mend.Shapes.Select(shape => (shape.Key, shape.Parameters)).Append((AlphaGroup, [(AlphaGroup, mend.Alpha)]))
             .ToDictionary(entry => entry.Item1, entry => entry.Item2);

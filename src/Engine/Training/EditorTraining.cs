@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 
@@ -8,14 +9,21 @@ namespace MendCluster.Engine.Training;
 /// <summary>Settings of a training run, by the names of the authors' configuration; the defaults are the paper's (mend-spec 4.4).</summary>
 public sealed record EditorTrainingOptions
 {
+    public EditorAlgorithm Algorithm { get; init; }
+
     public MendOptions Mend { get; init; } = new();
 
-    /// <summary>Trains MALMEN instead of MEND.</summary>
-    /// <value>null: MEND.</value>
-    public MalmenOptions? Malmen { get; init; }
+    /// <summary>Used with <see cref="EditorAlgorithm.Ke"/>.</summary>
+    public KnowledgeEditorOptions Ke { get; init; } = new();
+
+    /// <summary>Used with <see cref="EditorAlgorithm.Enn"/>.</summary>
+    public EnnOptions Enn { get; init; } = new();
+
+    /// <summary>Used with <see cref="EditorAlgorithm.Malmen"/>.</summary>
+    public MalmenOptions Malmen { get; init; } = new();
 
     /// <summary>Simultaneous edits of an iteration.</summary>
-    /// <value>1, the only number that MEND is trained with here.</value>
+    /// <value>1, the only number that any but MALMEN is trained with here.</value>
     public int Edits { get; init; } = 1;
 
     /// <summary>Which weights the editor changes: names of the paper's models, of weights, or patterns (<see cref="Models.EditableWeights.Select"/>).</summary>
@@ -24,10 +32,11 @@ public sealed record EditorTrainingOptions
 
     public LossWeights Loss { get; init; } = new();
 
-    /// <summary>Adam's learning rate for phi.</summary>
+    /// <summary>Adam's learning rate for phi; for the KnowledgeEditor's networks; for ENN's weights.</summary>
+    /// <value>1e-6, of MEND; the paper's is 1e-5 for the two others.</value>
     public double Lr { get; init; } = 1e-6;
 
-    /// <summary>Adam's learning rate for alpha.</summary>
+    /// <summary>Adam's learning rate for the edit learning rates: alpha, MALMEN's eta and rho.</summary>
     public double LrLr { get; init; } = 1e-4;
 
     /// <summary>Iterations (one edit, or one batch of simultaneous edits, each) that make an optimiser step.</summary>
@@ -63,9 +72,13 @@ public sealed record EditorTrainingOptions
     public EditorTrainingOptions Validated()
     {
         Mend.Validated();
-        Malmen?.Validated();
-        if (Edits < 1 || (Edits > 1 && Malmen is null))
-            throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for MEND, whose training step is one edit: choose malmen for more");
+        Ke.Validated();
+        Enn.Validated();
+        Malmen.Validated();
+        if (Algorithm == EditorAlgorithm.UltraEdit)
+            throw new EditorException("algorithm is UltraEdit, of which nothing is trained: choose mend, ke, enn or malmen");
+        if (Edits < 1 || (Edits > 1 && Algorithm != EditorAlgorithm.Malmen))
+            throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for {Algorithm}, whose training step is one edit: choose malmen for more");
         if (AccumulateBs < 1 || ValInterval < 1 || MaxIters < 1 || ValSteps < 1)
             throw new EditorException("accumulate_bs, val_interval, val_steps and max_iters must be at least 1");
         if (ValInterval % AccumulateBs != 0)
@@ -74,24 +87,31 @@ public sealed record EditorTrainingOptions
     }
 }
 
-/// <summary>Means over a validation's edits.</summary>
-public sealed record EditorValidation(long Iteration, double Total, double Edit, double Locality, double EditSuccess, double Drawdown)
+/// <summary>Means over a validation's edits (mend-spec 3.5).</summary>
+/// <param name="EditSuccess">Exact match on the rephrases.</param>
+/// <param name="Drawdown">Loss of exact match on the unrelated rows.</param>
+/// <param name="PerplexityDrawdown">
+/// Perplexity of all unrelated rows together, edited model less unedited: exp of the mean over tokens, not a mean of perplexities.
+/// </param>
+public sealed record EditorValidation(
+    long Iteration, double Total, double Edit, double Locality, double EditSuccess, double Drawdown, double PerplexityDrawdown)
 {
     /// <summary>NaN when there are none.</summary>
     public static EditorValidation Of(long iteration, IReadOnlyCollection<StepFigures> figures)
     {
         double Mean(Func<StepFigures, double> of) => figures.Count == 0 ? double.NaN : figures.Average(of);
+        double Perplexity(Func<StepFigures, double> nll) => Math.Exp(figures.Sum(f => nll(f) * f.LocalityTokens) / figures.Sum(f => f.LocalityTokens));
         return new(iteration, Mean(f => f.Total), Mean(f => f.Edit), Mean(f => f.Locality), Mean(f => f.EditAccuracy),
-            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter));
+            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter), Perplexity(f => f.LocalityNllAfter) - Perplexity(f => f.LocalityNllBefore));
     }
 }
 
 /// <summary>
-/// Algorithm 1 of the paper: trains a MEND editor, or MALMEN's steps one of that kind, for a frozen model. Validates, keeps the best editor, stops early, and writes a
+/// Algorithm 1 of the paper: trains an editor for a model. Validates, keeps the best editor, stops early, and writes a
 /// checkpoint at every validation from which a run goes on exactly as if it had never stopped: the data of an iteration is a function
 /// of its number.
 /// </summary>
-/// <param name="stage">The whole model.</param>
+/// <param name="stage">The whole model; frozen, but by ENN, which trains it.</param>
 /// <param name="trainingBatch">The batch of an iteration.</param>
 /// <param name="validationBatch">The i-th batch of every validation.</param>
 /// <param name="run">Where configuration, metrics, checkpoint and the best editor go.</param>
@@ -103,8 +123,8 @@ public sealed class EditorTraining(
     {
         options.Validated();
         var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
-        using var editor = checkpoint?.Prepared() ?? NewEditor();
-        using var optimiser = new EditorOptimiser(editor, options.Lr, options.LrLr, options.AccumulateBs, options.GradClip);
+        using var editor = TrainableEditor.Create(stage, options, checkpoint);
+        using var optimiser = new EditorOptimiser(editor.Groups, options.AccumulateBs, options.GradClip, options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
         using var average = options.Averaging > 0 ? new ParameterAverage(optimiser.Parameters, options.Averaging) : null;
         var course = new EditorRun(options, run, editor, optimiser.Adam, average, checkpoint);
         checkpoint?.Dispose();
@@ -125,7 +145,7 @@ public sealed class EditorTraining(
                 return course.End(iteration, "cancelled");
 
             using var scope = NewDisposeScope();
-            var (figures, gradients) = Step(editor, trainingBatch(iteration), optimiser.Parameters);
+            var (figures, gradients) = editor.Step(trainingBatch(iteration), options.Loss, optimiser.Parameters);
             var norm = optimiser.Take(gradients, course.RateAt(iteration));
             if (norm is not null)
                 average?.Add();
@@ -146,25 +166,14 @@ public sealed class EditorTraining(
         return EditableWeights(shapes);
     }
 
-    private IPreparedEditor NewEditor() => options.Malmen is { } malmen
-        ? new Malmen(malmen, EditableWeights(stage), options.Seed)
-        : new Mend(options.Mend, EditableWeights(stage), options.Seed);
-
-    private (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(IPreparedEditor editor, EditBatch batch, IReadOnlyList<Tensor> parameters) => editor switch
-    {
-        Malmen malmen => MalmenStep.Run(stage, malmen, batch, options.Loss, trains: parameters.Count > 0),
-        Mend mend => TrainingStep.Run(stage, mend, batch, options.Loss, parameters),
-        _ => throw new EditorException($"{editor.GetType().Name} has nothing to train"),
-    };
-
-    private EditorValidation Validate(IPreparedEditor editor, long iteration)
+    private EditorValidation Validate(ITrainableEditor editor, long iteration)
     {
         var all = new List<StepFigures>();
         if (iteration > 0) // statistics exist from the first step on; before it there is no edit to measure
             for (var i = 0; i < options.ValSteps; i++)
             {
                 using var scope = NewDisposeScope();
-                all.Add(Step(editor, validationBatch(i), []).Figures);
+                all.Add(editor.Measure(validationBatch(i), options.Loss));
             }
         return EditorValidation.Of(iteration, all);
     }

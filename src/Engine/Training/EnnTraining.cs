@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -25,6 +26,21 @@ public static class EnnTraining
                 R = [.. R.Select(weight => weight.detach().requires_grad_())];
         }
         return At(stage, R);
+    }
+
+    /// <summary>A trained ENN: its weights take the place of the model's.</summary>
+    /// <param name="stage">The model that it was trained from.</param>
+    public static Enn Load(Stage stage, EditorCheckpoint checkpoint)
+    {
+        using var _ = no_grad();
+        using var scope = NewDisposeScope();
+        checkpoint.Require(EditorAlgorithm.Enn);
+        foreach (var (name, weight) in stage.Weights.Loaded)
+        {
+            var value = checkpoint.Read("model." + name);
+            weight.Value.copy_(weight.IsTransposed ? value.t() : value);
+        }
+        return new(checkpoint.OptionsAs<EnnOptions>(), EditorTraining.EditableWeights(stage), checkpoint.Read("edit_lrs"));
     }
 
     /// <summary>
@@ -69,4 +85,58 @@ public static class EnnTraining
 
     private static Tensor Logits(Stage stage, LabelledInput batch, Tensor rows, Edits? edits) =>
         stage.Logits(stage.Forward(Activations.None, new Pass(batch.Input, edits)), rows);
+}
+
+internal sealed class TrainableEnn : ITrainableEditor
+{
+    private const string ModelPrefix = "model.";
+    private readonly Stage _stage;
+    private readonly Stage _original;
+    private readonly Enn _enn;
+    private readonly EditorTrainingOptions _options;
+
+    public TrainableEnn(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
+    {
+        if (stage.Weights.DType != ScalarType.Float32)
+            throw new EditorException($"ENN trains all weights of the model, which are {stage.Weights.DType}; load them as float32");
+        (_stage, _options) = (stage, options);
+        _original = Stage.LoadWhole(stage.Family, new CopiedWeights(stage.Weights), stage.EditableOrder);
+        _enn = checkpoint is null ? new(options.Enn, Weights) : EnnTraining.Load(stage, checkpoint);
+        foreach (var weight in stage.Weights.Loaded.Values)
+            weight.Value.requires_grad_();
+    }
+
+    public EditorAlgorithm Algorithm => EditorAlgorithm.Enn;
+
+    public object Options => _options.Enn;
+
+    public IReadOnlyList<EditableWeight> Weights => EditorTraining.EditableWeights(_stage);
+
+    public IReadOnlyList<ParameterGroup> Groups =>
+        [new([.. _stage.Weights.Loaded.Select(weight => (ModelPrefix + weight.Key, weight.Value.Value))], _options.Lr), new([("edit_lrs", _enn.EditLrs)], _options.LrLr)];
+
+    public IEnumerable<(string Name, Tensor Value)> State =>
+        _stage.Weights.Loaded.Select(weight => (ModelPrefix + weight.Key, weight.Value.AsStored())).Append(("edit_lrs", _enn.EditLrs));
+
+    public (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters)
+    {
+        var (figures, _, gradients) = EnnTraining.Step(_stage, _original, _enn, batch, weights, parameters);
+        return (figures, gradients);
+    }
+
+    public StepFigures Measure(EditBatch batch, LossWeights weights)
+    {
+        var edits = EnnTraining.Edit(_stage, _enn, batch.Inner);
+        using var _ = no_grad();
+        return TrainingStep.Evaluate(_stage, edits, batch, weights).Figures;
+    }
+
+    /// <summary>Leaves the model trained, and frozen again.</summary>
+    public void Dispose()
+    {
+        foreach (var weight in _stage.Weights.Loaded.Values)
+            weight.Value.requires_grad_(false);
+        _enn.Dispose();
+        _original.Dispose();
+    }
 }

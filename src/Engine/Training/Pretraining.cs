@@ -81,6 +81,20 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
         return right / all;
     }
 
+    /// <summary>exp of the mean negative log-likelihood over the scored tokens of all batches.</summary>
+    public static double Perplexity(Stage stage, IEnumerable<LabelledInput> batches)
+    {
+        var (sum, tokens) = (0.0, 0L);
+        foreach (var batch in batches)
+        {
+            using var scope = NewDisposeScope();
+            var scored = TrainingStep.Score(stage, batch);
+            sum += scored.Nll.item<float>() * scored.Tokens;
+            tokens += scored.Tokens;
+        }
+        return Math.Exp(sum / tokens);
+    }
+
     private double Rate(long step)
     {
         if (step < options.Warmup)

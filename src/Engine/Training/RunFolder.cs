@@ -66,7 +66,7 @@ public sealed class RunFolder(string directory)
     public void DrawCurves()
     {
         var entries = File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Total > 0 && double.IsFinite(entry.Total)).ToList();
-        File.WriteAllText(Curves, LineChart.Svg("MEND training: total loss", "iteration", "loss",
+        File.WriteAllText(Curves, LineChart.Svg("Editor training: total loss", "iteration", "loss",
         [
             ("training", "#4477aa", [.. entries.Where(e => e.Kind == "training").Select(e => ((double)e.Iteration, e.Total))]),
             ("validation", "#cc3311", [.. entries.Where(e => e.Kind == "validation").Select(e => ((double)e.Iteration, e.Total))]),

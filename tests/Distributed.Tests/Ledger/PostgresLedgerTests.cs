@@ -21,7 +21,7 @@ public sealed class PostgresWithLedger : IAsyncLifetime
     /// <summary>Tables, role and rights, as docs/cluster.md has them.</summary>
     public static async Task PrepareAsync(PostgresInstance server, string database)
     {
-        await PostgresSchema.MigrateAsync(server.Connection(database: database));
+        await PostgresSchema.Ledger.MigrateAsync(server.Connection(database: database));
         await server.SqlAsync(
             """
             do $$ begin create role mend login; exception when duplicate_object then null; end $$;
@@ -188,21 +188,21 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
         var connection = server.Connection(database: "other");
         var missing = await Assert.ThrowsAsync<MendException>(() => PostgresLedger.OpenAsync(connection, Model, TimeProvider.System));
         Assert.Equal(MendError.LedgerUnusable, missing.Error);
-        Assert.Contains($"no tables of a ledger, version {PostgresSchema.Version} is needed", missing.Message, StringComparison.Ordinal);
+        Assert.Contains($"no tables of a ledger, version {PostgresSchema.Ledger.Version} is needed", missing.Message, StringComparison.Ordinal);
         Assert.Contains("mend ledger migrate", missing.Message, StringComparison.Ordinal);
         Assert.Equal("", await server.SqlAsync("select relname from pg_class where relname like 'mend%'", "other")); // opening made nothing
 
-        Assert.Equal((0, PostgresSchema.Version), await PostgresSchema.MigrateAsync(connection));
+        Assert.Equal((0, PostgresSchema.Ledger.Version), await PostgresSchema.Ledger.MigrateAsync(connection));
         await using (var ledger = await PostgresLedger.OpenAsync(connection, Model, TimeProvider.System))
             await ledger.AppendAsync(Record(1));
-        Assert.Equal((PostgresSchema.Version, PostgresSchema.Version), await PostgresSchema.MigrateAsync(connection)); // again: nothing to do
+        Assert.Equal((PostgresSchema.Ledger.Version, PostgresSchema.Ledger.Version), await PostgresSchema.Ledger.MigrateAsync(connection)); // again: nothing to do
 
-        await server.SqlAsync($"insert into mend_schema (version) values ({PostgresSchema.Version + 1})", "other");
-        foreach (var open in new Func<Task>[] { () => PostgresLedger.OpenAsync(connection, Model, TimeProvider.System), () => PostgresSchema.MigrateAsync(connection) })
+        await server.SqlAsync($"insert into mend_schema (version) values ({PostgresSchema.Ledger.Version + 1})", "other");
+        foreach (var open in new Func<Task>[] { () => PostgresLedger.OpenAsync(connection, Model, TimeProvider.System), () => PostgresSchema.Ledger.MigrateAsync(connection) })
         {
             var newer = await Assert.ThrowsAsync<MendException>(open);
             Assert.Equal(MendError.LedgerUnusable, newer.Error);
-            Assert.Contains($"of version {PostgresSchema.Version + 1}, this program knows {PostgresSchema.Version}", newer.Message, StringComparison.Ordinal);
+            Assert.Contains($"of version {PostgresSchema.Ledger.Version + 1}, this program knows {PostgresSchema.Ledger.Version}", newer.Message, StringComparison.Ordinal);
         }
     }
 
@@ -211,8 +211,8 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
     {
         await _postgres.Server.SqlAsync("create database raced");
         var connection = _postgres.Server.Connection(database: "raced");
-        var results = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => PostgresSchema.MigrateAsync(connection)));
-        Assert.Equal(3, results.Count(result => result == (PostgresSchema.Version, PostgresSchema.Version)));
+        var results = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => PostgresSchema.Ledger.MigrateAsync(connection)));
+        Assert.Equal(3, results.Count(result => result == (PostgresSchema.Ledger.Version, PostgresSchema.Ledger.Version)));
     }
 
     [Theory]

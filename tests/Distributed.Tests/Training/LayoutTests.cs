@@ -88,7 +88,7 @@ public class LayoutTests
         using var files = HuggingFaceDirectory.Open(training.Model);
         using var stage = Stage.LoadWhole(training.Family, new CheckpointWeights(files, ScalarType.Float32));
         using var mend = new Mend(options.Mend, EditorTraining.EditableWeights(stage), options.Seed);
-        using var adam = EditorOptimiser.AdamOf(mend, options.Lr, options.LrLr);
+        using var adam = new Adam(EditorOptimiser.GroupsOf(mend, options.Lr, options.LrLr));
         List<Tensor> parameters = [.. adam.Parameters.Select(parameter => parameter.Value)];
         var losses = new List<double>();
         for (var step = 0; step < options.MaxIters / options.AccumulateBs; step++)

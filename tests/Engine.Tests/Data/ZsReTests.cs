@@ -49,7 +49,7 @@ public sealed class ZsReTests : IDisposable
     [InlineData("", "line 1: not JSON")]
     [InlineData("[]", "found no usable row")]
     public void Export_InAnotherForm_IsRefusedByFilePlaceFieldAndFinding(string text, string expected) =>
-        AssertRefused(Write(text), ZsRe.ReadExport, expected);
+        Refusals.AssertRefused(Write(text), ZsRe.ReadExport, expected);
 
     [Fact]
     public void Export_WithBytesThatAreNotUtf8_IsRefused()
@@ -59,7 +59,7 @@ public sealed class ZsReTests : IDisposable
             .. """[{"subject": "S", "src": "Q"""u8, 0xC3, 0x28,
             .. "\", \"rephrase\": \"R?\", \"alt\": \"A\", \"loc\": \"l\", \"loc_ans\": \"B\"}]"u8,
         ];
-        AssertRefused(Write(json), ZsRe.ReadExport, "item 0, field \"src\": found bytes that are not UTF-8");
+        Refusals.AssertRefused(Write(json), ZsRe.ReadExport, "item 0, field \"src\": found bytes that are not UTF-8");
     }
 
     [Fact]
@@ -88,12 +88,15 @@ public sealed class ZsReTests : IDisposable
     }
 
     [Fact]
-    public void Paper_LeavesOutRowsWithoutAlternativeOrWithoutAnotherRephrase()
+    public void Paper_LeavesOutRowsThatLackAPartOfAnEdit()
     {
         var path = Write("""
             {"input": "no alternative", "alternatives": [], "filtered_rephrases": ["R?"], "output": [{"answer": "t"}]}
             {"input": "no rephrase", "alternatives": ["A"], "filtered_rephrases": [], "output": [{"answer": "t"}]}
             {"input": "only itself", "alternatives": ["A"], "filtered_rephrases": ["only itself"], "output": [{"answer": "t"}]}
+            {"input": " ", "alternatives": ["A"], "filtered_rephrases": ["no prompt"], "output": [{"answer": "t"}]}
+            {"input": "no answer", "alternatives": ["A"], "filtered_rephrases": ["R?"], "output": [{"answer": ""}]}
+            {"input": "blank rephrase", "alternatives": ["A"], "filtered_rephrases": [" "], "output": [{"answer": "t"}]}
             {"input": "kept", "alternatives": ["A"], "filtered_rephrases": ["kept", "kept"], "output": [{"answer": "t"}]}
             """);
         Assert.Equal("kept", Assert.Single(ZsRe.ReadPaper(path, new Prng(0))).Prompt);
@@ -110,7 +113,7 @@ public sealed class ZsReTests : IDisposable
     [InlineData("{\"input\": \"Q?\"", "line 2: not JSON")]
     [InlineData("[1]", "line 2: found a list; write an object")]
     public void Paper_InAnotherForm_IsRefusedByLineFieldAndFinding(string line, string expected) =>
-        AssertRefused(
+        Refusals.AssertRefused(
             Write("{\"input\": \"Q?\", \"alternatives\": [], \"filtered_rephrases\": [], \"output\": [{\"answer\": \"t\"}]}\n" + line),
             path => ZsRe.ReadPaper(path, new Prng(0)), expected);
 
@@ -125,40 +128,17 @@ public sealed class ZsReTests : IDisposable
     [InlineData("Q?\tA\nQ? A", "line 2: found 0 tabs")]
     [InlineData("Q?\tA\n\nQ?\tA\tB", "line 3: found 2 tabs")]
     [InlineData("\n", "found no usable row")]
-    public void Tsv_WithOtherThanOneTab_IsRefusedByLine(string text, string expected) => AssertRefused(Write(text), ZsRe.ReadTsv, expected);
+    public void Tsv_WithOtherThanOneTab_IsRefusedByLine(string text, string expected) => Refusals.AssertRefused(Write(text), ZsRe.ReadTsv, expected);
 
     [Fact]
     public void Tsv_WithBytesThatAreNotUtf8_IsRefused() =>
-        AssertRefused(Write([.. "Q?\tA"u8, 0xE9, .. "\n"u8]), ZsRe.ReadTsv, "found bytes that are not UTF-8");
-
-    [Fact]
-    public void Nq_GivesTheQuestionInProperFormAndTheShortestAnswer()
-    {
-        var path = Write("""
-            {"questions": ["who sang it", "When was it?", "nobody knows"], "answers": [["Billy Idol", "Idol"], "1984", []]}
-            """);
-        Assert.Equal([new QaPair("Who sang it?", "Idol"), new QaPair("When was it?", "1984")], ZsRe.ReadNq(path));
-    }
-
-    [Theory]
-    [InlineData("""{"questions": ["q"], "answers": []}""", "found 1 questions and 0 answers")]
-    [InlineData("""{"questions": ["q"]}""", "found an object without the field \"answers\"")]
-    [InlineData("""{"questions": ["q"], "answers": [{}]}""", "the file, field \"answers\", item 0: found an object; write a string")]
-    [InlineData("""{"questions": "q", "answers": []}""", "field \"questions\": found \"q\"; write a list")]
-    public void Nq_InAnotherForm_IsRefused(string text, string expected) => AssertRefused(Write(text), ZsRe.ReadNq, expected);
+        Refusals.AssertRefused(Write([.. "Q?\tA"u8, 0xE9, .. "\n"u8]), ZsRe.ReadTsv, "found bytes that are not UTF-8");
 
     [Fact]
     public void MissingFile_IsNamed()
     {
         var path = Path.Combine(_folder, "none.json");
         Assert.Contains(path, Assert.Throws<FileNotFoundException>(() => ZsRe.ReadExport(path)).Message, StringComparison.Ordinal);
-    }
-
-    private static void AssertRefused<T>(string path, Func<string, T> read, string expected)
-    {
-        var message = Assert.Throws<InvalidDataException>(() => { read(path); }).Message;
-        Assert.StartsWith(path, message, StringComparison.Ordinal);
-        Assert.Contains(expected, message, StringComparison.Ordinal);
     }
 
     private string Write(string text) => Write(Encoding.UTF8.GetBytes(text));

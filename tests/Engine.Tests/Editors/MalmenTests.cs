@@ -91,7 +91,7 @@ public sealed class MalmenTests : IDisposable
     }
 
     [Fact]
-    public void AFile_KeepsTheEditorWithItsKind()
+    public void AFile_KeepsTheEditorWithItsAlgorithm()
     {
         using var folder = new TemporaryFolder();
         foreach (var editor in Editors())
@@ -105,7 +105,7 @@ public sealed class MalmenTests : IDisposable
                 Close(update.ToDense(), read.Propose(rows)[name].ToDense(), 0);
             using var some = EditorCheckpoint.Load(folder["editor"], ["c"]);
             Close(editor.Propose(rows)["c"].ToDense(), some.Propose(new Dictionary<string, GradientFactors> { ["c"] = rows["c"] })["c"].ToDense(), 0);
-            Assert.Contains("expected 'mend'", Assert.Throws<CheckpointException>(() => EditorCheckpoint.LoadEditor(folder["editor"])).Message, StringComparison.Ordinal);
+            Assert.Contains("expected Mend", Assert.Throws<CheckpointException>(() => EditorCheckpoint.LoadEditor(folder["editor"])).Message, StringComparison.Ordinal);
             editor.Dispose();
         }
     }

@@ -90,8 +90,8 @@ public class MendTests
                 mean += (x - mean) / (row + 1);
                 squares += (x - before) * (x - mean);
             }
-            Assert.Equal(mean, merged.Mean.data<double>().ToArray()[column], 9);
-            Assert.Equal(Math.Sqrt(squares / 49), merged.Std().data<double>().ToArray()[column], 9);
+            Assert.Equal(mean, merged.Mean.data<double>().ToArray()[column], 1e-9);
+            Assert.Equal(Math.Sqrt(squares / 49), merged.Std().data<double>().ToArray()[column], 1e-9);
         }
         Assert.Equal(50, merged.Count);
     }

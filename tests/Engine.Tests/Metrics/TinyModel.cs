@@ -44,7 +44,8 @@ internal static class TinyModel
         return Stage.LoadWhole(Family(family), new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
     }
 
-    public static ModelFamily Family(string family) => ModelFamily.FromConfig(ConfigFile.Parse(family, Config(family)));
+    public static ModelFamily Family(string family, int positions = 64) => ModelFamily.FromConfig(
+        ConfigFile.Parse(family, Config(family).Replace(": 64", $": {positions}", StringComparison.Ordinal)));
 
     public static string Config(string family) => family switch
     {
@@ -57,6 +58,8 @@ internal static class TinyModel
     };
 
     public static TextBatch Text(Stage stage) => new(stage.Family, new Letters(stage.Family.IsEncoderDecoder ? [stage.Family.EosId] : []));
+
+    public static ITokenizer Letter(params int[] end) => new Letters(end);
 
     private sealed class Letters(int[] end) : ITokenizer
     {

@@ -46,7 +46,7 @@ public sealed class MalmenStepTests : IDisposable
         foreach (var ((name, _), (expected, actual)) in parameters.Zip(autograd.grad([total], [.. parameters.Select(p => p.Value)]).Zip(gradients)))
         {
             var error = (expected - actual).norm().item<float>() / expected.norm().item<float>();
-            var most = name == "rho" ? 1e-3 : 5e-5; // of a float32 model; rho's terms nearly cancel. The solve itself is tested in LeastSquaresTests
+            var most = name == "rho" ? 1e-3 : 2e-4; // of a float32 model; rho's terms nearly cancel. The solve itself is tested in LeastSquaresTests
             Assert.True(error < most, $"{name}: {error}, norm {expected.norm().item<float>()}");
         }
     }
@@ -58,7 +58,7 @@ public sealed class MalmenStepTests : IDisposable
         var whole = TrainingStep.RecordEach(_stage, [batch.Inner]);
         var parts = TrainingStep.RecordEach(_stage, batch.Split(2).Select(portion => portion.Inner));
         foreach (var (name, rows) in whole)
-            Assert.True((rows.delta - parts[name].delta).norm().item<float>() < 1e-5 * rows.delta.norm().item<float>(), name);
+            Assert.True((rows.delta - parts[name].delta).norm().item<float>() < 1e-4 * rows.delta.norm().item<float>(), name);
     }
 
     private Malmen Editor()

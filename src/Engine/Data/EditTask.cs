@@ -1,0 +1,26 @@
+namespace MendCluster.Engine.Data;
+
+/// <summary>One edit with all that is asked afterwards.</summary>
+/// <param name="Edit">(x_e, y_e).</param>
+/// <param name="Rephrases">(x'_e, y_e). Training needs at least one.</param>
+/// <param name="Locality">(x_loc, y_loc). Training needs at least one.</param>
+public sealed record EditRows(TokenRow Edit, IReadOnlyList<TokenRow> Rephrases, IReadOnlyList<TokenRow> Locality);
+
+/// <summary>
+/// Question answering, fact checking or generation, as training and evaluation meet them: each row is a function of its number alone, so a run
+/// that goes on reads what it would have read.
+/// </summary>
+public interface IEditTask
+{
+    /// <summary>Cases to validate and to evaluate on.</summary>
+    int ValidationCount { get; }
+
+    /// <summary>What an iteration trains on.</summary>
+    EditRows Training(long iteration);
+
+    /// <param name="i">From 0, below <see cref="ValidationCount"/>.</param>
+    EditRows Validation(int i);
+}
+
+/// <summary>How many unrelated rows a step reads; the published numbers (mend-spec 4.4).</summary>
+public sealed record LocalityRows(int Training = 1, int Validation = 4);

@@ -1,0 +1,253 @@
+using System.Net;
+using MendCluster.Client.Orleans;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
+using MendCluster.Testing;
+using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.Extensions.Options;
+using Orleans.Configuration;
+using Orleans.Messaging;
+using Orleans.Runtime.Membership;
+using Orleans.Runtime.MembershipService;
+
+namespace MendCluster.Orleans.Tests;
+
+/// <summary>A server for the tests of a class: the tables, and roles with the rights of docs/cluster.md and no more.</summary>
+public sealed class PostgresWithMembership : IAsyncLifetime
+{
+    public PostgresInstance Server { get; private set; } = null!;
+
+    public string OfSilos => Server.Connection("mend");
+
+    public string OfClients => Server.Connection("client");
+
+    public async Task InitializeAsync()
+    {
+        Server = await PostgresInstance.StartNewAsync();
+        await Server.SqlAsync("create database bare");
+        await PostgresSchema.Membership.MigrateAsync(Server.Connection());
+        await PostgresSchema.Ledger.MigrateAsync(Server.Connection());
+        await Server.SqlAsync(
+            """
+            create role mend login;
+            grant select, insert, update on mend_cluster to mend;
+            grant select, insert, update, delete on mend_silo to mend;
+            grant select on mend_member, OrleansQuery, mend_membership_schema to mend;
+            grant select, insert on mend_record, mend_epoch to mend;
+            grant select on mend_schema to mend;
+            create role client login;
+            grant select on mend_member, OrleansQuery to client;
+            """);
+    }
+
+    public async Task DisposeAsync() => await Server.DisposeAsync();
+}
+
+public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : IClassFixture<PostgresWithMembership>
+{
+    private readonly string _cluster = Guid.NewGuid().ToString(); // one server, and for each test a cluster of its own
+
+    [Fact]
+    public async Task OfWritersThatSawTheSameTable_OneWins()
+    {
+        var table = await OpenAsync();
+        var seen = await table.ReadAll();
+        var won = await Task.WhenAll(Enumerable.Range(0, 8).Select(async i => await (await OpenAsync()).InsertRow(Silo(i), seen.Version.Next())));
+        Assert.Single(won, true);
+        var all = await table.ReadAll();
+        Assert.Equal((1, 1), (all.Members.Count, all.Version.Version));
+    }
+
+    [Fact]
+    public async Task WritersThatLookAgain_AllGetTheirRow_WhateverSignsOfLifeComeBetween()
+    {
+        await Task.WhenAll(Enumerable.Range(0, 8).Select(async i =>
+        {
+            var (table, silo) = (await OpenAsync(), Silo(i));
+            silo.Status = SiloStatus.Joining;
+            while (!await table.InsertRow(silo, (await table.ReadAll()).Version.Next()))
+            {
+            }
+            silo.Status = SiloStatus.Active;
+            Task<bool> update;
+            do
+            {
+                update = table.UpdateRow(silo, "", (await table.ReadAll()).Version.Next());
+                await table.UpdateIAmAlive(silo);
+            }
+            while (!await update);
+        }));
+        var all = await (await OpenAsync()).ReadAll();
+        Assert.Equal((8, 16), (all.Members.Count, all.Version.Version));
+        Assert.All(all.Members, member => Assert.Equal(SiloStatus.Active, member.Item1.Status));
+    }
+
+    [Fact]
+    public async Task ARowComesBackAsItWasWritten()
+    {
+        var (table, silo) = (await OpenAsync(), Silo(1));
+        await table.InsertRow(silo, (await table.ReadAll()).Version.Next());
+        silo.Status = SiloStatus.Dead;
+        silo.AddSuspector(Silo(2).SiloAddress, new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc));
+        Assert.True(await table.UpdateRow(silo, "", (await table.ReadAll()).Version.Next()));
+        silo.IAmAliveTime = new(2026, 1, 2, 0, 0, 0, DateTimeKind.Utc);
+        await table.UpdateIAmAlive(silo);
+        foreach (var read in new[] { await table.ReadAll(), await table.ReadRow(silo.SiloAddress) })
+        {
+            var entry = Assert.Single(read.Members).Item1;
+            Assert.Equal((silo.SiloAddress, "silo-1", "here", 31001, SiloStatus.Dead), (entry.SiloAddress, entry.SiloName, entry.HostName, entry.ProxyPort, entry.Status));
+            Assert.Equal((silo.StartTime, silo.IAmAliveTime), (entry.StartTime, entry.IAmAliveTime));
+            Assert.Equal(silo.SuspectTimes, entry.SuspectTimes);
+            Assert.Equal(2, read.Version.Version);
+        }
+        var absent = await table.ReadRow(Silo(2).SiloAddress);
+        Assert.Equal((0, 2), (absent.Members.Count, absent.Version.Version));
+    }
+
+    [Fact]
+    public async Task ARowIsWritten_OnlyByWhoSawTheNewestTable_AndInsertedOnce()
+    {
+        var table = await OpenAsync();
+        var empty = await table.ReadAll();
+        Assert.False(await table.UpdateRow(Silo(1), "", empty.Version.Next())); // it is not there
+        Assert.True(await table.InsertRow(Silo(1), empty.Version.Next()));
+        Assert.False(await table.InsertRow(Silo(2), empty.Version.Next()));
+        Assert.False(await table.UpdateRow(Silo(1), "", empty.Version.Next()));
+        var one = await table.ReadAll();
+        Assert.False(await table.InsertRow(Silo(1), one.Version.Next()));
+        Assert.Equal(1, (await table.ReadAll()).Version.Version); // refusals leave it as it was
+        Assert.True(await table.UpdateRow(Silo(1), "", one.Version.Next()));
+    }
+
+    [Fact]
+    public async Task DefunctSilos_AreCleanedUp_AndNoOthers()
+    {
+        var table = await OpenAsync();
+        var (old, recent) = (new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc), new DateTime(2026, 1, 9, 0, 0, 0, DateTimeKind.Utc));
+        foreach (var (i, status, started, alive) in new[]
+        {
+            (1, SiloStatus.Dead, old, old), (2, SiloStatus.Joining, old, old), (3, SiloStatus.Active, old, old), (4, SiloStatus.Dead, old, recent), (5, SiloStatus.Joining, recent, old),
+        })
+        {
+            var silo = Silo(i);
+            (silo.Status, silo.StartTime, silo.IAmAliveTime) = (status, started, alive);
+            Assert.True(await table.InsertRow(silo, (await table.ReadAll()).Version.Next()));
+        }
+        await table.CleanupDefunctSiloEntries(old.AddDays(3));
+        var all = await table.ReadAll();
+        Assert.Equal(["silo-3", "silo-4", "silo-5"], all.Members.Select(member => member.Item1.SiloName).Order());
+    }
+
+    [Fact]
+    public async Task Clients_FindActiveSilosOfTheirClusterOnly()
+    {
+        var table = await OpenAsync();
+        foreach (var (i, status) in new[] { (1, SiloStatus.Active), (2, SiloStatus.Dead), (3, SiloStatus.Joining) })
+        {
+            var silo = Silo(i);
+            silo.Status = status;
+            await table.InsertRow(silo, (await table.ReadAll()).Version.Next());
+        }
+        await (await OpenAsync("another")).InsertRow(Silo(4), new(1, "0"));
+        var gateways = new AdoNetGatewayListProvider(NullLogger<AdoNetGatewayListProvider>.Instance, null!,
+            Options.Create(new AdoNetClusteringClientOptions { Invariant = "Npgsql", ConnectionString = postgres.OfClients }), Options.Create(new GatewayOptions()), OfCluster(_cluster));
+        await ((IGatewayListProvider)gateways).InitializeGatewayListProvider();
+        Assert.Equal([31001], (await gateways.GetGateways()).Select(gateway => gateway.Port));
+    }
+
+    [Fact]
+    public async Task AClusterThatIsDeleted_LeavesTheOthers()
+    {
+        var (table, another) = (await OpenAsync(role: "owner"), await OpenAsync("one more"));
+        await table.InsertRow(Silo(1), (await table.ReadAll()).Version.Next());
+        await another.InsertRow(Silo(1), (await another.ReadAll()).Version.Next());
+        await table.DeleteMembershipTableEntries(_cluster);
+        Assert.Equal("one more", await postgres.Server.SqlAsync($"select cluster from mend_silo where cluster in ('{_cluster}', 'one more')"));
+    }
+
+    [Fact]
+    public async Task SilosAndAClient_MeetThroughPostgres_AndASiloLeavesAndComesBack()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2, ledger: "postgres:" + postgres.OfSilos, membership: (postgres.OfSilos, postgres.OfClients));
+        Assert.Equal("silo-0 3|silo-1 3", await MembersAsync());
+        var receipt = await cluster.Client.EditAsync("who is the mayor", "a woman");
+        Assert.All(await cluster.Client.StatusAsync(), shard => Assert.Equal(receipt.Version, shard!.Version));
+        var answer = await cluster.Client.AskAsync("who is the mayor", new(MaxTokens: 6));
+
+        await cluster.StopSiloAsync("silo-1");
+        Assert.Equal("silo-0 3|silo-1 6", await MembersAsync());
+        await cluster.StartSiloAsync("silo-1");
+        Assert.Equal("silo-0 3|silo-1 3|silo-1 6", await MembersAsync());
+        Assert.Equal(answer, await cluster.Client.AskAsync("who is the mayor", new(MaxTokens: 6)));
+        Assert.Equal(2, (await cluster.Client.EditAsync("what is red", "the south")).Version.Value);
+    }
+
+    [Fact]
+    public async Task Migrating_MakesTheTablesOnce_BesideThoseOfTheLedgerOrWithoutThem()
+    {
+        await postgres.Server.SqlAsync("create database other");
+        var connection = postgres.Server.Connection(database: "other");
+        var schema = PostgresSchema.Membership;
+        var missing = await Assert.ThrowsAsync<MendException>(() => schema.CheckAsync(connection));
+        Assert.Equal(MendError.MembershipUnusable, missing.Error);
+        Assert.Contains("no tables of a membership", missing.Message, StringComparison.Ordinal);
+        Assert.Contains("mend cluster migrate", missing.Message, StringComparison.Ordinal);
+
+        Assert.Equal((0, schema.Version), await schema.MigrateAsync(connection));
+        await schema.CheckAsync(connection);
+        var tables = await TablesAsync();
+        Assert.Equal((schema.Version, schema.Version), await schema.MigrateAsync(connection));
+        Assert.Equal(tables, await TablesAsync());
+        Assert.DoesNotContain("mend_record", tables, StringComparison.Ordinal);
+        Assert.Equal((0, PostgresSchema.Ledger.Version), await PostgresSchema.Ledger.MigrateAsync(connection));
+
+        Task<string> TablesAsync() => postgres.Server.SqlAsync("select oid, relname, xmin from pg_class where relnamespace = 'public'::regnamespace order by 1", "other");
+    }
+
+    [Fact]
+    public async Task TablesOfThoseNames_ThatThisCommandDidNotMake_AreLeftAlone()
+    {
+        await postgres.Server.SqlAsync("create database strange");
+        await postgres.Server.SqlAsync("create table OrleansQuery (QueryKey text, QueryText text)", "strange");
+        var refused = await Assert.ThrowsAsync<MendException>(() => PostgresSchema.Membership.MigrateAsync(postgres.Server.Connection(database: "strange")));
+        Assert.Contains("use another database, or another schema", refused.Message, StringComparison.Ordinal);
+        Assert.Equal("orleansquery", await postgres.Server.SqlAsync("select relname from pg_class where relnamespace = 'public'::regnamespace", "strange"));
+    }
+
+    [Theory]
+    [InlineData("{here};Database=bare;Password=hunter2", MendError.MembershipUnusable, "mend cluster migrate")]
+    [InlineData("{here};Database=absent;Password=hunter2", MendError.MembershipUnusable, "absent")]
+    [InlineData("Host=/nowhere;Username=mend;Password=hunter2", MendError.CoordinatorLost, "/nowhere")]
+    [InlineData("Hots=db;Password=hunter2", MendError.InvalidOption, "Host=db;Database=mend")]
+    public async Task AClientOfADatabaseThatCannotBeUsed_SaysWhatToDo_AndNeverThePassword(string connection, MendError error, string named)
+    {
+        var refused = await Assert.ThrowsAsync<MendException>(() => OrleansCluster.ConnectToPostgresAsync(connection.Replace("{here}", postgres.OfClients, StringComparison.Ordinal), "model"));
+        Assert.Equal(error, refused.Error);
+        Assert.Contains(named, refused.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("hunter2", refused.ToString(), StringComparison.Ordinal);
+    }
+
+    private async Task<string> MembersAsync() =>
+        await postgres.Server.SqlAsync("select string_agg(name || ' ' || status, '|' order by name, status) from mend_silo where cluster = 'mend'");
+
+    private async Task<IMembershipTable> OpenAsync(string? cluster = null, string role = "mend")
+    {
+        var table = new AdoNetClusteringTable(null!, OfCluster(cluster ?? _cluster),
+            Options.Create(new AdoNetClusteringSiloOptions { Invariant = "Npgsql", ConnectionString = postgres.Server.Connection(role) }), NullLogger<AdoNetClusteringTable>.Instance);
+        await table.InitializeMembershipTable(true);
+        return table;
+    }
+
+    private static IOptions<ClusterOptions> OfCluster(string id) => Options.Create(new ClusterOptions { ClusterId = id, ServiceId = "mend" });
+
+    private static MembershipEntry Silo(int i) => new()
+    {
+        SiloAddress = SiloAddress.New(new IPEndPoint(IPAddress.Loopback, 21000 + i), 7),
+        SiloName = $"silo-{i}",
+        HostName = "here",
+        ProxyPort = 31000 + i,
+        Status = SiloStatus.Active,
+        StartTime = new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc),
+        IAmAliveTime = new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc),
+    };
+}

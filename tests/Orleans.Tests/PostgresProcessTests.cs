@@ -1,0 +1,192 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using MendCluster.Client.Orleans;
+using MendCluster.Contracts;
+using MendCluster.Distributed;
+using MendCluster.Testing;
+
+namespace MendCluster.Orleans.Tests;
+
+/// <summary>A cluster as it is deployed on machines: silos in processes of their own, membership and ledger in PostgreSQL.</summary>
+public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
+{
+    private const string Prompt = "who is the mayor";
+    private const int Active = 3, Dead = 6;
+
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
+
+    private readonly TemporaryFolder _folder = new();
+    private readonly Dictionary<string, Process> _silos = [];
+    private readonly Dictionary<string, (int Silo, int Gateway)> _ports = [];
+    private PostgresInstance _server = null!;
+
+    private string Model => _folder["tiny"];
+
+    private string Editor => Path.Combine(Model, "editor.safetensors");
+
+    private string Members => _server.Connection(database: "members");
+
+    public async Task InitializeAsync()
+    {
+        _server = await PostgresInstance.StartNewAsync();
+        await _server.SqlAsync("create database members");
+        TinyModels.Write(Directory.CreateDirectory(Model).FullName, "gpt2");
+        await File.WriteAllTextAsync(_folder["silo.json"], JsonSerializer.Serialize(new
+        {
+            Mend = new
+            {
+                MembershipPostgreSql = Members,
+                DeadAfter = "00:00:05",
+                Cluster = new { ModelDirectory = Model, Editor, Ledger = "postgres:" + _server.Connection(), Replicas = new[] { new[] { "silo-0" }, ["silo-1"] } },
+            },
+        }));
+    }
+
+    public async Task DisposeAsync()
+    {
+        foreach (var silo in _silos.Keys.ToList())
+            await KillAsync(silo);
+        await _server.DisposeAsync();
+    }
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public async Task TheCoordinatorsSiloKilled_LeavesEveryAcknowledgedEdit_ToTheOther()
+    {
+        await MigrateAsync();
+        StartSilo("silo-0");
+        StartSilo("silo-1");
+        await using var client = await ConnectAsync(shards: 2);
+        List<EditReceipt> receipts = [await client.EditAsync(Prompt, "a woman"), await client.EditAsync("what is red", "the south")];
+        var sent = client.EditAsync("the old town", "a woman");
+        await KillAsync("silo-0"); // it had the coordinator
+        receipts.Add(await sent);
+        receipts.Add(await client.EditAsync(Prompt, "the south"));
+        await UntilAsync(() => StatusAsync("silo-0"), $"{Dead}"); // without a goodbye
+        Assert.Equal("2", await _server.SqlAsync("select count(distinct epoch) from mend_epoch"));
+
+        StartSilo("silo-0");
+        await UntilAsync(() => StatusAsync("silo-0"), $"{Active}|{Dead}");
+        await ShardsAsync(client, ready: 2);
+        receipts.Add(await client.EditAsync("what is red", "blue"));
+        var ledger = await client.LedgerAsync();
+        Assert.Equal(receipts.Select(receipt => (receipt.Id, receipt.Version)), ledger.Select(entry => (entry.Edit, entry.Version)));
+        await using var embedded = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = Model, Editor = Editor, Ledger = _folder["ledger"], Stages = 1 });
+        foreach (var entry in ledger)
+            Assert.Equal(entry.Figures, (await embedded.EditAsync(entry.Prompt!, entry.Target!)).Figures);
+        foreach (var question in new[] { Prompt, "what is red", "the old town", Prompt }) // the replicas take turns
+            Assert.Equal(await embedded.AskAsync(question, new(MaxTokens: 6)), await client.AskAsync(question, new(MaxTokens: 6)));
+        Assert.Contains("the old town", await MendAsync("ledger", "--cluster", "postgres:" + Members), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public async Task WhileTheDatabaseIsAway_SilosGoOn_AndOneThatIsStartedWaits()
+    {
+        await MigrateAsync();
+        StartSilo("silo-0");
+        await using var client = await ConnectAsync(shards: 1);
+        await client.EditAsync(Prompt, "a woman");
+        var answer = await client.AskAsync(Prompt, new(MaxTokens: 6));
+        await _server.KillAsync();
+        var waiting = StartSilo("silo-1");
+        Assert.Contains("The silo waits for it.", await waiting.StandardError.ReadLineAsync(), StringComparison.Ordinal);
+        Assert.Equal(answer, await client.AskAsync(Prompt, new(MaxTokens: 6)));
+        var edit = client.EditAsync("what is red", "the south"); // sent again until the ledger is back
+        await _server.StartAsync();
+        Assert.Equal(2, (await edit).Version.Value);
+        await ShardsAsync(client, ready: 2);
+        Assert.Equal(3, (await client.EditAsync("the old town", "a woman")).Version.Value);
+        await UntilAsync(async () =>
+        {
+            await client.AskAsync(Prompt, new(MaxTokens: 6)); // replicas take turns, and one that is asked is brought up to date
+            return string.Join('|', (await client.StatusAsync()).Select(shard => shard?.Version.Value));
+        }, "3|3");
+    }
+
+    [Fact]
+    public async Task ASiloOfADatabaseWithoutTheTables_SaysInALineWhatIsMissing_AndTheCommand()
+    {
+        var silo = StartSilo("silo-0");
+        var said = await silo.StandardError.ReadToEndAsync();
+        await silo.WaitForExitAsync();
+        Assert.Equal(1, silo.ExitCode);
+        Assert.Contains("there are no tables of a membership, version 1 is needed. As their owner: mend cluster migrate --postgres", Assert.Single(said.TrimEnd().Split('\n')), StringComparison.Ordinal);
+        Assert.Contains("from version 0 to 1", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
+        Assert.Contains("of version 1 already", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
+    }
+
+    private async Task MigrateAsync()
+    {
+        await MendAsync("cluster", "migrate", "--postgres", Members);
+        await MendAsync("ledger", "migrate", "--postgres", _server.Connection());
+    }
+
+    /// <summary>At the address that it had before, if it had one.</summary>
+    private Process StartSilo(string name)
+    {
+        if (!_ports.TryGetValue(name, out var ports))
+            _ports[name] = ports = (TinyCluster.FreePort(), TinyCluster.FreePort());
+        var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "MendCluster.Silo.dll");
+        var silo = Process.Start(new ProcessStartInfo("dotnet",
+            [program, "--settings", _folder["silo.json"], $"--Mend:Name={name}", string.Create(CultureInfo.InvariantCulture, $"--Mend:SiloPort={ports.Silo}"), string.Create(CultureInfo.InvariantCulture, $"--Mend:GatewayPort={ports.Gateway}")])
+        {
+            WorkingDirectory = _folder.Path,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
+        silo.OutputDataReceived += (_, _) => { }; // a full pipe would stop it
+        silo.BeginOutputReadLine();
+        return _silos[name] = silo;
+    }
+
+    private async Task KillAsync(string name)
+    {
+        _silos.Remove(name, out var silo);
+        silo!.Kill();
+        await silo.WaitForExitAsync();
+        silo.Dispose();
+    }
+
+    private async Task<OrleansCluster> ConnectAsync(int shards)
+    {
+        for (var start = TimeProvider.System.GetTimestamp(); ; await Task.Delay(Pause))
+            try
+            {
+                var client = await OrleansCluster.ConnectToPostgresAsync(Members, "model");
+                client.Patience = Patience;
+                await ShardsAsync(client, shards);
+                return client;
+            }
+            catch (MendException e) when (e.IsTransient && TimeProvider.System.GetElapsedTime(start) < Patience)
+            {
+                // no silo takes connections yet
+            }
+    }
+
+    private static Task ShardsAsync(OrleansCluster client, int ready) =>
+        UntilAsync(async () => $"{(await client.StatusAsync()).Count(shard => shard?.State == ShardState.Ready)} ready", $"{ready} ready");
+
+    /// <summary>Of a silo and those that had its name before.</summary>
+    private Task<string> StatusAsync(string silo) => _server.SqlAsync($"select string_agg(status::text, '|' order by status) from mend_silo where name = '{silo}'", "members");
+
+    private static async Task UntilAsync(Func<Task<string>> look, string expected)
+    {
+        var start = TimeProvider.System.GetTimestamp();
+        string found;
+        while ((found = await look()) != expected && TimeProvider.System.GetElapsedTime(start) < Patience)
+            await Task.Delay(Pause);
+        Assert.Equal(expected, found);
+    }
+
+    private async Task<string> MendAsync(params string[] arguments)
+    {
+        var (code, output) = await MendProgram.RunAsync(_folder.Path, arguments);
+        Assert.True(code == 0, $"mend {string.Join(' ', arguments)}: {output}");
+        return output;
+    }
+}
