@@ -2,6 +2,7 @@ using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Training;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;
@@ -122,7 +123,7 @@ public sealed class TrainerTests : IDisposable
             Order() with { Options = "{" },
             Order() with { Options = """{"Rang": 3}""" },
             Order(Training with { ValInterval = 7 }),
-            Order(Training with { Malmen = new() }),
+            Order(Training with { Algorithm = EditorAlgorithm.Malmen }),
             Order(Training with { Mend = Training.Mend with { Reference = true } }),
         ];
         foreach (var order in orders)
