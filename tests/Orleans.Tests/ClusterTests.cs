@@ -135,6 +135,8 @@ public class ClusterTests
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
         using var cancelled = new CancellationTokenSource();
         var first = cluster.Client.EditAsync("who is the mayor", "a woman");
+        while (!cluster.Calls.ContainsKey(nameof(IModelShardGrain.ForwardAsync))) // until it has its turn
+            await Task.Delay(1);
         var second = cluster.Client.EditAsync("what is red", "the south", cancellation: cancelled.Token); // waits for its turn
         await cancelled.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
