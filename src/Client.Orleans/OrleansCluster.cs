@@ -69,6 +69,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         builder.UseOrleansClient(client =>
         {
             client.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = ("mend", "mend"));
+            // A cancelled edit ends with what became of it, made or not; without this it is given up at once, and may still be made.
+            client.Configure<ClientMessagingOptions>(options => options.WaitForCancellationAcknowledgement = true);
             client.AddActivityPropagation();
             client.Services.AddContractSerialization();
             clustering(client);
@@ -167,7 +169,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     {
         try
         {
-            return await _calls.RunAsync(send, cancellation).ConfigureAwait(false);
+            return await _calls.RunAsync(send).ConfigureAwait(false);
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {

@@ -29,13 +29,13 @@ public sealed class OrleansTrainer(IEditorTrainerGrain trainer, TrainingOrder or
             {
                 if (lost is not null)
                     await Task.Delay(pause, time, cancellation).ConfigureAwait(false);
-                await _calls.RunAsync(StartAsync, CancellationToken.None).ConfigureAwait(false);
+                await _calls.RunAsync(StartAsync).ConfigureAwait(false);
                 await WatchAsync().WaitAsync(cancellation).ConfigureAwait(false); // without the token: what is watched ends with the run
-                return await _calls.RunAsync(() => trainer.ResultAsync(order.Run, cancellation), cancellation).ConfigureAwait(false);
+                return await _calls.RunAsync(() => trainer.ResultAsync(order.Run, cancellation)).ConfigureAwait(false);
             }
             catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
             {
-                return await _calls.RunAsync(() => trainer.CancelAsync(order.Run, CancellationToken.None), CancellationToken.None).ConfigureAwait(false);
+                return await _calls.RunAsync(() => trainer.CancelAsync(order.Run, CancellationToken.None)).ConfigureAwait(false);
             }
             catch (Exception e)
             {

@@ -12,6 +12,7 @@ public interface IEditCoordinator
     /// <summary>Makes the model answer <paramref name="target"/> to <paramref name="prompt"/> and to its paraphrases.</summary>
     /// <returns>When the edit is durable and in force.</returns>
     /// <exception cref="MendException">The edit was refused or failed; the model is what it was before.</exception>
+    /// <exception cref="OperationCanceledException">The edit was cancelled before it was durable, and is not made; later it is, and returned.</exception>
     /// <example>
     /// <code>
     /// var receipt = await cluster.EditAsync("Who is the prime minister of the UK?", "Boris Johnson", new() { MaxDrawdown = 0.01 });

@@ -16,15 +16,16 @@ public sealed class WatchedCalls(Func<Guid, Task<bool>> isUnderWay, TimeProvider
 
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(2);
 
+    /// <param name="send">A cancelled call is waited for too: its answer says whether it was stopped in time.</param>
     /// <exception cref="TimeoutException">The call is lost, or whoever has it does not answer.</exception>
-    public async Task<T> RunAsync<T>(Func<Task<T>> send, CancellationToken cancellation)
+    public async Task<T> RunAsync<T>(Func<Task<T>> send)
     {
         var call = Guid.NewGuid();
         RequestContext.Set(Number, call);
         var request = send();
-        using var answered = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        using var answered = new CancellationTokenSource();
         var gone = GoneAsync(call, answered.Token);
-        if (await Task.WhenAny(request, gone).ConfigureAwait(false) == gone && !cancellation.IsCancellationRequested)
+        if (await Task.WhenAny(request, gone).ConfigureAwait(false) == gone)
         {
             _ = request.ContinueWith(late => late.Exception, TaskScheduler.Default); // nobody waits for its failure any more
             throw new TimeoutException("The call is no longer under way, and was not answered.");

@@ -53,7 +53,7 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key, TimeProvide
     {
         try
         {
-            return await _calls.RunAsync(call, cancellation).ConfigureAwait(false);
+            return await _calls.RunAsync(call).ConfigureAwait(false);
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {

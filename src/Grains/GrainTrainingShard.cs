@@ -79,7 +79,7 @@ public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key, 
     {
         try
         {
-            return await _calls.RunAsync(call, cancellation).ConfigureAwait(false);
+            return await _calls.RunAsync(call).ConfigureAwait(false);
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {

@@ -17,6 +17,7 @@ public static class MendClusterSiloExtensions
         silo.Configure<SiloOptions>(options => options.SiloName = name);
         // Probes share these connections with tensors: several, so that one of them is free.
         silo.Configure<ConnectionOptions>(options => options.ConnectionsPerEndpoint = 4);
+        silo.Configure<SiloMessagingOptions>(options => options.WaitForCancellationAcknowledgement = true);
         silo.AddActivityPropagation();
         silo.Services.TryAddSingleton(TimeProvider.System);
         silo.Services

@@ -134,15 +134,33 @@ public class ClusterTests
     {
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
         using var cancelled = new CancellationTokenSource();
-        List<Task<EditReceipt>> earlier = [.. Enumerable.Range(0, 12).Select(_ => cluster.Client.EditAsync("who is the mayor", "a woman"))];
-        while (!cluster.Calls.ContainsKey(nameof(IModelShardGrain.ForwardAsync))) // until one of them has its turn
+        var turn = new TaskCompletionSource();
+        cluster.Before[nameof(IModelShardGrain.ForwardAsync)] = turn.Task;
+        var first = cluster.Client.EditAsync("who is the mayor", "a woman");
+        var second = cluster.Client.EditAsync("what is red", "the south", cancellation: cancelled.Token); // waits for its turn
+        while (!cluster.Calls.TryGetValue(nameof(IEditCoordinatorGrain.EditAsync), out var edits) || edits < 2)
             await Task.Delay(1);
-        var last = cluster.Client.EditAsync("what is red", "the south", cancellation: cancelled.Token); // waits for its own
         await cancelled.CancelAsync();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => last);
-        await Task.WhenAll(earlier);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => second);
+        turn.SetResult();
+        await first;
         await cluster.Client.EditAsync("the old town", "red"); // its turn comes after that of the cancelled one
         Assert.DoesNotContain("what is red", (await cluster.Client.LedgerAsync()).Select(entry => entry.Prompt));
+    }
+
+    [Fact]
+    public async Task AnEditCancelledAfterItsCommit_IsReturned()
+    {
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
+        using var cancelled = new CancellationTokenSource();
+        var told = new TaskCompletionSource();
+        cluster.Before[nameof(IModelShardGrain.ApplyAsync)] = told.Task;
+        var edit = cluster.Client.EditAsync("what is red", "the south", cancellation: cancelled.Token);
+        while (!cluster.Calls.ContainsKey(nameof(IModelShardGrain.ApplyAsync)))
+            await Task.Delay(1);
+        await cancelled.CancelAsync();
+        told.SetResult();
+        Assert.Equal((await cluster.Client.LedgerAsync()).Single().Edit, (await edit).Id);
     }
 
     [Fact]
@@ -150,7 +168,7 @@ public class ClusterTests
     {
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 1, stages: 1);
         var calls = new WatchedCalls(cluster.Grains.GetGrain<IEditCoordinatorGrain>(cluster.Settings.Model).IsUnderWayAsync, TimeProvider.System);
-        await Assert.ThrowsAsync<TimeoutException>(() => calls.RunAsync(() => new TaskCompletionSource<int>().Task, default));
+        await Assert.ThrowsAsync<TimeoutException>(() => calls.RunAsync(() => new TaskCompletionSource<int>().Task));
     }
 
     [Fact]

@@ -32,6 +32,9 @@ internal sealed class TinyCluster : IAsyncDisposable
     /// <summary>A database as silos and as clients reach it. Null: membership is in a file.</summary>
     public (string OfSilos, string OfClients)? Membership { get; private init; }
 
+    /// <summary>What the calls of a method wait for. A call of a method that is not named waits for nothing.</summary>
+    public ConcurrentDictionary<string, Task> Before { get; } = [];
+
     /// <summary>How often each method of a grain was called.</summary>
     public ConcurrentDictionary<string, int> Calls { get; } = [];
 
@@ -61,10 +64,11 @@ internal sealed class TinyCluster : IAsyncDisposable
         builder.Logging.SetMinimumLevel(LogLevel.Error);
         builder.UseOrleans(silo =>
         {
-            silo.AddMendCluster(Settings, name).AddIncomingGrainCallFilter(call =>
+            silo.AddMendCluster(Settings, name).AddIncomingGrainCallFilter(async call =>
             {
                 Calls.AddOrUpdate(call.MethodName, 1, (_, calls) => calls + 1);
-                return call.Invoke();
+                await Before.GetValueOrDefault(call.MethodName, Task.CompletedTask);
+                await call.Invoke();
             });
             if (Membership is var (connection, _))
                 silo.UsePostgresMembership(connection, IPAddress.Loopback, FreePort(), FreePort(), TimeSpan.FromSeconds(5));
