@@ -37,9 +37,7 @@ internal sealed class ClusterOptions
     {
         if (parsed.GetValue(Cluster) is { } place)
         {
-            foreach (var option in OfAModel)
-                if (parsed.GetResult(option) is { Implicit: false })
-                    throw new MendException(MendError.InvalidOption, $"{option.Name} and {Cluster.Name} were both given.", "A cluster that is up has the model that it was started with.");
+            NoneGiven(OfAModel, parsed);
             if (PostgresLedger.ConnectionIn(place) is { } connection)
                 return await ClusterConnection.ConnectToPostgresAsync(connection, parsed.GetRequiredValue(Name), cancellation);
             var cluster = LocalCluster.Open(place);
@@ -64,9 +62,14 @@ internal sealed class ClusterOptions
     /// <exception cref="MendException">There is none, or one of the options was given.</exception>
     public static LocalCluster Open(string folder, ParseResult parsed, params IEnumerable<Option> ofAModel)
     {
+        NoneGiven(ofAModel, parsed);
+        return LocalCluster.Open(folder);
+    }
+
+    private static void NoneGiven(IEnumerable<Option> ofAModel, ParseResult parsed)
+    {
         foreach (var option in ofAModel)
             if (parsed.GetResult(option) is { Implicit: false })
                 throw new MendException(MendError.InvalidOption, $"{option.Name} and --cluster were both given.", "A cluster that is up has the model and layout that it was started with.");
-        return LocalCluster.Open(folder);
     }
 }

@@ -11,7 +11,7 @@ namespace MendCluster.Grains;
 /// activations, so they are the host's.
 /// </summary>
 [GrainType(PinnedPlacement.ShardType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : Grain, IModelShardGrain
+public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : ParcelGrain(parcels, requests), IModelShardGrain
 {
     private ShardKey Key => ShardKey.Parse(this.GetPrimaryKeyString());
 
@@ -21,31 +21,15 @@ public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, Reques
 
     public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => shards.StatusAsync(Key.Replica, Key.Stage, cancellation);
 
-    public Task ApplyAsync(Parcel<LedgerRecord[]> records, CancellationToken cancellation = default) => Shard.ApplyAsync(parcels.Take(records), cancellation);
+    public Task ApplyAsync(Parcel<LedgerRecord[]> records, CancellationToken cancellation = default) => Shard.ApplyAsync(Parcels.Take(records), cancellation);
 
     public async Task<Parcel<StageReply>> ForwardAsync(Parcel<StageRequest> request, CancellationToken cancellation = default) =>
-        parcels.Give(await Shard.ForwardAsync(parcels.Take(request), cancellation));
+        Parcels.Give(await Shard.ForwardAsync(Parcels.Take(request), cancellation));
 
     public async Task<Parcel<BackwardReply>> BackwardAsync(Parcel<BackwardRequest> request, CancellationToken cancellation = default) =>
-        parcels.Give(await Shard.BackwardAsync(parcels.Take(request), cancellation));
+        Parcels.Give(await Shard.BackwardAsync(Parcels.Take(request), cancellation));
 
-    public Task BranchAsync(Parcel<BranchRequest> request, CancellationToken cancellation = default) => Shard.BranchAsync(parcels.Take(request), cancellation);
+    public Task BranchAsync(Parcel<BranchRequest> request, CancellationToken cancellation = default) => Shard.BranchAsync(Parcels.Take(request), cancellation);
 
     public Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
-
-    public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
-
-    public Task PutAsync(ParcelSlip slip, ParcelPiece piece, ReadOnlyMemory<byte> bytes)
-    {
-        parcels.Put(slip, piece, bytes.Span);
-        return Task.CompletedTask;
-    }
-
-    public Task<ReadOnlyMemory<byte>> GetAsync(Guid parcel, ParcelPiece piece) => Task.FromResult(parcels.Get(parcel, piece));
-
-    public Task DropAsync(Guid parcel)
-    {
-        parcels.Drop(parcel);
-        return Task.CompletedTask;
-    }
 }

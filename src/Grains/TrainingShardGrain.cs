@@ -11,7 +11,7 @@ namespace MendCluster.Grains;
 /// host's.
 /// </summary>
 [GrainType(PinnedPlacement.TrainingShardType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class TrainingShardGrain(TrainingShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : Grain, ITrainingShardGrain
+public sealed class TrainingShardGrain(TrainingShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : ParcelGrain(parcels, requests), ITrainingShardGrain
 {
     private ITrainingShard Shard
     {
@@ -28,25 +28,25 @@ public sealed class TrainingShardGrain(TrainingShardHost shards, ParcelRoom parc
 
     public Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default) => Shard.WriteAsync(slice, values, cancellation);
 
-    public Task RestoreAsync(Parcel<StateMark> mark, CancellationToken cancellation = default) => Shard.RestoreAsync(parcels.Take(mark), cancellation);
+    public Task RestoreAsync(Parcel<StateMark> mark, CancellationToken cancellation = default) => Shard.RestoreAsync(Parcels.Take(mark), cancellation);
 
     public Task<StateMark> MarkAsync(CancellationToken cancellation = default) => Shard.MarkAsync(cancellation);
 
     public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => Shard.BeginAsync(round, cancellation);
 
     public async Task<Parcel<Boundary>> RecordAsync(Parcel<RecordRequest> request, CancellationToken cancellation = default) =>
-        parcels.Give(await Shard.RecordAsync(parcels.Take(request), cancellation));
+        Parcels.Give(await Shard.RecordAsync(Parcels.Take(request), cancellation));
 
     public async Task<Parcel<RecordedReply>> RecordBackwardAsync(Parcel<PassBackward> request, CancellationToken cancellation = default) =>
-        parcels.Give(await Shard.RecordBackwardAsync(parcels.Take(request), cancellation));
+        Parcels.Give(await Shard.RecordBackwardAsync(Parcels.Take(request), cancellation));
 
-    public Task ProposeAsync(Parcel<ProposeRequest> request, CancellationToken cancellation = default) => Shard.ProposeAsync(parcels.Take(request), cancellation);
+    public Task ProposeAsync(Parcel<ProposeRequest> request, CancellationToken cancellation = default) => Shard.ProposeAsync(Parcels.Take(request), cancellation);
 
     public async Task<Parcel<EvaluateReply>> EvaluateAsync(Parcel<EvaluateRequest> request, CancellationToken cancellation = default) =>
-        parcels.Give(await Shard.EvaluateAsync(parcels.Take(request), cancellation));
+        Parcels.Give(await Shard.EvaluateAsync(Parcels.Take(request), cancellation));
 
     public async Task<Parcel<EvaluatedReply>> EvaluateBackwardAsync(Parcel<PassBackward> request, CancellationToken cancellation = default) =>
-        parcels.Give(await Shard.EvaluateBackwardAsync(parcels.Take(request), cancellation));
+        Parcels.Give(await Shard.EvaluateBackwardAsync(Parcels.Take(request), cancellation));
 
     public Task<bool> GradientAsync(GradientRequest request, CancellationToken cancellation = default) => Shard.GradientAsync(request, cancellation);
 
@@ -59,20 +59,4 @@ public sealed class TrainingShardGrain(TrainingShardHost shards, ParcelRoom parc
     public Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) => Shard.ForgetAsync(round, edit, cancellation);
 
     public Task EndAsync(long round, CancellationToken cancellation = default) => Shard.EndAsync(round, cancellation);
-
-    public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
-
-    public Task PutAsync(ParcelSlip slip, ParcelPiece piece, ReadOnlyMemory<byte> bytes)
-    {
-        parcels.Put(slip, piece, bytes.Span);
-        return Task.CompletedTask;
-    }
-
-    public Task<ReadOnlyMemory<byte>> GetAsync(Guid parcel, ParcelPiece piece) => Task.FromResult(parcels.Get(parcel, piece));
-
-    public Task DropAsync(Guid parcel)
-    {
-        parcels.Drop(parcel);
-        return Task.CompletedTask;
-    }
 }

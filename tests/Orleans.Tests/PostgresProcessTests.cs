@@ -59,6 +59,7 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
     {
         await MigrateAsync();
         StartSilo("silo-0");
+        await UntilAsync(() => StatusAsync("silo-0"), $"{Active}"); // the first that is there gets the coordinator
         StartSilo("silo-1");
         await using var client = await ConnectAsync(shards: 2);
         List<EditReceipt> receipts = [await client.EditAsync(Prompt, "a woman"), await client.EditAsync("what is red", "the south")];

@@ -29,33 +29,17 @@ public sealed record Gpt2Config(
     }
 }
 
-public sealed class Gpt2(Gpt2Config config) : ModelFamily
+public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_fc"])
 {
     public override string Type => "gpt2";
 
-    public override bool IsEncoderDecoder => false;
-
-    public override bool ShiftsLabels => true;
-
     public override long VocabularySize => config.VocabSize;
-
-    public override string WordEmbeddings => "transformer.wte.weight";
 
     public override long? MaxPositions => config.NPositions;
 
     public override int EosId => config.EosTokenId;
 
     public override int PadId => config.PadTokenId;
-
-    public override int? DecoderStartId => null;
-
-    public override IReadOnlyList<string> LayerNames { get; } =
-        ["transformer.wte", .. Enumerable.Range(0, config.NLayer).Select(i => $"transformer.h.{i}"), "lm_head"];
-
-    /// <summary>c_proj before c_fc, as the paper's gpt2 configurations list them; the last three blocks.</summary>
-    public override IReadOnlyList<string> DefaultEditableWeights { get; } =
-        [.. Enumerable.Range(Math.Max(0, config.NLayer - 3), Math.Min(3, config.NLayer))
-            .SelectMany(i => new[] { $"transformer.h.{i}.mlp.c_proj.weight", $"transformer.h.{i}.mlp.c_fc.weight" })];
 
     public override Layer Build(int index, Weights weights) =>
         index == 0 ? new Gpt2Embedding(config, weights)

@@ -34,33 +34,17 @@ public sealed record GptJConfig(
     }
 }
 
-public sealed class GptJ(GptJConfig config) : ModelFamily
+public sealed class GptJ(GptJConfig config) : Gpt(config.NLayer, ["fc_in", "fc_out"])
 {
     public override string Type => "gptj";
 
-    public override bool IsEncoderDecoder => false;
-
-    public override bool ShiftsLabels => true;
-
     public override long VocabularySize => config.VocabSize;
-
-    public override string WordEmbeddings => "transformer.wte.weight";
 
     public override long? MaxPositions => config.NPositions;
 
     public override int EosId => config.EosTokenId;
 
     public override int PadId => config.PadTokenId;
-
-    public override int? DecoderStartId => null;
-
-    public override IReadOnlyList<string> LayerNames { get; } =
-        ["transformer.wte", .. Enumerable.Range(0, config.NLayer).Select(i => $"transformer.h.{i}"), "lm_head"];
-
-    /// <summary>fc_in, then fc_out, of the last three blocks.</summary>
-    public override IReadOnlyList<string> DefaultEditableWeights { get; } =
-        [.. Enumerable.Range(Math.Max(0, config.NLayer - 3), Math.Min(3, config.NLayer))
-            .SelectMany(i => new[] { $"transformer.h.{i}.mlp.fc_in.weight", $"transformer.h.{i}.mlp.fc_out.weight" })];
 
     public override Layer Build(int index, Weights weights) =>
         index == 0 ? new GptJEmbedding(config, weights)

@@ -62,33 +62,17 @@ public sealed record GptNeoConfig(
     };
 }
 
-public sealed class GptNeo(GptNeoConfig config) : ModelFamily
+public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc", "c_proj"])
 {
     public override string Type => "gpt_neo";
 
-    public override bool IsEncoderDecoder => false;
-
-    public override bool ShiftsLabels => true;
-
     public override long VocabularySize => config.VocabSize;
-
-    public override string WordEmbeddings => "transformer.wte.weight";
 
     public override long? MaxPositions => config.MaxPositionEmbeddings;
 
     public override int EosId => config.EosTokenId;
 
     public override int PadId => config.PadTokenId;
-
-    public override int? DecoderStartId => null;
-
-    public override IReadOnlyList<string> LayerNames { get; } =
-        ["transformer.wte", .. Enumerable.Range(0, config.NumLayers).Select(i => $"transformer.h.{i}"), "lm_head"];
-
-    /// <summary>c_fc, then c_proj, of the last three blocks.</summary>
-    public override IReadOnlyList<string> DefaultEditableWeights { get; } =
-        [.. Enumerable.Range(Math.Max(0, config.NumLayers - 3), Math.Min(3, config.NumLayers))
-            .SelectMany(i => new[] { $"transformer.h.{i}.mlp.c_fc.weight", $"transformer.h.{i}.mlp.c_proj.weight" })];
 
     public override Layer Build(int index, Weights weights) =>
         index == 0 ? new GptNeoEmbedding(config, weights)
