@@ -71,7 +71,7 @@ public static class ResultTables
             ("editor", report => report.Editor),
             ("edit success", report => Text(report.Summary.EditSuccess)),
             ("on paraphrases", report => Text(report.Summary.RephraseSuccess)),
-            ("on both", report => Text(report.Summary.UnionSuccess)),
+            ("on both (Eq. 1)", report => Text(report.Summary.UnionSuccess)),
             ("free-running", report => Text(report.Summary.FreeRunningSuccess)),
             (ofTexts ? "perplexity drawdown" : "drawdown", report => Text(DrawdownOf(report.Summary, ofTexts))),
             ("retained", report => Text(report.Summary.Retained)),
@@ -80,7 +80,7 @@ public static class ResultTables
             ("MB", report => report.PeakBytes is { } bytes ? Text(bytes / 1e6, "0.0") : "-"),
         ];
         if (atOnce)
-            columns.Insert(1, ("edits at once", report => $"{report.Edits} ({report.Batches} batches)"));
+            columns.Insert(1, ("edits at once", report => Text(report.Edits)));
         return new(title, [.. columns.Select(column => column.Head)],
             [.. reports.Select(report => (IReadOnlyList<string>)[.. columns.Select(column => column.Cell(report))])], [Note(reports)]);
     }
