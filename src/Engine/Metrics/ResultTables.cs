@@ -89,7 +89,7 @@ public static class ResultTables
     {
         var protocol = reports[0].Protocol;
         return $"{protocol.Decoding} {string.Join(' ', reports.Select(report => report.Protocol.Locality).Distinct())} {protocol.Truncation} {protocol.DType}; seed {protocol.Seed}; "
-            + $"{string.Join(", ", reports.Select(report => report.Protocol.Cases).Distinct())} cases {protocol.Data}; model {protocol.Model}; "
+            + $"{string.Join(", ", reports.Select(report => $"{report.Protocol.Cases} cases {report.Protocol.Data}").Distinct())}; model {protocol.Model}; "
             + string.Join(", ", reports.DistinctBy(report => report.Editor).Select(report => $"{report.Editor} {report.Protocol.Editor}")) + ".";
     }
 
