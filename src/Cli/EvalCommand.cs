@@ -27,7 +27,7 @@ internal static class EvalCommand
         var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa, fc or gen" };
         var limit = new Option<int?>("--limit") { Description = "only the first so many edits" };
         var rate = new Option<double>("--ft-lr") { Description = "learning rate of fine-tuning", DefaultValueFactory = _ => DemoRecipe.FineTune.EditLr };
-        var together = new Option<string?>("--edits") { Description = "make so many edits at once, such as 1,5,25,75,125; beside the editors given stands UltraEdit, which needs no training" };
+        var together = new Option<string?>("--edits") { Description = "make so many edits at once, such as 1,5,25,75,125; beside the editors given stand UltraEdit and breadth-first fine-tuning, which need no training" };
         var ultraRate = new Option<double>("--ultra-lr") { Description = "step size of UltraEdit", DefaultValueFactory = _ => DemoRecipe.UltraEdit.EditLr };
         var output = new Option<FileInfo?>("--json") { Description = "also write every case to this file" };
         var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, task, limit, together, ultraRate, rate, output };
@@ -38,7 +38,7 @@ internal static class EvalCommand
                 throw new InvalidDataException("mend eval needs --demo, or --model and --data");
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
             var text = new TextBatch(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
-            var all = isDemo ? DemoRecipe.HeldOutEdits().Select(text.Rows)
+            var all = isDemo ? DemoRecipe.HeldOutEdits(parsed.GetValue(together) is { } most ? Counts(most).Max() : 1).Select(text.Rows)
                 : parsed.GetValue(task) is { } kind ? Validation(TaskFolder.Open(parsed.GetValue(data)!.FullName, kind, text, DemoRecipe.Seed))
                 : QuestionAnswering.ReadEdits(parsed.GetValue(data)!.FullName, DemoRecipe.Seed).Select(text.Rows);
             List<EditRows> cases = [.. all.Take(parsed.GetValue(limit) ?? int.MaxValue)];
@@ -105,6 +105,7 @@ internal static class EvalCommand
             foreach (var (file, bar) in editors.Select(file => (file, Bar(Path.GetFileName(file)))).ToList())
                 reports.AddRange(recipe.Trained(file, counts, cases, bar, cancellation));
             reports.AddRange(recipe.UltraEdit(ultraEdit, [], counts, cases, Bar("UltraEdit"), cancellation));
+            reports.AddRange(recipe.BreadthFirst(DemoRecipe.BreadthFirst, counts, cases, Bar("FT, breadth-first"), cancellation));
         });
         return reports;
     }

@@ -1,6 +1,7 @@
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
@@ -35,7 +36,7 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
         string editor, IReadOnlyList<int> counts, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
         using var loaded = EditorCheckpoint.Load(editor);
-        return Measure(EditorComparison.NameOf(loaded.Algorithm), [.. loaded.Weights.Select(weight => weight.Name)], (_, _) => loaded.Propose, counts, cases, progress, cancellation);
+        return Measure(EditorComparison.NameOf(loaded.Algorithm), [.. loaded.Weights.Select(weight => weight.Name)], (stage, _) => batch => Prepared(stage, batch, loaded.Propose), counts, cases, progress, cancellation);
     }
 
     /// <summary>Measures UltraEdit, whose statistics are those of the batches that it has edited so far.</summary>
@@ -51,15 +52,21 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
                 editor?.Dispose();
                 editor = new(options, EditorTraining.EditableWeights(stage));
             }
-            return rows =>
+            return edits => Prepared(stage, edits, rows =>
             {
                 editor!.AddToStatistics(rows);
                 return editor.Propose(rows);
-            };
+            });
         }, counts, cases, progress, cancellation);
         editor?.Dispose();
         return reports;
     }
+
+    /// <summary>Measures breadth-first fine-tuning, which like UltraEdit has nothing to train.</summary>
+    public IReadOnlyList<SimultaneousReport> BreadthFirst(BreadthFirstOptions options,
+        IReadOnlyList<int> counts, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
+        Measure("FT, breadth-first", [EditableWeights.DownProjection(ModelFamily.FromDirectory(model), options.Validated().Block)],
+            (stage, _) => edits => FineTuning.BreadthFirst(stage, options, edits).Edits, counts, cases, progress, cancellation);
 
     /// <summary>The edits as one batch: without locality questions that ask what one of the others changes.</summary>
     public static IReadOnlyList<EditRows> Together(IReadOnlyList<EditRows> edits)
@@ -81,8 +88,14 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
             text.Of([.. together.SelectMany(edit => edits.Count == 1 ? edit.Locality : [.. rng.Shuffle(edit.Locality).Take(LocalityOfEach)])]));
     }
 
-    private List<SimultaneousReport> Measure(string name, IReadOnlyList<string> editable,
-        Func<Stage, int, Func<IReadOnlyDictionary<string, GradientFactors>, IReadOnlyDictionary<string, LowRankUpdate>>> editor,
+    private static Edits Prepared(Stage stage, LabelledInput edits, Func<IReadOnlyDictionary<string, GradientFactors>, IReadOnlyDictionary<string, LowRankUpdate>> propose)
+    {
+        var count = edits.Input.BatchSize;
+        var portions = Enumerable.Range(0, (int)(count + RecordedAtOnce - 1) / RecordedAtOnce).Select(i => i * RecordedAtOnce);
+        return new(propose(TrainingStep.RecordEach(stage, portions.Select(first => edits.Slice(first, Math.Min(RecordedAtOnce, count - first))))));
+    }
+
+    private List<SimultaneousReport> Measure(string name, IReadOnlyList<string> editable, Func<Stage, int, Func<LabelledInput, Edits>> editor,
         IReadOnlyList<int> counts, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress, CancellationToken cancellation)
     {
         foreach (var count in counts)
@@ -102,10 +115,9 @@ public sealed class SimultaneousEdits(string model, TimeProvider time)
             {
                 using var scope = NewDisposeScope();
                 var together = Together([.. cases.Skip(batch * count).Take(count)]);
-                var propose = editor(stage, batch);
+                var make = editor(stage, batch);
                 var start = time.GetTimestamp();
-                var rows = TrainingStep.RecordEach(stage, together.Chunk(RecordedAtOnce).Select(chunk => text.Of([.. chunk.Select(edit => edit.Edit)])));
-                var edits = new Edits(propose(rows));
+                var edits = make(text.Of([.. together.Select(edit => edit.Edit)]));
                 spent += time.GetElapsedTime(start);
                 results.AddRange(new Evaluation(stage, text, _ => edits).RunRows(together, progress, cancellation));
             }
