@@ -70,6 +70,15 @@ public sealed class SimultaneousEditsTests : IDisposable
     }
 
     [Fact]
+    public void BreadthFirstFineTuning_StandsBesideTheEditors()
+    {
+        TinyModels.Write(_folder["model"], "t5");
+        var reports = new SimultaneousEdits(_folder["model"], TimeProvider.System).BreadthFirst(new() { EditLr = 3e-2, MaxEpochs = 200 }, [1, 6], Rows);
+        Assert.Equal([("FT, breadth-first", 1, 6), ("FT, breadth-first", 6, 1)], reports.Select(report => (report.Editor, report.Edits, report.Batches)));
+        Assert.All(reports, report => Assert.Equal(1, report.Summary.EditSuccess!.Value));
+    }
+
+    [Fact]
     public void ABatchOfATrainingStep_HasNoEditTwice()
     {
         TinyModels.Write(_folder["model"], "t5");
