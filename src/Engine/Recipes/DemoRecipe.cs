@@ -85,8 +85,11 @@ public static class DemoRecipe
     /// <summary>Settings of the fine-tuning that stands beside MEND: a learning rate that suits the small model.</summary>
     public static FineTuneOptions FineTune { get; } = new() { EditLr = 1e-3 };
 
-    /// <summary>Settings of breadth-first fine-tuning, which stands beside the editors of many edits.</summary>
-    public static BreadthFirstOptions BreadthFirst { get; } = new();
+    /// <summary>
+    /// Breadth-first fine-tuning, which stands beside the editors of many edits. Rate and block were chosen on 125 edits of training facts: of the
+    /// five blocks the decoder's last one loses least elsewhere (drawdown 0.08, the others from 0.30).
+    /// </summary>
+    public static BreadthFirstOptions BreadthFirst { get; } = new() { Block = -1, EditLr = 5e-3 };
 
     /// <summary>The held-out edits: facts that no editor was trained on, asked in phrasings that none was trained on.</summary>
     /// <param name="atOnce">Most edits that are to be made at once. More than there are facts are <see cref="World.EditsAtOnce"/>.</param>

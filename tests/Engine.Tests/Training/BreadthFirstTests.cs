@@ -9,12 +9,14 @@ namespace MendCluster.Engine.Tests.Training;
 
 public class BreadthFirstTests
 {
-    private static readonly BreadthFirstOptions Options = new() { EditLr = 2e-2, BatchSize = 10, MaxEpochs = 300 };
+    private static readonly BreadthFirstOptions Options = new() { EditLr = 1e-2, BatchSize = 10, MaxEpochs = 200 };
 
     public static TheoryData<string> Families => [.. TinyModel.Families];
 
     [Theory]
-    [MemberData(nameof(Families))]
+    [InlineData("gpt2")]
+    [InlineData("gpt_neo")]
+    [InlineData("gptj")]
     public void TwentyFiveEdits_AreLearntInOneWeight_UntilAnEpochIsAnsweredThroughout(string family)
     {
         using var scope = NewDisposeScope();
@@ -103,7 +105,7 @@ public class BreadthFirstTests
     }
 
     private static LabelledInput Edits(Stage stage, int count) =>
-        TinyModel.Text(stage).Of([.. Enumerable.Range(0, count).Select(i => ($"Who leads {(char)('A' + i)}?", i % 2 == 0 ? "Ann" : "Bo"))]);
+        TinyModel.Text(stage).Of([.. Enumerable.Range(0, count).Select(i => i % 2 == 0 ? ($"Who leads {(char)('A' + i)}?", "Ann") : ($"{(char)('A' + i)}: where?", "Bo"))]);
 
     private static Tensor R(Edits edits) => ((DenseUpdate)edits.Updates.Values.Single()).R;
 }
