@@ -103,7 +103,7 @@ public sealed class CommandTests : IDisposable
             "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
         Assert.True(code == 0, output);
         var reports = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["report.json"])).RootElement.EnumerateArray();
-        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "UltraEdit 1", "UltraEdit 3"],
+        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "UltraEdit 1", "UltraEdit 3", "FT, breadth-first 1", "FT, breadth-first 3"],
             reports.Select(report => $"{report.GetProperty("Editor").GetString()} {report.GetProperty("Edits").GetInt32()}"));
         Assert.Contains("no number", Mend("eval", "--demo", "--edits", "some").Output, StringComparison.Ordinal);
     }
