@@ -16,7 +16,7 @@ namespace MendCluster.Cli;
 internal static class EvalCommand
 {
     /// <summary>What stands beside the editors given, as <c>--editors</c> names it.</summary>
-    private static readonly string[] Rivals = ["searched", "ft", "ft+kl", "ultraedit"];
+    private static readonly string[] Rivals = ["searched", "ft", "ft+kl", "ft-bf", "ultraedit"];
 
     public static Command Create()
     {
@@ -26,7 +26,7 @@ internal static class EvalCommand
         var data = new Option<FileSystemInfo?>("--data") { Description = "edits: zsRE export (.json), the paper's form (.jsonl) or questions with answers (.tsv); or, with --task, a folder of the task's files" };
         var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa, fc or gen" };
         var limit = new Option<int?>("--limit") { Description = "only the first so many edits" };
-        var beside = new Option<string>("--editors") { Description = "what stands beside the editor files: searched (each edit as strong as it has to be, as through the cluster; one edit at a time), ft, ft+kl, ultraedit; or none", DefaultValueFactory = _ => string.Join(',', Rivals) };
+        var beside = new Option<string>("--editors") { Description = "what stands beside the editor files: searched (each edit as strong as it has to be, as through the cluster; one edit at a time), ft, ft+kl, ft-bf (breadth-first: epochs over all edits, of one weight), ultraedit; or none", DefaultValueFactory = _ => string.Join(',', Rivals) };
         var rate = new Option<double>("--ft-lr") { Description = "learning rate of fine-tuning", DefaultValueFactory = _ => DemoRecipe.FineTune.EditLr };
         var together = new Option<string>("--edits") { Description = "make so many edits at once, such as 1,5,25,75,125", DefaultValueFactory = _ => "1" };
         var ultraRate = new Option<double>("--ultra-lr") { Description = "step size of UltraEdit", DefaultValueFactory = _ => DemoRecipe.UltraEdit.EditLr };
@@ -37,12 +37,13 @@ internal static class EvalCommand
             var isDemo = parsed.GetValue(demo);
             if (!isDemo && (parsed.GetValue(model) is null || parsed.GetValue(data) is null))
                 throw new InvalidDataException("mend eval needs --demo, or --model and --data");
+            var counts = Counts(parsed.GetValue(together)!);
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
             var text = new TextBatch(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
             var kind = isDemo ? null : parsed.GetValue(task);
             var opened = kind is null ? null : TaskFolder.Open(parsed.GetValue(data)!.FullName, kind.Value, text, DemoRecipe.Seed);
             var all = opened is not null ? Enumerable.Range(0, opened.ValidationCount).Select(opened.Validation)
-                : (isDemo ? DemoRecipe.HeldOutEdits() : QuestionAnswering.ReadEdits(parsed.GetValue(data)!.FullName, DemoRecipe.Seed)).Select(text.Rows);
+                : (isDemo ? DemoRecipe.HeldOutEdits(counts.Max()) : QuestionAnswering.ReadEdits(parsed.GetValue(data)!.FullName, DemoRecipe.Seed)).Select(text.Rows);
             List<EditRows> cases = [.. all.Take(parsed.GetValue(limit) ?? int.MaxValue)];
 
             var files = parsed.GetValue(editor) is { Length: > 0 } given ? given.Select(file => file.FullName) : [DemoFiles.Editor(directory)];
@@ -50,7 +51,7 @@ internal static class EvalCommand
                 DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, () => EditorComparison.UnrelatedRows(opened, cases));
             using var comparison = new EditorComparison(directory, TimeProvider.System, kind ?? EditTaskKind.Qa, DemoRecipe.Seed);
             var folder = parsed.GetValue(output)?.FullName;
-            var reports = Measure(comparison, editors, Counts(parsed.GetValue(together)!), cases, folder is null ? null : new(Path.Combine(folder, "measured")), cancellation);
+            var reports = Measure(comparison, editors, counts, cases, folder is null ? null : new(Path.Combine(folder, "measured")), cancellation);
             Tables.Show(ResultTables.Of(reports));
             if (folder is not null)
                 ResultTables.Write(folder, reports);
@@ -74,6 +75,8 @@ internal static class EvalCommand
             editors.Add(new FineTunedEditor(fineTune, editable));
         if (rivals.Contains("ft+kl"))
             editors.Add(new FineTunedEditor(fineTune, editable, unrelated()));
+        if (rivals.Contains("ft-bf"))
+            editors.Add(new BreadthFirstEditor(DemoRecipe.BreadthFirst));
         if (rivals.Contains("ultraedit"))
             editors.Add(new UntrainedUltraEdit(ultraEdit, editable));
         return editors;

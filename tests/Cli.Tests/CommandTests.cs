@@ -99,11 +99,11 @@ public sealed class CommandTests : IDisposable
         var divided = Mend("train", "--algorithm", "ke", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["divided"]);
         Assert.Equal(1, divided.Code);
         Assert.Contains("Ke is trained on one machine", divided.Output, StringComparison.Ordinal);
-        (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--editors", "ultraedit", "--out", _folder["results"],
+        (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--editors", "ultraedit,ft-bf", "--out", _folder["results"],
             "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
         Assert.True(code == 0, output);
         var reports = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["results/results.json"])).RootElement.EnumerateArray();
-        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "UltraEdit 1", "UltraEdit 3"],
+        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "FT, breadth-first 1", "FT, breadth-first 3", "UltraEdit 1", "UltraEdit 3"],
             reports.Select(report => $"{report.GetProperty("editor").GetString()} {report.GetProperty("edits").GetInt32()}"));
         Assert.Contains("no number", Mend("eval", "--demo", "--edits", "some").Output, StringComparison.Ordinal);
     }

@@ -90,6 +90,9 @@ public sealed record FineTunedEditor : ComparedEditor
     public IReadOnlyList<TokenRow>? Unrelated { get; }
 }
 
+/// <summary>Fine-tuning with epochs over all edits, of one weight.</summary>
+public sealed record BreadthFirstEditor(BreadthFirstOptions Options) : ComparedEditor("FT, breadth-first", Metrics.Digest.OfText(JsonSerializer.Serialize(Options)));
+
 /// <summary>UltraEdit, whose statistics are those of the batches that it has edited so far.</summary>
 public sealed record UntrainedUltraEdit : ComparedEditor
 {

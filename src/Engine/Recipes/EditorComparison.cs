@@ -80,6 +80,9 @@ public sealed class EditorComparison : IDisposable
             case FineTunedEditor fineTuned:
                 var tuned = StageOf(fineTuned.Editable);
                 return Run(tuned, (batch, number) => FineTuning.Edit(tuned, fineTuned.Options, Edit(batch), Unrelated(fineTuned, batch, number)).Edits);
+            case BreadthFirstEditor breadthFirst:
+                var one = StageOf([EditableWeights.DownProjection(_family, breadthFirst.Options.Validated().Block)]);
+                return Run(one, (batch, _) => FineTuning.BreadthFirst(one, breadthFirst.Options, Edit(batch)).Edits);
             case UntrainedUltraEdit ultraEdit:
                 var plain = StageOf(ultraEdit.Editable);
                 using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain)))

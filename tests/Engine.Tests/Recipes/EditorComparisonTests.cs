@@ -62,6 +62,18 @@ public sealed class EditorComparisonTests : IDisposable
     }
 
     [Fact]
+    public void BreadthFirstFineTuning_LearnsItsBatchesWhole()
+    {
+        using var comparison = Open();
+        var breadthFirst = new BreadthFirstEditor(new() { EditLr = 3e-2, MaxEpochs = 200 });
+        foreach (var (edits, batches) in new[] { (1, 6), (6, 1) })
+        {
+            var report = comparison.Measure(breadthFirst, edits, _cases);
+            Assert.Equal((batches, 1), (report.Batches, report.Summary.EditSuccess.Value));
+        }
+    }
+
+    [Fact]
     public void Enn_TakesOneStepOnAllEdits_AndKeRefusesMoreThanOne()
     {
         using var comparison = Open();
