@@ -25,6 +25,12 @@ internal static class ReproduceCommand
             {
                 var made = Run(reproduction, cancellation);
                 AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{made} of {plan.Steps.Count} steps had something to do.");
+                var command = $"mend reproduce --out DIR{(plan.IsReduced ? " --reduced" : "")}{(parsed.GetValue(only) is { } some ? $" --only {some}" : "")}";
+                foreach (var file in new[] { Path.Combine(folder, "results.md"), parsed.GetValue(docs)?.FullName }.OfType<string>())
+                {
+                    ReproductionResults.Write(reproduction, file, command);
+                    AnsiConsole.MarkupLineInterpolated($"The results: {file}");
+                }
             }
             catch (OperationCanceledException)
             {

@@ -4,6 +4,11 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Metrics;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+using MendCluster.Torch;
 
 namespace MendCluster.Engine.Recipes;
 
@@ -39,6 +44,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>Time spent on a step so far; that of a process that was killed is not in it.</summary>
     public TimeSpan Spent(ReproductionStep step) => TimeSpan.FromSeconds(Read(step)?.Seconds ?? 0);
 
+    /// <summary>What a model knows: the share of its questions that it answers, of texts its perplexity; null where a step has no such figure.</summary>
+    public double? Score(ReproductionStep step) => Read(step)?.Score;
+
     /// <summary>By the plan's estimates, of the steps that are not done.</summary>
     public TimeSpan Left => TimeSpan.FromMinutes(Plan.Steps.Where(step => !IsDone(step)).Sum(step => step.Minutes));
 
@@ -58,61 +66,92 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             var (number, before) = (i + 1, Begin(step));
             progress?.Invoke(new(step, number, 0));
             var start = time.GetTimestamp();
-            var done = false;
+            var after = before;
             try
             {
-                Make(step, share => progress?.Invoke(new(step, number, share)), cancellation);
-                done = true;
+                after = before with { Score = Make(step, share => progress?.Invoke(new(step, number, share)), cancellation), Done = true };
             }
             finally
             {
-                Write(step, before with { Done = done, Seconds = before.Seconds + time.GetElapsedTime(start).TotalSeconds });
+                Write(step, after with { Seconds = before.Seconds + time.GetElapsedTime(start).TotalSeconds });
             }
             made++;
         }
         return made;
     }
 
-    private void Make(ReproductionStep step, Action<double> progress, CancellationToken cancellation)
+    /// <summary>What a <see cref="MeasurementWork"/> measured, without its cases.</summary>
+    public IReadOnlyList<EditorReport> Reports(ReproductionStep step) =>
+        JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(this[step.Name], ResultTables.FiguresFile)), MeasurementStore.Json)!;
+
+    /// <returns>The step's score, of those that have one: what a model knows.</returns>
+    private double? Make(ReproductionStep step, Action<double> progress, CancellationToken cancellation)
     {
-        var product = this[step.Name];
+        var (product, inputs) = (this[step.Name], step.Inputs.Select(input => this[input]).ToList());
         void Pretrained(PretrainingProgress at) => progress((double)at.Step / at.Steps);
         switch (step.Work)
         {
             case DataWork { Task: EditTaskKind.Qa } data:
                 SyntheticTasks.WriteQuestionAnswering(product, data.Seed);
-                break;
+                return null;
             case DataWork { Task: EditTaskKind.Fc } data:
                 SyntheticTasks.WriteFactChecking(product, data.Seed);
-                break;
+                return null;
             case DataWork data:
                 SyntheticTasks.WriteTexts(product, data.Seed);
-                break;
+                return null;
             case ModelWork { Model: SmallT5Options t5 } model:
-                SmallT5.Train(product, TaskTraining.ReadQuestions(this[step.Inputs[0]], model.Task), t5, Pretrained, cancellation);
-                break;
+                return SmallT5.Train(product, TaskTraining.ReadQuestions(inputs[0], model.Task), t5, Pretrained, cancellation);
             case ModelWork { Model: SmallBertOptions bert } model:
-                SmallBert.Train(product, TaskTraining.ReadQuestions(this[step.Inputs[0]], model.Task), bert, Pretrained, cancellation);
-                break;
+                return SmallBert.Train(product, TaskTraining.ReadQuestions(inputs[0], model.Task), bert, Pretrained, cancellation);
             case ModelWork { Model: SmallGptOptions gpt }:
-                SmallGpt.Train(product, TaskFolder.Texts(this[step.Inputs[0]], training: true), TaskFolder.Texts(this[step.Inputs[0]], training: false), gpt, Pretrained, cancellation);
-                break;
+                return SmallGpt.Train(product, TaskFolder.Texts(inputs[0], training: true), TaskFolder.Texts(inputs[0], training: false), gpt, Pretrained, cancellation);
             case ContinuationsWork continuations:
                 foreach (var file in new[] { TaskFolder.WikitextTraining, TaskFolder.WikitextValidation })
-                    File.Copy(Path.Combine(this[step.Inputs[0]], file), Path.Combine(product, file), overwrite: true);
-                SyntheticTasks.WriteContinuations(product, this[step.Inputs[1]], continuations.Seed,
+                    File.Copy(Path.Combine(inputs[0], file), Path.Combine(product, file));
+                SyntheticTasks.WriteContinuations(product, inputs[1], continuations.Seed,
                     (made, all) => progress((double)made / all), continuations.Training, continuations.Validation, cancellation);
-                break;
+                return null;
             case EditorWork editor:
-                var result = TaskTraining.TrainEditor(this[step.Inputs[1]], text => TaskFolder.Open(this[step.Inputs[0]], editor.Task, text, (ulong)editor.Options.Seed),
+                TorchRuntime.ResetMemoryPeak();
+                TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed),
                     editor.Options, product, new Reporter<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation);
-                cancellation.ThrowIfCancellationRequested(); // a run that is told to stop ends as if it were over
-                if (!File.Exists(new Training.RunFolder(product).BestEditor))
-                    throw new InvalidDataException($"{product}: {result.Stopped} after {result.Iterations} iterations, and no validation gave a number: its metrics.jsonl says what the losses were");
-                break;
+                cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
+                return null;
+            case MeasurementWork measurement:
+                Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
+                return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");
         }
+    }
+
+    private void Measure(MeasurementWork work, string data, string model, string product, Action<double> progress, CancellationToken cancellation)
+    {
+        var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
+        var task = TaskFolder.Open(data, work.Task, text, work.Seed);
+        var cases = Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation).ToList();
+        var editors = new List<ComparedEditor>();
+        if (work.FineTune is { } fineTune)
+            editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases))]);
+        editors.AddRange(TrainedEditor.OfFiles(work.Trained.Select(name => new RunFolder(this[name]).BestEditor).Where(File.Exists)));
+        if (work.UltraEdit is { } ultraEdit)
+            editors.Add(new UntrainedUltraEdit(ultraEdit, work.Editable));
+
+        using var comparison = new EditorComparison(model, time, work.Task, work.Seed);
+        var store = new MeasurementStore(this[$"measured/cases-{work.Task.ToString().ToLowerInvariant()}"]); // the task's tables share measurements
+        var reports = new List<EditorReport>();
+        var (measured, all) = (0, editors.Count * work.Counts.Sum(count => cases.Count / count * count));
+        foreach (var editor in editors)
+            foreach (var count in work.Counts.Where(count => count <= cases.Count))
+            {
+                cancellation.ThrowIfCancellationRequested();
+                var before = measured;
+                reports.Add(store.GetOrMeasure($"{editor.Name} {count} of {cases.Count}", comparison.ProtocolOf(editor, count, cases),
+                    () => comparison.Measure(editor, count, cases, new Reporter<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
+                measured = before + cases.Count / count * count;
+            }
+        ResultTables.Write(product, reports);
     }
 
     /// <summary>A folder that holds nothing but what this step left in it.</summary>
@@ -123,7 +162,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         if (Directory.Exists(this[step.Name]))
             Directory.Delete(this[step.Name], recursive: true);
         Directory.CreateDirectory(this[step.Name]);
-        var fresh = new StepRecord(Fingerprint(step), step.Work, Done: false, Seconds: 0);
+        var fresh = new StepRecord(Fingerprint(step), step.Work, Done: false, Seconds: 0, Score: null);
         Write(step, fresh);
         return fresh;
     }
@@ -156,7 +195,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     }
 
     /// <param name="Settings">For readers; the fingerprint is what counts.</param>
-    private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds);
+    private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds, double? Score);
 
     /// <summary>Unlike Progress, reports on the caller's thread and in order.</summary>
     private sealed class Reporter<T>(Action<T> report) : IProgress<T>

@@ -1,5 +1,6 @@
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Training;
 
 namespace MendCluster.Engine.Recipes;
@@ -23,6 +24,29 @@ public sealed record ContinuationsWork(ulong Seed, int Training, int Validation)
 /// <summary>An editor, as <c>mend train</c> makes it.</summary>
 public sealed record EditorWork(EditTaskKind Task, EditorTrainingOptions Options) : ReproductionWork(Task);
 
+/// <summary>Which of the paper's tables a measurement is for.</summary>
+public enum ComparisonKind
+{
+    /// <summary>Editors one edit at a time: tables 3 and 4.</summary>
+    SideBySide,
+
+    /// <summary>More and more edits at once: table 5.</summary>
+    AtOnce,
+
+    /// <summary>MEND without one of its parts: table 6.</summary>
+    Ablations,
+}
+
+/// <summary>Editors, measured on the task's validation edits.</summary>
+/// <param name="Trained">Steps, in the table's order; those that need no training stand around them.</param>
+/// <param name="FineTune">Settings of FT and FT+KL, both of which are measured; null: neither.</param>
+/// <param name="UltraEdit">Null: not measured.</param>
+/// <param name="Editable">Weights that the untrained change, as <see cref="EditorTrainingOptions.Editable"/>.</param>
+/// <param name="Counts">Edits at once.</param>
+/// <param name="MostCases">The first so many edits are measured.</param>
+public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<string> Trained, FineTuneOptions? FineTune, UltraEditOptions? UltraEdit,
+    IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MostCases, ulong Seed) : ReproductionWork(Task);
+
 /// <summary>One of the steps.</summary>
 /// <param name="Name">Also the folder of its product.</param>
 /// <param name="Inputs">Names of steps before it whose products it reads.</param>
@@ -36,8 +60,10 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
 {
     private const ulong Seed = 1;
 
-    /// <summary>The tasks in which MEND's ablations are trained and measured: the paper's Table 6.</summary>
-    private static readonly EditTaskKind[] WithAblations = [EditTaskKind.Qa, EditTaskKind.Gen];
+    /// <summary>More than any generated set has: a measurement reads them all.</summary>
+    private const int MostCases = 1000;
+
+    private static readonly int[] AtOnce = [1, 5, 25, 75, 125];
 
     /// <summary>The lines of the paper's Table 6, each a setting of MEND.</summary>
     private static readonly (string Name, Func<MendOptions, MendOptions> Of)[] Ablations =
@@ -54,18 +80,14 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
     public static ReproductionPlan Of(bool reduced, params IReadOnlyCollection<EditTaskKind> tasks)
     {
         EditTaskKind[] chosen = [.. Enum.GetValues<EditTaskKind>().Where(task => tasks.Count == 0 || tasks.Contains(task))];
-        return new(reduced, chosen, [.. chosen.SelectMany(task => StepsOf(task, reduced))]);
+        var steps = chosen.SelectMany(task => StepsOf(task, reduced));
+        return new(reduced, chosen, [.. reduced ? steps.Select(step => step with { Minutes = 0.05 }) : steps]);
     }
-
-    public static string DataOf(EditTaskKind task) => $"data/{Name(task)}";
-
-    public static string ModelOf(EditTaskKind task) => $"models/{Name(task)}";
-
-    private static string Name(EditTaskKind task) => task.ToString().ToLowerInvariant();
 
     private static IEnumerable<ReproductionStep> StepsOf(EditTaskKind task, bool reduced)
     {
-        var (data, model) = (DataOf(task), ModelOf(task));
+        var name = task.ToString().ToLowerInvariant();
+        var (data, model) = ($"data/{name}", $"models/{name}");
         if (task == EditTaskKind.Gen)
         {
             const string texts = "data/gen-texts"; // the model learns from these, and the edits are drawn from the model
@@ -78,21 +100,29 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             yield return new(data, [], 0.1, new DataWork(task, Seed));
             yield return new(model, [data], 4, new ModelWork(task, Model(task, reduced)));
         }
-        foreach (var (name, options) in Editors(task))
-            yield return new($"editors/{Name(task)}/{name}", [data, model], Minutes(task, options), new EditorWork(task, reduced ? Short(options) : options));
-    }
 
-    private static IEnumerable<(string Name, EditorTrainingOptions Options)> Editors(EditTaskKind task)
-    {
-        var mend = TaskTraining.Defaults(EditorAlgorithm.Mend);
-        yield return ("mend", mend);
-        yield return ("ke", TaskTraining.Defaults(EditorAlgorithm.Ke));
-        yield return ("enn", TaskTraining.Defaults(EditorAlgorithm.Enn));
-        if (task == EditTaskKind.Qa)
-            yield return ("malmen", TaskTraining.Defaults(EditorAlgorithm.Malmen));
-        if (WithAblations.Contains(task))
-            foreach (var (name, of) in Ablations)
-                yield return ("mend-" + name, mend with { Mend = of(mend.Mend) });
+        var options = TaskTraining.Defaults(EditorAlgorithm.Mend);
+        var (enn, ke, mend) = (Editor("enn", TaskTraining.Defaults(EditorAlgorithm.Enn)), Editor("ke", TaskTraining.Defaults(EditorAlgorithm.Ke)), Editor("mend", options));
+        ReproductionStep[] batched = task == EditTaskKind.Qa ? [Editor("malmen", TaskTraining.Defaults(EditorAlgorithm.Malmen))] : [];
+        ReproductionStep[] ablations = task == EditTaskKind.Fc ? [] // as in the paper
+            : [.. Ablations.Select(ablation => Editor("mend-" + ablation.Name, options with { Mend = ablation.Of(options.Mend) }))];
+        foreach (var editor in new[] { mend, ke, enn }.Concat(batched).Concat(ablations))
+            yield return editor;
+
+        var few = reduced ? 4 : MostCases;
+        yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), DemoRecipe.FineTune, DemoRecipe.UltraEdit, options.Editable, [1], few, Seed));
+        if (batched.Length > 0)
+            yield return Measurement($"{name}-at-once", 15,
+                new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.UltraEdit, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed));
+        if (ablations.Length > 0)
+            yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, options.Editable, [1], few, Seed));
+
+        ReproductionStep Editor(string editor, EditorTrainingOptions given) =>
+            new($"editors/{name}/{editor}", [data, model], Minutes(task, given), new EditorWork(task, reduced ? Short(given) : given));
+
+        ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) => new($"measured/{measurement}", [data, model, .. work.Trained], minutes, work);
+
+        static IReadOnlyList<string> Names(IReadOnlyList<ReproductionStep> steps) => [.. steps.Select(step => step.Name)];
     }
 
     private static SmallModelOptions Model(EditTaskKind task, bool reduced)
