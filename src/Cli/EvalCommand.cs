@@ -65,7 +65,7 @@ internal static class EvalCommand
         var editors = new List<ComparedEditor>();
         foreach (var editor in trained)
         {
-            if (rivals.Contains("searched") && editor.Searched(new EditOptions().Confidence) is { } searched)
+            if (rivals.Contains("searched") && new EditOptions().Confidence is { } confidence && editor.Searched(confidence) is { } searched)
                 editors.Add(searched);
             editors.Add(editor);
         }

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Reports;
 
@@ -44,10 +45,17 @@ public static class ResultTables
     public static void Write(string folder, IReadOnlyList<EditorReport> reports)
     {
         Directory.CreateDirectory(folder);
-        WriteFile(FiguresFile, JsonSerializer.Serialize(reports.Select(report => report with { Cases = [] }), MeasurementStore.Json) + "\n");
+        WriteFile(FiguresFile, JsonSerializer.Serialize(reports.Select(WithoutCases), MeasurementStore.Json) + "\n");
         WriteFile("results.md", Of(reports).ToMarkdown() + "\n![Edit success](edit-success.svg)\n\n![Drawdown](drawdown.svg)\n");
         WriteFile("edit-success.svg", Picture("Edit success on rephrases, 95% intervals", reports, summary => summary.RephraseSuccess).ToSvg());
         WriteFile("drawdown.svg", Picture($"{(IsOfTexts(reports) ? "Perplexity drawdown" : "Drawdown")}, 95% intervals", reports, summary => DrawdownOf(summary, IsOfTexts(reports))).ToSvg());
+
+        static JsonNode WithoutCases(EditorReport report)
+        {
+            var node = JsonSerializer.SerializeToNode(report with { Cases = [] }, MeasurementStore.Json)!.AsObject();
+            node.Remove("cases");
+            return node;
+        }
 
         void WriteFile(string name, string text) => MeasurementStore.WriteWhole(Path.Combine(folder, name), text);
     }

@@ -82,7 +82,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
 
     /// <summary>What a <see cref="MeasurementWork"/> measured, without its cases.</summary>
     public IReadOnlyList<EditorReport> Reports(ReproductionStep step) =>
-        JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(this[step.Name], ResultTables.FiguresFile)), MeasurementStore.Json)!;
+        [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(this[step.Name], ResultTables.FiguresFile)), MeasurementStore.Json)!
+            .Select(report => report with { Cases = [] })];
 
     /// <returns>The step's score, of those that have one: what a model knows.</returns>
     private double? Make(ReproductionStep step, Action<double> progress, CancellationToken cancellation)
