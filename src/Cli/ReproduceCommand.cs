@@ -49,18 +49,17 @@ internal static class ReproduceCommand
         var (steps, start) = (reproduction.Plan.Steps.Count, TimeProvider.System.GetTimestamp());
         return AnsiConsole.Progress().AutoClear(true).Start(progress =>
         {
-            ProgressTask? bar = null;
+            var bar = progress.AddTask("beginning", maxValue: 1);
             return reproduction.Run(at =>
             {
-                if (bar?.Description != at.Step.Name)
+                if (bar.Description != at.Step.Name)
                 {
-                    bar?.StopTask();
                     var elapsed = TimeProvider.System.GetElapsedTime(start);
                     AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
                         $"{at.Number} of {steps}: {at.Step.Name}, about {Text(TimeSpan.FromMinutes(at.Step.Minutes))} ({Text(elapsed)} of about {Text(elapsed + reproduction.Left)})");
-                    bar = progress.AddTask(at.Step.Name, maxValue: 1);
+                    bar.Description = at.Step.Name;
                 }
-                bar.Value = at.Done;
+                bar.Value = Math.Min(at.Done, 0.999); // a bar that is full ends, and this one is the next step's too
             }, cancellation);
         });
     }

@@ -110,10 +110,12 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             yield return editor;
 
         var few = reduced ? 4 : MostCases;
-        yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), DemoRecipe.FineTune, DemoRecipe.UltraEdit, options.Editable, [1], few, Seed));
+        // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
+        var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
+        yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), DemoRecipe.FineTune, ultraEdit, options.Editable, [1], few, Seed));
         if (batched.Length > 0)
             yield return Measurement($"{name}-at-once", 15,
-                new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.UltraEdit, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed));
+                new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, ultraEdit, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed));
         if (ablations.Length > 0)
             yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, options.Editable, [1], few, Seed));
 
