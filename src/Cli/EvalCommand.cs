@@ -83,7 +83,7 @@ internal static class EvalCommand
         : throw new InvalidDataException($"--editors \"{list}\": '{name}' is not known; known: {string.Join(", ", Rivals)}, or none"))];
 
     private static List<int> Counts(string list) => [.. list.Split(',').Select(part => int.TryParse(part, CultureInfo.InvariantCulture, out var count) ? count
-        : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,5,25"))];
+        : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,5,25")).Distinct()];
 
     private static List<EditorReport> Measure(EditorComparison comparison, List<ComparedEditor> editors, List<int> counts, IReadOnlyList<EditRows> cases,
         MeasurementStore? store, CancellationToken cancellation)

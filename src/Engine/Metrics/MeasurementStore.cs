@@ -39,8 +39,10 @@ public sealed class MeasurementStore(string folder)
         File.Move(path + ".partial", path, overwrite: true);
     }
 
+    /// <summary>"FT+KL 25" is ft-kl-25.json.</summary>
     private static string FileOf(string name) =>
-        string.Join('-', name.ToLowerInvariant().Split([.. name.ToLowerInvariant().Where(letter => !char.IsAsciiLetterOrDigit(letter) && letter != '.')], StringSplitOptions.RemoveEmptyEntries)) + ".json";
+        string.Join('-', string.Concat(name.ToLowerInvariant().Select(letter => char.IsAsciiLetterOrDigit(letter) || letter == '.' ? letter : ' '))
+            .Split(' ', StringSplitOptions.RemoveEmptyEntries)) + ".json";
 
     /// <summary>Null: there is none, or it is of another version.</summary>
     private static EditorReport? Read(string path)

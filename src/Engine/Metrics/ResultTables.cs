@@ -74,7 +74,7 @@ public static class ResultTables
             ("editor", report => report.Editor),
             ("edit success", report => Text(report.Summary.EditSuccess)),
             ("on paraphrases", report => Text(report.Summary.RephraseSuccess)),
-            ("on both", report => Text(report.Summary.UnionSuccess)),
+            ("on both (Eq. 1)", report => Text(report.Summary.UnionSuccess)),
             ("free-running", report => Text(report.Summary.FreeRunningSuccess)),
             (ofTexts ? "perplexity drawdown" : "drawdown", report => Text(DrawdownOf(report.Summary, ofTexts))),
             ("retained", report => Text(report.Summary.Retained)),
@@ -83,7 +83,7 @@ public static class ResultTables
             ("MB", report => report.PeakBytes is { } bytes ? Text(bytes / 1e6, "0.0") : "-"),
         ];
         if (atOnce)
-            columns.Insert(1, ("edits at once", report => $"{report.Edits} ({report.Batches} batches)"));
+            columns.Insert(1, ("edits at once", report => Text(report.Edits)));
         return new(title, [.. columns.Select(column => column.Head)],
             [.. reports.Select(report => (IReadOnlyList<string>)[.. columns.Select(column => column.Cell(report))])], [Note(reports)]);
     }
@@ -92,7 +92,7 @@ public static class ResultTables
     {
         var protocol = reports[0].Protocol;
         return $"{protocol.Decoding} {string.Join(' ', reports.Select(report => report.Protocol.Locality).Distinct())} {protocol.Truncation} {protocol.DType}; seed {protocol.Seed}; "
-            + $"{string.Join(", ", reports.Select(report => report.Protocol.Cases).Distinct())} cases {protocol.Data}; model {protocol.Model}; "
+            + $"{string.Join(", ", reports.Select(report => $"{report.Protocol.Cases} cases {report.Protocol.Data}").Distinct())}; model {protocol.Model}; "
             + string.Join(", ", reports.DistinctBy(report => report.Editor).Select(report => $"{report.Editor} {report.Protocol.Editor}")) + ".";
     }
 

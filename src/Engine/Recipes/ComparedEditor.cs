@@ -20,9 +20,19 @@ public sealed record TrainedEditor : ComparedEditor
 {
     /// <param name="file">Its safetensors file.</param>
     public TrainedEditor(string file)
-        : base(NameOf(file), Metrics.Digest.OfFile(file)) => File = file;
+        : this(file, Read(file))
+    {
+    }
+
+    private TrainedEditor(string file, (string Name, EditorAlgorithm Algorithm, IReadOnlyList<string> Editable) read)
+        : base(read.Name, Metrics.Digest.OfFile(file)) => (File, Algorithm, Editable) = (file, read.Algorithm, read.Editable);
 
     public string File { get; }
+
+    public EditorAlgorithm Algorithm { get; }
+
+    /// <summary>The names of the weights that it changes.</summary>
+    public IReadOnlyList<string> Editable { get; }
 
     /// <summary>
     /// Each edit as strong as it has to be for this probability of its target (<see cref="StrengthSearch"/>), as through the cluster. Null: as in the paper.
@@ -31,25 +41,6 @@ public sealed record TrainedEditor : ComparedEditor
 
     /// <summary>KE reads the text of one edit, and a strength is that of one edit.</summary>
     public override int? MostEdits => Algorithm == EditorAlgorithm.Ke || Confidence is not null ? 1 : null;
-
-    public EditorAlgorithm Algorithm
-    {
-        get
-        {
-            using var checkpoint = EditorCheckpoint.Open(File);
-            return checkpoint.Algorithm;
-        }
-    }
-
-    /// <summary>The names of the weights that it changes.</summary>
-    public IReadOnlyList<string> Editable
-    {
-        get
-        {
-            using var checkpoint = EditorCheckpoint.Open(File);
-            return [.. checkpoint.Weights.Select(weight => weight.Name)];
-        }
-    }
 
     /// <summary>The same editor with <see cref="Confidence"/>, for one edit at a time; null of KE and ENN, whose edits have no strength.</summary>
     public TrainedEditor? Searched(double confidence) => Algorithm is EditorAlgorithm.Ke or EditorAlgorithm.Enn ? null
@@ -60,8 +51,8 @@ public sealed record TrainedEditor : ComparedEditor
         [.. files.Select(file => new TrainedEditor(file)).DistinctBy(editor => editor.Digest).GroupBy(editor => editor.Name)
             .SelectMany(same => same.Count() == 1 ? same : same.Select(editor => editor with { Name = $"{editor.Name} {editor.Digest[..6]}" }))];
 
-    /// <summary>The algorithm, and which ablation of the paper (table 6) it is.</summary>
-    private static string NameOf(string file)
+    /// <summary>Named by the algorithm, and by which ablation of the paper (table 6) it is.</summary>
+    private static (string Name, EditorAlgorithm Algorithm, IReadOnlyList<string> Editable) Read(string file)
     {
         using var checkpoint = EditorCheckpoint.Open(file);
         var name = checkpoint.Algorithm == EditorAlgorithm.UltraEdit ? "UltraEdit" : checkpoint.Algorithm.ToString().ToUpperInvariant();
@@ -76,7 +67,7 @@ public sealed record TrainedEditor : ComparedEditor
             (!checkpoint.Options.Shared, "not shared"),
             (checkpoint.Options.Reference, "as published"),
         };
-        return string.Join(", ", parts.Where(part => part.Is).Select(part => part.Name).Prepend(name));
+        return (string.Join(", ", parts.Where(part => part.Is).Select(part => part.Name).Prepend(name)), checkpoint.Algorithm, [.. checkpoint.Weights.Select(weight => weight.Name)]);
     }
 }
 
