@@ -9,9 +9,6 @@ namespace MendCluster.Engine.Metrics;
 /// <summary>The paper's tables and pictures of measured editors.</summary>
 public static class ResultTables
 {
-    /// <summary>All figures, as JSON, in the folder that <see cref="Write"/> fills.</summary>
-    public const string FiguresFile = "results.json";
-
     /// <summary>Editors one edit at a time (the paper's tables 3, 4 and 6).</summary>
     /// <param name="reports">At least one, all with one edit at a time, of one model and task.</param>
     public static ResultTable SideBySide(IReadOnlyList<EditorReport> reports) =>
@@ -45,7 +42,7 @@ public static class ResultTables
     public static void Write(string folder, IReadOnlyList<EditorReport> reports)
     {
         Directory.CreateDirectory(folder);
-        WriteFile(FiguresFile, JsonSerializer.Serialize(reports.Select(WithoutCases), MeasurementStore.Json) + "\n");
+        WriteFile("results.json", JsonSerializer.Serialize(reports.Select(WithoutCases), MeasurementStore.Json) + "\n");
         WriteFile("results.md", Of(reports).ToMarkdown() + "\n![Edit success](edit-success.svg)\n\n![Drawdown](drawdown.svg)\n");
         WriteFile("edit-success.svg", Picture("Edit success on rephrases, 95% intervals", reports, summary => summary.RephraseSuccess).ToSvg());
         WriteFile("drawdown.svg", Picture($"{(IsOfTexts(reports) ? "Perplexity drawdown" : "Drawdown")}, 95% intervals", reports, summary => DrawdownOf(summary, IsOfTexts(reports))).ToSvg());

@@ -27,6 +27,8 @@ public sealed record ReproductionProgress(ReproductionStep Step, int Number, dou
 /// <param name="time">Measures the steps.</param>
 public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvider time)
 {
+    private const int UnrelatedRows = 500;
+
     private static readonly JsonSerializerOptions Json = new()
     {
         WriteIndented = true,
@@ -82,7 +84,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
 
     /// <summary>What a <see cref="MeasurementWork"/> measured, without its cases.</summary>
     public IReadOnlyList<EditorReport> Reports(ReproductionStep step) =>
-        [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(this[step.Name], ResultTables.FiguresFile)), MeasurementStore.Json)!
+        [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(this[step.Name], "results.json")), MeasurementStore.Json)!
             .Select(report => report with { Cases = [] })];
 
     /// <returns>The step's score, of those that have one: what a model knows.</returns>
@@ -134,7 +136,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var cases = Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation).ToList();
         var editors = new List<ComparedEditor>();
         if (work.FineTune is { } fineTune)
-            editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases))]);
+            editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, Unrelated(task))]);
         editors.AddRange(TrainedEditor.OfFiles(work.Trained.Select(name => new RunFolder(this[name]).BestEditor).Where(File.Exists)));
         if (work.UltraEdit is { } ultraEdit)
             editors.Add(new UntrainedUltraEdit(ultraEdit, work.Editable));
@@ -154,6 +156,10 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             }
         ResultTables.Write(product, reports);
     }
+
+    /// <summary>What FT+KL draws from. A text that is scored whole has no prompt, and by their prompts those are told apart that a case asks itself.</summary>
+    private static List<TokenRow> Unrelated(IEditTask task) => [.. Enumerable.Range(0, UnrelatedRows).SelectMany(i => task.Training(i).Locality)
+        .Select(row => row.Prompt.Length > 0 ? row : row with { Prompt = row.Target }).DistinctBy(row => row.Prompt)];
 
     /// <summary>A folder that holds nothing but what this step left in it.</summary>
     private StepRecord Begin(ReproductionStep step)

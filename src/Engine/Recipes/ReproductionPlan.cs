@@ -101,9 +101,9 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             yield return new(model, [data], 4, new ModelWork(task, Model(task, reduced)));
         }
 
-        var options = TaskTraining.Defaults(EditorAlgorithm.Mend);
-        var (enn, ke, mend) = (Editor("enn", TaskTraining.Defaults(EditorAlgorithm.Enn)), Editor("ke", TaskTraining.Defaults(EditorAlgorithm.Ke)), Editor("mend", options));
-        ReproductionStep[] batched = task == EditTaskKind.Qa ? [Editor("malmen", TaskTraining.Defaults(EditorAlgorithm.Malmen))] : [];
+        var options = Defaults(EditorAlgorithm.Mend);
+        var (enn, ke, mend) = (Editor("enn", Defaults(EditorAlgorithm.Enn)), Editor("ke", Defaults(EditorAlgorithm.Ke)), Editor("mend", options));
+        ReproductionStep[] batched = task == EditTaskKind.Qa ? [Editor("malmen", Defaults(EditorAlgorithm.Malmen))] : [];
         ReproductionStep[] ablations = task == EditTaskKind.Fc ? [] // as in the paper
             : [.. Ablations.Select(ablation => Editor("mend-" + ablation.Name, options with { Mend = ablation.Of(options.Mend) }))];
         foreach (var editor in new[] { mend, ke, enn }.Concat(batched).Concat(ablations))
@@ -118,6 +118,8 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
                 new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, ultraEdit, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed));
         if (ablations.Length > 0)
             yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, options.Editable, [1], few, Seed));
+
+        static EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(algorithm);
 
         ReproductionStep Editor(string editor, EditorTrainingOptions given) =>
             new($"editors/{name}/{editor}", [data, model], Minutes(task, given), new EditorWork(task, reduced ? Short(given) : given));
@@ -155,7 +157,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         };
     }
 
-    /// <summary>From the iterations: what one takes was measured with the small models of <see cref="TaskTraining"/>.</summary>
+    /// <summary>Rough, from the iterations: MEND's 13,000 for the demo take six minutes or so, and the others are put in proportion.</summary>
     private static double Minutes(EditTaskKind task, EditorTrainingOptions options)
     {
         var seconds = (task, options.Algorithm) switch
