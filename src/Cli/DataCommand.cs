@@ -36,7 +36,7 @@ internal static class DataCommand
                     AnsiConsole.Progress().Start(progress =>
                     {
                         var bar = progress.AddTask("continuations");
-                        SyntheticTasks.WriteContinuations(folder, directory.FullName, from, (done, all) => (bar.Value, bar.MaxValue) = (done, all), cancellation);
+                        SyntheticTasks.WriteContinuations(folder, directory.FullName, from, (done, all) => (bar.Value, bar.MaxValue) = (done, all), cancellation: cancellation);
                     });
                     break;
                 default:

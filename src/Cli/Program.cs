@@ -20,6 +20,7 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     DataCommand.Create(),
     PretrainCommand.Create(),
     TrainCommand.Create(),
+    ReproduceCommand.Create(),
     ModelCommands.Export(),
     ModelCommands.Import(),
 };
