@@ -88,12 +88,15 @@ public sealed class RunFolder(string directory)
     private sealed record Entry(string Kind, long Iteration, double Total);
 }
 
-/// <summary>A line chart as SVG: log y axis, a legend, ticks.</summary>
+/// <summary>A line chart as SVG: axes, a legend, ticks.</summary>
 public static class LineChart
 {
     private const int Width = 800, Height = 400, Left = 70, Right = 20, Top = 40, Bottom = 50;
 
-    public static string Svg(string title, string xLabel, string yLabel, IReadOnlyList<(string Name, string Colour, IReadOnlyList<(double X, double Y)> Points)> lines)
+    /// <param name="logX">Ticks at powers of ten; else six of equal distance from 0.</param>
+    /// <param name="logY">Ticks at powers of ten; else six from 0 to 1, which then all values are between.</param>
+    public static string Svg(string title, string xLabel, string yLabel, IReadOnlyList<(string Name, string Colour, IReadOnlyList<(double X, double Y)> Points)> lines,
+        bool logX = false, bool logY = true)
     {
         var points = lines.SelectMany(line => line.Points).ToList();
         var svg = new StringBuilder($"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {Width} {Height}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>""").Append('\n');
@@ -102,17 +105,17 @@ public static class LineChart
         Text(12, Top - 10, yLabel, "start");
         if (points.Count > 0)
         {
-            var (xMax, low, high) = (Math.Max(1, points.Max(p => p.X)), Math.Floor(Math.Log10(points.Min(p => p.Y))), Math.Ceiling(Math.Log10(points.Max(p => p.Y))));
-            high = Math.Max(high, low + 1);
-            double X(double x) => Left + x / xMax * (Width - Left - Right);
-            double Y(double y) => Top + (high - Math.Log10(y)) / (high - low) * (Height - Top - Bottom);
-            for (var decade = low; decade <= high; decade++)
+            var xTicks = logX ? Decades(points.Select(p => p.X)) : Steps(Math.Max(1, points.Max(p => p.X)));
+            var yTicks = logY ? Decades(points.Select(p => p.Y)) : Steps(1);
+            double X(double x) => Left + Part(x, xTicks, logX) * (Width - Left - Right);
+            double Y(double y) => Top + (1 - Part(y, yTicks, logY)) * (Height - Top - Bottom);
+            foreach (var tick in yTicks)
             {
-                Line(Left, Y(Math.Pow(10, decade)), Width - Right, Y(Math.Pow(10, decade)));
-                Text(Left - 6, Y(Math.Pow(10, decade)) + 4, Math.Pow(10, decade).ToString("0.######", CultureInfo.InvariantCulture), "end");
+                Line(Left, Y(tick), Width - Right, Y(tick));
+                Text(Left - 6, Y(tick) + 4, tick.ToString("0.######", CultureInfo.InvariantCulture), "end");
             }
-            for (var i = 0; i <= 5; i++)
-                Text(X(xMax * i / 5), Height - Bottom + 18, (xMax * i / 5).ToString("0", CultureInfo.InvariantCulture), "middle");
+            foreach (var tick in xTicks)
+                Text(X(tick), Height - Bottom + 18, tick.ToString("0", CultureInfo.InvariantCulture), "middle");
             var row = 0;
             foreach (var (name, colour, line) in lines)
             {
@@ -129,4 +132,17 @@ public static class LineChart
         void Line(double x1, double y1, double x2, double y2) =>
             svg.Append(CultureInfo.InvariantCulture, $"""<line x1="{x1:0.#}" y1="{y1:0.#}" x2="{x2:0.#}" y2="{y2:0.#}" stroke="#dddddd"/>""").Append('\n');
     }
+
+    /// <summary>The powers of ten around the values; at least two.</summary>
+    private static List<double> Decades(IEnumerable<double> values)
+    {
+        var (low, high) = ((int)Math.Floor(Math.Log10(values.Min())), (int)Math.Ceiling(Math.Log10(values.Max())));
+        return [.. Enumerable.Range(low, Math.Max(high - low, 1) + 1).Select(decade => Math.Pow(10, decade))];
+    }
+
+    private static List<double> Steps(double max) => [.. Enumerable.Range(0, 6).Select(i => max * i / 5)];
+
+    /// <summary>Where a value is between the first tick (0) and the last (1).</summary>
+    private static double Part(double value, List<double> ticks, bool log) =>
+        log ? Math.Log10(value / ticks[0]) / Math.Log10(ticks[^1] / ticks[0]) : (value - ticks[0]) / (ticks[^1] - ticks[0]);
 }
