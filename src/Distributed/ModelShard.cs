@@ -37,7 +37,7 @@ public enum WeightType
 /// One pipeline stage with its editor networks: a state machine over the ledger.
 ///
 /// Its state is the base weights, which never change, and for each of the last few versions the updates that are in force, per scope and weight
-/// one low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list of active edits alone, not on how
+/// one <see cref="UpdateStack"/> of the active edits in the order of the ledger. That stack depends on the list of active edits alone, not on how
 /// it came about; so a shard that applied and took back edits one by one, one that read the ledger after a restart, and one that was moved
 /// compute the same bits. With no active edit a layer takes the same path as in the base model.
 ///
@@ -148,7 +148,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             if (_stage.HasEditable)
                 _editor = checkpoint!.Prepared([.. _stage.Editable.Keys]);
             CheckEditor();
-            _versions[0] = new([], Stack);
+            _versions[0] = new([], Stack, null);
             (_fault, _epoch) = (null, time.GetUtcNow().UtcTicks);
             Move(ShardState.Ready);
             return Status_OnComputeThread();
@@ -194,7 +194,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     /// <summary>One record, whole or not at all: everything that can fail comes before the first thing that is kept.</summary>
     private bool TakeIn(LedgerEntry entry, IReadOnlyList<WeightChange> changes)
     {
-        var before = _versions[_version.Value].Active;
+        var current = _versions[_version.Value];
+        var before = current.Active;
         List<ActiveEdit> active;
         if (entry.Kind == LedgerKind.Edit)
         {
@@ -207,8 +208,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             var recomputed = changes.ToLookup(change => change.Replaces);
             active = [.. before.Where(edit => edit.Id != entry.Edit).Select(edit => recomputed.Contains(edit.Id) ? Active(edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
         }
-        var edits = new VersionedEdits(active, Stack);
-        _ = edits.For(null); // what cannot be stacked is refused now
+        var edits = new VersionedEdits(active, Stack, current); // what cannot be stacked is refused here
 
         foreach (var update in active.Except(before).SelectMany(edit => edit.Updates.Values))
             Own(update);
@@ -270,17 +270,18 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private static Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire).to_type(ScalarType.Float32);
 
     /// <summary>The updates of some edits in their order, with a candidate on top if given.</summary>
-    private Edits Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
+    /// <param name="earlier">Stacks of another list, that may begin with the same edits; only time hangs on it.</param>
+    private Edits Stack(IReadOnlyList<ActiveEdit> active, Edits? earlier, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
     {
         using var _ = no_grad();
-        var stacks = new Dictionary<string, LowRankUpdate>();
+        var stacks = new Dictionary<string, WeightUpdate>();
         foreach (var weight in _stage!.EditableOrder)
         {
             List<LowRankUpdate> updates = [.. active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])];
             if (candidate?.GetValueOrDefault(weight) is { } top)
                 updates.Add(top);
             if (updates.Count > 0)
-                stacks[weight] = LowRankUpdate.Stack(updates);
+                stacks[weight] = UpdateStack.Of(updates, (UpdateStack?)earlier?.For(weight));
         }
         return new(stacks);
     }
@@ -467,7 +468,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         if (withCandidate && _stage!.HasEditable && session.Candidate is null)
             throw SessionLost(request.Session);
         var active = Seen(request.Branch is null ? version.Active : session.Branch!, request.Scope);
-        return Stack(active, withCandidate ? session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(request.Strength)) : null);
+        return Stack(active, version.For(request.Scope), withCandidate ? session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(request.Strength)) : null);
     }
 
     private static IReadOnlyList<ActiveEdit> Seen(IReadOnlyList<ActiveEdit> active, string? scope) =>
@@ -536,42 +537,45 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         public byte[] Digest => digest;
     }
 
-    /// <summary>The edits of one version, and their stacks for each scope that was asked for; it owns those.</summary>
-    private sealed class VersionedEdits(IReadOnlyList<ActiveEdit> active, Func<IReadOnlyList<ActiveEdit>, IReadOnlyDictionary<string, LowRankUpdate>?, Edits> stack) : IDisposable
+    /// <summary>The edits of one version, and their stacks for everybody and for each scope that was asked for; it owns those.</summary>
+    private sealed class VersionedEdits : IDisposable
     {
+        private readonly Func<IReadOnlyList<ActiveEdit>, Edits?, IReadOnlyDictionary<string, LowRankUpdate>?, Edits> _stack;
         private readonly List<Tensor> _owned = [];
         private readonly Dictionary<string, Edits> _scopes = [];
-        private Edits? _everybody;
+        private readonly Edits _everybody;
 
-        public IReadOnlyList<ActiveEdit> Active => active;
+        /// <param name="before">The version before; null: there is none.</param>
+        public VersionedEdits(
+            IReadOnlyList<ActiveEdit> active, Func<IReadOnlyList<ActiveEdit>, Edits?, IReadOnlyDictionary<string, LowRankUpdate>?, Edits> stack, VersionedEdits? before)
+        {
+            (Active, _stack) = (active, stack);
+            _everybody = Kept(stack(Seen(active, null), before?._everybody, null));
+        }
+
+        public IReadOnlyList<ActiveEdit> Active { get; }
 
         /// <summary>Sessions that may ask for it again.</summary>
         public int Readers { get; set; }
 
         public Edits For(string? scope)
         {
-            if (scope is null || !active.Any(edit => edit.Scope == scope)) // a scope without edits costs nothing
-                return _everybody ??= Kept(stack(Seen(active, null), null));
+            if (scope is null || !Active.Any(edit => edit.Scope == scope)) // a scope without edits costs nothing
+                return _everybody;
             if (!_scopes.TryGetValue(scope, out var edits))
-                _scopes[scope] = edits = Kept(stack(Seen(active, scope), null));
+                _scopes[scope] = edits = Kept(_stack(Seen(Active, scope), _everybody, null));
             return edits;
         }
 
         public void Dispose() => _owned.ForEach(tensor => tensor.Dispose());
 
-        /// <summary>Aliases: a stack of one edit shares that edit's tensors, and what was stacked goes with the caller's scope.</summary>
-        private Edits Kept(Edits edits) => new(edits.Updates.ToDictionary(entry => entry.Key, entry =>
-        {
-            var update = (LowRankUpdate)entry.Value;
-            return new LowRankUpdate(Own(update.uTilde), Own(update.deltaTilde), Own(update.alpha));
-        }));
-
-        private Tensor Own(Tensor tensor)
+        /// <summary>Aliases: a stack of one edit shares that edit's tensors, one that continues another the other's, and what was made goes with the caller's scope.</summary>
+        private Edits Kept(Edits edits) => new(edits.Updates.ToDictionary(entry => entry.Key, entry => (WeightUpdate)((UpdateStack)entry.Value).With(tensor =>
         {
             var alias = tensor.detach().DetachFromDisposeScope();
             _owned.Add(alias);
             return alias;
-        }
+        })));
     }
 
     /// <summary>What one answer or one edit needs between its calls.</summary>
