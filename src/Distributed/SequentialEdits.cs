@@ -66,10 +66,11 @@ public sealed class SequentialEdits(
     public async IAsyncEnumerable<SequentialProgress> RunAsync(
         IMendCluster cluster, IReadOnlyList<int> counts, SequentialProgress? earlier = null, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
+        var isNew = earlier is null;
         var progress = earlier ?? new(new Dictionary<string, string>(), [], []);
         List<int> wanted = [.. counts.Distinct().Except(progress.Points.Select(point => point.Edits)).Order()];
-        Check(wanted, progress, await cluster.LedgerAsync(cancellation).ConfigureAwait(false));
-        if (earlier is null)
+        Check(wanted, progress, isNew, await cluster.LedgerAsync(cancellation).ConfigureAwait(false));
+        if (isNew)
         {
             var unedited = new Dictionary<string, string>();
             foreach (var (question, _) in unrelated)
@@ -108,7 +109,7 @@ public sealed class SequentialEdits(
         return same;
     }
 
-    private void Check(List<int> counts, SequentialProgress progress, IReadOnlyList<LedgerEntry> ledger)
+    private void Check(List<int> counts, SequentialProgress progress, bool isNew, IReadOnlyList<LedgerEntry> ledger)
     {
         if (counts.Any(count => count < 1 || count > edits.Count))
             throw new InvalidDataException($"{counts.First(count => count < 1 || count > edits.Count)} edits are asked for; there are {edits.Count}, and at least 1 is needed");
@@ -116,7 +117,7 @@ public sealed class SequentialEdits(
             throw new InvalidDataException($"{counts[0]} edits were never measured, and {progress.Edits.Count} are made already; measure them with a new ledger");
         List<LedgerEntry> own = [.. Own(ledger)];
         var made = progress.Edits.Count(edit => edit.Refused is null);
-        if (own.Count < made || progress.Unedited.Count == 0 && ledger.Count > 0 || unrelated.Any(pair => ledger.Count > 0 && !progress.Unedited.ContainsKey(pair.Question)))
+        if (isNew ? ledger.Count > 0 : own.Count < made || unrelated.Any(pair => !progress.Unedited.ContainsKey(pair.Question)))
             throw new InvalidDataException($"the ledger has {own.Count} edits of the sequence and {ledger.Count} entries, the progress {made} edits and {progress.Unedited.Count} "
                 + "answers of the unedited model: they are not of one run; begin anew with an empty ledger and without progress");
         if (counts.Count > 0 && Reverted(ledger).Overlaps(own.Select(entry => entry.Edit)))

@@ -61,6 +61,28 @@ public class RevertModeTests
         Assert.Equal(Facts.Length + Facts.Length - place, (await cluster.LedgerAsync()).Count);
     }
 
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("t5")]
+    public async Task ManyEdits_TakenBackInAnyOrder_TheModelIsThatOfTheEditsThatAreLeft(string family)
+    {
+        using var model = new ClusterOfTinyModel(family);
+        await using var cluster = await model.OpenAsync();
+        var states = new List<string> { await model.StateAsync(cluster) };
+        string[] places = ["mayor", "town", "south", "woman", "red"];
+        for (var i = 0; i < 15; i++) // more rows than the weights have
+        {
+            await cluster.EditAsync($"what is the {places[i % 5]} of the {places[i / 5]}", Facts[i % 4].Target);
+            states.Add(await model.StateAsync(cluster));
+        }
+        foreach (var edit in new[] { 9, 14, 11, 15, 8, 12, 10, 13 })
+            await cluster.RevertAsync(new(edit));
+        Assert.Equal(states[7], await model.StateAsync(cluster));
+        foreach (var edit in new[] { 2, 7, 1, 5, 3, 6, 4 })
+            await cluster.RevertAsync(new(edit));
+        Assert.Equal(states[0], await model.StateAsync(cluster));
+    }
+
     [Fact]
     public async Task Recomputed_AScopesEditsAreNotTouchedByAnothersRevert()
     {
