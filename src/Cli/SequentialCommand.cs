@@ -18,6 +18,8 @@ internal static class SequentialCommand
 {
     private const string Ledger = "sequence.ledger", ResultsFile = "results.json";
 
+    private static readonly int[] UsualCounts = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000];
+
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true };
 
     public static Command Create()
@@ -27,7 +29,7 @@ internal static class SequentialCommand
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory" };
         var data = new Option<FileSystemInfo?>("--data") { Description = "edits: zsRE export (.json), the paper's form (.jsonl) or questions with answers (.tsv); or, with --task, a folder of the task's files" };
         var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa or fc" };
-        var counts = new Option<string>("--edits") { Description = "measure after so many edits", DefaultValueFactory = _ => "1,2,5,10,25,50,100,250,500,1000" };
+        var counts = new Option<string?>("--edits") { Description = $"measure after so many edits; without it after {string.Join(", ", UsualCounts)} and all, as far as there are so many" };
         var unrelated = new Option<int>("--unrelated") { Description = "ask at most so many unrelated questions", DefaultValueFactory = _ => 300 };
         var maxDrawdown = new Option<double?>("--max-drawdown") { Description = "refuse edits that cost more than this fraction of the probes" };
         var ownStep = new Option<bool>("--own-step") { Description = "make the edits with the editor's own step, as in the paper" };
@@ -56,7 +58,7 @@ internal static class SequentialCommand
             }, cancellation);
             var settings = new Settings(set.Source, set.Unrelated.Count, options.Confidence, options.MaxDrawdown, parsed.GetValue(most), DemoFiles.Probes(directory).Count);
             var sequence = new SequentialEdits(set.Edits, set.Unrelated, options, new(parsed.GetValue(most)), TimeProvider.System);
-            var results = await RunAsync(sequence, cluster, folder, settings, Counts(parsed.GetRequiredValue(counts)), cancellation);
+            var results = await RunAsync(sequence, cluster, folder, settings, Counts(parsed.GetValue(counts), set.Edits.Count), cancellation);
             if (parsed.GetValue(revertAll))
                 results = await RevertAllAsync(sequence, cluster, folder, results, cancellation);
             AnsiConsole.Write(Table(results));
@@ -133,8 +135,10 @@ internal static class SequentialCommand
             $"{edits.Count} edits of {Path.GetFileName(data)}; unrelated: {(others is null ? "their locality" : "Natural Questions")}");
     }
 
-    private static List<int> Counts(string list) => [.. list.Split(',').Select(part => int.TryParse(part, CultureInfo.InvariantCulture, out var count) ? count
-        : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,10,100"))];
+    private static List<int> Counts(string? list, int edits) => list is null
+        ? [.. UsualCounts.Where(count => count < edits), Math.Min(edits, UsualCounts[^1])]
+        : [.. list.Split(',').Select(part => int.TryParse(part, CultureInfo.InvariantCulture, out var count) ? count
+            : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,10,100"))];
 
     private static void Save(string folder, Results results, bool withPictures)
     {
