@@ -16,6 +16,7 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     EditCommands.Ledger(),
     ClusterCommands.Create(),
     EvalCommand.Create(),
+    SequentialCommand.Create(),
     PlanCommand.Create(),
     DataCommand.Create(),
     PretrainCommand.Create(),

@@ -16,9 +16,8 @@ internal static class ReproduceCommand
         var only = new Option<string?>("--only") { Description = "tasks with commas between them: qa, fc, gen; without it all three" };
         var docs = new Option<FileInfo?>("--docs") { Description = "write the results to this file too, with pictures beside it" };
         var command = new Command("reproduce", "Make the paper's comparison: data, models, editors, measurements and tables; run it again to go on") { output, reduced, only, docs };
-        command.SetAction(async (parsed, cancellation) =>
+        command.SetLongAction((parsed, cancellation) =>
         {
-            await Task.Yield(); // signals are listened to once an action waits for something: one that never does is killed by Ctrl-C
             var folder = parsed.GetRequiredValue(output).FullName;
             var plan = ReproductionPlan.Of(parsed.GetValue(reduced), Tasks(parsed.GetValue(only)));
             var reproduction = new Reproduction(folder, plan, TimeProvider.System);
@@ -39,6 +38,7 @@ internal static class ReproduceCommand
                     $"Stopped with {plan.Steps.Count(reproduction.IsDone)} of {plan.Steps.Count} steps done. The same command goes on from here, with about {Text(reproduction.Left)} left.");
                 throw;
             }
+            return Task.CompletedTask;
         });
         return command;
     }

@@ -4,6 +4,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
@@ -27,8 +28,6 @@ public sealed record ReproductionProgress(ReproductionStep Step, int Number, dou
 /// <param name="time">Measures the steps.</param>
 public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvider time)
 {
-    private const int UnrelatedRows = 500;
-
     private static readonly JsonSerializerOptions Json = new()
     {
         WriteIndented = true,
@@ -136,8 +135,15 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var cases = Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation).ToList();
         var editors = new List<ComparedEditor>();
         if (work.FineTune is { } fineTune)
-            editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, Unrelated(task))]);
-        editors.AddRange(TrainedEditor.OfFiles(work.Trained.Select(name => new RunFolder(this[name]).BestEditor).Where(File.Exists)));
+            editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases))]);
+        if (work.BreadthFirst is { } breadthFirst)
+            editors.Add(new BreadthFirstEditor(breadthFirst));
+        foreach (var trained in TrainedEditor.OfFiles(work.Trained.Select(name => new RunFolder(this[name]).BestEditor).Where(File.Exists)))
+        {
+            if (work.Confidence is { } confidence && trained.Algorithm == EditorAlgorithm.Mend && trained.Searched(confidence) is { } searched)
+                editors.Add(searched);
+            editors.Add(trained);
+        }
         if (work.UltraEdit is { } ultraEdit)
             editors.Add(new UntrainedUltraEdit(ultraEdit, work.Editable));
 
@@ -146,7 +152,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var reports = new List<EditorReport>();
         var (measured, all) = (0, editors.Count * work.Counts.Sum(count => cases.Count / count * count));
         foreach (var editor in editors)
-            foreach (var count in work.Counts.Where(count => count <= cases.Count))
+            foreach (var count in work.Counts.Where(count => count <= Math.Min(cases.Count, editor.MostEdits ?? count)))
             {
                 cancellation.ThrowIfCancellationRequested();
                 var before = measured;
@@ -156,10 +162,6 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             }
         ResultTables.Write(product, reports);
     }
-
-    /// <summary>What FT+KL draws from. A text that is scored whole has no prompt, and by their prompts those are told apart that a case asks itself.</summary>
-    private static List<TokenRow> Unrelated(IEditTask task) => [.. Enumerable.Range(0, UnrelatedRows).SelectMany(i => task.Training(i).Locality)
-        .Select(row => row.Prompt.Length > 0 ? row : row with { Prompt = row.Target }).DistinctBy(row => row.Prompt)];
 
     /// <summary>A folder that holds nothing but what this step left in it.</summary>
     private StepRecord Begin(ReproductionStep step)

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
@@ -40,12 +41,14 @@ public enum ComparisonKind
 /// <summary>Editors, measured on the task's validation edits.</summary>
 /// <param name="Trained">Steps, in the table's order; those that need no training stand around them.</param>
 /// <param name="FineTune">Settings of FT and FT+KL, both of which are measured; null: neither.</param>
+/// <param name="BreadthFirst">Null: not measured.</param>
 /// <param name="UltraEdit">Null: not measured.</param>
+/// <param name="Confidence">MEND is measured a second time with each edit as strong as it has to be for this, as through a cluster. Null: it is not.</param>
 /// <param name="Editable">Weights that the untrained change, as <see cref="EditorTrainingOptions.Editable"/>.</param>
 /// <param name="Counts">Edits at once.</param>
 /// <param name="MostCases">The first so many edits are measured.</param>
-public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<string> Trained, FineTuneOptions? FineTune, UltraEditOptions? UltraEdit,
-    IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MostCases, ulong Seed) : ReproductionWork(Task);
+public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<string> Trained, FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
+    UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MostCases, ulong Seed) : ReproductionWork(Task);
 
 /// <summary>One of the steps.</summary>
 /// <param name="Name">Also the folder of its product.</param>
@@ -112,12 +115,12 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         var few = reduced ? 4 : MostCases;
         // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
-        yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), DemoRecipe.FineTune, ultraEdit, options.Editable, [1], few, Seed));
+        yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), DemoRecipe.FineTune, DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
         if (batched.Length > 0)
             yield return Measurement($"{name}-at-once", 15,
-                new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, ultraEdit, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed));
+                new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.BreadthFirst, ultraEdit, null, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed));
         if (ablations.Length > 0)
-            yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, options.Editable, [1], few, Seed));
+            yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
 
         static EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(algorithm);
 
