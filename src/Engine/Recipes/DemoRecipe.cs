@@ -133,9 +133,8 @@ public static class DemoRecipe
             {
                 var rng = Prng.At(Seed + 1, (ulong)i);
                 var edits = Math.Min(options.Edits, unseen.Count / 2); // the others are asked whether they stay
-                var fill = order.At(i).Edits.Skip(edits); // as many as in training: a few edits at once say little of how many do
-                return SimultaneousEdits.Batch(text, [.. Enumerable.Range(i * edits, edits).Select(edit => world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true))
-                    .Concat(fill.Select(fact => world.TrainingEdit(facts[fact], rng))).Select(text.Rows)], Prng.At(~Seed - 1, (ulong)i));
+                return SimultaneousEdits.Batch(text, [.. Enumerable.Range(i * edits, edits)
+                    .Select(edit => text.Rows(world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true)))], Prng.At(~Seed - 1, (ulong)i));
             },
             run).Run(progress, cancellation);
         File.Copy(run.BestEditor, Path.Combine(directory, EditorFile), overwrite: true);
