@@ -219,6 +219,25 @@ public sealed class World
         return edit with { Locality = [.. edit.Locality, .. Enumerable.Range(0, MoreOfTheSubject).Select(_ => Ask(rng.Pick(siblings), rng, newPhrasings: false))] };
     }
 
+    /// <summary>
+    /// Facts like those of training, about so many times as many subjects, all made up and different. An editor that is to change what it never
+    /// saw needs many more subjects to learn from than the world's own.
+    /// </summary>
+    public IReadOnlyList<Fact> MoreTrainingFacts(int times, Prng rng)
+    {
+        var facts = new List<Fact>();
+        var taken = new HashSet<string>();
+        foreach (var about in Enumerable.Repeat(Split.Training.GroupBy(fact => fact.Subject), times).SelectMany(subjects => subjects))
+        {
+            Subject subject;
+            do
+                subject = Invent(about.First().Relation.Subjects, rng);
+            while (!taken.Add(subject.Name));
+            facts.AddRange(about.Select(fact => fact with { Subject = subject, Object = rng.Pick(Objects(fact.Relation.Answers)) }));
+        }
+        return facts;
+    }
+
     /// <summary>A subject that no fact of the world is about.</summary>
     private Subject Invent(SubjectKind kind, Prng rng)
     {

@@ -16,7 +16,7 @@ namespace MendCluster.Engine.Recipes;
 public static class SyntheticTasks
 {
     private const int Alternatives = 3, TrainingTexts = 4000, ValidationTexts = 400, TrainingSamples = 2000, ValidationSamples = 200;
-    private const int SampledTokens = 10, LeastPassage = 20, MostPassage = 60;
+    private const int SampledTokens = 10, MoreSubjects = 3, LeastPassage = 20, MostPassage = 60;
 
     private const ulong MostDraws = 20;
 
@@ -45,11 +45,15 @@ public static class SyntheticTasks
         }
     }
 
-    /// <summary>Claims in FEVER's form: one of every fact, half of them true.</summary>
+    /// <summary>
+    /// Claims in FEVER's form: one of every fact, half of them true. Training's are also about subjects that are made up for it: FEVER has a
+    /// hundred thousand claims to learn from, the world some hundred.
+    /// </summary>
     public static void WriteFactChecking(string folder, ulong seed)
     {
         var world = World.Generate(seed);
-        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), world.Split.Training.Select((fact, i) => Claim(fact, 0, Prng.At(seed, (ulong)i))));
+        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), world.Split.Training.Concat(world.MoreTrainingFacts(MoreSubjects, Prng.At(seed, ulong.MaxValue)))
+            .Select((fact, i) => Claim(fact, 0, Prng.At(seed, (ulong)i))));
         WriteRows(Path.Combine(folder, TaskFolder.FeverValidation), world.Split.HeldOut.Select((fact, i) => Claim(fact, World.NewPhrasings, Prng.At(~seed, (ulong)i))));
 
         object Claim(Fact fact, int newWordings, Prng rng)

@@ -61,6 +61,8 @@ public static class TaskTraining
     public static EditorTrainingOptions Defaults(EditTaskKind? task, EditorAlgorithm algorithm)
     {
         var shared = DemoRecipe.Editor with { Algorithm = algorithm, Mend = DemoRecipe.Editor.Mend with { Init = EditorInit.Identity }, ValSteps = 200, Seed = 1 };
+        // With the published one unrelated row an editor learns what to spare far more slowly than what to change. Whole texts cost more than claims.
+        shared = shared with { UnrelatedRows = task == EditTaskKind.Gen ? 2 : 8 };
         return algorithm switch
         {
             EditorAlgorithm.Ke => shared with { Ke = new() { HiddenDim = 128, ConditionDim = 256 }, Lr = 3e-4 },
