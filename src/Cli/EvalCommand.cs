@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -13,129 +12,102 @@ using Spectre.Console;
 
 namespace MendCluster.Cli;
 
-/// <summary><c>mend eval</c>: edit success and drawdown of editors on a set of edits, one at a time or many at once.</summary>
+/// <summary><c>mend eval</c>: the paper's tables of editors on a set of edits, one at a time or many at once.</summary>
 internal static class EvalCommand
 {
-    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true };
+    /// <summary>What stands beside the editors given, as <c>--editors</c> names it.</summary>
+    private static readonly string[] Rivals = ["searched", "ft", "ft+kl", "ft-bf", "ultraedit"];
 
     public static Command Create()
     {
         var demo = new Option<bool>("--demo") { Description = "the demo's model on its 300 held-out facts" };
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory" };
-        var editor = new Option<FileInfo[]>("--editor") { Description = "editor file, with --edits also several; without it editor.safetensors in the model's directory", AllowMultipleArgumentsPerToken = true };
+        var editor = new Option<FileInfo[]>("--editor") { Description = "editor files, one or several; without it editor.safetensors in the model's directory", AllowMultipleArgumentsPerToken = true };
         var data = new Option<FileSystemInfo?>("--data") { Description = "edits: zsRE export (.json), the paper's form (.jsonl) or questions with answers (.tsv); or, with --task, a folder of the task's files" };
         var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa, fc or gen" };
         var limit = new Option<int?>("--limit") { Description = "only the first so many edits" };
+        var beside = new Option<string>("--editors") { Description = "what stands beside the editor files: searched (each edit as strong as it has to be, as through the cluster; one edit at a time), ft, ft+kl, ft-bf (breadth-first: epochs over all edits, of one weight), ultraedit; or none", DefaultValueFactory = _ => string.Join(',', Rivals) };
         var rate = new Option<double>("--ft-lr") { Description = "learning rate of fine-tuning", DefaultValueFactory = _ => DemoRecipe.FineTune.EditLr };
-        var together = new Option<string?>("--edits") { Description = "make so many edits at once, such as 1,5,25,75,125; beside the editors given stands UltraEdit, which needs no training" };
+        var together = new Option<string>("--edits") { Description = "make so many edits at once, such as 1,5,25,75,125", DefaultValueFactory = _ => "1" };
         var ultraRate = new Option<double>("--ultra-lr") { Description = "step size of UltraEdit", DefaultValueFactory = _ => DemoRecipe.UltraEdit.EditLr };
-        var output = new Option<FileInfo?>("--json") { Description = "also write every case to this file" };
-        var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, task, limit, together, ultraRate, rate, output };
+        var output = new Option<DirectoryInfo?>("--out") { Description = "also write results.json, results.md, pictures, and measured/ with every case; run it again to go on where it stopped" };
+        var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, task, limit, together, beside, ultraRate, rate, output };
         command.SetAction((parsed, cancellation) =>
         {
             var isDemo = parsed.GetValue(demo);
             if (!isDemo && (parsed.GetValue(model) is null || parsed.GetValue(data) is null))
                 throw new InvalidDataException("mend eval needs --demo, or --model and --data");
+            var counts = Counts(parsed.GetValue(together)!);
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
             var text = new TextBatch(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
-            var all = isDemo ? DemoRecipe.HeldOutEdits().Select(text.Rows)
-                : parsed.GetValue(task) is { } kind ? Validation(TaskFolder.Open(parsed.GetValue(data)!.FullName, kind, text, DemoRecipe.Seed))
-                : QuestionAnswering.ReadEdits(parsed.GetValue(data)!.FullName, DemoRecipe.Seed).Select(text.Rows);
+            var kind = isDemo ? null : parsed.GetValue(task);
+            var opened = kind is null ? null : TaskFolder.Open(parsed.GetValue(data)!.FullName, kind.Value, text, DemoRecipe.Seed);
+            var all = opened is not null ? Enumerable.Range(0, opened.ValidationCount).Select(opened.Validation)
+                : (isDemo ? DemoRecipe.HeldOutEdits(counts.Max()) : QuestionAnswering.ReadEdits(parsed.GetValue(data)!.FullName, DemoRecipe.Seed)).Select(text.Rows);
             List<EditRows> cases = [.. all.Take(parsed.GetValue(limit) ?? int.MaxValue)];
-            List<string> editors = parsed.GetValue(editor) is { Length: > 0 } files ? [.. files.Select(file => file.FullName)] : [DemoFiles.Editor(directory)];
-            if (parsed.GetValue(together) is { } counts)
-            {
-                var measured = MeasureTogether(directory, editors, DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, Counts(counts), cases, cancellation);
-                ShowTogether(measured);
-                if (parsed.GetValue(output) is { } json)
-                    File.WriteAllText(json.FullName, JsonSerializer.Serialize(measured, Json));
-                return Task.CompletedTask;
-            }
-            if (editors.Count > 1)
-                throw new InvalidDataException("mend eval measures several editors side by side with --edits only, such as --edits 1,25");
-            var reports = Measure(directory, editors[0], cases,
-                DemoRecipe.FineTune with { EditLr = parsed.GetValue(rate) }, cancellation);
-            Show(reports, cases.Count);
-            if (parsed.GetValue(output) is { } file)
-                File.WriteAllText(file.FullName, JsonSerializer.Serialize(reports, Json));
+
+            var files = parsed.GetValue(editor) is { Length: > 0 } given ? given.Select(file => file.FullName) : [DemoFiles.Editor(directory)];
+            var editors = Editors(TrainedEditor.OfFiles(files), RivalsOf(parsed.GetValue(beside)!), DemoRecipe.FineTune with { EditLr = parsed.GetValue(rate) },
+                DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, () => EditorComparison.UnrelatedRows(opened, cases));
+            using var comparison = new EditorComparison(directory, TimeProvider.System, kind ?? EditTaskKind.Qa, DemoRecipe.Seed);
+            var folder = parsed.GetValue(output)?.FullName;
+            var reports = Measure(comparison, editors, counts, cases, folder is null ? null : new(Path.Combine(folder, "measured")), cancellation);
+            Tables.Show(ResultTables.Of(reports));
+            if (folder is not null)
+                ResultTables.Write(folder, reports);
             return Task.CompletedTask;
         });
         return command;
     }
 
-    private static IEnumerable<EditRows> Validation(IEditTask task) => Enumerable.Range(0, task.ValidationCount).Select(task.Validation);
-
-    private static List<EditorReport> Measure(string model, string editor, IReadOnlyList<EditRows> cases, FineTuneOptions fineTune, CancellationToken cancellation)
+    private static List<ComparedEditor> Editors(
+        IReadOnlyList<TrainedEditor> trained, List<string> rivals, FineTuneOptions fineTune, UltraEditOptions ultraEdit, Func<IReadOnlyList<TokenRow>> unrelated)
     {
-        using var comparison = new EditorComparison(model, TimeProvider.System);
+        var editors = new List<ComparedEditor>();
+        foreach (var editor in trained)
+        {
+            if (rivals.Contains("searched") && new EditOptions().Confidence is { } confidence && editor.Searched(confidence) is { } searched)
+                editors.Add(searched);
+            editors.Add(editor);
+        }
+        var editable = trained[0].Editable;
+        if (rivals.Contains("ft"))
+            editors.Add(new FineTunedEditor(fineTune, editable));
+        if (rivals.Contains("ft+kl"))
+            editors.Add(new FineTunedEditor(fineTune, editable, unrelated()));
+        if (rivals.Contains("ft-bf"))
+            editors.Add(new BreadthFirstEditor(DemoRecipe.BreadthFirst));
+        if (rivals.Contains("ultraedit"))
+            editors.Add(new UntrainedUltraEdit(ultraEdit, editable));
+        return editors;
+    }
+
+    private static List<string> RivalsOf(string list) => list == "none" ? [] : [.. list.Split(',').Select(name => Rivals.Contains(name) ? name
+        : throw new InvalidDataException($"--editors \"{list}\": '{name}' is not known; known: {string.Join(", ", Rivals)}, or none"))];
+
+    private static List<int> Counts(string list) => [.. list.Split(',').Select(part => int.TryParse(part, CultureInfo.InvariantCulture, out var count) ? count
+        : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,5,25")).Distinct()];
+
+    private static List<EditorReport> Measure(EditorComparison comparison, List<ComparedEditor> editors, List<int> counts, IReadOnlyList<EditRows> cases,
+        MeasurementStore? store, CancellationToken cancellation)
+    {
+        foreach (var editor in editors.Where(editor => counts.Any(count => count > editor.MostEdits)))
+            AnsiConsole.MarkupLineInterpolated($"[yellow]{editor.Name} makes {editor.MostEdits} edit at a time, and is left out of more.[/]");
         var reports = new List<EditorReport>();
         AnsiConsole.Progress().AutoClear(true).Start(progress =>
         {
-            IProgress<CaseResult> Bar(string name)
-            {
-                var task = progress.AddTask(name, maxValue: cases.Count);
-                return new Ticker(() => task.Increment(1));
-            }
-            var isSearched = EditorComparison.AlgorithmOf(editor) is not (EditorAlgorithm.Ke or EditorAlgorithm.Enn);
-            var (searched, paper, tuned) = (isSearched ? Bar("the editor, as strong as needed") : null, Bar("the editor"), Bar("fine-tuning"));
-            if (isSearched)
-                reports.Add(comparison.Editor(editor, new EditOptions().Confidence, cases, searched, cancellation));
-            reports.Add(comparison.Editor(editor, confidence: null, cases, paper, cancellation));
-            reports.Add(comparison.FineTune(fineTune, cases, tuned, cancellation));
+            foreach (var (editor, bar) in editors.Select(editor => (editor, progress.AddTask(Markup.Escape(editor.Name), maxValue: Able(editor).Sum(count => cases.Count / Math.Max(1, count) * count)))).ToList())
+                foreach (var count in Able(editor))
+                {
+                    EditorReport Make() => comparison.Measure(editor, count, cases, new Ticker(() => bar.Increment(1)), cancellation);
+                    reports.Add(store is null ? Make() : store.GetOrMeasure($"{editor.Name} {count}", comparison.ProtocolOf(editor, count, cases), Make));
+                    bar.Value = reports.Where(report => report.Editor == editor.Name).Sum(report => report.Cases.Count);
+                }
         });
         return reports;
+
+        IEnumerable<int> Able(ComparedEditor editor) => counts.Where(count => count <= (editor.MostEdits ?? count));
     }
-
-    private static List<int> Counts(string list) => [.. list.Split(',').Select(part => int.TryParse(part, CultureInfo.InvariantCulture, out var count) ? count
-        : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,5,25"))];
-
-    private static List<SimultaneousReport> MeasureTogether(string model, List<string> editors, UltraEditOptions ultraEdit, List<int> counts,
-        IReadOnlyList<EditRows> cases, CancellationToken cancellation)
-    {
-        var recipe = new SimultaneousEdits(model, TimeProvider.System);
-        var reports = new List<SimultaneousReport>();
-        AnsiConsole.Progress().AutoClear(true).Start(progress =>
-        {
-            var measured = counts.Sum(count => cases.Count / Math.Max(1, count) * count);
-            IProgress<CaseResult> Bar(string name)
-            {
-                var task = progress.AddTask(Markup.Escape(name), maxValue: measured);
-                return new Ticker(() => task.Increment(1));
-            }
-            foreach (var (file, bar) in editors.Select(file => (file, Bar(Path.GetFileName(file)))).ToList())
-                reports.AddRange(recipe.Trained(file, counts, cases, bar, cancellation));
-            reports.AddRange(recipe.UltraEdit(ultraEdit, [], counts, cases, Bar("UltraEdit"), cancellation));
-        });
-        return reports;
-    }
-
-    private static void ShowTogether(List<SimultaneousReport> reports)
-    {
-        var table = new Table().Border(TableBorder.Simple).Title("Edits made at once; 95% intervals over the edits")
-            .AddColumns("editor", "edits at once", "edit success", "on paraphrases", "drawdown", "KL", "ms a batch");
-        foreach (var report in reports)
-            table.AddRow(report.Editor, $"{report.Edits} ({report.Batches} batches)", Text(report.Summary.EditSuccess), Text(report.Summary.RephraseSuccess), Text(report.Summary.Drawdown),
-                Text(report.Summary.LocalityKl), report.PerBatch.TotalMilliseconds.ToString("0", CultureInfo.InvariantCulture));
-        AnsiConsole.Write(table);
-        AnsiConsole.MarkupLine("[grey]Teacher-forced exact match of all tokens. MEND's edits are summed, as in the paper. Drawdown without what the batch itself edits. Float32.[/]");
-    }
-
-    private static void Show(List<EditorReport> reports, int edits)
-    {
-        var table = new Table().Border(TableBorder.Simple).Title($"{edits} edits, each of the unedited model; 95% intervals over the edits")
-            .AddColumns("editor", "edit success", "on paraphrases", "unrelated, before", "drawdown", "perplexity drawdown", "KL", "ms an edit");
-        foreach (var report in reports)
-        {
-            var summary = report.Summary;
-            table.AddRow(report.Editor, Text(summary.EditSuccess), Text(summary.RephraseSuccess), Text(summary.LocalityAccuracy), Text(summary.Drawdown), Text(summary.PerplexityDrawdown), Text(summary.LocalityKl),
-                report.PerEdit.TotalMilliseconds.ToString("0.0", CultureInfo.InvariantCulture));
-        }
-        AnsiConsole.Write(table);
-        AnsiConsole.MarkupLine("[grey]Teacher-forced exact match of all tokens; on paraphrases, what the paper calls edit success. Float32.[/]");
-    }
-
-    private static string Text(Estimate? estimate) => estimate is null ? "-"
-        : string.Create(CultureInfo.InvariantCulture, $"{estimate.Value:0.0000} ({estimate.Low:0.000}-{estimate.High:0.000})");
 
     /// <summary>Unlike Progress, reports on the caller's thread and in order.</summary>
     private sealed class Ticker(Action tick) : IProgress<CaseResult>

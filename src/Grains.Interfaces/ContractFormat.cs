@@ -13,7 +13,6 @@ public static class ContractFormat
     private static readonly JsonSerializerOptions Json = new()
     {
         Converters = { new TensorConverter() },
-        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         IgnoreReadOnlyProperties = true,
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
     };

@@ -34,10 +34,11 @@ public partial class ArchitectureTests
         ["Tokenizers"] = [],
         ["Models"] = ["Checkpoints"],
         ["Editors"] = ["Editors.Baselines"],
-        ["Training"] = ["Models", "Editors", "Editors.Baselines", "Checkpoints"],
+        ["Reports"] = [],
+        ["Training"] = ["Models", "Editors", "Editors.Baselines", "Checkpoints", "Reports"],
         ["Data"] = ["Models", "Tokenizers", "Training"],
-        ["Metrics"] = ["Data", "Editors", "Models", "Training"],
-        ["Recipes"] = ["Checkpoints", "Data", "Editors", "Editors.Baselines", "Metrics", "Models", "Tokenizers", "Training"],
+        ["Metrics"] = ["Data", "Editors", "Models", "Reports", "Training"],
+        ["Recipes"] = ["Checkpoints", "Data", "Editors", "Editors.Baselines", "Metrics", "Models", "Reports", "Tokenizers", "Training"],
     };
 
     private static string Source => Path.Combine(FixtureFolder.Repository, "src");

@@ -99,13 +99,33 @@ public sealed class CommandTests : IDisposable
         var divided = Mend("train", "--algorithm", "ke", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["divided"]);
         Assert.Equal(1, divided.Code);
         Assert.Contains("Ke is trained on one machine", divided.Output, StringComparison.Ordinal);
-        (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--json", _folder["report.json"],
+        (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--editors", "ultraedit,ft-bf", "--out", _folder["results"],
             "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
         Assert.True(code == 0, output);
-        var reports = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["report.json"])).RootElement.EnumerateArray();
-        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "UltraEdit 1", "UltraEdit 3"],
-            reports.Select(report => $"{report.GetProperty("Editor").GetString()} {report.GetProperty("Edits").GetInt32()}"));
+        var reports = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["results/results.json"])).RootElement.EnumerateArray();
+        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "FT, breadth-first 1", "FT, breadth-first 3", "UltraEdit 1", "UltraEdit 3"],
+            reports.Select(report => $"{report.GetProperty("editor").GetString()} {report.GetProperty("edits").GetInt32()}"));
         Assert.Contains("no number", Mend("eval", "--demo", "--edits", "some").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AnEvaluation_GoesOnInItsFolder_WithWhatIsNotMeasuredYet()
+    {
+        string[] Evaluate(string editors)
+        {
+            var (code, output) = Mend("eval", "--demo", "--limit", "2", "--editors", editors, "--out", _folder["results"]);
+            Assert.True(code == 0, output);
+            return [.. Directory.GetFiles(_folder["results/measured"]).Order(StringComparer.Ordinal)];
+        }
+        var first = Evaluate("ft");
+        var kept = first.Select(File.ReadAllText).ToList(); // with the times that the edits took, which no second run repeats
+        var second = Evaluate("ft,ultraedit");
+        Assert.Equal(["ft-1.json", "mend-1.json", "ultraedit-1.json"], second.Select(Path.GetFileName));
+        Assert.Equal(kept, first.Select(File.ReadAllText));
+        Assert.Contains("| UltraEdit |", File.ReadAllText(_folder["results/results.md"]), StringComparison.Ordinal);
+        var unknown = Mend("eval", "--demo", "--editors", "rome");
+        Assert.Equal(1, unknown.Code);
+        Assert.Contains("'rome' is not known", unknown.Output, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -132,13 +152,12 @@ public sealed class CommandTests : IDisposable
     [Trait("Category", "Slow")]
     public void OnHeldOutFacts_EditsSucceedAndUnrelatedAnswersStay()
     {
-        var json = _folder["report.json"];
-        var (code, output) = Mend("eval", "--demo", "--json", json);
+        var (code, output) = Mend("eval", "--demo", "--editors", "searched", "--out", _folder["results"]);
         Assert.True(code == 0, output);
-        var mend = System.Text.Json.JsonDocument.Parse(File.ReadAllText(json)).RootElement[0].GetProperty("Summary");
-        Assert.Equal(300, mend.GetProperty("EditSuccess").GetProperty("Cases").GetInt32());
-        Assert.True(mend.GetProperty("RephraseSuccess").GetProperty("Value").GetDouble() >= 0.95, output);
-        Assert.True(mend.GetProperty("Drawdown").GetProperty("Value").GetDouble() <= 0.01, output);
+        var mend = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["results/results.json"])).RootElement[0].GetProperty("summary");
+        Assert.Equal(300, mend.GetProperty("edit_success").GetProperty("cases").GetInt32());
+        Assert.True(mend.GetProperty("rephrase_success").GetProperty("value").GetDouble() >= 0.95, output);
+        Assert.True(mend.GetProperty("drawdown").GetProperty("value").GetDouble() <= 0.01, output);
     }
 
     /// <summary>The ledger lies in the current folder.</summary>

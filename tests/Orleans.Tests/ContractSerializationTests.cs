@@ -53,6 +53,9 @@ public sealed class ContractSerializationTests : IDisposable
     }
 
     [Fact]
+    public void ANullWhereTheDefaultIsAnother_StaysNull() => Assert.Null(((EditOptions)RoundTrip(new EditOptions { Confidence = null })).Confidence);
+
+    [Fact]
     public void EveryKindOfRecord_IsTried()
     {
         var kinds = typeof(IModelShard).Assembly.GetExportedTypes().Where(type => !type.IsInterface && !type.IsEnum && type != typeof(MendException));

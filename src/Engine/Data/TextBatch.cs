@@ -25,6 +25,9 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <summary>What the tokenizer puts around every text.</summary>
     private readonly IReadOnlyList<int> _frame = tokenizer.Encode("");
 
+    /// <summary>Most tokens of a prompt and of a target.</summary>
+    public int MaxLength { get; } = maxLength;
+
     /// <summary>Whether a text has tokens of its own.</summary>
     public bool HasTokens(IReadOnlyList<int> ids) => ids.Any(id => id != family.EosId && !_frame.Contains(id));
 
@@ -107,9 +110,9 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
 
     private int[] Cut(IReadOnlyList<int> ids, string text, string what) =>
         !HasTokens(ids) ? throw new ModelException(what, $"\"{text}\"", "has no tokens")
-        : ids.Count <= maxLength ? [.. ids]
-        : _frame.Count > 0 && ids[^1] == _frame[^1] ? [.. ids.Take(maxLength - 1), ids[^1]]
-        : [.. ids.Take(maxLength)];
+        : ids.Count <= MaxLength ? [.. ids]
+        : _frame.Count > 0 && ids[^1] == _frame[^1] ? [.. ids.Take(MaxLength - 1), ids[^1]]
+        : [.. ids.Take(MaxLength)];
 
     private Tensor Ids(int[][] rows) => Padded([.. rows.Select(row => Array.ConvertAll(row, id => (long)id))], family.PadId);
 

@@ -67,6 +67,9 @@ public sealed class World
     /// <summary>How many phrasings of each relation the language model knows but editor training never uses.</summary>
     public const int NewPhrasings = 2;
 
+    /// <summary>So many edits <see cref="EditsAtOnce"/> has names for.</summary>
+    public const int MostEditsAtOnce = 10_000;
+
     private const int HeldOutFacts = 300;
     private const int ValidationFacts = 60;
     private const int NearFacts = 2;
@@ -208,7 +211,7 @@ public sealed class World
         var among = Split.Training;
         if (rng.Next(100) < InventedPercent)
         {
-            var subject = Invent(fact.Relation.Subjects, rng);
+            var subject = Invent(fact.Relation.Subjects, () => new(rng), _subjectNames);
             among = [.. among.Select(other => other.Subject == fact.Subject ? other with { Subject = subject } : other)];
             fact = fact with { Subject = subject };
         }
@@ -226,24 +229,45 @@ public sealed class World
     public IReadOnlyList<Fact> MoreTrainingFacts(int times, Prng rng)
     {
         var facts = new List<Fact>();
-        var taken = new HashSet<string>();
+        var taken = new HashSet<string>(_subjectNames);
         foreach (var about in Enumerable.Repeat(Split.Training.GroupBy(fact => fact.Subject), times).SelectMany(subjects => subjects))
         {
-            Subject subject;
-            do
-                subject = Invent(about.First().Relation.Subjects, rng);
-            while (!taken.Add(subject.Name));
+            var subject = Invent(about.First().Relation.Subjects, () => new(rng), taken);
+            taken.Add(subject.Name);
             facts.AddRange(about.Select(fact => fact with { Subject = subject, Object = rng.Pick(Objects(fact.Relation.Answers)) }));
         }
         return facts;
     }
 
-    /// <summary>A subject that no fact of the world is about.</summary>
-    private Subject Invent(SubjectKind kind, Prng rng)
+    /// <summary>
+    /// Edits that can all be made at once, in any number: of every other held-out fact first, then about made-up subjects, of names that
+    /// <see cref="TrainingEdit"/> never gives. Rephrases and locality are in the phrasings that training never uses, and locality asks for the
+    /// other held-out facts, which all the edits together leave true.
+    /// </summary>
+    /// <param name="count">1 to <see cref="MostEditsAtOnce"/>.</param>
+    /// <param name="rng">Draws targets, phrasings, locality and names.</param>
+    public IReadOnlyList<EditExample> EditsAtOnce(int count, Prng rng)
+    {
+        if (count is < 1 or > MostEditsAtOnce)
+            throw new InvalidDataException($"{count} edits at once cannot be drawn from this world; it has 1 to {MostEditsAtOnce}");
+        var edited = Split.HeldOut.Where((_, i) => i % 2 == 0);
+        var staying = Split.HeldOut.Where((_, i) => i % 2 == 1).ToList();
+        var (names, taken) = (new WorldNames(rng, isLonger: true), new HashSet<string>());
+        var invented = Enumerable.Range(0, count).Select(i => Split.HeldOut[i % Split.HeldOut.Count]).Select(fact =>
+        {
+            var subject = Invent(fact.Relation.Subjects, () => names, taken);
+            taken.UnionWith([subject.Name, subject.Short]);
+            return fact with { Subject = subject };
+        });
+        return [.. edited.Concat(invented).Take(count).Select(fact => Edit(fact, staying, rng, newPhrasings: true))];
+    }
+
+    /// <summary>A subject that is not known yet.</summary>
+    private static Subject Invent(SubjectKind kind, Func<WorldNames> source, HashSet<string> known)
     {
         while (true)
         {
-            var names = new WorldNames(rng);
+            var names = source();
             var subject = kind switch
             {
                 SubjectKind.Person => ToPerson(names.Person()),
@@ -251,7 +275,7 @@ public sealed class World
                 SubjectKind.Company => ToSubject(names.Company()),
                 _ => ToSubject(names.City()),
             };
-            if (!_subjectNames.Contains(subject.Name) && !_subjectNames.Contains(subject.Short))
+            if (!known.Contains(subject.Name) && !known.Contains(subject.Short))
                 return subject;
         }
     }

@@ -13,7 +13,9 @@ internal sealed record Country(string Name, string Capital, string Currency, str
 /// Real countries, and readable names for what is invented. No name is given out twice, and the endings of each kind are
 /// its own, so that no word means a person here and a city there.
 /// </summary>
-internal sealed class WorldNames(Prng rng)
+/// <param name="rng">Draws them.</param>
+/// <param name="isLonger">Names with a syllable more, titles with a word more: none of these is ever among the others.</param>
+internal sealed class WorldNames(Prng rng, bool isLonger = false)
 {
     /// <summary>The showcase edits him into another office, so the world has to know his name.</summary>
     public const string MayorOfLondon = "Boris Johnson";
@@ -45,14 +47,14 @@ internal sealed class WorldNames(Prng rng)
         Orchard Promise Queen Rain River Road Rose Shadow Ship Song Star Stone Storm Tower Window
         """);
 
-    private readonly Queue<string> _surnames = Compounds(rng,
+    private readonly Queue<string> _surnames = Compounds(rng, isLonger,
         "aro berg den dez ek elli enko ero esco feld gren holm ides ikov ini insky lund mann mond ova quist rano ridge sen vak well wick");
 
-    private readonly Queue<string> _cities = Compounds(rng, "burg bury ford grad haven minster mouth port stad ville");
+    private readonly Queue<string> _cities = Compounds(rng, isLonger, "burg bury ford grad haven minster mouth port stad ville");
 
-    private readonly Queue<string> _clubs = Compounds(rng, "ania edo eria ica oria una");
+    private readonly Queue<string> _clubs = Compounds(rng, isLonger, "ania edo eria ica oria una");
 
-    private readonly Queue<string> _companies = Compounds(rng, "corp data dyne gen lux onics soft tek trix ware");
+    private readonly Queue<string> _companies = Compounds(rng, isLonger, "corp data dyne gen lux onics soft tek trix ware");
 
     public static IReadOnlyList<Country> Countries { get; } =
     [
@@ -157,15 +159,18 @@ internal sealed class WorldNames(Prng rng)
     /// <summary>Titles, at most twice as many as there are nouns. Each word is in as few of them as can be.</summary>
     public string[] Books(int count)
     {
-        var adjectives = rng.Shuffle(Adjectives);
+        var adjectives = rng.Shuffle(isLonger ? Adjectives.SelectMany(first => Adjectives.Where(second => second != first).Select(second => $"{first} {second}")) : Adjectives);
         var nouns = rng.Shuffle(Nouns);
         // The second round pairs each adjective with its neighbour's noun, so no pair comes twice.
         return [.. Enumerable.Range(0, count).Select(i =>
             $"The {adjectives[i % adjectives.Length]} {nouns[(i + i / nouns.Length) % nouns.Length]}")];
     }
 
-    private static Queue<string> Compounds(Prng rng, string endings) =>
-        new(rng.Shuffle(Starts.SelectMany(start => Words(endings).Select(ending => start + ending)).Distinct()));
+    private static Queue<string> Compounds(Prng rng, bool isLonger, string endings)
+    {
+        IEnumerable<string> Of(IEnumerable<string> starts) => starts.SelectMany(start => Words(endings).Select(ending => start + ending)).Distinct();
+        return new(rng.Shuffle(isLonger ? Of(Starts.SelectMany(first => Starts.Select(second => first + second.ToLowerInvariant()))).Except(Of(Starts)) : Of(Starts)));
+    }
 
     private static string[] Words(string text) => text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
 }

@@ -22,8 +22,11 @@ public sealed record QuestionResult(string Question, string Answer, int Tokens, 
 /// <param name="Index">Of the case, from 0.</param>
 /// <param name="Edit">The edit's own prompt.</param>
 /// <param name="LocalityKl">KL of the unedited to the edited model, mean over all tokens of the locality questions; null without any.</param>
+/// <param name="FreeRunning">
+/// Greedy generation by the edited model writes the target to the first rephrase, from the prompt alone; of a classifier, its answer. Null without a rephrase.
+/// </param>
 public sealed record CaseResult(
-    int Index, QuestionResult Edit, IReadOnlyList<QuestionResult> Rephrases, IReadOnlyList<QuestionResult> Locality, double? LocalityKl);
+    int Index, QuestionResult Edit, IReadOnlyList<QuestionResult> Rephrases, IReadOnlyList<QuestionResult> Locality, double? LocalityKl, bool? FreeRunning = null);
 
 /// <summary>
 /// Measures an editor as the paper does (section 4; mend-spec 3.5): each case edits the base model afresh, is measured, and is forgotten.
@@ -79,7 +82,18 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
 
         var questions = Compare(asked, scored, Answers(original ?? stage, before, scored), Answers(stage, after, scored));
         return new(index, questions[0], questions[1..firstLocality], questions[firstLocality..],
-            firstLocality == asked.Count ? null : LocalityKl(input, before, after, firstLocality));
+            firstLocality == asked.Count ? null : LocalityKl(input, before, after, firstLocality),
+            example.Rephrases.Count == 0 ? null : stage.Family.Labels is not null ? questions[1].After.Exact : Writes(example.Rephrases[0], edits));
+    }
+
+    /// <summary>Whether the model writes the answer when it reads its own tokens instead of the answer's.</summary>
+    private bool Writes(TokenRow row, Edits edits)
+    {
+        var answer = row.Labels.Where(label => label != LabelRows.Ignored).ToList();
+        var prompt = stage.Family.IsEncoderDecoder ? row.Ids : row.Ids[..^answer.Count];
+        var written = Generation.Run(stage, prompt, new SamplingOptions(MaxTokens: answer.Count), edits);
+        // The end of sequence is no token of what was written: without it there would be one token more.
+        return written.Select(token => (long)token).SequenceEqual(answer[^1] == stage.Family.EosId ? answer[..^1] : answer);
     }
 
     private double LocalityKl(ModelInput input, Activations before, Activations after, int firstLocality)

@@ -1,9 +1,10 @@
 using System.IO.Enumeration;
+using System.Text.RegularExpressions;
 
 namespace MendCluster.Engine.Models;
 
 /// <summary>The weights that an editor may change: by the name of a model of the paper, or by patterns.</summary>
-public static class EditableWeights
+public static partial class EditableWeights
 {
     /// <summary>By the names of the paper's configurations, each in its order, which numbers an editor's modes (mend-spec 5.1).</summary>
     public static IReadOnlyDictionary<string, IReadOnlyList<string>> Published { get; } = new Dictionary<string, IReadOnlyList<string>>
@@ -33,8 +34,7 @@ public static class EditableWeights
     {
         if (selectors.Count == 0)
             return family.DefaultEditableWeights;
-        using var shapes = Stage.LoadWhole(family, new WeightShapes(), []);
-        var names = shapes.Linears().Select(linear => linear.Name).ToList();
+        var names = Linears(family);
         return [.. selectors.SelectMany(Find).Distinct()];
 
         IEnumerable<string> Find(string selector)
@@ -46,6 +46,28 @@ public static class EditableWeights
                 $"finds no weights in this {family.Type} model; it has for example {string.Join(", ", family.DefaultEditableWeights)}");
         }
     }
+
+    /// <summary>The second MLP matrix of every block, in the model's order.</summary>
+    public static IReadOnlyList<string> DownProjections(ModelFamily family) => [.. Linears(family).Where(name => DownProjection().IsMatch(name))];
+
+    /// <summary>The down-projection of a block.</summary>
+    /// <param name="block">From 0 in the model's order, an encoder's blocks first; below 0 from the end.</param>
+    /// <exception cref="ModelException">There is no such block.</exception>
+    public static string DownProjection(ModelFamily family, int block)
+    {
+        var all = DownProjections(family);
+        return block < all.Count && block >= -all.Count ? all[block < 0 ? all.Count + block : block]
+            : throw new ModelException("block", $"{block}", $"is not in this {family.Type} model, which has {all.Count}; choose 0 to {all.Count - 1}, or -1 to {-all.Count} from the end");
+    }
+
+    private static List<string> Linears(ModelFamily family)
+    {
+        using var shapes = Stage.LoadWhole(family, new WeightShapes(), []);
+        return [.. shapes.Linears().Select(linear => linear.Name)];
+    }
+
+    [GeneratedRegex(@"(DenseReluDense\.wo|mlp\.c_proj|mlp\.fc_out|\.fc2|layer\.\d+\.output\.dense)\.weight$", RegexOptions.CultureInvariant)]
+    private static partial Regex DownProjection();
 
     private static string[] Of(string stack, int[] blocks, params string[] maps) =>
         [.. blocks.SelectMany(block => maps.Select(map => $"{stack}.{block}.{map}.weight"))];

@@ -85,11 +85,19 @@ public static class DemoRecipe
     /// <summary>Settings of the fine-tuning that stands beside MEND: a learning rate that suits the small model.</summary>
     public static FineTuneOptions FineTune { get; } = new() { EditLr = 1e-3 };
 
+    /// <summary>
+    /// Breadth-first fine-tuning, which stands beside the editors of many edits. Rate and block were chosen on 125 edits of training facts: of the
+    /// five blocks the decoder's last one loses least elsewhere (drawdown 0.08, the others from 0.30).
+    /// </summary>
+    public static BreadthFirstOptions BreadthFirst { get; } = new() { Block = -1, EditLr = 5e-3 };
+
     /// <summary>The held-out edits: facts that no editor was trained on, asked in phrasings that none was trained on.</summary>
-    public static IReadOnlyList<EditExample> HeldOutEdits()
+    /// <param name="atOnce">Most edits that are to be made at once. More than there are facts are <see cref="World.EditsAtOnce"/>.</param>
+    public static IReadOnlyList<EditExample> HeldOutEdits(int atOnce = 1)
     {
         var world = World.Generate(Seed);
-        return world.EditExamples(world.Split.HeldOut, Prng.At(Seed, 300), newPhrasings: true);
+        return atOnce > world.Split.HeldOut.Count ? world.EditsAtOnce(atOnce, Prng.At(Seed, 1000))
+            : world.EditExamples(world.Split.HeldOut, Prng.At(Seed, 300), newPhrasings: true);
     }
 
     /// <summary>Writes model, tokenizer and editor into the directory, and the training run into a folder <c>run</c> below it.</summary>

@@ -1,4 +1,3 @@
-using System.Globalization;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -7,74 +6,139 @@ using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
+using MendCluster.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Recipes;
 
-/// <summary>An editor, measured on a set of cases.</summary>
-/// <param name="PerEdit">Mean time of making one edit, without measuring it.</param>
-public sealed record EditorReport(string Editor, EvaluationSummary Summary, TimeSpan PerEdit, IReadOnlyList<CaseResult> Cases);
-
-/// <summary>A whole model on this machine, with editors to compare on it. Each edit starts from the model as it was read.</summary>
+/// <summary>
+/// A whole model on this machine, with editors to compare on it: the cases in batches, each of which edits the base model afresh, all its
+/// edits at once, and is then asked about every one of its cases.
+/// </summary>
 public sealed class EditorComparison : IDisposable
 {
+    private const int RecordedAtOnce = 32;
+
+    /// <summary>Of a task that FT+KL draws from.</summary>
+    private const int TrainingRows = 500;
+
+    private readonly ModelFamily _family;
+    private readonly Weights _weights;
     private readonly Stage _stage;
     private readonly ITokenizer _tokenizer;
     private readonly TextBatch _text;
     private readonly TimeProvider _time;
+    private readonly EditTaskKind _task;
+    private readonly ulong _seed;
+    private readonly Lazy<string> _digest;
 
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="time">Measures the edits.</param>
-    public EditorComparison(string model, TimeProvider time)
+    /// <param name="task">What the cases are of.</param>
+    /// <param name="seed">Draws FT+KL's unrelated rows; the cases were drawn with it too.</param>
+    public EditorComparison(string model, TimeProvider time, EditTaskKind task = EditTaskKind.Qa, ulong seed = 0)
     {
         using var files = HuggingFaceDirectory.Open(model);
-        var family = ModelFamily.FromDirectory(model);
+        _family = ModelFamily.FromDirectory(model);
         _tokenizer = TokenizerFiles.Load(model);
-        _text = new(family, _tokenizer);
-        _stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32));
-        _time = time;
+        _text = new(_family, _tokenizer);
+        _weights = new CheckpointWeights(files, ScalarType.Float32);
+        _stage = Stage.LoadWhole(_family, _weights);
+        (_time, _task, _seed) = (time, task, seed);
+        _digest = new(() => Digest.OfModel(model, DemoRecipe.EditorFile));
     }
 
-    public static EditorAlgorithm AlgorithmOf(string editor)
+    /// <summary>What FT+KL draws from: the unrelated rows that a task trains on; without a task, those of all cases.</summary>
+    public static IReadOnlyList<TokenRow> UnrelatedRows(IEditTask? task, IReadOnlyList<EditRows> cases) => task is null
+        ? [.. cases.SelectMany(edit => edit.Locality).DistinctBy(row => row.Prompt)]
+        : [.. Enumerable.Range(0, TrainingRows).SelectMany(i => task.Training(i).Locality).DistinctBy(row => row.Prompt)];
+
+    /// <summary>How <see cref="Measure"/> would measure.</summary>
+    /// <param name="edits">At once.</param>
+    public Protocol ProtocolOf(ComparedEditor editor, int edits, IReadOnlyList<EditRows> cases)
     {
-        using var checkpoint = EditorCheckpoint.Open(editor);
-        return checkpoint.Algorithm;
+        var measured = Batched(edits, cases);
+        return new(_task, edits,
+            "Teacher-forced exact match of all tokens; free-running: greedy, on one rephrase.",
+            (editor is TrainedEditor { Algorithm: EditorAlgorithm.Enn } ? "ENN's drawdown is from the model before its training. " : "")
+                + (edits == 1 ? "Drawdown on each case's own unrelated rows." : "Drawdown on each case's own unrelated rows but what the batch itself edits."),
+            _task == EditTaskKind.Gen ? $"Passages cut to {_family.MaxPositions} tokens." : $"Texts cut to {_text.MaxLength} tokens.",
+            "float32", _seed, measured.Count, Digest.OfRows(measured.SelectMany(edit => edit.Rephrases.Concat(edit.Locality).Prepend(edit.Edit))), _digest.Value, editor.Digest);
     }
 
-    /// <summary>As in the paper's tables.</summary>
-    internal static string NameOf(EditorAlgorithm algorithm) => algorithm == EditorAlgorithm.UltraEdit ? "UltraEdit" : algorithm.ToString().ToUpperInvariant();
-
-    /// <summary>Measures a trained editor of any algorithm.</summary>
-    /// <param name="editor">Its safetensors file.</param>
-    /// <param name="confidence">
-    /// Each edit as strong as it has to be (<see cref="StrengthSearch"/>), as through the cluster; KE and ENN are not searched. Null: as in the paper.
-    /// </param>
-    public EditorReport Editor(
-        string editor, double? confidence, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+    /// <summary>Measures an editor with so many edits at once.</summary>
+    /// <param name="cases">Those that fill no batch are left out.</param>
+    /// <param name="progress">Told each case as it is measured.</param>
+    /// <exception cref="InvalidDataException">More edits at once than there are cases or than the editor can make.</exception>
+    public EditorReport Measure(
+        ComparedEditor editor, int edits, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
-        using var checkpoint = EditorCheckpoint.Open(editor);
-        switch (checkpoint.Algorithm)
+        if (edits > editor.MostEdits)
+            throw new InvalidDataException($"{editor.Name} makes at most {editor.MostEdits} edit at once, not {edits}");
+        switch (editor)
         {
-            case EditorAlgorithm.Ke:
-                using (var ke = KnowledgeEditorTraining.Load(_stage, checkpoint))
-                    return Measure(NameOf(checkpoint.Algorithm), input => KnowledgeEditorTraining.Edit(_stage, ke, input), cases, progress, cancellation);
-            case EditorAlgorithm.Enn:
-                using (var trained = Stage.LoadWhole(_stage.Family, new CopiedWeights(_stage.Weights), _stage.EditableOrder))
-                using (var enn = EnnTraining.Load(trained, checkpoint))
-                    return Measure(NameOf(checkpoint.Algorithm), input => EnnTraining.Edit(trained, enn, input), cases, progress, cancellation, trained);
-            default:
-                using (var prepared = checkpoint.Prepared())
-                    return Measure(NameOf(checkpoint.Algorithm) + (confidence is null ? "" : string.Create(CultureInfo.InvariantCulture, $", to {confidence}")), input =>
+            case FineTunedEditor fineTuned:
+                var tuned = StageOf(fineTuned.Editable);
+                return Run(tuned, (batch, number) => FineTuning.Edit(tuned, fineTuned.Options, Edit(batch), Unrelated(fineTuned, batch, number)).Edits);
+            case BreadthFirstEditor breadthFirst:
+                var one = StageOf([EditableWeights.DownProjection(_family, breadthFirst.Options.Validated().Block)]);
+                return Run(one, (batch, _) => FineTuning.BreadthFirst(one, breadthFirst.Options, Edit(batch)).Edits);
+            case UntrainedUltraEdit ultraEdit:
+                var plain = StageOf(ultraEdit.Editable);
+                using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain)))
+                    return Run(plain, (batch, _) =>
                     {
-                        var updates = prepared.Propose(TrainingStep.Record(_stage, input).Factors);
-                        return confidence is { } wanted ? AsStrongAsNeeded(updates, input, wanted) : new Edits(updates);
-                    }, cases, progress, cancellation);
+                        var rows = Record(plain, batch);
+                        learning.AddToStatistics(rows);
+                        return new Edits(learning.Propose(rows));
+                    });
+            case TrainedEditor trained:
+                using (var checkpoint = EditorCheckpoint.Open(trained.File))
+                {
+                    var stage = StageOf(trained.Editable);
+                    switch (checkpoint.Algorithm)
+                    {
+                        case EditorAlgorithm.Ke:
+                            using (var ke = KnowledgeEditorTraining.Load(stage, checkpoint))
+                                return Run(stage, (batch, _) => KnowledgeEditorTraining.Edit(stage, ke, Edit(batch)));
+                        case EditorAlgorithm.Enn:
+                            using (var copy = Stage.LoadWhole(_family, new CopiedWeights(_weights), stage.EditableOrder))
+                            using (var enn = EnnTraining.Load(copy, checkpoint))
+                                return Run(copy, (batch, _) => EnnTraining.Edit(copy, enn, Edit(batch)), original: stage);
+                        default:
+                            using (var prepared = checkpoint.Prepared())
+                                return Run(stage, (batch, _) =>
+                                {
+                                    var updates = prepared.Propose(Record(stage, batch));
+                                    return trained.Confidence is { } wanted ? AsStrongAsNeeded(stage, updates, Edit(batch), wanted) : new Edits(updates);
+                                });
+                    }
+                }
+            default:
+                throw new ArgumentOutOfRangeException(nameof(editor), editor, "is no editor that this knows");
+        }
+
+        EditorReport Run(Stage stage, Func<IReadOnlyList<EditRows>, int, Edits> edit, Stage? original = null)
+        {
+            var results = new List<CaseResult>();
+            var (spent, peak) = (TimeSpan.Zero, (long?)null);
+            var batches = Batched(edits, cases).Chunk(edits).ToList();
+            foreach (var (number, batch) in batches.Index())
+            {
+                using var scope = NewDisposeScope();
+                var together = SimultaneousEdits.Together(batch);
+                var before = TorchRuntime.Memory()?.Live;
+                TorchRuntime.ResetMemoryPeak();
+                var start = _time.GetTimestamp();
+                var made = edit(together, number);
+                spent += _time.GetElapsedTime(start);
+                if (TorchRuntime.Memory()?.Peak - before is { } added)
+                    peak = Math.Max(peak ?? 0, added);
+                results.AddRange(new Evaluation(stage, _text, _ => made, original).RunRows(together, progress, cancellation).Select((result, i) => result with { Index = number * edits + i }));
+            }
+            return new(editor.Name, edits, batches.Count, EvaluationSummary.Of(results), spent / batches.Count, peak, ProtocolOf(editor, edits, cases), results);
         }
     }
-
-    /// <summary>Measures plain fine-tuning of the same weights.</summary>
-    public EditorReport FineTune(FineTuneOptions options, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>
-        Measure("FT", input => FineTuning.Edit(_stage, options, input).Edits, cases, progress, cancellation);
 
     /// <summary>What the model answers to each prompt after one edit by fine-tuning, and the time that the edit took.</summary>
     public (IReadOnlyList<string> Answers, TimeSpan Time) AnswersAfterFineTuning(FineTuneOptions options, string prompt, string target, IReadOnlyList<string> prompts)
@@ -88,32 +152,43 @@ public sealed class EditorComparison : IDisposable
 
     public void Dispose() => _stage.Dispose();
 
+    /// <summary>The same weights, others of which are editable.</summary>
+    private Stage StageOf(IReadOnlyList<string> editable) => Stage.LoadWhole(_family, _weights, EditableWeights.Select(_family, editable));
+
+    private static IReadOnlyList<EditRows> Batched(int edits, IReadOnlyList<EditRows> cases) => edits >= 1 && edits <= cases.Count
+        ? [.. cases.Take(cases.Count / edits * edits)]
+        : throw new InvalidDataException($"{edits} edits at once cannot be measured with {cases.Count} cases; it must be 1 to {cases.Count}");
+
+    private LabelledInput Edit(IEnumerable<EditRows> batch) => _text.Of([.. batch.Select(edit => edit.Edit)]);
+
+    private IReadOnlyDictionary<string, GradientFactors> Record(Stage stage, IReadOnlyList<EditRows> batch) =>
+        TrainingStep.RecordEach(stage, batch.Chunk(RecordedAtOnce).Select(Edit));
+
+    /// <summary>An unrelated row for each step of FT+KL. What the batch is asked afterwards would give the answer away.</summary>
+    private Func<int, ModelInput>? Unrelated(FineTunedEditor editor, IReadOnlyList<EditRows> batch, int number)
+    {
+        if (editor.Unrelated is null)
+            return null;
+        var asked = batch.SelectMany(edit => edit.Rephrases.Concat(edit.Locality).Prepend(edit.Edit)).Select(row => row.Prompt).ToHashSet();
+        List<TokenRow> others = [.. editor.Unrelated.Where(row => !asked.Contains(row.Prompt))];
+        if (others.Count == 0)
+            throw new InvalidDataException($"FT+KL has no unrelated row but those that its {batch.Count} case(s) ask: give more cases, or leave it out");
+        var rng = Prng.At(_seed, (ulong)number);
+        return _ => _text.Of([rng.Pick(others)]).Input;
+    }
+
     /// <summary>As through the cluster: in few rows, and with the smallest step that does it.</summary>
-    private Edits AsStrongAsNeeded(IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)
+    private static Edits AsStrongAsNeeded(Stage stage, IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)
     {
         updates = updates.ToDictionary(update => update.Key, update => update.Value.Compress(LowRankUpdate.UsuallyKept));
         var search = new StrengthSearch(confidence);
         while (search.Next is { } strength)
         {
-            var scored = TrainingStep.Score(_stage, input, At(strength));
+            var scored = TrainingStep.Score(stage, input, At(strength));
             search.Report(scored.Accuracy == 1, Math.Exp(-scored.Nll.item<float>()));
         }
         return At(search.Chosen);
 
         Edits At(double strength) => new(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength)));
-    }
-
-    private EditorReport Measure(string name, Func<LabelledInput, Edits> edit, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress, CancellationToken cancellation,
-        Stage? trained = null)
-    {
-        var spent = TimeSpan.Zero;
-        var results = new Evaluation(trained ?? _stage, _text, input =>
-        {
-            var start = _time.GetTimestamp();
-            var edits = edit(input);
-            spent += _time.GetElapsedTime(start);
-            return edits;
-        }, trained is null ? null : _stage).RunRows(cases, progress, cancellation);
-        return new(name, EvaluationSummary.Of(results), spent / Math.Max(1, results.Count), results);
     }
 }

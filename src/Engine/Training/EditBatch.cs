@@ -11,12 +11,14 @@ public sealed record LabelledInput(ModelInput Input, Tensor Labels)
     public Tensor? Condition { get; init; }
 
     /// <summary>Some of the examples, as views.</summary>
-    public LabelledInput Slice(long first, long count)
-    {
-        Tensor Of(Tensor whole) => whole.narrow(0, first, count);
-        return new(new(Of(Input.InputIds), Of(Input.AttentionMask), Input.DecoderInputIds is { } ids ? Of(ids) : null,
-            Input.DecoderAttentionMask is { } mask ? Of(mask) : null), Of(Labels));
-    }
+    public LabelledInput Slice(long first, long count) => Each(whole => whole.narrow(0, first, count));
+
+    /// <summary>Some of the examples, as copies.</summary>
+    /// <param name="which">[N] int64.</param>
+    public LabelledInput Rows(Tensor which) => Each(whole => whole.index_select(0, which));
+
+    private LabelledInput Each(Func<Tensor, Tensor> of) => new(new(of(Input.InputIds), of(Input.AttentionMask),
+        Input.DecoderInputIds is { } ids ? of(ids) : null, Input.DecoderAttentionMask is { } mask ? of(mask) : null), of(Labels));
 }
 
 /// <summary>What one training or evaluation step reads.</summary>

@@ -1,3 +1,5 @@
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -10,6 +12,11 @@ namespace MendCluster.Engine.Training;
 /// <param name="Locality">KL of the unedited to the edited model on the step's locality batch; null in plain FT.</param>
 /// <param name="EditAccuracy">Exact match on the edit.</param>
 public sealed record FineTuningStep(double Loss, double Edit, double? Locality, double EditAccuracy);
+
+/// <summary>One epoch of breadth-first fine-tuning.</summary>
+/// <param name="Edit">NLL of the targets, mean over the edits, each as its mini-batch came.</param>
+/// <param name="EditAccuracy">Exact match on the edits, likewise.</param>
+public sealed record BreadthFirstEpoch(double Edit, double EditAccuracy);
 
 /// <summary>
 /// The baselines FT and FT+KL (paper, section 4; mend-spec 7.1 and 7.2): gradient steps on the editable weights until the model answers
@@ -52,6 +59,55 @@ public static class FineTuning
                     gradients[weight] = gradients[weight] + gradient;
             fineTune.Step(gradients);
         }
+    }
+
+    /// <summary>
+    /// Many edits in one go, breadth-first (arXiv 2509.22072): epochs over shuffled mini-batches of all edits, where FT as it stands in the papers on
+    /// editing brings one edit to its end before it begins the next. Changes one weight.
+    /// </summary>
+    /// <param name="stage">The whole model, with that weight alone to edit.</param>
+    /// <param name="edits">One a row.</param>
+    /// <returns>The edits, in the caller's dispose scope, and the figures of each epoch: the last one is answered throughout, or that of the limit.</returns>
+    public static (Edits Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) BreadthFirst(Stage stage, BreadthFirstOptions options, LabelledInput edits)
+    {
+        options.Validated();
+        if (stage.EditableOrder.Count != 1)
+            throw new EditorException($"breadth-first fine-tuning changes one weight, and this model has {stage.EditableOrder.Count} to edit: choose one of {string.Join(", ", EditableWeights.DownProjections(stage.Family))}");
+        using var fineTune = new FineTune(options.Steps, EditorTraining.EditableWeights(stage));
+        var made = new Edits(fineTune.Updates);
+        using var whole = NewDisposeScope();
+        var below = Below(stage, edits, options.BatchSize); // once for all epochs
+        var epochs = new List<BreadthFirstEpoch>();
+        do
+        {
+            var (nll, answered) = (0.0, 0.0);
+            foreach (var chosen in Prng.At(options.Seed, (ulong)epochs.Count).Shuffle(Enumerable.Range(0, (int)edits.Input.BatchSize)).Chunk(options.BatchSize))
+            {
+                using var scope = NewDisposeScope();
+                using var _ = enable_grad();
+                var which = tensor([.. chosen.Select(i => (long)i)], [chosen.Length]);
+                var batch = edits.Rows(which);
+                var rows = LabelRows.Of(batch.Labels, stage.Family.ShiftsLabels);
+                var recording = new Recording();
+                var scored = Losses.MaskedNll(Logits(stage, new(below.Hidden?.index_select(0, which), below.Memory?.index_select(0, which)),
+                    new Pass(batch.Input, made, recording), rows.Rows), rows);
+                nll += scored.Nll.item<float>() * chosen.Length;
+                answered += scored.Accuracy * chosen.Length;
+                fineTune.Step(Gradients(scored.Nll, recording));
+            }
+            epochs.Add(new(nll / edits.Input.BatchSize, answered / edits.Input.BatchSize));
+        }
+        while (epochs[^1].EditAccuracy < 1 && epochs.Count < options.MaxEpochs);
+        return (made, epochs);
+    }
+
+    private static Activations Below(Stage stage, LabelledInput edits, int portion)
+    {
+        using var scope = NewDisposeScope();
+        List<Activations> portions = [.. Enumerable.Range(0, (int)(edits.Input.BatchSize + portion - 1) / portion)
+            .Select(i => Below(stage, edits.Slice(i * portion, Math.Min(portion, edits.Input.BatchSize - i * portion)).Input))];
+        Tensor? Whole(Func<Activations, Tensor?> of) => of(portions[0]) is null ? null : cat([.. portions.Select(part => of(part)!)], 0).MoveToOuterDisposeScope();
+        return new(Whole(part => part.Hidden), Whole(part => part.Memory));
     }
 
     private static (Tensor Loss, Recording Recording) Kl(Stage stage, Edits edits, ModelInput input)

@@ -1,8 +1,7 @@
-using System.Globalization;
-using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Reports;
 
 namespace MendCluster.Engine.Training;
 
@@ -66,11 +65,9 @@ public sealed class RunFolder(string directory)
     public void DrawCurves()
     {
         var entries = File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Total > 0 && double.IsFinite(entry.Total)).ToList();
-        File.WriteAllText(Curves, LineChart.Svg("Editor training: total loss", "iteration", "loss",
-        [
-            ("training", "#4477aa", [.. entries.Where(e => e.Kind == "training").Select(e => ((double)e.Iteration, e.Total))]),
-            ("validation", "#cc3311", [.. entries.Where(e => e.Kind == "validation").Select(e => ((double)e.Iteration, e.Total))]),
-        ]));
+        File.WriteAllText(Curves, new LineChart("Editor training: total loss", "iteration", "loss", [Line("training"), Line("validation")]) { IsLogarithmic = true }.ToSvg());
+
+        ChartLine Line(string kind) => new(kind, [.. entries.Where(entry => entry.Kind == kind).Select(entry => new ChartPoint(entry.Iteration, entry.Total))]);
     }
 
     private static Entry? Read(string line)
@@ -86,47 +83,4 @@ public sealed class RunFolder(string directory)
     }
 
     private sealed record Entry(string Kind, long Iteration, double Total);
-}
-
-/// <summary>A line chart as SVG: log y axis, a legend, ticks.</summary>
-public static class LineChart
-{
-    private const int Width = 800, Height = 400, Left = 70, Right = 20, Top = 40, Bottom = 50;
-
-    public static string Svg(string title, string xLabel, string yLabel, IReadOnlyList<(string Name, string Colour, IReadOnlyList<(double X, double Y)> Points)> lines)
-    {
-        var points = lines.SelectMany(line => line.Points).ToList();
-        var svg = new StringBuilder($"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {Width} {Height}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>""").Append('\n');
-        Text(Width / 2, 22, title, "middle", 15);
-        Text(Width / 2, Height - 10, xLabel, "middle");
-        Text(12, Top - 10, yLabel, "start");
-        if (points.Count > 0)
-        {
-            var (xMax, low, high) = (Math.Max(1, points.Max(p => p.X)), Math.Floor(Math.Log10(points.Min(p => p.Y))), Math.Ceiling(Math.Log10(points.Max(p => p.Y))));
-            high = Math.Max(high, low + 1);
-            double X(double x) => Left + x / xMax * (Width - Left - Right);
-            double Y(double y) => Top + (high - Math.Log10(y)) / (high - low) * (Height - Top - Bottom);
-            for (var decade = low; decade <= high; decade++)
-            {
-                Line(Left, Y(Math.Pow(10, decade)), Width - Right, Y(Math.Pow(10, decade)));
-                Text(Left - 6, Y(Math.Pow(10, decade)) + 4, Math.Pow(10, decade).ToString("0.######", CultureInfo.InvariantCulture), "end");
-            }
-            for (var i = 0; i <= 5; i++)
-                Text(X(xMax * i / 5), Height - Bottom + 18, (xMax * i / 5).ToString("0", CultureInfo.InvariantCulture), "middle");
-            var row = 0;
-            foreach (var (name, colour, line) in lines)
-            {
-                svg.Append(CultureInfo.InvariantCulture, $"""<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{string.Join(' ', line.Select(p => string.Create(CultureInfo.InvariantCulture, $"{X(p.X):0.#},{Y(p.Y):0.#}")))}"/>""").Append('\n');
-                svg.Append(CultureInfo.InvariantCulture, $"""<rect x="{Width - 130}" y="{Top + row * 18}" width="12" height="4" fill="{colour}"/>""");
-                Text(Width - 112, Top + 6 + row++ * 18, name, "start");
-            }
-        }
-        return svg.Append("</svg>\n").ToString();
-
-        void Text(double x, double y, string text, string anchor, int size = 12) =>
-            svg.Append(CultureInfo.InvariantCulture, $"""<text x="{x:0.#}" y="{y:0.#}" text-anchor="{anchor}" font-size="{size}">{System.Security.SecurityElement.Escape(text)}</text>""").Append('\n');
-
-        void Line(double x1, double y1, double x2, double y2) =>
-            svg.Append(CultureInfo.InvariantCulture, $"""<line x1="{x1:0.#}" y1="{y1:0.#}" x2="{x2:0.#}" y2="{y2:0.#}" stroke="#dddddd"/>""").Append('\n');
-    }
 }

@@ -156,8 +156,64 @@ public class WorldTests
         Assert.Contains(person.Locality, other => !other.Question.Contains(surname, StringComparison.Ordinal));
     }
 
-    private static List<EditExample> TrainingEdits() =>
-        [.. Zero.Split.Training.Concat(Zero.Split.Training).Select((fact, i) => Zero.TrainingEdit(fact, Prng.At(9, (ulong)i)))];
+    [Theory]
+    [InlineData(100)]
+    [InlineData(1000)]
+    public void EditsAtOnce_AreDifferent_AreUnknownToTraining_AndLeaveWhatTheyAskForTrue(int count)
+    {
+        var edits = Zero.EditsAtOnce(count, new Prng(6));
+
+        Assert.Equal(count, edits.Count);
+        Assert.Distinct(edits.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)));
+        var heldOut = Zero.Split.HeldOut.Select(fact => fact.Subject.Name).ToHashSet<string?>();
+        Assert.Equal(Math.Min(count, 150), edits.TakeWhile(edit => heldOut.Contains(edit.Subject)).Count());
+        var trained = TrainingEdits().Concat(TrainingEdits(seed: 10)).Select(edit => edit.Subject).ToHashSet();
+        Assert.DoesNotContain(edits, edit => trained.Contains(edit.Subject));
+
+        var edited = edits.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();
+        var answers = Zero.Split.HeldOut.SelectMany(fact => fact.Questions().TakeLast(World.NewPhrasings).Select(question => (question, fact.Object))).ToDictionary();
+        Assert.All(edits, edit =>
+        {
+            Assert.NotEmpty(edit.Locality);
+            Assert.All(edit.Locality, other => Assert.Equal(answers[other.Question], other.Answer));
+            Assert.DoesNotContain(edit.Locality, other => edited.Contains(other.Question));
+        });
+    }
+
+    [Fact]
+    public void NamesOfEditsAtOnce_AreOfAFormThatTrainingNeverGives()
+    {
+        var (usual, longer) = (Names(isLonger: false), Names(isLonger: true));
+        Assert.Distinct(longer);
+        Assert.Empty(longer.Intersect(usual));
+
+        // All that a generator has to give of each kind; of persons the surname, which is drawn without repetition.
+        static List<string> Names(bool isLonger)
+        {
+            var names = new WorldNames(new Prng(1), isLonger);
+            List<string> all = [.. names.Books(isLonger ? 2000 : 120)];
+            foreach (var next in new Func<string>[] { names.City, names.Company, () => names.Person().Split(' ')[1] })
+                try
+                {
+                    while (true)
+                        all.Add(next());
+                }
+                catch (InvalidOperationException)
+                {
+                    // no name is left
+                }
+            return all;
+        }
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(World.MostEditsAtOnce + 1)]
+    public void SoManyEditsAtOnceThatThereAreNoNames_AreRefused(int count) =>
+        Assert.Contains($"{count} edits", Assert.Throws<InvalidDataException>(() => Zero.EditsAtOnce(count, new Prng(6))).Message, StringComparison.Ordinal);
+
+    private static List<EditExample> TrainingEdits(ulong seed = 9) =>
+        [.. Zero.Split.Training.Concat(Zero.Split.Training).Select((fact, i) => Zero.TrainingEdit(fact, Prng.At(seed, (ulong)i)))];
 
     [Fact]
     public void Edits_AreTheSameForTheSameGenerator_AndVaryWithIt()

@@ -14,16 +14,18 @@ public class EvaluationSummaryTests
         [
             // 1 of 1 on the edit, 1 of 2 rephrases; of two locality questions the edit breaks one and changes the other wrong answer.
             new(0, Question(Half, Right), [Question(Half, Right), Question(Right, Half)],
-                [Question(Right, Half, retained: false), Question(Half, Half, retained: false)], 0.2),
+                [Question(Right, Half, retained: false), Question(Half, Half, retained: false)], 0.2, FreeRunning: true),
             // 0 of 1 on the edit, 0 of 1 rephrases; four locality questions stay right.
             new(1, Question(Right, Half), [Question(Right, Half)],
-                [.. Enumerable.Repeat(Question(Right, Right), 4)], 0.1),
+                [.. Enumerable.Repeat(Question(Right, Right), 4)], 0.1, FreeRunning: false),
         ];
 
         var summary = EvaluationSummary.Of(results);
 
         Assert.Equal(0.5, summary.EditSuccess.Value);
         Assert.Equal(0.25, summary.RephraseSuccess!.Value, 1e-12);        // cases count alike: (1/2 + 0) / 2, not 1/3
+        Assert.Equal(1.0 / 3, summary.UnionSuccess.Value, 1e-12);         // of prompt and rephrases together: (2/3 + 0) / 2
+        Assert.Equal(0.5, summary.FreeRunningSuccess!.Value, 1e-12);
         Assert.Equal(0.625, summary.RephraseTokenAccuracy!.Value, 1e-12); // (3/4 + 1/2) / 2
         Assert.Equal(0.75, summary.LocalityAccuracy!.Value, 1e-12);       // (1/2 + 1) / 2
         Assert.Equal(0.25, summary.Drawdown!.Value, 1e-12);               // (1/2 + 0) / 2
@@ -50,6 +52,8 @@ public class EvaluationSummaryTests
         var summary = EvaluationSummary.Of([bare]);
         Assert.Equal(1, summary.EditSuccess.Value);
         Assert.Null(summary.RephraseSuccess);
+        Assert.Equal(1, summary.UnionSuccess.Value); // nothing but the edit itself
+        Assert.Null(summary.FreeRunningSuccess);
         Assert.Null(summary.Drawdown);
         Assert.Null(summary.PerplexityDrawdown);
         Assert.Null(summary.LocalityKl);

@@ -66,6 +66,20 @@ public class EvaluationTests
 
     [Theory]
     [MemberData(nameof(Families))]
+    public void FreeRunning_IsTeacherForcedExactMatch_WhereThereIsOneAnswer(string family)
+    {
+        // Greedy decoding leaves the answer's path exactly where teacher forcing has a wrong token.
+        using var stage = TinyModel.Load(family);
+        EditExample[] cases = [Cases[1] with { Rephrases = [Cases[1].Prompt] }, Cases[1] with { Rephrases = ["Is it so?"] }, Cases[0] with { Rephrases = [] }];
+
+        var results = FineTune(stage).Run(cases);
+
+        Assert.Equal([true, false, null], results.Select(result => result.FreeRunning));
+        Assert.Equal([true, false], results.Take(2).Select(result => result.Rephrases[0].After.Exact));
+    }
+
+    [Theory]
+    [MemberData(nameof(Families))]
     public void LocalityKl_CountsTheTokensOfTheLocalityQuestionsAlone(string family)
     {
         using var stage = TinyModel.Load(family);

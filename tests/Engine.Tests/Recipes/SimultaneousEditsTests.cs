@@ -38,19 +38,6 @@ public sealed class SimultaneousEditsTests : IDisposable
     }
 
     [Fact]
-    public void OneEditAtATime_IsMeasuredAsByTheComparisonOfEditors()
-    {
-        TinyModels.Write(_folder["model"], "t5");
-        var alone = new EditorComparison(_folder["model"], TimeProvider.System).Editor(_folder["model/editor.safetensors"], null, Rows);
-        var reports = new SimultaneousEdits(_folder["model"], TimeProvider.System).Trained(_folder["model/editor.safetensors"], [1, 4], Rows);
-        Assert.Equal((1, 6), (reports[0].Edits, reports[0].Batches));
-        Assert.Equal((4, 1), (reports[1].Edits, reports[1].Batches)); // two cases fill no batch
-        Assert.Equal(4, reports[1].Cases.Count);
-        Assert.All(alone.Cases.Zip(reports[0].Cases), pair => Assert.Equal(pair.First.Edit.After.Nll, pair.Second.Edit.After.Nll, 3));
-        Assert.Throws<InvalidDataException>(() => new SimultaneousEdits(_folder["model"], TimeProvider.System).Trained(_folder["model/editor.safetensors"], [7], Rows));
-    }
-
-    [Fact]
     public void AMalmenRun_GoesOnWhereItStopped_AndItsEditorMakesManyEditsAtOnce()
     {
         TinyModels.Write(_folder["model"], "t5");
@@ -59,9 +46,9 @@ public sealed class SimultaneousEditsTests : IDisposable
         Train("parts", 20);
         Assert.Equal(File.ReadAllBytes(_folder["whole/checkpoint.safetensors"]), File.ReadAllBytes(_folder["parts/checkpoint.safetensors"]));
 
-        var recipe = new SimultaneousEdits(_folder["model"], TimeProvider.System);
-        Assert.Equal("MALMEN", recipe.Trained(_folder["whole/editor.safetensors"], [3], Rows)[0].Editor);
-        var untrained = recipe.UltraEdit(new() { EditLr = 1e-2 }, [], [6], Rows)[0];
+        using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
+        Assert.Equal("MALMEN", comparison.Measure(new TrainedEditor(_folder["whole/editor.safetensors"]), 3, Rows).Editor);
+        var untrained = comparison.Measure(new UntrainedUltraEdit(new() { EditLr = 1e-2 }, []), 6, Rows);
         Assert.True(untrained.Cases.Average(result => result.Edit.After.Nll) < untrained.Cases.Average(result => result.Edit.Before.Nll));
 
         void Train(string run, long iterations) => TaskTraining.TrainEditor(_folder["model"],

@@ -83,7 +83,7 @@ public sealed class SmallModelTests : IDisposable
             using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
             var task = TaskFolder.Open(_folder.Path, kind, new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"])), 1);
             List<EditRows> cases = [.. Enumerable.Range(0, 4).Select(task.Validation)];
-            var report = comparison.Editor(_folder[$"{algorithm}/editor.safetensors"], confidence: null, cases);
+            var report = comparison.Measure(new TrainedEditor(_folder[$"{algorithm}/editor.safetensors"]), 1, cases);
             Assert.Equal(algorithm.ToString(), report.Editor, ignoreCase: true);
             Assert.Equal(4, report.Summary.PerplexityDrawdown!.Cases);
             Assert.Equal(16, report.Cases.Sum(@case => @case.Locality.Count));

@@ -41,11 +41,14 @@ public sealed class SyntheticTasksTests : IDisposable
         SyntheticTasks.WriteFactChecking(_folder.Path, 3);
         var training = Fever.Read(_folder[TaskFolder.FeverTraining]);
         var validation = Fever.Read(_folder[TaskFolder.FeverValidation]);
-        Assert.Equal((World.Split.Training.Count, World.Split.HeldOut.Count), (training.Count, validation.Count));
+        Assert.Equal((4 * World.Split.Training.Count, World.Split.HeldOut.Count), (training.Count, validation.Count));
+        Assert.Equal(training.Count, training.DistinctBy(edit => edit.Prompt).Count());
+        var ofTheWorld = training.Take(World.Split.Training.Count); // the others' subjects are made up
         var truths = World.Facts.SelectMany(fact => WorldStatements.Of(fact, fact.Object)).ToHashSet();
-        foreach (var edits in new[] { training, validation })
-        {
+        foreach (var edits in new[] { ofTheWorld, training.Skip(World.Split.Training.Count), validation })
             Assert.InRange(edits.Average(edit => edit.Answer == Fever.Supports ? 1.0 : 0), 0.4, 0.6);
+        foreach (var edits in new[] { ofTheWorld, validation })
+        {
             Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer == Fever.Supports, truths.Contains(claim))));
         }
         var read = training.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();

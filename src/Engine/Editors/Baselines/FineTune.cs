@@ -42,6 +42,47 @@ public sealed record FineTuneOptions
     }
 }
 
+/// <summary>Settings of breadth-first fine-tuning, which makes many edits at once (Training.FineTuning.BreadthFirst).</summary>
+public sealed record BreadthFirstOptions
+{
+    /// <summary>Whose MLP down-projection is changed: the number of a block in the model's order, an encoder's first; below 0 from the end.</summary>
+    /// <value>-1, the last block.</value>
+    public int Block { get; init; } = -1;
+
+    public FineTuneOptimiser Opt { get; init; } = FineTuneOptimiser.Adam;
+
+    /// <summary>Learning rate.</summary>
+    /// <value>1e-3, for models of a few million weights.</value>
+    public double EditLr { get; init; } = 1e-3;
+
+    /// <summary>Edits of a mini-batch, which make one step together.</summary>
+    /// <value>32.</value>
+    public int BatchSize { get; init; } = 32;
+
+    /// <summary>Most passes over all edits.</summary>
+    /// <value>50.</value>
+    public int MaxEpochs { get; init; } = 50;
+
+    /// <summary>Most norm of a step's gradient.</summary>
+    /// <value>100.</value>
+    public double GradClip { get; init; } = 100;
+
+    /// <summary>Of the order of the edits.</summary>
+    public ulong Seed { get; init; } = 1;
+
+    internal FineTuneOptions Steps => new() { Opt = Opt, EditLr = EditLr, GradClip = GradClip };
+
+    /// <exception cref="EditorException">Naming the setting.</exception>
+    public BreadthFirstOptions Validated()
+    {
+        if (BatchSize < 1 || MaxEpochs < 1)
+            throw new EditorException($"batch_size {BatchSize} and max_epochs {MaxEpochs} must be at least 1");
+        if (!(double.IsFinite(EditLr) && EditLr > 0 && GradClip > 0))
+            throw new EditorException($"edit_lr {EditLr} and grad_clip {GradClip} must be above 0, and edit_lr finite");
+        return this;
+    }
+}
+
 /// <summary>
 /// FT, the paper's plain baseline (section 4): the optimiser's side of fine-tuning the editable weights on one edit. Holds a difference R
 /// per weight, zero at first, and steps on it. Dense by nature: R, its gradient and the moments are each of the weight's size.

@@ -1,0 +1,18 @@
+using MendCluster.Engine.Reports;
+using Spectre.Console;
+
+namespace MendCluster.Cli;
+
+/// <summary>Results on the terminal.</summary>
+internal static class Tables
+{
+    public static void Show(ResultTable result)
+    {
+        var table = new Table().Border(TableBorder.Simple).Title(Markup.Escape(result.Title)).AddColumns([.. result.Columns.Select(Markup.Escape)]);
+        foreach (var row in result.Rows)
+            table.AddRow([.. row.Select(Markup.Escape)]);
+        AnsiConsole.Write(table);
+        foreach (var note in result.Notes)
+            AnsiConsole.MarkupLineInterpolated($"[grey]{note}[/]");
+    }
+}

@@ -1,0 +1,111 @@
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Editors.Baselines;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Tests.Training;
+
+public class BreadthFirstTests
+{
+    private static readonly BreadthFirstOptions Options = new() { EditLr = 1e-2, BatchSize = 10, MaxEpochs = 200 };
+
+    public static TheoryData<string> Families => [.. TinyModel.Families];
+
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("gpt_neo")]
+    [InlineData("gptj")]
+    public void TwentyFiveEdits_AreLearntInOneWeight_UntilAnEpochIsAnsweredThroughout(string family)
+    {
+        using var scope = NewDisposeScope();
+        using var stage = Load(family);
+        var before = stage.Weights.Loaded.ToDictionary(weight => weight.Key, weight => weight.Value.Value.clone());
+
+        var (edits, epochs) = FineTuning.BreadthFirst(stage, Options, Edits(stage, 25));
+
+        Assert.InRange(epochs.Count, 2, Options.MaxEpochs - 1);
+        Assert.Equal(1, epochs[^1].EditAccuracy, 1e-9);
+        Assert.All(epochs.SkipLast(1), epoch => Assert.True(epoch.EditAccuracy < 1));
+        Assert.InRange(TrainingStep.Score(stage, Edits(stage, 25), edits).Accuracy, 0.9, 1); // the last epoch's steps come after its answers
+        Assert.Equal([EditableWeights.DownProjection(stage.Family, -1)], edits.Updates.Keys);
+        Assert.All(before, weight => Assert.True(weight.Value.eq(stage.Weights.Loaded[weight.Key].Value).all().item<bool>(), weight.Key));
+    }
+
+    [Theory]
+    [MemberData(nameof(Families))]
+    public void TheFirstStep_IsThatOfTheGradientOfItsMiniBatch(string family)
+    {
+        using var scope = NewDisposeScope();
+        using var stage = Load(family);
+        var edit = Edits(stage, 3);
+        var options = Options with { Opt = FineTuneOptimiser.Sgd, EditLr = 0.5, MaxEpochs = 1 };
+
+        var (edits, epochs) = FineTuning.BreadthFirst(stage, options, edit);
+
+        var (scored, factors) = TrainingStep.Record(stage, edit);
+        Assert.Equal(scored.Nll.item<float>(), epochs[0].Edit, 1e-5);
+        var expected = FineTune.Gradient(factors[stage.EditableOrder[0]]) * -options.EditLr;
+        Assert.True((R(edits) - expected).abs().max().item<float>() < 1e-4 * expected.abs().max().item<float>());
+    }
+
+    [Fact]
+    public void SameSeed_GivesTheSameEdits_AnotherSeedOthers()
+    {
+        using var scope = NewDisposeScope();
+        using var stage = Load("t5");
+        Tensor Made(ulong seed) => R(FineTuning.BreadthFirst(stage, Options with { MaxEpochs = 3, Seed = seed }, Edits(stage, 25)).Edits);
+        Assert.True(Made(1).eq(Made(1)).all().item<bool>());
+        Assert.False(Made(1).eq(Made(2)).all().item<bool>());
+    }
+
+    [Fact]
+    public void NoMoreEpochsThanAllowed_AreRun()
+    {
+        using var scope = NewDisposeScope();
+        using var stage = Load("gpt2");
+        Assert.Equal(2, FineTuning.BreadthFirst(stage, Options with { MaxEpochs = 2 }, Edits(stage, 25)).Epochs.Count);
+    }
+
+    [Fact]
+    public void SettingsThatMakeNoSense_AreRefused()
+    {
+        Assert.Contains("batch_size 0", Assert.Throws<EditorException>((Options with { BatchSize = 0 }).Validated).Message, StringComparison.Ordinal);
+        Assert.Contains("max_epochs 0", Assert.Throws<EditorException>((Options with { MaxEpochs = 0 }).Validated).Message, StringComparison.Ordinal);
+        Assert.Contains("edit_lr NaN", Assert.Throws<EditorException>((Options with { EditLr = double.NaN }).Validated).Message, StringComparison.Ordinal);
+        Assert.Contains("grad_clip 0", Assert.Throws<EditorException>((Options with { GradClip = 0 }).Validated).Message, StringComparison.Ordinal);
+        using var stage = TinyModel.Load("gpt2");
+        Assert.Contains("choose one of transformer.h.0.mlp.c_proj.weight,",
+            Assert.Throws<EditorException>(() => FineTuning.BreadthFirst(stage, Options, Edits(stage, 1))).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("gpt2", 0, "transformer.h.0.mlp.c_proj.weight")]
+    [InlineData("gpt_neo", -1, "transformer.h.2.mlp.c_proj.weight")]
+    [InlineData("gptj", 1, "transformer.h.1.mlp.fc_out.weight")]
+    [InlineData("t5", 2, "encoder.block.2.layer.1.DenseReluDense.wo.weight")]
+    [InlineData("t5", 3, "decoder.block.0.layer.2.DenseReluDense.wo.weight")]
+    [InlineData("bart", -2, "model.decoder.layers.1.fc2.weight")]
+    [InlineData("bert", -3, "model.encoder.layer.0.output.dense.weight")]
+    public void EveryBlock_HasOneDownProjection(string family, int block, string name)
+    {
+        var model = TinyModel.Family(family);
+        Assert.Equal(name, EditableWeights.DownProjection(model, block));
+        var blocks = EditableWeights.DownProjections(model).Count;
+        Assert.Equal(model.IsEncoderDecoder ? 6 : 3, blocks);
+        Assert.Contains($"0 to {blocks - 1}", Assert.Throws<ModelException>(() => EditableWeights.DownProjection(model, blocks)).Message, StringComparison.Ordinal);
+        Assert.Throws<ModelException>(() => EditableWeights.DownProjection(model, -blocks - 1));
+    }
+
+    private static Stage Load(string family)
+    {
+        var model = TinyModel.Family(family);
+        return Stage.LoadWhole(model, new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3), [EditableWeights.DownProjection(model, -1)]);
+    }
+
+    private static LabelledInput Edits(Stage stage, int count) =>
+        TinyModel.Text(stage).Of([.. Enumerable.Range(0, count).Select(i => i % 2 == 0 ? ($"Who leads {(char)('A' + i)}?", "Ann") : ($"{(char)('A' + i)}: where?", "Bo"))]);
+
+    private static Tensor R(Edits edits) => ((DenseUpdate)edits.Updates.Values.Single()).R;
+}
