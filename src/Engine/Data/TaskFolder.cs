@@ -21,6 +21,9 @@ public static class TaskFolder
 
     /// <summary>Optional.</summary>
     public const string NqValidation = "nq/validation.json";
+
+    /// <summary>Optional, and none of the published: what a model that is trained from scratch is to know, in all wordings, as questions and answers.</summary>
+    public const string Knowledge = "known.tsv";
     public const string FeverTraining = "fever-train-kilt.jsonl";
     public const string FeverValidation = "fever-dev-kilt.jsonl";
     public const string ContinuationsTraining = "self_sample/train.json";
@@ -71,6 +74,9 @@ public static class TaskFolder
         var file = Find(folder, training ? WikitextTraining : WikitextValidation, EditTaskKind.Gen);
         return Wikitext.ReadParagraphs(file, training && new FileInfo(file).Length > SmallFile ? 0.1 : 1);
     }
+
+    /// <summary>What a model that is trained from scratch is to know beside the folder's edits; empty where no file says it.</summary>
+    public static IReadOnlyList<QaPair> MoreToKnow(string folder) => Has(folder, Knowledge) ? ZsRe.ReadTsv(Path.Combine(folder, Knowledge)) : [];
 
     private static bool Has(string folder, string file) => File.Exists(Path.Combine(folder, file));
 
