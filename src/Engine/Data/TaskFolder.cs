@@ -21,13 +21,13 @@ public static class TaskFolder
 
     /// <summary>Optional.</summary>
     public const string NqValidation = "nq/validation.json";
-
-    /// <summary>Optional, and none of the published: what a model that is trained from scratch is to know, in all wordings, as questions and answers.</summary>
-    public const string Knowledge = "known.tsv";
     public const string FeverTraining = "fever-train-kilt.jsonl";
     public const string FeverValidation = "fever-dev-kilt.jsonl";
     public const string ContinuationsTraining = "self_sample/train.json";
     public const string ContinuationsValidation = "self_sample/valid.json";
+
+    /// <summary>Optional, and none of the published: what a model that is trained from scratch is to know, in all wordings.</summary>
+    public const string KnownQuestions = "known-questions.tsv", KnownClaims = "known-claims.tsv";
 
     /// <summary>Used for locality where both are.</summary>
     public const string WebText = "openwebtext-10k.jsonl";
@@ -76,7 +76,11 @@ public static class TaskFolder
     }
 
     /// <summary>What a model that is trained from scratch is to know beside the folder's edits; empty where no file says it.</summary>
-    public static IReadOnlyList<QaPair> MoreToKnow(string folder) => Has(folder, Knowledge) ? ZsRe.ReadTsv(Path.Combine(folder, Knowledge)) : [];
+    public static IReadOnlyList<QaPair> MoreToKnow(string folder, EditTaskKind kind)
+    {
+        var file = kind == EditTaskKind.Fc ? KnownClaims : KnownQuestions;
+        return Has(folder, file) ? ZsRe.ReadTsv(Path.Combine(folder, file)) : [];
+    }
 
     private static bool Has(string folder, string file) => File.Exists(Path.Combine(folder, file));
 

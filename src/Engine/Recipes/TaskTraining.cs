@@ -50,7 +50,7 @@ public static class TaskTraining
     {
         var (training, validation) = TaskFolder.ReadEdits(folder, kind, seed: 0);
         return [.. training.Concat(validation).SelectMany(edit => edit.Rephrases.Prepend(edit.Prompt).Select(question => new QaPair(question, edit.Answer!)))
-            .Concat(TaskFolder.OtherQuestions(folder, kind) ?? []).Concat(TaskFolder.MoreToKnow(folder)).DistinctBy(pair => pair.Question)];
+            .Concat(TaskFolder.OtherQuestions(folder, kind) ?? []).Concat(TaskFolder.MoreToKnow(folder, kind)).DistinctBy(pair => pair.Question)];
     }
 
     /// <summary>
