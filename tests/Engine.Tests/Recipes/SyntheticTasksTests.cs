@@ -62,7 +62,7 @@ public sealed class SyntheticTasksTests : IDisposable
         var edits = Fever.Read(_folder["fc/" + TaskFolder.FeverTraining]).Concat(Fever.Read(_folder["fc/" + TaskFolder.FeverValidation])).ToList();
         Assert.Equal(6 * edits.Count, claims.Count);
         Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer, claims[claim])));
-        Assert.Equal(World.Questions().ToHashSet(), TaskTraining.ReadQuestions(_folder["qa"], EditTaskKind.Qa).Where(pair => char.IsUpper(pair.Question[0])).ToHashSet());
+        Assert.Empty(World.Questions().Except(TaskTraining.ReadQuestions(_folder["qa"], EditTaskKind.Qa)));
     }
 
     [Fact]
