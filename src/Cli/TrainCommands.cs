@@ -123,7 +123,7 @@ internal static class TrainCommand
         {
             var given = parsed.GetValue(config) is { } settings
                 ? RunFolder.ReadConfiguration<EditorTrainingOptions>(settings.FullName)
-                : TaskTraining.Defaults(parsed.GetValue(algorithm));
+                : TaskTraining.Defaults(parsed.GetValue(task), parsed.GetValue(algorithm));
             T Of<T>(Option<T> option, T otherwise) => parsed.GetResult(option) is { Implicit: false } ? parsed.GetRequiredValue(option) : otherwise;
             var options = given with
             {
@@ -148,7 +148,7 @@ internal static class TrainCommand
             var copies = up?.Settings.Replicas.Count ?? parsed.GetValue(replicas);
             var (source, run, seedOfData) = (parsed.GetRequiredValue(data).FullName, parsed.GetRequiredValue(output).FullName, (ulong)options.Seed);
             Func<TextBatch, IEditTask> open = parsed.GetValue(task) is { } kind
-                ? text => TaskFolder.Open(source, kind, text, seedOfData)
+                ? text => TaskFolder.Open(source, kind, text, seedOfData, new(options.UnrelatedRows))
                 : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
             TrainingResult? result = null;
             await AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).StartAsync(async progress =>

@@ -26,6 +26,9 @@ public static class TaskFolder
     public const string ContinuationsTraining = "self_sample/train.json";
     public const string ContinuationsValidation = "self_sample/valid.json";
 
+    /// <summary>Optional, and none of the published: what a model that is trained from scratch is to know, in all wordings.</summary>
+    public const string KnownQuestions = "known-questions.tsv", KnownClaims = "known-claims.tsv";
+
     /// <summary>Used for locality where both are.</summary>
     public const string WebText = "openwebtext-10k.jsonl";
     public const string WikitextTraining = "wiki.train.raw";
@@ -70,6 +73,13 @@ public static class TaskFolder
             return Wikitext.ReadWebText(Path.Combine(folder, WebText), training);
         var file = Find(folder, training ? WikitextTraining : WikitextValidation, EditTaskKind.Gen);
         return Wikitext.ReadParagraphs(file, training && new FileInfo(file).Length > SmallFile ? 0.1 : 1);
+    }
+
+    /// <summary>What a model that is trained from scratch is to know beside the folder's edits; empty where no file says it.</summary>
+    public static IReadOnlyList<QaPair> MoreToKnow(string folder, EditTaskKind kind)
+    {
+        var file = kind == EditTaskKind.Fc ? KnownClaims : KnownQuestions;
+        return Has(folder, file) ? ZsRe.ReadTsv(Path.Combine(folder, file)) : [];
     }
 
     private static bool Has(string folder, string file) => File.Exists(Path.Combine(folder, file));

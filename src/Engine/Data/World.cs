@@ -223,6 +223,23 @@ public sealed class World
     }
 
     /// <summary>
+    /// Facts like those of training, about so many times as many subjects, all made up and different. An editor that is to change what it never
+    /// saw needs many more subjects to learn from than the world's own.
+    /// </summary>
+    public IReadOnlyList<Fact> MoreTrainingFacts(int times, Prng rng)
+    {
+        var facts = new List<Fact>();
+        var taken = new HashSet<string>(_subjectNames);
+        foreach (var about in Enumerable.Repeat(Split.Training.GroupBy(fact => fact.Subject), times).SelectMany(subjects => subjects))
+        {
+            var subject = Invent(about.First().Relation.Subjects, () => new(rng), taken);
+            taken.Add(subject.Name);
+            facts.AddRange(about.Select(fact => fact with { Subject = subject, Object = rng.Pick(Objects(fact.Relation.Answers)) }));
+        }
+        return facts;
+    }
+
+    /// <summary>
     /// Edits that can all be made at once, in any number: of every other held-out fact first, then about made-up subjects, of names that
     /// <see cref="TrainingEdit"/> never gives. Rephrases and locality are in the phrasings that training never uses, and locality asks for the
     /// other held-out facts, which all the edits together leave true.

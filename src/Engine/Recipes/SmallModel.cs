@@ -20,6 +20,10 @@ public abstract record SmallModelOptions
 
     public PretrainingOptions Training { get; init; } = new();
 
+    /// <summary>Of the word embeddings at the start.</summary>
+    /// <value>Null: the family's own.</value>
+    public double? EmbeddingStd { get; init; }
+
     /// <summary>Writes the weights as bfloat16: half the file, and what is read back is what was measured.</summary>
     public bool StoreBFloat16 { get; init; }
 
@@ -47,7 +51,8 @@ internal static class SmallModel
         Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, Action<PretrainingProgress>? progress, CancellationToken cancellation)
     {
         var family = ModelFamily.FromDirectory(directory);
-        using var stage = Stage.LoadWhole(family, new RandomWeights((long)options.Seed, ScalarType.Float32, family.InitialStd));
+        using var stage = Stage.LoadWhole(family, new RandomWeights((long)options.Seed, ScalarType.Float32,
+            (name, shape) => name == family.WordEmbeddings && options.EmbeddingStd is { } std ? std : family.InitialStd(name, shape)));
         var text = new TextBatch(family, TokenizerFiles.Load(directory));
         var rows = read(text);
         var sample = Prng.At(options.Seed, ulong.MaxValue).Shuffle(Enumerable.Range(0, rows.Count)).Take(SampleSize).Select(i => rows[i]).ToList();

@@ -16,7 +16,7 @@ namespace MendCluster.Engine.Recipes;
 public static class SyntheticTasks
 {
     private const int Alternatives = 3, TrainingTexts = 4000, ValidationTexts = 400, TrainingSamples = 2000, ValidationSamples = 200;
-    private const int SampledTokens = 10, LeastPassage = 20, MostPassage = 60;
+    private const int SampledTokens = 10, MoreSubjects = 1, LeastPassage = 20, MostPassage = 60;
 
     private const ulong MostDraws = 20;
 
@@ -34,6 +34,7 @@ public static class SyntheticTasks
             questions = others.Select(fact => char.ToLowerInvariant(fact.Question(0)[0]) + fact.Question(0).TrimEnd('?')[1..]),
             answers = others.Select(fact => new[] { fact.Object }),
         }, Json));
+        WriteKnowledge(Path.Combine(folder, TaskFolder.KnownQuestions), world.Questions());
 
         // As published, every wording of a question is a row of its own. The last wordings are for validation's rephrases alone.
         IEnumerable<object> Rows(Fact fact, int newWordings, Prng rng)
@@ -45,21 +46,29 @@ public static class SyntheticTasks
         }
     }
 
-    /// <summary>Claims in FEVER's form: one of every fact, half of them true.</summary>
+    /// <summary>
+    /// Claims in FEVER's form: one of every fact, half of them true. Training's are also about subjects that are made up for it: FEVER has a
+    /// hundred thousand claims to learn from, the world some hundred.
+    /// </summary>
     public static void WriteFactChecking(string folder, ulong seed)
     {
         var world = World.Generate(seed);
-        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), world.Split.Training.Select((fact, i) => Claim(fact, 0, Prng.At(seed, (ulong)i))));
-        WriteRows(Path.Combine(folder, TaskFolder.FeverValidation), world.Split.HeldOut.Select((fact, i) => Claim(fact, World.NewPhrasings, Prng.At(~seed, (ulong)i))));
+        var training = world.Split.Training.Concat(world.MoreTrainingFacts(MoreSubjects, Prng.At(seed, ulong.MaxValue))).Select((fact, i) => Draw(fact, Prng.At(seed, (ulong)i))).ToList();
+        var validation = world.Split.HeldOut.Select((fact, i) => Draw(fact, Prng.At(~seed, (ulong)i))).ToList();
+        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), training.Select(claim => Row(claim, claim.Wordings.SkipLast(World.NewPhrasings))));
+        WriteRows(Path.Combine(folder, TaskFolder.FeverValidation), validation.Select(claim => Row(claim, claim.Wordings.TakeLast(World.NewPhrasings))));
+        WriteKnowledge(Path.Combine(folder, TaskFolder.KnownClaims), training.Concat(validation).SelectMany(claim => claim.Wordings.Select(wording => new QaPair(wording, claim.Label))));
 
-        object Claim(Fact fact, int newWordings, Prng rng)
+        (IReadOnlyList<string> Wordings, string Prompt, string Label) Draw(Fact fact, Prng rng)
         {
             var (answer, label) = rng.Next(2) == 0 ? (fact.Object, Fever.Supports)
                 : (rng.Pick(world.Objects(fact.Relation.Answers).Where(other => other != fact.Object).ToList()), Fever.Refutes);
             var wordings = WorldStatements.Of(fact, answer);
-            var known = wordings.SkipLast(World.NewPhrasings).ToList();
-            return Row(rng.Pick(known), label, [Fever.Other(label)], newWordings == 0 ? known : wordings.TakeLast(newWordings), label);
+            return (wordings, rng.Pick(wordings.SkipLast(World.NewPhrasings).ToList()), label);
         }
+
+        static object Row((IReadOnlyList<string> Wordings, string Prompt, string Label) claim, IEnumerable<string> rephrases) =>
+            SyntheticTasks.Row(claim.Prompt, claim.Label, [Fever.Other(claim.Label)], rephrases, claim.Label);
     }
 
     /// <summary>Texts in the form of Wikitext-103 (raw), for training a model and as what must stay.</summary>
@@ -140,6 +149,10 @@ public static class SyntheticTasks
         filtered_rephrases = rephrases.Where(rephrase => rephrase != input),
         output = new[] { new { answer } },
     };
+
+    /// <summary>Every wording with its answer: a model that met validation's wordings only there would not know that they say the same.</summary>
+    private static void WriteKnowledge(string path, IEnumerable<QaPair> pairs) =>
+        Write(path, string.Concat(pairs.Select(pair => $"{pair.Question}\t{pair.Answer}\n")));
 
     private static void WriteRows(string path, IEnumerable<object> rows) => Write(path, string.Concat(rows.Select(row => JsonSerializer.Serialize(row, Json) + "\n")));
 

@@ -26,6 +26,10 @@ public sealed record EditorTrainingOptions
     /// <value>1, the only number that any but MALMEN is trained with here.</value>
     public int Edits { get; init; } = 1;
 
+    /// <summary>Unrelated rows of an iteration, where the task draws them.</summary>
+    /// <value>1, as published.</value>
+    public int UnrelatedRows { get; init; } = 1;
+
     /// <summary>Which weights the editor changes: names of the paper's models, of weights, or patterns (<see cref="Models.EditableWeights.Select"/>).</summary>
     /// <value>Empty: the family's own choice, as in the paper.</value>
     public IReadOnlyList<string> Editable { get; init; } = [];
@@ -79,8 +83,8 @@ public sealed record EditorTrainingOptions
             throw new EditorException("algorithm is UltraEdit, of which nothing is trained: choose mend, ke, enn or malmen");
         if (Edits < 1 || (Edits > 1 && Algorithm != EditorAlgorithm.Malmen))
             throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for {Algorithm}, whose training step is one edit: choose malmen for more");
-        if (AccumulateBs < 1 || ValInterval < 1 || MaxIters < 1 || ValSteps < 1)
-            throw new EditorException("accumulate_bs, val_interval, val_steps and max_iters must be at least 1");
+        if (AccumulateBs < 1 || ValInterval < 1 || MaxIters < 1 || ValSteps < 1 || UnrelatedRows < 1)
+            throw new EditorException("accumulate_bs, val_interval, val_steps, max_iters and unrelated_rows must be at least 1");
         if (ValInterval % AccumulateBs != 0)
             throw new EditorException($"val_interval {ValInterval} must be a multiple of accumulate_bs {AccumulateBs}: checkpoints lie between optimiser steps");
         return this;

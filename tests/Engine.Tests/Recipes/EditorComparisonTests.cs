@@ -109,7 +109,7 @@ public sealed class EditorComparisonTests : IDisposable
     private TrainedEditor Trained(EditorAlgorithm algorithm)
     {
         EditExample[] edits = [.. Enumerable.Range(0, 6).Select(i => new EditExample($"who is {Places[i]}", "red", [$"the {Places[i]}"], [new("what is red", "blue")], "blue"))];
-        var options = TaskTraining.Defaults(algorithm) with { Ke = new KnowledgeEditorOptions { HiddenDim = 4, ConditionDim = 4 }, AccumulateBs = 1, ValInterval = 2, ValSteps = 1, MaxIters = 2 };
+        var options = TaskTraining.Defaults(null, algorithm) with { Ke = new KnowledgeEditorOptions { HiddenDim = 4, ConditionDim = 4 }, AccumulateBs = 1, ValInterval = 2, ValSteps = 1, MaxIters = 2 };
         TaskTraining.TrainEditor(_folder["model"], text => QuestionAnswering.Task(text, edits, 1), options, _folder[$"{algorithm}"]);
         return new(_folder[$"{algorithm}/editor.safetensors"]);
     }

@@ -77,7 +77,7 @@ public sealed class SmallModelTests : IDisposable
     {
         foreach (var algorithm in new[] { EditorAlgorithm.Mend, EditorAlgorithm.Ke, EditorAlgorithm.Enn, EditorAlgorithm.Malmen })
         {
-            var options = TaskTraining.Defaults(algorithm) with { Mend = new() { Rank = 8 }, Ke = new() { HiddenDim = 8, ConditionDim = 8 }, Malmen = new() { Rank = 8, EditLr = 1e-3 }, Edits = algorithm == EditorAlgorithm.Malmen ? 2 : 1, ValInterval = 20, ValSteps = 4, MaxIters = 20 };
+            var options = TaskTraining.Defaults(kind, algorithm) with { Mend = new() { Rank = 8 }, Ke = new() { HiddenDim = 8, ConditionDim = 8 }, Malmen = new() { Rank = 8, EditLr = 1e-3 }, Edits = algorithm == EditorAlgorithm.Malmen ? 2 : 1, ValInterval = 20, ValSteps = 4, MaxIters = 20 };
             var result = TaskTraining.TrainEditor(_folder["model"], text => TaskFolder.Open(_folder.Path, kind, text, 1), options, _folder[$"{algorithm}"]);
             Assert.Equal(20, result.BestIteration);
             using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);

@@ -41,15 +41,28 @@ public sealed class SyntheticTasksTests : IDisposable
         SyntheticTasks.WriteFactChecking(_folder.Path, 3);
         var training = Fever.Read(_folder[TaskFolder.FeverTraining]);
         var validation = Fever.Read(_folder[TaskFolder.FeverValidation]);
-        Assert.Equal((World.Split.Training.Count, World.Split.HeldOut.Count), (training.Count, validation.Count));
+        Assert.Equal((2 * World.Split.Training.Count, World.Split.HeldOut.Count), (training.Count, validation.Count));
+        Assert.Equal(training.Count, training.DistinctBy(edit => edit.Prompt).Count());
+        var ofTheWorld = training.Take(World.Split.Training.Count); // the others' subjects are made up
         var truths = World.Facts.SelectMany(fact => WorldStatements.Of(fact, fact.Object)).ToHashSet();
-        foreach (var edits in new[] { training, validation })
-        {
+        foreach (var edits in new[] { ofTheWorld, training.Skip(World.Split.Training.Count), validation })
             Assert.InRange(edits.Average(edit => edit.Answer == Fever.Supports ? 1.0 : 0), 0.4, 0.6);
+        foreach (var edits in new[] { ofTheWorld, validation })
             Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer == Fever.Supports, truths.Contains(claim))));
-        }
         var read = training.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();
         Assert.DoesNotContain(validation.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)), read.Contains);
+    }
+
+    [Fact]
+    public void WhatAModelIsToKnow_IsEveryEditInEveryWording_WithItsTrueAnswer()
+    {
+        SyntheticTasks.WriteFactChecking(_folder["fc"], 3);
+        SyntheticTasks.WriteQuestionAnswering(_folder["qa"], 3);
+        var claims = TaskTraining.ReadQuestions(_folder["fc"], EditTaskKind.Fc).ToDictionary(pair => pair.Question, pair => pair.Answer);
+        var edits = Fever.Read(_folder["fc/" + TaskFolder.FeverTraining]).Concat(Fever.Read(_folder["fc/" + TaskFolder.FeverValidation])).ToList();
+        Assert.Equal(6 * edits.Count, claims.Count);
+        Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer, claims[claim])));
+        Assert.Empty(World.Questions().Except(TaskTraining.ReadQuestions(_folder["qa"], EditTaskKind.Qa)));
     }
 
     [Fact]
