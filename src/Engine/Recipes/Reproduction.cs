@@ -116,7 +116,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 return null;
             case EditorWork editor:
                 TorchRuntime.ResetMemoryPeak();
-                TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed),
+                TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
                     editor.Options, product, new Reporter<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation);
                 cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
                 return null;

@@ -122,7 +122,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         if (ablations.Length > 0)
             yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
 
-        static EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(algorithm);
+        EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(task, algorithm);
 
         ReproductionStep Editor(string editor, EditorTrainingOptions given) =>
             new($"editors/{name}/{editor}", [data, model], Minutes(task, given), new EditorWork(task, reduced ? Short(given) : given));
