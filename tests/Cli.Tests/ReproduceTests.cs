@@ -27,11 +27,11 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Contains(": editors/gen/mend,", output, StringComparison.Ordinal);
         var results = File.ReadAllText(_folder["docs/small.md"]);
         Assert.StartsWith("**Not results", results, StringComparison.Ordinal);
-        string[] rivals = ["FT", "FT+KL", "ENN", "KE", "MEND"];
+        string[] rivals = ["FT", "FT+KL", "FT, breadth-first", "ENN", "KE", "MEND, to 0.95", "MEND"];
         Assert.Equal([.. rivals, "MALMEN", "UltraEdit"], Rows(results, "Question answering, editors side by side"));
         Assert.Equal(rivals, Rows(results, "Fact checking, editors side by side"));
         Assert.Equal([.. rivals, "UltraEdit"], Rows(results, "Generation, editors side by side"));
-        Assert.Equal(from editor in new[] { "ENN", "MEND", "MALMEN", "UltraEdit" } from count in new[] { 1, 5, 25, 75, 125 } select $"{editor} {count}",
+        Assert.Equal(from editor in new[] { "FT, breadth-first", "ENN", "MEND", "MALMEN", "UltraEdit" } from count in new[] { 1, 5, 25, 75, 125 } select $"{editor} {count}",
             Rows(results, "Question answering, edits at once", withCount: true));
         Assert.Equal(Ablations, Rows(results, "Question answering, MEND without its parts"));
         Assert.Equal(Ablations, Rows(results, "Generation, MEND without its parts"));

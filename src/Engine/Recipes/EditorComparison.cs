@@ -82,7 +82,8 @@ public sealed class EditorComparison : IDisposable
                 return Run(tuned, (batch, number) => FineTuning.Edit(tuned, fineTuned.Options, Edit(batch), Unrelated(fineTuned, batch, number)).Edits);
             case BreadthFirstEditor breadthFirst:
                 var one = StageOf([EditableWeights.DownProjection(_family, breadthFirst.Options.Validated().Block)]);
-                return Run(one, (batch, _) => FineTuning.BreadthFirst(one, breadthFirst.Options, Edit(batch)).Edits);
+                return Run(one, (batch, _) => FineTuning.BreadthFirst(one, breadthFirst.Options, Edit(batch),
+                    epoch => Prng.At(breadthFirst.Options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, batch.Count))).Edits);
             case UntrainedUltraEdit ultraEdit:
                 var plain = StageOf(ultraEdit.Editable);
                 using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain)))
