@@ -21,7 +21,7 @@ internal static class DataCommand
         var model = new Option<DirectoryInfo?>("--model") { Description = "with gen: the model that the edits' continuations are drawn from; without it the texts to train one on are written" };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of the world of facts" };
         var generate = new Command("generate", "Write a set about a made-up world, in the form in which the task's data is published") { task, output, model, seed };
-        generate.SetAction((parsed, cancellation) =>
+        generate.SetLongAction((parsed, cancellation) =>
         {
             var (folder, chosen, from) = (parsed.GetRequiredValue(output).FullName, parsed.GetValue(task), parsed.GetValue(seed));
             switch (chosen)
@@ -36,7 +36,7 @@ internal static class DataCommand
                     AnsiConsole.Progress().Start(progress =>
                     {
                         var bar = progress.AddTask("continuations");
-                        SyntheticTasks.WriteContinuations(folder, directory.FullName, from, (done, all) => (bar.Value, bar.MaxValue) = (done, all), cancellation);
+                        SyntheticTasks.WriteContinuations(folder, directory.FullName, from, (done, all) => (bar.Value, bar.MaxValue) = (done, all), cancellation: cancellation);
                     });
                     break;
                 default:

@@ -32,7 +32,7 @@ internal static class EvalCommand
         var ultraRate = new Option<double>("--ultra-lr") { Description = "step size of UltraEdit", DefaultValueFactory = _ => DemoRecipe.UltraEdit.EditLr };
         var output = new Option<DirectoryInfo?>("--out") { Description = "also write results.json, results.md, pictures, and measured/ with every case; run it again to go on where it stopped" };
         var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, task, limit, together, beside, ultraRate, rate, output };
-        command.SetAction((parsed, cancellation) =>
+        command.SetLongAction((parsed, cancellation) =>
         {
             var isDemo = parsed.GetValue(demo);
             if (!isDemo && (parsed.GetValue(model) is null || parsed.GetValue(data) is null))
@@ -48,7 +48,7 @@ internal static class EvalCommand
 
             var files = parsed.GetValue(editor) is { Length: > 0 } given ? given.Select(file => file.FullName) : [DemoFiles.Editor(directory)];
             var editors = Editors(TrainedEditor.OfFiles(files), RivalsOf(parsed.GetValue(beside)!), DemoRecipe.FineTune with { EditLr = parsed.GetValue(rate) },
-                DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, () => EditorComparison.UnrelatedRows(opened, cases));
+                DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, () => EditorComparison.UnrelatedRows(opened, cases), ModelFamily.FromDirectory(directory).Labels is not null);
             using var comparison = new EditorComparison(directory, TimeProvider.System, kind ?? EditTaskKind.Qa, DemoRecipe.Seed);
             var folder = parsed.GetValue(output)?.FullName;
             var reports = Measure(comparison, editors, counts, cases, folder is null ? null : new(Path.Combine(folder, "measured")), cancellation);
@@ -61,7 +61,7 @@ internal static class EvalCommand
     }
 
     private static List<ComparedEditor> Editors(
-        IReadOnlyList<TrainedEditor> trained, List<string> rivals, FineTuneOptions fineTune, UltraEditOptions ultraEdit, Func<IReadOnlyList<TokenRow>> unrelated)
+        IReadOnlyList<TrainedEditor> trained, List<string> rivals, FineTuneOptions fineTune, UltraEditOptions ultraEdit, Func<IReadOnlyList<TokenRow>> unrelated, bool isClassifier)
     {
         var editors = new List<ComparedEditor>();
         foreach (var editor in trained)
@@ -77,7 +77,9 @@ internal static class EvalCommand
             editors.Add(new FineTunedEditor(fineTune, editable, unrelated()));
         if (rivals.Contains("ft-bf"))
             editors.Add(new BreadthFirstEditor(DemoRecipe.BreadthFirst));
-        if (rivals.Contains("ultraedit"))
+        if (rivals.Contains("ultraedit") && isClassifier)
+            AnsiConsole.MarkupLine("[yellow]UltraEdit is left out: of one text a classifier has one row of gradient, and UltraEdit needs more to know their spread.[/]");
+        else if (rivals.Contains("ultraedit"))
             editors.Add(new UntrainedUltraEdit(ultraEdit, editable));
         return editors;
     }

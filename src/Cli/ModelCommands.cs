@@ -18,7 +18,7 @@ internal static class ModelCommands
         var dtype = new Option<WeightType?>("--dtype") { Description = "type of the weights; without it as the model has them" };
         var most = new Option<double>("--max-file-gb") { Description = "largest file of weights, in 10^9 bytes", DefaultValueFactory = _ => HuggingFaceWriter.UsualFileLength / 1e9 };
         var command = new Command("export", "Write the edited model as a Hugging Face directory") { model, ledger, output, dtype, most };
-        command.SetAction(async (parsed, cancellation) =>
+        command.SetLongAction(async (parsed, cancellation) =>
         {
             var gigabytes = parsed.GetValue(most);
             if (!(gigabytes > 0))
@@ -49,7 +49,7 @@ internal static class ModelCommands
         var stages = new Option<int>("--stages") { Description = "pipeline stages, one file each", DefaultValueFactory = _ => 2 };
         var output = Output();
         var command = new Command("import", "Write a model as safetensors, one file a stage") { model, stages, output };
-        command.SetAction((parsed, cancellation) =>
+        command.SetLongAction((parsed, cancellation) =>
         {
             var files = ModelImport.Run(parsed.GetRequiredValue(model).FullName, parsed.GetValue(stages), parsed.GetRequiredValue(output).FullName, cancellation);
             var table = new Table().Border(TableBorder.Simple).AddColumns("file", "layers", "MB");

@@ -16,10 +16,12 @@ var root = new RootCommand("MendCluster: edits what a language model knows, as a
     EditCommands.Ledger(),
     ClusterCommands.Create(),
     EvalCommand.Create(),
+    SequentialCommand.Create(),
     PlanCommand.Create(),
     DataCommand.Create(),
     PretrainCommand.Create(),
     TrainCommand.Create(),
+    ReproduceCommand.Create(),
     ModelCommands.Export(),
     ModelCommands.Import(),
 };

@@ -29,7 +29,7 @@ internal static class PretrainCommand
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of weights and order" };
         var command = new Command("pretrain", "Train a small model from scratch until it knows what some files say")
             { data, task, output, steps, lr, width, inner, vocabulary, goal, rewordings, seed };
-        command.SetAction((parsed, cancellation) =>
+        command.SetLongAction((parsed, cancellation) =>
         {
             string[] sources = [.. parsed.GetRequiredValue(data).Select(file => file.FullName)];
             var (kind, directory) = (parsed.GetValue(task), parsed.GetRequiredValue(output).FullName);
@@ -119,7 +119,7 @@ internal static class TrainCommand
         var folder = new Option<string?>("--cluster") { Description = "folder of a cluster that is up (mend cluster up): its model is trained there, with its replicas and stages" };
         var command = new Command("train", "Train an editor for a model; run it again to go on")
             { model, data, task, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire, folder };
-        command.SetAction(async (parsed, cancellation) =>
+        command.SetLongAction(async (parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } settings
                 ? RunFolder.ReadConfiguration<EditorTrainingOptions>(settings.FullName)

@@ -364,61 +364,20 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var session = SessionOf(request.Session);
         if (session.Reply is { } given) // the graph is used up; a message that arrives twice gets the same answer
             return given;
-        var (recording, below, top, loss) = session.Recorded
+        var (recording, graph) = session.Recorded
             ?? throw SessionLost(request.Session);
-
-        // Where the gradient starts: the loss, or what the stages above read of this one's result.
-        var outputs = new List<Tensor>();
-        var seeds = new List<Tensor>();
-        void Add(Tensor? output, WireTensor? seed)
-        {
-            if (output is { requires_grad: true } && seed is not null)
-            {
-                outputs.Add(output);
-                seeds.Add(WireTensorCodec.Decode(seed));
-            }
-        }
-        var memoryPassesThrough = top.Memory is not null && ReferenceEquals(top.Memory, below.Memory);
-        if (loss is not null)
-        {
-            outputs.Add(loss);
-            seeds.Add(ones_like(loss));
-        }
-        else
-        {
-            Add(top.Hidden, request.Hidden);
-            if (!memoryPassesThrough)
-                Add(top.Memory, request.Memory);
-        }
-
-        // Where it goes: the recorded layers, and the stage's input when a stage below needs it.
-        List<Tensor> inputs = [.. recording.Outputs];
-        Tensor?[] boundary = [below.Hidden, below.Memory];
-        foreach (var input in boundary)
-            if (input is { requires_grad: true })
-                inputs.Add(input);
-        if (inputs.Count == 0)
-            return session.Reply = new(null, null, [], TimeSpan.Zero);
-        Tensor?[] gradients = outputs.Count == 0 ? new Tensor?[inputs.Count]
-            : [.. autograd.grad(outputs, inputs, seeds, allow_unused: true).Select(gradient => gradient is null or { IsInvalid: true } ? null : gradient)];
-
-        var next = recording.Outputs.Count;
-        Tensor? InputGradient(Tensor? input) => input is { requires_grad: true } ? gradients[next++] ?? zeros_like(input) : null;
-        var (hidden, memory) = (InputGradient(below.Hidden), InputGradient(below.Memory));
-        if (memory is not null && memoryPassesThrough && request.Memory is not null)
-            memory = memory + WireTensorCodec.Decode(request.Memory);
+        var (deltas, below) = graph.Backward(recording.Outputs, [new(request.Hidden, request.Memory)]);
         var start = time.GetTimestamp();
-        var changes = Propose(session, recording, gradients);
-        return session.Reply = new(WireTensorCodec.EncodeOrNull(hidden), WireTensorCodec.EncodeOrNull(memory), changes, time.GetElapsedTime(start));
+        var changes = Propose(session, recording, deltas);
+        return session.Reply = new(below[0].Hidden, below[0].Memory, changes, time.GetElapsedTime(start));
     }
 
-    private List<WeightChange> Propose(Session session, Recording recording, Tensor?[] gradients)
+    private List<WeightChange> Propose(Session session, Recording recording, IReadOnlyList<Tensor> deltas)
     {
         if (recording.Outputs.Count == 0)
             return [];
         using var _ = no_grad();
-        var factors = recording.Factors([.. recording.Outputs.Select((z, i) => gradients[i] ?? zeros_like(z))]);
-        var updates = _editor!.Propose(factors);
+        var updates = _editor!.Propose(recording.Factors(deltas));
         if (!updates.Values.All(IsFinite))
             throw new MendException(MendError.NotFinite, $"The update of stage {options.Stage} has entries that are NaN or infinite.",
                 "The edit was not made. Check that editor and model belong together; with 16-bit weights try float32.");
@@ -588,7 +547,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
         public TokenSampler? Sampler { get; set; }
 
-        public (Recording Recording, Activations Below, Activations Top, Tensor? Loss)? Recorded { get; private set; }
+        public (Recording Recording, StageGraph Graph)? Recorded { get; private set; }
 
         /// <summary>Of the backward half, once it was run.</summary>
         public BackwardReply? Reply { get; set; }
@@ -613,12 +572,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         public void Keep(Recording recording, Activations below, Activations top, Tensor? loss)
         {
             Forget(); // of the edit before, where several are computed on one branch
-            Recorded = (recording, below, top, loss);
-            foreach (var tensor in new[] { below.Hidden, below.Memory, top.Hidden, top.Memory, loss })
-                if (tensor is not null)
-                    Own(tensor);
-            foreach (var tensor in recording.Tensors)
-                Own(tensor);
+            Recorded = (recording, new([(below, top)], loss));
+            Recorded.Value.Graph.Own(recording.Tensors);
         }
 
         public void Keep(IReadOnlyDictionary<string, LowRankUpdate> candidate)
@@ -650,6 +605,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             _owned.ForEach(tensor => tensor.Dispose());
             _owned.Clear();
+            Recorded?.Graph.Dispose();
             (Recorded, Reply, Candidate, Before) = (null, null, null, null);
         }
 

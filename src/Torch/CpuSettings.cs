@@ -22,6 +22,8 @@ internal static partial class CpuSettings
         _ = setenv("OMP_NUM_THREADS", $"{threads}", 1);
         // Idle workers spin before they sleep. On a core that another process wants, the default spin made a training step 10 times slower.
         _ = setenv("GOMP_SPINCOUNT", "1000", 0);
+        // OpenBLAS's own for 2^26 cycles, some 25 ms. With 2^20 an edit on two silos of one machine took 1.1 times that of one process, not 1.3 to 1.5.
+        _ = setenv("OPENBLAS_THREAD_TIMEOUT", "20", 0);
         // libtorch's own pool and OpenBLAS's take turns, and where there are cores for one of them only, the products need them more: an
         // edit of the benchmark took 0.18 s with both pools on two cores, 0.14 s with this.
         var own = threads <= 2 ? 1 : threads;

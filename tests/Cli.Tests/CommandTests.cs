@@ -129,6 +129,24 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void ASequenceOfEdits_GoesOnInItsFolder_AndIsTakenBackToTheUneditedModel()
+    {
+        var (code, output) = Mend("sequence", "--demo", "--edits", "1,2", "--out", "sequence");
+        Assert.True(code == 0, output);
+        (code, output) = Mend("sequence", "--demo", "--edits", "3", "--revert-all", "--out", "sequence");
+        Assert.True(code == 0, output);
+        var results = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["sequence/results.json"])).RootElement;
+        var points = results.GetProperty("Progress").GetProperty("Points").EnumerateArray().ToList();
+        Assert.Equal([1, 2, 3], points.Select(point => point.GetProperty("Edits").GetInt32()));
+        Assert.Equal(1, points[0].GetProperty("Prompts").GetProperty("Value").GetDouble());
+        Assert.Equal((3, true), (results.GetProperty("Reverted").GetProperty("Edits").GetInt32(), results.GetProperty("Reverted").GetProperty("IsRestored").GetBoolean()));
+        Assert.Contains("| 3 | 0 |", File.ReadAllText(_folder["sequence/results.md"]), StringComparison.Ordinal);
+        Assert.Contains("</svg>", File.ReadAllText(_folder["sequence/curve.svg"]), StringComparison.Ordinal);
+        Assert.Contains("taken back", Mend("sequence", "--demo", "--edits", "4", "--out", "sequence").Output, StringComparison.Ordinal);
+        Assert.Contains("another --out", string.Join(' ', Mend("sequence", "--demo", "--own-step", "--out", "sequence").Output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+    }
+
+    [Fact]
     [Trait("Category", "Slow")]
     public void AGeneratedSet_IsReadByTraining_OfEveryAlgorithm_AndByEvaluation()
     {

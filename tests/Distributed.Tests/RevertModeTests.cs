@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
@@ -59,6 +60,35 @@ public class RevertModeTests
             Assert.Equal(checksums[last - 1], await ChecksumsAsync(cluster));
         }
         Assert.Equal(Facts.Length + Facts.Length - place, (await cluster.LedgerAsync()).Count);
+    }
+
+    [Theory]
+    [InlineData("gpt2")]
+    [InlineData("t5")]
+    public async Task ManyEdits_SomeTakenBack_TheModelIsThatOfALedgerWithTheOthersAlone(string family)
+    {
+        const int edits = 24; // their rows are more than the weights have
+        int[] reverted = [3, 17, 1];
+        using var model = new ClusterOfTinyModel(family);
+        string[] things = ["mayor", "town", "south", "woman", "red"];
+        await using var cluster = await model.OpenAsync();
+        for (var i = 0; i < edits; i++)
+            await cluster.EditAsync($"what is the {things[i % 5]} of the {things[i / 5]}", Facts[i % 4].Target);
+        foreach (var edit in reverted)
+            await cluster.RevertAsync(new(edit));
+        var (checksums, state) = (await ChecksumsAsync(cluster), await model.StateAsync(cluster));
+        await cluster.DisposeAsync();
+
+        var (_, fingerprint) = ModelText.Open(model.Model);
+        await using (var all = await IEditLedger.OpenAsync(model.Ledger, fingerprint, TimeProvider.System))
+        await using (var kept = await IEditLedger.OpenAsync(model.Ledger + "2", fingerprint, TimeProvider.System))
+            foreach (var (entry, changes) in await all.ReadAfterAsync(ModelVersion.Base))
+                if (entry.Kind == LedgerKind.Edit && !reverted.Contains((int)entry.Edit.Value))
+                    await kept.AppendAsync(new(entry with { Version = new(kept.Entries.Count + 1), Edit = new(kept.Entries.Count + 1) }, changes), CancellationToken.None);
+        await using var others = await model.OpenAsync(ledger: model.Ledger + "2");
+        Assert.Equal(edits - reverted.Length, (await others.LedgerAsync()).Count);
+        Assert.Equal(checksums, await ChecksumsAsync(others));
+        Assert.Equal(state, await model.StateAsync(others));
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 
 namespace MendCluster.Testing;
 
@@ -6,7 +7,14 @@ namespace MendCluster.Testing;
 public static class MendProgram
 {
     /// <param name="folder">Where it is started.</param>
-    public static async Task<(int Code, string Output)> RunAsync(string folder, params string[] arguments)
+    public static Task<(int Code, string Output)> RunAsync(string folder, params string[] arguments) => RunUntilAsync(folder, said: null, arguments);
+
+    /// <summary>Told to stop when it says something; what it does then is in the output too.</summary>
+    /// <param name="folder">Where it is started.</param>
+    /// <param name="said">In one line of its output.</param>
+    public static Task<(int Code, string Output)> StopAsync(string folder, string said, params string[] arguments) => RunUntilAsync(folder, said, arguments);
+
+    private static async Task<(int Code, string Output)> RunUntilAsync(string folder, string? said, string[] arguments)
     {
         var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "mend.dll");
         var start = new ProcessStartInfo("dotnet", [program, .. arguments])
@@ -18,7 +26,17 @@ public static class MendProgram
         start.Environment["COLUMNS"] = "200";
         using var process = Process.Start(start)!;
         var error = process.StandardError.ReadToEndAsync();
-        var output = await process.StandardOutput.ReadToEndAsync();
+        var output = new StringBuilder();
+        while (await process.StandardOutput.ReadLineAsync() is { } line)
+        {
+            output.AppendLine(line);
+            if (said is null || !line.Contains(said, StringComparison.Ordinal))
+                continue;
+            said = null;
+            // Not SIGINT, which is handled alike: what is started in a shell's background has inherited that it ignores it.
+            using var stop = Process.Start("kill", ["-TERM", $"{process.Id}"]);
+            await stop.WaitForExitAsync();
+        }
         await process.WaitForExitAsync();
         return (process.ExitCode, output + await error);
     }

@@ -169,7 +169,7 @@ internal sealed class WorldNames(Prng rng, bool isLonger = false)
     private static Queue<string> Compounds(Prng rng, bool isLonger, string endings)
     {
         IEnumerable<string> Of(IEnumerable<string> starts) => starts.SelectMany(start => Words(endings).Select(ending => start + ending)).Distinct();
-        return new(rng.Shuffle(isLonger ? Of(Starts.SelectMany(first => Starts.Select(second => first + second.ToLowerInvariant()))).Except(Of(Starts)) : Of(Starts)));
+        return new(rng.Shuffle(isLonger ? Of(Starts.SelectMany(first => Starts.Select(second => first + second.ToLowerInvariant()))) : Of(Starts)));
     }
 
     private static string[] Words(string text) => text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);

@@ -86,8 +86,8 @@ public static class DemoRecipe
     public static FineTuneOptions FineTune { get; } = new() { EditLr = 1e-3 };
 
     /// <summary>
-    /// Breadth-first fine-tuning, which stands beside the editors of many edits. Rate and block were chosen on 125 edits of training facts: of the
-    /// five blocks the decoder's last one loses least elsewhere (drawdown 0.08, the others from 0.30).
+    /// Breadth-first fine-tuning, which stands beside the editors of many edits. Rate and block were chosen on 125 edits of training facts: at a rate of
+    /// 1e-2 the decoder's last block had a drawdown of 0.17 and the other four 0.30 to 0.59, and half the rate halves its own.
     /// </summary>
     public static BreadthFirstOptions BreadthFirst { get; } = new() { Block = -1, EditLr = 5e-3 };
 

@@ -50,8 +50,8 @@ public sealed class EditorComparison : IDisposable
 
     /// <summary>What FT+KL draws from: the unrelated rows that a task trains on; without a task, those of all cases.</summary>
     public static IReadOnlyList<TokenRow> UnrelatedRows(IEditTask? task, IReadOnlyList<EditRows> cases) => task is null
-        ? [.. cases.SelectMany(edit => edit.Locality).DistinctBy(row => row.Prompt)]
-        : [.. Enumerable.Range(0, TrainingRows).SelectMany(i => task.Training(i).Locality).DistinctBy(row => row.Prompt)];
+        ? [.. cases.SelectMany(edit => edit.Locality).DistinctBy(Asked)]
+        : [.. Enumerable.Range(0, TrainingRows).SelectMany(i => task.Training(i).Locality).DistinctBy(Asked)];
 
     /// <summary>How <see cref="Measure"/> would measure.</summary>
     /// <param name="edits">At once.</param>
@@ -82,7 +82,8 @@ public sealed class EditorComparison : IDisposable
                 return Run(tuned, (batch, number) => FineTuning.Edit(tuned, fineTuned.Options, Edit(batch), Unrelated(fineTuned, batch, number)).Edits);
             case BreadthFirstEditor breadthFirst:
                 var one = StageOf([EditableWeights.DownProjection(_family, breadthFirst.Options.Validated().Block)]);
-                return Run(one, (batch, _) => FineTuning.BreadthFirst(one, breadthFirst.Options, Edit(batch)).Edits);
+                return Run(one, (batch, _) => FineTuning.BreadthFirst(one, breadthFirst.Options, Edit(batch),
+                    epoch => Prng.At(breadthFirst.Options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, batch.Count))).Edits);
             case UntrainedUltraEdit ultraEdit:
                 var plain = StageOf(ultraEdit.Editable);
                 using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain)))
@@ -169,13 +170,16 @@ public sealed class EditorComparison : IDisposable
     {
         if (editor.Unrelated is null)
             return null;
-        var asked = batch.SelectMany(edit => edit.Rephrases.Concat(edit.Locality).Prepend(edit.Edit)).Select(row => row.Prompt).ToHashSet();
-        List<TokenRow> others = [.. editor.Unrelated.Where(row => !asked.Contains(row.Prompt))];
+        var asked = batch.SelectMany(edit => edit.Rephrases.Concat(edit.Locality).Prepend(edit.Edit)).Select(Asked).ToHashSet();
+        List<TokenRow> others = [.. editor.Unrelated.Where(row => !asked.Contains(Asked(row)))];
         if (others.Count == 0)
             throw new InvalidDataException($"FT+KL has no unrelated row but those that its {batch.Count} case(s) ask: give more cases, or leave it out");
         var rng = Prng.At(_seed, (ulong)number);
         return _ => _text.Of([rng.Pick(others)]).Input;
     }
+
+    /// <summary>What tells rows apart: a text that is scored whole has no prompt.</summary>
+    private static string Asked(TokenRow row) => row.Prompt.Length > 0 ? row.Prompt : row.Target;
 
     /// <summary>As through the cluster: in few rows, and with the smallest step that does it.</summary>
     private static Edits AsStrongAsNeeded(Stage stage, IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)

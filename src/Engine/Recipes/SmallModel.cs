@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
@@ -8,6 +9,7 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Recipes;
 
 /// <summary>How a small model is trained from scratch, whatever its family.</summary>
+[JsonDerivedType(typeof(SmallT5Options)), JsonDerivedType(typeof(SmallBertOptions)), JsonDerivedType(typeof(SmallGptOptions))]
 public abstract record SmallModelOptions
 {
     /// <summary>Most tokens of the vocabulary that is learned from the texts.</summary>

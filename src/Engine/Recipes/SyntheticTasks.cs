@@ -88,13 +88,14 @@ public static class SyntheticTasks
     /// </summary>
     /// <param name="folder">With the texts that <see cref="WriteTexts"/> wrote, or published ones.</param>
     /// <param name="model">A Hugging Face directory of a decoder-only model.</param>
-    public static void WriteContinuations(string folder, string model, ulong seed, Action<int, int>? progress = null, CancellationToken cancellation = default)
+    public static void WriteContinuations(string folder, string model, ulong seed, Action<int, int>? progress = null,
+        int trainingSamples = TrainingSamples, int validationSamples = ValidationSamples, CancellationToken cancellation = default)
     {
         using var files = HuggingFaceDirectory.Open(model);
         using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(model), new CheckpointWeights(files, ScalarType.Float32), []);
         var text = new TextBatch(stage.Family, TokenizerFiles.Load(model));
         var tokenizer = TokenizerFiles.Load(model);
-        foreach (var (file, training, count) in new[] { (TaskFolder.ContinuationsTraining, true, TrainingSamples), (TaskFolder.ContinuationsValidation, false, ValidationSamples) })
+        foreach (var (file, training, count) in new[] { (TaskFolder.ContinuationsTraining, true, trainingSamples), (TaskFolder.ContinuationsValidation, false, validationSamples) })
         {
             var texts = TaskFolder.Texts(folder, training);
             List<string> originals = [], completions = [];

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
+using MendCluster.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -18,6 +19,7 @@ public sealed class EditorRun
     private readonly (IStoredEditor Stored, Adam Adam, ParameterAverage? Average) _editor;
     private readonly EarlyStopping _stopping;
     private readonly Stopwatch _clock = Stopwatch.StartNew();
+    private TimeSpan _lap;
     private double _sum;
 
     /// <param name="checkpoint">Of the run so far, from which <paramref name="editor"/> was made; null: the run is new.</param>
@@ -47,7 +49,7 @@ public sealed class EditorRun
     public bool Take(EditorValidation validation)
     {
         using var scope = NewDisposeScope();
-        _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown, validation.PerplexityDrawdown });
+        _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown, validation.PerplexityDrawdown, seconds = Lap(), peak_bytes = TorchRuntime.Memory()?.Peak });
         if (_stopping.Observe(validation.Iteration, validation.Total))
         {
             _editor.Average?.Swap();
@@ -72,6 +74,14 @@ public sealed class EditorRun
         _folder.Log(new { kind = "training", iteration, total = mean, figures.Edit, figures.Locality, norm, refused, seconds = _clock.Elapsed.TotalSeconds });
         _sum = 0;
         return mean;
+    }
+
+    /// <summary>Since the last validation or the start of the process.</summary>
+    private double Lap()
+    {
+        var lap = _clock.Elapsed - _lap;
+        _lap += lap;
+        return lap.TotalSeconds;
     }
 
     public TrainingResult End(long iteration, string why)

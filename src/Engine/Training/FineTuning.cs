@@ -1,4 +1,3 @@
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
@@ -67,8 +66,10 @@ public static class FineTuning
     /// </summary>
     /// <param name="stage">The whole model, with that weight alone to edit.</param>
     /// <param name="edits">One a row.</param>
+    /// <param name="order">Of the rows in an epoch, by its number.</param>
     /// <returns>The edits, in the caller's dispose scope, and the figures of each epoch: the last one is answered throughout, or that of the limit.</returns>
-    public static (Edits Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) BreadthFirst(Stage stage, BreadthFirstOptions options, LabelledInput edits)
+    public static (Edits Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) BreadthFirst(
+        Stage stage, BreadthFirstOptions options, LabelledInput edits, Func<int, IReadOnlyList<int>> order)
     {
         options.Validated();
         if (stage.EditableOrder.Count != 1)
@@ -81,7 +82,7 @@ public static class FineTuning
         do
         {
             var (nll, answered) = (0.0, 0.0);
-            foreach (var chosen in Prng.At(options.Seed, (ulong)epochs.Count).Shuffle(Enumerable.Range(0, (int)edits.Input.BatchSize)).Chunk(options.BatchSize))
+            foreach (var chosen in order(epochs.Count).Chunk(options.BatchSize))
             {
                 using var scope = NewDisposeScope();
                 using var _ = enable_grad();

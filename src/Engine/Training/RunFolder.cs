@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Reports;
+using MendCluster.Torch;
 
 namespace MendCluster.Engine.Training;
 
@@ -70,6 +71,19 @@ public sealed class RunFolder(string directory)
         ChartLine Line(string kind) => new(kind, [.. entries.Where(entry => entry.Kind == kind).Select(entry => new ChartPoint(entry.Iteration, entry.Total))]);
     }
 
+    /// <summary>Of the last validation.</summary>
+    public long Iterations() => Validations().Max(entry => entry.Iteration);
+
+    /// <summary>What the training took until its last validation, all validations with it. What was done twice because the run was stopped counts once.</summary>
+    /// <returns>The most bytes of CPU tensors, the model's among them, as <see cref="TorchRuntime.Memory"/> tells; null where it cannot.</returns>
+    public (TimeSpan Time, long? PeakBytes) Cost()
+    {
+        var validations = Validations();
+        return (TimeSpan.FromSeconds(validations.Sum(entry => entry.Seconds)), validations.Max(entry => entry.PeakBytes));
+    }
+
+    private List<Entry> Validations() => [.. File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Kind == "validation")];
+
     private static Entry? Read(string line)
     {
         try
@@ -82,5 +96,5 @@ public sealed class RunFolder(string directory)
         }
     }
 
-    private sealed record Entry(string Kind, long Iteration, double Total);
+    private sealed record Entry(string Kind, long Iteration, double Total, double Seconds, long? PeakBytes);
 }

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
@@ -11,6 +12,9 @@ public class BreadthFirstTests
 {
     private static readonly BreadthFirstOptions Options = new() { EditLr = 1e-2, BatchSize = 10, MaxEpochs = 200 };
 
+    private static (Edits Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) Run(Stage stage, BreadthFirstOptions options, LabelledInput edits) =>
+        FineTuning.BreadthFirst(stage, options, edits, epoch => Prng.At(options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, (int)edits.Input.BatchSize)));
+
     public static TheoryData<string> Families => [.. TinyModel.Families];
 
     [Theory]
@@ -23,7 +27,7 @@ public class BreadthFirstTests
         using var stage = Load(family);
         var before = stage.Weights.Loaded.ToDictionary(weight => weight.Key, weight => weight.Value.Value.clone());
 
-        var (edits, epochs) = FineTuning.BreadthFirst(stage, Options, Edits(stage, 25));
+        var (edits, epochs) = Run(stage, Options, Edits(stage, 25));
 
         Assert.InRange(epochs.Count, 2, Options.MaxEpochs - 1);
         Assert.Equal(1, epochs[^1].EditAccuracy, 1e-9);
@@ -42,7 +46,7 @@ public class BreadthFirstTests
         var edit = Edits(stage, 3);
         var options = Options with { Opt = FineTuneOptimiser.Sgd, EditLr = 0.5, MaxEpochs = 1 };
 
-        var (edits, epochs) = FineTuning.BreadthFirst(stage, options, edit);
+        var (edits, epochs) = Run(stage, options, edit);
 
         var (scored, factors) = TrainingStep.Record(stage, edit);
         Assert.Equal(scored.Nll.item<float>(), epochs[0].Edit, 1e-5);
@@ -55,7 +59,7 @@ public class BreadthFirstTests
     {
         using var scope = NewDisposeScope();
         using var stage = Load("t5");
-        Tensor Made(ulong seed) => R(FineTuning.BreadthFirst(stage, Options with { MaxEpochs = 3, Seed = seed }, Edits(stage, 25)).Edits);
+        Tensor Made(ulong seed) => R(Run(stage, Options with { MaxEpochs = 3, Seed = seed }, Edits(stage, 25)).Edits);
         Assert.True(Made(1).eq(Made(1)).all().item<bool>());
         Assert.False(Made(1).eq(Made(2)).all().item<bool>());
     }
@@ -65,7 +69,7 @@ public class BreadthFirstTests
     {
         using var scope = NewDisposeScope();
         using var stage = Load("gpt2");
-        Assert.Equal(2, FineTuning.BreadthFirst(stage, Options with { MaxEpochs = 2 }, Edits(stage, 25)).Epochs.Count);
+        Assert.Equal(2, Run(stage, Options with { MaxEpochs = 2 }, Edits(stage, 25)).Epochs.Count);
     }
 
     [Fact]
@@ -77,7 +81,7 @@ public class BreadthFirstTests
         Assert.Contains("grad_clip 0", Assert.Throws<EditorException>((Options with { GradClip = 0 }).Validated).Message, StringComparison.Ordinal);
         using var stage = TinyModel.Load("gpt2");
         Assert.Contains("choose one of transformer.h.0.mlp.c_proj.weight,",
-            Assert.Throws<EditorException>(() => FineTuning.BreadthFirst(stage, Options, Edits(stage, 1))).Message, StringComparison.Ordinal);
+            Assert.Throws<EditorException>(() => Run(stage, Options, Edits(stage, 1))).Message, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -2,7 +2,7 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 
-namespace MendCluster.Distributed.Training;
+namespace MendCluster.Distributed;
 
 /// <summary>Trips through a stage whose graphs wait for their backward half.</summary>
 internal sealed class StageGraph : IDisposable

@@ -1,0 +1,16 @@
+using System.CommandLine;
+
+namespace MendCluster.Cli;
+
+internal static class LongCommand
+{
+    /// <summary>
+    /// An action that a signal stops in order. Signals are listened to once an action waits for something; one that computes from the first line on
+    /// would be killed by Ctrl-C.
+    /// </summary>
+    public static void SetLongAction(this Command command, Func<ParseResult, CancellationToken, Task> action) => command.SetAction(async (parsed, cancellation) =>
+    {
+        await Task.Yield();
+        await action(parsed, cancellation);
+    });
+}

@@ -1,0 +1,74 @@
+using System.CommandLine;
+using System.Globalization;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Recipes;
+using Spectre.Console;
+
+namespace MendCluster.Cli;
+
+/// <summary><c>mend reproduce</c>: the paper's comparison on small models trained from scratch; goes on where it was stopped.</summary>
+internal static class ReproduceCommand
+{
+    public static Command Create()
+    {
+        var output = new Option<DirectoryInfo>("--out") { Description = "folder of everything that is made; the same folder goes on", Required = true };
+        var reduced = new Option<bool>("--reduced") { Description = "the same steps in minutes: shows that everything runs, and nothing else" };
+        var only = new Option<string?>("--only") { Description = "tasks with commas between them: qa, fc, gen; without it all three" };
+        var docs = new Option<FileInfo?>("--docs") { Description = "write the results to this file too, with pictures beside it" };
+        var command = new Command("reproduce", "Make the paper's comparison: data, models, editors, measurements and tables; run it again to go on") { output, reduced, only, docs };
+        command.SetLongAction((parsed, cancellation) =>
+        {
+            var folder = parsed.GetRequiredValue(output).FullName;
+            var plan = ReproductionPlan.Of(parsed.GetValue(reduced), Tasks(parsed.GetValue(only)));
+            var reproduction = new Reproduction(folder, plan, TimeProvider.System);
+            try
+            {
+                var made = Run(reproduction, cancellation);
+                AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{made} of {plan.Steps.Count} steps had something to do.");
+                var command = $"mend reproduce --out DIR{(plan.IsReduced ? " --reduced" : "")}{(parsed.GetValue(only) is { } some ? $" --only {some}" : "")}";
+                foreach (var file in new[] { Path.Combine(folder, "results.md"), parsed.GetValue(docs)?.FullName }.OfType<string>())
+                {
+                    ReproductionResults.Write(reproduction, file, command);
+                    AnsiConsole.MarkupLineInterpolated($"The results: {file}");
+                }
+            }
+            catch (OperationCanceledException)
+            {
+                AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
+                    $"Stopped with {plan.Steps.Count(reproduction.IsDone)} of {plan.Steps.Count} steps done. The same command goes on from here, with about {Text(reproduction.Left)} left.");
+                throw;
+            }
+            return Task.CompletedTask;
+        });
+        return command;
+    }
+
+    /// <summary>A line a step, and under it a bar that is gone when the step is done.</summary>
+    private static int Run(Reproduction reproduction, CancellationToken cancellation)
+    {
+        var (steps, start) = (reproduction.Plan.Steps.Count, TimeProvider.System.GetTimestamp());
+        return AnsiConsole.Progress().AutoClear(true).Start(progress =>
+        {
+            var bar = progress.AddTask("beginning", maxValue: 1);
+            return reproduction.Run(at =>
+            {
+                if (bar.Description != at.Step.Name)
+                {
+                    var elapsed = TimeProvider.System.GetElapsedTime(start);
+                    AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
+                        $"{at.Number} of {steps}: {at.Step.Name}, about {Text(TimeSpan.FromMinutes(at.Step.Minutes))} ({Text(elapsed)} of about {Text(elapsed + reproduction.Left)})");
+                    bar.Description = at.Step.Name;
+                }
+                bar.Value = Math.Min(at.Done, 0.999); // a bar that is full ends, and this one is the next step's too
+            }, cancellation);
+        });
+    }
+
+    private static EditTaskKind[] Tasks(string? only) => [.. (only ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+        .Select(name => Enum.TryParse<EditTaskKind>(name, ignoreCase: true, out var task) && Enum.IsDefined(task) ? task
+            : throw new InvalidDataException($"--only \"{only}\": '{name}' is no task; expected some of qa, fc, gen with commas between them"))];
+
+    private static string Text(TimeSpan time) => time.TotalHours >= 1
+        ? string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalHours} h {time.Minutes} min")
+        : string.Create(CultureInfo.InvariantCulture, $"{Math.Max(1, Math.Ceiling(time.TotalMinutes)):0} min");
+}

@@ -1,0 +1,96 @@
+using System.Globalization;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Metrics;
+
+namespace MendCluster.Engine.Recipes;
+
+/// <summary>Something the paper's comparison says, held against measured figures.</summary>
+/// <param name="Figures">That decide it.</param>
+public sealed record Ordering(string Claim, bool Holds, string Figures)
+{
+    public override string ToString() => $"{Claim}: {(Holds ? "holds" : "does not hold")} ({Figures})";
+}
+
+/// <summary>
+/// What must come out of the paper's comparison. Edit success is that on rephrases, as in the paper's tables; drawdown of accuracy, in
+/// generation of perplexity. "Clearly" means that the 95% intervals do not meet.
+/// </summary>
+public static class Orderings
+{
+    /// <summary>Two published figures that are closer say nothing of another model.</summary>
+    private const double Apart = 0.05;
+
+    private const double LeastSuccess = 0.95, MostDrawdown = 0.01;
+
+    /// <param name="reports">One edit at a time, of one task.</param>
+    public static IEnumerable<Ordering> SideBySide(EditTaskKind task, IReadOnlyList<EditorReport> reports)
+    {
+        var named = reports.ToDictionary(report => report.Editor);
+        if (!named.TryGetValue("MEND", out var mend))
+            yield break;
+        if (task != EditTaskKind.Gen)
+            yield return new(Text($"MEND's edit success at least {LeastSuccess} with drawdown at most {MostDrawdown}"),
+                Success(mend).Value >= LeastSuccess && Drawdown(mend).Value <= MostDrawdown, $"{Text(Success(mend).Value)}, {Text(Drawdown(mend).Value)}");
+        if (named.TryGetValue("FT", out var fineTuned))
+            yield return ClearlyWorse(fineTuned, mend);
+        yield return AsInThePaper(PaperFigures.SideBySide(task), reports);
+    }
+
+    /// <param name="reports">MEND and its ablations.</param>
+    public static IEnumerable<Ordering> Ablations(IReadOnlyList<EditorReport> reports)
+    {
+        if (reports.FirstOrDefault(report => report.Editor == "MEND") is not { } mend)
+            return [];
+        return reports.Where(report => report.Editor is "MEND, no norm" or "MEND, no identity init").Select(ablation => ClearlyWorse(ablation, mend));
+    }
+
+    /// <param name="reports">Of question answering.</param>
+    public static IEnumerable<Ordering> AtOnce(IReadOnlyList<EditorReport> reports)
+    {
+        var named = reports.ToDictionary(report => (report.Editor, report.Edits));
+        foreach (var mend in reports.Where(report => report.Editor == "MEND" && report.Edits >= 25))
+        {
+            if (named.TryGetValue(("ENN", mend.Edits), out var enn))
+                yield return new(Text($"MEND's edit success above ENN's at {mend.Edits} edits at once"), Success(mend).Value > Success(enn).Value,
+                    $"{Text(Success(mend).Value)} and {Text(Success(enn).Value)}");
+            if (mend.Edits >= 125 && named.TryGetValue(("MALMEN", mend.Edits), out var malmen))
+                yield return new(Text($"MALMEN's edit success at least {LeastSuccess} at {mend.Edits} edits at once with no more drawdown than MEND's"),
+                    Success(malmen).Value >= LeastSuccess && Drawdown(malmen).Value <= Drawdown(mend).Value,
+                    $"{Text(Success(malmen).Value)}, {Text(Drawdown(malmen).Value)} and {Text(Drawdown(mend).Value)}");
+        }
+    }
+
+    /// <summary>On one axis or on both.</summary>
+    private static Ordering ClearlyWorse(EditorReport worse, EditorReport better)
+    {
+        var (success, drawdown) = (Success(worse).High < Success(better).Low, Drawdown(worse).Low > Drawdown(better).High);
+        return new($"{worse.Editor} clearly worse than {better.Editor} in edit success or in drawdown", success || drawdown,
+            $"edit success{(success ? " is" : " is not")}, {Interval(Success(worse))} and {Interval(Success(better))}; "
+            + $"drawdown{(drawdown ? " is" : " is not")}, {Interval(Drawdown(worse))} and {Interval(Drawdown(better))}");
+    }
+
+    private static Ordering AsInThePaper(IReadOnlyDictionary<string, PaperFigure> paper, IReadOnlyList<EditorReport> reports)
+    {
+        var compared = reports.Where(report => paper.ContainsKey(report.Editor)).ToList();
+        var pairs = (from better in compared
+                     from worse in compared
+                     where paper[better.Editor].SuccessValue - paper[worse.Editor].SuccessValue >= Apart
+                     select (Better: better, Worse: worse)).ToList();
+        var others = pairs.Where(pair => Success(pair.Better).Value <= Success(pair.Worse).Value).ToList();
+        return new(Text($"Edit success in the paper's order, where its figures are {Apart} or more apart"), others.Count == 0,
+            $"{pairs.Count - others.Count} of {pairs.Count} pairs"
+            + (others.Count == 0 ? "" : "; not: " + string.Join(", ", others.Select(pair => $"{pair.Better.Editor} {Text(Success(pair.Better).Value)} above {pair.Worse.Editor} {Text(Success(pair.Worse).Value)}"))));
+    }
+
+    private static Estimate Success(EditorReport report) => report.Summary.RephraseSuccess ?? report.Summary.EditSuccess;
+
+    private static Estimate Drawdown(EditorReport report) =>
+        (report.Protocol.Task == EditTaskKind.Gen ? report.Summary.PerplexityDrawdown : report.Summary.Drawdown)
+        ?? throw new InvalidDataException($"{report.Editor} was measured without unrelated questions, so there is no drawdown: give the cases some");
+
+    private static string Interval(Estimate estimate) => $"{Text(estimate.Value)} ({Text(estimate.Low)}-{Text(estimate.High)})";
+
+    private static string Text(double value) => value.ToString("0.000", CultureInfo.InvariantCulture);
+
+    private static string Text(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+}

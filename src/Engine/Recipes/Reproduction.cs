@@ -1,0 +1,214 @@
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using MendCluster.Contracts;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Metrics;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+using MendCluster.Torch;
+
+namespace MendCluster.Engine.Recipes;
+
+/// <summary>Where a reproduction is.</summary>
+/// <param name="Number">Of the step, from 1.</param>
+/// <param name="Done">Share of the step.</param>
+public sealed record ReproductionProgress(ReproductionStep Step, int Number, double Done);
+
+/// <summary>
+/// Does what a <see cref="ReproductionPlan"/> says, and each step once. A step's product is a folder with a <c>step.json</c>: the settings that
+/// it is made with, and at the end that it is done. A run that was stopped, at whatever point, goes on with the first step that is not
+/// done: an editor's training at its checkpoint, measurements after the last one made, the others at their beginning. A product of other
+/// settings is deleted and made anew, and so is what was made of it.
+/// </summary>
+/// <param name="folder">Of all products.</param>
+/// <param name="time">Measures the steps.</param>
+public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvider time)
+{
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        WriteIndented = true,
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+        Converters = { new JsonStringEnumConverter() },
+    };
+
+    public ReproductionPlan Plan { get; } = plan;
+
+    /// <summary>Of a step's product.</summary>
+    public string this[string step] => Path.Combine(folder, step);
+
+    public bool IsDone(ReproductionStep step) => Read(step) is { Done: true };
+
+    /// <summary>Time spent on a step so far; that of a process that was killed is not in it.</summary>
+    public TimeSpan Spent(ReproductionStep step) => TimeSpan.FromSeconds(Read(step)?.Seconds ?? 0);
+
+    /// <summary>What a model knows: the share of its questions that it answers, of texts its perplexity; null where a step has no such figure.</summary>
+    public double? Score(ReproductionStep step) => Read(step)?.Score;
+
+    /// <summary>By the plan's estimates, of the steps that are not done.</summary>
+    public TimeSpan Left => TimeSpan.FromMinutes(Plan.Steps.Where(step => !IsDone(step)).Sum(step => step.Minutes));
+
+    /// <summary>Makes what is not there yet.</summary>
+    /// <param name="progress">Told on the caller's thread; first at the beginning of each step that is made.</param>
+    /// <returns>How many steps had something to do.</returns>
+    /// <exception cref="OperationCanceledException">Run it again to go on.</exception>
+    public int Run(Action<ReproductionProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        var made = 0;
+        for (var i = 0; i < Plan.Steps.Count; i++)
+        {
+            var step = Plan.Steps[i];
+            if (IsDone(step))
+                continue;
+            cancellation.ThrowIfCancellationRequested();
+            var (number, before) = (i + 1, Begin(step));
+            progress?.Invoke(new(step, number, 0));
+            var start = time.GetTimestamp();
+            var after = before;
+            try
+            {
+                after = before with { Score = Make(step, share => progress?.Invoke(new(step, number, share)), cancellation), Done = true };
+            }
+            finally
+            {
+                Write(step, after with { Seconds = before.Seconds + time.GetElapsedTime(start).TotalSeconds });
+            }
+            made++;
+        }
+        return made;
+    }
+
+    /// <summary>What a <see cref="MeasurementWork"/> measured, without its cases.</summary>
+    public IReadOnlyList<EditorReport> Reports(ReproductionStep step) =>
+        [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(this[step.Name], "results.json")), MeasurementStore.Json)!
+            .Select(report => report with { Cases = [] })];
+
+    /// <returns>The step's score, of those that have one: what a model knows.</returns>
+    private double? Make(ReproductionStep step, Action<double> progress, CancellationToken cancellation)
+    {
+        var (product, inputs) = (this[step.Name], step.Inputs.Select(input => this[input]).ToList());
+        void Pretrained(PretrainingProgress at) => progress((double)at.Step / at.Steps);
+        switch (step.Work)
+        {
+            case DataWork { Task: EditTaskKind.Qa } data:
+                SyntheticTasks.WriteQuestionAnswering(product, data.Seed);
+                return null;
+            case DataWork { Task: EditTaskKind.Fc } data:
+                SyntheticTasks.WriteFactChecking(product, data.Seed);
+                return null;
+            case DataWork data:
+                SyntheticTasks.WriteTexts(product, data.Seed);
+                return null;
+            case ModelWork { Model: SmallT5Options t5 } model:
+                return SmallT5.Train(product, TaskTraining.ReadQuestions(inputs[0], model.Task), t5, Pretrained, cancellation);
+            case ModelWork { Model: SmallBertOptions bert } model:
+                return SmallBert.Train(product, TaskTraining.ReadQuestions(inputs[0], model.Task), bert, Pretrained, cancellation);
+            case ModelWork { Model: SmallGptOptions gpt }:
+                return SmallGpt.Train(product, TaskFolder.Texts(inputs[0], training: true), TaskFolder.Texts(inputs[0], training: false), gpt, Pretrained, cancellation);
+            case ContinuationsWork continuations:
+                foreach (var file in new[] { TaskFolder.WikitextTraining, TaskFolder.WikitextValidation })
+                    File.Copy(Path.Combine(inputs[0], file), Path.Combine(product, file));
+                SyntheticTasks.WriteContinuations(product, inputs[1], continuations.Seed,
+                    (made, all) => progress((double)made / all), continuations.Training, continuations.Validation, cancellation);
+                return null;
+            case EditorWork editor:
+                TorchRuntime.ResetMemoryPeak();
+                TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
+                    editor.Options, product, new Reporter<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation);
+                cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
+                return null;
+            case MeasurementWork measurement:
+                Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
+                return null;
+            default:
+                throw new InvalidOperationException($"nothing makes {step.Work}");
+        }
+    }
+
+    private void Measure(MeasurementWork work, string data, string model, string product, Action<double> progress, CancellationToken cancellation)
+    {
+        var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
+        var task = TaskFolder.Open(data, work.Task, text, work.Seed);
+        var cases = Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation).ToList();
+        var editors = new List<ComparedEditor>();
+        if (work.FineTune is { } fineTune)
+            editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases))]);
+        if (work.BreadthFirst is { } breadthFirst)
+            editors.Add(new BreadthFirstEditor(breadthFirst));
+        foreach (var trained in TrainedEditor.OfFiles(work.Trained.Select(name => new RunFolder(this[name]).BestEditor).Where(File.Exists)))
+        {
+            if (work.Confidence is { } confidence && trained.Algorithm == EditorAlgorithm.Mend && trained.Searched(confidence) is { } searched)
+                editors.Add(searched);
+            editors.Add(trained);
+        }
+        if (work.UltraEdit is { } ultraEdit)
+            editors.Add(new UntrainedUltraEdit(ultraEdit, work.Editable));
+
+        using var comparison = new EditorComparison(model, time, work.Task, work.Seed);
+        var store = new MeasurementStore(this[$"measured/cases-{work.Task.ToString().ToLowerInvariant()}"]); // the task's tables share measurements
+        var reports = new List<EditorReport>();
+        var (measured, all) = (0, editors.Count * work.Counts.Sum(count => cases.Count / count * count));
+        foreach (var editor in editors)
+            foreach (var count in work.Counts.Where(count => count <= Math.Min(cases.Count, editor.MostEdits ?? count)))
+            {
+                cancellation.ThrowIfCancellationRequested();
+                var before = measured;
+                reports.Add(store.GetOrMeasure($"{editor.Name} {count} of {cases.Count}", comparison.ProtocolOf(editor, count, cases),
+                    () => comparison.Measure(editor, count, cases, new Reporter<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
+                measured = before + cases.Count / count * count;
+            }
+        ResultTables.Write(product, reports);
+    }
+
+    /// <summary>A folder that holds nothing but what this step left in it.</summary>
+    private StepRecord Begin(ReproductionStep step)
+    {
+        if (Read(step) is { } begun && step.Work is EditorWork)
+            return begun; // goes on by itself
+        if (Directory.Exists(this[step.Name]))
+            Directory.Delete(this[step.Name], recursive: true);
+        Directory.CreateDirectory(this[step.Name]);
+        var fresh = new StepRecord(Fingerprint(step), step.Work, Done: false, Seconds: 0, Score: null);
+        Write(step, fresh);
+        return fresh;
+    }
+
+    /// <returns>Null where the product is of other settings, or none is there.</returns>
+    private StepRecord? Read(ReproductionStep step)
+    {
+        var file = RecordFile(step);
+        if (!File.Exists(file))
+            return null;
+        var found = JsonSerializer.Deserialize<StepRecord>(File.ReadAllText(file), Json);
+        return found?.Fingerprint == Fingerprint(step) ? found : null;
+    }
+
+    private void Write(ReproductionStep step, StepRecord state)
+    {
+        var (file, partial) = (RecordFile(step), RecordFile(step) + ".partial");
+        File.WriteAllText(partial, JsonSerializer.Serialize(state with { Settings = step.Work }, Json) + "\n");
+        File.Move(partial, file, overwrite: true);
+    }
+
+    private string RecordFile(ReproductionStep step) => Path.Combine(this[step.Name], "step.json");
+
+    /// <summary>Of the step's settings and of all that went into its inputs.</summary>
+    private string Fingerprint(ReproductionStep step)
+    {
+        var inputs = step.Inputs.Select(name => Fingerprint(Plan.Steps.Single(other => other.Name == name)));
+        var settings = JsonSerializer.Serialize(new { step.Name, Kind = step.Work.GetType().Name, Settings = (object)step.Work, Inputs = inputs }, Json);
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(settings)));
+    }
+
+    /// <param name="Settings">For readers; the fingerprint is what counts.</param>
+    private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds, double? Score);
+
+    /// <summary>Unlike Progress, reports on the caller's thread and in order.</summary>
+    private sealed class Reporter<T>(Action<T> report) : IProgress<T>
+    {
+        public void Report(T value) => report(value);
+    }
+}
