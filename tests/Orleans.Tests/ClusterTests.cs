@@ -137,6 +137,8 @@ public class ClusterTests
         var turn = new TaskCompletionSource();
         cluster.Before[nameof(IModelShardGrain.ForwardAsync)] = turn.Task;
         var first = cluster.Client.EditAsync("who is the mayor", "a woman");
+        while (!cluster.Calls.ContainsKey(nameof(IModelShardGrain.ForwardAsync)))
+            await Task.Delay(1);
         var second = cluster.Client.EditAsync("what is red", "the south", cancellation: cancelled.Token); // waits for its turn
         while (!cluster.Calls.TryGetValue(nameof(IEditCoordinatorGrain.EditAsync), out var edits) || edits < 2)
             await Task.Delay(1);
