@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -7,6 +6,7 @@ using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Reports;
 using MendCluster.Engine.Tokenizers;
 using Spectre.Console;
 
@@ -37,7 +37,7 @@ internal static class EvalCommand
             var isDemo = parsed.GetValue(demo);
             if (!isDemo && (parsed.GetValue(model) is null || parsed.GetValue(data) is null))
                 throw new InvalidDataException("mend eval needs --demo, or --model and --data");
-            var counts = Counts(parsed.GetValue(together)!);
+            var counts = EditCounts.Parse(parsed.GetValue(together)!);
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
             var text = new TextBatch(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
             var kind = isDemo ? null : parsed.GetValue(task);
@@ -87,9 +87,6 @@ internal static class EvalCommand
     private static List<string> RivalsOf(string list) => list == "none" ? [] : [.. list.Split(',').Select(name => Rivals.Contains(name) ? name
         : throw new InvalidDataException($"--editors \"{list}\": '{name}' is not known; known: {string.Join(", ", Rivals)}, or none"))];
 
-    private static List<int> Counts(string list) => [.. list.Split(',').Select(part => int.TryParse(part, CultureInfo.InvariantCulture, out var count) ? count
-        : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,5,25")).Distinct()];
-
     private static List<EditorReport> Measure(EditorComparison comparison, List<ComparedEditor> editors, List<int> counts, IReadOnlyList<EditRows> cases,
         MeasurementStore? store, CancellationToken cancellation)
     {
@@ -101,7 +98,7 @@ internal static class EvalCommand
             foreach (var (editor, bar) in editors.Select(editor => (editor, progress.AddTask(Markup.Escape(editor.Name), maxValue: Able(editor).Sum(count => cases.Count / Math.Max(1, count) * count)))).ToList())
                 foreach (var count in Able(editor))
                 {
-                    EditorReport Make() => comparison.Measure(editor, count, cases, new Ticker(() => bar.Increment(1)), cancellation);
+                    EditorReport Make() => comparison.Measure(editor, count, cases, new DirectProgress<CaseResult>(_ => bar.Increment(1)), cancellation);
                     reports.Add(store is null ? Make() : store.GetOrMeasure($"{editor.Name} {count}", comparison.ProtocolOf(editor, count, cases), Make));
                     bar.Value = reports.Where(report => report.Editor == editor.Name).Sum(report => report.Cases.Count);
                 }
@@ -109,11 +106,5 @@ internal static class EvalCommand
         return reports;
 
         IEnumerable<int> Able(ComparedEditor editor) => counts.Where(count => count <= (editor.MostEdits ?? count));
-    }
-
-    /// <summary>Unlike Progress, reports on the caller's thread and in order.</summary>
-    private sealed class Ticker(Action tick) : IProgress<CaseResult>
-    {
-        public void Report(CaseResult value) => tick();
     }
 }

@@ -128,14 +128,11 @@ internal static class SequentialCommand
 
     private static List<int> Counts(string? list, int edits) => list is null
         ? [.. UsualCounts.Where(count => count < edits), Math.Min(edits, UsualCounts[^1])]
-        : [.. list.Split(',').Select(part => int.TryParse(part, CultureInfo.InvariantCulture, out var count) ? count
-            : throw new InvalidDataException($"--edits \"{list}\": '{part}' is no number; expected numbers with commas between them, such as 1,10,100"))];
+        : EditCounts.Parse(list);
 
     private static void Save(string folder, Results results, bool withPictures)
     {
-        var (file, partial) = (Path.Combine(folder, ResultsFile), Path.Combine(folder, ResultsFile + ".part"));
-        File.WriteAllText(partial, JsonSerializer.Serialize(results, Json));
-        File.Move(partial, file, overwrite: true); // whole or not at all: a stop must not cost what was measured
+        WholeFile.Write(Path.Combine(folder, ResultsFile), JsonSerializer.Serialize(results, Json));
         if (!withPictures)
             return;
         File.WriteAllText(Path.Combine(folder, "results.md"), $"{Table(results).ToMarkdown()}\n![curve](curve.svg)\n");

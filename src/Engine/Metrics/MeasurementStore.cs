@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using MendCluster.Engine.Reports;
 
 namespace MendCluster.Engine.Metrics;
 
@@ -28,15 +29,8 @@ public sealed class MeasurementStore(string folder)
             return kept;
         var report = measure();
         Directory.CreateDirectory(folder);
-        WriteWhole(path, JsonSerializer.Serialize(report, Json) + "\n");
+        WholeFile.Write(path, JsonSerializer.Serialize(report, Json) + "\n");
         return report;
-    }
-
-    /// <summary>Replaces a file in one step.</summary>
-    internal static void WriteWhole(string path, string text)
-    {
-        File.WriteAllText(path + ".partial", text);
-        File.Move(path + ".partial", path, overwrite: true);
     }
 
     /// <summary>"FT+KL 25" is ft-kl-25.json.</summary>

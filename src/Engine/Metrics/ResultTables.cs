@@ -54,7 +54,7 @@ public static class ResultTables
             return node;
         }
 
-        void WriteFile(string name, string text) => MeasurementStore.WriteWhole(Path.Combine(folder, name), text);
+        void WriteFile(string name, string text) => WholeFile.Write(Path.Combine(folder, name), text);
     }
 
     private static bool IsOneByOne(IReadOnlyList<EditorReport> reports) => reports.All(report => report.Edits == 1);

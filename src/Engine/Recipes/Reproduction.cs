@@ -7,6 +7,7 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Reports;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 using MendCluster.Torch;
@@ -117,7 +118,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             case EditorWork editor:
                 TorchRuntime.ResetMemoryPeak();
                 TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
-                    editor.Options, product, new Reporter<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation);
+                    editor.Options, product, new DirectProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation);
                 cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
                 return null;
             case MeasurementWork measurement:
@@ -157,7 +158,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 cancellation.ThrowIfCancellationRequested();
                 var before = measured;
                 reports.Add(store.GetOrMeasure($"{editor.Name} {count} of {cases.Count}", comparison.ProtocolOf(editor, count, cases),
-                    () => comparison.Measure(editor, count, cases, new Reporter<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
+                    () => comparison.Measure(editor, count, cases, new DirectProgress<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
                 measured = before + cases.Count / count * count;
             }
         ResultTables.Write(product, reports);
@@ -186,12 +187,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         return found?.Fingerprint == Fingerprint(step) ? found : null;
     }
 
-    private void Write(ReproductionStep step, StepRecord state)
-    {
-        var (file, partial) = (RecordFile(step), RecordFile(step) + ".partial");
-        File.WriteAllText(partial, JsonSerializer.Serialize(state with { Settings = step.Work }, Json) + "\n");
-        File.Move(partial, file, overwrite: true);
-    }
+    private void Write(ReproductionStep step, StepRecord state) =>
+        WholeFile.Write(RecordFile(step), JsonSerializer.Serialize(state with { Settings = step.Work }, Json) + "\n");
 
     private string RecordFile(ReproductionStep step) => Path.Combine(this[step.Name], "step.json");
 
@@ -205,10 +202,4 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
 
     /// <param name="Settings">For readers; the fingerprint is what counts.</param>
     private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds, double? Score);
-
-    /// <summary>Unlike Progress, reports on the caller's thread and in order.</summary>
-    private sealed class Reporter<T>(Action<T> report) : IProgress<T>
-    {
-        public void Report(T value) => report(value);
-    }
 }

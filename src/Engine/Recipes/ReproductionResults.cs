@@ -46,7 +46,7 @@ public static class ReproductionResults
         }
         Table(TrainingCost(reproduction));
         Table(PaperFigures.VeryLarge);
-        MeasurementStore.WriteWhole(file, text.ToString().TrimEnd() + "\n");
+        WholeFile.Write(file, text.ToString().TrimEnd() + "\n");
 
         void Paragraph(string paragraph) => text.Append(paragraph).Append("\n\n");
         void Table(ResultTable table) => Paragraph(table.ToMarkdown().TrimEnd());
