@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Recipes;
+using MendCluster.Distributed.Recipes;
 using Spectre.Console;
 
 namespace MendCluster.Cli;

@@ -33,13 +33,18 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Equal([.. rivals, "UltraEdit"], Rows(results, "Generation, editors side by side"));
         Assert.Equal(from editor in new[] { "FT, breadth-first", "ENN", "MEND", "MALMEN", "UltraEdit" } from count in new[] { 1, 5, 25, 75, 125 } select $"{editor} {count}",
             Rows(results, "Question answering, edits at once", withCount: true));
+        Assert.Equal(from editor in new[] { "FT, breadth-first", "ENN", "MEND", "MALMEN", "UltraEdit" } from count in new[] { 2, 4 } select $"{editor} {count}",
+            Rows(results, "Question answering, hundreds of edits at once", withCount: true));
+        Assert.Equal(["1", "2"], Rows(results, "Question answering, edits one after another"));
+        Assert.Contains("Then 2 edits were taken back", results, StringComparison.Ordinal);
+        Assert.DoesNotContain("IS NOT that of before", results, StringComparison.Ordinal);
         Assert.Equal(Ablations, Rows(results, "Question answering, MEND without its parts"));
         Assert.Equal(Ablations, Rows(results, "Generation, MEND without its parts"));
         Assert.Equal(22, Rows(results, "Training the editors").Count);
         Assert.Equal(3, Rows(results, "Models and data").Count);
         Assert.NotEmpty(Rows(results, "Orderings"));
         var pictures = Picture().Matches(results).Select(match => match.Groups["file"].Value).ToList();
-        Assert.Equal(12, pictures.Count);
+        Assert.Equal(15, pictures.Count);
         Assert.All(pictures, picture => Assert.True(File.Exists(_folder[$"docs/{picture}"]), picture));
 
         var made = File.ReadAllText(_folder["made/results.md"]);

@@ -57,6 +57,10 @@ public static class ResultTables
         void WriteFile(string name, string text) => WholeFile.Write(Path.Combine(folder, name), text);
     }
 
+    /// <summary>The reports that <see cref="Write"/> wrote into the folder, without their cases.</summary>
+    public static IReadOnlyList<EditorReport> Read(string folder) =>
+        [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(folder, "results.json")), MeasurementStore.Json)!.Select(report => report with { Cases = [] })];
+
     private static bool IsOneByOne(IReadOnlyList<EditorReport> reports) => reports.All(report => report.Edits == 1);
 
     private static bool IsOfTexts(IReadOnlyList<EditorReport> reports) => reports[0].Protocol.Task == EditTaskKind.Gen;

@@ -22,6 +22,9 @@ public static class Orderings
 
     private const double LeastSuccess = 0.95, MostDrawdown = 0.01;
 
+    /// <summary>Edit success that MALMEN is to have at so many edits at once.</summary>
+    private static readonly Dictionary<int, double> OfMalmen = new() { [125] = LeastSuccess, [1000] = 0.90 };
+
     /// <param name="reports">One edit at a time, of one task.</param>
     public static IEnumerable<Ordering> SideBySide(EditTaskKind task, IReadOnlyList<EditorReport> reports)
     {
@@ -53,9 +56,9 @@ public static class Orderings
             if (named.TryGetValue(("ENN", mend.Edits), out var enn))
                 yield return new(Text($"MEND's edit success above ENN's at {mend.Edits} edits at once"), Success(mend).Value > Success(enn).Value,
                     $"{Text(Success(mend).Value)} and {Text(Success(enn).Value)}");
-            if (mend.Edits >= 125 && named.TryGetValue(("MALMEN", mend.Edits), out var malmen))
-                yield return new(Text($"MALMEN's edit success at least {LeastSuccess} at {mend.Edits} edits at once with no more drawdown than MEND's"),
-                    Success(malmen).Value >= LeastSuccess && Drawdown(malmen).Value <= Drawdown(mend).Value,
+            if (OfMalmen.TryGetValue(mend.Edits, out var least) && named.TryGetValue(("MALMEN", mend.Edits), out var malmen))
+                yield return new(Text($"MALMEN's edit success at least {least} at {mend.Edits} edits at once with no more drawdown than MEND's"),
+                    Success(malmen).Value >= least && Drawdown(malmen).Value <= Drawdown(mend).Value,
                     $"{Text(Success(malmen).Value)}, {Text(Drawdown(malmen).Value)} and {Text(Drawdown(mend).Value)}");
         }
     }

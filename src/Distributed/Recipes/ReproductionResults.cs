@@ -5,11 +5,12 @@ using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Reports;
 using MendCluster.Engine.Training;
 using MendCluster.Torch;
 
-namespace MendCluster.Engine.Recipes;
+namespace MendCluster.Distributed.Recipes;
 
 /// <summary>The document of a reproduction, in Markdown with pictures: every number in it is a step's product or a published one that is marked so.</summary>
 public static class ReproductionResults
@@ -44,6 +45,13 @@ public static class ReproductionResults
                 Paragraph($"![{title}]({picture})");
             }
         }
+        foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is SequenceWork))
+        {
+            var (results, picture) = (reproduction.Sequence(step), $"{stem}-sequence.svg");
+            Table(results.Table() with { Title = $"{Name(step.Work.Task)}, edits one after another" });
+            File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
+            Paragraph($"![Edits one after another]({picture})");
+        }
         Table(TrainingCost(reproduction));
         Table(PaperFigures.VeryLarge);
         WholeFile.Write(file, text.ToString().TrimEnd() + "\n");
@@ -56,9 +64,9 @@ public static class ReproductionResults
     {
         var rows = measurements.SelectMany(measured => (measured.Work.Kind switch
         {
-            ComparisonKind.SideBySide => Recipes.Orderings.SideBySide(measured.Work.Task, measured.Reports),
-            ComparisonKind.AtOnce => Recipes.Orderings.AtOnce(measured.Reports),
-            _ => Recipes.Orderings.Ablations(measured.Reports),
+            ComparisonKind.SideBySide => Engine.Recipes.Orderings.SideBySide(measured.Work.Task, measured.Reports),
+            ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => Engine.Recipes.Orderings.AtOnce(measured.Reports),
+            _ => Engine.Recipes.Orderings.Ablations(measured.Reports),
         }).Select(ordering => (IReadOnlyList<string>)[$"{Name(measured.Work.Task)}: {ordering.Claim}", ordering.Holds ? "holds" : "does not hold", ordering.Figures]));
         return new("Orderings", ["what the comparison is to show", "here", "figures"], [.. rows],
             ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% intervals do not meet."]);
@@ -103,6 +111,7 @@ public static class ReproductionResults
         {
             ComparisonKind.SideBySide => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, editors side by side (the paper's tables 3 and 4)"),
             ComparisonKind.AtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, edits at once (the paper's table 5)"),
+            ComparisonKind.ManyAtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, hundreds of edits at once"),
             _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
         };
         var missing = work.Trained.Count - reports.Select(report => report.Editor).Distinct().Count(name => name != "UltraEdit" && !name.StartsWith("FT", StringComparison.Ordinal));
@@ -128,7 +137,7 @@ public static class ReproductionResults
     private static PaperFigure? Published(MeasurementWork work, EditorReport report) => work.Kind switch
     {
         ComparisonKind.SideBySide => PaperFigures.SideBySide(work.Task).GetValueOrDefault(report.Editor),
-        ComparisonKind.AtOnce => PaperFigures.AtOnce.GetValueOrDefault((report.Editor, report.Edits)),
+        ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => PaperFigures.AtOnce.GetValueOrDefault((report.Editor, report.Edits)),
         _ => PaperFigures.Ablations(work.Task).GetValueOrDefault(report.Editor),
     };
 
@@ -165,6 +174,7 @@ public static class ReproductionResults
     {
         ComparisonKind.SideBySide => "",
         ComparisonKind.AtOnce => "-at-once",
+        ComparisonKind.ManyAtOnce => "-many-at-once",
         _ => "-ablations",
     };
 

@@ -1,9 +1,10 @@
+using MendCluster.Distributed.Recipes;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Recipes;
 using MendCluster.Testing;
 
-namespace MendCluster.Engine.Tests.Recipes;
+namespace MendCluster.Distributed.Tests.Recipes;
 
 public sealed class ReproductionTests : IDisposable
 {

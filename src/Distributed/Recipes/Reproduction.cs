@@ -7,12 +7,13 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Reports;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 using MendCluster.Torch;
 
-namespace MendCluster.Engine.Recipes;
+namespace MendCluster.Distributed.Recipes;
 
 /// <summary>Where a reproduction is.</summary>
 /// <param name="Number">Of the step, from 1.</param>
@@ -22,7 +23,7 @@ public sealed record ReproductionProgress(ReproductionStep Step, int Number, dou
 /// <summary>
 /// Does what a <see cref="ReproductionPlan"/> says, and each step once. A step's product is a folder with a <c>step.json</c>: the settings that
 /// it is made with, and at the end that it is done. A run that was stopped, at whatever point, goes on with the first step that is not
-/// done: an editor's training at its checkpoint, measurements after the last one made, the others at their beginning. A product of other
+/// done: an editor's training at its checkpoint, measurements after the last one made, a sequence after its last edit, the others at their beginning. A product of other
 /// settings is deleted and made anew, and so is what was made of it.
 /// </summary>
 /// <param name="folder">Of all products.</param>
@@ -35,6 +36,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
         Converters = { new JsonStringEnumConverter() },
     };
+
+    /// <summary>Of a sequence's answers, at most.</summary>
+    private const int AnswerTokens = 32;
 
     public ReproductionPlan Plan { get; } = plan;
 
@@ -83,9 +87,11 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     }
 
     /// <summary>What a <see cref="MeasurementWork"/> measured, without its cases.</summary>
-    public IReadOnlyList<EditorReport> Reports(ReproductionStep step) =>
-        [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(this[step.Name], "results.json")), MeasurementStore.Json)!
-            .Select(report => report with { Cases = [] })];
+    public IReadOnlyList<EditorReport> Reports(ReproductionStep step) => ResultTables.Read(this[step.Name]);
+
+    /// <summary>What a <see cref="SequenceWork"/> measured.</summary>
+    public SequenceResults Sequence(ReproductionStep step) => SequenceRun.Read(this[step.Name])
+        ?? throw new InvalidOperationException($"{step.Name} is not measured yet");
 
     /// <returns>The step's score, of those that have one: what a model knows.</returns>
     private double? Make(ReproductionStep step, Action<double> progress, CancellationToken cancellation)
@@ -124,6 +130,10 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             case MeasurementWork measurement:
                 Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
                 return null;
+            case SequenceWork sequence:
+                new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options, AnswerTokens, time)
+                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [], sequence.Counts, revertAll: true, progress, cancellation).GetAwaiter().GetResult();
+                return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");
         }
@@ -133,7 +143,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     {
         var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
         var task = TaskFolder.Open(data, work.Task, text, work.Seed);
-        var cases = Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation).ToList();
+        List<EditRows> cases = work.Kind == ComparisonKind.ManyAtOnce
+            ? [.. World.Generate(work.Seed).EditsAtOnce(work.MostCases, Prng.At(work.Seed, 1000)).Select(text.Rows)]
+            : [.. Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation)];
         var editors = new List<ComparedEditor>();
         if (work.FineTune is { } fineTune)
             editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases))]);
@@ -167,7 +179,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>A folder that holds nothing but what this step left in it.</summary>
     private StepRecord Begin(ReproductionStep step)
     {
-        if (Read(step) is { } begun && step.Work is EditorWork)
+        if (Read(step) is { } begun && step.Work is EditorWork or SequenceWork)
             return begun; // goes on by itself
         if (Directory.Exists(this[step.Name]))
             Directory.Delete(this[step.Name], recursive: true);

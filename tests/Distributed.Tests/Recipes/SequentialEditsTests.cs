@@ -1,7 +1,8 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Recipes;
 using MendCluster.Engine.Data;
 
-namespace MendCluster.Distributed.Tests;
+namespace MendCluster.Distributed.Tests.Recipes;
 
 /// <summary>Edits one after another: each figure is of exactly the edits before it, also after a stop, and all of them can be taken back.</summary>
 public class SequentialEditsTests

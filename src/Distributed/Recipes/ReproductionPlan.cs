@@ -2,9 +2,10 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
+using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
 
-namespace MendCluster.Engine.Recipes;
+namespace MendCluster.Distributed.Recipes;
 
 /// <summary>
 /// What a step makes. These settings and those of the step's inputs decide whether a product on disk is still this step's: everything that the
@@ -34,6 +35,9 @@ public enum ComparisonKind
     /// <summary>More and more edits at once: table 5.</summary>
     AtOnce,
 
+    /// <summary>Hundreds of edits at once, more than the task has to measure on: <see cref="World.EditsAtOnce"/>.</summary>
+    ManyAtOnce,
+
     /// <summary>MEND without one of its parts: table 6.</summary>
     Ablations,
 }
@@ -46,9 +50,15 @@ public enum ComparisonKind
 /// <param name="Confidence">MEND is measured a second time with each edit as strong as it has to be for this, as through a cluster. Null: it is not.</param>
 /// <param name="Editable">Weights that the untrained change, as <see cref="EditorTrainingOptions.Editable"/>.</param>
 /// <param name="Counts">Edits at once.</param>
-/// <param name="MostCases">The first so many edits are measured.</param>
+/// <param name="MostCases">The first so many edits are measured; of <see cref="ComparisonKind.ManyAtOnce"/> so many are made up.</param>
 public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<string> Trained, FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
     UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MostCases, ulong Seed) : ReproductionWork(Task);
+
+/// <summary>Edits one after another through the ledger, as <c>mend sequence</c> makes them.</summary>
+/// <param name="Editor">A step.</param>
+/// <param name="Counts">After so many edits it is measured.</param>
+/// <param name="Unrelated">Questions.</param>
+public sealed record SequenceWork(string Editor, EditOptions Options, IReadOnlyList<int> Counts, int Unrelated, ulong Seed) : ReproductionWork(EditTaskKind.Qa);
 
 /// <summary>One of the steps.</summary>
 /// <param name="Name">Also the folder of its product.</param>
@@ -66,7 +76,12 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
     /// <summary>More than any generated set has: a measurement reads them all.</summary>
     private const int MostCases = 1000;
 
-    private static readonly int[] AtOnce = [1, 5, 25, 75, 125];
+    private static readonly int[] AtOnce = [1, 5, 25, 75, 125], ManyAtOnce = [250, 500, 1000];
+
+    /// <summary>Edits one after another; beyond these nothing is left of a model.</summary>
+    private static readonly int[] OneAfterAnother = [1, 2, 5, 10, 25, 50, 100, 250];
+
+    private const int SequenceUnrelated = 150;
 
     /// <summary>The lines of the paper's Table 6, each a setting of MEND.</summary>
     private static readonly (string Name, Func<MendOptions, MendOptions> Of)[] Ablations =
@@ -117,8 +132,14 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
         yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), DemoRecipe.FineTune, DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
         if (batched.Length > 0)
-            yield return Measurement($"{name}-at-once", 15,
-                new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.BreadthFirst, ultraEdit, null, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed));
+        {
+            MeasurementWork atOnce = new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.BreadthFirst, ultraEdit, null, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed);
+            yield return Measurement($"{name}-at-once", 15, atOnce);
+            yield return Measurement($"{name}-many-at-once", 40,
+                atOnce with { Kind = ComparisonKind.ManyAtOnce, Counts = reduced ? [2, 4] : ManyAtOnce, MostCases = reduced ? 4 : ManyAtOnce[^1] });
+            yield return new($"measured/{name}-sequence", [data, model, mend.Name], 30,
+                new SequenceWork(mend.Name, new EditOptions(), reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed));
+        }
         if (ablations.Length > 0)
             yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
 

@@ -3,7 +3,7 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Metrics;
 
-namespace MendCluster.Distributed;
+namespace MendCluster.Distributed.Recipes;
 
 /// <summary>One edit of a sequence.</summary>
 /// <param name="Milliseconds">That it took; null when it was refused, or made just before a stop that left no time to note it.</param>
