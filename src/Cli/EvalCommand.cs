@@ -27,7 +27,7 @@ internal static class EvalCommand
         var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa, fc or gen" };
         var limit = new Option<int?>("--limit") { Description = "only the first so many edits" };
         var beside = new Option<string>("--editors") { Description = "what stands beside the editor files: searched (each edit as strong as it has to be, as through the cluster; one edit at a time), ft, ft+kl, ft-bf (breadth-first: epochs over all edits, of one weight), ultraedit; or none", DefaultValueFactory = _ => string.Join(',', Rivals) };
-        var rate = new Option<double>("--ft-lr") { Description = "learning rate of fine-tuning", DefaultValueFactory = _ => DemoRecipe.FineTune.EditLr };
+        var rate = new Option<double?>("--ft-lr") { Description = "learning rate of fine-tuning; without it one that suits the task's small model" };
         var together = new Option<string>("--edits") { Description = "make so many edits at once, such as 1,5,25,75,125", DefaultValueFactory = _ => "1" };
         var ultraRate = new Option<double>("--ultra-lr") { Description = "step size of UltraEdit", DefaultValueFactory = _ => DemoRecipe.UltraEdit.EditLr };
         var output = new Option<DirectoryInfo?>("--out") { Description = "also write results.json, results.md, pictures, and measured/ with every case; run it again to go on where it stopped" };
@@ -47,7 +47,8 @@ internal static class EvalCommand
             List<EditRows> cases = [.. all.Take(parsed.GetValue(limit) ?? int.MaxValue)];
 
             var files = parsed.GetValue(editor) is { Length: > 0 } given ? given.Select(file => file.FullName) : [DemoFiles.Editor(directory)];
-            var editors = Editors(TrainedEditor.OfFiles(files), RivalsOf(parsed.GetValue(beside)!), DemoRecipe.FineTune with { EditLr = parsed.GetValue(rate) },
+            var fineTune = TaskTraining.FineTune(kind ?? EditTaskKind.Qa);
+            var editors = Editors(TrainedEditor.OfFiles(files), RivalsOf(parsed.GetValue(beside)!), fineTune with { EditLr = parsed.GetValue(rate) ?? fineTune.EditLr },
                 DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, () => EditorComparison.UnrelatedRows(opened, cases), ModelFamily.FromDirectory(directory).Labels is not null);
             using var comparison = new EditorComparison(directory, TimeProvider.System, kind ?? EditTaskKind.Qa, DemoRecipe.Seed);
             var folder = parsed.GetValue(output)?.FullName;

@@ -24,7 +24,7 @@ internal static class PretrainCommand
         var width = new Option<int?>("--d-model") { Description = "hidden size, a multiple of 32" };
         var inner = new Option<int?>("--d-ff") { Description = "inner size of the feed-forward parts (not of a GPT-2, where it is four times the hidden size)" };
         var vocabulary = new Option<int?>("--vocab") { Description = "tokens" };
-        var goal = new Option<double>("--goal") { Description = "stop when this fraction is answered exactly", DefaultValueFactory = _ => 0.99 };
+        var goal = new Option<double?>("--goal") { Description = "stop when this fraction is answered exactly; without it at 0.99, with fc not before the last step" };
         var rewordings = new Option<bool>("--rewordings") { Description = "without --task: teach every question in a second wording too, by rule" };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of weights and order" };
         var command = new Command("pretrain", "Train a small model from scratch until it knows what some files say")
@@ -38,7 +38,7 @@ internal static class PretrainCommand
             T Given<T>(T options) where T : SmallModelOptions => options with
             {
                 Vocabulary = parsed.GetValue(vocabulary) ?? options.Vocabulary,
-                Goal = parsed.GetValue(goal),
+                Goal = parsed.GetValue(goal) ?? options.Goal,
                 Seed = parsed.GetValue(seed),
                 Training = options.Training with { Steps = parsed.GetValue(steps) ?? options.Training.Steps, Lr = parsed.GetValue(lr) ?? options.Training.Lr },
             };
@@ -73,7 +73,7 @@ internal static class PretrainCommand
         return command;
     }
 
-    private static SmallT5Options RealQuestions { get; } = new() { Vocabulary = 4096, DModel = 160, DFf = 640, Training = new() { Steps = 5000, Lr = 2e-3 } };
+    private static SmallT5Options RealQuestions { get; } = new() { Vocabulary = 4096, DModel = 160, DFf = 640, Training = new() { Steps = 5000, Lr = 2e-3 }, Goal = 0.99 };
 
     private static double Run(string what, SmallModelOptions options, Func<Action<PretrainingProgress>, double> train)
     {

@@ -130,7 +130,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         var few = reduced ? 4 : MostCases;
         // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
-        yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), DemoRecipe.FineTune, DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
+        yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), TaskTraining.FineTune(task), DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
         if (batched.Length > 0)
         {
             MeasurementWork atOnce = new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.BreadthFirst, ultraEdit, null, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed);

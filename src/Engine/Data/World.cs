@@ -224,15 +224,15 @@ public sealed class World
 
     /// <summary>
     /// Facts like those of training, about so many times as many subjects, all made up and different. An editor that is to change what it never
-    /// saw needs many more subjects to learn from than the world's own.
+    /// saw needs many more subjects to learn from than the world's own. Their names are a syllable longer: there are enough of those.
     /// </summary>
     public IReadOnlyList<Fact> MoreTrainingFacts(int times, Prng rng)
     {
         var facts = new List<Fact>();
-        var taken = new HashSet<string>(_subjectNames);
+        var (names, taken) = (new WorldNames(rng, isLonger: true), new HashSet<string>());
         foreach (var about in Enumerable.Repeat(Split.Training.GroupBy(fact => fact.Subject), times).SelectMany(subjects => subjects))
         {
-            var subject = Invent(about.First().Relation.Subjects, () => new(rng), taken);
+            var subject = Invent(about.First().Relation.Subjects, () => names, taken);
             taken.Add(subject.Name);
             facts.AddRange(about.Select(fact => fact with { Subject = subject, Object = rng.Pick(Objects(fact.Relation.Answers)) }));
         }

@@ -28,7 +28,8 @@ public abstract record SmallModelOptions
     public bool StoreBFloat16 { get; init; }
 
     /// <summary>Training ends early when this fraction of the rows is answered exactly.</summary>
-    public double Goal { get; init; } = 1;
+    /// <value>Null: it never does.</value>
+    public double? Goal { get; init; } = 1;
 
     public ulong Seed { get; init; }
 }
@@ -60,7 +61,7 @@ internal static class SmallModel
         var known = 0.0;
         new Pretraining(stage, options.Training, step => text.Of([.. order.At(step).Edits.Select(i => rows[i])])).Run(
             (step, steps, loss) => progress?.Invoke(new(step, steps, loss, known)),
-            step => hasAnswers && step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal && ExactMatch(stage, text, rows) >= options.Goal,
+            step => hasAnswers && step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal && ExactMatch(stage, text, rows) >= options.Goal, // null: neither
             cancellation);
 
         Save(stage, Path.Combine(directory, "model.safetensors"), options.StoreBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32);

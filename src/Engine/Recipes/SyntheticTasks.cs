@@ -16,7 +16,7 @@ namespace MendCluster.Engine.Recipes;
 public static class SyntheticTasks
 {
     private const int Alternatives = 3, TrainingTexts = 4000, ValidationTexts = 400, TrainingSamples = 2000, ValidationSamples = 200;
-    private const int SampledTokens = 10, MoreSubjects = 1, LeastPassage = 20, MostPassage = 60;
+    private const int SampledTokens = 10, MoreSubjects = 6, LeastPassage = 20, MostPassage = 60;
 
     private const ulong MostDraws = 20;
 
