@@ -32,8 +32,9 @@ public static class Orderings
         if (!named.TryGetValue("MEND", out var mend))
             yield break;
         if (task != EditTaskKind.Gen)
-            yield return new(Text($"MEND's edit success at least {LeastSuccess} with drawdown at most {MostDrawdown}"),
-                Success(mend).Value >= LeastSuccess && Drawdown(mend).Value <= MostDrawdown, $"{Text(Success(mend).Value)}, {Text(Drawdown(mend).Value)}");
+            foreach (var editor in reports.Where(report => report == mend || report.Editor.StartsWith("MEND, to ", StringComparison.Ordinal)))
+                yield return new(Text($"{editor.Editor}: edit success at least {LeastSuccess} with drawdown at most {MostDrawdown}"),
+                    Success(editor).Value >= LeastSuccess && Drawdown(editor).Value <= MostDrawdown, $"{Text(Success(editor).Value)}, {Text(Drawdown(editor).Value)}");
         if (named.TryGetValue("FT", out var fineTuned))
             yield return ClearlyWorse(fineTuned, mend);
         yield return AsInThePaper(PaperFigures.SideBySide(task), reports);
