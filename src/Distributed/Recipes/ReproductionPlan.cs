@@ -161,7 +161,10 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             EditTaskKind.Fc => TaskTraining.FcModel,
             _ => TaskTraining.GenModel,
         };
-        return reduced ? full with { BatchSize = 16, Training = full.Training with { Steps = 50, Warmup = 5 } } : full;
+        if (!reduced)
+            return full;
+        var narrow = full is SmallBertOptions bert ? bert with { HiddenSize = 64, IntermediateSize = 128, NumAttentionHeads = 2 } : full;
+        return narrow with { BatchSize = 16, Training = full.Training with { Steps = 50, Warmup = 5 } };
     }
 
     /// <summary>Two optimiser steps, and a validation after each: the second is what a stopped run goes on with.</summary>

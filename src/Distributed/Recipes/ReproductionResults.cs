@@ -69,7 +69,7 @@ public static class ReproductionResults
             _ => Engine.Recipes.Orderings.Ablations(measured.Reports),
         }).Select(ordering => (IReadOnlyList<string>)[$"{Name(measured.Work.Task)}: {ordering.Claim}", ordering.Holds ? "holds" : "does not hold", ordering.Figures]));
         return new("Orderings", ["what the comparison is to show", "here", "figures"], [.. rows],
-            ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% intervals do not meet."]);
+            ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% interval of the difference, found from those of the two, is on one side of 0."]);
     }
 
     private static ResultTable ModelsAndData(Reproduction reproduction)
@@ -114,7 +114,7 @@ public static class ReproductionResults
             ComparisonKind.ManyAtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, hundreds of edits at once"),
             _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
         };
-        var missing = work.Trained.Count - reports.Select(report => report.Editor).Distinct().Count(name => name != "UltraEdit" && !name.StartsWith("FT", StringComparison.Ordinal));
+        var missing = work.Trained.Count - reports.Select(report => report.Editor).Distinct().Count(name => name != "UltraEdit" && !name.StartsWith("FT", StringComparison.Ordinal) && !name.Contains(", to ", StringComparison.Ordinal));
         IReadOnlyList<string> notes = missing == 0 ? table.Notes
             : [.. table.Notes, $"{missing} of {work.Trained.Count} trained editors are missing: no validation of theirs gave a number, so there was none to keep."];
         return table with

@@ -13,7 +13,8 @@ public sealed record Ordering(string Claim, bool Holds, string Figures)
 
 /// <summary>
 /// What must come out of the paper's comparison. Edit success is that on rephrases, as in the paper's tables; drawdown of accuracy, in
-/// generation of perplexity. "Clearly" means that the 95% intervals do not meet.
+/// generation of perplexity. "Clearly" means that the 95% interval of the difference is on one side of 0; of two estimates it is found from their own
+/// intervals (Newcombe 1998; Zou and Donner 2008), as if they were of different cases, which is careful where they are of the same.
 /// </summary>
 public static class Orderings
 {
@@ -67,11 +68,15 @@ public static class Orderings
     /// <summary>On one axis or on both.</summary>
     private static Ordering ClearlyWorse(EditorReport worse, EditorReport better)
     {
-        var (success, drawdown) = (Success(worse).High < Success(better).Low, Drawdown(worse).Low > Drawdown(better).High);
+        var (success, drawdown) = (LeastDifference(Success(better), Success(worse)) > 0, LeastDifference(Drawdown(worse), Drawdown(better)) > 0);
         return new($"{worse.Editor} clearly worse than {better.Editor} in edit success or in drawdown", success || drawdown,
             $"edit success{(success ? " is" : " is not")}, {Interval(Success(worse))} and {Interval(Success(better))}; "
             + $"drawdown{(drawdown ? " is" : " is not")}, {Interval(Drawdown(worse))} and {Interval(Drawdown(better))}");
     }
+
+    /// <summary>The lower end of the 95% interval of <paramref name="greater"/> less <paramref name="smaller"/>.</summary>
+    private static double LeastDifference(Estimate greater, Estimate smaller) =>
+        greater.Value - smaller.Value - Math.Sqrt(Math.Pow(greater.Value - greater.Low, 2) + Math.Pow(smaller.High - smaller.Value, 2));
 
     private static Ordering AsInThePaper(IReadOnlyDictionary<string, PaperFigure> paper, IReadOnlyList<EditorReport> reports)
     {
