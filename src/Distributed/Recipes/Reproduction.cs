@@ -131,8 +131,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
                 return null;
             case SequenceWork sequence:
+                var probes = Prng.At(sequence.Seed, 16).Shuffle(World.Generate(sequence.Seed).Split.Training).Take(sequence.Probes).Select(fact => new Probe(fact.Question(0), fact.Object));
                 new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options, AnswerTokens, time)
-                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [], sequence.Counts, revertAll: true, progress, cancellation).GetAwaiter().GetResult();
+                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress, cancellation).GetAwaiter().GetResult();
                 return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");

@@ -54,11 +54,11 @@ public enum ComparisonKind
 public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<string> Trained, FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
     UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MostCases, ulong Seed) : ReproductionWork(Task);
 
-/// <summary>Edits one after another through the ledger, as <c>mend sequence</c> makes them.</summary>
-/// <param name="Editor">A step.</param>
+/// <summary>Edits by MEND one after another through the ledger, as <c>mend sequence</c> makes them.</summary>
+/// <param name="Probes">Facts of the training part that each edit is judged by.</param>
 /// <param name="Counts">After so many edits it is measured.</param>
 /// <param name="Unrelated">Questions.</param>
-public sealed record SequenceWork(string Editor, EditOptions Options, IReadOnlyList<int> Counts, int Unrelated, ulong Seed) : ReproductionWork(EditTaskKind.Qa);
+public sealed record SequenceWork(EditOptions Options, int Probes, IReadOnlyList<int> Counts, int Unrelated, ulong Seed) : ReproductionWork(EditTaskKind.Qa);
 
 /// <summary>One of the steps.</summary>
 /// <param name="Name">Also the folder of its product.</param>
@@ -78,10 +78,12 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
 
     private static readonly int[] AtOnce = [1, 5, 25, 75, 125], ManyAtOnce = [250, 500, 1000];
 
-    /// <summary>Edits one after another; beyond these nothing is left of a model.</summary>
-    private static readonly int[] OneAfterAnother = [1, 2, 5, 10, 25, 50, 100, 250];
+    private static readonly int[] OneAfterAnother = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000];
 
-    private const int SequenceUnrelated = 150;
+    private const int SequenceUnrelated = 150, SequenceProbes = 50;
+
+    /// <summary>Of the probes: an edit that costs more is refused.</summary>
+    private const double SequenceDrawdown = 0.02;
 
     /// <summary>The lines of the paper's Table 6, each a setting of MEND.</summary>
     private static readonly (string Name, Func<MendOptions, MendOptions> Of)[] Ablations =
@@ -135,10 +137,11 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         {
             MeasurementWork atOnce = new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.BreadthFirst, ultraEdit, null, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed);
             yield return Measurement($"{name}-at-once", 15, atOnce);
-            yield return Measurement($"{name}-many-at-once", 40,
+            yield return Measurement($"{name}-many-at-once", 5,
                 atOnce with { Kind = ComparisonKind.ManyAtOnce, Counts = reduced ? [2, 4] : ManyAtOnce, MostCases = reduced ? 4 : ManyAtOnce[^1] });
-            yield return new($"measured/{name}-sequence", [data, model, mend.Name], 30,
-                new SequenceWork(mend.Name, new EditOptions(), reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed));
+            SequenceWork sequence = new(new EditOptions(), 0, reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed);
+            yield return Sequence($"{name}-sequence", sequence);
+            yield return Sequence($"{name}-sequence-gated", sequence with { Options = new() { MaxDrawdown = SequenceDrawdown }, Probes = reduced ? 4 : SequenceProbes });
         }
         if (ablations.Length > 0)
             yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
@@ -149,6 +152,8 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             new($"editors/{name}/{editor}", [data, model], Minutes(task, given), new EditorWork(task, reduced ? Short(given) : given));
 
         ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) => new($"measured/{measurement}", [data, model, .. work.Trained], minutes, work);
+
+        ReproductionStep Sequence(string sequence, SequenceWork work) => new($"measured/{sequence}", [data, model, mend.Name], 10, work);
 
         static IReadOnlyList<string> Names(IReadOnlyList<ReproductionStep> steps) => [.. steps.Select(step => step.Name)];
     }

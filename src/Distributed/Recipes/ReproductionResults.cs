@@ -47,8 +47,8 @@ public static class ReproductionResults
         }
         foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is SequenceWork))
         {
-            var (results, picture) = (reproduction.Sequence(step), $"{stem}-sequence.svg");
-            Table(results.Table() with { Title = $"{Name(step.Work.Task)}, edits one after another" });
+            var (results, picture) = (reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");
+            Table(results.Table() with { Title = $"{Name(step.Work.Task)}, edits one after another" + (results.Settings.MaxDrawdown is null ? "" : ", each held against probes") });
             File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
             Paragraph($"![Edits one after another]({picture})");
         }
