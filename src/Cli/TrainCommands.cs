@@ -99,12 +99,12 @@ internal static class TrainCommand
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; needed without --cluster" };
         var data = new Option<FileSystemInfo>("--data") { Description = "edits: .json, .jsonl or .tsv; or, with --task, a folder of the task's files", Required = true };
         var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa, fc or gen" };
-        var algorithm = new Option<EditorAlgorithm>("--algorithm") { Description = "mend, ke (KnowledgeEditor) or enn: one edit at a time; malmen: many at once", DefaultValueFactory = _ => EditorAlgorithm.Mend };
+        var algorithm = new Option<EditorAlgorithm>("--algorithm") { Description = "mend, enn or malmen: one edit at a time or, with --edits, many; ke (KnowledgeEditor): one", DefaultValueFactory = _ => EditorAlgorithm.Mend };
         var output = new Option<DirectoryInfo>("--out") { Description = "run folder: configuration, metrics.jsonl, curves.svg, checkpoint, editor", Required = true };
         var config = new Option<FileInfo?>("--config") { Description = "settings as JSON, in the form of a run folder's config.json; options given here win over it" };
         var editable = new Option<string[]>("--editable") { Description = "weights to edit: a model of the paper such as gptj, names of weights, or patterns such as 'transformer.h.1?.mlp.*'; without it the family's choice", AllowMultipleArgumentsPerToken = true };
         var defaults = DemoRecipe.Editor;
-        var together = new Option<int>("--edits") { Description = "simultaneous edits of a malmen iteration", DefaultValueFactory = _ => DemoRecipe.Malmen.Edits };
+        var together = new Option<int>("--edits") { Description = FormattableString.Invariant($"simultaneous edits of an iteration; without it 1, of malmen {DemoRecipe.Malmen.Edits}") };
         var rank = new Option<int>("--rank") { Description = "of the editor's blocks", DefaultValueFactory = _ => defaults.Mend.Rank };
         var lr = new Option<double>("--lr") { Description = "of the editor networks", DefaultValueFactory = _ => defaults.Lr };
         var lrLr = new Option<double>("--lr-lr") { Description = "of the edit learning rates", DefaultValueFactory = _ => defaults.LrLr };

@@ -40,6 +40,8 @@ public sealed record EditorTrainerOptions
     {
         Training = data.Options.Algorithm != EditorAlgorithm.Mend
             ? throw new MendException(MendError.InvalidOption, $"{data.Options.Algorithm} is trained on one machine: only the steps of MEND are divided.", "Leave replicas and stages at 1, or train MEND.")
+            : data.Options.Edits > 1
+            ? throw new MendException(MendError.InvalidOption, $"{data.Options.Edits} edits an iteration are trained on one machine.", "Leave replicas and stages at 1, or edits.")
             : data.Options.Mend.Reference
             ? throw new MendException(MendError.InvalidOption, "The quirks of the published code (reference) were asked for.", "They are of training on one machine, edit by edit.")
             : data.Options,

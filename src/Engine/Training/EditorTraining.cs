@@ -23,7 +23,7 @@ public sealed record EditorTrainingOptions
     public MalmenOptions Malmen { get; init; } = new();
 
     /// <summary>Simultaneous edits of an iteration.</summary>
-    /// <value>1, the only number that any but MALMEN is trained with here.</value>
+    /// <value>1. MEND's update for more is the sum of those that it proposes for each; KE makes one.</value>
     public int Edits { get; init; } = 1;
 
     /// <summary>Unrelated rows of an iteration, where the task draws them.</summary>
@@ -81,8 +81,8 @@ public sealed record EditorTrainingOptions
         Malmen.Validated();
         if (Algorithm == EditorAlgorithm.UltraEdit)
             throw new EditorException("algorithm is UltraEdit, of which nothing is trained: choose mend, ke, enn or malmen");
-        if (Edits < 1 || (Edits > 1 && Algorithm != EditorAlgorithm.Malmen))
-            throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for {Algorithm}, whose training step is one edit: choose malmen for more");
+        if (Edits < 1 || (Edits > 1 && Algorithm == EditorAlgorithm.Ke))
+            throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for KE, which reads the text of one edit: choose another algorithm for more");
         if (AccumulateBs < 1 || ValInterval < 1 || MaxIters < 1 || ValSteps < 1 || UnrelatedRows < 1)
             throw new EditorException("accumulate_bs, val_interval, val_steps, max_iters and unrelated_rows must be at least 1");
         if (ValInterval % AccumulateBs != 0)

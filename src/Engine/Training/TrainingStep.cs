@@ -64,13 +64,13 @@ public static class TrainingStep
         return Score(stage, stage.Forward(Activations.None, new Pass(batch.Input, edits)), batch.Labels);
     }
 
-    /// <summary>One step: figures, and d Total / d parameter in the order given.</summary>
+    /// <summary>One step: figures, and d Total / d parameter in the order given. Of several edits each has the gradient that it would have alone.</summary>
     /// <param name="parameters">phi and alpha; empty for evaluation, which computes no graph and leaves the statistics alone.</param>
     public static (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Run(
         Stage stage, Mend mend, EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters)
     {
         var trains = parameters.Count > 0;
-        var (_, factors) = Record(stage, batch.Inner);
+        var factors = batch.Inner.Input.BatchSize == 1 ? Record(stage, batch.Inner).Factors : RecordEach(stage, [batch.Inner]);
         using var mode = set_grad_enabled(trains);
         var edits = new Edits(trains ? mend.ProposeForTraining(factors) : mend.Propose(factors));
         var (figures, total) = Evaluate(stage, edits, batch, weights);
