@@ -80,10 +80,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
 
     private static readonly int[] OneAfterAnother = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000];
 
-    private const int SequenceUnrelated = 150, SequenceProbes = 50;
-
-    /// <summary>Of the probes: an edit that costs more is refused.</summary>
-    private const double SequenceDrawdown = 0.02;
+    private const int SequenceUnrelated = 150, SequenceProbes = 100;
 
     /// <summary>The lines of the paper's Table 6, each a setting of MEND.</summary>
     private static readonly (string Name, Func<MendOptions, MendOptions> Of)[] Ablations =
@@ -112,13 +109,13 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         {
             const string texts = "data/gen-texts"; // the model learns from these, and the edits are drawn from the model
             yield return new(texts, [], 0.2, new DataWork(task, Seed));
-            yield return new(model, [texts], 6, new ModelWork(task, Model(task, reduced)));
-            yield return new(data, [texts, model], 3, reduced ? new ContinuationsWork(Seed, 40, 8) : new ContinuationsWork(Seed, 2000, 200));
+            yield return new(model, [texts], 4, new ModelWork(task, Model(task, reduced)));
+            yield return new(data, [texts, model], 1, reduced ? new ContinuationsWork(Seed, 40, 8) : new ContinuationsWork(Seed, 2000, 200));
         }
         else
         {
             yield return new(data, [], 0.1, new DataWork(task, Seed));
-            yield return new(model, [data], 4, new ModelWork(task, Model(task, reduced)));
+            yield return new(model, [data], task == EditTaskKind.Fc ? 6 : 3, new ModelWork(task, Model(task, reduced)));
         }
 
         var options = Defaults(EditorAlgorithm.Mend);
@@ -132,19 +129,19 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         var few = reduced ? 4 : MostCases;
         // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
-        yield return Measurement(name, 25, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), TaskTraining.FineTune(task), DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
+        yield return Measurement(name, 2, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), TaskTraining.FineTune(task), DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
         if (batched.Length > 0)
         {
             MeasurementWork atOnce = new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.BreadthFirst, ultraEdit, null, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed);
-            yield return Measurement($"{name}-at-once", 15, atOnce);
+            yield return Measurement($"{name}-at-once", 2, atOnce);
             yield return Measurement($"{name}-many-at-once", 5,
                 atOnce with { Kind = ComparisonKind.ManyAtOnce, Counts = reduced ? [2, 4] : ManyAtOnce, MostCases = reduced ? 4 : ManyAtOnce[^1] });
             SequenceWork sequence = new(new EditOptions(), 0, reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed);
             yield return Sequence($"{name}-sequence", sequence);
-            yield return Sequence($"{name}-sequence-gated", sequence with { Options = new() { MaxDrawdown = SequenceDrawdown }, Probes = reduced ? 4 : SequenceProbes });
+            yield return Sequence($"{name}-sequence-gated", sequence with { Options = new() { MaxDrawdown = 0 }, Probes = reduced ? 4 : SequenceProbes });
         }
         if (ablations.Length > 0)
-            yield return Measurement($"{name}-ablations", 5, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
+            yield return Measurement($"{name}-ablations", 1, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
 
         EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(task, algorithm);
 
@@ -153,7 +150,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
 
         ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) => new($"measured/{measurement}", [data, model, .. work.Trained], minutes, work);
 
-        ReproductionStep Sequence(string sequence, SequenceWork work) => new($"measured/{sequence}", [data, model, mend.Name], 10, work);
+        ReproductionStep Sequence(string sequence, SequenceWork work) => new($"measured/{sequence}", [data, model, mend.Name], 20, work);
 
         static IReadOnlyList<string> Names(IReadOnlyList<ReproductionStep> steps) => [.. steps.Select(step => step.Name)];
     }
@@ -189,16 +186,15 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         };
     }
 
-    /// <summary>Rough, from the iterations: MEND's 13,000 for the demo take six minutes or so, and the others are put in proportion.</summary>
+    /// <summary>Rough, from the iterations.</summary>
     private static double Minutes(EditTaskKind task, EditorTrainingOptions options)
     {
         var seconds = (task, options.Algorithm) switch
         {
-            (_, EditorAlgorithm.Malmen) => 0.04 * options.Edits,
-            (EditTaskKind.Gen, EditorAlgorithm.Enn) => 0.08,
-            (EditTaskKind.Gen, _) => 0.06,
-            (_, EditorAlgorithm.Enn) => 0.05,
-            _ => 0.03,
+            (_, EditorAlgorithm.Malmen) => 0.013 * options.Edits,
+            (_, EditorAlgorithm.Enn) => 0.1,
+            (EditTaskKind.Qa, EditorAlgorithm.Mend) => 0.03,
+            _ => 0.045,
         };
         return seconds * options.MaxIters / 60;
     }
