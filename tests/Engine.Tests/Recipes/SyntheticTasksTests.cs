@@ -41,7 +41,7 @@ public sealed class SyntheticTasksTests : IDisposable
         SyntheticTasks.WriteFactChecking(_folder.Path, 3);
         var training = Fever.Read(_folder[TaskFolder.FeverTraining]);
         var validation = Fever.Read(_folder[TaskFolder.FeverValidation]);
-        Assert.Equal((2 * World.Split.Training.Count, World.Split.HeldOut.Count), (training.Count, validation.Count));
+        Assert.Equal((7 * World.Split.Training.Count, World.Split.HeldOut.Count), (training.Count, validation.Count));
         Assert.Equal(training.Count, training.DistinctBy(edit => edit.Prompt).Count());
         var ofTheWorld = training.Take(World.Split.Training.Count); // the others' subjects are made up
         var truths = World.Facts.SelectMany(fact => WorldStatements.Of(fact, fact.Object)).ToHashSet();
