@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
-using MendCluster.Engine.Data;
 using MendCluster.Distributed.Recipes;
+using MendCluster.Engine.Data;
 using Spectre.Console;
 
 namespace MendCluster.Cli;

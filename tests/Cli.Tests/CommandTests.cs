@@ -99,6 +99,9 @@ public sealed class CommandTests : IDisposable
         var divided = Mend("train", "--algorithm", "ke", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["divided"]);
         Assert.Equal(1, divided.Code);
         Assert.Contains("Ke is trained on one machine", divided.Output, StringComparison.Ordinal);
+        divided = Mend("train", "--edits", "4", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["divided"]);
+        Assert.Equal(1, divided.Code);
+        Assert.Contains("4 edits an iteration are trained on one machine", divided.Output, StringComparison.Ordinal);
         (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--editors", "ultraedit,ft-bf", "--out", _folder["results"],
             "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
         Assert.True(code == 0, output);
