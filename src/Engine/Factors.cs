@@ -99,6 +99,6 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
         return new(u, delta, ones(Array.Empty<long>(), ScalarType.Float32, u.device));
     }
 
-    /// <summary>The dense [n, m] difference that <c>W' - W</c> would be. For export and tests only: never on an edit's path.</summary>
+    /// <summary>The dense [n, m] difference that <c>W' - W</c> would be. For export, measuring many edits and tests: never on an edit's path.</summary>
     public Tensor ToDense() => -(deltaTilde * alpha).t().mm(uTilde);
 }

@@ -89,6 +89,10 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>What a <see cref="MeasurementWork"/> measured, without its cases.</summary>
     public IReadOnlyList<EditorReport> Reports(ReproductionStep step) => ResultTables.Read(this[step.Name]);
 
+    /// <summary>The file of an editor; null: no validation of its training gave a number, so there was none to keep.</summary>
+    /// <param name="step">Its training.</param>
+    public string? EditorOf(string step) => new RunFolder(this[step]).BestEditor is var file && File.Exists(file) ? file : null;
+
     /// <summary>What a <see cref="SequenceWork"/> measured.</summary>
     public SequenceResults Sequence(ReproductionStep step) => SequenceRun.Read(this[step.Name])
         ?? throw new InvalidOperationException($"{step.Name} is not measured yet");
@@ -131,7 +135,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
                 return null;
             case SequenceWork sequence:
-                var probes = Prng.At(sequence.Seed, 16).Shuffle(World.Generate(sequence.Seed).Split.Training).Take(sequence.Probes).Select(fact => new Probe(fact.Question(0), fact.Object));
+                var probes = SyntheticTasks.Probes(sequence.Seed, sequence.Probes).Select(pair => new Probe(pair.Question, pair.Answer));
                 new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options, AnswerTokens, time)
                     .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress, cancellation).GetAwaiter().GetResult();
                 return null;
@@ -145,14 +149,14 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
         var task = TaskFolder.Open(data, work.Task, text, work.Seed);
         List<EditRows> cases = work.Kind == ComparisonKind.ManyAtOnce
-            ? [.. World.Generate(work.Seed).EditsAtOnce(work.MostCases, Prng.At(work.Seed, 1000)).Select(text.Rows)]
+            ? [.. SyntheticTasks.ManyEdits(work.Seed, work.MostCases).Select(text.Rows)]
             : [.. Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation)];
         var editors = new List<ComparedEditor>();
         if (work.FineTune is { } fineTune)
             editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases))]);
         if (work.BreadthFirst is { } breadthFirst)
             editors.Add(new BreadthFirstEditor(breadthFirst));
-        foreach (var trained in TrainedEditor.OfFiles(work.Trained.Select(name => new RunFolder(this[name]).BestEditor).Where(File.Exists)))
+        foreach (var trained in TrainedEditor.OfFiles(work.Trained.Select(EditorOf).OfType<string>()))
         {
             if (work.Confidence is { } confidence && trained.Algorithm == EditorAlgorithm.Mend && trained.Searched(confidence) is { } searched)
                 editors.Add(searched);

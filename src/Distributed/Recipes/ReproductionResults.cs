@@ -37,7 +37,7 @@ public static class ReproductionResults
         Table(ModelsAndData(reproduction));
         foreach (var (work, reports) in measurements)
         {
-            Table(Measured(work, reports));
+            Table(Measured(reproduction, work, reports));
             foreach (var (name, title, figure) in Figures(work))
             {
                 var picture = $"{stem}-{Kind(work)}-{name}.svg";
@@ -105,7 +105,7 @@ public static class ReproductionResults
         return $"{ModelFamily.FromDirectory(directory).Type}, {Text(weights / 1e6, "0.00")} million weights";
     }
 
-    private static ResultTable Measured(MeasurementWork work, IReadOnlyList<EditorReport> reports)
+    private static ResultTable Measured(Reproduction reproduction, MeasurementWork work, IReadOnlyList<EditorReport> reports)
     {
         var (table, title) = work.Kind switch
         {
@@ -114,7 +114,7 @@ public static class ReproductionResults
             ComparisonKind.ManyAtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, hundreds of edits at once"),
             _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
         };
-        var missing = work.Trained.Count - reports.Select(report => report.Editor).Distinct().Count(name => name != "UltraEdit" && !name.StartsWith("FT", StringComparison.Ordinal) && !name.Contains(", to ", StringComparison.Ordinal));
+        var missing = work.Trained.Count(editor => reproduction.EditorOf(editor) is null);
         IReadOnlyList<string> notes = missing == 0 ? table.Notes
             : [.. table.Notes, $"{missing} of {work.Trained.Count} trained editors are missing: no validation of theirs gave a number, so there was none to keep."];
         return table with

@@ -82,7 +82,7 @@ public sealed record SequenceData(IReadOnlyList<EditExample> Edits, IReadOnlyLis
     /// <param name="unrelated">At most so many.</param>
     public static SequenceData OfWorld(ulong seed, int edits, int unrelated)
     {
-        var all = World.Generate(seed).EditsAtOnce(edits, Prng.At(seed, 1000));
+        var all = SyntheticTasks.ManyEdits(seed, edits);
         return new(all, SequentialEdits.Unrelated(all, unrelated, Prng.At(seed, 2)),
             "every other held-out fact of the generated world, then made-up subjects that no training has; unrelated: questions about the held-out facts between, which are never edited");
     }

@@ -96,7 +96,7 @@ public static class DemoRecipe
     public static IReadOnlyList<EditExample> HeldOutEdits(int atOnce = 1)
     {
         var world = World.Generate(Seed);
-        return atOnce > world.Split.HeldOut.Count ? world.EditsAtOnce(atOnce, Prng.At(Seed, 1000))
+        return atOnce > world.Split.HeldOut.Count ? SyntheticTasks.ManyEdits(Seed, atOnce)
             : world.EditExamples(world.Split.HeldOut, Prng.At(Seed, 300), newPhrasings: true);
     }
 
@@ -107,8 +107,7 @@ public static class DemoRecipe
         var world = World.Generate(Seed);
         SmallT5.Train(directory, [.. world.Questions()], Model, model, cancellation);
         TrainEditor(directory, world, Editor, editor, cancellation);
-        File.WriteAllLines(Path.Combine(directory, ProbesFile), Prng.At(Seed, 16).Shuffle(world.Split.Training).Take(Probes)
-            .Select(fact => $"{fact.Question(0)}\t{fact.Object}"));
+        File.WriteAllLines(Path.Combine(directory, ProbesFile), SyntheticTasks.Probes(Seed, Probes).Select(probe => $"{probe.Question}\t{probe.Answer}"));
     }
 
     /// <summary>Trains the editor for the model in the directory.</summary>
