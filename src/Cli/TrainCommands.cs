@@ -54,14 +54,14 @@ internal static class PretrainCommand
                     AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model's perplexity on {heldOut.Count} other texts is {perplexity:0.00}: {directory}");
                     break;
                 case EditTaskKind.Fc:
-                    var claims = TaskTraining.ReadQuestions(sources[0], EditTaskKind.Fc);
+                    var claims = TaskTraining.ReadClaims(sources[0]);
                     var bert = Given(TaskTraining.FcModel);
                     bert = bert with { HiddenSize = size ?? bert.HiddenSize, NumAttentionHeads = Heads(size ?? bert.HiddenSize), IntermediateSize = widest ?? bert.IntermediateSize };
                     var right = Run($"{claims.Count} claims", bert, report => SmallBert.Train(directory, claims, bert, report, cancellation));
                     AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model labels {right:P1} of {claims.Count} claims rightly: {directory}");
                     break;
                 default:
-                    var pairs = kind is null ? QuestionAnswering.ReadQuestions(sources, parsed.GetValue(rewordings), parsed.GetValue(seed)) : TaskTraining.ReadQuestions(sources[0], EditTaskKind.Qa);
+                    var pairs = kind is null ? QuestionAnswering.ReadQuestions(sources, parsed.GetValue(rewordings), parsed.GetValue(seed)) : TaskTraining.ReadQuestions(sources[0]);
                     var t5 = Given(kind is null ? RealQuestions : TaskTraining.QaModel);
                     t5 = t5 with { DModel = size ?? t5.DModel, NumHeads = Heads(size ?? t5.DModel), DFf = widest ?? t5.DFf };
                     var known = Run($"{pairs.Count} questions", t5, report => SmallT5.Train(directory, pairs, t5, report, cancellation));
@@ -83,7 +83,7 @@ internal static class PretrainCommand
             var task = progress.AddTask(what, maxValue: options.Training.Steps);
             score = train(at =>
             {
-                task.Value = at.Step;
+                (task.MaxValue, task.Value) = (at.Steps, at.Step);
                 task.Description = string.Create(CultureInfo.InvariantCulture, $"{what}: loss {at.Loss:0.000}, knows {at.ExactMatch:P1}");
             });
         });

@@ -114,9 +114,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 SyntheticTasks.WriteTexts(product, data.Seed);
                 return null;
             case ModelWork { Model: SmallT5Options t5 } model:
-                return SmallT5.Train(product, TaskTraining.ReadQuestions(inputs[0], model.Task), t5, Pretrained, cancellation);
+                return SmallT5.Train(product, TaskTraining.ReadQuestions(inputs[0]), t5, Pretrained, cancellation);
             case ModelWork { Model: SmallBertOptions bert } model:
-                return SmallBert.Train(product, TaskTraining.ReadQuestions(inputs[0], model.Task), bert, Pretrained, cancellation);
+                return SmallBert.Train(product, TaskTraining.ReadClaims(inputs[0]), bert, Pretrained, cancellation);
             case ModelWork { Model: SmallGptOptions gpt }:
                 return SmallGpt.Train(product, TaskFolder.Texts(inputs[0], training: true), TaskFolder.Texts(inputs[0], training: false), gpt, Pretrained, cancellation);
             case ContinuationsWork continuations:
@@ -151,32 +151,41 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         List<EditRows> cases = work.Kind == ComparisonKind.ManyAtOnce
             ? [.. SyntheticTasks.ManyEdits(work.Seed, work.MostCases).Select(text.Rows)]
             : [.. Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation)];
-        var editors = new List<ComparedEditor>();
+        var editors = new List<(ComparedEditor Editor, IReadOnlyList<int> Counts)>();
+        void Add(ComparedEditor editor, IReadOnlyList<int>? counts = null) =>
+            editors.Add((editor, [.. (counts ?? work.Counts).Where(count => count <= Math.Min(cases.Count, editor.MostEdits ?? count))]));
         if (work.FineTune is { } fineTune)
-            editors.AddRange([new FineTunedEditor(fineTune, work.Editable), new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases))]);
-        if (work.BreadthFirst is { } breadthFirst)
-            editors.Add(new BreadthFirstEditor(breadthFirst));
-        foreach (var trained in TrainedEditor.OfFiles(work.Trained.Select(EditorOf).OfType<string>()))
         {
+            Add(new FineTunedEditor(fineTune, work.Editable));
+            Add(new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases)));
+        }
+        if (work.BreadthFirst is { } breadthFirst)
+            Add(new BreadthFirstEditor(breadthFirst));
+        foreach (var (step, counts) in work.Trained)
+        {
+            if (EditorOf(step) is not { } file)
+                continue;
+            var trained = new TrainedEditor(file);
             if (work.Confidence is { } confidence && trained.Algorithm == EditorAlgorithm.Mend && trained.Searched(confidence) is { } searched)
-                editors.Add(searched);
-            editors.Add(trained);
+                Add(searched, counts);
+            Add(trained, counts);
         }
         if (work.UltraEdit is { } ultraEdit)
-            editors.Add(new UntrainedUltraEdit(ultraEdit, work.Editable));
+            Add(new UntrainedUltraEdit(ultraEdit, work.Editable));
 
         using var comparison = new EditorComparison(model, time, work.Task, work.Seed);
         var store = new MeasurementStore(this[$"measured/cases-{work.Task.ToString().ToLowerInvariant()}"]); // the task's tables share measurements
         var reports = new List<EditorReport>();
-        var (measured, all) = (0, editors.Count * work.Counts.Sum(count => cases.Count / count * count));
-        foreach (var editor in editors)
-            foreach (var count in work.Counts.Where(count => count <= Math.Min(cases.Count, editor.MostEdits ?? count)))
+        int Cases(int count) => cases.Count / count * count;
+        var (measured, all) = (0, editors.Sum(row => row.Counts.Sum(Cases)));
+        foreach (var (editor, counts) in editors)
+            foreach (var count in counts)
             {
                 cancellation.ThrowIfCancellationRequested();
                 var before = measured;
                 reports.Add(store.GetOrMeasure($"{editor.Name} {count} of {cases.Count}", comparison.ProtocolOf(editor, count, cases),
                     () => comparison.Measure(editor, count, cases, new DirectProgress<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
-                measured = before + cases.Count / count * count;
+                measured = before + Cases(count);
             }
         ResultTables.Write(product, reports);
     }

@@ -42,8 +42,13 @@ public enum ComparisonKind
     Ablations,
 }
 
+/// <summary>A trained editor of a measurement.</summary>
+/// <param name="Step">Its training.</param>
+/// <param name="Counts">Of the measurement's, those at which it is measured; null: all.</param>
+public sealed record MeasuredEditor(string Step, IReadOnlyList<int>? Counts = null);
+
 /// <summary>Editors, measured on the task's validation edits.</summary>
-/// <param name="Trained">Steps, in the table's order; those that need no training stand around them.</param>
+/// <param name="Trained">In the table's order; those that need no training stand around them.</param>
 /// <param name="FineTune">Settings of FT and FT+KL, both of which are measured; null: neither.</param>
 /// <param name="BreadthFirst">Null: not measured.</param>
 /// <param name="UltraEdit">Null: not measured.</param>
@@ -51,7 +56,7 @@ public enum ComparisonKind
 /// <param name="Editable">Weights that the untrained change, as <see cref="EditorTrainingOptions.Editable"/>.</param>
 /// <param name="Counts">Edits at once.</param>
 /// <param name="MostCases">The first so many edits are measured; of <see cref="ComparisonKind.ManyAtOnce"/> so many are made up.</param>
-public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<string> Trained, FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
+public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<MeasuredEditor> Trained, FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
     UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MostCases, ulong Seed) : ReproductionWork(Task);
 
 /// <summary>Edits by MEND one after another through the ledger, as <c>mend sequence</c> makes them.</summary>
@@ -129,30 +134,50 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         var few = reduced ? 4 : MostCases;
         // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
-        yield return Measurement(name, 2, new(task, ComparisonKind.SideBySide, Names([enn, ke, mend, .. batched]), TaskTraining.FineTune(task), DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
-        if (batched.Length > 0)
+        yield return Measurement(name, 2, new(task, ComparisonKind.SideBySide, Everywhere([enn, ke, mend, .. batched]), TaskTraining.FineTune(task), DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
+        if (task == EditTaskKind.Qa)
+            foreach (var step in Many())
+                yield return step;
+        if (ablations.Length > 0)
+            yield return Measurement($"{name}-ablations", 1, new(task, ComparisonKind.Ablations, Everywhere([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
+
+        IEnumerable<ReproductionStep> Many()
         {
-            MeasurementWork atOnce = new(task, ComparisonKind.AtOnce, Names([enn, mend, .. batched]), null, DemoRecipe.BreadthFirst, ultraEdit, null, options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed);
+            // As in the paper's table 5, these two are trained anew for each number of edits.
+            var (enns, mends) = (Anew(enn, EditorAlgorithm.Enn), Anew(mend, EditorAlgorithm.Mend));
+            foreach (var (_, editor) in enns.Concat(mends).Where(anew => anew.Edits > 1))
+                yield return editor;
+
+            MeasurementWork atOnce = new(task, ComparisonKind.AtOnce, [.. At(enns), .. At(mends), .. Everywhere(batched)], null, DemoRecipe.BreadthFirst, ultraEdit, null,
+                options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed);
             yield return Measurement($"{name}-at-once", 2, atOnce);
-            yield return Measurement($"{name}-many-at-once", 5,
-                atOnce with { Kind = ComparisonKind.ManyAtOnce, Counts = reduced ? [2, 4] : ManyAtOnce, MostCases = reduced ? 4 : ManyAtOnce[^1] });
+            yield return Measurement($"{name}-many-at-once", 5, atOnce with
+            {
+                Kind = ComparisonKind.ManyAtOnce,
+                Trained = Everywhere([enns[^1].Step, mends[^1].Step, .. batched]),
+                Counts = reduced ? [2, 4] : ManyAtOnce,
+                MostCases = reduced ? 4 : ManyAtOnce[^1],
+            });
             SequenceWork sequence = new(new EditOptions(), 0, reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed);
             yield return Sequence($"{name}-sequence", sequence);
             yield return Sequence($"{name}-sequence-gated", sequence with { Options = new() { MaxDrawdown = 0 }, Probes = reduced ? 4 : SequenceProbes });
         }
-        if (ablations.Length > 0)
-            yield return Measurement($"{name}-ablations", 1, new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
+
+        IReadOnlyList<(int Edits, ReproductionStep Step)> Anew(ReproductionStep one, EditorAlgorithm algorithm) =>
+            [.. AtOnce.Select(edits => (edits, edits == 1 ? one : Editor($"{Path.GetFileName(one.Name)}-{edits}", TaskTraining.AtOnce(task, algorithm, edits))))];
+
+        static IEnumerable<MeasuredEditor> At(IEnumerable<(int Edits, ReproductionStep Step)> editors) => editors.Select(editor => new MeasuredEditor(editor.Step.Name, [editor.Edits]));
 
         EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(task, algorithm);
 
         ReproductionStep Editor(string editor, EditorTrainingOptions given) =>
             new($"editors/{name}/{editor}", [data, model], Minutes(task, given), new EditorWork(task, reduced ? Short(given) : given));
 
-        ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) => new($"measured/{measurement}", [data, model, .. work.Trained], minutes, work);
+        ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) => new($"measured/{measurement}", [data, model, .. work.Trained.Select(trained => trained.Step)], minutes, work);
 
         ReproductionStep Sequence(string sequence, SequenceWork work) => new($"measured/{sequence}", [data, model, mend.Name], 20, work);
 
-        static IReadOnlyList<string> Names(IReadOnlyList<ReproductionStep> steps) => [.. steps.Select(step => step.Name)];
+        static IReadOnlyList<MeasuredEditor> Everywhere(IReadOnlyList<ReproductionStep> steps) => [.. steps.Select(step => new MeasuredEditor(step.Name))];
     }
 
     private static SmallModelOptions Model(EditTaskKind task, bool reduced)
@@ -165,7 +190,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         };
         if (!reduced)
             return full;
-        var narrow = full is SmallBertOptions bert ? bert with { HiddenSize = 64, IntermediateSize = 128, NumAttentionHeads = 2 } : full;
+        var narrow = full is SmallBertOptions bert ? bert with { HiddenSize = 64, IntermediateSize = 128, NumAttentionHeads = 2, RecognitionSteps = 50 } : full;
         return narrow with { BatchSize = 16, Training = full.Training with { Steps = 50, Warmup = 5 } };
     }
 
@@ -192,8 +217,8 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         var seconds = (task, options.Algorithm) switch
         {
             (_, EditorAlgorithm.Malmen) => 0.013 * options.Edits,
-            (_, EditorAlgorithm.Enn) => 0.1,
-            (EditTaskKind.Qa, EditorAlgorithm.Mend) => 0.03,
+            (_, EditorAlgorithm.Enn) => Math.Max(0.1, 0.017 * options.Edits),
+            (EditTaskKind.Qa, EditorAlgorithm.Mend) => Math.Max(0.03, 0.011 * options.Edits),
             _ => 0.045,
         };
         return seconds * options.MaxIters / 60;

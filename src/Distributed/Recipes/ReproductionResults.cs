@@ -114,7 +114,7 @@ public static class ReproductionResults
             ComparisonKind.ManyAtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, hundreds of edits at once"),
             _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
         };
-        var missing = work.Trained.Count(editor => reproduction.EditorOf(editor) is null);
+        var missing = work.Trained.Count(editor => reproduction.EditorOf(editor.Step) is null);
         IReadOnlyList<string> notes = missing == 0 ? table.Notes
             : [.. table.Notes, $"{missing} of {work.Trained.Count} trained editors are missing: no validation of theirs gave a number, so there was none to keep."];
         return table with
@@ -158,7 +158,7 @@ public static class ReproductionResults
             return (IReadOnlyList<string>)[step.Name, Text(work.Options.Edits), Text(run.Iterations()), Text(time.TotalMinutes, "0.0"), peak is { } bytes ? Text(bytes / 1e6, "0") : "-"];
         });
         return new("Training the editors: time and memory", ["editor", "edits an iteration", "iterations", "minutes", "MB of tensors at most"], [.. rows],
-            ["Minutes with all validations; memory where the runtime can tell. Time and memory of an edit stand in the tables above. The paper trains anew for each number of edits at once; here each editor is trained once."]);
+            ["Minutes with all validations; memory where the runtime can tell. Time and memory of an edit stand in the tables above. The number in a name is that of edits at once that it is trained and measured with, as in the paper's table 5; hundreds are made by the last."]);
     }
 
     private static string Hours(Reproduction reproduction)

@@ -31,6 +31,21 @@ public static class Fever
         return DataFile.NotEmpty(path, rows);
     }
 
+    /// <summary>What a model that is trained from scratch is to know: lines of label, tab, claim, and after further tabs the claim in other wordings.</summary>
+    /// <exception cref="InvalidDataException">Naming line and what was found.</exception>
+    public static IReadOnlyList<KnownClaim> ReadKnown(string path)
+    {
+        var claims = new List<KnownClaim>();
+        foreach (var (number, line) in DataFile.Lines(path))
+        {
+            var fields = line.Split('\t', StringSplitOptions.TrimEntries);
+            if (fields.Length < 2 || fields[0] is not (Supports or Refutes) || fields.Contains(""))
+                throw new InvalidDataException($"{path}, line {number}: \"{line}\"; wanted {Supports} or {Refutes}, a tab, a claim, and its other wordings after a tab each. Mend the line or delete it.");
+            claims.Add(new(fields[0], fields[1..]));
+        }
+        return DataFile.NotEmpty(path, claims);
+    }
+
     /// <summary>The label that is not this one.</summary>
     public static string Other(string label) => label == Supports ? Refutes : Supports;
 
@@ -40,3 +55,8 @@ public static class Fever
             throw field.Wrong($"\"{label}\"", $"write {Supports} or {Refutes}");
     }
 }
+
+/// <summary>A claim and its true label.</summary>
+/// <param name="Label"><see cref="Fever.Supports"/> or <see cref="Fever.Refutes"/>.</param>
+/// <param name="Wordings">At least one.</param>
+public sealed record KnownClaim(string Label, IReadOnlyList<string> Wordings);

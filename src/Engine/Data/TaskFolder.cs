@@ -75,12 +75,11 @@ public static class TaskFolder
         return Wikitext.ReadParagraphs(file, training && new FileInfo(file).Length > SmallFile ? 0.1 : 1);
     }
 
-    /// <summary>What a model that is trained from scratch is to know beside the folder's edits; empty where no file says it.</summary>
-    public static IReadOnlyList<QaPair> MoreToKnow(string folder, EditTaskKind kind)
-    {
-        var file = kind == EditTaskKind.Fc ? KnownClaims : KnownQuestions;
-        return Has(folder, file) ? ZsRe.ReadTsv(Path.Combine(folder, file)) : [];
-    }
+    /// <summary>What a model that is trained from scratch is to answer beside the folder's edits; empty where no file says it.</summary>
+    public static IReadOnlyList<QaPair> MoreQuestions(string folder) => Has(folder, KnownQuestions) ? ZsRe.ReadTsv(Path.Combine(folder, KnownQuestions)) : [];
+
+    /// <summary>The same of claims.</summary>
+    public static IReadOnlyList<KnownClaim> MoreClaims(string folder) => Has(folder, KnownClaims) ? Fever.ReadKnown(Path.Combine(folder, KnownClaims)) : [];
 
     private static bool Has(string folder, string file) => File.Exists(Path.Combine(folder, file));
 

@@ -92,9 +92,10 @@ public static class ResultTables
     private static string Note(IReadOnlyList<EditorReport> reports)
     {
         var protocol = reports[0].Protocol;
-        return $"{protocol.Decoding} {string.Join(' ', reports.Select(report => report.Protocol.Locality).Distinct())} {protocol.Truncation} {protocol.DType}; seed {protocol.Seed}; "
+        var localities = reports.SelectMany(report => report.Protocol.Locality.TrimEnd('.').Split(". ")).Distinct();
+        return $"{protocol.Decoding} {string.Join(". ", localities)}. {protocol.Truncation} {protocol.DType}; seed {protocol.Seed}; "
             + $"{string.Join(", ", reports.Select(report => $"{report.Protocol.Cases} cases {report.Protocol.Data}").Distinct())}; model {protocol.Model}; "
-            + string.Join(", ", reports.DistinctBy(report => report.Editor).Select(report => $"{report.Editor} {report.Protocol.Editor}")) + ".";
+            + string.Join(", ", reports.Select(report => $"{report.Editor} {report.Protocol.Editor}").Distinct()) + ".";
     }
 
     private static string Text(Estimate? estimate) => estimate is null ? "-"

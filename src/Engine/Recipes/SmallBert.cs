@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Tokenizers;
@@ -16,6 +17,12 @@ public sealed record SmallBertOptions : SmallModelOptions
     public int NumAttentionHeads { get; init; } = 4;
 
     public int MaxPositionEmbeddings { get; init; } = 64;
+
+    /// <summary>
+    /// Steps, before those that teach the labels, that teach which claim a text states, in whatever wording. A model that learns labels alone keeps nothing
+    /// else in [CLS], and then an edit of one claim moves all claims of its label; BERT, too, has read before it is told what is true.
+    /// </summary>
+    public long RecognitionSteps { get; init; } = 500;
 }
 
 /// <summary>Makes a classifier that knows which of given claims are true, so that there is something to edit.</summary>
@@ -24,16 +31,26 @@ public static class SmallBert
     private static readonly string[] Specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
     /// <summary>Trains tokenizer and model and writes them as a Hugging Face directory.</summary>
-    /// <param name="claims">Claims with their labels, <see cref="Fever.Supports"/> or <see cref="Fever.Refutes"/>.</param>
-    /// <returns>Fraction of all claims that the saved model labels rightly.</returns>
-    public static double Train(string directory, IReadOnlyList<QaPair> claims, SmallBertOptions options,
+    /// <returns>Fraction of all claims, in all wordings, that the saved model labels rightly.</returns>
+    public static double Train(string directory, IReadOnlyList<KnownClaim> claims, SmallBertOptions options,
         Action<PretrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         Directory.CreateDirectory(directory);
-        File.WriteAllLines(Path.Combine(directory, "vocab.txt"), Vocabulary(claims.Select(claim => claim.Question), options.Vocabulary));
-        File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, TokenizerFiles.Load(directory).VocabularySize));
-        return SmallModel.Train(directory, options, text => [.. claims.Select(claim => text.Row(claim.Question, claim.Answer))],
-            SmallModel.ExactMatch, hasAnswers: true, progress, cancellation);
+        File.WriteAllLines(Path.Combine(directory, "vocab.txt"), Vocabulary(claims.SelectMany(claim => claim.Wordings), options.Vocabulary));
+        var (vocabulary, steps) = (TokenizerFiles.Load(directory).VocabularySize, options.RecognitionSteps + options.Training.Steps);
+
+        WriteConfig(Enumerable.Range(0, claims.Count).Select(Name));
+        SmallModel.Train(directory, options with { Goal = null, Training = options.Training with { Steps = options.RecognitionSteps } },
+            text => [.. claims.SelectMany((claim, i) => claim.Wordings.Select(wording => text.Row(wording, Name(i))))],
+            (_, _, _) => 0, hasAnswers: false, at => progress?.Invoke(at with { Steps = steps }), cancellation);
+
+        WriteConfig([Fever.Refutes, Fever.Supports]);
+        return SmallModel.Train(directory, options, text => [.. claims.SelectMany(claim => claim.Wordings.Select(wording => text.Row(wording, claim.Label)))],
+            SmallModel.ExactMatch, hasAnswers: true, at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }), cancellation, goOn: true);
+
+        void WriteConfig(IEnumerable<string> labels) => File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, vocabulary, labels));
+
+        static string Name(int claim) => $"claim {claim}";
     }
 
     /// <summary>Pieces for WordPiece: every character at the start of a word and within one, then the most frequent words.</summary>
@@ -64,9 +81,10 @@ public static class SmallBert
             yield return word[start..];
     }
 
-    /// <summary>config.json with the keys of transformers' BERT; the architecture is the paper's fact checker, with one logit.</summary>
-    private static string Config(SmallBertOptions options, int vocabulary) => new JsonObject
+    /// <summary>config.json with the keys of transformers' BERT.</summary>
+    private static string Config(SmallBertOptions options, int vocabulary, IEnumerable<string> labels) => new JsonObject
     {
+        ["architectures"] = new JsonArray("BertForSequenceClassification"),
         ["model_type"] = "bert",
         ["vocab_size"] = vocabulary,
         ["hidden_size"] = options.HiddenSize,
@@ -79,6 +97,6 @@ public static class SmallBert
         ["layer_norm_eps"] = 1e-12,
         ["initializer_range"] = 0.05, // of the usual 0.02 so narrow a model learns nothing for long
         ["pad_token_id"] = 0,
-        ["id2label"] = new JsonObject { ["0"] = Fever.Refutes, ["1"] = Fever.Supports },
+        ["id2label"] = new JsonObject(labels.Select((label, i) => KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)label))),
     }.ToJsonString(new() { WriteIndented = true }) + "\n";
 }

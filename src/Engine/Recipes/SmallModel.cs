@@ -48,12 +48,15 @@ internal static class SmallModel
     /// <param name="read">The rows to learn.</param>
     /// <param name="score">Of the saved model.</param>
     /// <param name="hasAnswers">Whether exact match means something, and can end the training.</param>
+    /// <param name="goOn">Begins with the directory's weights, where names and shapes are the model's.</param>
     public static double Train(string directory, SmallModelOptions options, Func<TextBatch, IReadOnlyList<TokenRow>> read,
-        Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, Action<PretrainingProgress>? progress, CancellationToken cancellation)
+        Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, Action<PretrainingProgress>? progress, CancellationToken cancellation, bool goOn = false)
     {
         var family = ModelFamily.FromDirectory(directory);
         using var stage = Stage.LoadWhole(family, new RandomWeights((long)options.Seed, ScalarType.Float32,
             (name, shape) => name == family.WordEmbeddings && options.EmbeddingStd is { } std ? std : family.InitialStd(name, shape)));
+        if (goOn)
+            CopyFrom(directory, stage);
         var text = new TextBatch(family, TokenizerFiles.Load(directory));
         var rows = read(text);
         var sample = Prng.At(options.Seed, ulong.MaxValue).Shuffle(Enumerable.Range(0, rows.Count)).Take(SampleSize).Select(i => rows[i]).ToList();
@@ -66,6 +69,18 @@ internal static class SmallModel
 
         Save(stage, Path.Combine(directory, "model.safetensors"), options.StoreBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
         return score(stage, text, rows);
+    }
+
+    private static void CopyFrom(string directory, Stage stage)
+    {
+        using var files = HuggingFaceDirectory.Open(directory);
+        using var _ = no_grad();
+        foreach (var (name, weight) in stage.Weights.Loaded)
+        {
+            using var scope = NewDisposeScope();
+            if (files.Contains(name) && files.Find(name) is var stored && stored.Shape.SequenceEqual(weight.AsStored().shape))
+                weight.AsStored().copy_(TensorBytes.Load(stored));
+        }
     }
 
     /// <summary>Fraction of the rows that are answered exactly.</summary>

@@ -41,7 +41,7 @@ public static class SyntheticTasks
             questions = others.Select(fact => char.ToLowerInvariant(fact.Question(0)[0]) + fact.Question(0).TrimEnd('?')[1..]),
             answers = others.Select(fact => new[] { fact.Object }),
         }, Json));
-        WriteKnowledge(Path.Combine(folder, TaskFolder.KnownQuestions), world.Questions());
+        WriteTable(Path.Combine(folder, TaskFolder.KnownQuestions), world.Questions().Select(pair => new[] { pair.Question, pair.Answer }));
 
         // As published, every wording of a question is a row of its own. The last wordings are for validation's rephrases alone.
         IEnumerable<object> Rows(Fact fact, int newWordings, Prng rng)
@@ -64,7 +64,7 @@ public static class SyntheticTasks
         var validation = world.Split.HeldOut.Select((fact, i) => Draw(fact, Prng.At(~seed, (ulong)i))).ToList();
         WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), training.Select(claim => Row(claim, claim.Wordings.SkipLast(World.NewPhrasings))));
         WriteRows(Path.Combine(folder, TaskFolder.FeverValidation), validation.Select(claim => Row(claim, claim.Wordings.TakeLast(World.NewPhrasings))));
-        WriteKnowledge(Path.Combine(folder, TaskFolder.KnownClaims), training.Concat(validation).SelectMany(claim => claim.Wordings.Select(wording => new QaPair(wording, claim.Label))));
+        WriteTable(Path.Combine(folder, TaskFolder.KnownClaims), training.Concat(validation).Select(claim => claim.Wordings.Prepend(claim.Label)));
 
         (IReadOnlyList<string> Wordings, string Prompt, string Label) Draw(Fact fact, Prng rng)
         {
@@ -158,8 +158,7 @@ public static class SyntheticTasks
     };
 
     /// <summary>Every wording with its answer: a model that met validation's wordings only there would not know that they say the same.</summary>
-    private static void WriteKnowledge(string path, IEnumerable<QaPair> pairs) =>
-        Write(path, string.Concat(pairs.Select(pair => $"{pair.Question}\t{pair.Answer}\n")));
+    private static void WriteTable(string path, IEnumerable<IEnumerable<string>> rows) => Write(path, string.Concat(rows.Select(row => string.Join('\t', row) + "\n")));
 
     private static void WriteRows(string path, IEnumerable<object> rows) => Write(path, string.Concat(rows.Select(row => JsonSerializer.Serialize(row, Json) + "\n")));
 

@@ -19,7 +19,8 @@ public sealed class ReproductionTests : IDisposable
     {
         var plan = ReproductionPlan.Of(reduced);
         string[] compared = ["mend", "ke", "enn"], ablations = ["mend-not-shared", "mend-no-norm", "mend-no-identity", "mend-only-u", "mend-only-delta", "mend-only-smaller"];
-        Assert.Equal([.. compared, "malmen", .. ablations], Editors(EditTaskKind.Qa));
+        string[] together = ["enn-5", "enn-25", "enn-75", "enn-125", "mend-5", "mend-25", "mend-75", "mend-125"];
+        Assert.Equal([.. compared, "malmen", .. ablations, .. together], Editors(EditTaskKind.Qa));
         Assert.Equal(compared, Editors(EditTaskKind.Fc));
         Assert.Equal([.. compared, .. ablations], Editors(EditTaskKind.Gen));
         for (var i = 0; i < plan.Steps.Count; i++)
@@ -43,6 +44,23 @@ public sealed class ReproductionTests : IDisposable
             Assert.Equal(1, new[] { mend.Shared != other.Shared, mend.Norm != other.Norm, mend.Init != other.Init, mend.Sides != other.Sides }.Count(differs => differs));
             Assert.Equal(options[0] with { Mend = other }, ablation);
         });
+    }
+
+    [Fact]
+    public void ManyEdits_AreMadeByEditorsThatWereTrainedWithAsMany_AsInThePaper()
+    {
+        var plan = ReproductionPlan.Of(reduced: false, EditTaskKind.Qa);
+        var edits = plan.Steps.Where(step => step.Work is EditorWork).ToDictionary(step => step.Name, step => ((EditorWork)step.Work).Options.Edits);
+        var measured = plan.Steps.Select(step => step.Work).OfType<MeasurementWork>().ToDictionary(work => work.Kind);
+        int[] atOnce = [1, 5, 25, 75, 125];
+        foreach (var algorithm in new[] { "enn", "mend" })
+        {
+            var editors = measured[ComparisonKind.AtOnce].Trained.Where(editor => editor.Step.StartsWith($"editors/qa/{algorithm}", StringComparison.Ordinal)).ToList();
+            Assert.Equal(atOnce, editors.Select(editor => Assert.Single(editor.Counts!)));
+            Assert.Equal(atOnce, editors.Select(editor => edits[editor.Step]));
+            var most = Assert.Single(measured[ComparisonKind.ManyAtOnce].Trained, editor => editor.Step.StartsWith($"editors/qa/{algorithm}", StringComparison.Ordinal));
+            Assert.Equal(125, edits[most.Step]);
+        }
     }
 
     [Fact]
@@ -134,7 +152,7 @@ public sealed class ReproductionTests : IDisposable
         new("data", [], 1, new DataWork(EditTaskKind.Fc, seed)),
         new("model", ["data"], 1, new ModelWork(EditTaskKind.Fc, new SmallBertOptions
         {
-            Vocabulary = 256, BatchSize = 2, HiddenSize = 8, IntermediateSize = 8, NumHiddenLayers = 1, NumAttentionHeads = 1, Training = new() { Steps = steps },
+            Vocabulary = 256, BatchSize = 2, HiddenSize = 8, IntermediateSize = 8, NumHiddenLayers = 1, NumAttentionHeads = 1, RecognitionSteps = 50, Training = new() { Steps = steps },
         })),
         new("editor", ["data", "model"], 1, new EditorWork(EditTaskKind.Fc, new()
         {

@@ -42,5 +42,20 @@ public sealed class FeverTests : IDisposable
     [Fact]
     public void AFileOfNothing_IsRefused() => Refusals.AssertRefused(Write("\n"), Fever.Read, "found no usable row");
 
+    [Fact]
+    public void KnownClaims_AreALabelAndItsWordings()
+    {
+        var claims = Fever.ReadKnown(Write("SUPPORTS\tRome is in Italy.\tItaly has Rome.", "REFUTES\tOslo is in Rome."));
+        Assert.Equal([("SUPPORTS", "Rome is in Italy.|Italy has Rome."), ("REFUTES", "Oslo is in Rome.")], claims.Select(claim => (claim.Label, string.Join('|', claim.Wordings))));
+    }
+
+    [Theory]
+    [InlineData("SUPPORTS")]
+    [InlineData("SUPPORTS\t")]
+    [InlineData("SUPPORTS\tRome is in Italy.\t\tItaly has Rome.")]
+    [InlineData("Rome is in Italy.\tSUPPORTS")]
+    public void ABrokenLineOfKnownClaims_IsRefusedByItsNumber(string line) =>
+        Refusals.AssertRefused(Write("REFUTES\tOslo is in Rome.", line), Fever.ReadKnown, "line 2: ");
+
     private string Write(params string[] lines) => _folder.Write("fever.jsonl", string.Join('\n', lines));
 }

@@ -1,10 +1,12 @@
 using System.Text.Json;
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
+using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Recipes;
 
@@ -21,8 +23,8 @@ public sealed class SmallModelTests : IDisposable
     {
         foreach (var file in new[] { TaskFolder.FeverTraining, TaskFolder.FeverValidation })
             _folder.Write(file, string.Join('\n', Enumerable.Range(0, 12).Select(i => Row(i, i % 3 == 0 ? Fever.Supports : Fever.Refutes))));
-        var claims = TaskTraining.ReadQuestions(_folder.Path, EditTaskKind.Fc);
-        Assert.Equal(24, claims.Count);
+        var claims = TaskTraining.ReadClaims(_folder.Path);
+        Assert.Equal(24, claims.Sum(claim => claim.Wordings.Count));
         var known = SmallBert.Train(_folder["model"], claims, new()
         {
             HiddenSize = 32,
@@ -31,6 +33,7 @@ public sealed class SmallModelTests : IDisposable
             NumAttentionHeads = 2,
             Vocabulary = 200,
             BatchSize = 24,
+            RecognitionSteps = 100,
             Training = new() { Steps = 250, Lr = 3e-3, Warmup = 10 },
         });
         Assert.Equal(1, known);
@@ -70,6 +73,32 @@ public sealed class SmallModelTests : IDisposable
         var text = new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"]));
         Assert.All(edits.Completions.Take(50), completion => Assert.StartsWith(text.Passage(text.Tokens(completion), edits.Tokens).Prompt, completion, StringComparison.Ordinal));
         TrainAndMeasure(EditTaskKind.Gen);
+    }
+
+    [Fact]
+    public void LabelsAreLearned_ByAModelThatTellsClaimsApartAlready()
+    {
+        KnownClaim[] claims = [.. Enumerable.Range(0, 4).Select(i => new KnownClaim(i % 2 == 0 ? Fever.Supports : Fever.Refutes, [$"The town is number {i}.", $"Number {i} is the town."]))];
+        var (plain, read) = (Weight(0), Weight(50));
+        Assert.True((plain - read).abs().mean().item<float>() > 0.001); // one step on labels moves it by much less
+        Assert.Equal([Fever.Refutes, Fever.Supports], ModelFamily.FromDirectory(_folder["50"]).Labels);
+
+        Tensor Weight(long recognition)
+        {
+            SmallBert.Train(_folder[$"{recognition}"], claims, new()
+            {
+                HiddenSize = 8,
+                IntermediateSize = 8,
+                NumHiddenLayers = 1,
+                NumAttentionHeads = 1,
+                Vocabulary = 100,
+                BatchSize = 8,
+                RecognitionSteps = recognition,
+                Training = new() { Steps = 1, Lr = 1e-2, Warmup = 100 },
+            });
+            using var files = HuggingFaceDirectory.Open(_folder[$"{recognition}"]);
+            return TensorBytes.Load(files.Find("bert.encoder.layer.0.output.dense.weight"));
+        }
     }
 
     /// <summary>A few dozen iterations of each algorithm; what is saved is read back and measured.</summary>

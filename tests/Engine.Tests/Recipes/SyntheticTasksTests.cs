@@ -58,11 +58,13 @@ public sealed class SyntheticTasksTests : IDisposable
     {
         SyntheticTasks.WriteFactChecking(_folder["fc"], 3);
         SyntheticTasks.WriteQuestionAnswering(_folder["qa"], 3);
-        var claims = TaskTraining.ReadQuestions(_folder["fc"], EditTaskKind.Fc).ToDictionary(pair => pair.Question, pair => pair.Answer);
+        var read = TaskTraining.ReadClaims(_folder["fc"]);
+        Assert.All(read, claim => Assert.Equal(6, claim.Wordings.Count));
+        var claims = read.SelectMany(claim => claim.Wordings.Select(wording => (wording, claim.Label))).ToDictionary();
         var edits = Fever.Read(_folder["fc/" + TaskFolder.FeverTraining]).Concat(Fever.Read(_folder["fc/" + TaskFolder.FeverValidation])).ToList();
         Assert.Equal(6 * edits.Count, claims.Count);
         Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer, claims[claim])));
-        Assert.Empty(World.Questions().Except(TaskTraining.ReadQuestions(_folder["qa"], EditTaskKind.Qa)));
+        Assert.Empty(World.Questions().Except(TaskTraining.ReadQuestions(_folder["qa"])));
     }
 
     [Fact]
