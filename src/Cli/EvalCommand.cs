@@ -8,6 +8,7 @@ using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Reports;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -48,14 +49,19 @@ internal static class EvalCommand
 
             var files = parsed.GetValue(editor) is { Length: > 0 } given ? given.Select(file => file.FullName) : [DemoFiles.Editor(directory)];
             var fineTune = TaskTraining.FineTune(kind ?? EditTaskKind.Qa);
-            var editors = Editors(TrainedEditor.OfFiles(files), RivalsOf(parsed.GetValue(beside)!), fineTune with { EditLr = parsed.GetValue(rate) ?? fineTune.EditLr },
+            var trained = TrainedEditor.OfFiles(files);
+            var editors = Editors(trained, RivalsOf(parsed.GetValue(beside)!), fineTune with { EditLr = parsed.GetValue(rate) ?? fineTune.EditLr },
                 DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, () => EditorComparison.UnrelatedRows(opened, cases), ModelFamily.FromDirectory(directory).Labels is not null);
             using var comparison = new EditorComparison(directory, TimeProvider.System, kind ?? EditTaskKind.Qa, DemoRecipe.Seed);
             var folder = parsed.GetValue(output)?.FullName;
             var reports = Measure(comparison, editors, counts, cases, folder is null ? null : new(Path.Combine(folder, "measured")), cancellation);
+            var trainings = trained.Select(editor => (editor.Name, Run: new RunFolder(Path.GetDirectoryName(editor.File)!))).Where(training => File.Exists(training.Run.Metrics)).ToList();
+            var costs = trainings.Count == 0 ? null : RunFolder.Costs(trainings);
             Tables.Show(ResultTables.Of(reports));
+            if (costs is not null)
+                Tables.Show(costs);
             if (folder is not null)
-                ResultTables.Write(folder, reports);
+                ResultTables.Write(folder, reports, costs);
             return Task.CompletedTask;
         });
         return command;

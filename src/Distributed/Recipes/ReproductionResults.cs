@@ -151,14 +151,12 @@ public static class ReproductionResults
 
     private static ResultTable TrainingCost(Reproduction reproduction)
     {
-        var rows = reproduction.Plan.Steps.Where(step => step.Work is EditorWork).Select(step =>
+        var table = RunFolder.Costs(reproduction.Plan.Steps.Where(step => step.Work is EditorWork).Select(step => (step.Name, new RunFolder(reproduction[step.Name]))));
+        return table with
         {
-            var (work, run) = ((EditorWork)step.Work, new RunFolder(reproduction[step.Name]));
-            var (time, peak) = run.Cost();
-            return (IReadOnlyList<string>)[step.Name, Text(work.Options.Edits), Text(run.Iterations()), Text(time.TotalMinutes, "0.0"), peak is { } bytes ? Text(bytes / 1e6, "0") : "-"];
-        });
-        return new("Training the editors: time and memory", ["editor", "edits an iteration", "iterations", "minutes", "MB of tensors at most"], [.. rows],
-            ["Minutes with all validations; memory where the runtime can tell. Time and memory of an edit stand in the tables above. The number in a name is that of edits at once that it is trained and measured with, as in the paper's table 5; hundreds are made by the last."]);
+            Notes = [.. table.Notes, "Time and memory of an edit stand in the tables above. The number in a name is that of the edits at once that the editor is trained for and measured with, "
+                + "as in the paper's table 5; hundreds are made by the last."],
+        };
     }
 
     private static string Hours(Reproduction reproduction)

@@ -69,8 +69,7 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
 
     private static string Number(double value) => value.ToString("0.#", CultureInfo.InvariantCulture);
 
-    private static string Text(Estimate? estimate) => estimate is null ? "-"
-        : string.Create(CultureInfo.InvariantCulture, $"{estimate.Value:0.000} ({estimate.Low:0.000}-{estimate.High:0.000})");
+    private static string Text(Estimate? estimate) => estimate?.ToString() ?? "-";
 }
 
 /// <summary>Edits of a sequence, and what they must leave alone.</summary>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using MendCluster.Engine.Data;
 
 namespace MendCluster.Engine.Metrics;
@@ -6,7 +7,11 @@ namespace MendCluster.Engine.Metrics;
 /// <param name="Low">Lower end of the interval.</param>
 /// <param name="High">Upper end of the interval.</param>
 /// <param name="Cases">How many cases it was measured on.</param>
-public sealed record Estimate(double Value, double Low, double High, int Cases);
+public sealed record Estimate(double Value, double Low, double High, int Cases)
+{
+    /// <summary>"0.9733 (0.953-0.990)".</summary>
+    public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Value:0.0000} ({Low:0.000}-{High:0.000})");
+}
 
 /// <summary>
 /// Confidence intervals without assumptions on the distribution (Efron's percentile bootstrap). Whole cases are drawn, because the

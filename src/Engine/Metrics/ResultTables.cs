@@ -39,11 +39,12 @@ public static class ResultTables
 
     /// <summary>Writes <c>results.json</c>, <c>results.md</c>, <c>edit-success.svg</c> and <c>drawdown.svg</c>.</summary>
     /// <param name="folder">Made if it does not exist.</param>
-    public static void Write(string folder, IReadOnlyList<EditorReport> reports)
+    /// <param name="more">Stands in <c>results.md</c>, too.</param>
+    public static void Write(string folder, IReadOnlyList<EditorReport> reports, ResultTable? more = null)
     {
         Directory.CreateDirectory(folder);
         WriteFile("results.json", JsonSerializer.Serialize(reports.Select(WithoutCases), MeasurementStore.Json) + "\n");
-        WriteFile("results.md", Of(reports).ToMarkdown() + "\n![Edit success](edit-success.svg)\n\n![Drawdown](drawdown.svg)\n");
+        WriteFile("results.md", Of(reports).ToMarkdown() + "\n![Edit success](edit-success.svg)\n\n![Drawdown](drawdown.svg)\n" + (more is null ? "" : $"\n{more.ToMarkdown()}"));
         WriteFile("edit-success.svg", Picture("Edit success on rephrases, 95% intervals", reports, summary => summary.RephraseSuccess).ToSvg());
         WriteFile("drawdown.svg", Picture($"{(IsOfTexts(reports) ? "Perplexity drawdown" : "Drawdown")}, 95% intervals", reports, summary => DrawdownOf(summary, IsOfTexts(reports))).ToSvg());
 
@@ -98,8 +99,7 @@ public static class ResultTables
             + string.Join(", ", reports.Select(report => $"{report.Editor} {report.Protocol.Editor}").Distinct()) + ".";
     }
 
-    private static string Text(Estimate? estimate) => estimate is null ? "-"
-        : string.Create(CultureInfo.InvariantCulture, $"{estimate.Value:0.0000} ({estimate.Low:0.000}-{estimate.High:0.000})");
+    private static string Text(Estimate? estimate) => estimate?.ToString() ?? "-";
 
     private static string Text(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
 

@@ -70,8 +70,8 @@ public static class Orderings
     {
         var (success, drawdown) = (LeastDifference(Success(better), Success(worse)) > 0, LeastDifference(Drawdown(worse), Drawdown(better)) > 0);
         return new($"{worse.Editor} clearly worse than {better.Editor} in edit success or in drawdown", success || drawdown,
-            $"edit success{(success ? " is" : " is not")}, {Interval(Success(worse))} and {Interval(Success(better))}; "
-            + $"drawdown{(drawdown ? " is" : " is not")}, {Interval(Drawdown(worse))} and {Interval(Drawdown(better))}");
+            $"edit success{(success ? " is" : " is not")}, {Success(worse)} and {Success(better)}; "
+            + $"drawdown{(drawdown ? " is" : " is not")}, {Drawdown(worse)} and {Drawdown(better)}");
     }
 
     /// <summary>The lower end of the 95% interval of <paramref name="greater"/> less <paramref name="smaller"/>.</summary>
@@ -96,8 +96,6 @@ public static class Orderings
     private static Estimate Drawdown(EditorReport report) =>
         (report.Protocol.Task == EditTaskKind.Gen ? report.Summary.PerplexityDrawdown : report.Summary.Drawdown)
         ?? throw new InvalidDataException($"{report.Editor} was measured without unrelated questions, so there is no drawdown: give the cases some");
-
-    private static string Interval(Estimate estimate) => $"{Text(estimate.Value)} ({Text(estimate.Low)}-{Text(estimate.High)})";
 
     private static string Text(double value) => value.ToString("0.000", CultureInfo.InvariantCulture);
 

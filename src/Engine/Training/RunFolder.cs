@@ -1,8 +1,8 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Reports;
-using MendCluster.Torch;
 
 namespace MendCluster.Engine.Training;
 
@@ -26,6 +26,8 @@ public sealed class RunFolder(string directory)
 
     public string Directory { get; } = directory;
 
+    public string Configuration => Path.Combine(Directory, "config.json");
+
     public string Checkpoint => Path.Combine(Directory, "checkpoint.safetensors");
 
     public string BestEditor => Path.Combine(Directory, "editor.safetensors");
@@ -38,7 +40,7 @@ public sealed class RunFolder(string directory)
     public void Start<T>(T configuration, long iteration)
     {
         System.IO.Directory.CreateDirectory(Directory);
-        File.WriteAllText(Path.Combine(Directory, "config.json"), JsonSerializer.Serialize(configuration, IndentedJson) + "\n");
+        File.WriteAllText(Configuration, JsonSerializer.Serialize(configuration, IndentedJson) + "\n");
         var kept = File.Exists(Metrics) && iteration > 0
             ? File.ReadLines(Metrics).Where(line => Read(line) is { } entry && entry.Iteration <= iteration && entry.Kind != "end")
             : [];
@@ -71,18 +73,21 @@ public sealed class RunFolder(string directory)
         ChartLine Line(string kind) => new(kind, [.. entries.Where(entry => entry.Kind == kind).Select(entry => new ChartPoint(entry.Iteration, entry.Total))]);
     }
 
-    /// <summary>Of the last validation.</summary>
-    public long Iterations() => Validations().Max(entry => entry.Iteration);
+    /// <summary>Time and memory of trainings until their last validation. What was done twice because a run was stopped counts once.</summary>
+    /// <param name="trainings">Finished ones, by the names of their editors.</param>
+    public static ResultTable Costs(IEnumerable<(string Name, RunFolder Run)> trainings) => new(
+        "Training the editors: time and memory", ["editor", "edits an iteration", "iterations", "minutes", "MB of tensors at most"],
+        [.. trainings.Select(training => (IReadOnlyList<string>)[training.Name, .. training.Run.Cost()])],
+        ["Minutes with all validations; memory of CPU tensors, the model's among them, where the runtime can tell."]);
 
-    /// <summary>What the training took until its last validation, all validations with it. What was done twice because the run was stopped counts once.</summary>
-    /// <returns>The most bytes of CPU tensors, the model's among them, as <see cref="TorchRuntime.Memory"/> tells; null where it cannot.</returns>
-    public (TimeSpan Time, long? PeakBytes) Cost()
+    private string[] Cost()
     {
-        var validations = Validations();
-        return (TimeSpan.FromSeconds(validations.Sum(entry => entry.Seconds)), validations.Max(entry => entry.PeakBytes));
-    }
+        var validations = File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Kind == "validation").ToList();
+        var (edits, minutes, peak) = (ReadConfiguration<EditorTrainingOptions>(Configuration).Edits, validations.Sum(entry => entry.Seconds) / 60, validations.Max(entry => entry.PeakBytes));
+        return [Text($"{edits}"), Text($"{validations.Max(entry => entry.Iteration)}"), Text($"{minutes:0.0}"), peak is { } bytes ? Text($"{bytes / 1e6:0}") : "-"];
 
-    private List<Entry> Validations() => [.. File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Kind == "validation")];
+        static string Text(FormattableString figure) => figure.ToString(CultureInfo.InvariantCulture);
+    }
 
     private static Entry? Read(string line)
     {
