@@ -50,21 +50,21 @@ internal static class PretrainCommand
                     var (texts, heldOut) = (TaskFolder.Texts(sources[0], training: true), TaskFolder.Texts(sources[0], training: false));
                     var gpt = Given(TaskTraining.GenModel);
                     gpt = gpt with { NEmbd = size ?? gpt.NEmbd, NHead = Heads(size ?? gpt.NEmbd) };
-                    var perplexity = Run($"{texts.Count} texts", gpt, report => SmallGpt.Train(directory, texts, heldOut, gpt, report, cancellation));
+                    var perplexity = Run($"{texts.Count} texts", report => SmallGpt.Train(directory, texts, heldOut, gpt, report, cancellation));
                     AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model's perplexity on {heldOut.Count} other texts is {perplexity:0.00}: {directory}");
                     break;
                 case EditTaskKind.Fc:
                     var claims = TaskTraining.ReadClaims(sources[0]);
                     var bert = Given(TaskTraining.FcModel);
                     bert = bert with { HiddenSize = size ?? bert.HiddenSize, NumAttentionHeads = Heads(size ?? bert.HiddenSize), IntermediateSize = widest ?? bert.IntermediateSize };
-                    var right = Run($"{claims.Count} claims", bert, report => SmallBert.Train(directory, claims, bert, report, cancellation));
+                    var right = Run($"{claims.Count} claims", report => SmallBert.Train(directory, claims, bert, report, cancellation));
                     AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model labels {right:P1} of {claims.Count} claims rightly: {directory}");
                     break;
                 default:
                     var pairs = kind is null ? QuestionAnswering.ReadQuestions(sources, parsed.GetValue(rewordings), parsed.GetValue(seed)) : TaskTraining.ReadQuestions(sources[0]);
                     var t5 = Given(kind is null ? RealQuestions : TaskTraining.QaModel);
                     t5 = t5 with { DModel = size ?? t5.DModel, NumHeads = Heads(size ?? t5.DModel), DFf = widest ?? t5.DFf };
-                    var known = Run($"{pairs.Count} questions", t5, report => SmallT5.Train(directory, pairs, t5, report, cancellation));
+                    var known = Run($"{pairs.Count} questions", report => SmallT5.Train(directory, pairs, t5, report, cancellation));
                     AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"The model answers {known:P1} of {pairs.Count} questions exactly: {directory}");
                     break;
             }
@@ -75,12 +75,12 @@ internal static class PretrainCommand
 
     private static SmallT5Options RealQuestions { get; } = new() { Vocabulary = 4096, DModel = 160, DFf = 640, Training = new() { Steps = 5000, Lr = 2e-3 }, Goal = 0.99 };
 
-    private static double Run(string what, SmallModelOptions options, Func<Action<PretrainingProgress>, double> train)
+    private static double Run(string what, Func<Action<PretrainingProgress>, double> train)
     {
         var score = 0.0;
         AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(progress =>
         {
-            var task = progress.AddTask(what, maxValue: options.Training.Steps);
+            var task = progress.AddTask(what);
             score = train(at =>
             {
                 (task.MaxValue, task.Value) = (at.Steps, at.Step);

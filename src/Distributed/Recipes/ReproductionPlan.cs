@@ -123,8 +123,8 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             yield return new(model, [data], task == EditTaskKind.Fc ? 6 : 3, new ModelWork(task, Model(task, reduced)));
         }
 
-        var options = Defaults(EditorAlgorithm.Mend);
-        var (enn, ke, mend) = (Editor("enn", Defaults(EditorAlgorithm.Enn)), Editor("ke", Defaults(EditorAlgorithm.Ke)), Editor("mend", options));
+        var (options, ennOptions) = (Defaults(EditorAlgorithm.Mend), Defaults(EditorAlgorithm.Enn));
+        var (enn, ke, mend) = (Editor("enn", ennOptions), Editor("ke", Defaults(EditorAlgorithm.Ke)), Editor("mend", options));
         ReproductionStep[] batched = task == EditTaskKind.Qa ? [Editor("malmen", Defaults(EditorAlgorithm.Malmen))] : [];
         ReproductionStep[] ablations = task == EditTaskKind.Fc ? [] // as in the paper
             : [.. Ablations.Select(ablation => Editor("mend-" + ablation.Name, options with { Mend = ablation.Of(options.Mend) }))];
@@ -144,7 +144,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         IEnumerable<ReproductionStep> Many()
         {
             // As in the paper's table 5, these two are trained anew for each number of edits.
-            var (enns, mends) = (Anew(enn, EditorAlgorithm.Enn), Anew(mend, EditorAlgorithm.Mend));
+            var (enns, mends) = (Anew("enn", enn, ennOptions), Anew("mend", mend, options));
             foreach (var (_, editor) in enns.Concat(mends).Where(anew => anew.Edits > 1))
                 yield return editor;
 
@@ -163,8 +163,8 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             yield return Sequence($"{name}-sequence-gated", sequence with { Options = new() { MaxDrawdown = 0 }, Probes = reduced ? 4 : SequenceProbes });
         }
 
-        IReadOnlyList<(int Edits, ReproductionStep Step)> Anew(ReproductionStep one, EditorAlgorithm algorithm) =>
-            [.. AtOnce.Select(edits => (edits, edits == 1 ? one : Editor($"{Path.GetFileName(one.Name)}-{edits}", TaskTraining.AtOnce(task, algorithm, edits))))];
+        IReadOnlyList<(int Edits, ReproductionStep Step)> Anew(string editor, ReproductionStep one, EditorTrainingOptions given) =>
+            [.. AtOnce.Select(edits => (edits, edits == 1 ? one : Editor($"{editor}-{edits}", TaskTraining.AtOnce(given, edits))))];
 
         static IEnumerable<MeasuredEditor> At(IEnumerable<(int Edits, ReproductionStep Step)> editors) => editors.Select(editor => new MeasuredEditor(editor.Step.Name, [editor.Edits]));
 

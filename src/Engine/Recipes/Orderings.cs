@@ -1,6 +1,7 @@
 using System.Globalization;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Metrics;
+using static System.FormattableString;
 
 namespace MendCluster.Engine.Recipes;
 
@@ -34,7 +35,7 @@ public static class Orderings
             yield break;
         if (task != EditTaskKind.Gen)
             foreach (var editor in reports.Where(report => report == mend || report.Editor.StartsWith("MEND, to ", StringComparison.Ordinal)))
-                yield return new(Text($"{editor.Editor}: edit success at least {LeastSuccess} with drawdown at most {MostDrawdown}"),
+                yield return new(Invariant($"{editor.Editor}: edit success at least {LeastSuccess} with drawdown at most {MostDrawdown}"),
                     Success(editor).Value >= LeastSuccess && Drawdown(editor).Value <= MostDrawdown, $"{Text(Success(editor).Value)}, {Text(Drawdown(editor).Value)}");
         if (named.TryGetValue("FT", out var fineTuned))
             yield return ClearlyWorse(fineTuned, mend);
@@ -56,10 +57,10 @@ public static class Orderings
         foreach (var mend in reports.Where(report => report.Editor == "MEND" && report.Edits >= 25))
         {
             if (named.TryGetValue(("ENN", mend.Edits), out var enn))
-                yield return new(Text($"MEND's edit success above ENN's at {mend.Edits} edits at once"), Success(mend).Value > Success(enn).Value,
+                yield return new(Invariant($"MEND's edit success above ENN's at {mend.Edits} edits at once"), Success(mend).Value > Success(enn).Value,
                     $"{Text(Success(mend).Value)} and {Text(Success(enn).Value)}");
             if (OfMalmen.TryGetValue(mend.Edits, out var least) && named.TryGetValue(("MALMEN", mend.Edits), out var malmen))
-                yield return new(Text($"MALMEN's edit success at least {least} at {mend.Edits} edits at once with no more drawdown than MEND's"),
+                yield return new(Invariant($"MALMEN's edit success at least {least} at {mend.Edits} edits at once with no more drawdown than MEND's"),
                     Success(malmen).Value >= least && Drawdown(malmen).Value <= Drawdown(mend).Value,
                     $"{Text(Success(malmen).Value)}, {Text(Drawdown(malmen).Value)} and {Text(Drawdown(mend).Value)}");
         }
@@ -86,7 +87,7 @@ public static class Orderings
                      where paper[better.Editor].SuccessValue - paper[worse.Editor].SuccessValue >= Apart
                      select (Better: better, Worse: worse)).ToList();
         var others = pairs.Where(pair => Success(pair.Better).Value <= Success(pair.Worse).Value).ToList();
-        return new(Text($"Edit success in the paper's order, where its figures are {Apart} or more apart"), others.Count == 0,
+        return new(Invariant($"Edit success in the paper's order, where its figures are {Apart} or more apart"), others.Count == 0,
             $"{pairs.Count - others.Count} of {pairs.Count} pairs"
             + (others.Count == 0 ? "" : "; not: " + string.Join(", ", others.Select(pair => $"{pair.Better.Editor} {Text(Success(pair.Better).Value)} above {pair.Worse.Editor} {Text(Success(pair.Worse).Value)}"))));
     }
@@ -98,6 +99,4 @@ public static class Orderings
         ?? throw new InvalidDataException($"{report.Editor} was measured without unrelated questions, so there is no drawdown: give the cases some");
 
     private static string Text(double value) => value.ToString("0.000", CultureInfo.InvariantCulture);
-
-    private static string Text(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }

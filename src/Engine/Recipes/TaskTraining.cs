@@ -93,20 +93,20 @@ public static class TaskTraining
     }
 
     /// <summary>
-    /// The same for many edits at once, as the paper trains for its table 5: an optimiser step after each iteration, of which the fewer suffice the more edits
+    /// Settings for many edits at once, as the paper trains for its table 5: an optimiser step after each iteration, of which the fewer suffice the more edits
     /// each has.
     /// </summary>
-    /// <param name="edits">At least 2, by MEND or ENN.</param>
-    public static EditorTrainingOptions AtOnce(EditTaskKind? task, EditorAlgorithm algorithm, int edits)
+    /// <param name="one">Those for one edit, of MEND or ENN.</param>
+    /// <param name="edits">At least 2.</param>
+    public static EditorTrainingOptions AtOnce(EditorTrainingOptions one, int edits)
     {
-        var one = Defaults(task, algorithm);
         var iterations = Math.Max(400, 20_000 / edits / 10 * 10);
         return one with
         {
             Edits = edits,
             Mend = one.Mend with { EditLr = one.Mend.EditLr / Math.Sqrt(edits) }, // MEND's update is the sum of the edits'
             Enn = one.Enn with { EditLr = one.Enn.EditLr * Math.Sqrt(edits) }, // ENN's step is along their mean
-            Lr = algorithm == EditorAlgorithm.Enn ? 3 * one.Lr : one.Lr, // its loss is far from its end after so few steps at the lower rate
+            Lr = one.Algorithm == EditorAlgorithm.Enn ? 3 * one.Lr : one.Lr, // its loss is far from its end after so few steps at the lower rate
             AccumulateBs = 1,
             Averaging = 0.98,
             MaxIters = iterations,

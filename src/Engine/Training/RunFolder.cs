@@ -1,8 +1,8 @@
-using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Reports;
+using static System.FormattableString;
 
 namespace MendCluster.Engine.Training;
 
@@ -84,9 +84,7 @@ public sealed class RunFolder(string directory)
     {
         var validations = File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Kind == "validation").ToList();
         var (edits, minutes, peak) = (ReadConfiguration<EditorTrainingOptions>(Configuration).Edits, validations.Sum(entry => entry.Seconds) / 60, validations.Max(entry => entry.PeakBytes));
-        return [Text($"{edits}"), Text($"{validations.Max(entry => entry.Iteration)}"), Text($"{minutes:0.0}"), peak is { } bytes ? Text($"{bytes / 1e6:0}") : "-"];
-
-        static string Text(FormattableString figure) => figure.ToString(CultureInfo.InvariantCulture);
+        return [Invariant($"{edits}"), Invariant($"{validations.Max(entry => entry.Iteration)}"), Invariant($"{minutes:0.0}"), peak is { } bytes ? Invariant($"{bytes / 1e6:0}") : "-"];
     }
 
     private static Entry? Read(string line)
