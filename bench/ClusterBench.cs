@@ -4,7 +4,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tokenizers;
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Bench;
 

@@ -6,7 +6,7 @@ using MendCluster.Distributed;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Bench;
 

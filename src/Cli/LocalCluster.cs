@@ -57,14 +57,9 @@ internal sealed class LocalCluster(string folder)
 
     public LocalClusterSettings Settings { get; private set; } = null!;
 
-    public static MendException NotBuilt() => new(MendError.InvalidOption, "This build has no silos: the Microsoft.Orleans packages could not be had when it was made.",
-        "Everything but a cluster of processes works without them. With a package source that has them: ./mend setup.");
-
     /// <exception cref="MendException">There is none.</exception>
     public static LocalCluster Open(string folder)
     {
-        if (!File.Exists(Program))
-            throw NotBuilt();
         var cluster = new LocalCluster(Path.GetFullPath(folder));
         if (!File.Exists(cluster.ProcessesFile))
             throw new MendException(MendError.InvalidOption, $"There is no cluster in {cluster.ProcessesFile}.", "Start one: mend cluster up.");
@@ -75,8 +70,6 @@ internal sealed class LocalCluster(string folder)
 
     public static LocalCluster Create(string folder, int silos, LocalClusterSettings settings)
     {
-        if (!File.Exists(Program))
-            throw NotBuilt();
         Directory.CreateDirectory(folder);
         var cluster = new LocalCluster(Path.GetFullPath(folder)) { Settings = settings };
         var ports = FreePorts(2 * silos);

@@ -1,6 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Testing;
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Tests;

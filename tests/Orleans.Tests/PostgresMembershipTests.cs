@@ -51,10 +51,10 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     public async Task OfWritersThatSawTheSameTable_OneWins()
     {
         var table = await OpenAsync();
-        var seen = await table.ReadAll();
-        var won = await Task.WhenAll(Enumerable.Range(0, 8).Select(async i => await (await OpenAsync()).InsertRow(Silo(i), seen.Version.Next())));
+        var seen = await table.ReadAllAsync();
+        var won = await Task.WhenAll(Enumerable.Range(0, 8).Select(async i => await (await OpenAsync()).InsertRowAsync(Silo(i), seen.Version.Next())));
         Assert.Single(won, true);
-        var all = await table.ReadAll();
+        var all = await table.ReadAllAsync();
         Assert.Equal((1, 1), (all.Members.Count, all.Version.Version));
     }
 
@@ -65,19 +65,20 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         {
             var (table, silo) = (await OpenAsync(), Silo(i));
             silo.Status = SiloStatus.Joining;
-            while (!await table.InsertRow(silo, (await table.ReadAll()).Version.Next()))
+            while (!await table.InsertRowAsync(silo, (await table.ReadAllAsync()).Version.Next()))
             {
             }
             silo.Status = SiloStatus.Active;
             Task<bool> update;
             do
             {
-                update = table.UpdateRow(silo, "", (await table.ReadAll()).Version.Next());
-                await table.UpdateIAmAlive(silo);
+                var version = (await table.ReadAllAsync()).Version;
+                update = table.UpdateRowAsync(silo, version.VersionEtag, version.Next());
+                await table.UpdateIAmAliveAsync(silo);
             }
             while (!await update);
         }));
-        var all = await (await OpenAsync()).ReadAll();
+        var all = await (await OpenAsync()).ReadAllAsync();
         Assert.Equal((8, 16), (all.Members.Count, all.Version.Version));
         Assert.All(all.Members, member => Assert.Equal(SiloStatus.Active, member.Item1.Status));
     }
@@ -86,13 +87,14 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     public async Task ARowComesBackAsItWasWritten()
     {
         var (table, silo) = (await OpenAsync(), Silo(1));
-        await table.InsertRow(silo, (await table.ReadAll()).Version.Next());
+        await table.InsertRowAsync(silo, (await table.ReadAllAsync()).Version.Next());
         silo.Status = SiloStatus.Dead;
         silo.AddSuspector(Silo(2).SiloAddress, new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc));
-        Assert.True(await table.UpdateRow(silo, "", (await table.ReadAll()).Version.Next()));
+        var version = (await table.ReadAllAsync()).Version;
+        Assert.True(await table.UpdateRowAsync(silo, version.VersionEtag, version.Next()));
         silo.IAmAliveTime = new(2026, 1, 2, 0, 0, 0, DateTimeKind.Utc);
-        await table.UpdateIAmAlive(silo);
-        foreach (var read in new[] { await table.ReadAll(), await table.ReadRow(silo.SiloAddress) })
+        await table.UpdateIAmAliveAsync(silo);
+        foreach (var read in new[] { await table.ReadAllAsync(), await table.ReadRowAsync(silo.SiloAddress) })
         {
             var entry = Assert.Single(read.Members).Item1;
             Assert.Equal((silo.SiloAddress, "silo-1", "here", 31001, SiloStatus.Dead), (entry.SiloAddress, entry.SiloName, entry.HostName, entry.ProxyPort, entry.Status));
@@ -100,7 +102,7 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
             Assert.Equal(silo.SuspectTimes, entry.SuspectTimes);
             Assert.Equal(2, read.Version.Version);
         }
-        var absent = await table.ReadRow(Silo(2).SiloAddress);
+        var absent = await table.ReadRowAsync(Silo(2).SiloAddress);
         Assert.Equal((0, 2), (absent.Members.Count, absent.Version.Version));
     }
 
@@ -108,15 +110,15 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     public async Task ARowIsWritten_OnlyByWhoSawTheNewestTable_AndInsertedOnce()
     {
         var table = await OpenAsync();
-        var empty = await table.ReadAll();
-        Assert.False(await table.UpdateRow(Silo(1), "", empty.Version.Next())); // it is not there
-        Assert.True(await table.InsertRow(Silo(1), empty.Version.Next()));
-        Assert.False(await table.InsertRow(Silo(2), empty.Version.Next()));
-        Assert.False(await table.UpdateRow(Silo(1), "", empty.Version.Next()));
-        var one = await table.ReadAll();
-        Assert.False(await table.InsertRow(Silo(1), one.Version.Next()));
-        Assert.Equal(1, (await table.ReadAll()).Version.Version); // refusals leave it as it was
-        Assert.True(await table.UpdateRow(Silo(1), "", one.Version.Next()));
+        var empty = await table.ReadAllAsync();
+        Assert.False(await table.UpdateRowAsync(Silo(1), empty.Version.VersionEtag, empty.Version.Next())); // it is not there
+        Assert.True(await table.InsertRowAsync(Silo(1), empty.Version.Next()));
+        Assert.False(await table.InsertRowAsync(Silo(2), empty.Version.Next()));
+        Assert.False(await table.UpdateRowAsync(Silo(1), empty.Version.VersionEtag, empty.Version.Next()));
+        var one = await table.ReadAllAsync();
+        Assert.False(await table.InsertRowAsync(Silo(1), one.Version.Next()));
+        Assert.Equal(1, (await table.ReadAllAsync()).Version.Version); // refusals leave it as it was
+        Assert.True(await table.UpdateRowAsync(Silo(1), one.Version.VersionEtag, one.Version.Next()));
     }
 
     [Fact]
@@ -131,10 +133,10 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         {
             var silo = Silo(i);
             (silo.Status, silo.StartTime, silo.IAmAliveTime) = (status, started, alive);
-            Assert.True(await table.InsertRow(silo, (await table.ReadAll()).Version.Next()));
+            Assert.True(await table.InsertRowAsync(silo, (await table.ReadAllAsync()).Version.Next()));
         }
-        await table.CleanupDefunctSiloEntries(old.AddDays(3));
-        var all = await table.ReadAll();
+        await table.CleanupDefunctSiloEntriesAsync(old.AddDays(3));
+        var all = await table.ReadAllAsync();
         Assert.Equal(["silo-3", "silo-4", "silo-5"], all.Members.Select(member => member.Item1.SiloName).Order());
     }
 
@@ -146,9 +148,9 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         {
             var silo = Silo(i);
             silo.Status = status;
-            await table.InsertRow(silo, (await table.ReadAll()).Version.Next());
+            await table.InsertRowAsync(silo, (await table.ReadAllAsync()).Version.Next());
         }
-        await (await OpenAsync("another")).InsertRow(Silo(4), new(1, "0"));
+        await (await OpenAsync("another")).InsertRowAsync(Silo(4), new(1, "0"));
         var gateways = new AdoNetGatewayListProvider(NullLogger<AdoNetGatewayListProvider>.Instance, null!,
             Options.Create(new AdoNetClusteringClientOptions { Invariant = "Npgsql", ConnectionString = postgres.OfClients }), Options.Create(new GatewayOptions()), OfCluster(_cluster));
         await ((IGatewayListProvider)gateways).InitializeGatewayListProvider();
@@ -159,9 +161,9 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     public async Task AClusterThatIsDeleted_LeavesTheOthers()
     {
         var (table, another) = (await OpenAsync(role: "owner"), await OpenAsync("one more"));
-        await table.InsertRow(Silo(1), (await table.ReadAll()).Version.Next());
-        await another.InsertRow(Silo(1), (await another.ReadAll()).Version.Next());
-        await table.DeleteMembershipTableEntries(_cluster);
+        await table.InsertRowAsync(Silo(1), (await table.ReadAllAsync()).Version.Next());
+        await another.InsertRowAsync(Silo(1), (await another.ReadAllAsync()).Version.Next());
+        await table.DeleteMembershipTableEntriesAsync(_cluster);
         Assert.Equal("one more", await postgres.Server.SqlAsync($"select cluster from mend_silo where cluster in ('{_cluster}', 'one more')"));
     }
 
@@ -234,7 +236,7 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     {
         var table = new AdoNetClusteringTable(null!, OfCluster(cluster ?? _cluster),
             Options.Create(new AdoNetClusteringSiloOptions { Invariant = "Npgsql", ConnectionString = postgres.Server.Connection(role) }), NullLogger<AdoNetClusteringTable>.Instance);
-        await table.InitializeMembershipTable(true);
+        await table.InitializeMembershipTableAsync(true);
         return table;
     }
 

@@ -1,4 +1,4 @@
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Testing;
 

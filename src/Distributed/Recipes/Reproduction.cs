@@ -11,7 +11,7 @@ using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Reports;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Distributed.Recipes;
 

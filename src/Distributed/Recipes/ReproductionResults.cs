@@ -8,7 +8,7 @@ using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Reports;
 using MendCluster.Engine.Training;
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Distributed.Recipes;
 

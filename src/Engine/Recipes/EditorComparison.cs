@@ -6,7 +6,7 @@ using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Recipes;

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;

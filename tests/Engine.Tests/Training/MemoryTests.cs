@@ -3,7 +3,7 @@ using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
-using MendCluster.Torch;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Training;

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 // Tensors are counted over the whole process.
 [assembly: CollectionBehavior(DisableTestParallelization = true)]
 
-namespace MendCluster.Torch.Tests;
+namespace MendCluster.Engine.Tests.Torch;
 
 internal static class Tensors
 {

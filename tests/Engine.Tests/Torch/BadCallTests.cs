@@ -1,8 +1,8 @@
 using System.Runtime.InteropServices;
-using static MendCluster.Torch.Tests.Tensors;
+using static MendCluster.Engine.Tests.Torch.Tensors;
 using static TorchSharp.torch;
 
-namespace MendCluster.Torch.Tests;
+namespace MendCluster.Engine.Tests.Torch;
 
 /// <summary>Wrong shapes, ranks, types, indices and arguments: each ends in an exception, and the process goes on.</summary>
 public class BadCallTests

@@ -1,4 +1,4 @@
-namespace MendCluster.Torch;
+namespace MendCluster.Engine.Torch;
 
 /// <param name="Live">Bytes held by tensors now.</param>
 /// <param name="Peak">Most since the last reset.</param>

@@ -1,7 +1,7 @@
-using static MendCluster.Torch.Tests.Tensors;
+using static MendCluster.Engine.Tests.Torch.Tensors;
 using static TorchSharp.torch;
 
-namespace MendCluster.Torch.Tests;
+namespace MendCluster.Engine.Tests.Torch;
 
 public class DisposeScopeTests
 {

@@ -1,8 +1,8 @@
 using TorchSharp;
-using static MendCluster.Torch.Tests.Tensors;
+using static MendCluster.Engine.Tests.Torch.Tensors;
 using static TorchSharp.torch;
 
-namespace MendCluster.Torch.Tests;
+namespace MendCluster.Engine.Tests.Torch;
 
 /// <summary>A row an overload: what to call, and the shape and values that must come out.</summary>
 public class OperatorTests
