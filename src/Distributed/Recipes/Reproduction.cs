@@ -126,9 +126,12 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                     (made, all) => progress((double)made / all), continuations.Training, continuations.Validation, cancellation);
                 return null;
             case EditorWork editor:
-                TorchRuntime.ResetMemoryPeak();
-                TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
+                var meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
+                meter?.Reset();
+                var trained = TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
                     editor.Options, product, new DirectProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation);
+                if (meter is not null)
+                    new RunFolder(product).LogMemory(trained.Iterations, meter.Peak);
                 cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
                 return null;
             case MeasurementWork measurement:

@@ -31,6 +31,7 @@ public sealed class EditorComparison : IDisposable
     private readonly EditTaskKind _task;
     private readonly ulong _seed;
     private readonly Lazy<string> _digest;
+    private readonly AllocationMeter? _meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
 
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="time">Measures the edits.</param>
@@ -128,12 +129,12 @@ public sealed class EditorComparison : IDisposable
             {
                 using var scope = NewDisposeScope();
                 var together = SimultaneousEdits.Together(batch);
-                var before = TorchRuntime.Memory()?.Live;
-                TorchRuntime.ResetMemoryPeak();
+                var before = _meter?.Live;
+                _meter?.Reset();
                 var start = _time.GetTimestamp();
                 var made = edit(together, number);
                 spent += _time.GetElapsedTime(start);
-                if (TorchRuntime.Memory()?.Peak - before is { } added)
+                if (_meter?.Peak - before is { } added)
                     peak = Math.Max(peak ?? 0, added);
                 made = Cheapest(made);
                 results.AddRange(new Evaluation(stage, _text, _ => made, original).RunRows(together, progress, cancellation).Select((result, i) => result with { Index = number * edits + i }));

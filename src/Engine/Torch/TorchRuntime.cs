@@ -9,12 +9,4 @@ public static class TorchRuntime
     public static string Description { get; } =
         $"TorchSharp {typeof(torch).Assembly.GetName().Version?.ToString(3)} over libtorch {torch.__version__}, {torch.get_num_threads()} threads on {Environment.ProcessorCount} cores"
         + (torch.cuda.is_available() ? ", CUDA" : "");
-
-    /// <returns>Null: the package cannot tell what CPU tensors hold.</returns>
-    public static CpuMemory? Memory() => null;
-
-    /// <summary>Does nothing: there is no peak to reset.</summary>
-    public static void ResetMemoryPeak()
-    {
-    }
 }

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -49,7 +48,7 @@ public sealed class EditorRun
     public bool Take(EditorValidation validation)
     {
         using var scope = NewDisposeScope();
-        _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown, validation.PerplexityDrawdown, seconds = Lap(), peak_bytes = TorchRuntime.Memory()?.Peak });
+        _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown, validation.PerplexityDrawdown, seconds = Lap() });
         if (_stopping.Observe(validation.Iteration, validation.Total))
         {
             _editor.Average?.Swap();

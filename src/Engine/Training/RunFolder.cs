@@ -64,6 +64,9 @@ public sealed class RunFolder(string directory)
     /// <summary>Appends one line to the metrics.</summary>
     public void Log<T>(T entry) => File.AppendAllText(Metrics, JsonSerializer.Serialize(entry, Json) + "\n");
 
+    /// <summary>Appends the most bytes of tensors that were held so far; see <see cref="Costs"/>.</summary>
+    public void LogMemory(long iteration, long peakBytes) => Log(new { kind = "memory", iteration, peak_bytes = peakBytes });
+
     /// <summary>Draws training and validation loss over the iterations, log scale.</summary>
     public void DrawCurves()
     {
@@ -78,13 +81,14 @@ public sealed class RunFolder(string directory)
     public static ResultTable Costs(IEnumerable<(string Name, RunFolder Run)> trainings) => new(
         "Training the editors: time and memory", ["editor", "edits an iteration", "iterations", "minutes", "MB of tensors at most"],
         [.. trainings.Select(training => (IReadOnlyList<string>)[training.Name, .. training.Run.Cost()])],
-        ["Minutes with all validations; memory of CPU tensors, the model's among them, where the runtime can tell."]);
+        ["Minutes with all validations; memory of CPU tensors, the model's among them, which mend reproduce measures on Linux x64."]);
 
     private string[] Cost()
     {
-        var validations = File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Kind == "validation").ToList();
-        var (edits, minutes, peak) = (ReadConfiguration<EditorTrainingOptions>(Configuration).Edits, validations.Sum(entry => entry.Seconds) / 60, validations.Max(entry => entry.PeakBytes));
-        return [Invariant($"{edits}"), Invariant($"{validations.Max(entry => entry.Iteration)}"), Invariant($"{minutes:0.0}"), peak is { } bytes ? Invariant($"{bytes / 1e6:0}") : "-"];
+        var entries = File.ReadLines(Metrics).Select(Read).OfType<Entry>().ToList();
+        var validations = entries.Where(entry => entry.Kind == "validation").ToList();
+        var (edits, minutes, peak) = (ReadConfiguration<EditorTrainingOptions>(Configuration).Edits, validations.Sum(entry => entry.Seconds) / 60, entries.Max(entry => entry.PeakBytes));
+        return [Invariant($"{edits}"), Invariant($"{validations.Max(entry => entry.Iteration)}"), Invariant($"{minutes:0.0}"), peak is { } bytes ? Invariant($"{bytes / 1e6:0}") : "not measured"];
     }
 
     private static Entry? Read(string line)
