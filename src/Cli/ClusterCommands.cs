@@ -32,14 +32,15 @@ internal static class ClusterCommands
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
         var ledger = new Option<string?>("--ledger") { Description = "ledger file, or postgres:CONNECTION; without it a file in the cluster's folder" };
         var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
-        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model, editor, ledger, dtype };
+        var device = DeviceOption.InTurn();
+        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model, editor, ledger, dtype, device };
         command.SetAction(async (parsed, cancellation) =>
         {
             var path = parsed.GetRequiredValue(folder);
             LocalCluster cluster;
             if (Running(path) is { } running)
             {
-                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype })
+                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype, device })
                     if (parsed.GetResult(option) is { Implicit: false })
                         throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.", "Without options the command starts what does not run; mend cluster down ends the cluster.");
                 cluster = running;
@@ -53,10 +54,11 @@ internal static class ClusterCommands
                 var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
                 var beside = Path.Combine(directory, DemoRecipe.EditorFile);
                 var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
+                List<(string Silo, string Device)> shards = [.. Enumerable.Range(0, copies * perReplica).Select(shard => ($"silo-{shard % count}", ShardDevices.Of(parsed.GetRequiredValue(device), shard)))];
                 cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
                     PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
-                    [.. Enumerable.Range(0, copies).Select(replica => (IReadOnlyList<string>)[.. Enumerable.Range(0, perReplica).Select(stage => $"silo-{(replica * perReplica + stage) % count}")])],
-                    DemoFiles.Probes(directory)));
+                    [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], DemoFiles.Probes(directory),
+                    shards.GroupBy(shard => shard.Silo).ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device)))));
             }
             cluster.Start();
             Show(cluster, await cluster.ReadyAsync(cancellation));

@@ -21,11 +21,13 @@ internal sealed class ClusterOptions
 
     public Option<WeightType> DType { get; } = new("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
 
+    public Option<string> Device { get; } = DeviceOption.InTurn();
+
     public Option<string?> Cluster { get; } = new("--cluster") { Description = "a cluster that is up, instead of a model in this process: its folder (mend cluster up), or postgres:CONNECTION of its membership" };
 
     public Option<string> Name { get; } = new("--name") { Description = "the model's name in a cluster that is reached through PostgreSQL", DefaultValueFactory = _ => "model" };
 
-    private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType];
+    private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType, Device];
 
     public void AddTo(Command command)
     {
@@ -53,6 +55,7 @@ internal sealed class ClusterOptions
             Stages = parsed.GetValue(Stages),
             Replicas = parsed.GetValue(Replicas),
             DType = parsed.GetValue(DType),
+            Device = parsed.GetRequiredValue(Device),
             Probes = DemoFiles.Probes(model),
         }, cancellation);
     }

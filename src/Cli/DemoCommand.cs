@@ -17,7 +17,8 @@ internal static class DemoCommand
     public static Command Create()
     {
         var fromScratch = new Option<bool>("--from-scratch") { Description = "train the demo's model and editor anew, into ./demo, and show the demo on them" };
-        var command = new Command("demo", "Edit a fact of a small model and take the edit back") { fromScratch };
+        var device = DeviceOption.InTurn();
+        var command = new Command("demo", "Edit a fact of a small model and take the edit back") { fromScratch, device };
         command.SetAction(async (parsed, cancellation) =>
         {
             var directory = DemoFiles.Shipped;
@@ -26,7 +27,7 @@ internal static class DemoCommand
                 directory = DemoFiles.Made;
                 Make(directory, cancellation);
             }
-            await ShowAsync(directory, cancellation);
+            await ShowAsync(directory, parsed.GetRequiredValue(device), cancellation);
         });
         return command;
     }
@@ -53,7 +54,7 @@ internal static class DemoCommand
         AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"Made in {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s: {directory}");
     }
 
-    private static async Task ShowAsync(string directory, CancellationToken cancellation)
+    private static async Task ShowAsync(string directory, string device, CancellationToken cancellation)
     {
         var example = World.Generate(DemoRecipe.Seed).Showcase[0];
         List<string> rephrases = [.. example.Rephrases.TakeLast(Paraphrases)]; // the wordings that no editor was trained on among them
@@ -67,11 +68,12 @@ internal static class DemoCommand
                 Editor = DemoFiles.Editor(directory),
                 Ledger = ledger,
                 Probes = DemoFiles.Probes(directory),
+                Device = device,
             }, cancellation);
             var before = await AnswersAsync(cluster, prompts, cancellation);
             var receipt = await cluster.EditAsync(example.Prompt, example.Target, cancellation: cancellation);
             var after = await AnswersAsync(cluster, prompts, cancellation);
-            using var comparison = new EditorComparison(directory, TimeProvider.System);
+            using var comparison = new EditorComparison(directory, TimeProvider.System, device: ShardDevices.Of(device, 0));
             var (fineTuned, fineTuningTime) = comparison.AnswersAfterFineTuning(DemoRecipe.FineTune, example.Prompt, example.Target, prompts);
             await cluster.RevertAsync(receipt.Id, cancellation: cancellation);
             var reverted = await AnswersAsync(cluster, prompts, cancellation);

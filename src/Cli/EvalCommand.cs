@@ -31,8 +31,9 @@ internal static class EvalCommand
         var rate = new Option<double?>("--ft-lr") { Description = "learning rate of fine-tuning; without it one that suits the task's small model" };
         var together = new Option<string>("--edits") { Description = "make so many edits at once, such as 1,5,25,75,125", DefaultValueFactory = _ => "1" };
         var ultraRate = new Option<double>("--ultra-lr") { Description = "step size of UltraEdit", DefaultValueFactory = _ => DemoRecipe.UltraEdit.EditLr };
+        var device = DeviceOption.One();
         var output = new Option<DirectoryInfo?>("--out") { Description = "also write results.json, results.md, pictures, and measured/ with every case; run it again to go on where it stopped" };
-        var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, task, limit, together, beside, ultraRate, rate, output };
+        var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, task, limit, together, beside, ultraRate, rate, device, output };
         command.SetLongAction((parsed, cancellation) =>
         {
             var isDemo = parsed.GetValue(demo);
@@ -52,7 +53,7 @@ internal static class EvalCommand
             var trained = TrainedEditor.OfFiles(files);
             var editors = Editors(trained, RivalsOf(parsed.GetValue(beside)!), fineTune with { EditLr = parsed.GetValue(rate) ?? fineTune.EditLr },
                 DemoRecipe.UltraEdit with { EditLr = parsed.GetValue(ultraRate) }, () => EditorComparison.UnrelatedRows(opened, cases), ModelFamily.FromDirectory(directory).Labels is not null);
-            using var comparison = new EditorComparison(directory, TimeProvider.System, kind ?? EditTaskKind.Qa, DemoRecipe.Seed);
+            using var comparison = new EditorComparison(directory, TimeProvider.System, kind ?? EditTaskKind.Qa, DemoRecipe.Seed, parsed.GetRequiredValue(device));
             var folder = parsed.GetValue(output)?.FullName;
             var reports = Measure(comparison, editors, counts, cases, folder is null ? null : new(Path.Combine(folder, "measured")), cancellation);
             var trainings = trained.Select(editor => (editor.Name, Run: new RunFolder(Path.GetDirectoryName(editor.File)!))).Where(training => File.Exists(training.Run.Metrics)).ToList();

@@ -25,9 +25,10 @@ internal static class SequentialCommand
         var ownStep = new Option<bool>("--own-step") { Description = "make the edits with the editor's own step, as in the paper" };
         var most = new Option<int>("--max-tokens") { Description = "most tokens of an answer", DefaultValueFactory = _ => 32 };
         var revertAll = new Option<bool>("--revert-all") { Description = "take all edits back at the end, in a random order, and check that the model is the unedited one" };
+        var device = DeviceOption.InTurn();
         var output = new Option<DirectoryInfo>("--out") { Description = "folder for results.json, results.md, curve.svg and the ledger; the same folder again: go on", DefaultValueFactory = _ => new("sequence") };
         var command = new Command("sequence", "Make edits one after another, up to a thousand, and measure what holds")
-            { demo, model, editor, data, task, counts, unrelated, maxDrawdown, ownStep, most, revertAll, output };
+            { demo, model, editor, data, task, counts, unrelated, maxDrawdown, ownStep, most, revertAll, device, output };
         command.SetAction(async (parsed, cancellation) =>
         {
             if (!parsed.GetValue(demo) && (parsed.GetValue(model) is null || parsed.GetValue(data) is null))
@@ -43,7 +44,7 @@ internal static class SequentialCommand
             {
                 var bar = progress.AddTask("edits", maxValue: 1);
                 return run.RunAsync(directory, parsed.GetValue(editor)?.FullName ?? DemoFiles.Editor(directory), DemoFiles.Probes(directory),
-                    Counts(parsed.GetValue(counts), set.Edits.Count), parsed.GetValue(revertAll), done => bar.Value = done, cancellation);
+                    Counts(parsed.GetValue(counts), set.Edits.Count), parsed.GetValue(revertAll), done => bar.Value = done, parsed.GetRequiredValue(device), cancellation);
             });
             Tables.Show(results.Table());
             return results.Reverted is { IsRestored: false } ? 1 : 0;

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
 using MendCluster.Contracts;
+using MendCluster.Distributed;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -116,9 +117,10 @@ internal static class TrainCommand
         var replicas = new Option<int>("--replicas") { Description = "copies of the model, which share the edits of a step", DefaultValueFactory = _ => 1 };
         var stages = new Option<int>("--stages") { Description = "pipeline stages of each replica", DefaultValueFactory = _ => 1 };
         var wire = new Option<bool>("--bf16-wire") { Description = "gradients travel between replicas in 16 bits" };
+        var device = DeviceOption.InTurn();
         var folder = new Option<string?>("--cluster") { Description = "folder of a cluster that is up (mend cluster up): its model is trained there, with its replicas and stages" };
         var command = new Command("train", "Train an editor for a model; run it again to go on")
-            { model, data, task, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire, folder };
+            { model, data, task, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire, device, folder };
         command.SetLongAction(async (parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } settings
@@ -142,7 +144,7 @@ internal static class TrainCommand
             };
             // A run that is shorter than the interval is validated at its end: without a validation there is no editor to keep.
             options = options with { ValInterval = Math.Min(options.ValInterval, Math.Max(1, options.MaxIters / options.AccumulateBs) * options.AccumulateBs) };
-            var up = parsed.GetValue(folder) is { } path ? ClusterOptions.Open(path, parsed, model, replicas, stages, task) : null;
+            var up = parsed.GetValue(folder) is { } path ? ClusterOptions.Open(path, parsed, model, replicas, stages, device, task) : null;
             var directory = up is not null ? up.Settings.ModelDirectory
                 : (parsed.GetValue(model) ?? throw new MendException(MendError.InvalidOption, "No model was named.", "Give --model, or --cluster.")).FullName;
             var copies = up?.Settings.Replicas.Count ?? parsed.GetValue(replicas);
@@ -168,11 +170,12 @@ internal static class TrainCommand
                 }
                 if (copies == 1 && parsed.GetValue(stages) == 1)
                 {
-                    result = TaskTraining.TrainEditor(directory, open, options, run, report, cancellation);
+                    result = TaskTraining.TrainEditor(directory, open, options, run, report, ShardDevices.Of(parsed.GetRequiredValue(device), 0), cancellation);
                     return;
                 }
                 await using var trainer = new EmbeddedTrainer(directory, copies, parsed.GetValue(stages),
-                    EditorTrainerOptions.Of(directory, EditorData.Of(directory, open, options), run) with { BFloat16OnWire = parsed.GetValue(wire) });
+                    EditorTrainerOptions.Of(directory, EditorData.Of(directory, open, options), run) with { BFloat16OnWire = parsed.GetValue(wire) },
+                    device: parsed.GetRequiredValue(device));
                 result = await trainer.TrainAsync(report, cancellation);
             });
             AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,

@@ -86,6 +86,9 @@ public enum MendError
 
     /// <summary>The database of a cluster's membership refuses, or its tables are missing or of another version.</summary>
     MembershipUnusable,
+
+    /// <summary>A device's memory does not hold what the request needs; nothing was changed.</summary>
+    OutOfMemory,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

@@ -2,6 +2,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed;
@@ -339,7 +340,7 @@ public sealed class EditCoordinator(
     {
         using var scope = NewDisposeScope();
         var (u, delta) = (WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64), WireTensorCodec.Decode(change.DeltaTilde).to_type(ScalarType.Float64));
-        return new(change.Weight, u.shape[0], Math.Abs(change.Alpha) * Math.Sqrt(Math.Max(0, (u.mm(u.t()) * delta.mm(delta.t())).sum().item<double>())));
+        return new(change.Weight, u.shape[0], Math.Abs(change.Alpha) * Math.Sqrt(Math.Max(0, (u.mm(u.t()) * delta.mm(delta.t())).sum().Host().item<double>())));
     }
 
     /// <summary>An edit that was asked for, in tokens.</summary>

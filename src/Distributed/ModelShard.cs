@@ -6,6 +6,7 @@ using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 using Edits = MendCluster.Engine.Models.Edits;
@@ -18,19 +19,39 @@ namespace MendCluster.Distributed;
 /// <param name="DType">Of the weights in memory.</param>
 /// <param name="Replica">Of the model; all have the same weights.</param>
 /// <param name="Factors">How the updates of edits are kept; null: as <see cref="FactorStorage"/> says by itself.</param>
+/// <param name="Device">Where the stage is held and computes (<see cref="Devices.Of"/>).</param>
 public sealed record ShardOptions(
-    string ModelDirectory, string? Editor, int Stage, int Stages, WeightType DType = WeightType.Float32, int Replica = 0, FactorStorage? Factors = null);
+    string ModelDirectory, string? Editor, int Stage, int Stages, WeightType DType = WeightType.Float32, int Replica = 0, FactorStorage? Factors = null, string Device = "cpu");
 
 /// <summary>How an edit's factors are kept, in the ledger and in memory. What is tried and measured is what is kept.</summary>
 /// <param name="Kept">Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows (<see cref="LowRankUpdate.Compress"/>).</param>
-/// <param name="DType">Of the factors.</param>
-public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, WeightType DType = WeightType.Float32);
+/// <param name="DType">Of the factors: Float32 or BFloat16.</param>
+public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, WeightType DType = WeightType.Float32)
+{
+    public WeightType DType { get; } = DType != WeightType.Float16 ? DType
+        : throw new MendException(MendError.InvalidOption, "The factors of edits were to be kept in Float16.", "Keep them in Float32 or BFloat16.");
+}
 
 /// <summary>Of weights in memory. Editor, loss, softmax, norms and activations between layers are float32 in any case.</summary>
 public enum WeightType
 {
     Float32,
     BFloat16,
+
+    /// <summary>On GPUs, and in exported checkpoints.</summary>
+    Float16,
+}
+
+internal static class WeightTypes
+{
+    /// <exception cref="MendException">The device does not compute with it.</exception>
+    public static ScalarType InMemory(this WeightType type, Device device) => type switch
+    {
+        WeightType.BFloat16 => ScalarType.BFloat16,
+        WeightType.Float16 when device.type == TorchSharp.DeviceType.CPU => throw new MendException(MendError.InvalidOption, "The weights were asked for in Float16 on the CPU.", "Use BFloat16 or Float32 there; Float16 is for GPUs."),
+        WeightType.Float16 => ScalarType.Float16,
+        _ => ScalarType.Float32,
+    };
 }
 
 /// <summary>
@@ -142,11 +163,11 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
             using var checkpoint = options.Editor is null ? null : EditorCheckpoint.Open(options.Editor);
             IReadOnlyCollection<string> editable = checkpoint is null ? [] : [.. checkpoint.Weights.Select(weight => weight.Name)];
-            var dtype = options.DType == WeightType.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
+            var device = Devices.Of(options.Device);
             var ranges = StagePlan.Cut(family, options.Stages, options.Editor);
-            _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, dtype), editable);
+            _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, options.DType.InMemory(device), device), editable);
             if (_stage.HasEditable)
-                _editor = checkpoint!.Prepared([.. _stage.Editable.Keys]);
+                _editor = checkpoint!.Prepared([.. _stage.Editable.Keys], device);
             CheckEditor();
             _versions[0] = new([], Stack);
             (_fault, _epoch) = (null, time.GetUtcNow().UtcTicks);
@@ -157,7 +178,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             _editor?.Dispose();
             _stage?.Dispose();
-            (_editor, _stage, _fault) = (null, null, e.Message);
+            (_editor, _stage, _fault) = (null, null, DeviceMemory.Named(e).Message);
             Move(ShardState.Faulted);
             if (e is ModelException or CheckpointException or EditorException or IOException)
                 throw new MendException(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded: {e.Message}", "Nothing runs on it; correct the files and load again.", e);
@@ -174,7 +195,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     private ShardStatus Status_OnComputeThread()
     {
-        var bytes = _stage?.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * (weight.Value.dtype == ScalarType.BFloat16 ? 2 : 4)) ?? 0;
+        var bytes = _stage?.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * weight.Value.element_size()) ?? 0;
         return new(_state, _version, _stage?.Range.First ?? 0, _stage?.Range.End ?? 0, _stage is null ? [] : [.. _stage.EditableOrder], bytes, _fault,
             _stage is null ? "" : Checksum(_versions[_version.Value].Active), _epoch);
     }
@@ -264,10 +285,10 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         Convert.ToHexStringLower(SHA256.HashData([.. active.SelectMany(edit => edit.Digest)]));
 
     /// <summary>The part of an edit that changes this stage's weights.</summary>
-    private static Dictionary<string, LowRankUpdate> Updates(IReadOnlyList<WeightChange> changes) =>
-        changes.ToDictionary(change => change.Weight, change => new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha)));
+    private Dictionary<string, LowRankUpdate> Updates(IReadOnlyList<WeightChange> changes) => changes.ToDictionary(change => change.Weight, change =>
+        new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU).On(_stage!.Device)));
 
-    private static Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire).to_type(ScalarType.Float32);
+    private Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire, _stage!.Device).to_type(ScalarType.Float32);
 
     /// <summary>The updates of some edits in their order, with a candidate on top if given.</summary>
     private Edits Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
@@ -296,7 +317,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var tokens = request.Tokens;
         var input = new ModelInput(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
             WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask));
-        var below = new Activations(WireTensorCodec.DecodeOrNull(request.Hidden), WireTensorCodec.DecodeOrNull(request.Memory));
+        var below = new Activations(WireTensorCodec.DecodeOrNull(request.Hidden, _stage!.Device), WireTensorCodec.DecodeOrNull(request.Memory, _stage.Device));
         return (request.Purpose == StagePurpose.Record ? Record(request, session, edits, input, below) : Read(request, session, edits, input, below)) with { Epoch = _epoch };
     }
 
@@ -311,7 +332,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             var sampling = request.Sampling ?? new();
             session.Sampler ??= new(new(sampling.MaxTokens, sampling.Temperature, sampling.TopK, sampling.TopP, sampling.Seed));
-            var last = tensor(new[] { top.Hidden!.shape[1] - 1 });
+            var last = tensor(new[] { top.Hidden!.shape[1] - 1 }, device: CPU);
             return new(null, null, NextToken: session.Sampler.Pick(_stage.Logits(top, last).squeeze(0)));
         }
         var scored = LabelRows.Of(WireTensorCodec.Decode(request.Tokens.Labels!), _stage.Family.ShiftsLabels);
@@ -326,7 +347,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             session.Keep(probes);
             return new(null, null, Scores: scores);
         }
-        return new(null, null, Scores: scores, Kl: Losses.LocalityKl(session.Before ?? throw SessionLost(request.Session), probes).item<float>());
+        return new(null, null, Scores: scores, Kl: Losses.LocalityKl(session.Before ?? throw SessionLost(request.Session), probes).Host().item<float>());
     }
 
     /// <summary>Runs forward with a graph from the lowest place that the backward half has to reach.</summary>
@@ -378,28 +399,30 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             return [];
         using var _ = no_grad();
         var updates = _editor!.Propose(recording.Factors(deltas));
-        if (!updates.Values.All(IsFinite))
+        if (!Devices.Numbers(updates.Values.Select(Size)).All(float.IsFinite))
             throw new MendException(MendError.NotFinite, $"The update of stage {options.Stage} has entries that are NaN or infinite.",
                 "The edit was not made. Check that editor and model belong together; with 16-bit weights try float32.");
-        List<WeightChange> changes = [.. updates.Select(update => (Name: update.Key, Update: update.Value.Compress(_factors.Kept)))
-            .Select(kept => new WeightChange(kept.Name, Stored(kept.Update.uTilde), Stored(kept.Update.deltaTilde), kept.Update.alpha.item<float>()))];
+        var alpha = Devices.Numbers(updates.Values.Select(update => update.alpha));
+        List<WeightChange> changes = [.. updates.Select((update, i) => (Name: update.Key, Update: update.Value.Compress(_factors.Kept), Alpha: alpha[i]))
+            .Select(kept => new WeightChange(kept.Name, Stored(kept.Update.uTilde), Stored(kept.Update.deltaTilde), kept.Alpha))];
         session.Keep(Updates(changes));
         return changes;
     }
 
     private WireTensor Stored(Tensor factor) => WireTensorCodec.Encode(_factors.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16) : factor);
 
-    private static bool IsFinite(LowRankUpdate update) =>
-        double.IsFinite((update.uTilde.abs().sum() + update.deltaTilde.abs().sum() + update.alpha.abs()).item<float>());
+    /// <summary>Not finite when an entry is not. [] float32.</summary>
+    private static Tensor Size(LowRankUpdate update) => update.uTilde.abs().sum() + update.deltaTilde.abs().sum() + update.alpha.abs();
 
     /// <param name="logits">[N, V], of the labelled rows.</param>
     private static List<ExampleScore> Scores(Tensor logits, LabelRows labels)
     {
-        var right = logits.argmax(1).eq(labels.Targets).data<bool>().ToArray();
-        var logProbabilities = logits.log_softmax(-1).gather(1, labels.Targets.unsqueeze(1)).squeeze(1).data<float>().ToArray();
-        var rows = labels.Sequences.data<long>().ToArray().Select((sequence, row) => (sequence, row)).ToLookup(entry => entry.sequence, entry => entry.row);
+        var targets = labels.Targets.On(logits.device);
+        var numbers = Devices.Numbers(logits.argmax(1).eq(targets).to_type(ScalarType.Float32), logits.log_softmax(-1).gather(1, targets.unsqueeze(1)).squeeze(1));
+        var (right, logProbabilities) = (numbers[..(numbers.Length / 2)], numbers[(numbers.Length / 2)..]);
+        var rows = labels.Sequences.Host().data<long>().ToArray().Select((sequence, row) => (sequence, row)).ToLookup(entry => entry.sequence, entry => entry.row);
         return [.. Enumerable.Range(0, (int)labels.BatchSize).Select(i =>
-            new ExampleScore(rows[i].All(row => right[row]), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row]) : 0))];
+            new ExampleScore(rows[i].All(row => right[row] == 1), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row]) : 0))];
     }
 
     private VersionedEdits VersionOf(ModelVersion version)

@@ -34,7 +34,8 @@ internal sealed class ClusterOfTinyModel : IDisposable
     public IReadOnlyList<IModelShard> Shards => _shards;
 
     public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null, bool withEditor = true,
-        IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null)
+        IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null,
+        string device = "cpu", WeightType dtype = WeightType.Float32)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
@@ -44,6 +45,8 @@ internal sealed class ClusterOfTinyModel : IDisposable
             Ledger = ledger ?? Ledger,
             Stages = stages,
             Replicas = replicas,
+            Device = device,
+            DType = dtype,
             Factors = factors ?? new(),
             Time = time ?? TimeProvider.System,
             Probes = probes ?? [new("what is red", "blue"), new("the old town", "south")],

@@ -129,7 +129,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 var meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
                 meter?.Reset();
                 var trained = TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
-                    editor.Options, product, new DirectProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation);
+                    editor.Options, product, new DirectProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation: cancellation);
                 if (meter is not null)
                     new RunFolder(product).LogMemory(trained.Iterations, meter.Peak);
                 cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
@@ -140,7 +140,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             case SequenceWork sequence:
                 var probes = SyntheticTasks.Probes(sequence.Seed, sequence.Probes).Select(pair => new Probe(pair.Question, pair.Answer));
                 new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options, AnswerTokens, time)
-                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress, cancellation).GetAwaiter().GetResult();
+                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress, cancellation: cancellation).GetAwaiter().GetResult();
                 return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");

@@ -115,9 +115,10 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
     /// <param name="probes">Questions that each edit is judged by.</param>
     /// <param name="revertAll">Then takes all edits back, in a random order, and looks whether the model is the unedited one.</param>
     /// <param name="progress">Told the share that is done.</param>
+    /// <param name="device">Of the model's stages.</param>
     /// <exception cref="InvalidDataException">The folder's figures were measured with other settings.</exception>
     public async Task<SequenceResults> RunAsync(string model, string editor, IReadOnlyList<Probe> probes, IReadOnlyList<int> counts, bool revertAll,
-        Action<double>? progress = null, CancellationToken cancellation = default)
+        Action<double>? progress = null, string device = "cpu", CancellationToken cancellation = default)
     {
         var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens, probes.Count);
         Directory.CreateDirectory(folder);
@@ -125,7 +126,7 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
         if (earlier is not null && earlier.Settings != settings)
             throw new InvalidDataException($"{Path.Combine(folder, ResultsFile)}: was measured with {earlier.Settings}, now asked for with {settings}; use another folder");
         await using var cluster = await EmbeddedCluster.OpenAsync(
-            new() { ModelDirectory = model, Editor = editor, Ledger = Path.Combine(folder, Ledger), Probes = probes }, cancellation).ConfigureAwait(false);
+            new() { ModelDirectory = model, Editor = editor, Ledger = Path.Combine(folder, Ledger), Probes = probes, Device = device }, cancellation).ConfigureAwait(false);
         var results = earlier ?? new(settings, await ChecksumsAsync(cluster).ConfigureAwait(false), new(new Dictionary<string, string>(), [], []), null);
         double steps = counts.Max() * (revertAll ? 2 : 1);
         await foreach (var now in _sequence.RunAsync(cluster, counts, earlier?.Progress, cancellation).ConfigureAwait(false))

@@ -125,6 +125,6 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         Array.Fill(flat, pad);
         for (var i = 0; i < rows.Length; i++)
             rows[i].CopyTo(flat, i * width);
-        return tensor(flat, [rows.Length, width]);
+        return tensor(flat, [rows.Length, width], device: CPU);
     }
 }

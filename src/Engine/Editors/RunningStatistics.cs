@@ -14,8 +14,9 @@ public sealed class RunningStatistics : IDisposable
 
     private Tensor _mean, _squares; // [d] float64: mean, and sum of squared deviations from it
 
-    public RunningStatistics(long dimensions)
-        : this(0, zeros([dimensions], ScalarType.Float64), zeros([dimensions], ScalarType.Float64))
+    /// <param name="device">That of the rows; null: the CPU.</param>
+    public RunningStatistics(long dimensions, Device? device = null)
+        : this(0, zeros([dimensions], ScalarType.Float64, device), zeros([dimensions], ScalarType.Float64, device))
     {
     }
 

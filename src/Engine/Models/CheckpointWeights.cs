@@ -1,10 +1,11 @@
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
 
 /// <summary>Weights read from a Hugging Face directory, each when a layer asks for it.</summary>
-public sealed class CheckpointWeights(HuggingFaceDirectory directory, ScalarType dtype) : Weights(dtype)
+public sealed class CheckpointWeights(HuggingFaceDirectory directory, ScalarType dtype, Device? device = null) : Weights(dtype, device)
 {
     /// <summary>Prefixes of head models, which checkpoints saved without a head lack (the published gpt2 and bart-base, for two).</summary>
     private static readonly string[] HeadModelPrefixes = ["transformer.", "model.", "bert."];
@@ -14,7 +15,7 @@ public sealed class CheckpointWeights(HuggingFaceDirectory directory, ScalarType
     protected override Tensor Read(string name, long[] shape, ScalarType dtype)
     {
         var stored = Find(directory, name, shape);
-        var value = TensorBytes.Load(stored, dtype);
+        var value = TensorBytes.Load(stored, dtype, Device);
         RequireFinite(value, stored, name);
         return value;
     }
@@ -39,12 +40,12 @@ public sealed class CheckpointWeights(HuggingFaceDirectory directory, ScalarType
     private static void RequireFinite(Tensor value, StoredTensor stored, string name)
     {
         using var scope = NewDisposeScope();
-        if (double.IsFinite(value.sum().to_type(ScalarType.Float64).item<double>())) // NaN and infinity survive a sum; no copy is made
+        if (double.IsFinite(value.sum().to_type(ScalarType.Float64).Host().item<double>())) // NaN and infinity survive a sum; no copy is made
             return;
         var bad = (value - value).ne(0).reshape(-1).nonzero(); // x - x is 0 unless x is NaN or infinite
         if (bad.shape[0] > 0)
             throw new ModelException(stored.File, name, $"has {bad.shape[0]} of {value.numel()} entries that are NaN or infinite as {value.dtype}, "
-                + $"the first at {bad.select(0, 0).item<long>()}; the file is damaged, or its training failed");
+                + $"the first at {bad.select(0, 0).Host().item<long>()}; the file is damaged, or its training failed");
     }
 
     /// <summary>The names under which checkpoints are known to keep a weight, the proper one first.</summary>

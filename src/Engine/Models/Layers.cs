@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -22,10 +23,10 @@ internal static class Layers
 
     /// <summary>Rows of an embedding table, as float32.</summary>
     /// <param name="table">[V, C].</param>
-    /// <param name="ids">[B, T] int64.</param>
+    /// <param name="ids">[B, T] int64, on the host.</param>
     /// <returns>[B, T, C].</returns>
     public static Tensor Embed(Tensor table, Tensor ids) =>
-        table.index_select(0, ids.reshape(-1)).to_type(ScalarType.Float32).reshape(ids.shape[0], ids.shape[1], table.shape[1]);
+        table.index_select(0, ids.reshape(-1).On(table.device)).to_type(ScalarType.Float32).reshape(ids.shape[0], ids.shape[1], table.shape[1]);
 
     public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double eps) =>
         nn.functional.layer_norm(x, [x.shape[^1]], weight, bias, eps);
@@ -98,6 +99,6 @@ internal static class Layers
     {
         var positions = arange(start, start + T, ScalarType.Float32, device).unsqueeze(1); // [T, 1]
         var frequencies = Enumerable.Range(0, (int)R / 2).Select(i => (float)Math.Pow(10000, -2.0 * i / R)).ToArray();
-        return positions * tensor(frequencies, device: device); // [T, R/2]
+        return positions * tensor(frequencies, device: CPU).On(device); // [T, R/2]
     }
 }

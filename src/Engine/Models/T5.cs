@@ -4,6 +4,7 @@
 // lm_head and does not; v1.1's feed-forward is gated (wi_0 is the gelu branch, the one that is edited; wi_1 is not).
 // B batch, S source tokens, T decoder tokens, C hidden size, H heads, D head size, V vocabulary.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -197,7 +198,7 @@ internal sealed class T5PositionBias(T5Config config, Weights weights, bool isDe
         for (var i = 0; i < T; i++)
             for (var j = 0; j < S; j++)
                 buckets[i * S + j] = Bucket(j - (S - T + i));
-        var bias = table.index_select(0, tensor(buckets, device: table.device)).reshape(T, S, config.NumHeads).permute(2, 0, 1).unsqueeze(0);
+        var bias = table.index_select(0, tensor(buckets, device: CPU).On(table.device)).reshape(T, S, config.NumHeads).permute(2, 0, 1).unsqueeze(0);
         return bias + (isDecoder ? pass.CausalBias(T, S) : pass.SourceBias);
     });
 

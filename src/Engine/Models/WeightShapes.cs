@@ -14,7 +14,7 @@ public sealed class WeightShapes(ScalarType dtype = ScalarType.Float32, HuggingF
     {
         if (files is not null)
             CheckpointWeights.Find(files, name, shape);
-        return zeros([1], dtype).expand(shape);
+        return zeros([1], dtype, Device).expand(shape);
     }
 
     protected override Tensor Turn(Tensor value) => value.t();

@@ -37,13 +37,14 @@ public sealed class EditorComparison : IDisposable
     /// <param name="time">Measures the edits.</param>
     /// <param name="task">What the cases are of.</param>
     /// <param name="seed">Draws FT+KL's unrelated rows; the cases were drawn with it too.</param>
-    public EditorComparison(string model, TimeProvider time, EditTaskKind task = EditTaskKind.Qa, ulong seed = 0)
+    /// <param name="device">Where models, editors and edits are.</param>
+    public EditorComparison(string model, TimeProvider time, EditTaskKind task = EditTaskKind.Qa, ulong seed = 0, string device = "cpu")
     {
         using var files = HuggingFaceDirectory.Open(model);
         _family = ModelFamily.FromDirectory(model);
         _tokenizer = TokenizerFiles.Load(model);
         _text = new(_family, _tokenizer);
-        _weights = new CheckpointWeights(files, ScalarType.Float32);
+        _weights = new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device));
         _stage = Stage.LoadWhole(_family, _weights);
         (_time, _task, _seed) = (time, task, seed);
         _digest = new(() => Digest.OfModel(model, DemoRecipe.EditorFile));
@@ -87,7 +88,7 @@ public sealed class EditorComparison : IDisposable
                     epoch => Prng.At(breadthFirst.Options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, batch.Count))).Edits);
             case UntrainedUltraEdit ultraEdit:
                 var plain = StageOf(ultraEdit.Editable);
-                using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain)))
+                using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain), plain.Device))
                     return Run(plain, (batch, _) =>
                     {
                         var rows = Record(plain, batch);
@@ -108,7 +109,7 @@ public sealed class EditorComparison : IDisposable
                             using (var enn = EnnTraining.Load(copy, checkpoint))
                                 return Run(copy, (batch, _) => EnnTraining.Edit(copy, enn, Edit(batch)), original: stage);
                         default:
-                            using (var prepared = checkpoint.Prepared())
+                            using (var prepared = checkpoint.Prepared(device: stage.Device))
                                 return Run(stage, (batch, _) =>
                                 {
                                     var updates = prepared.Propose(Record(stage, batch));
@@ -195,7 +196,7 @@ public sealed class EditorComparison : IDisposable
         while (search.Next is { } strength)
         {
             var scored = TrainingStep.Score(stage, input, At(strength));
-            search.Report(scored.Accuracy == 1, Math.Exp(-scored.Nll.item<float>()));
+            search.Report(scored.Accuracy == 1, Math.Exp(-scored.Loss));
         }
         return At(search.Chosen);
 

@@ -22,6 +22,7 @@ internal static partial class CpuSettings
         Set("OMP_NUM_THREADS", $"{Threads}", overwrite: true);
         // Idle workers spin before they sleep: long enough to meet the next operation of an edit, too short to hold a core that another process wants.
         Set("GOMP_SPINCOUNT", "200000", overwrite: false);
+        LibtorchFolder.Load(); // it reads these settings
     }
 
     /// <summary>.NET's own environment is a copy that native libraries do not see, but on Windows.</summary>

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -54,7 +55,7 @@ public sealed class Adam : IDisposable
     {
         using var _ = no_grad();
         using var scope = NewDisposeScope();
-        var norm = Math.Sqrt(gradients.Sum(gradient => Math.Pow(gradient.norm().item<float>(), 2)));
+        var norm = Math.Sqrt(Devices.Numbers(gradients.Select(gradient => gradient.norm())).Sum(one => Math.Pow(one, 2)));
         if (double.IsFinite(norm) && norm > maxNorm)
             foreach (var gradient in gradients)
                 gradient.mul_(maxNorm / (norm + 1e-6));

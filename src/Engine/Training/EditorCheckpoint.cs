@@ -62,19 +62,21 @@ public sealed class EditorCheckpoint : IDisposable
 
     /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote, if gradients alone make its edits.</summary>
     /// <param name="wanted">The weights that are needed; null: all.</param>
+    /// <param name="device">Null: the CPU.</param>
     /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
-    public static IPreparedEditor Load(string path, IReadOnlyCollection<string>? wanted = null)
+    public static IPreparedEditor Load(string path, IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var checkpoint = Open(path);
-        return checkpoint.Prepared(wanted);
+        return checkpoint.Prepared(wanted, device);
     }
 
     /// <summary>The MEND editor of a file that <see cref="SaveEditor"/> wrote.</summary>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
-    public static Mend LoadEditor(string path, IReadOnlyCollection<string>? wanted = null)
+    /// <param name="device">Null: the CPU.</param>
+    public static Mend LoadEditor(string path, IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var checkpoint = Open(path);
-        return checkpoint.Editor(wanted);
+        return checkpoint.Editor(wanted, device);
     }
 
     /// <summary>
@@ -115,22 +117,23 @@ public sealed class EditorCheckpoint : IDisposable
         });
 
     /// <exception cref="CheckpointException">It is another algorithm's.</exception>
-    public Mend Editor(IReadOnlyCollection<string>? wanted = null)
+    public Mend Editor(IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var scope = NewDisposeScope();
-        return new(Require(EditorAlgorithm.Mend).Options, Weights, Read, wanted);
+        return new(Require(EditorAlgorithm.Mend).Options, Weights, name => Read(name, device), wanted);
     }
 
     /// <summary>The editor, if gradients alone make its edits.</summary>
     /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
-    public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null)
+    public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var scope = NewDisposeScope();
+        Tensor There(string name) => Read(name, device);
         return Algorithm switch
         {
-            EditorAlgorithm.Mend => new Mend(Options, Weights, Read, wanted),
-            EditorAlgorithm.Malmen => new Malmen(OptionsAs<MalmenOptions>(), Weights, Read, wanted),
-            EditorAlgorithm.UltraEdit => new UltraEdit(OptionsAs<UltraEditOptions>(), Weights, Read, wanted),
+            EditorAlgorithm.Mend => new Mend(Options, Weights, There, wanted),
+            EditorAlgorithm.Malmen => new Malmen(OptionsAs<MalmenOptions>(), Weights, There, wanted),
+            EditorAlgorithm.UltraEdit => new UltraEdit(OptionsAs<UltraEditOptions>(), Weights, There, wanted),
             _ => throw NotPrepared(),
         };
     }
@@ -138,8 +141,8 @@ public sealed class EditorCheckpoint : IDisposable
     public void Restore(Adam adam, ParameterAverage? average)
     {
         using var scope = NewDisposeScope();
-        adam.Restore(AdamSteps, Read);
-        average?.Restore(Read);
+        adam.Restore(AdamSteps, name => Read(name));
+        average?.Restore(name => Read(name));
     }
 
     public void Dispose() => _file.Dispose();
@@ -152,7 +155,8 @@ public sealed class EditorCheckpoint : IDisposable
     internal T OptionsAs<T>() => Metadata<T>("options");
 
     /// <summary>A tensor of <see cref="IStoredEditor.State"/>; lives in the caller's scope.</summary>
-    internal Tensor Read(string name) => TensorBytes.Load(_file.Find(name));
+    /// <param name="device">Null: the CPU.</param>
+    internal Tensor Read(string name, Device? device = null) => TensorBytes.Load(_file.Find(name), device: device);
 
     /// <summary>The names that begin so.</summary>
     internal IEnumerable<string> Names(string prefix) => _file.Entries.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal));

@@ -1,4 +1,5 @@
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -62,7 +63,7 @@ public sealed class EditorOptimiser : IDisposable
         using var _ = no_grad();
         using (NewDisposeScope())
         {
-            if (gradients.All(gradient => double.IsFinite(gradient.sum().item<float>())))
+            if (Devices.Numbers(gradients.Select(gradient => gradient.sum())).All(float.IsFinite))
                 for (var i = 0; i < _sums.Length; i++)
                     _sums[i].add_(gradients[i], alpha: _shares[i]);
             else

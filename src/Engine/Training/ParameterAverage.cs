@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -14,7 +15,7 @@ public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double ke
 
     /// <summary>For a checkpoint.</summary>
     public IEnumerable<(string Name, Tensor Value)> State =>
-        _average.Select((value, i) => ($"average.{i}", value)).Append(("average.steps", tensor(new[] { Steps })));
+        _average.Select((value, i) => ($"average.{i}", value)).Append(("average.steps", tensor(new[] { Steps }, device: CPU)));
 
     /// <summary>Continues where a saved average stopped.</summary>
     public void Restore(Func<string, Tensor> read)
@@ -23,7 +24,7 @@ public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double ke
         using var scope = NewDisposeScope();
         for (var i = 0; i < _average.Count; i++)
             _average[i].copy_(read($"average.{i}"));
-        Steps = read("average.steps").item<long>();
+        Steps = read("average.steps").Host().item<long>();
     }
 
     /// <summary>Takes the parameters in as they are now.</summary>

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
@@ -97,12 +98,13 @@ public sealed class FineTune : IDisposable
     private long _steps;
 
     /// <param name="weights">Those to change. Each R lives in the dispose scope that is open now.</param>
-    public FineTune(FineTuneOptions options, IReadOnlyList<EditableWeight> weights)
+    /// <param name="device">That of the gradients; null: the CPU.</param>
+    public FineTune(FineTuneOptions options, IReadOnlyList<EditableWeight> weights, Device? device = null)
     {
         _options = options.Validated();
         foreach (var (name, m, n) in weights)
         {
-            var R = zeros(n, m);
+            var R = zeros([n, m], device: device);
             _updates.Add(name, new DenseUpdate(R));
             _state.Add(name, (R, zeros_like(R).DetachFromDisposeScope(), zeros_like(R).DetachFromDisposeScope()));
         }
@@ -120,7 +122,7 @@ public sealed class FineTune : IDisposable
     {
         using var _ = no_grad();
         using var scope = NewDisposeScope();
-        var norm = Math.Sqrt(gradients.Values.Sum(g => Math.Pow(g.norm().item<float>(), 2)));
+        var norm = Math.Sqrt(Devices.Numbers(gradients.Values.Select(g => g.norm())).Sum(one => Math.Pow(one, 2)));
         if (!double.IsFinite(norm))
             throw new EditorException($"fine-tuning, step {_steps}: the gradient is not finite; lower edit_lr, now {_options.EditLr}");
         _steps++;
