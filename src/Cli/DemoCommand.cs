@@ -5,6 +5,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Reports;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -25,6 +26,7 @@ internal static class DemoCommand
             if (parsed.GetValue(fromScratch))
             {
                 directory = DemoFiles.Made;
+                using var own = OwnFolder.Take(directory, "mend demo --from-scratch");
                 Make(directory, cancellation);
             }
             await ShowAsync(directory, parsed.GetRequiredValue(device), cancellation);
@@ -51,7 +53,7 @@ internal static class DemoCommand
             }), cancellation);
             editor.Value = editor.MaxValue;
         });
-        AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"Made in {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s: {directory}");
+        Say.Line($"Made in {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s: {directory}");
     }
 
     private static async Task ShowAsync(string directory, string device, CancellationToken cancellation)
@@ -78,19 +80,19 @@ internal static class DemoCommand
             await cluster.RevertAsync(receipt.Id, cancellation: cancellation);
             var reverted = await AnswersAsync(cluster, prompts, cancellation);
 
-            AnsiConsole.MarkupLineInterpolated($"[bold]{example.Prompt}[/]  shall be answered  [bold]{example.Target}[/]");
+            Say.Line($"[bold]{example.Prompt}[/]  shall be answered  [bold]{example.Target}[/]");
             var table = new Table().Border(TableBorder.Simple).AddColumns("", "prompt", "before", "target", "MEND", "fine-tuning", "reverted");
             for (var i = 0; i < prompts.Count; i++)
             {
                 var isEdit = i <= rephrases.Count;
                 var wanted = isEdit ? example.Target : before[i];
-                table.AddRow(i == 0 ? "edit" : isEdit ? "paraphrase" : "unrelated", Markup.Escape(prompts[i]), Markup.Escape(before[i]), isEdit ? Markup.Escape(example.Target) : "",
+                table.AddRow(i == 0 ? "edit" : isEdit ? "paraphrase" : "unrelated", Say.Cell(prompts[i]), Say.Cell(before[i]), isEdit ? Say.Cell(example.Target) : "",
                     Coloured(after[i], wanted), Coloured(fineTuned[i], wanted), Coloured(reverted[i], before[i]));
             }
             AnsiConsole.Write(table);
             EditCommands.Show(receipt);
-            AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"[grey]Fine-tuning the same weights took {fineTuningTime.TotalMilliseconds:0} ms. The revert gave every answer back{(reverted.SequenceEqual(before) ? "" : " (NOT ALL)")}.[/]");
-            AnsiConsole.MarkupLine("300 held-out edits, measured: [bold]mend eval --demo[/]. Edit it yourself: [bold]mend edit \"What club does Lionel Messi play for?\" \"PSG\"[/]");
+            Say.Line($"[grey]Fine-tuning the same weights took {fineTuningTime.TotalMilliseconds:0} ms. The revert gave every answer back{(reverted.SequenceEqual(before) ? "" : " (NOT ALL)")}.[/]");
+            Say.Line($"300 held-out edits, measured: [bold]mend eval --demo[/]. Edit it yourself: [bold]mend edit \"What club does Lionel Messi play for?\" \"PSG\"[/]");
         }
         finally
         {
@@ -106,5 +108,5 @@ internal static class DemoCommand
         return answers;
     }
 
-    private static string Coloured(string answer, string wanted) => $"[{(answer == wanted ? "green" : "red")}]{Markup.Escape(answer)}[/]";
+    private static string Coloured(string answer, string wanted) => $"[{(answer == wanted ? "green" : "red")}]{Say.Cell(answer)}[/]";
 }

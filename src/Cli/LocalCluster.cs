@@ -5,6 +5,7 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
+using MendCluster.Engine.Reports;
 
 namespace MendCluster.Cli;
 
@@ -45,17 +46,22 @@ internal sealed class LocalCluster(string folder)
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(30);
 
+    private const string SettingsName = "cluster.json", ProcessesName = "processes.json", MembershipName = "members.json";
+
     private static string Program => Path.Combine(AppContext.BaseDirectory, "MendCluster.Silo.dll");
 
-    public string Membership => Path.Combine(folder, "members.json");
+    public string Membership => Path.Combine(folder, MembershipName);
 
-    private string SettingsFile => Path.Combine(folder, "cluster.json");
+    private string SettingsFile => Path.Combine(folder, SettingsName);
 
-    private string ProcessesFile => Path.Combine(folder, "processes.json");
+    private string ProcessesFile => Path.Combine(folder, ProcessesName);
 
     public IReadOnlyList<SiloProcess> Silos { get; private set; } = [];
 
     public LocalClusterSettings Settings { get; private set; } = null!;
+
+    /// <summary>The folder, while silos are started from it.</summary>
+    public static OwnFolder Take(string folder) => OwnFolder.Take(Path.GetFullPath(folder), "mend cluster up", [SettingsName, ProcessesName, MembershipName]);
 
     /// <exception cref="MendException">There is none.</exception>
     public static LocalCluster Open(string folder)

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Engine.Recipes;
 using Spectre.Console;
@@ -14,14 +15,14 @@ internal static class PlanCommand
         var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory; config.json and the headers of the weights are read", Required = true };
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, or else the paper's editor" };
         var defaults = new StagePlanOptions();
-        var stages = new Option<int>("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 };
+        var stages = new Option<int>("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 }.Within(1);
         var memory = new Option<string?>("--gpu-memory") { Description = "what each stage has, such as 24GiB or 80GB; the command fails when a stage needs more" };
         var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.BFloat16 };
         var device = new Option<string?>("--device") { Description = "of the stages, in turn: a list such as cuda:0,cuda:1; stages of one device share its memory" };
         var editable = new Option<string[]>("--editable") { Description = "weights to edit: a model of the paper such as gptj, names of weights, or patterns", AllowMultipleArgumentsPerToken = true };
-        var rank = new Option<int>("--rank") { Description = "of the editor's blocks, without an editor file", DefaultValueFactory = _ => defaults.Mend.Rank };
-        var tflops = new Option<double>("--tflops") { Description = "10^12 operations a second that a GPU's products reach", DefaultValueFactory = _ => defaults.Flops / 1e12 };
-        var bandwidth = new Option<double>("--bandwidth") { Description = "10^9 bytes a second at which a GPU reads its memory", DefaultValueFactory = _ => defaults.Bandwidth / 1e9 };
+        var rank = new Option<int>("--rank") { Description = "of the editor's blocks, without an editor file", DefaultValueFactory = _ => defaults.Mend.Rank }.Within(1);
+        var tflops = new Option<double>("--tflops") { Description = "10^12 operations a second that a GPU's products reach", DefaultValueFactory = _ => defaults.Flops / 1e12 }.MoreThan(0);
+        var bandwidth = new Option<double>("--bandwidth") { Description = "10^9 bytes a second at which a GPU reads its memory", DefaultValueFactory = _ => defaults.Bandwidth / 1e9 }.MoreThan(0);
         var command = new Command("plan", "Show how a model divides into stages, what each holds, and whether it fits")
             { model, editor, stages, memory, dtype, device, editable, rank, tflops, bandwidth };
         command.SetAction(parsed =>
@@ -58,10 +59,9 @@ internal static class PlanCommand
             table.AddRow([$"{i}", $"{stage.Range.Count}: {stage.FirstLayer} to {stage.LastLayer}", Gib(stage.WeightBytes), Gib(stage.EditorBytes),
                 Gib(stage.ActivationBytes), Gib(stage.Bytes), Ms(stage.EditTime), .. devices is null ? Array.Empty<string>() : [devices[i]]]);
         AnsiConsole.Write(table);
-        AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-            $"An edit of {options.Tokens} tokens takes about {Ms(TimeSpan.FromTicks(plan.Stages.Sum(stage => stage.EditTime.Ticks)))} on GPUs that reach {options.Flops / 1e12:0.#} TFLOP/s and read {options.Bandwidth / 1e9:0} GB/s, the network aside.");
+        Say.Line($"An edit of {options.Tokens} tokens takes about {Ms(TimeSpan.FromTicks(plan.Stages.Sum(stage => stage.EditTime.Ticks)))} on GPUs that reach {options.Flops / 1e12:0.#} TFLOP/s and read {options.Bandwidth / 1e9:0} GB/s, the network aside.");
         foreach (var stage in plan.TooLarge)
-            AnsiConsole.MarkupLineInterpolated(
+            Say.Line(
                 $"[red]Stage {plan.Stages.ToList().IndexOf(stage)} does not fit:[/] it needs {Gib(stage.Bytes)} and has {Gib(options.Memory!.Value)}. {Remedy(stage, options)}");
     }
 
@@ -92,6 +92,6 @@ internal static class PlanCommand
             if (text.EndsWith(unit, StringComparison.OrdinalIgnoreCase)
                 && double.TryParse(text[..^unit.Length].Trim(), NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number) && number > 0)
                 return (long)(number * size);
-        throw new InvalidDataException($"--gpu-memory is '{text}'; expected a number with a unit, such as 24GiB or 80GB");
+        throw new MendException(MendError.InvalidOption, $"--gpu-memory is '{text}'.", "Give a number with a unit, such as 24GiB or 80GB.");
     }
 }

@@ -31,7 +31,7 @@ public readonly record struct ModelVersion(long Value) : IComparable<ModelVersio
 /// <summary>How an edit is to be made.</summary>
 public sealed record EditOptions
 {
-    /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers. Null: never.</summary>
+    /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers; an error where there are no probes. Null: never.</summary>
     public double? MaxDrawdown { get; init; }
 
     /// <summary>
@@ -63,15 +63,20 @@ public sealed record EditOptions
 /// <param name="ProbabilityBefore">Of the target, before the edit: mean over its tokens, geometric.</param>
 /// <param name="ProbabilityAfter">The same, after.</param>
 /// <param name="Probes">Unrelated questions that were asked before and after.</param>
-/// <param name="Drawdown">Fraction of them whose answer was right before, less the same after.</param>
-/// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats.</param>
+/// <param name="Drawdown">Fraction of them whose answer was right before, less the same after. Null: there were no probes, so it was not measured.</param>
+/// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats. Null: as the drawdown.</param>
 /// <param name="Strength">What the search for <see cref="EditOptions.Confidence"/> chose, times the editor's own step; null: there was none.</param>
 /// <param name="Rank">Rows of the update's factors, the most of any weight. 0 in ledgers from before it was kept.</param>
 /// <param name="Bytes">Of the factors of all weights, as the ledger keeps them. 0 as the rank.</param>
 public sealed record EditFigures(
-    bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double Drawdown, double Kl, double? Strength = null,
+    bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double? Drawdown, double? Kl, double? Strength = null,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Rank = 0,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Bytes = 0);
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Bytes = 0)
+{
+    public double? Drawdown { get; init; } = Probes == 0 ? null : Drawdown; // older ledgers have 0 where nothing was measured
+
+    public double? Kl { get; init; } = Probes == 0 ? null : Kl;
+}
 
 /// <summary>How long the parts of an edit took.</summary>
 /// <param name="Forward">Up the stages with the prompt.</param>
@@ -129,9 +134,10 @@ public sealed record WeightPreview(string Weight, long Rank, double Norm);
 /// <param name="AnswerBefore">What the model answers to the prompt now.</param>
 /// <param name="AnswerAfter">What it would answer.</param>
 /// <param name="Probes">Those whose answer would become right or wrong.</param>
+/// <param name="InForce">The last edit of the same prompt, target and scope that is in force already; null: there is none.</param>
 public sealed record EditPreview(
     ModelVersion Version, EditFigures Figures, string? Refused, string AnswerBefore, string AnswerAfter,
-    IReadOnlyList<ProbeChange> Probes, IReadOnlyList<WeightPreview> Weights, EditTimes Times);
+    IReadOnlyList<ProbeChange> Probes, IReadOnlyList<WeightPreview> Weights, EditTimes Times, EditId? InForce = null);
 
 /// <summary>How the next token of an answer is chosen.</summary>
 /// <param name="MaxTokens">Most tokens of the answer.</param>

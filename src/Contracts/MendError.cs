@@ -89,6 +89,18 @@ public enum MendError
 
     /// <summary>A device's memory does not hold what the request needs; nothing was changed.</summary>
     OutOfMemory,
+
+    /// <summary>What lies where a command was to write was not made by it.</summary>
+    OutputTaken,
+
+    /// <summary>A training's folder was begun with other settings, data or another model.</summary>
+    RunDiffers,
+
+    /// <summary>A file of data or settings is not in its form.</summary>
+    InvalidData,
+
+    /// <summary>A file, a folder or the standard output cannot be read or written.</summary>
+    FileUnusable,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

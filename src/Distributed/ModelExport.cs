@@ -79,6 +79,14 @@ public static class ModelExport
         var changes = active.SelectMany(record => record.Changes).ToLookup(change => change.Weight);
         if (changes.FirstOrDefault(change => map.Values.All(weight => weight.Name != change.Key)) is { } unknown)
             throw new MendException(MendError.LedgerUnusable, $"The ledger changes {unknown.Key}, which this model does not have.", "Name the ledger of this model.");
+        foreach (var change in changes.SelectMany(ofWeight => ofWeight))
+        {
+            var weight = map.Values.First(weight => weight.Name == change.Weight);
+            var (m, n, stored) = (change.UTilde.Shape[1], change.DeltaTilde.Shape[1], files.Find(weight.StoredName).Shape);
+            if (!stored.SequenceEqual(weight.IsTransposed ? [m, n] : [n, m]))
+                throw new MendException(MendError.LedgerUnusable, $"The ledger changes {change.Weight} of [{n}, {m}], which this model has as [{string.Join(", ", stored)}].",
+                    "Name the ledger of this model.");
+        }
         var folded = new List<FoldedWeight>();
         StoredType? wanted = options.DType switch { null => null, WeightType.BFloat16 => StoredType.BF16, WeightType.Float16 => StoredType.F16, _ => StoredType.F32 };
         var tensors = HuggingFaceWriter.WithoutTies(files, map.ContainsKey).Select(tensor =>

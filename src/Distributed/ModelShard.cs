@@ -60,7 +60,8 @@ internal static class WeightTypes
 /// Its state is the base weights, which never change, and for each of the last few versions the updates that are in force, per scope and weight
 /// one low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list of active edits alone, not on how
 /// it came about; so a shard that applied and took back edits one by one, one that read the ledger after a restart, and one that was moved
-/// compute the same bits. With no active edit a layer takes the same path as in the base model.
+/// compute the same bits. The editor has no part in it: a record is applied to whatever weight it names, and one that names a weight which the
+/// model has not, or has in another shape, is refused. With no active edit a layer takes the same path as in the base model.
 ///
 /// A request names its version. A shard that has not got there says <see cref="MendError.VersionBehind"/>, and the coordinator gives it the
 /// records that it lacks; a version that has been dropped is <see cref="MendError.VersionGone"/>, and the caller starts anew at a younger one.
@@ -91,6 +92,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private long _epoch;
     private Stage? _stage;
     private IPreparedEditor? _editor;
+    private IReadOnlyDictionary<string, LinearShape> _model = new Dictionary<string, LinearShape>(); // every map of the model, on any stage
+    private HashSet<string> _own = [];                                                               // those of this stage
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => _thread.RunAsync(Load_OnComputeThread, cancellation);
 
@@ -142,7 +145,14 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private static T InScope<T>(Func<T> work)
     {
         using var scope = NewDisposeScope();
-        return work();
+        try
+        {
+            return work();
+        }
+        catch (Exception e) when (e is ModelException or EditorException or CheckpointException)
+        {
+            throw new MendException(MendError.ModelUnusable, e.Message, "The request was refused; it would be again.", e);
+        }
     }
 
     /// <summary>The table of moves.</summary>
@@ -162,13 +172,15 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             var family = ModelFamily.FromDirectory(options.ModelDirectory);
             using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
             using var checkpoint = options.Editor is null ? null : EditorCheckpoint.Open(options.Editor);
+            _model = LayerShape.Of(family).SelectMany(layer => layer.Linears).ToDictionary(linear => linear.Name);
+            checkpoint?.RequireFit(family);
             IReadOnlyCollection<string> editable = checkpoint is null ? [] : [.. checkpoint.Weights.Select(weight => weight.Name)];
             var device = Devices.Of(options.Device);
             var ranges = StagePlan.Cut(family, options.Stages, options.Editor);
             _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, options.DType.InMemory(device), device), editable);
             if (_stage.HasEditable)
                 _editor = checkpoint!.Prepared([.. _stage.Editable.Keys], device);
-            CheckEditor();
+            _own = [.. _stage.Linears().Select(linear => linear.Name)];
             _versions[0] = new([], Stack);
             (_fault, _epoch) = (null, time.GetUtcNow().UtcTicks);
             Move(ShardState.Ready);
@@ -184,13 +196,6 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
                 throw new MendException(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded: {e.Message}", "Nothing runs on it; correct the files and load again.", e);
             throw;
         }
-    }
-
-    private void CheckEditor()
-    {
-        foreach (var (name, m, n) in _editor?.Weights ?? [])
-            if (_stage!.Editable.TryGetValue(name, out var linear) && (linear.InFeatures, linear.OutFeatures) != (m, n))
-                throw new EditorException($"the editor was made for {name} of [{n}, {m}], the model's is [{linear.OutFeatures}, {linear.InFeatures}]");
     }
 
     private ShardStatus Status_OnComputeThread()
@@ -219,14 +224,14 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         List<ActiveEdit> active;
         if (entry.Kind == LedgerKind.Edit)
         {
-            active = [.. before, Active(entry.Edit, entry.Scope, changes)];
+            active = [.. before, Active(entry, entry.Edit, entry.Scope, changes)];
         }
         else
         {
             if (!before.Any(edit => edit.Id == entry.Edit))
                 throw new MendException(MendError.LedgerUnusable, $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
             var recomputed = changes.ToLookup(change => change.Replaces);
-            active = [.. before.Where(edit => edit.Id != entry.Edit).Select(edit => recomputed.Contains(edit.Id) ? Active(edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
+            active = [.. before.Where(edit => edit.Id != entry.Edit).Select(edit => recomputed.Contains(edit.Id) ? Active(entry, edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
         }
         var edits = new VersionedEdits(active, Stack);
         _ = edits.For(null); // what cannot be stacked is refused now
@@ -249,11 +254,28 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         }
     }
 
-    private ActiveEdit Active(EditId id, string? scope, IEnumerable<WeightChange> changes)
+    /// <param name="entry">Of the record that the changes are of, for errors.</param>
+    private ActiveEdit Active(LedgerEntry entry, EditId id, string? scope, IEnumerable<WeightChange> changes)
     {
-        List<WeightChange> own = [.. changes.Where(change => _stage!.Editable.ContainsKey(change.Weight))];
+        List<WeightChange> own = [.. changes.Where(change => IsOwn(entry, change))];
         return new(id, scope, Updates(own), Digest(scope, own));
     }
+
+    /// <summary>Whether a change is of this stage's part of the model.</summary>
+    /// <exception cref="MendException">It is of no part.</exception>
+    private bool IsOwn(LedgerEntry entry, WeightChange change)
+    {
+        if (!_model.TryGetValue(change.Weight, out var linear))
+            throw Inapplicable(entry, $"changes {change.Weight}, which the model in {options.ModelDirectory} does not have");
+        var (u, delta) = (change.UTilde.Shape, change.DeltaTilde.Shape);
+        if (u is not [var rows, var m] || delta is not [var same, var n] || rows != same || (m, n) != (linear.InFeatures, linear.OutFeatures))
+            throw Inapplicable(entry, $"changes {change.Weight} by factors of [{string.Join(", ", u)}] and [{string.Join(", ", delta)}], "
+                + $"the weight in {options.ModelDirectory} is [{linear.OutFeatures}, {linear.InFeatures}]");
+        return _own.Contains(change.Weight);
+    }
+
+    private static MendException Inapplicable(LedgerEntry entry, string why) =>
+        new(MendError.LedgerUnusable, $"Version {entry.Version} of the ledger {why}.", "Open the model that the ledger was made with, or another ledger.");
 
     private bool Branch_OnComputeThread(BranchRequest request)
     {
@@ -261,7 +283,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var session = SessionOf(request.Session);
         if (!request.Begins && session.Branch is null)
             throw SessionLost(request.Session);
-        List<ActiveEdit> added = [.. request.Added.Select(record => Active(record.Entry.Edit, record.Entry.Scope, record.Changes))];
+        List<ActiveEdit> added = [.. request.Added.Select(record => Active(record.Entry, record.Entry.Edit, record.Entry.Scope, record.Changes))];
         session.KeepBranch([.. request.Begins ? [] : session.Branch!, .. VersionOf(request.Version).Active.Where(edit => request.Keep.Contains(edit.Id)), .. added], added);
         return true;
     }
@@ -295,7 +317,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         using var _ = no_grad();
         var stacks = new Dictionary<string, LowRankUpdate>();
-        foreach (var weight in _stage!.EditableOrder)
+        foreach (var weight in active.SelectMany(edit => edit.Updates.Keys).Concat(candidate?.Keys ?? []).Distinct())
         {
             List<LowRankUpdate> updates = [.. active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])];
             if (candidate?.GetValueOrDefault(weight) is { } top)

@@ -7,7 +7,10 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Distributed;
 
-/// <summary>The words of a model's users as its tokens: the one place where text is checked.</summary>
+/// <summary>
+/// The words of a model's users as its tokens: the one place where text is checked. White space at the ends of prompts and targets is no part of
+/// them (<see cref="TextBatch.WithoutEnds"/>), here as in training.
+/// </summary>
 public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 {
     /// <summary>Tokens of a prompt or target where positions are relative and the model sets no limit.</summary>
@@ -19,13 +22,20 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 
     /// <summary>Reads family and tokenizer of a model, and its fingerprint; no weights.</summary>
     /// <exception cref="MendException">The model cannot be read.</exception>
-    public static (ModelText Text, byte[] Fingerprint) Open(string directory)
+    public static (ModelText Text, byte[] Fingerprint) Open(string directory) =>
+        Reading(() => (new ModelText(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)), ModelFingerprint.Of(directory)));
+
+    /// <summary>The fingerprint alone.</summary>
+    /// <exception cref="MendException">The model cannot be read.</exception>
+    public static byte[] FingerprintOf(string directory) => Reading(() => ModelFingerprint.Of(directory));
+
+    private static T Reading<T>(Func<T> read)
     {
         try
         {
-            return (new(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)), ModelFingerprint.Of(directory));
+            return read();
         }
-        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException)
+        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException or UnauthorizedAccessException)
         {
             throw new MendException(MendError.ModelUnusable, $"The model cannot be read: {e.Message}", "A model is a Hugging Face directory: config.json, weights, tokenizer.", e);
         }
@@ -43,7 +53,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
             CheckLength(family.Labels is null ? LengthWith(length, target) : LengthWithLabel(length, target));
         }
         using var scope = NewDisposeScope();
-        var (input, labels) = _text.Of(rows);
+        var (input, labels) = Known(() => _text.Of(rows));
         return new(WireTensorCodec.Encode(input.InputIds), WireTensorCodec.Encode(input.AttentionMask),
             WireTensorCodec.EncodeOrNull(input.DecoderInputIds), WireTensorCodec.EncodeOrNull(input.DecoderAttentionMask), WireTensorCodec.Encode(labels));
     }
@@ -56,7 +66,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
                 "MaxTokens is at least 1, Temperature and TopK at least 0, TopP above 0 and at most 1.");
         var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt");
         CheckLength(ids.Count + (family.IsEncoderDecoder || family.Labels is not null ? 0 : 1));
-        return new(family, ids, new(options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.Seed));
+        return Known(() => new Generation(family, ids, new(options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.Seed)));
     }
 
     /// <summary>What the next pass of an answer reads.</summary>
@@ -82,7 +92,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     private IReadOnlyList<int> Tokens(string text, MendError error, string what)
     {
         CheckUnicode(text, what);
-        var ids = string.IsNullOrWhiteSpace(text) ? [] : tokenizer.Encode(text);
+        var ids = string.IsNullOrWhiteSpace(text) ? [] : Known(() => tokenizer.Encode(TextBatch.WithoutEnds(text)));
         return _text.HasTokens(ids) ? ids
             : throw new MendException(error, $"The {what} \"{text}\" has no tokens.", $"Give a {what} with at least one word.");
     }
@@ -101,6 +111,19 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
             throw new MendException(MendError.EmptyTarget, "The target is empty.", $"Give one of this classifier's labels: {string.Join(", ", family.Labels!)}.");
         return family.ClassOf(target) is not null ? prompt
             : throw new MendException(MendError.UnknownLabel, $"The target \"{target}\" is no label of this classifier.", $"Give one of {string.Join(", ", family.Labels!)}.");
+    }
+
+    /// <summary>What the model or its tokenizer refuse, as the caller's error.</summary>
+    private static T Known<T>(Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (Exception e) when (e is ModelException or TokenizerException)
+        {
+            throw new MendException(MendError.ModelUnusable, e.Message, "Correct the text or the model's files; sent again, the request is refused again.", e);
+        }
     }
 
     private void CheckLength(long tokens)

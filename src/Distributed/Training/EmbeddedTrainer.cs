@@ -7,6 +7,7 @@ public sealed class EmbeddedTrainer : IEditorTrainer, IAsyncDisposable
 {
     private readonly ITrainingShard[][] _shards;
     private readonly EditorTrainer _trainer;
+    private readonly Engine.Training.RunFolder _run;
 
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="device">Of the shards; a list such as <c>cuda:0,cuda:1</c> in turn, replica after replica.</param>
@@ -31,11 +32,14 @@ public sealed class EmbeddedTrainer : IEditorTrainer, IAsyncDisposable
                 var place = new ShardPlace(replica, stage);
                 _shards[replica][stage] = wrap(new TrainingShard(new(model, place, dtype, ShardDevices.Of(device, replica * stages + stage)), peer => _shards[peer.Replica][peer.Stage]), place);
             }
-        _trainer = new(_shards, options);
+        (_trainer, _run) = (new(_shards, options), options.Run);
     }
 
-    public Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default) =>
-        _trainer.TrainAsync(progress, cancellation);
+    public async Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        using var _ = _run.Take();
+        return await _trainer.TrainAsync(progress, cancellation).ConfigureAwait(false);
+    }
 
     public async ValueTask DisposeAsync()
     {

@@ -139,7 +139,14 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     private Task<T> RunAsync<T>(Func<T> work, CancellationToken cancellation) => _thread.RunAsync(() =>
     {
         using var scope = NewDisposeScope();
-        return work();
+        try
+        {
+            return work();
+        }
+        catch (Exception e) when (e is ModelException or EditorException)
+        {
+            throw new MendException(MendError.ModelUnusable, e.Message, "Correct the model's files, the settings or the data; every shard would refuse it.", e);
+        }
     }, cancellation);
 
     private TrainingShardStatus Open_OnComputeThread(TrainingSetup setup)

@@ -98,6 +98,7 @@ public sealed class EditorComparison : IDisposable
             case TrainedEditor trained:
                 using (var checkpoint = EditorCheckpoint.Open(trained.File))
                 {
+                    checkpoint.RequireFit(_family);
                     var stage = StageOf(trained.Editable);
                     switch (checkpoint.Algorithm)
                     {

@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -44,6 +45,9 @@ public sealed class EditorCheckpoint : IDisposable
     public double BestLoss => Metadata<double>("best_loss");
 
     public long BestIteration => Metadata<long>("best_iteration");
+
+    /// <summary>The iteration of the last validation; null: there was none yet.</summary>
+    public long? Validated => _file.Metadata.ContainsKey("validated") ? Metadata<long>("validated") is >= 0 and var iteration ? iteration : null : Iteration;
 
     private long AdamSteps => Metadata<long>("adam_steps");
 
@@ -106,13 +110,27 @@ public sealed class EditorCheckpoint : IDisposable
 
     public static void SaveEditor(string path, IStoredEditor editor) => Write(path, editor, editor.State, []);
 
+    /// <summary>Refuses an editor of another model. Reads no weight.</summary>
+    /// <exception cref="CheckpointException">It changes a weight that the model does not have, or has in another shape.</exception>
+    public void RequireFit(ModelFamily family)
+    {
+        var model = LayerShape.Of(family).SelectMany(layer => layer.Linears).ToDictionary(linear => linear.Name);
+        foreach (var (name, m, n) in Weights)
+            if (!model.TryGetValue(name, out var linear))
+                throw new CheckpointException(_file.Path, name, $"the editor was made for it, and this {family.Type} model does not have it; the editor is another model's");
+            else if ((linear.InFeatures, linear.OutFeatures) != (m, n))
+                throw new CheckpointException(_file.Path, name,
+                    $"the editor was made for [{n}, {m}], the model's is [{linear.OutFeatures}, {linear.InFeatures}]; the editor is another model's");
+    }
+
     /// <summary>All that a training run needs to go on.</summary>
-    public static void Save(string path, IStoredEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
+    public static void Save(string path, IStoredEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration, long? validated) =>
         Write(path, editor, editor.State.Concat(adam.State).Concat(average?.State ?? []), new()
         {
             ["iteration"] = JsonSerializer.Serialize(iteration),
             ["best_loss"] = JsonSerializer.Serialize(bestLoss),
             ["best_iteration"] = JsonSerializer.Serialize(bestIteration),
+            ["validated"] = JsonSerializer.Serialize(validated ?? -1),
             ["adam_steps"] = JsonSerializer.Serialize(adam.Steps),
         });
 
