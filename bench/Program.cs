@@ -39,6 +39,8 @@ switch (args)
     case ["stage", var directory, var stage, var stages, var dtype, var pass, var work]:
         await StagewiseBench.RunStageAsync(directory, Number(stage), Number(stages), dtype, pass, work);
         return 0;
+    case ["gpu", "probe", var device]:
+        return GpuProbe.Run(device);
     case ["cluster"]:
         await ClusterBench.RunAsync();
         return 0;
