@@ -5,8 +5,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 most=60000000 # bytes
 
 kit=artifacts/gpu/kit
-rm -rf "$kit" && mkdir -p "$kit"
-dotnet publish bench/Bench.csproj -c Release -r linux-x64 --self-contained -p:Libtorch=folder -p:DebugType=none -o "$kit" -v quiet -nologo
+rm -rf "$kit" "$kit.tar.xz" && mkdir -p "$kit"
+for project in bench/Bench.csproj tests/Runner/Runner.csproj; do # one folder: they share the runtime
+  dotnet publish "$project" -c Release -r linux-x64 --self-contained -p:Libtorch=folder -p:DebugType=none -p:SatelliteResourceLanguages=en -o "$kit" -v quiet -nologo
+done
+git rev-parse --short HEAD >"$kit/commit"
+[ -z "$(git status --porcelain -- src tests bench)" ] || echo "$(cat "$kit/commit") and changes" >"$kit/commit"
 tar -C "$kit" -cf - . | xz -T0 -6 >"$kit.tar.xz"
 bytes=$(stat -c %s "$kit.tar.xz")
 echo "$kit.tar.xz: $bytes bytes; unpacked $(du -sb "$kit" | cut -f1)"
