@@ -9,7 +9,7 @@ namespace MendCluster.Bench;
 
 /// <summary>
 /// A checkpoint of a published shape with random weights, in the published form (several safetensors files and an index where it is large), and
-/// an editor of rank 1920 for it. One block of random numbers is written over and over: the bytes are what loading costs, not their values.
+/// an editor for it. One block of random numbers is written over and over: the bytes are what loading costs, not their values.
 /// </summary>
 internal static class LargeCheckpoint
 {
@@ -20,7 +20,8 @@ internal static class LargeCheckpoint
          "activation_function": "gelu_new", "bos_token_id": 50256, "eos_token_id": 50256, "tie_word_embeddings": false}
         """);
 
-    public static void Make(string directory, StoredType type, string config)
+    /// <param name="rank">Of the editor.</param>
+    public static void Make(string directory, StoredType type, string config, int rank = 1920)
     {
         var family = ModelFamily.FromConfig(ConfigFile.Parse("config.json", config));
         using var shapes = Stage.LoadWhole(family, new WeightShapes());
@@ -33,13 +34,13 @@ internal static class LargeCheckpoint
         var nothing = Directory.CreateTempSubdirectory("mend-");
         HuggingFaceWriter.Write(directory, nothing.FullName, HuggingFaceWriter.Split(tensors, FileBytes), new Dictionary<string, string> { ["config.json"] = config });
         nothing.Delete();
-        MakeEditor(shapes, Path.Combine(directory, "editor.safetensors"));
+        MakeEditor(shapes, rank, Path.Combine(directory, "editor.safetensors"));
     }
 
-    private static void MakeEditor(Stage shapes, string path)
+    private static void MakeEditor(Stage shapes, int rank, string path)
     {
         using var scope = NewDisposeScope();
-        using var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(shapes), 1);
+        using var mend = new Mend(new() { Rank = rank }, EditorTraining.EditableWeights(shapes), 1);
         using var generator = new Generator(2);
         using var _ = no_grad();
         mend.ProposeForTraining(mend.Weights.ToDictionary(weight => weight.Name, weight => // statistics to normalise by
