@@ -92,9 +92,21 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     private IReadOnlyList<int> Tokens(string text, MendError error, string what)
     {
         CheckUnicode(text, what);
-        var ids = string.IsNullOrWhiteSpace(text) ? [] : Known(() => tokenizer.Encode(TextBatch.WithoutEnds(text)));
+        var ids = string.IsNullOrWhiteSpace(text) ? [] : Known(() => Encode(TextBatch.WithoutEnds(text)));
         return _text.HasTokens(ids) ? ids
             : throw new MendException(error, $"The {what} \"{text}\" has no tokens.", $"Give a {what} with at least one word.");
+    }
+
+    private IReadOnlyList<int> Encode(string text)
+    {
+        try
+        {
+            return _text.Encode(text);
+        }
+        catch (ModelException e)
+        {
+            throw new MendException(MendError.ModelUnusable, $"The text cannot be read: {e.Message}", "Give the model its own tokenizer, or leave the token out of the text.", e);
+        }
     }
 
     /// <summary>Tokens of the longest sequence that prompt and target make.</summary>

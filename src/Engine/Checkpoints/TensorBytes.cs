@@ -119,7 +119,8 @@ public static class TensorBytes
         StoredType.I16 => ScalarType.Int16,
         StoredType.I8 => ScalarType.Int8,
         StoredType.U8 => ScalarType.Byte,
-        _ => ScalarType.Bool,
+        StoredType.Bool => ScalarType.Bool,
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "has no tensors here"),
     };
 
     public static StoredType TypeOf(ScalarType dtype) => dtype switch

@@ -31,11 +31,23 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <summary>What the tokenizer puts around every text.</summary>
     private readonly IReadOnlyList<int> _frame = tokenizer.Encode("");
 
+    /// <summary>A text's tokens.</summary>
+    /// <exception cref="ModelException">The tokenizer gives one that the model has no row for: the two belong to different models.</exception>
+    public IReadOnlyList<int> Encode(string text)
+    {
+        var ids = tokenizer.Encode(text);
+        foreach (var id in ids)
+            if (id >= family.VocabularySize)
+                throw new ModelException("tokenizer", $"\"{tokenizer.TokenOf(id)}\"", $"has id {id}, the model's embedding has {family.VocabularySize} rows; "
+                    + "the tokenizer belongs to another model, or its new tokens were never added to this one");
+        return ids;
+    }
+
     /// <summary>Most tokens of a prompt and of a target.</summary>
     public int MaxLength { get; } = maxLength;
 
     /// <summary>Whether a text has tokens of its own.</summary>
-    public bool HasTokens(IReadOnlyList<int> ids) => ids.Any(id => id != family.EosId && !_frame.Contains(id));
+    public bool HasTokens(IReadOnlyList<int> ids) => ids.Any(id => !family.EosIds.Contains(id) && !_frame.Contains(id));
 
     /// <param name="rows">Prompt and target, at least one.</param>
     /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
@@ -61,7 +73,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     public TokenRow Row(string prompt, string target)
     {
         (prompt, target) = (WithoutEnds(prompt), WithoutEnds(target));
-        var ids = Cut(tokenizer.Encode(prompt), prompt, "prompt", prompt);
+        var ids = Cut(Encode(prompt), prompt, "prompt", prompt);
         if (family.Labels is not null)
         {
             var label = family.ClassOf(target)
@@ -77,14 +89,14 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
             var ignored = Enumerable.Repeat(LabelRows.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
             return new(prompt, target, ids, decoder, [.. ignored, .. answer.Select(id => (long)id)]);
         }
-        var written = Cut(tokenizer.Encode(" " + target), target, "target", prompt);
+        var written = Cut(Encode(" " + target), target, "target", prompt);
         return new(prompt, target, [.. ids, .. written], null, [.. ids.Select(_ => LabelRows.Ignored), .. written.Select(id => (long)id)]);
     }
 
     /// <summary>An edit with the text that the KnowledgeEditor reads of it: "old answer >> new answer || prompt".</summary>
     public TokenRow EditRow(EditExample edit) => Row(edit.Prompt, edit.Target) with
     {
-        Condition = [.. tokenizer.Encode($"{edit.Prediction ?? edit.Answer} >> {edit.Target} || {edit.Prompt}")],
+        Condition = [.. Encode($"{edit.Prediction ?? edit.Answer} >> {edit.Target} || {edit.Prompt}")],
     };
 
     /// <summary>An edit with all its rephrases and all its locality questions.</summary>
@@ -98,7 +110,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     {
         if (family.IsEncoderDecoder || family.Labels is not null)
             throw new ModelException("model", family.Type, "writes no continuations of a text; this task needs a decoder-only model such as gpt2");
-        var ids = tokenizer.Encode(text);
+        var ids = Encode(text);
         most = (int)Math.Min(most, family.MaxPositions ?? int.MaxValue);
         return [.. fromEnd ? ids.TakeLast(most) : ids.Take(most)];
     }
@@ -111,7 +123,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <summary>A target as the decoder has to write it: to the end of sequence, without what the tokenizer begins a text with.</summary>
     private List<int> Answer(string target)
     {
-        var ids = tokenizer.Encode(target);
+        var ids = Encode(target);
         return [.. ids.Skip(_frame.Count > 1 && ids[0] == _frame[0] ? 1 : 0)];
     }
 

@@ -94,7 +94,7 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         var prompt = stage.Family.IsEncoderDecoder ? row.Ids : row.Ids[..^answer.Count];
         var written = Generation.Run(stage, prompt, new SamplingOptions(MaxTokens: answer.Count), edits);
         // The end of sequence is no token of what was written: without it there would be one token more.
-        return written.Select(token => (long)token).SequenceEqual(answer[^1] == stage.Family.EosId ? answer[..^1] : answer);
+        return written.Select(token => (long)token).SequenceEqual(stage.Family.EosIds.Contains((int)answer[^1]) ? answer[..^1] : answer);
     }
 
     private double LocalityKl(ModelInput input, Activations before, Activations after, int firstLocality)

@@ -21,8 +21,8 @@ public sealed record BertConfig(
 {
     public static BertConfig From(ConfigFile config)
     {
+        config.Require("is_encoder_decoder", false);
         config.Require("is_decoder", false);
-        config.Require("add_cross_attention", false);
         config.Require("position_embedding_type", "absolute");
         config.Require("problem_type", "single_label_classification");
         var (width, heads) = (config.Size("hidden_size"), config.Size("num_attention_heads"));
@@ -31,7 +31,7 @@ public sealed record BertConfig(
         var perClass = config.Strings("architectures").Contains("BertForSequenceClassification");
         return new(config.File, config.Size("vocab_size"), width, config.Size("num_hidden_layers"), heads, config.Size("intermediate_size"),
             config.Activation("hidden_act", "gelu"), config.Size("max_position_embeddings"), config.Size("type_vocab_size", 2),
-            config.Double("layer_norm_eps", 1e-12), config.Double("initializer_range", 0.02), config.Id("pad_token_id", 0),
+            config.Double("layer_norm_eps", 1e-12), config.Double("initializer_range", 0.02), config.PadId(config.Size("vocab_size"), 0),
             perClass, LabelsOf(config, perClass));
     }
 
@@ -68,7 +68,7 @@ public sealed class Bert(BertConfig config) : ModelFamily
     public override long? MaxPositions => config.MaxPositionEmbeddings;
 
     /// <summary>None: a classifier writes no text.</summary>
-    public override int EosId => -1;
+    public override IReadOnlyList<int> EosIds => [];
 
     public override int PadId => config.PadTokenId;
 

@@ -76,7 +76,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
     /// <summary>Takes a token that was chosen elsewhere.</summary>
     public void Take(int token)
     {
-        if (token == family.EosId)
+        if (family.EosIds.Contains(token))
             IsDone = true;
         else
             _tokens.Add(token);

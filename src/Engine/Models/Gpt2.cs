@@ -10,13 +10,14 @@ namespace MendCluster.Engine.Models;
 /// <param name="NInner">Width of the MLP; 4 C when the key is absent.</param>
 public sealed record Gpt2Config(
     string File, int VocabSize, int NPositions, int NEmbd, int NLayer, int NHead, int NInner,
-    string ActivationFunction, double LayerNormEpsilon, int EosTokenId, int PadTokenId)
+    string ActivationFunction, double LayerNormEpsilon, IReadOnlyList<int> EosTokenIds, int PadTokenId)
 {
     public static Gpt2Config From(ConfigFile config)
     {
+        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"), ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
+        config.Require("is_encoder_decoder", false);
         config.Require("scale_attn_weights", true);
         config.Require("scale_attn_by_inverse_layer_idx", false);
-        config.Require("add_cross_attention", false);
         config.Require("tie_word_embeddings", true);
         var (embd, head) = (config.Size("n_embd"), config.Size("n_head"));
         if (embd % head != 0)
@@ -24,8 +25,8 @@ public sealed record Gpt2Config(
         var vocab = config.Size("vocab_size");
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
         return new(config.File, vocab, config.Size("n_positions", config.Size("n_ctx", 1024)), embd, config.Size("n_layer"), head,
-            config.Size("n_inner", 4 * embd), config.String("activation_function", "gelu_new"),
-            config.Double("layer_norm_epsilon", 1e-5), config.Id("eos_token_id", vocab - 1), config.Id("pad_token_id", vocab - 1));
+            config.Size("n_inner", 4 * embd), config.Activation("activation_function", "gelu_new"),
+            config.Double("layer_norm_epsilon", 1e-5), config.Ids("eos_token_id", vocab - 1), config.PadId(vocab, vocab - 1));
     }
 }
 
@@ -37,7 +38,7 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
 
     public override long? MaxPositions => config.NPositions;
 
-    public override int EosId => config.EosTokenId;
+    public override IReadOnlyList<int> EosIds => config.EosTokenIds;
 
     public override int PadId => config.PadTokenId;
 
@@ -53,7 +54,7 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
 
 internal sealed class Gpt2Embedding(Gpt2Config config, Weights weights) : Layer
 {
-    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd);
+    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd, "lm_head.weight");
     private readonly Tensor wpe = weights.Embedding("transformer.wpe.weight", config.NPositions, config.NEmbd);
 
     public override Activations Forward(Activations activations, Pass pass)
@@ -127,7 +128,7 @@ internal sealed class Gpt2Head(Gpt2Config config, Weights weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.NEmbd);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.NEmbd);
-    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd);
+    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd, "lm_head.weight");
 
     public override Activations Forward(Activations activations, Pass pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };

@@ -12,6 +12,9 @@ internal static class Layers
     /// <summary>Stands for minus infinity in a float32 attention bias: exp() of it is exactly 0 beside any real score.</summary>
     public const float Masked = -1e30f;
 
+    /// <summary>The angles of rotary positions are powers of it.</summary>
+    public const int RotaryBase = 10000;
+
     /// <summary>x W^T + b in the dtype of W, returned as float32.</summary>
     /// <param name="x">[..., m] float32.</param>
     /// <param name="W">[n, m].</param>
@@ -98,7 +101,7 @@ internal static class Layers
     public static Tensor RotaryAngles(long start, long T, long R, Device device)
     {
         var positions = arange(start, start + T, ScalarType.Float32, device).unsqueeze(1); // [T, 1]
-        var frequencies = Enumerable.Range(0, (int)R / 2).Select(i => (float)Math.Pow(10000, -2.0 * i / R)).ToArray();
+        var frequencies = Enumerable.Range(0, (int)R / 2).Select(i => (float)Math.Pow(RotaryBase, -2.0 * i / R)).ToArray();
         return positions * tensor(frequencies, device: CPU).On(device); // [T, R/2]
     }
 }

@@ -12,6 +12,7 @@ namespace MendCluster.Engine.Models;
 public abstract class Weights(ScalarType dtype, Device? device = null)
 {
     private readonly Dictionary<string, LoadedWeight> _loaded = [];
+    private readonly Dictionary<string, string[]> _copies = [];
 
     public ScalarType DType { get; } = dtype;
 
@@ -30,7 +31,12 @@ public abstract class Weights(ScalarType dtype, Device? device = null)
     public Tensor Bias(string name, long features) => Get(name, [features], DType, transposed: false);
 
     /// <summary>[rows, features].</summary>
-    public Tensor Embedding(string name, long rows, long features) => Get(name, [rows, features], DType, transposed: false);
+    /// <param name="copies">Further names of the same weight, where it is tied: a checkpoint may keep it under one of these alone.</param>
+    public Tensor Embedding(string name, long rows, long features, params string[] copies)
+    {
+        _copies[name] = copies;
+        return Get(name, [rows, features], DType, transposed: false);
+    }
 
     /// <summary>A norm's scale or shift, float32. [features].</summary>
     public Tensor Norm(string name, long features) => Get(name, [features], ScalarType.Float32, transposed: false);
@@ -44,6 +50,9 @@ public abstract class Weights(ScalarType dtype, Device? device = null)
 
     /// <summary>Whether there is such a tensor; for those that some checkpoints lack.</summary>
     public virtual bool Has(string name) => true;
+
+    /// <summary>The further names of a tied weight.</summary>
+    protected IReadOnlyList<string> CopiesOf(string name) => _copies.GetValueOrDefault(name, []);
 
     private Tensor Get(string name, long[] shape, ScalarType dtype, bool transposed)
     {

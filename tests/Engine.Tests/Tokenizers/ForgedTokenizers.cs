@@ -36,7 +36,7 @@ internal static class ForgedTokenizers
     {
         var file = Path.Combine(directory, "spiece.model");
         var model = SentencePieceModel.Read(file);
-        var extra = Enumerable.Range(0, 100).Select(i => Added($"<extra_id_{i}>", model.Pieces.Count + 99 - i));
+        var extra = Enumerable.Range(0, 100).Reverse().Select(i => Added($"<extra_id_{i}>", model.Pieces.Count + 99 - i));
         return new JsonObject
         {
             ["added_tokens"] = new JsonArray([Added("<pad>", 0), Added("</s>", 1), Added("<unk>", 2), .. extra]),
@@ -53,8 +53,8 @@ internal static class ForgedTokenizers
             ["model"] = new JsonObject
             {
                 ["type"] = "Unigram",
-                ["unk_id"] = model.Pieces.Index().Single(entry => entry.Item.Type == PieceType.Unknown).Index,
-                ["vocab"] = new JsonArray([.. model.Pieces.Select(piece => new JsonArray(piece.Text, (double)piece.Score))]),
+                ["unk_id"] = model.Pieces.Index().Single(entry => entry.Item.IsUnknown).Index,
+                ["vocab"] = new JsonArray([.. model.Pieces.Select(piece => new JsonArray(piece.Text, piece.Score))]),
             },
         }.ToJsonString();
     }
