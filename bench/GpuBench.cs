@@ -29,7 +29,7 @@ internal static class GpuBench
     /// <param name="output">A JSON object, written anew after each part: what was measured before an end by force is there.</param>
     public static async Task RunAsync(string directory, int stages, string deviceName, string output)
     {
-        var device = TorchSharp.torch.device(deviceName);
+        var device = Devices.Of(deviceName);
         ones(1).to(device).Dispose(); // loads the device's libraries: they are not the checkpoint's
         Wait(device);
         var found = new Dictionary<string, object> { ["stages"] = stages, ["runtime"] = TorchRuntime.Description, ["memory_before_gb"] = MemoryGB(device) };
@@ -38,12 +38,12 @@ internal static class GpuBench
             found[$"memory_after_{part}_gb"] = MemoryGB(device);
             File.WriteAllText(output, JsonSerializer.Serialize(found, Indented));
         }
-        await ClusterAsync(directory, stages, device, found);
+        await ClusterAsync(directory, stages, deviceName, found);
         Save("cluster");
         if (stages == 1)
             WholeModel(directory, device, found);
         else
-            await TrainAsync(directory, stages, device, found);
+            await TrainAsync(directory, stages, deviceName, found);
         Save("training");
     }
 
@@ -55,7 +55,7 @@ internal static class GpuBench
     }
 
     /// <summary>As users meet it: a cluster in this process.</summary>
-    private static async Task ClusterAsync(string directory, int stages, Device device, Dictionary<string, object> found)
+    private static async Task ClusterAsync(string directory, int stages, string device, Dictionary<string, object> found)
     {
         var ledger = Path.Combine(directory, $"ledger-{Guid.NewGuid():N}");
         var start = Stopwatch.GetTimestamp();
@@ -66,6 +66,7 @@ internal static class GpuBench
             Ledger = ledger,
             Stages = stages,
             DType = WeightType.BFloat16,
+            Device = device,
         });
         var load = Stopwatch.GetElapsedTime(start).TotalSeconds;
         var bytes = Directory.EnumerateFiles(directory, "*.safetensors").Sum(file => new FileInfo(file).Length);
@@ -116,8 +117,8 @@ internal static class GpuBench
     private static void WholeModel(string directory, Device device, Dictionary<string, object> found)
     {
         using var files = HuggingFaceDirectory.Open(directory);
-        using var mend = EditorCheckpoint.LoadEditor(EditorOf(directory));
-        using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory), new CheckpointWeights(files, ScalarType.BFloat16), [.. mend.Weights.Select(weight => weight.Name)]);
+        using var mend = EditorCheckpoint.LoadEditor(EditorOf(directory), device: device);
+        using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory), new CheckpointWeights(files, ScalarType.BFloat16, device), [.. mend.Weights.Select(weight => weight.Name)]);
         using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, Window, gradClip: 100);
         using var scope = NewDisposeScope();
         var text = new TextBatch(stage.Family, TokenizerFiles.Load(directory));
@@ -172,7 +173,7 @@ internal static class GpuBench
     }
 
     /// <summary>A training run of shards, one replica.</summary>
-    private static async Task TrainAsync(string directory, int stages, Device device, Dictionary<string, object> found)
+    private static async Task TrainAsync(string directory, int stages, string device, Dictionary<string, object> found)
     {
         var run = Path.Combine(directory, $"run-{Guid.NewGuid():N}");
         var text = new TextBatch(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
@@ -184,7 +185,7 @@ internal static class GpuBench
         var start = Stopwatch.GetTimestamp();
         try
         {
-            await using var trainer = new EmbeddedTrainer(directory, 1, stages, EditorTrainerOptions.Of(directory, new(options, Batch, i => Batch(i)), run), WeightType.BFloat16);
+            await using var trainer = new EmbeddedTrainer(directory, 1, stages, EditorTrainerOptions.Of(directory, new(options, Batch, i => Batch(i), "bench"), run), WeightType.BFloat16, device);
             await trainer.TrainAsync(new Steps(() =>
             {
                 steps.Add(Stopwatch.GetTimestamp());

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using TorchSharp;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -14,12 +13,7 @@ internal static class GpuProbe
     public static int Run(string name)
     {
         Console.WriteLine(TorchRuntime.Description);
-        if (name.StartsWith("cuda", StringComparison.Ordinal) && !cuda.is_available())
-        {
-            Console.Error.WriteLine("no CUDA device: is the libtorch in LIBTORCH/lib a CUDA build, and does nvidia-smi show a GPU?");
-            return 1;
-        }
-        var device = torch.device(name);
+        var device = Devices.Of(name);
         using var scope = NewDisposeScope();
         using var generator = new Generator(1);
         var (a, b) = (randn([Size, Size], generator: generator), randn([Size, Size], generator: generator));

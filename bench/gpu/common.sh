@@ -36,7 +36,7 @@ unpack_kit() {
   touch $kit
 }
 
-# Sets LIBTORCH, and the path on which TorchSharp's library finds libtorch.
+# Sets LIBTORCH, which our programs read.
 find_libtorch() {
   step "libtorch"
   if [ -z "${LIBTORCH:-}" ]; then
@@ -44,7 +44,7 @@ find_libtorch() {
       { echo "python3 has no torch: set LIBTORCH to a folder with libtorch (2.10 or newer) in lib" >&2; exit 1; }
   fi
   [ -f "$LIBTORCH/lib/libtorch_cpu.so" ] || { echo "LIBTORCH=$LIBTORCH has no lib/libtorch_cpu.so" >&2; exit 1; }
-  export LIBTORCH LD_LIBRARY_PATH="$LIBTORCH/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  export LIBTORCH
   echo "$LIBTORCH"
   ls -L "$LIBTORCH/lib" | tr '\n' ' '; echo
 }
@@ -52,7 +52,7 @@ find_libtorch() {
 # TorchSharp's library was built for libtorch 2.10. What it asks for and this one lacks would fail only when it is called: say it now.
 check_symbols() {
   step "symbols of libLibTorchSharp.so"
-  local said; said=$(ldd -r $kit/libLibTorchSharp.so 2>&1)
+  local said; said=$(LD_LIBRARY_PATH=$LIBTORCH/lib ldd -r $kit/libLibTorchSharp.so 2>&1)
   echo "$said" | grep 'not found' | grep -v 'weak version' || true
   local missing; missing=$(echo "$said" | sed -nE 's/^undefined symbol:? ([^ ,]+).*libLibTorchSharp.so.*/\1/p' | sort -u)
   if [ -z "$missing" ]; then echo "all resolve"; return; fi

@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
 # Everything that is to be known of MendCluster on a GPU, in one run of at most 8 minutes: see README.md beside this file.
-#   bench/gpu/run.sh [--device cuda] [--models "gpt2-xl gpt-j-6b t5-xxl-11b"] [--out DIR] [--minutes 8] [--tests TRAITS] [--small] [--built DIR]
+#   bench/gpu/run.sh [--device cuda] [--models "gpt2-xl gpt-j-6b t5-xxl-11b"] [--out DIR] [--minutes 8] [--tests WHICH] [--small] [--built DIR]
 #     --out      where gpu-CARD.json and gpu-CARD.md go; default $OUT, else bench/results
-#     --tests    which; default "Category=Parity Category=Device"
+#     --tests    which; default "Category=Parity ~Gpu": MendCluster.Runner says how
 #     --small    models in thousandths of the size: whether the kit runs
 #     --built    programs of a build (artifacts/bin/Bench/release) in place of artifacts/gpu/kit.tar.xz
 #   LIBTORCH=DIR: the libtorch in DIR/lib, instead of that of python3's torch.   Ends with 0 when all tests passed and nothing was left out.
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . bench/gpu/common.sh
-device=cuda models="gpt2-xl gpt-j-6b t5-xxl-11b" out=${OUT:-bench/results} minutes=8 traits="Category=Parity Category=Device" small= built=
+device=cuda models="gpt2-xl gpt-j-6b t5-xxl-11b" out=${OUT:-bench/results} minutes=8 tests="Category=Parity ~Gpu" small= built=
 while [ $# -gt 0 ]; do
   case "$1" in
     --device) device=$2; shift ;;
     --models) models=$2; shift ;;
     --out) out=$2; shift ;;
     --minutes) minutes=$2; shift ;;
-    --tests) traits=$2; shift ;;
+    --tests) tests=$2; shift ;;
     --small) small=small ;;
     --built) built=$2; shift ;;
     *) sed -n 2,9p "$0" >&2; exit 2 ;;
@@ -74,9 +74,9 @@ for model in $models; do
 done
 step "the device computes what the CPU does"
 limited 60 "$kit/MendCluster.Bench" gpu probe "$device" || status=1
-step "tests on $device: $traits"
-MEND_TEST_DEVICE=$device limited 120 "$runner/MendCluster.Runner" $traits 2>&1 | tee "$measured/tests.log" || status=1
-tests=$(tail -1 "$measured/tests.log" | grep passed || echo "did not end: $(tail -1 "$measured/tests.log")")
+step "tests on $device: $tests"
+MEND_TEST_DEVICE=$device limited 120 "$runner/MendCluster.Runner" $tests 2>&1 | tee "$measured/tests.log" || status=1
+tested=$(tail -1 "$measured/tests.log" | grep passed || echo "did not end: $(tail -1 "$measured/tests.log")")
 for model in $models; do
   wait "${making[$model]}" || { status=1; echo "checkpoint of $model: $(tail -3 "$measured/$model-checkpoint.log")"; }
 done
@@ -99,7 +99,7 @@ done
 step "table"
 field() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -1; }
 card=$([ "$device" = cpu ] && echo "cpu $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2)" || field name)
-MODELS=$models CARD=$card DRIVER=$([ "$device" = cpu ] && echo none || field driver_version) DEVICE=$device TESTS=$tests SMALL=$small PHASES=$phases \
+MODELS=$models CARD=$card DRIVER=$([ "$device" = cpu ] && echo none || field driver_version) DEVICE=$device TESTS=$tested SMALL=$small PHASES=$phases \
   COMMIT=$(cat $kit/commit 2>/dev/null || git rev-parse --short HEAD 2>/dev/null || echo unknown) python3 - "$measured/run.json" <<'PYTHON'
 import datetime, importlib.metadata, json, os, sys
 from pathlib import Path

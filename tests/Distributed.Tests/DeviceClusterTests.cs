@@ -145,7 +145,7 @@ public class DeviceClusterTests
         Assert.Equal((cpu.Figures.Success, cpu.Figures.Strength, cpu.Figures.Rank, cpu.Figures.Drawdown), (there.Figures.Success, there.Figures.Strength, there.Figures.Rank, there.Figures.Drawdown));
         Assert.Equal(cpu.Figures.ProbabilityBefore, there.Figures.ProbabilityBefore, 1e-4);
         Assert.Equal(cpu.Figures.ProbabilityAfter, there.Figures.ProbabilityAfter, 1e-3);
-        Assert.Equal(cpu.Figures.Kl, there.Figures.Kl, 1e-3);
+        Assert.Equal(cpu.Figures.Kl!.Value, there.Figures.Kl!.Value, 1e-3);
         Assert.Equal(cpu.Exported.Keys, there.Exported.Keys);
         foreach (var (name, values) in cpu.Exported)
             Close(values, there.Exported[name], 1e-3, name);
