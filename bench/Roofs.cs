@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace MendCluster.Bench;
 
 /// <summary>What a device does when it is let: the ceilings that times are held against.</summary>
-/// <param name="CopyIn">Bytes a second from the host's pageable memory.</param>
+/// <param name="CopyIn">Bytes a second from the host's memory, pinned.</param>
 /// <param name="Stream">Bytes a second through the device's memory, read and written.</param>
 /// <param name="Float32">Operations a second of a large square product.</param>
 /// <param name="BFloat16">The same.</param>
@@ -18,8 +18,9 @@ internal sealed record Roofs(double CopyIn, double Stream, double Float32, doubl
         var (bytes, size) = small ? (1L << 24, 512L) : (1L << 30, 8192L);
         using var scope = NewDisposeScope();
         using var _ = no_grad();
-        var host = randn([bytes / sizeof(float)]);
-        var there = host.to(device);
+        var pageable = randn([bytes / sizeof(float)]);
+        var host = small ? pageable : pageable.pin_memory();
+        var there = empty_like(host, device: device);
         var other = empty_like(there);
         var copyIn = Best(device, () => there.copy_(host));
         var stream = Best(device, () => other.copy_(there));

@@ -1,3 +1,4 @@
+using Xunit;
 using static TorchSharp.torch;
 
 namespace MendCluster.Testing;
