@@ -58,6 +58,7 @@ internal static partial class TokenizerJson
     private static Unigram Unigram(JsonValue root, JsonValue model, TokenizerSettings settings)
     {
         RefuseUnless(!model["byte_fallback"].Flag(otherwise: false), model["byte_fallback"], "T5's is off");
+        settings.Require("add_prefix_space", true);
         var steps = Steps(root["pre_tokenizer"], "pretokenizers").ToList();
         RefuseUnless(steps.Exists(step => step["type"].Text == "Metaspace"), root["pre_tokenizer"], "a T5 tokenizer has a Metaspace");
         foreach (var step in Steps(root["decoder"], "decoders"))

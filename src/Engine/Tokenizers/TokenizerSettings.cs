@@ -60,7 +60,7 @@ internal sealed class TokenizerSettings
     public void Require(string key, bool expected)
     {
         if (_config[key].Flag(otherwise: expected) != expected)
-            throw _config[key].Error($"is {(expected ? "false" : "true")}, which is not supported here: save the tokenizer as tokenizer.json, which says what it does");
+            throw _config[key].Error($"is {(expected ? "false" : "true")}, which is not supported for these files: save the tokenizer as a tokenizer.json that says what it does");
     }
 
     /// <summary>All tokens that are matched whole, those known already and those of the settings; the new ones get the next ids.</summary>
@@ -71,7 +71,7 @@ internal sealed class TokenizerSettings
     public List<AddedToken> Added(IReadOnlyList<AddedToken> known, IReadOnlyDictionary<string, int> ids, IReadOnlyDictionary<string, AddedToken>? usual = null)
     {
         var added = new List<AddedToken>();
-        foreach (var token in known)
+        foreach (var token in known.DistinctBy(token => token.Text)) // of one that is there twice the library takes the first
             Add(token, $"added token {token.Id}");
         foreach (var (id, value) in _config["added_tokens_decoder"].MembersIfAny
             .Select(member => (Id: IdOf(member.Key, member.Value), member.Value)).OrderBy(entry => entry.Id))

@@ -5,8 +5,8 @@ namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>
 /// Unicode's normal forms and the classes of characters that Hugging Face's tokenizers go by. <see cref="string.Normalize()"/> cannot be
-/// used: in invariant globalisation it changes nothing. The classes are .NET's but for a few hundred newer characters, which that library does
-/// not know; the tables are in UnicodeTables.txt.
+/// used: in invariant globalisation it changes nothing. The classes are .NET's but for a few hundred characters of other versions of Unicode; the
+/// tables are in UnicodeTables.txt.
 /// </summary>
 internal static class UnicodeTables
 {
@@ -22,7 +22,7 @@ internal static class UnicodeTables
     private static readonly HashSet<int> OtherwisePunctuation = [.. Set("punctuation")];
     private static readonly HashSet<int> OtherwiseNonspacing = [.. Set("nonspacing")];
     private static readonly HashSet<int> OtherwiseMark = [.. Set("mark")];
-    private static readonly HashSet<int> NotLowered = [.. Set("lower")];
+    private static readonly Dictionary<int, int[]> AlsoLowered = Mappings("lower");
 
     /// <summary>NFD, or NFKD: characters taken apart, marks in canonical order.</summary>
     /// <param name="compatible">Also what looks different but means the same: ﬁ, ①, full-width letters.</param>
@@ -56,7 +56,7 @@ internal static class UnicodeTables
     {
         var lower = new StringBuilder(text.Length);
         foreach (var rune in text.EnumerateRunes())
-            lower.Append(rune.Value == 0x130 ? "i\u0307" : NotLowered.Contains(rune.Value) ? rune.ToString() : Rune.ToLowerInvariant(rune).ToString());
+            lower.Append(rune.Value == 0x130 ? "i\u0307" : AlsoLowered.TryGetValue(rune.Value, out var other) ? new Rune(other[0]).ToString() : Rune.ToLowerInvariant(rune).ToString());
         return lower.ToString();
     }
 
