@@ -61,13 +61,9 @@ internal static class ClusterCommands
                 var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
                 var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
                 var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
-<<<<<<< ours
                 List<(string Silo, string Device)> shards = [.. Enumerable.Range(0, copies * perReplica).Select(shard => ($"silo-{shard % count}", ShardDevices.Of(parsed.GetRequiredValue(device), shard)))];
-                cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
-=======
                 isNew = true;
                 cluster = LocalCluster.Create(path, count, new("model", directory, chosen,
->>>>>>> theirs
                     PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
                     [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], DemoFiles.Probes(directory),
                     shards.GroupBy(shard => shard.Silo).ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device)))));

@@ -42,16 +42,10 @@ internal static class PlanCommand
                 Flops = parsed.GetValue(tflops) * 1e12,
                 Bandwidth = parsed.GetValue(bandwidth) * 1e9,
             };
-<<<<<<< ours
-            var plan = StagePlan.Read(directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null), options);
+            var plan = StagePlan.Read(directory, parsed.GetValue(editor)?.FullName ?? (ofAnEditorToCome is null && File.Exists(beside) ? beside : null), options);
             var devices = parsed.GetValue(device) is { } list ? plan.Stages.Select((_, stage) => ShardDevices.Of(list, stage)).ToList() : null;
             Show(plan, options, devices);
             return plan.TooLarge.Any() | ShowTooFull(plan, options, devices) ? 1 : 0;
-=======
-            var plan = StagePlan.Read(directory, parsed.GetValue(editor)?.FullName ?? (ofAnEditorToCome is null && File.Exists(beside) ? beside : null), options);
-            Show(plan, options);
-            return plan.TooLarge.Any() ? 1 : 0;
->>>>>>> theirs
         });
         return command;
     }

@@ -33,18 +33,11 @@ internal static partial class CpuSettings
 #pragma warning restore CA2255
     internal static void Apply()
     {
-<<<<<<< ours
-        Threads = int.TryParse(Environment.GetEnvironmentVariable("MEND_THREADS"), CultureInfo.InvariantCulture, out var wanted) && wanted > 0 ? wanted : Environment.ProcessorCount;
-        Set("OMP_NUM_THREADS", $"{Threads}", overwrite: true);
-        // Idle workers spin before they sleep: long enough to meet the next operation of an edit, too short to hold a core that another process wants.
-        Set("GOMP_SPINCOUNT", "200000", overwrite: false);
-        LibtorchFolder.Load(); // it reads these settings
-=======
         Set("OMP_NUM_THREADS", $"{Threads(Environment.GetEnvironmentVariable("MEND_THREADS"))}");
         Set(TorchRuntime.SpinVariable, Spin);
         if (OperatingSystem.IsLinux())
             _ = (mallopt(MmapThreshold, MappedFrom), mallopt(TrimThreshold, HeapKept));
->>>>>>> theirs
+        LibtorchFolder.Load(); // it reads these settings
     }
 
     /// <summary>Threads of one operation: what MEND_THREADS says, otherwise as many as there are cores.</summary>
