@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
@@ -44,7 +45,7 @@ internal static class LargeCheckpoint
         using var generator = new Generator(2);
         using var _ = no_grad();
         mend.ProposeForTraining(mend.Weights.ToDictionary(weight => weight.Name, weight => // statistics to normalise by
-            new GradientFactors(randn([4, weight.InFeatures], generator: generator), randn([4, weight.OutFeatures], generator: generator) * 1e-3)));
+            new GradientFactors(randn([4, weight.InFeatures], generator: generator), randn([4, weight.OutFeatures], generator: generator).Times(1e-3))));
         EditorCheckpoint.SaveEditor(path, mend);
     }
 
@@ -52,7 +53,7 @@ internal static class LargeCheckpoint
     {
         using var scope = NewDisposeScope();
         using var generator = new Generator(1);
-        return (randn([(1 << 23) + 12_345], generator: generator) * 0.02).to_type(TensorBytes.DTypeOf(type)).bytes.ToArray();
+        return randn([(1 << 23) + 12_345], generator: generator).Times(0.02).to_type(TensorBytes.DTypeOf(type)).bytes.ToArray();
     }
 
     /// <summary>Norms are 1, biases 0, matrices random.</summary>
@@ -60,7 +61,7 @@ internal static class LargeCheckpoint
     {
         if (isVector)
         {
-            using var value = full(bytes / type.ElementSize(), name.EndsWith("bias", StringComparison.Ordinal) ? 0.0 : 1.0, TensorBytes.DTypeOf(type));
+            using var value = NewTensor.Full([bytes / type.ElementSize()], name.EndsWith("bias", StringComparison.Ordinal) ? 0.0 : 1.0, TensorBytes.DTypeOf(type));
             stream.Write(value.bytes);
             return;
         }

@@ -113,7 +113,7 @@ public static class ModelExport
         using var _ = no_grad();
         using var scope = NewDisposeScope();
         Tensor Rows(Func<WeightChange, Tensor> rows) => cat([.. changes.Select(rows)], 0);
-        var u = Rows(change => WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64) * change.Alpha); // [R, m]
+        var u = Rows(change => WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64).Times(change.Alpha)); // [R, m]
         var delta = Rows(change => WireTensorCodec.Decode(change.DeltaTilde).to_type(ScalarType.Float64));        // [R, n]
         var update = weight.IsTransposed ? u.t().mm(delta) : delta.t().mm(u);                                     // as stored
         var exact = TensorBytes.Load(stored, ScalarType.Float64) - update;

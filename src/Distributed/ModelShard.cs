@@ -360,7 +360,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var scored = LabelRows.Of(WireTensorCodec.Decode(request.Tokens.Labels!), _stage.Family.ShiftsLabels);
         var scores = Scores(_stage.Logits(top, scored.Rows), scored);
         var rows = Losses.LocalityRows(input, _stage.Family);
-        rows = rows.index_select(0, rows.ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
+        rows = rows.index_select(0, rows.Ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
         if (rows.shape[0] == 0)
             return new(null, null, Scores: scores, Kl: 0);
         var probes = _stage.Logits(top, rows);
@@ -434,7 +434,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private WireTensor Stored(Tensor factor) => WireTensorCodec.Encode(_factors.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16) : factor);
 
     /// <summary>Not finite when an entry is not. [] float32.</summary>
-    private static Tensor Size(LowRankUpdate update) => update.uTilde.abs().sum() + update.deltaTilde.abs().sum() + update.alpha.abs();
+    private static Tensor Size(LowRankUpdate update) => update.uTilde.abs().sum().Plus(update.deltaTilde.abs().sum()).Plus(update.alpha.abs());
 
     /// <param name="logits">[N, V], of the labelled rows.</param>
     private static List<ExampleScore> Scores(Tensor logits, LabelRows labels)

@@ -22,7 +22,7 @@ public sealed record GradientFactors(Tensor u, Tensor delta)
         if (maps.Count == 0)
             return [];
         List<(Tensor u, Tensor delta)> rows = [.. maps.Select(map => (Rows(map.u), Rows(map.delta)))];
-        var kept = cat([.. rows.Select(map => map.u.ne(0).any(1).logical_and(map.delta.ne(0).any(1)))], 0).Host();
+        var kept = cat([.. rows.Select(map => map.u.Ne(0).any(1).logical_and(map.delta.Ne(0).any(1)))], 0).Host();
         var (first, factors) = (0L, new List<GradientFactors>());
         foreach (var (u, delta) in rows)
         {
@@ -73,7 +73,7 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
     }
 
     /// <summary>The same update with a larger or smaller step.</summary>
-    public LowRankUpdate Times(double strength) => this with { alpha = alpha * strength };
+    public LowRankUpdate Times(double strength) => this with { alpha = alpha.Times(strength) };
 
     /// <summary>
     /// The same update, nearly, in fewer rows: the fewest singular vectors of deltaTilde^T uTilde that have <paramref name="kept"/> of its squared

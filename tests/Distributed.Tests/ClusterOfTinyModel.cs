@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -62,7 +63,7 @@ internal sealed class ClusterOfTinyModel : IDisposable
     {
         using var mend = EditorCheckpoint.LoadEditor(Editor);
         using (no_grad())
-            mend.Alpha.mul_(0).add_(alpha);
+            mend.Alpha.Mul_(0).Add_(alpha);
         EditorCheckpoint.SaveEditor(Editor, mend);
     }
 

@@ -200,7 +200,7 @@ public class DeviceClusterTests
         using var scope = NewDisposeScope();
         foreach (var dtype in new[] { ScalarType.Float32, ScalarType.Int64, ScalarType.BFloat16, ScalarType.Float64 })
         {
-            var host = arange(0, 12, ScalarType.Int64, CPU).reshape(3, 4).to_type(dtype);
+            var host = NewTensor.Arange(0, 12, ScalarType.Int64, CPU).reshape(3, 4).to_type(dtype);
             var wire = WireTensorCodec.Encode(host.On(device).t()); // not contiguous
             Assert.Equal(WireTensorCodec.Encode(host.t()).Bytes.ToArray(), wire.Bytes.ToArray());
             var back = WireTensorCodec.Decode(wire, device);

@@ -353,7 +353,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
                 List<UpdateGradient> own = [.. rows.Of(weight).Select(part => round.Edit(part.Edit).Gradients[weight])];
                 Add(update.uTilde, [.. own.Select(gradient => gradient.uTilde)]);
                 Add(update.deltaTilde, [.. own.Select(gradient => gradient.deltaTilde)]);
-                alpha.select(0, _editor.Mend.IndexOf(weight)).add_(stack([.. own.Select(gradient => gradient.alpha)]).sum() * request.Share);
+                alpha.select(0, _editor.Mend.IndexOf(weight)).Add_(stack([.. own.Select(gradient => gradient.alpha)]).sum().Times(request.Share));
             }
             var found = autograd.grad(outputs, [.. phi.Select(parameter => parameter.Value)], seeds, allow_unused: true);
             for (var i = 0; i < phi.Count; i++)
@@ -365,7 +365,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
                 if (!output.requires_grad) // a side that the networks do not touch
                     return;
                 outputs.Add(output);
-                seeds.Add(cat([.. parts]) * request.Share);
+                seeds.Add(cat([.. parts]).Times(request.Share));
             }
         }
         gradients[EditorState.AlphaGroup] = alpha;
@@ -437,7 +437,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
             MemoryMarshal.AsBytes(sum.AsSpan(start, count)).CopyTo(part.bytes);
             start += count;
             part = part.On(value.device);
-            yield return (name, scale == 1 ? part : part.mul_(scale));
+            yield return (name, scale == 1 ? part : part.Mul_(scale));
         }
     }
 

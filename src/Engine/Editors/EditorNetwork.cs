@@ -68,16 +68,16 @@ public sealed class EditorNetwork : IDisposable
     {
         foreach (var block in _blocks)
         {
-            var a = x.mm(block.V.t()).mm(block.U.t()) + block.Bias; // [N, r] -> [N, d]
+            var a = x.mm(block.V.t()).mm(block.U.t()).Plus(block.Bias); // [N, r] -> [N, d]
             if (_clampsFirst)
-                a = a.clamp(min: 0);
+                a = a.Clamp(min: 0);
             if (block.Scale is { } scale && block.Shift is { } shift)
-                a = a * scale.index_select(0, modes) + shift.index_select(0, modes);
+                a = (a * scale.index_select(0, modes)).Plus(shift.index_select(0, modes));
             // A clamp and not a ReLU: at the identity initialisation a is exactly 0, where the gradient of a ReLU is 0 and that of a
             // clamp is 1. With a ReLU the editor never learns. The last block clamps too.
             if (!_clampsFirst)
-                a = a.clamp(min: 0);
-            x = _init == EditorInit.Identity ? x + a : a;
+                a = a.Clamp(min: 0);
+            x = _init == EditorInit.Identity ? x.Plus(a) : a;
         }
         return x;
     }
@@ -111,6 +111,6 @@ public sealed class EditorNetwork : IDisposable
         }
 
         private static Tensor XavierUniform(long rows, long columns, double gain, Generator generator) =>
-            (rand([rows, columns], device: CPU, generator: generator) * 2 - 1) * (gain * Math.Sqrt(6.0 / (rows + columns)));
+            rand([rows, columns], device: CPU, generator: generator).Times(2).Minus(1).Times(gain * Math.Sqrt(6.0 / (rows + columns)));
     }
 }

@@ -28,7 +28,7 @@ internal sealed class LeastSquares
         _keys = keys.to_type(ScalarType.Float64);
         var gram = _isDual ? _keys.mm(_keys.t()) : _keys.t().mm(_keys);
         var one = eye(gram.shape[0], dtype: ScalarType.Float64, device: gram.device);
-        _factor = linalg.cholesky(gram + one * lambda);
+        _factor = linalg.cholesky(gram.Plus(one.Times(lambda)));
         _basis = _isDual ? _keys : _factor.t().mm(one.cholesky_solve(_factor)); // L^-1 = L^T (L L^T)^-1
         foreach (var kept in Tensors)
             kept.MoveToOuterDisposeScope();

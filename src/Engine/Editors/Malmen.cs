@@ -62,7 +62,7 @@ public sealed class Malmen : IPreparedEditor
     /// <param name="seed">Of the networks.</param>
     /// <param name="device">Null: the CPU.</param>
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, long seed, Device? device = null)
-        : this(options, weights, full((long)weights.Count, options.EditLr, device: device), full((long)weights.Count, Math.Log(options.Lambda), device: device), _ => true, (group, index, width, modes, where) =>
+        : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device), NewTensor.Full([weights.Count], Math.Log(options.Lambda), device: device), _ => true, (group, index, width, modes, where) =>
         {
             var generator = new Generator((ulong)seed + (ulong)index);
             return new(group, new RunningStatistics(width, where), new EditorNetwork(options.Network, width, modes, generator, where, clampsFirst: true));
@@ -195,7 +195,7 @@ public sealed class Malmen : IPreparedEditor
     {
         var (group, mode, index) = _members[weight];
         var (T, m, n) = (rows.u.shape[0], rows.u.shape[1], rows.delta.shape[1]);
-        var output = group.Network.Forward(group.Statistics.Normalise(cat([rows.u, rows.delta], 1)), full(T, (long)mode, ScalarType.Int64, rows.u.device)); // [T, m + n]
+        var output = group.Network.Forward(group.Statistics.Normalise(cat([rows.u, rows.delta], 1)), NewTensor.Full([T], (long)mode, ScalarType.Int64, rows.u.device)); // [T, m + n]
         var size = (rows.u * output.narrow(1, 0, m)).sum([1], keepdim: true) * Eta.select(0, index); // [T, 1]
         return size * output.narrow(1, m, n);
     }

@@ -20,7 +20,7 @@ public sealed class Mend : IPreparedEditor
     /// <param name="wanted">The weights whose networks are needed, for a stage that holds some of them; null: all.</param>
     /// <param name="device">Null: the CPU.</param>
     public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed, IReadOnlyCollection<string>? wanted = null, Device? device = null)
-        : this(options, weights, full((long)weights.Count, options.EditLr, device: device), name => wanted is null || wanted.Contains(name), (group, _, where) =>
+        : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device), name => wanted is null || wanted.Contains(name), (group, _, where) =>
         {
             var generator = new Generator((ulong)seed + (ulong)group.Index);
             return (new RunningStatistics(group.InFeatures, where), new RunningStatistics(group.OutFeatures, where),
@@ -184,7 +184,7 @@ public sealed class Mend : IPreparedEditor
             var u = cat(members.Select(name => normalised[name].u).ToList(), 0);         // [N, m]
             var delta = cat(members.Select(name => normalised[name].delta).ToList(), 0); // [N, n]
             var modes = cat(members.Select(name =>
-                full(normalised[name].u.shape[0], (long)_members[name].Mode, ScalarType.Int64, u.device)).ToList(), 0); // [N]
+                NewTensor.Full([normalised[name].u.shape[0]], (long)_members[name].Mode, ScalarType.Int64, u.device)).ToList(), 0); // [N]
             var (uTilde, deltaTilde) = names.Key.Parts.Forward(u, delta, modes);
             long row = 0;
             foreach (var name in members)

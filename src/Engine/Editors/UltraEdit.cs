@@ -112,6 +112,6 @@ public sealed class UltraEdit : IPreparedEditor
     {
         var normalised = _statistics[weight].Normalise(cat([rows.u, rows.delta], 1)); // [T, m + n]
         var (k, v) = (normalised.narrow(1, 0, rows.u.shape[1]), normalised.narrow(1, rows.u.shape[1], rows.delta.shape[1]));
-        return (k * k).sum([1], keepdim: true) * v * Options.EditLr;
+        return ((k * k).sum([1], keepdim: true) * v).Times(Options.EditLr);
     }
 }

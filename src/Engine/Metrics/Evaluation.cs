@@ -101,7 +101,7 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
     {
         var rows = Losses.LocalityRows(input, stage.Family);
         var first = before.Hidden!.shape[1] * firstLocality; // the locality questions are the last of the batch
-        rows = rows.index_select(0, rows.ge(first).nonzero().squeeze(1));
+        rows = rows.index_select(0, rows.Ge(first).nonzero().squeeze(1));
         return Losses.LocalityKl((original ?? stage).Logits(before, rows), stage.Logits(after, rows)).Host().item<float>();
     }
 

@@ -5,6 +5,7 @@
 // question answering model; where config.json sets forced_bos_token_id (later checkpoints) it is "<s> y </s>", <s> being given, not scored.
 // B batch, S source tokens, T decoder tokens, C hidden size, H heads, D head size, V vocabulary.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -127,9 +128,9 @@ internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isD
     {
         var ids = isDecoder ? pass.Input.DecoderInputIds! : pass.Input.InputIds; // [B, T]
         var start = isDecoder ? pass.Cache?.Length ?? 0 : 0;
-        var tokens = Layers.Embed(shared, ids) * (config.ScaleEmbedding ? Math.Sqrt(config.DModel) : 1.0);
+        var tokens = Layers.Embed(shared, ids).Times(config.ScaleEmbedding ? Math.Sqrt(config.DModel) : 1.0);
         var positions = embed_positions.narrow(0, start + Offset, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
-        return activations with { Hidden = layernorm_embedding.Forward(tokens + positions) };
+        return activations with { Hidden = layernorm_embedding.Forward(tokens.Plus(positions)) };
     }
 }
 
@@ -198,8 +199,8 @@ internal sealed class BartEncoderBlock(BartConfig config, string name, Weights w
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, S, C]
-        x = self_attn_layer_norm.Forward(x + self_attn.OverSource(x, pass));
-        x = final_layer_norm.Forward(x + feedForward.Forward(x, pass));
+        x = self_attn_layer_norm.Forward(x.Plus(self_attn.OverSource(x, pass)));
+        x = final_layer_norm.Forward(x.Plus(feedForward.Forward(x, pass)));
         return isLast ? new(null, x) : activations with { Hidden = x }; // the last block's output is the memory: no norm ends the stack
     }
 }
@@ -218,9 +219,9 @@ internal sealed class BartDecoderBlock(BartConfig config, string name, Weights w
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, T, C]
-        x = self_attn_layer_norm.Forward(x + self_attn.OverSelf(x, pass));
-        x = encoder_attn_layer_norm.Forward(x + encoder_attn.OverMemory(x, activations.Memory, pass));
-        x = final_layer_norm.Forward(x + feedForward.Forward(x, pass));
+        x = self_attn_layer_norm.Forward(x.Plus(self_attn.OverSelf(x, pass)));
+        x = encoder_attn_layer_norm.Forward(x.Plus(encoder_attn.OverMemory(x, activations.Memory, pass)));
+        x = final_layer_norm.Forward(x.Plus(feedForward.Forward(x, pass)));
         return activations with { Hidden = x };
     }
 }
@@ -237,6 +238,6 @@ internal sealed class BartHead(BartConfig config, Weights weights) : Head
     public override Tensor Logits(Tensor hidden)
     {
         var logits = Layers.Linear(hidden, shared);
-        return final_logits_bias is null ? logits : logits + final_logits_bias;
+        return final_logits_bias is null ? logits : logits.Plus(final_logits_bias);
     }
 }

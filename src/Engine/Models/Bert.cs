@@ -7,6 +7,7 @@
 // old checkpoints call a norm's weight and bias gamma and beta (see CheckpointWeights).
 // B batch, T tokens, C hidden size, H heads, D head size.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -114,7 +115,7 @@ internal sealed class BertEmbeddings(BertConfig config, string name, Weights wei
         var ids = pass.Input.InputIds; // [B, T]
         var positions = position_embeddings.narrow(0, 0, ids.shape[1]).to_type(ScalarType.Float32);  // [T, C]
         var type = token_type_embeddings.select(0, 0).to_type(ScalarType.Float32);                  // [C]
-        return activations with { Hidden = LayerNorm.Forward(Layers.Embed(word_embeddings, ids) + type + positions) };
+        return activations with { Hidden = LayerNorm.Forward(Layers.Embed(word_embeddings, ids).Plus(type).Plus(positions)) };
     }
 }
 
@@ -133,7 +134,7 @@ internal sealed class BertAttention(BertConfig config, string name, Weights weig
         Tensor Heads(EditableLinear projection) => Layers.SplitHeads(projection.Forward(x, pass), config.NumAttentionHeads); // [B, H, T, D]
         var (q, k, v) = (Heads(query), Heads(key), Heads(value));
         var attended = Layers.MergeHeads(Layers.Attention(q, k, v, pass.SourceBias, 1.0 / Math.Sqrt(q.shape[3])));
-        return LayerNorm.Forward(x + dense.Forward(attended, pass));
+        return LayerNorm.Forward(x.Plus(dense.Forward(attended, pass)));
     }
 }
 
@@ -150,7 +151,7 @@ internal sealed class BertBlock(BertConfig config, string name, Weights weights)
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = attention.Forward(activations.Hidden!, pass); // [B, T, C]
-        return activations with { Hidden = LayerNorm.Forward(x + output.Forward(act(intermediate.Forward(x, pass)), pass)) };
+        return activations with { Hidden = LayerNorm.Forward(x.Plus(output.Forward(act(intermediate.Forward(x, pass)), pass))) };
     }
 }
 

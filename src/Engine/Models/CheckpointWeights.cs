@@ -54,7 +54,7 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
         using var scope = NewDisposeScope();
         if (double.IsFinite(value.sum().to_type(ScalarType.Float64).Host().item<double>())) // NaN and infinity survive a sum; no copy is made
             return;
-        var bad = (value - value).ne(0).reshape(-1).nonzero(); // x - x is 0 unless x is NaN or infinite
+        var bad = (value - value).Ne(0).reshape(-1).nonzero(); // x - x is 0 unless x is NaN or infinite
         if (bad.shape[0] > 0)
             throw new ModelException(stored.File, name, $"has {bad.shape[0]} of {value.numel()} entries that are NaN or infinite as {value.dtype}, "
                 + $"the first at {bad.select(0, 0).Host().item<long>()}; the file is damaged, or its training failed");

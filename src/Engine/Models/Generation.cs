@@ -22,7 +22,7 @@ public sealed class TokenSampler(SamplingOptions options)
         using var scope = NewDisposeScope();
         if (options.Temperature <= 0)
             return (int)logits.argmax().Host().item<long>();
-        var scaled = logits.to_type(ScalarType.Float32) / options.Temperature;
+        var scaled = logits.to_type(ScalarType.Float32).Over(options.Temperature);
         var kept = options.TopK > 0 ? Math.Min(options.TopK, scaled.shape[0]) : scaled.shape[0];
         var (values, ids) = scaled.topk((int)kept, 0);
         var probabilities = values.softmax(0).Host().data<float>().ToArray(); // most likely first

@@ -2,6 +2,7 @@
 // Names are the checkpoint's (transformers GPT2LMHeadModel). Trap: its linear maps are Conv1D, stored [in, out]; Weights.Conv1D turns
 // them. B batch, T tokens, C hidden size, H heads, V vocabulary.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -62,7 +63,7 @@ internal sealed class Gpt2Embedding(Gpt2Config config, Weights weights) : Layer
         var ids = pass.Input.InputIds; // [B, T]
         var start = pass.Cache?.Length ?? 0;
         var positions = wpe.narrow(0, start, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
-        return activations with { Hidden = Layers.Embed(wte, ids) + positions };
+        return activations with { Hidden = Layers.Embed(wte, ids).Plus(positions) };
     }
 }
 
@@ -118,8 +119,8 @@ internal sealed class Gpt2Block(Gpt2Config config, string name, Weights weights)
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, T, C]
-        x = x + attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass);
-        x = x + mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass);
+        x = x.Plus(attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass));
+        x = x.Plus(mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass));
         return activations with { Hidden = x };
     }
 }

@@ -5,6 +5,7 @@
 // B batch, T tokens, C hidden size, H heads, D head size, R rotary_dim, V vocabulary.
 
 using System.Text.Json;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -127,7 +128,7 @@ internal sealed class GptJAttention(GptJConfig config, string name, Weights weig
         var (sin, cos) = (pass.Shared("rotary sin", angles.sin), pass.Shared("rotary cos", angles.cos));
         var pairs = x.narrow(3, 0, R).reshape(B, H, T, R / 2, 2);
         var (even, odd) = (pairs.select(4, 0), pairs.select(4, 1)); // [B, H, T, R/2]
-        var turned = stack([even * cos - odd * sin, odd * cos + even * sin], 4).reshape(B, H, T, R);
+        var turned = stack([even * cos - odd * sin, (odd * cos).Plus(even * sin)], 4).reshape(B, H, T, R);
         return R == D ? turned : cat([turned, x.narrow(3, R, D - R)], 3);
     }
 
@@ -163,7 +164,7 @@ internal sealed class GptJBlock(GptJConfig config, string name, Weights weights)
     {
         var x = activations.Hidden!; // [B, T, C]
         var normed = Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon);
-        return activations with { Hidden = x + attn.Forward(normed, pass) + mlp.Forward(normed, pass) };
+        return activations with { Hidden = x.Plus(attn.Forward(normed, pass)).Plus(mlp.Forward(normed, pass)) };
     }
 }
 

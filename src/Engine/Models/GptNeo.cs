@@ -4,6 +4,7 @@
 // Conv1D, under the same names c_fc and c_proj; q, k and v have no bias.
 // B batch, T tokens, C hidden size, H heads, D head size, V vocabulary.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -103,7 +104,7 @@ internal sealed class GptNeoEmbedding(GptNeoConfig config, Weights weights) : La
     {
         var ids = pass.Input.InputIds; // [B, T]
         var positions = wpe.narrow(0, pass.Cache?.Length ?? 0, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
-        return activations with { Hidden = Layers.Embed(wte, ids) + positions };
+        return activations with { Hidden = Layers.Embed(wte, ids).Plus(positions) };
     }
 }
 
@@ -162,8 +163,8 @@ internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, W
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, T, C]
-        x = x + attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass);
-        x = x + mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass);
+        x = x.Plus(attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass));
+        x = x.Plus(mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass));
         return activations with { Hidden = x };
     }
 }

@@ -59,7 +59,7 @@ public sealed class Pass(ModelInput input, Edits? edits = null, Recording? recor
     {
         var mask = Input.DecoderInputIds is null ? Input.AttentionMask : Input.DecoderAttentionMask;
         var causal = Layers.CausalBias(T, S, Device, window);
-        return mask is null ? causal : causal + Layers.PaddingBias(mask.On(Device));
+        return mask is null ? causal : causal.Plus(Layers.PaddingBias(mask.On(Device)));
     });
 
     /// <summary>A tensor that all layers of a stack use, made by the first that asks.</summary>

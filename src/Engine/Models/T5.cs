@@ -218,7 +218,7 @@ internal sealed class T5PositionBias(T5Config config, Weights weights, bool isDe
             for (var j = 0; j < S; j++)
                 buckets[i * S + j] = Bucket(j - (S - T + i));
         var bias = table.index_select(0, tensor(buckets, device: CPU).On(table.device)).reshape(T, S, config.NumHeads).permute(2, 0, 1).unsqueeze(0);
-        return bias + (isDecoder ? pass.CausalBias(T, S) : pass.SourceBias);
+        return bias.Plus(isDecoder ? pass.CausalBias(T, S) : pass.SourceBias);
     });
 
     /// <summary>
@@ -269,10 +269,10 @@ internal sealed class T5Block(T5Config config, string name, Weights weights, boo
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, T, C]
-        x = x + SelfAttention.OverSelf(Layers.RmsNorm(x, selfNorm, config.LayerNormEpsilon), positionBias, pass, isDecoder);
+        x = x.Plus(SelfAttention.OverSelf(Layers.RmsNorm(x, selfNorm, config.LayerNormEpsilon), positionBias, pass, isDecoder));
         if (EncDecAttention is not null)
-            x = x + EncDecAttention.OverMemory(Layers.RmsNorm(x, crossNorm!, config.LayerNormEpsilon), activations.Memory, pass);
-        x = x + DenseReluDense.Forward(Layers.RmsNorm(x, feedForwardNorm, config.LayerNormEpsilon), pass);
+            x = x.Plus(EncDecAttention.OverMemory(Layers.RmsNorm(x, crossNorm!, config.LayerNormEpsilon), activations.Memory, pass));
+        x = x.Plus(DenseReluDense.Forward(Layers.RmsNorm(x, feedForwardNorm, config.LayerNormEpsilon), pass));
         return activations with { Hidden = x };
     }
 }
@@ -298,7 +298,7 @@ internal sealed class T5Head(T5Config config, Weights weights) : Head
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = Layers.RmsNorm(activations.Hidden!, final_layer_norm, config.LayerNormEpsilon);
-        return activations with { Hidden = config.ScaleDecoderOutputs ? x * (1.0 / Math.Sqrt(config.DModel)) : x };
+        return activations with { Hidden = config.ScaleDecoderOutputs ? x.Times(1.0 / Math.Sqrt(config.DModel)) : x };
     }
 
     public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, lm_head);

@@ -65,7 +65,7 @@ public sealed class EditorOptimiser : IDisposable
         {
             if (Devices.Numbers(gradients.Select(gradient => gradient.sum())).All(float.IsFinite))
                 for (var i = 0; i < _sums.Length; i++)
-                    _sums[i].add_(gradients[i], alpha: _shares[i]);
+                    _sums[i].Add_(gradients[i], alpha: _shares[i]);
             else
                 Refused++;
         }

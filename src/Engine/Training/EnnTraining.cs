@@ -68,8 +68,8 @@ public static class EnnTraining
             first = Logits(original, batch.Locality, rows, null);
         var drift = Losses.LocalityKl(first, current);
 
-        var total = outer.Nll * weights.CEdit + kl * weights.CLoc;
-        Tensor[] gradients = [.. autograd.grad([total + drift], [.. parameters])];
+        var total = outer.Nll.Times(weights.CEdit).Plus(kl.Times(weights.CLoc));
+        Tensor[] gradients = [.. autograd.grad([total.Plus(drift)], [.. parameters])];
         var (before, kept) = (TrainingStep.Score(stage, batch.Locality), TrainingStep.Score(stage, batch.Locality, edits));
         var numbers = Devices.Numbers(kl, total, drift);
         return (new(outer.Loss, numbers[0], numbers[1], outer.Accuracy, outer.Probability, before.Accuracy, kept.Accuracy, before.Loss, kept.Loss, kept.Tokens), numbers[2], gradients);

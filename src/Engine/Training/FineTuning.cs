@@ -46,7 +46,7 @@ public static class FineTuning
             using var _ = enable_grad();
             var recording = new Recording();
             var scored = Losses.MaskedNll(Logits(stage, below, new Pass(edit.Input, edits, recording), rows.Rows), rows);
-            var loss = scored.Nll * editWeight;
+            var loss = scored.Nll.Times(editWeight);
             (Tensor Loss, Recording Recording)? kl = locality is null ? null : Kl(stage, edits, locality(steps.Count));
             var nll = scored.Loss;
             float? drift = kl?.Loss.Host().item<float>();
@@ -57,7 +57,7 @@ public static class FineTuning
             var gradients = Gradients(loss, recording);
             if (kl is not null)
                 foreach (var (weight, gradient) in Gradients(kl.Value.Loss, kl.Value.Recording))
-                    gradients[weight] = gradients[weight] + gradient;
+                    gradients[weight] = gradients[weight].Plus(gradient);
             fineTune.Step(gradients);
         }
     }

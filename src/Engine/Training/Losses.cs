@@ -22,10 +22,10 @@ public sealed record LabelRows(Tensor Rows, Tensor Targets, Tensor Sequences, lo
     {
         var (B, T) = (labels.shape[0], labels.shape[1]);
         var scored = shifts ? labels.narrow(1, 1, T - 1) : labels; // [B, T'] the label that position t predicts
-        var places = scored.ne(Ignored).nonzero();                 // [N, 2]
+        var places = scored.Ne(Ignored).nonzero();                 // [N, 2]
         var (sequences, positions) = (places.select(1, 0), places.select(1, 1));
-        var targets = scored.reshape(-1).index_select(0, sequences * scored.shape[1] + positions);
-        return new(sequences * T + positions, targets, sequences, B);
+        var targets = scored.reshape(-1).index_select(0, sequences.Times(scored.shape[1]).Plus(positions));
+        return new(sequences.Times(T).Plus(positions), targets, sequences, B);
     }
 }
 
@@ -71,8 +71,8 @@ public static class Losses
         var nll = -ofTarget.mean();
         var found = ofTarget.detach();
         var wrong = logits.detach().argmax(1).ne(targets).to_type(ScalarType.Float32);
-        var wrongInSequence = zeros([labels.BatchSize], ScalarType.Float32, wrong.device).index_add_(0, labels.Sequences.On(wrong.device), wrong, 1);
-        var accuracy = wrongInSequence.eq(0).to_type(ScalarType.Float32).mean();
+        var wrongInSequence = zeros([labels.BatchSize], ScalarType.Float32, wrong.device).IndexAdd_(0, labels.Sequences.On(wrong.device), wrong);
+        var accuracy = wrongInSequence.Eq(0).to_type(ScalarType.Float32).mean();
         return new(nll, stack([nll.detach(), accuracy, found.exp().mean()], 0), labels.Targets.shape[0]);
     }
 
@@ -83,7 +83,7 @@ public static class Losses
     {
         var sequences = labels.Sequences.On(logits.device);
         var ofTarget = logits.to_type(ScalarType.Float32).log_softmax(-1).gather(1, labels.Targets.On(logits.device).unsqueeze(1)).squeeze(1); // [N]
-        var tokens = zeros([labels.BatchSize], ScalarType.Float32, ofTarget.device).index_add_(0, sequences, ones_like(ofTarget.detach()), 1);
+        var tokens = zeros([labels.BatchSize], ScalarType.Float32, ofTarget.device).IndexAdd_(0, sequences, ones_like(ofTarget.detach()));
         return -(ofTarget / tokens.index_select(0, sequences)).sum();
     }
 
@@ -102,7 +102,7 @@ public static class Losses
 
     /// <summary>The rows that locality is measured on. [N] int64, on the host, into the flattened [B * T] positions of the head's input.</summary>
     public static Tensor LocalityRows(ModelInput input, ModelFamily family) =>
-        family.Labels is not null ? arange(input.BatchSize, ScalarType.Int64, input.InputIds.device) // a classifier's head reads one row an example
+        family.Labels is not null ? NewTensor.Arange(0, input.BatchSize, ScalarType.Int64, input.InputIds.device) // a classifier's head reads one row an example
         : (input.DecoderAttentionMask ?? (input.DecoderInputIds is null ? input.AttentionMask : ones_like(input.DecoderInputIds)))
         .reshape(-1).nonzero().squeeze(1);
 }

@@ -35,7 +35,7 @@ public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double ke
         var kept = Math.Min(keep, (1.0 + Steps) / (10 + Steps)); // young averages forget faster
         Steps++;
         for (var i = 0; i < parameters.Count; i++)
-            _average[i].mul_(kept).add_(parameters[i].detach(), alpha: 1 - kept);
+            _average[i].Mul_(kept).Add_(parameters[i].detach(), alpha: 1 - kept);
     }
 
     /// <summary>Exchanges the parameters and their average; a second time puts them back.</summary>

@@ -104,7 +104,7 @@ public static class TrainingStep
         var (scoredAfter, afterLogits) = Unrelated(stage, after, unrelated.Labels, rows);
         var kl = Losses.LocalityKl(beforeLogits, afterLogits);
 
-        var total = edited.Nll * weights.CEdit + kl * weights.CLoc;
+        var total = edited.Nll.Times(weights.CEdit).Plus(kl.Times(weights.CLoc));
         return Devices.Numbers(kl, total, edited.Figures, scoredBefore.Figures, scoredAfter.Figures)
             is [var locality, var sum, var nll, var accuracy, var probability, var nllBefore, var accuracyBefore, _, var nllAfter, var accuracyAfter, _]
             ? (new(nll, locality, sum, accuracy, probability, accuracyBefore, accuracyAfter, nllBefore, nllAfter, scoredAfter.Tokens), total)
@@ -121,7 +121,7 @@ public static class TrainingStep
     {
         var logits = stage.Logits(top, rows); // [N, V]
         // The scored rows are among the masked ones, so their logits are not computed again: place[r] is the row of logits of position r.
-        var place = zeros([labels.numel()], ScalarType.Int64, CPU).index_add_(0, rows, arange(rows.shape[0], ScalarType.Int64, CPU), 1);
+        var place = zeros([labels.numel()], ScalarType.Int64, CPU).IndexAdd_(0, rows, NewTensor.Arange(0, rows.shape[0], ScalarType.Int64, CPU));
         var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
         using var _ = no_grad();
         return (Losses.MaskedNll(logits.index_select(0, place.index_select(0, scored.Rows).On(logits.device)), scored), logits);

@@ -44,7 +44,7 @@ public sealed class TensorBytesTests : IDisposable
     public void RowsOfATensor_AreThatRange()
     {
         using var scope = NewDisposeScope();
-        var value = arange(0, 60, ScalarType.Float32).reshape(5, 4, 3);
+        var value = NewTensor.Arange(0, 60, ScalarType.Float32).reshape(5, 4, 3);
         SafetensorsWriter.Write(_folder["one.safetensors"], [TensorBytes.ToWrite("w", value), TensorBytes.ToWrite("scalar", tensor(1f))]);
         using var file = SafetensorsFile.Open(_folder["one.safetensors"]);
         var stored = file.Find("w");

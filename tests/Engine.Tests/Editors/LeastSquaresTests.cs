@@ -1,4 +1,5 @@
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -78,7 +79,7 @@ public sealed class LeastSquaresTests : IDisposable
     private static Tensor Dense(Tensor K, Tensor D, Tensor lambda)
     {
         var (k, d) = (K.to_type(ScalarType.Float64), D.to_type(ScalarType.Float64));
-        return k.t().mm(d).cholesky_solve(linalg.cholesky(k.t().mm(k) + eye(k.shape[1], dtype: ScalarType.Float64) * lambda));
+        return k.t().mm(d).cholesky_solve(linalg.cholesky(k.t().mm(k).Plus(eye(k.shape[1], dtype: ScalarType.Float64) * lambda)));
     }
 
     private static void Close(Tensor expected, Tensor actual, double relative)

@@ -153,6 +153,6 @@ public sealed class StagePlanTests : IDisposable
         var (ids, mask) = (ones([rows, tokens], ScalarType.Int64), ones([rows, tokens], ScalarType.Int64));
         return family.IsEncoderDecoder
             ? new(new(ids, mask, ids, mask), ids)
-            : new(new(ids, mask), cat([full([rows, tokens - labels], LabelRows.Ignored, ScalarType.Int64), ones([rows, labels], ScalarType.Int64)], 1));
+            : new(new(ids, mask), cat([NewTensor.Full([rows, tokens - labels], LabelRows.Ignored, ScalarType.Int64), ones([rows, labels], ScalarType.Int64)], 1));
     }
 }

@@ -92,7 +92,7 @@ public class DeviceTests
     public void OtherErrors_StayAsTheyAre()
     {
         using var scope = NewDisposeScope();
-        var e = Assert.ThrowsAny<Exception>(() => ones(2, 3) + ones(4, 5));
+        var e = Assert.ThrowsAny<Exception>(() => ones(2, 3).Plus(ones(4, 5)));
         Assert.Same(e, DeviceMemory.Named(e));
     }
 

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
@@ -35,7 +36,7 @@ public sealed class Enn : IEditor, IDisposable
         (Options, _weights) = (options.Validated(), weights);
         if (editLrs is not null && editLrs.shape[0] != weights.Count)
             throw new EditorException($"edit_lrs has {editLrs.shape[0]} entries for {weights.Count} editable weights");
-        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone() ?? full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
+        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone() ?? NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
     }
 
     public EnnOptions Options { get; }

@@ -77,7 +77,7 @@ public sealed class KnowledgeEditor : IDisposable
         var embedding = this["condition.embedding.weight"];
         var tokens = ids.reshape(-1).narrow(0, 0, mask.sum([1]).Host().item<long>()).On(embedding.device); // [T]
         var words = embedding.index_select(0, tokens);                                                // [T, C]
-        words = where(tokens.eq(0).unsqueeze(1), words.detach(), words);                              // word 0 is padding and is not trained
+        words = where(tokens.Eq(0).unsqueeze(1), words.detach(), words);                              // word 0 is padding and is not trained
         var read = cat([Lstm(words, "", reverse: false), Lstm(words, "_reverse", reverse: true)], 1); // [1, 2H]
         return nn.functional.linear(read, this["condition.linear._linear_layers.0.weight"], this["condition.linear._linear_layers.0.bias"]).tanh();
     }
@@ -94,7 +94,7 @@ public sealed class KnowledgeEditor : IDisposable
             var maskRows = made.narrow(1, columns, rows).softmax(1);
             var offsetColumns = made.narrow(1, columns + rows, columns);
             var offsetRows = made.narrow(1, 2 * columns + rows, rows).softmax(1);
-            var scale = made.narrow(1, 2 * (columns + rows), 1).sigmoid().reshape(Array.Empty<long>()) * _options.MaxScale;
+            var scale = made.narrow(1, 2 * (columns + rows), 1).sigmoid().reshape(Array.Empty<long>()).Times(_options.MaxScale);
 
             var (u, delta) = factors[weight.Weight.Name];
             var (maskU, maskDelta, offsetU, offsetDelta) = weight.IsTransposed
@@ -116,13 +116,13 @@ public sealed class KnowledgeEditor : IDisposable
     {
         Tensor Of(string part) => this[$"condition.lstm._module.{part}_l0{direction}"];
         var H = Of("weight_hh").shape[1];
-        var fromWords = nn.functional.linear(words, Of("weight_ih"), Of("bias_ih") + Of("bias_hh")); // [T, 4H]
+        var fromWords = nn.functional.linear(words, Of("weight_ih"), Of("bias_ih").Plus(Of("bias_hh"))); // [T, 4H]
         var (h, c) = (zeros([1, H], device: words.device), zeros([1, H], device: words.device));
         for (long step = 0, T = words.shape[0]; step < T; step++)
         {
-            var gates = fromWords.narrow(0, reverse ? T - 1 - step : step, 1) + h.mm(Of("weight_hh").t());
+            var gates = fromWords.narrow(0, reverse ? T - 1 - step : step, 1).Plus(h.mm(Of("weight_hh").t()));
             Tensor Gate(int i) => gates.narrow(1, i * H, H);
-            c = Gate(1).sigmoid() * c + Gate(0).sigmoid() * Gate(2).tanh();
+            c = (Gate(1).sigmoid() * c).Plus(Gate(0).sigmoid() * Gate(2).tanh());
             h = Gate(3).sigmoid() * c.tanh();
         }
         return h;
@@ -182,7 +182,7 @@ public sealed class KnowledgeEditor : IDisposable
                 : size[^1];
             parameters[name] = name.EndsWith(".weight_g", StringComparison.Ordinal)
                 ? (parameters[name[..^1] + "v"] * parameters[name[..^1] + "v"]).sum([1], true).sqrt() // so that the weight begins as v
-                : (rand(size, device: CPU, generator: random).On(embeddings.device) * 2 - 1) / Math.Sqrt(inputs);
+                : rand(size, device: CPU, generator: random).On(embeddings.device).Times(2).Minus(1).Over(Math.Sqrt(inputs));
         }
         return parameters;
     }
