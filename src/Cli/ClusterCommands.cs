@@ -37,6 +37,15 @@ internal static class ClusterCommands
         command.SetAction(async (parsed, cancellation) =>
         {
             var path = parsed.GetRequiredValue(folder);
+            var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
+            var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+            var chosen = parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null);
+            if (Running(path) is null)
+            {
+                var (text, _) = ModelText.Open(directory); // refused here rather than by every silo
+                if (chosen is not null)
+                    text.CheckEditor(chosen);
+            }
             using var taken = LocalCluster.Take(path);
             LocalCluster cluster;
             var isNew = false;
@@ -51,15 +60,10 @@ internal static class ClusterCommands
             {
                 var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
                 var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
-                var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
-                var beside = Path.Combine(directory, DemoRecipe.EditorFile);
-                _ = ModelText.Open(directory); // refused here rather than by every silo
-                if (parsed.GetValue(editor) is { Exists: false } missing)
-                    throw new MendException(MendError.ModelUnusable, $"There is no editor {missing.FullName}.", "Name the file of one, or train one: mend train.");
-                isNew = true;
                 var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
                 List<(string Silo, string Device)> shards = [.. Enumerable.Range(0, copies * perReplica).Select(shard => ($"silo-{shard % count}", ShardDevices.Of(parsed.GetRequiredValue(device), shard)))];
-                cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
+                isNew = true;
+                cluster = LocalCluster.Create(path, count, new("model", directory, chosen,
                     PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
                     [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], DemoFiles.Probes(directory),
                     shards.GroupBy(shard => shard.Silo).ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device)))));

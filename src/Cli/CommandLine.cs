@@ -69,6 +69,8 @@ internal static class CommandLine
     {
         try
         {
+            if (!Directory.Exists(".")) // libtorch's libraries end the process there
+                throw new MendException(MendError.FileUnusable, "The current folder is gone.", "Go to one that is there.");
             // No response files: a prompt may begin with @.
             var parsed = Root().Parse(arguments, new ParserConfiguration { ResponseFileTokenReplacer = null });
             if (parsed.Errors.Count > 0 && parsed.Action is not HelpAction)

@@ -13,7 +13,7 @@ internal static class PlanCommand
     public static Command Create()
     {
         var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory; config.json and the headers of the weights are read", Required = true };
-        var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, or else the paper's editor" };
+        var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory; without that, or with --editable or --rank, an editor to come" };
         var defaults = new StagePlanOptions();
         var stages = new Option<int>("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 }.Within(1);
         var memory = new Option<string?>("--gpu-memory") { Description = "what each stage has, such as 24GiB or 80GB; the command fails when a stage needs more" };
@@ -29,6 +29,9 @@ internal static class PlanCommand
         {
             var directory = parsed.GetRequiredValue(model).FullName;
             var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+            var ofAnEditorToCome = new Option[] { editable, rank }.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false });
+            if (parsed.GetValue(editor) is not null && ofAnEditorToCome is not null)
+                throw new MendException(MendError.InvalidOption, $"--editor and {ofAnEditorToCome.Name} were both given.", "An editor's file has its weights and its rank; leave one of the two out.");
             var options = defaults with
             {
                 Stages = parsed.GetValue(stages),
@@ -39,7 +42,7 @@ internal static class PlanCommand
                 Flops = parsed.GetValue(tflops) * 1e12,
                 Bandwidth = parsed.GetValue(bandwidth) * 1e9,
             };
-            var plan = StagePlan.Read(directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null), options);
+            var plan = StagePlan.Read(directory, parsed.GetValue(editor)?.FullName ?? (ofAnEditorToCome is null && File.Exists(beside) ? beside : null), options);
             var devices = parsed.GetValue(device) is { } list ? plan.Stages.Select((_, stage) => ShardDevices.Of(list, stage)).ToList() : null;
             Show(plan, options, devices);
             return plan.TooLarge.Any() | ShowTooFull(plan, options, devices) ? 1 : 0;

@@ -77,6 +77,8 @@ public sealed class EmbeddedCluster : IMendCluster
             foreach (var device in Devices.Names(options.Device))
                 _ = Devices.Of(device); // what is not here is refused before anything is opened
             ProbeSet.Check(options.Probes, text);
+            if (options.Editor is not null)
+                text.CheckEditor(options.Editor); // before the ledger is made
             ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
             shards = [.. from replica in Enumerable.Range(0, options.Replicas)
                 from stage in Enumerable.Range(0, options.Stages)

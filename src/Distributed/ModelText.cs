@@ -3,6 +3,7 @@ using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed;
@@ -29,7 +30,16 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     /// <exception cref="MendException">The model cannot be read.</exception>
     public static byte[] FingerprintOf(string directory) => Reading(() => ModelFingerprint.Of(directory));
 
-    private static T Reading<T>(Func<T> read)
+    /// <summary>Looks whether an editor is this model's.</summary>
+    /// <exception cref="MendException">It is not, or cannot be read.</exception>
+    public void CheckEditor(string file) => Reading(() =>
+    {
+        using var checkpoint = EditorCheckpoint.Open(file);
+        checkpoint.RequireFit(family);
+        return true;
+    }, $"The editor {file} cannot be used", "Name an editor that was trained for this model, or train one: mend train.");
+
+    private static T Reading<T>(Func<T> read, string what = "The model cannot be read", string hint = "A model is a Hugging Face directory: config.json, weights, tokenizer.")
     {
         try
         {
@@ -37,7 +47,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         }
         catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException or UnauthorizedAccessException)
         {
-            throw new MendException(MendError.ModelUnusable, $"The model cannot be read: {e.Message}", "A model is a Hugging Face directory: config.json, weights, tokenizer.", e);
+            throw new MendException(MendError.ModelUnusable, $"{what}: {e.Message}", hint, e);
         }
     }
 

@@ -16,7 +16,7 @@ public static class QuestionAnswering
         {
             ".json" => ZsRe.ReadExport(path),
             ".jsonl" => ZsRe.ReadPaper(path, Prng.At(seed, 0)),
-            ".tsv" => EditsOf(ReadTsv(path), seed),
+            ".tsv" => EditsOf(ReadTsv(path), path, seed),
             var other => throw new InvalidDataException($"{path}: the form of a {other} file is not known; known: .json, .jsonl, .tsv"),
         };
         return edits;
@@ -59,11 +59,11 @@ public static class QuestionAnswering
         return [.. answers.Select(entry => new QaPair(entry.Key, entry.Value))];
     }
 
-    private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, ulong seed)
+    private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, string path, ulong seed)
     {
         const int locality = 4;
         if (pairs.Count <= locality)
-            throw new InvalidDataException($"{pairs.Count} questions are too few to make edits of; at least {locality + 1} are needed");
+            throw new InvalidDataException($"{path}: {pairs.Count} question(s) are too few to make edits of; at least {locality + 1} are needed");
         return [.. pairs.Select((pair, i) =>
         {
             var rng = Prng.At(seed, (ulong)i);
