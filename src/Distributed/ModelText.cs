@@ -71,7 +71,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     /// <summary>The bookkeeping of an answer.</summary>
     public Generation Generation(string prompt, AskOptions options)
     {
-        if (options.MaxTokens < 1 || options.Temperature < 0 || options.TopK < 0 || options.TopP is not (> 0 and <= 1))
+        if (options.MaxTokens < 1 || !(options.Temperature >= 0) || double.IsInfinity(options.Temperature) || options.TopK < 0 || options.TopP is not (> 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Sampling options are out of range: {options}.",
                 "MaxTokens is at least 1, Temperature and TopK at least 0, TopP above 0 and at most 1.");
         var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt");

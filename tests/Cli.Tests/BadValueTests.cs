@@ -117,7 +117,7 @@ public sealed partial class BadValueTests : IDisposable
     private static bool IsPath(Type type) => typeof(FileSystemInfo).IsAssignableFrom(type.GetElementType() ?? type);
 
     /// <summary>Texts that cannot be anything.</summary>
-    private static bool IsListOrPlace(Option option) => option.Name is "--editable" or "--only" or "--editors" or "--gpu-memory" or "--cluster" or "--postgres" || option is { Name: "--edits", ValueType: var type } && type == typeof(string);
+    private static bool IsListOrPlace(Option option) => option.Name is "--editable" or "--only" or "--editors" or "--gpu-memory" or "--cluster" or "--postgres" or "--device" || option is { Name: "--edits", ValueType: var type } && type == typeof(string);
 
     private static string Text(double number) => number.ToString("0.#", CultureInfo.InvariantCulture);
 

@@ -168,6 +168,17 @@ public sealed class EditorAndLedgerTests : IDisposable
         Assert.Null((await cluster.PreviewAsync(Facts[0].Prompt, Facts[0].Target)).InForce);
     }
 
+    [Fact]
+    public async Task NumbersThatAreNone_AreRefused()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using var cluster = await model.OpenAsync();
+        foreach (var options in new AskOptions[] { new(Temperature: double.NaN), new(Temperature: double.PositiveInfinity), new(Temperature: -1), new(TopP: double.NaN), new(MaxTokens: 0), new(TopK: -1) })
+            Assert.Equal(MendError.InvalidOption, (await Assert.ThrowsAsync<MendException>(() => cluster.AskAsync("what is red", options))).Error);
+        foreach (var options in new EditOptions[] { new() { Confidence = double.NaN }, new() { MaxDrawdown = double.NaN }, new() { MaxDrawdown = -1 } })
+            Assert.Equal(MendError.InvalidOption, (await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "blue", options))).Error);
+    }
+
     [Theory]
     [InlineData("folder")]
     [InlineData("file/below")]
