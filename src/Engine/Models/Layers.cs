@@ -19,10 +19,18 @@ internal static class Layers
     /// <param name="x">[..., m] float32.</param>
     /// <param name="W">[n, m].</param>
     /// <param name="b">[n] or null.</param>
-    public static Tensor Linear(Tensor x, Tensor W, Tensor? b = null) =>
-        W.dtype == ScalarType.Float32
-            ? nn.functional.linear(x, W, b)
-            : nn.functional.linear(x.to_type(W.dtype), W, b).to_type(ScalarType.Float32);
+    /// <remarks>
+    /// As a product of two matrices. Of more axes libtorch 2.10 makes one only where all strides fit, those of axes with one entry too; a slice such as
+    /// the hidden states of [CLS] it multiplies example by example, for which oneDNN copies W once an example in bfloat16.
+    /// </remarks>
+    public static Tensor Linear(Tensor x, Tensor W, Tensor? b = null)
+    {
+        var rows = x.reshape(-1, W.shape[1]);
+        var z = W.dtype == ScalarType.Float32
+            ? nn.functional.linear(rows, W, b)
+            : nn.functional.linear(rows.to_type(W.dtype), W, b).to_type(ScalarType.Float32);
+        return z.reshape([.. x.shape[..^1], W.shape[0]]);
+    }
 
     /// <summary>Rows of an embedding table, as float32.</summary>
     /// <param name="table">[V, C].</param>
