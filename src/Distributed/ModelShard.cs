@@ -425,13 +425,19 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             throw new MendException(MendError.NotFinite, $"The update of stage {options.Stage} has entries that are NaN or infinite.",
                 "The edit was not made. Check that editor and model belong together; with 16-bit weights try float32.");
         var alpha = Devices.Numbers(updates.Values.Select(update => update.alpha));
-        List<WeightChange> changes = [.. updates.Select((update, i) => (Name: update.Key, Update: update.Value.Compress(_factors.Kept), Alpha: alpha[i]))
-            .Select(kept => new WeightChange(kept.Name, Stored(kept.Update.uTilde), Stored(kept.Update.deltaTilde), kept.Alpha))];
-        session.Keep(Updates(changes));
-        return changes;
+        var candidate = updates.ToDictionary(update => update.Key, update => AsStored(update.Value.Compress(_factors.Kept)));
+        session.Keep(candidate);
+        return [.. candidate.Select((update, i) => new WeightChange(update.Key, Stored(update.Value.uTilde), Stored(update.Value.deltaTilde), alpha[i]))];
     }
 
     private WireTensor Stored(Tensor factor) => WireTensorCodec.Encode(_factors.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16) : factor);
+
+    /// <summary>What <see cref="Updates"/> would make of the stored update, to the last bit: it need not go up to the device again.</summary>
+    private LowRankUpdate AsStored(LowRankUpdate update)
+    {
+        Tensor Of(Tensor factor) => (_factors.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16).to_type(ScalarType.Float32) : factor).contiguous();
+        return update with { uTilde = Of(update.uTilde), deltaTilde = Of(update.deltaTilde), alpha = update.alpha.clone() };
+    }
 
     /// <summary>Not finite when an entry is not. [] float32.</summary>
     private static Tensor Size(LowRankUpdate update) => update.uTilde.abs().sum().Plus(update.deltaTilde.abs().sum()).Plus(update.alpha.abs());
