@@ -56,7 +56,7 @@ public sealed class EmbeddedCluster : IMendCluster
     /// <exception cref="MendException">Model, editor or ledger cannot be used.</exception>
     /// <example>
     /// <code>
-    /// await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger });
+    /// await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger, Probes = [new("Who is the prime minister of India?", "Narendra Modi")] });
     /// </code>
     /// </example>
     public static Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, CancellationToken cancellation = default) =>

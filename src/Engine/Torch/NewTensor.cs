@@ -21,4 +21,28 @@ public static class NewTensor
         using Scalar first = ((Number)start).ToScalar(), end = ((Number)stop).ToScalar(), step = ((Number)1).ToScalar();
         return arange(first, end, step, dtype, device);
     }
+
+    /// <summary>A tensor of a host's numbers, row-major. TorchSharp's own call takes more elements than the shape has, and drops them.</summary>
+    /// <exception cref="ArgumentException">The elements are more or fewer than the shape's.</exception>
+    public static Tensor Of(float[] elements, params ReadOnlySpan<long> shape)
+    {
+        RequireFull(elements.Length, shape);
+        return tensor(elements, shape, device: CPU);
+    }
+
+    /// <inheritdoc cref="Of(float[], ReadOnlySpan{long})"/>
+    public static Tensor Of(long[] elements, params ReadOnlySpan<long> shape)
+    {
+        RequireFull(elements.Length, shape);
+        return tensor(elements, shape, device: CPU);
+    }
+
+    private static void RequireFull(int elements, ReadOnlySpan<long> shape)
+    {
+        long product = 1;
+        foreach (var dimension in shape)
+            product *= dimension;
+        if (product != elements)
+            throw new ArgumentException($"{elements} elements do not fill [{string.Join(", ", shape.ToArray())}]");
+    }
 }

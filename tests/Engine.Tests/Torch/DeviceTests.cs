@@ -143,7 +143,8 @@ public class DeviceTests
             Assert.Equal(on.dtype, there.dtype);
             var (cpu, other) = (on.detach().to_type(ScalarType.Float64), there.detach().Host().to_type(ScalarType.Float64));
             var (error, size) = ((cpu - other).norm().item<double>(), cpu.norm().item<double>());
-            Assert.True(error <= 2e-4 * size + 1e-7, $"{name}: off by {error} of {size}");
+            // A GPU sums in another order: 7e-4 was seen on an H100 in a gradient through MALMEN's solve, 2e-4 in RMSProp's quotients.
+            Assert.True(error <= (device.type == TorchSharp.DeviceType.CUDA ? 2e-3 : 2e-4) * size + 1e-7, $"{name}: off by {error} of {size}");
         }
     }
 
@@ -193,13 +194,13 @@ public class DeviceTests
         using var average = new ParameterAverage(optimiser.Parameters, 0.9);
         var (figures, gradients) = TrainingStep.Run(stage, mend, Batch(stage, 1), new(), optimiser.Parameters);
         foreach (var ((name, _), gradient) in optimiser.Adam.Parameters.Zip(gradients))
-            yield return ("gradient of " + name, gradient);
+            yield return ("gradient of " + name, gradient.clone()); // the optimiser takes it, and what is below goes with its owners
         yield return ("figures", tensor(new[] { figures.Total, figures.Edit, figures.Locality, figures.LocalityNllAfter }, device: device));
         optimiser.Take(gradients);
         average.Add();
         average.Swap();
         foreach (var (name, value) in mend.State.Concat(optimiser.Adam.State).Concat(average.State).Where(entry => entry.Value.numel() > 1))
-            yield return (name, value);
+            yield return (name, value.clone());
     }
 
     private static IEnumerable<(string, Tensor)> OtherEditors(Device device)
