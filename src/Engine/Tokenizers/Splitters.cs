@@ -30,7 +30,7 @@ internal static class Splitters
 
     /// <summary>Runs of digits, or every digit alone.</summary>
     public static Splitter Digits(bool alone) => part =>
-        Cut(part, rune => !Rune.IsNumber(rune) ? Class.Other : alone ? Class.Alone : Class.Together);
+        Cut(part, rune => !UnicodeTables.IsNumber(rune) ? Class.Other : alone ? Class.Alone : Class.Together);
 
     /// <summary>Spaces become ▁, one is put in front, and each begins a new piece.</summary>
     public static Splitter Metaspace(Prepended prepended, bool splits) => part =>

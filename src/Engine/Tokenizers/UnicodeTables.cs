@@ -22,6 +22,7 @@ internal static class UnicodeTables
     private static readonly HashSet<int> OtherwisePunctuation = [.. Set("punctuation")];
     private static readonly HashSet<int> OtherwiseNonspacing = [.. Set("nonspacing")];
     private static readonly HashSet<int> OtherwiseMark = [.. Set("mark")];
+    private static readonly HashSet<int> OtherwiseNumber = [.. Set("number")];
     private static readonly Dictionary<int, int[]> AlsoLowered = Mappings("lower");
 
     /// <summary>NFD, or NFKD: characters taken apart, marks in canonical order.</summary>
@@ -75,6 +76,8 @@ internal static class UnicodeTables
 
     public static bool IsMark(Rune rune) => Rune.GetUnicodeCategory(rune)
         is UnicodeCategory.NonSpacingMark or UnicodeCategory.SpacingCombiningMark or UnicodeCategory.EnclosingMark != OtherwiseMark.Contains(rune.Value);
+
+    public static bool IsNumber(Rune rune) => Rune.IsNumber(rune) != OtherwiseNumber.Contains(rune.Value);
 
     /// <summary>The blocks of unified and compatibility ideographs that the library lists (not Japanese kana, not Hangul).</summary>
     public static bool IsChinese(Rune rune) => rune.Value is >= 0x4E00 and <= 0x9FFF or >= 0x3400 and <= 0x4DBF or >= 0x20000 and <= 0x2A6DF

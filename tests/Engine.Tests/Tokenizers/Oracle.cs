@@ -8,7 +8,7 @@ namespace MendCluster.Engine.Tests.Tokenizers;
 /// <summary>Hugging Face's own tokenizers library (by the package Tokenizers.DotNet) on a tokenizer.json.</summary>
 internal static class Oracle
 {
-    private const int RandomTexts = 5_000;
+    private const int RandomTexts = 5_400;
 
     private static readonly string[] Fragments =
     [
