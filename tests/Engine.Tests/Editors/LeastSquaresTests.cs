@@ -1,6 +1,5 @@
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Torch;
-using TorchSharp;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Editors;
@@ -74,7 +73,7 @@ public sealed class LeastSquaresTests : IDisposable
     private Tensor Draw(int rows, int columns) => randn([rows, columns], generator: _generator);
 
     /// <summary>(K^T K + lambda I)^-1 K^T D. [m, n] float64.</summary>
-    private static Tensor Dense(Tensor K, Tensor D, Scalar lambda) => Dense(K, D, tensor(lambda.ToDouble()));
+    private static Tensor Dense(Tensor K, Tensor D, double lambda) => Dense(K, D, tensor(lambda));
 
     private static Tensor Dense(Tensor K, Tensor D, Tensor lambda)
     {

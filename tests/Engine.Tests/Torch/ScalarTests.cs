@@ -25,7 +25,7 @@ public class ScalarTests
         using var ours = new CallGraph(Path.Combine(AppContext.BaseDirectory, assembly + ".dll"));
         var found = ours.Calls.Where(call => !call.Key.StartsWith(Room, StringComparison.Ordinal))
             .SelectMany(call => call.Value.Where(reaching.ContainsKey).Select(callee => $"{call.Key} calls {callee}, which calls {reaching[callee]}"));
-        Assert.Empty(found);
+        Assert.Equal("", string.Join('\n', found));
     }
 
     /// <summary>On a tensor of one element, what must come out.</summary>
@@ -54,11 +54,11 @@ public class ScalarTests
     [Fact]
     public void EveryHelper_IsAmongTheStressed()
     {
-        var methods = new[] { typeof(TensorMath), typeof(NewTensor) }.SelectMany(type => type.GetMethods(BindingFlags.Public | BindingFlags.Static | BindingFlags.DeclaredOnly));
+        var methods = new[] { typeof(TensorMath), typeof(NewTensor) }.SelectMany(type => type.GetMethods(BindingFlags.Public | BindingFlags.Static | BindingFlags.DeclaredOnly))
+            .Where(method => method.Name != nameof(NewTensor.Of)); // of an array: there is no Scalar in it
         Assert.Equal(methods.Select(method => method.Name).Order(StringComparer.Ordinal), Helpers.Select(helper => helper.Name).Order(StringComparer.Ordinal));
     }
 
-    /// <summary>With x + x for x.Plus(x) some hundred of these calls fail.</summary>
     [Fact]
     [Trait("Category", "Slow")]
     public void FourMillionCallsUnderConstantCollection_AllGiveTheirValue()
