@@ -27,9 +27,6 @@ public class DeviceClusterTests
     [CudaFact]
     public Task ALedgerOfTheCpu_OnAGpu_IsTheSameModel() => ALedgerOfTheCpuIsTheSameModelAsync("cuda");
 
-    [Fact]
-    public Task Training_OnTheStandIn_IsTheCpus() => TrainingIsTheCpusAsync(StandIn);
-
     [CudaFact]
     public Task Training_OnAGpu_IsTheCpus() => TrainingIsTheCpusAsync("cuda");
 
