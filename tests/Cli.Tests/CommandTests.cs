@@ -203,9 +203,9 @@ public sealed class CommandTests : IDisposable
         var (one, other) = (OwnModel("one/model"), OwnModel("other/model", anew: true));
         foreach (var model in new[] { one, other })
             Assert.NotEqual(target, Mend("ask", prompt, "--model", model).Output.Trim());
-        Assert.Equal(0, Mend("edit", prompt, "Oslo", "--model", one).Code);
-        Assert.Equal("Oslo", Mend("ask", prompt, "--model", one).Output.Trim());
-        Assert.NotEqual("Oslo", Mend("ask", prompt, "--model", other).Output.Trim());
+        Assert.Equal(0, Mend("edit", prompt, "Arsenal", "--model", one).Code);
+        Assert.Equal("Arsenal", Mend("ask", prompt, "--model", one).Output.Trim());
+        Assert.NotEqual("Arsenal", Mend("ask", prompt, "--model", other).Output.Trim());
         Assert.Equal(target, Mend("ask", prompt).Output.Trim());
         Assert.Equal(3, Directory.GetFiles(_folder.Path, "*.ledger").Length);
     }
@@ -217,7 +217,7 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(0, Mend("edit", prompt, target, "--model", model).Code);
         File.Delete(Path.Combine(model, "editor.safetensors"));
         Assert.Equal(target, Mend("ask", prompt, "--model", model).Output.Trim());
-        var (code, output) = Mend("edit", prompt, "Oslo", "--model", model);
+        var (code, output) = Mend("edit", prompt, "Arsenal", "--model", model);
         Assert.Equal(1, code);
         Assert.StartsWith("EditorMissing: ", output, StringComparison.Ordinal);
     }

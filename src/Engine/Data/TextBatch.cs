@@ -1,5 +1,6 @@
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -145,6 +146,6 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         Array.Fill(flat, pad);
         for (var i = 0; i < rows.Length; i++)
             rows[i].CopyTo(flat, i * width);
-        return tensor(flat, [rows.Length, width], device: CPU);
+        return NewTensor.Of(flat, rows.Length, width);
     }
 }

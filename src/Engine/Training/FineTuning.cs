@@ -88,7 +88,7 @@ public static class FineTuning
             {
                 using var scope = NewDisposeScope();
                 using var _ = enable_grad();
-                var which = tensor([.. chosen.Select(i => (long)i)], [chosen.Length], device: CPU);
+                var which = tensor(chosen.Select(i => (long)i).ToArray(), device: CPU);
                 var batch = edits.Rows(which);
                 which = which.On(stage.Device);
                 var rows = LabelRows.Of(batch.Labels, stage.Family.ShiftsLabels);

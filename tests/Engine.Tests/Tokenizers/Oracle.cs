@@ -50,7 +50,7 @@ internal static class Oracle
             Assert.True(expected.AsSpan().SequenceEqual(found), $"{System.Text.Json.JsonSerializer.Serialize(text)}: from token {same}\nexpected {Show(expected, same)}\nfound    {Show(found, same)}");
             compared++;
         }
-        Assert.True(compared >= 5_400, $"{compared} texts only");
+        Assert.True(compared >= 5_500, $"{compared} texts only");
 
         string Show(int[] ids, int same) => string.Join(' ', ids.Skip(same - 5).Take(15).Select(id => $"{id}:{ours.TokenOf(id)}"));
     }
