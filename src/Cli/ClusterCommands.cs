@@ -40,6 +40,10 @@ internal static class ClusterCommands
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
             var beside = Path.Combine(directory, DemoRecipe.EditorFile);
             var chosen = parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null);
+            var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
+            var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
+            List<(string Silo, string Device)> shards =
+                [.. Enumerable.Range(0, copies * perReplica).Select(shard => ($"silo-{shard % count}", ShardDevices.Of(parsed.GetRequiredValue(device), shard)))];
             if (Running(path) is null)
             {
                 var (text, _) = ModelText.Open(directory); // refused here rather than by every silo
@@ -58,10 +62,7 @@ internal static class ClusterCommands
             }
             else
             {
-                var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
-                var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
                 var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
-                List<(string Silo, string Device)> shards = [.. Enumerable.Range(0, copies * perReplica).Select(shard => ($"silo-{shard % count}", ShardDevices.Of(parsed.GetRequiredValue(device), shard)))];
                 isNew = true;
                 cluster = LocalCluster.Create(path, count, new("model", directory, chosen,
                     PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),

@@ -118,7 +118,6 @@ public sealed class TrainerTests : IDisposable
             Order() with { Data = _folder.Write("empty.jsonl", "") },
             Order() with { Data = _folder.Write("edits.doc", "") },
             Order() with { Data = "edits.tsv" },
-            Order() with { Run = Path.Combine(Data, "run") },
             Order() with { Run = "cluster" },
             Order() with { Options = "{" },
             Order() with { Options = """{"Rang": 3}""" },
@@ -128,6 +127,7 @@ public sealed class TrainerTests : IDisposable
         ];
         foreach (var order in orders)
             Assert.Equal((order, MendError.InvalidOption), (order, await ErrorAsync(cluster, order)));
+        Assert.Equal(MendError.FileUnusable, await ErrorAsync(cluster, Order() with { Run = Path.Combine(Data, "run") }));
         Assert.Equal(MendError.ModelUnusable, await ErrorAsync(cluster, Order(Training with { Editable = ["no.such.weight"] })));
         Assert.Equal(["edits.doc", "edits.tsv", "empty.jsonl"], Directory.EnumerateFileSystemEntries(_folder.Path).Select(Path.GetFileName).Order(StringComparer.Ordinal));
         Assert.Equal("max_iters", (await cluster.Client.Trainer(Order()).TrainAsync()).Stopped);

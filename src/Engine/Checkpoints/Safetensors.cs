@@ -184,7 +184,7 @@ internal sealed class SafetensorsHeader
         if (range.Length != 2 || range[0] > range[1])
             throw Bad(name, $"data_offsets [{string.Join(", ", range)}]; expected [begin, end] with begin <= end");
         if (!type.Value.TryByteLength(shape, out var byteLength))
-            throw Bad(name, $"the size of {type.Value.Show(shape)} overflows 63 bits");
+            throw Bad(name, $"the size of {type.Value.Show(shape)} overflows 63 bits or is no whole number of bytes");
         if (byteLength != range[1] - range[0])
             throw Bad(name,
                 $"{type.Value.Show(shape)} is {byteLength} bytes, but data_offsets [{range[0]}, {range[1]}] are {range[1] - range[0]}");

@@ -24,7 +24,7 @@ public sealed record TensorToWrite(string Name, StoredType Type, long[] Shape, A
 
     /// <exception cref="CheckpointException">A shape that is negative or overflows.</exception>
     public long ByteLength => Type.TryByteLength(Shape, out var length) ? length
-        : throw new CheckpointException("tensor to write", Name, $"the size of {Type.Show(Shape)} is negative or overflows 63 bits");
+        : throw new CheckpointException("tensor to write", Name, $"the size of {Type.Show(Shape)} is negative, overflows 63 bits or is no whole number of bytes");
 }
 
 /// <summary>Writes safetensors files tensor by tensor: no more than one has to exist in memory.</summary>
@@ -92,7 +92,7 @@ public static class SafetensorsWriter
                     throw new CheckpointException(path, tensor.Name, "the name is given twice or reserved; each tensor needs its own");
                 if (!tensor.Type.TryByteLength(tensor.Shape, out var byteLength) || byteLength > long.MaxValue - begin)
                     throw new CheckpointException(path, tensor.Name,
-                        $"the size of {tensor.Type.Show(tensor.Shape)} is negative or overflows 63 bits");
+                        $"the size of {tensor.Type.Show(tensor.Shape)} is negative, overflows 63 bits or is no whole number of bytes");
                 WriteEntry(json, tensor, begin, begin + byteLength);
                 begin += byteLength;
             }

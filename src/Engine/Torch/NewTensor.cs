@@ -22,7 +22,7 @@ public static class NewTensor
         return arange(first, end, step, dtype, device);
     }
 
-    /// <summary>A tensor of a host's numbers, row-major. TorchSharp's own call takes more elements than the shape has, and drops them.</summary>
+    /// <summary>A tensor on the host of a host's numbers, row-major. TorchSharp's own call takes more elements than the shape has, and drops them.</summary>
     /// <exception cref="ArgumentException">The elements are more or fewer than the shape's.</exception>
     public static Tensor Of(float[] elements, params ReadOnlySpan<long> shape)
     {

@@ -34,11 +34,20 @@ public sealed class SafetensorsWriterTests : IDisposable
     public void EveryTypeAndAnyName_ReadsBackEqual()
     {
         var tensors = Enum.GetValues<StoredType>()
-            .Select(type => new TensorToWrite($"é\"\\\u0001😀/{type}", type, [3], new byte[3 * type.ElementSize()])).ToArray();
+            .Select(type => new TensorToWrite($"é\"\\\u0001😀/{type}", type, [4], new byte[BytesOf(type, 4)])).ToArray();
         SafetensorsWriter.Write(Target, tensors);
         using var file = SafetensorsFile.Open(Target);
         foreach (var tensor in tensors)
             Assert.Equal(tensor.Type, file.Find(tensor.Name).Type);
+
+        static long BytesOf(StoredType type, long elements) => type.TryByteLength([elements], out var bytes) ? bytes : throw new ArgumentException(type.ToString());
+    }
+
+    [Fact]
+    public void ATensorThatEndsInTheMiddleOfAByte_IsRefused()
+    {
+        var error = Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [new("half", StoredType.F4, [3], new byte[2])]));
+        Assert.Contains("no whole number of bytes", error.Message, StringComparison.Ordinal);
     }
 
     [Fact]
