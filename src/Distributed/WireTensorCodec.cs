@@ -43,7 +43,7 @@ internal static class WireTensorCodec
         if (bytes != (UInt128)wire.Bytes.Length)
             throw Malformed(wire, "the number of bytes is not that of the shape");
         var tensor = empty(wire.Shape, type);
-        wire.Bytes.CopyTo(tensor.bytes);
+        wire.Bytes.Span.CopyTo(tensor.bytes);
         return tensor;
     }
 
