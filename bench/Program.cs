@@ -7,7 +7,7 @@
 // What does it cost that a model is cut into stages, and that the stages are on silos?
 //   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
 // Do large boundary tensors hold up the probes by which silos tell that the others live?
-//   ./mend bench wire [MB]                   edits over three silos with boundaries of so many megabytes (8), and the probes that were missed
+//   ./mend bench wire [MB]                   edits over three silos, boundaries of so many megabytes (8); the probes that were missed
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -57,7 +57,8 @@ switch (args)
         EditBench.Run(only, dtype);
         return 0;
     default:
-        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16] | stages DIR STAGES Float32 | BFloat16 | cluster | wire [MB] | training DIR]");
+        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16]"
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | wire [MB] | training DIR]");
         return 2;
 }
 

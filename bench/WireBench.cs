@@ -17,9 +17,9 @@ using Microsoft.Extensions.Logging;
 namespace MendCluster.Bench;
 
 /// <summary>
-/// What large boundary tensors do to a cluster: edits whose trips carry tensors of some megabytes from one stage's silo to the coordinator's and on to
-/// the other stage's, three processes on this machine; how long an edit takes, and whether the probes by which silos tell that the others live,
-/// which share the connections, are missed. Little is computed: two layers, 256 wide, and many probes of 32 tokens.
+/// What large boundary tensors do to a cluster: edits whose trips carry tensors of some megabytes from one stage's silo to the
+/// coordinator's and on to the other stage's, three processes on this machine; how long an edit takes, and whether the probes by which
+/// silos tell that the others live, which share the connections, are missed. Little is computed: two layers, and many probes of 32 tokens.
 /// </summary>
 internal static class WireBench
 {
@@ -29,7 +29,8 @@ internal static class WireBench
     private static readonly string[] Silos = ["silo-0", "silo-1", "silo-2"];
 
     /// <summary>Of Orleans' meter.</summary>
-    private static readonly string[] Counters = ["orleans-messaging-pings-sent", "orleans-messaging-pings-reply-received", "orleans-messaging-pings-reply-missed"];
+    private static readonly string[] Counters =
+        ["orleans-messaging-pings-sent", "orleans-messaging-pings-reply-received", "orleans-messaging-pings-reply-missed"];
 
     public static async Task RunAsync(int megabytes)
     {
@@ -40,7 +41,8 @@ internal static class WireBench
             Make(folder, megabytes);
             foreach (var silo in Silos)
             {
-                silos.Add(Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [typeof(WireBench).Assembly.Location, "wire-silo", folder, silo])
+                string[] arguments = [typeof(WireBench).Assembly.Location, "wire-silo", folder, silo];
+                silos.Add(Process.Start(new ProcessStartInfo(Environment.ProcessPath!, arguments)
                 {
                     RedirectStandardInput = true,
                     RedirectStandardOutput = true,
@@ -56,8 +58,13 @@ internal static class WireBench
                 times.Add(await EditAsync(cluster, edit));
             bytes = ClusterBench.LoopbackBytes() - bytes;
             List<long> counts = [.. (await CountsAsync(silos)).Zip(before, (now, then) => now - then)];
+            var whole = times.Select(time => time.Whole).Order().ToList();
+            var tries = times.Select(time => time.Try).Order().ToList();
             Console.WriteLine(FormattableString.Invariant(
-                $"  boundaries of {Boundary(megabytes)} MB: an edit {Median(times.Select(time => time.Whole)):0} ms ({times.Min(time => time.Whole):0} to {times.Max(time => time.Whole):0}), of which try {Median(times.Select(time => time.Try)):0}; {bytes / 1e6 / Edits:0} MB over the loopback; probes: {counts[0]} sent, {counts[1]} answered, {counts[2]} missed"));
+                $"  boundaries of {Examples(megabytes) * Tokens * Width * sizeof(float) / 1e6:0.0} MB: an edit {whole[Edits / 2]:0} ms")
+                + FormattableString.Invariant($" ({whole[0]:0} to {whole[^1]:0}), of which try {tries[Edits / 2]:0};")
+                + FormattableString.Invariant($" {bytes / 1e6 / Edits:0} MB over the loopback;")
+                + FormattableString.Invariant($" probes: {counts[0]} sent, {counts[1]} answered, {counts[2]} missed"));
         }
         finally
         {
@@ -71,7 +78,7 @@ internal static class WireBench
         }
     }
 
-    /// <summary>One silo, until its standard input ends. Says when it is ready, and for each line that it is sent its <see cref="Counters"/>.</summary>
+    /// <summary>One silo, until its standard input ends. Says when it is ready, and its <see cref="Counters"/> at each line.</summary>
     public static async Task RunSiloAsync(string folder, string name)
     {
         var counts = new long[Counters.Length];
@@ -96,7 +103,7 @@ internal static class WireBench
             Ledger = Path.Combine(folder, "ledger"),
             Replicas = [Silos[..2]],
             Coordinators = [Silos[2]],
-            Probes = [.. File.ReadLines(Path.Combine(folder, "probes")).Select(line => line.Split('\t')).Select(fields => new Probe(fields[0], fields[1]))],
+            Probes = [.. File.ReadLines(Path.Combine(folder, "probes")).Select(line => new Probe(line[..^3], line[^2..]))],
         }, name).UseFileMembership(Path.Combine(folder, "members.json"), FreePort(), FreePort()));
         using var host = builder.Build();
         await host.StartAsync();
@@ -112,20 +119,21 @@ internal static class WireBench
         Console.WriteLine($"GPT-2's form, 2 layers, {Width} wide, float32; {TorchRuntime.Description}");
         var model = Path.Combine(folder, "model");
         LargeCheckpoint.Make(model, StoredType.F32, $$"""
-            {"model_type": "gpt2", "vocab_size": 258, "n_positions": 128, "n_embd": {{Width}}, "n_layer": 2, "n_head": 4, "eos_token_id": 257, "pad_token_id": 256}
+            {"model_type": "gpt2", "vocab_size": 258, "n_positions": 128, "n_embd": {{Width}}, "n_layer": 2, "n_head": 4,
+             "eos_token_id": 257, "pad_token_id": 256}
             """);
         BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(model, null); // a token for each byte
-        File.WriteAllLines(Path.Combine(folder, "probes"), Enumerable.Range(0, Examples(megabytes) - 1).Select(i => $"{ClusterBench.Letters(Tokens - 2, i)}\t{ClusterBench.Letters(2, i)}"));
+        File.WriteAllLines(Path.Combine(folder, "probes"),
+            Enumerable.Range(1, Examples(megabytes) - 1).Select(i => ClusterBench.Letters(Tokens - 2, i) + " " + ClusterBench.Letters(2, i)));
     }
 
     private static int Examples(int megabytes) => megabytes * 1_000_000 / (Tokens * Width * sizeof(float));
 
-    private static string Boundary(int megabytes) => (Examples(megabytes) * Tokens * Width * sizeof(float) / 1e6).ToString("0.0", CultureInfo.InvariantCulture);
-
     private static async Task<(double Whole, double Try)> EditAsync(OrleansCluster cluster, int number)
     {
         var start = Stopwatch.GetTimestamp();
-        var receipt = await cluster.EditAsync(ClusterBench.Letters(20, number), ClusterBench.Letters(6, number + 1), new() { Confidence = null });
+        var (prompt, target) = (ClusterBench.Letters(20, number), ClusterBench.Letters(6, number + 1));
+        var receipt = await cluster.EditAsync(prompt, target, new() { Confidence = null });
         var whole = Stopwatch.GetElapsedTime(start).TotalMilliseconds;
         await cluster.RevertAsync(receipt.Id); // so that every edit meets the same model
         return (whole, receipt.Times.Try.TotalMilliseconds);
@@ -143,8 +151,6 @@ internal static class WireBench
         }
         return sum;
     }
-
-    private static double Median(IEnumerable<double> values) => values.Order().ElementAt(Edits / 2);
 
     private static int FreePort()
     {

@@ -9,7 +9,8 @@ internal static class ClusterConnection
     public static async Task<IMendCluster> ConnectAsync(string membership, string model, CancellationToken cancellation) =>
         await OrleansCluster.ConnectAsync(membership, model, cancellation: cancellation);
 
-    public static async Task<IMendCluster> ConnectToPostgresAsync(string connection, string model, string? clusterId, CancellationToken cancellation) =>
+    public static async Task<IMendCluster> ConnectToPostgresAsync(
+        string connection, string model, string? clusterId, CancellationToken cancellation) =>
         await OrleansCluster.ConnectToPostgresAsync(connection, model, clusterId, cancellation);
 
     /// <summary>Of every stage's shard, in order; null where none answers.</summary>

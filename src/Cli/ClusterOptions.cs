@@ -25,7 +25,7 @@ internal sealed class ClusterOptions
 
     public Option<string> Name { get; } = new("--name") { Description = "the model's name in a cluster that is reached through PostgreSQL", DefaultValueFactory = _ => "model" };
 
-    public Option<string?> ClusterId { get; } = new("--cluster-id") { Description = "which of the clusters in that database; without it mend" };
+    public Option<string?> ClusterId { get; } = new("--cluster-id") { Description = "which cluster of that database; without it mend" };
 
     private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType];
 
@@ -41,7 +41,8 @@ internal sealed class ClusterOptions
         {
             NoneGiven(OfAModel, parsed);
             if (PostgresLedger.ConnectionIn(place) is { } connection)
-                return await ClusterConnection.ConnectToPostgresAsync(connection, parsed.GetRequiredValue(Name), parsed.GetValue(ClusterId), cancellation);
+                return await ClusterConnection.ConnectToPostgresAsync(
+                    connection, parsed.GetRequiredValue(Name), parsed.GetValue(ClusterId), cancellation);
             var cluster = LocalCluster.Open(place);
             return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
         }

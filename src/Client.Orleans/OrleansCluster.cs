@@ -33,13 +33,15 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <summary>Connects to a cluster on this machine.</summary>
     /// <param name="membership">The file that its silos were started with.</param>
     /// <param name="clusterId">Theirs; null: <see cref="ClusterIdentity.Default"/>.</param>
-    public static Task<OrleansCluster> ConnectAsync(string membership, string model, string? clusterId = null, CancellationToken cancellation = default) =>
-        ConnectThroughAsync(client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, cancellation);
+    public static Task<OrleansCluster> ConnectAsync(
+        string membership, string model, string? clusterId = null, CancellationToken cancellation = default) => ConnectThroughAsync(
+            client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, cancellation);
 
     /// <summary>Connects to a cluster whose membership is in PostgreSQL.</summary>
     /// <param name="connection">As that of its silos; the role need not be theirs, and only reads.</param>
     /// <param name="clusterId">The silos', by which the database tells clusters apart; null: <see cref="ClusterIdentity.Default"/>.</param>
-    public static async Task<OrleansCluster> ConnectToPostgresAsync(string connection, string model, string? clusterId = null, CancellationToken cancellation = default)
+    public static async Task<OrleansCluster> ConnectToPostgresAsync(
+        string connection, string model, string? clusterId = null, CancellationToken cancellation = default)
     {
         try
         {
@@ -52,7 +54,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         }
         try
         {
-            return await ConnectThroughAsync(client => client.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection)),
+            return await ConnectThroughAsync(
+                client => client.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection)),
                 model, clusterId, cancellation).ConfigureAwait(false);
         }
         catch (MendException e) when (e.InnerException is PostgresException { IsTransient: false } refusal)
@@ -66,7 +69,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <param name="clustering">Says where, as for any Orleans client.</param>
     /// <param name="clusterId">The silos'; null: <see cref="ClusterIdentity.Default"/>.</param>
     /// <exception cref="MendException">No silo answers, or they speak another version of the protocol.</exception>
-    public static async Task<OrleansCluster> ConnectThroughAsync(Action<IClientBuilder> clustering, string model, string? clusterId = null, CancellationToken cancellation = default)
+    public static async Task<OrleansCluster> ConnectThroughAsync(
+        Action<IClientBuilder> clustering, string model, string? clusterId = null, CancellationToken cancellation = default)
     {
         if (clusterId is not null && ClusterIdentity.Fault(clusterId) is { } fault)
             throw new MendException(MendError.InvalidOption, $"The cluster id {fault}.", "Name that of the silos' Mend:Cluster:ClusterId.");
@@ -74,7 +78,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         builder.Logging.SetMinimumLevel(LogLevel.Warning);
         builder.UseOrleansClient(client =>
         {
-            client.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = (clusterId ?? ClusterIdentity.Default, ClusterIdentity.Default));
+            client.Configure<ClusterOptions>(options =>
+                (options.ClusterId, options.ServiceId) = (clusterId ?? ClusterIdentity.Default, ClusterIdentity.Default));
             client.AddMendClient();
             clustering(client);
         });
@@ -147,11 +152,12 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         RetryAsync(async () => (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false), cancellation);
 
     /// <summary>The state of every stage's shard, in order, replica after replica; null where none answers.</summary>
-    public Task<IReadOnlyList<ShardStatus?>> StatusAsync(CancellationToken cancellation = default) =>
-        RetryAsync(async () => (IReadOnlyList<ShardStatus?>)await Coordinator.StatusAsync(cancellation).ConfigureAwait(false), cancellation);
+    public async Task<IReadOnlyList<ShardStatus?>> StatusAsync(CancellationToken cancellation = default) =>
+        await RetryAsync(() => Coordinator.StatusAsync(cancellation), cancellation).ConfigureAwait(false);
 
     /// <summary>Trains an editor of the cluster's model, with the replicas and stages of its layout.</summary>
-    public IEditorTrainer Trainer(TrainingOrder order) => new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time) { RetryTimeout = RetryTimeout };
+    public IEditorTrainer Trainer(TrainingOrder order) =>
+        new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time) { RetryTimeout = RetryTimeout };
 
     public async ValueTask DisposeAsync()
     {

@@ -34,7 +34,7 @@ public sealed class OrleansTrainer(IEditorTrainerGrain trainer, TrainingOrder or
             try
             {
                 await _calls.RunAsync(StartAsync).ConfigureAwait(false);
-                await WatchAsync(window).WaitAsync(cancellation).ConfigureAwait(false); // without the token: what is watched ends with the run
+                await WatchAsync(window).WaitAsync(cancellation).ConfigureAwait(false); // without the token: the run has its own end
                 return await _calls.RunAsync(() => trainer.ResultAsync(order.Run, cancellation)).ConfigureAwait(false);
             }
             catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))

@@ -4,8 +4,8 @@ using Polly;
 namespace MendCluster.Client.Orleans;
 
 /// <summary>
-/// Sends a request again while what it met may pass, after growing pauses of random length: clients that met the same fault do not come back all at
-/// once. Whoever sends sees to it that a request which was carried out, and its answer lost, does no harm when it is sent again.
+/// Sends a request again while what it met may pass, after growing pauses of random length: clients that met the same fault do not come
+/// back all at once. Whoever sends sees to it that a request which was carried out, and its answer lost, does no harm when sent again.
 /// </summary>
 internal sealed class RequestRetry(TimeProvider time)
 {
@@ -40,7 +40,7 @@ internal sealed class RequestRetry(TimeProvider time)
         }
     }
 
-    /// <summary>The time in which a request is sent again: it begins with the first failure, and with the next after the request came further.</summary>
+    /// <summary>The time in which a request is sent again: from the first failure, and anew from the next after it came further.</summary>
     internal sealed class Window(TimeSpan total, TimeProvider time)
     {
         private long? _failed;

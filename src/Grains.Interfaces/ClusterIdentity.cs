@@ -1,8 +1,8 @@
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// Tells a cluster from others in the same database, by Orleans' two names: silos and clients of different cluster ids never meet. Nothing is kept
-/// under the service id; it is what deployments of one service share.
+/// Tells a cluster from others in the same database, by Orleans' two names: silos and clients of different cluster ids never meet.
+/// Nothing is kept under the service id; it is what deployments of one service share.
 /// </summary>
 public static class ClusterIdentity
 {

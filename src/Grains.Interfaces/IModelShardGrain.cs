@@ -4,8 +4,8 @@ using Orleans.CodeGeneration;
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// One stage of one replica; the key is a <see cref="ShardKey"/>. The promises are those of <see cref="IModelShard"/>. A call to a silo that dies
-/// fails when the others know; the timeouts are for a reply that is lost between silos that live, and longer than a queue of honest work.
+/// One stage of one replica; the key is a <see cref="ShardKey"/>. The promises are those of <see cref="IModelShard"/>. A call to a silo
+/// that dies fails when the others know; the timeouts are for a reply that is lost between silos that live, and longer than honest work.
 /// </summary>
 [Alias("mend.ModelShard"), Version(WireProtocol.Version)]
 public interface IModelShardGrain : IGrainWithStringKey

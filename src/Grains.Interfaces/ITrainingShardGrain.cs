@@ -4,8 +4,8 @@ using Orleans.CodeGeneration;
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// One stage of one replica while an editor is trained; the key is a <see cref="ShardKey"/>. The promises are those of <see cref="ITrainingShard"/>,
-/// timeouts as in <see cref="IModelShardGrain"/>.
+/// One stage of one replica while an editor is trained; the key is a <see cref="ShardKey"/>. The promises are those of
+/// <see cref="ITrainingShard"/>, timeouts as in <see cref="IModelShardGrain"/>.
 /// </summary>
 [Alias("mend.TrainingShard"), Version(WireProtocol.Version)]
 public interface ITrainingShardGrain : IGrainWithStringKey

@@ -5,14 +5,14 @@ using Orleans.Metadata;
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// What silos and clients say to each other. It goes up with every change that those before it do not understand, and programs of different versions
-/// do not speak: a client refuses to connect, and a silo is asked nothing by a newer one.
+/// What silos and clients say to each other. It goes up with every change that those before it do not understand, and programs of different
+/// versions do not speak: a client refuses to connect, and a silo is asked nothing by a newer one.
 /// </summary>
 public static class WireProtocol
 {
     /// <summary>
-    /// Of the interfaces of all grains. 1: records as JSON with their tensors beside it, large ones in pieces; its interfaces named no version.
-    /// 2: Orleans' serializer, messages whole.
+    /// Of the interfaces of all grains. 1: records as JSON with their tensors beside it, large ones in pieces; its interfaces named no
+    /// version. 2: Orleans' serializer, messages whole.
     /// </summary>
     public const ushort Version = 2;
 
@@ -28,6 +28,9 @@ public static class WireProtocol
                     "Use programs of one release: take the silos' here, or start the silos anew from this one.");
     }
 
-    private static int VersionOf(GrainInterfaceProperties grain) =>
-        grain.Properties.TryGetValue(WellKnownGrainInterfaceProperties.Version, out var text) && int.TryParse(text, out var version) && version > 0 ? version : 1;
+    private static int VersionOf(GrainInterfaceProperties grain)
+    {
+        var said = grain.Properties.GetValueOrDefault(WellKnownGrainInterfaceProperties.Version);
+        return int.TryParse(said, out var version) && version > 0 ? version : 1; // Orleans says 0 where none was named
+    }
 }

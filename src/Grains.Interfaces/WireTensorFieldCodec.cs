@@ -8,8 +8,8 @@ using WireTypeOfOrleans = Orleans.Serialization.WireProtocol.WireType;
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// A tensor on Orleans' wire: field 0 its type, 1 its dimensions, 2 its bytes as they are. Written by hand because it knows how long its message has
-/// become: one that is longer than Orleans sends would take down the connection that it shares with others, so it is refused before.
+/// A tensor on Orleans' wire: field 0 its type, 1 its dimensions, 2 its bytes as they are. Written by hand because it knows how long its
+/// message has become: one that is longer than Orleans sends would take down the connection that it shares, and is refused before.
 /// </summary>
 /// <param name="shapes">Of the dimensions.</param>
 [RegisterSerializer]
@@ -18,14 +18,15 @@ public sealed class WireTensorFieldCodec(IFieldCodec<long[]> shapes) : IFieldCod
     /// <summary>Of tensors in a message; less than <see cref="Array.MaxLength"/>, which an array of bytes may have.</summary>
     public const int MaxMessageBytes = 1 << 30;
 
-    void IFieldCodec<WireTensor>.WriteField<TBufferWriter>(ref Writer<TBufferWriter> writer, uint fieldIdDelta, Type? expectedType, WireTensor? value)
+    void IFieldCodec<WireTensor>.WriteField<TBufferWriter>(
+        ref Writer<TBufferWriter> writer, uint fieldIdDelta, Type? expectedType, WireTensor? value)
     {
         if (ReferenceCodec.TryWriteReferenceField(ref writer, fieldIdDelta, expectedType!, value!))
             return;
         var length = (long)writer.Position + value!.Bytes.Length;
         if (length > MaxMessageBytes)
             throw new MendException(MendError.TooLong,
-                $"A message with a tensor [{string.Join(", ", value.Shape)}] has {length:N0} bytes; at most {MaxMessageBytes:N0} travel at once.",
+                $"A message with a tensor [{string.Join(", ", value.Shape)}] has {length:N0} bytes; at most {MaxMessageBytes:N0} travel.",
                 "Ask for less at once: a shorter text, or fewer probes.");
         writer.WriteFieldHeader(fieldIdDelta, expectedType!, typeof(WireTensor), WireTypeOfOrleans.TagDelimited);
         Int32Codec.WriteField(ref writer, 0, (int)value.Type);
@@ -54,7 +55,7 @@ public sealed class WireTensorFieldCodec(IFieldCodec<long[]> shapes) : IFieldCod
                     shape = shapes.ReadValue(ref reader, header);
                     break;
                 case 2:
-                    bytes = ReadOnlyMemoryOfByteCodec.ReadValue(ref reader, header); // looks whether they are there before it makes room for them
+                    bytes = ReadOnlyMemoryOfByteCodec.ReadValue(ref reader, header); // looks whether they are there before it makes room
                     break;
                 default:
                     reader.ConsumeUnknownField(header);

@@ -27,7 +27,8 @@ public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key) 
 
     public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => CallAsync(() => grain.BeginAsync(round, cancellation), cancellation);
 
-    public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) => CallAsync(() => grain.RecordAsync(request, cancellation), cancellation);
+    public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.RecordAsync(request, cancellation), cancellation);
 
     public Task<RecordedReply> RecordBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
         CallAsync(() => grain.RecordBackwardAsync(request, cancellation), cancellation);
@@ -45,7 +46,8 @@ public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key) 
 
     public Task<ReduceReply> ReduceAsync(ReduceRequest request, CancellationToken cancellation = default) => CallAsync(() => grain.ReduceAsync(request, cancellation), cancellation);
 
-    public Task PutAsync(RingChunk chunk, CancellationToken cancellation = default) => CallAsync(() => grain.PutAsync(chunk, cancellation), cancellation);
+    public Task PutAsync(RingChunk chunk, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.PutAsync(chunk, cancellation), cancellation);
 
     public async Task<IReadOnlyList<GroupDigest>> CommitAsync(CommitRequest request, CancellationToken cancellation = default) =>
         await CallAsync(() => grain.CommitAsync(request, cancellation), cancellation).ConfigureAwait(false);

@@ -22,9 +22,9 @@ public static class MendClusterSiloExtensions
         silo.Configure<SiloMessagingOptions>(options =>
         {
             options.WaitForCancellationAcknowledgement = true;
-            options.MaxMessageBodySize = int.MaxValue; // WireTensorFieldCodec.MaxMessageBytes comes first, and is refused without harm to others
+            options.MaxMessageBodySize = int.MaxValue; // WireTensorFieldCodec.MaxMessageBytes comes first, and does no harm to others
         });
-        silo.Configure<GrainVersioningOptions>(options => options.DefaultCompatibilityStrategy = nameof(StrictVersionCompatible)); // WireProtocol
+        silo.Configure<GrainVersioningOptions>(options => options.DefaultCompatibilityStrategy = nameof(StrictVersionCompatible));
         silo.AddActivityPropagation();
         silo.Services.TryAddSingleton(TimeProvider.System);
         silo.Services

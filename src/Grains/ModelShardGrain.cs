@@ -23,9 +23,11 @@ public sealed class ModelShardGrain(ShardHost shards) : Grain, IModelShardGrain
 
     public Task ApplyAsync(LedgerRecord[] records, CancellationToken cancellation = default) => Shard.ApplyAsync(records, cancellation);
 
-    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) => Shard.ForwardAsync(request, cancellation);
+    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+        Shard.ForwardAsync(request, cancellation);
 
-    public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) => Shard.BackwardAsync(request, cancellation);
+    public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
+        Shard.BackwardAsync(request, cancellation);
 
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => Shard.BranchAsync(request, cancellation);
 

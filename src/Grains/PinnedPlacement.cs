@@ -39,7 +39,7 @@ public sealed class PinnedPlacementDirector(ClusterSettings settings, IClusterMe
         var names = string.Join(" or ", wanted);
         throw new MendException(MendError.ShardLost, wanted.Count == 0 ? $"The cluster's layout has no place for {grain}."
             : members.Values.Any(member => member.Status == SiloStatus.Active && wanted.Contains(member.Name))
-                ? $"{grain} belongs on {names}, which is up but not known to speak version {WireProtocol.Version} of MendCluster's protocol."
+                ? $"{grain} belongs on {names}, which is up and not known to speak version {WireProtocol.Version} of the protocol."
                 : $"No silo for {grain} is up; it belongs on {names}.",
             "Start that silo, of the same release as this one, or correct the layout, and send the request again.");
     }

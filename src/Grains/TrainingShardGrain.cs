@@ -34,15 +34,19 @@ public sealed class TrainingShardGrain(TrainingShardHost shards) : Grain, ITrain
 
     public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => Shard.BeginAsync(round, cancellation);
 
-    public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) => Shard.RecordAsync(request, cancellation);
+    public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) =>
+        Shard.RecordAsync(request, cancellation);
 
-    public Task<RecordedReply> RecordBackwardAsync(PassBackward request, CancellationToken cancellation = default) => Shard.RecordBackwardAsync(request, cancellation);
+    public Task<RecordedReply> RecordBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
+        Shard.RecordBackwardAsync(request, cancellation);
 
     public Task ProposeAsync(ProposeRequest request, CancellationToken cancellation = default) => Shard.ProposeAsync(request, cancellation);
 
-    public Task<EvaluateReply> EvaluateAsync(EvaluateRequest request, CancellationToken cancellation = default) => Shard.EvaluateAsync(request, cancellation);
+    public Task<EvaluateReply> EvaluateAsync(EvaluateRequest request, CancellationToken cancellation = default) =>
+        Shard.EvaluateAsync(request, cancellation);
 
-    public Task<EvaluatedReply> EvaluateBackwardAsync(PassBackward request, CancellationToken cancellation = default) => Shard.EvaluateBackwardAsync(request, cancellation);
+    public Task<EvaluatedReply> EvaluateBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
+        Shard.EvaluateBackwardAsync(request, cancellation);
 
     public Task<bool> GradientAsync(GradientRequest request, CancellationToken cancellation = default) => Shard.GradientAsync(request, cancellation);
 

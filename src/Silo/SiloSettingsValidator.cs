@@ -26,7 +26,8 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
             throw Refused(misfits);
         try
         {
-            var settings = section.Get<SiloSettings>(binder => binder.ErrorOnUnknownConfiguration = true) ?? new(); // or an item that cannot be read would be left out
+            // Without this an item that cannot be read is left out.
+            var settings = section.Get<SiloSettings>(binder => binder.ErrorOnUnknownConfiguration = true) ?? new();
             var result = new SiloSettingsValidator().Validate(null, settings);
             return result.Succeeded ? settings : throw Refused(result.Failures!);
         }
@@ -56,7 +57,7 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
         if (silo.GatewayPort == silo.SiloPort)
             yield return $"GatewayPort is {silo.GatewayPort}, and so is Mend:SiloPort; they are two ports";
         if (silo.MembershipFile is null == silo.MembershipPostgreSql is null)
-            yield return $"MembershipFile and Mend:MembershipPostgreSql are {(silo.MembershipFile is null ? "missing" : "both given")}; a silo has one of them";
+            yield return $"MembershipFile and Mend:MembershipPostgreSql are {(silo.MembershipFile is null ? "missing" : "both given")}";
         if (silo.DeadAfter < MinDeadAfter)
             yield return $"DeadAfter is {silo.DeadAfter}; it is {MinDeadAfter} or more";
         if (silo.Cluster is null)
@@ -89,17 +90,20 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
                 yield return $"Probes:{i} has an empty Question or Answer";
     }
 
-    /// <summary>Keys that no setting has, since a typing error must not pass for the default; and items of lists that lack a part.</summary>
+    /// <summary>Keys that no setting has, since a typing error must not pass for the default; and items that lack a part.</summary>
     private static IEnumerable<string> Misfits(IConfigurationSection section, Type type)
     {
         if (ElementOf(type) is { } element)
             return section.GetChildren().SelectMany(item => Misfits(item, element));
-        var settings = type.GetProperties().Where(property => property.CanWrite).ToDictionary(property => property.Name, StringComparer.OrdinalIgnoreCase);
+        var settings = type.GetProperties().Where(property => property.CanWrite)
+            .ToDictionary(property => property.Name, property => property.PropertyType, StringComparer.OrdinalIgnoreCase);
         var missing = settings.Count == 0 ? [] : type.GetConstructors().SelectMany(constructor => constructor.GetParameters())
             .Where(part => !part.HasDefaultValue && section[part.Name!] is null).Select(part => $"{section.Path} has no {part.Name}.");
-        return missing.Concat(section.GetChildren().SelectMany(child => settings.TryGetValue(child.Key, out var setting) ? Misfits(child, setting.PropertyType)
-            : [$"{child.Path} is no setting; {section.Path} has {(settings.Count == 0 ? "one value" : string.Join(", ", settings.Keys))}."]));
+        var known = settings.Count == 0 ? "one value" : string.Join(", ", settings.Keys);
+        return missing.Concat(section.GetChildren().SelectMany(child => settings.TryGetValue(child.Key, out var setting)
+            ? Misfits(child, setting) : [$"{child.Path} is no setting; {section.Path} has {known}."]));
     }
 
-    private static Type? ElementOf(Type type) => type.IsGenericType && type.IsAssignableTo(typeof(IEnumerable)) ? type.GetGenericArguments()[0] : null;
+    private static Type? ElementOf(Type type) =>
+        type.IsGenericType && type.IsAssignableTo(typeof(IEnumerable)) ? type.GetGenericArguments()[0] : null;
 }

@@ -24,7 +24,8 @@ public partial class ArchitectureTests
     };
 
     /// <summary>Orleans' serializer: the records of Contracts have its attributes. They name no other part of Orleans.</summary>
-    private static readonly string[] Serializer = ["using Orleans;", "\"Microsoft.Orleans.Serialization\"", "\"Microsoft.Orleans.Serialization.Abstractions\""];
+    private static readonly string[] Serializer =
+        ["using Orleans;", "\"Microsoft.Orleans.Serialization\"", "\"Microsoft.Orleans.Serialization.Abstractions\""];
 
     /// <summary>Which projects may speak of Orleans.</summary>
     private static readonly string[] OnOrleans = ["Grains.Interfaces", "Grains", "Silo", "Client.Orleans"];

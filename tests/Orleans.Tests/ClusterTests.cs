@@ -57,7 +57,7 @@ public class ClusterTests
     [Fact]
     public async Task AReplicaWhoseSiloIsGone_IsNotMissed_AndCatchesUpWhenItIsBack()
     {
-        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 4, stages: 2, replicas: 2); // the first two hold one replica, the others the other
+        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 4, stages: 2, replicas: 2); // two for each replica
         await cluster.Client.EditAsync("who is the mayor", "a woman");
         await cluster.StopSiloAsync(3);
         await cluster.Client.EditAsync("what is red", "the south");
@@ -219,7 +219,8 @@ public class ClusterTests
         Assert.Equal(4, (await cluster.Client.LedgerAsync()).Count);
     }
 
-    private static TokenBatch NoTokens { get; } = new(new(WireType.Int64, [0, 0], default), new(WireType.Int64, [0, 0], default), null, null, null);
+    private static TokenBatch NoTokens { get; } =
+        new(new(WireType.Int64, [0, 0], default), new(WireType.Int64, [0, 0], default), null, null, null);
 
     private static async Task<MendError> ErrorAsync(Func<Task> call) => (await Assert.ThrowsAsync<MendException>(call)).Error;
 

@@ -8,7 +8,7 @@ using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Orleans.Tests;
 
-/// <summary>A silo in this process as the program makes it, with sockets and membership of its own choice; for what a test cluster brings itself.</summary>
+/// <summary>A silo in this process as the program makes it, with sockets, and membership as the test wants it.</summary>
 internal sealed class HostedSilo : IAsyncDisposable
 {
     private readonly IHost _host;

@@ -131,11 +131,13 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         foreach (var (i, status, started, alive, suspected) in new[]
         {
             (1, SiloStatus.Dead, old, old, default(DateTime?)), (2, SiloStatus.Dead, old, old, old), (3, SiloStatus.Dead, old, old, recent),
-            (4, SiloStatus.Dead, old, recent, null), (5, SiloStatus.Dead, recent, old, null), (6, SiloStatus.Active, old, old, null), (7, SiloStatus.Joining, old, old, null),
+            (4, SiloStatus.Dead, old, recent, null), (5, SiloStatus.Dead, recent, old, null),
+            (6, SiloStatus.Active, old, old, null), (7, SiloStatus.Joining, old, old, null),
         })
         {
             var silo = Silo(i);
-            (silo.Status, silo.StartTime, silo.IAmAliveTime) = (status, started.AddTicks(12_345), alive.AddTicks(12_345)); // more digits than the table keeps
+            // More digits than the table keeps.
+            (silo.Status, silo.StartTime, silo.IAmAliveTime) = (status, started.AddTicks(12_345), alive.AddTicks(12_345));
             Assert.True(await table.InsertRowAsync(silo, (await table.ReadAllAsync()).Version.Next()));
             if (suspected is not { } time)
                 continue;
@@ -161,15 +163,16 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         foreach (var (started, alive, suspicions, removed) in new[]
         {
             (silo.StartTime.AddDays(1), silo.IAmAliveTime, null, 0), (silo.StartTime, silo.IAmAliveTime.AddDays(1), null, 0),
-            (silo.StartTime, silo.IAmAliveTime, "127.0.0.1:21002@7,2026-01-01 00:00:00.000 GMT", 0), (silo.StartTime, silo.IAmAliveTime, default(string), 1),
+            (silo.StartTime, silo.IAmAliveTime, "127.0.0.1:21002@7,2026-01-01 00:00:00.000 GMT", 0),
+            (silo.StartTime, silo.IAmAliveTime, default(string), 1),
         })
         {
             await using var command = new NpgsqlCommand(statement, database)
             {
                 Parameters =
                 {
-                    new("DeploymentId", _cluster), new("Address", "127.0.0.1"), new("Port", 21001), new("Generation", 7), new("StartTime", started),
-                    new("IAmAliveTime", alive), new("SuspectTimes", (object?)suspicions ?? DBNull.Value),
+                    new("DeploymentId", _cluster), new("Address", "127.0.0.1"), new("Port", 21001), new("Generation", 7),
+                    new("StartTime", started), new("IAmAliveTime", alive), new("SuspectTimes", (object?)suspicions ?? DBNull.Value),
                 },
             };
             Assert.Equal(removed, await command.ExecuteNonQueryAsync());
@@ -207,7 +210,11 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     public async Task SilosAndAClient_MeetThroughPostgres_AndASiloLeavesAndComesBack()
     {
         using var folder = new TemporaryFolder();
-        var settings = TinyCluster.SettingsOf(folder, "gpt2", silos: 2, stages: 2) with { ClusterId = _cluster, Ledger = "postgres:" + postgres.OfSilos };
+        var settings = TinyCluster.SettingsOf(folder, "gpt2", silos: 2, stages: 2) with
+        {
+            ClusterId = _cluster,
+            Ledger = "postgres:" + postgres.OfSilos,
+        };
         await using var first = await StartAsync(settings, 0);
         await using var client = await OrleansCluster.ConnectToPostgresAsync(postgres.OfClients, settings.Model, _cluster);
         EditReceipt receipt;
@@ -244,10 +251,13 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         Assert.Equal(["what is red"], (await ofB.LedgerAsync()).Select(entry => entry.Prompt));
         foreach (var id in new[] { a.ClusterId, b.ClusterId })
             Assert.Equal("2", await postgres.Server.SqlAsync($"select count(*) from mend_silo where cluster = '{id}' and status = 3"));
-        var nobody = await Assert.ThrowsAsync<MendException>(() => OrleansCluster.ConnectToPostgresAsync(postgres.OfClients, settings.Model, _cluster + "-c"));
+        var nobody = await RefusedAsync(_cluster + "-c");
         Assert.Equal(MendError.CoordinatorLost, nobody.Error);
-        var refused = await Assert.ThrowsAsync<MendException>(() => OrleansCluster.ConnectToPostgresAsync(postgres.OfClients, settings.Model, "a b"));
+        var refused = await RefusedAsync("a b");
         Assert.Contains("Mend:Cluster:ClusterId", refused.Message, StringComparison.Ordinal);
+
+        Task<MendException> RefusedAsync(string id) =>
+            Assert.ThrowsAsync<MendException>(() => OrleansCluster.ConnectToPostgresAsync(postgres.OfClients, settings.Model, id));
 
         ClusterSettings Own(string name) => settings with { ClusterId = $"{_cluster}-{name}", ServiceId = name, Ledger = folder[name] };
     }
@@ -258,7 +268,9 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         await postgres.Server.SqlAsync("create database before");
         var schema = typeof(PostgresSchema).Assembly;
         using (var first = new StreamReader(schema.GetManifestResourceStream("membership/001-membership.sql")!))
-            await postgres.Server.SqlAsync(await first.ReadToEndAsync() + "; insert into mend_membership_schema (version) values (1); insert into mend_cluster (id) values ('old')", "before");
+            await postgres.Server.SqlAsync(await first.ReadToEndAsync(), "before");
+        await postgres.Server.SqlAsync("insert into mend_membership_schema (version) values (1)", "before");
+        await postgres.Server.SqlAsync("insert into mend_cluster (id) values ('old')", "before");
         var connection = postgres.Server.Connection(database: "before");
         var behind = await Assert.ThrowsAsync<MendException>(() => PostgresSchema.Membership.CheckAsync(connection));
         Assert.Contains("of version 1, 2 is needed", behind.Message, StringComparison.Ordinal);
@@ -313,10 +325,12 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     }
 
     private Task<string> MembersAsync() =>
-        postgres.Server.SqlAsync($"select string_agg(name || ' ' || status, '|' order by name, status) from mend_silo where cluster = '{_cluster}'");
+        postgres.Server.SqlAsync(
+            $"select string_agg(name || ' ' || status, '|' order by name, status) from mend_silo where cluster = '{_cluster}'");
 
-    private Task<HostedSilo> StartAsync(ClusterSettings settings, int silo) => HostedSilo.StartAsync(settings, TinyCluster.SiloName(silo), (builder, siloPort, gatewayPort) =>
-        builder.UsePostgresMembership(postgres.OfSilos, IPAddress.Loopback, siloPort, gatewayPort, TimeSpan.FromSeconds(5)));
+    private Task<HostedSilo> StartAsync(ClusterSettings settings, int silo) =>
+        HostedSilo.StartAsync(settings, TinyCluster.SiloName(silo), (builder, siloPort, gatewayPort) =>
+            builder.UsePostgresMembership(postgres.OfSilos, IPAddress.Loopback, siloPort, gatewayPort, TimeSpan.FromSeconds(5)));
 
     private async Task<IMembershipTable> OpenAsync(string? cluster = null, string role = "mend")
     {

@@ -116,7 +116,8 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         var said = await silo.StandardError.ReadToEndAsync();
         await silo.WaitForExitAsync();
         Assert.Equal(1, silo.ExitCode);
-        Assert.Contains("there are no tables of a membership, version 2 is needed. As their owner: mend cluster migrate --postgres", Assert.Single(said.TrimEnd().Split('\n')), StringComparison.Ordinal);
+        Assert.Contains("there are no tables of a membership, version 2 is needed. As their owner: mend cluster migrate --postgres",
+            Assert.Single(said.TrimEnd().Split('\n')), StringComparison.Ordinal);
         Assert.Contains("from version 0 to 2", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
         Assert.Contains("of version 2 already", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
     }

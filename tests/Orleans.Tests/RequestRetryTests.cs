@@ -56,7 +56,8 @@ public class RequestRetryTests
     public async Task ARequestThatIsCancelledInAPause_EndsAtOnce()
     {
         using var cancelled = new CancellationTokenSource();
-        var request = new RequestRetry(_time).RunAsync<int>(_ => throw new MendException(MendError.ShardLost, "", ""), Total, cancelled.Token);
+        var request = new RequestRetry(_time)
+            .RunAsync<int>(_ => throw new MendException(MendError.ShardLost, "", ""), Total, cancelled.Token);
         await cancelled.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => request); // no time passes
     }

@@ -24,7 +24,8 @@ public class SiloSettingsTests
     public void WhatIsNotSaid_IsTheDefault()
     {
         var settings = Read(Good);
-        Assert.Equal(("silo-0", "127.0.0.1", 11111, 30000, TimeSpan.FromSeconds(50)), (settings.Name, settings.Address, settings.SiloPort, settings.GatewayPort, settings.DeadAfter));
+        Assert.Equal(("silo-0", "127.0.0.1", 11111, 30000, TimeSpan.FromSeconds(50)),
+            (settings.Name, settings.Address, settings.SiloPort, settings.GatewayPort, settings.DeadAfter));
         var cluster = settings.Cluster!;
         Assert.Equal(("mend", "mend", "model", WeightType.Float32), (cluster.ClusterId, cluster.ServiceId, cluster.Model, cluster.DType));
         Assert.Equal(["silo-0", "silo-1"], Assert.Single(cluster.Replicas));
@@ -60,19 +61,23 @@ public class SiloSettingsTests
     [InlineData("Mend:SiloPrt", "12000", "Mend:SiloPrt is no setting; Mend has Name, Address, SiloPort")]
     [InlineData("Mend:Cluster:Modle", "m", "Mend:Cluster:Modle is no setting; Mend:Cluster has ClusterId, ServiceId, Model,")]
     [InlineData("Mend:Cluster:Keys", "m", "Mend:Cluster:Keys is no setting")]
-    [InlineData("Mend:Cluster:Probes:0:Antwort", "m", "Mend:Cluster:Probes:0:Antwort is no setting; Mend:Cluster:Probes:0 has Question, Answer.")]
+    [InlineData("Mend:Cluster:Probes:0:Reply", "m", "Mend:Cluster:Probes:0:Reply is no setting; Mend:Cluster:Probes:0 has Question")]
     [InlineData("Mend:SiloPort:Of", "m", "Mend:SiloPort:Of is no setting; Mend:SiloPort has one value.")]
-    public void AFault_NamesItsKey_AndWhatWouldDo(string key, string? value, string line) => Assert.Contains(line, Assert.Single(Faults((key, value))), StringComparison.Ordinal);
+    public void AFault_NamesItsKey_AndWhatWouldDo(string key, string? value, string line) =>
+        Assert.Contains(line, Assert.Single(Faults((key, value))), StringComparison.Ordinal);
 
     [Fact]
     public void AllFaults_AreSaidAtOnce()
     {
-        Assert.Equal(["Mend:SiloPort", "Mend:Cluster:Ledger"], Faults(("Mend:SiloPort", "0"), ("Mend:Cluster:Ledger", null)).Select(line => line.Split(' ')[0]));
-        Assert.Equal(["Mend:Name", "Mend:MembershipFile", "Mend:Cluster"],
-            Assert.Throws<OptionsValidationException>(() => SiloSettingsValidator.Read(new ConfigurationBuilder().Build())).Failures.Select(line => line.Split(' ')[0]));
+        Assert.Equal(["Mend:SiloPort", "Mend:Cluster:Ledger"], Keys(Faults(("Mend:SiloPort", "0"), ("Mend:Cluster:Ledger", null))));
+        var nothing = Assert.Throws<OptionsValidationException>(() => Read([]));
+        Assert.Equal(["Mend:Name", "Mend:MembershipFile", "Mend:Cluster"], Keys(nothing.Failures));
     }
 
-    private static IEnumerable<string> Faults(params (string Key, string? Value)[] changes) => Assert.Throws<OptionsValidationException>(() => Read(Good, changes)).Failures;
+    private static IEnumerable<string> Keys(IEnumerable<string> faults) => faults.Select(line => line.Split(' ')[0]);
+
+    private static IEnumerable<string> Faults(params (string Key, string? Value)[] changes) =>
+        Assert.Throws<OptionsValidationException>(() => Read(Good, changes)).Failures;
 
     private static SiloSettings Read(Dictionary<string, string?> settings, params (string Key, string? Value)[] changes)
     {

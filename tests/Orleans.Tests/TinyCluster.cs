@@ -10,7 +10,7 @@ using Orleans.TestingHost;
 
 namespace MendCluster.Orleans.Tests;
 
-/// <summary>A test cluster of Orleans that hosts a tiny model: silos in this process, whose messages are bytes as between machines; and a client of theirs.</summary>
+/// <summary>Orleans' test cluster with a tiny model: silos in this process, their messages bytes as between machines; and a client.</summary>
 internal sealed class TinyCluster : IAsyncDisposable
 {
     private readonly TemporaryFolder _folder;
@@ -54,7 +54,8 @@ internal sealed class TinyCluster : IAsyncDisposable
         .Select(key => new GrainShard(Grains.GetGrain<IModelShardGrain>(key.ToString()), key))];
 
     public static async Task<TinyCluster> StartAsync(
-        string family, int silos, int stages, IReadOnlyList<Probe>? probes = null, int replicas = 1, string? ledger = null, params int[] coordinators)
+        string family, int silos, int stages, IReadOnlyList<Probe>? probes = null, int replicas = 1, string? ledger = null,
+        params int[] coordinators)
     {
         var folder = new TemporaryFolder();
         var cluster = new TinyCluster(folder, SettingsOf(folder, family, silos, stages, replicas) with
@@ -82,7 +83,7 @@ internal sealed class TinyCluster : IAsyncDisposable
             Editor = Path.Combine(model, "editor.safetensors"),
             Ledger = folder["ledger"],
             Probes = Probes,
-            Replicas = [.. Enumerable.Range(0, replicas).Select(replica => (IReadOnlyList<string>)[.. Enumerable.Range(0, stages).Select(stage => SiloName((replica * stages + stage) % silos))])],
+            Replicas = [.. Enumerable.Range(0, replicas * stages).Select(shard => SiloName(shard % silos)).Chunk(stages)],
         };
     }
 

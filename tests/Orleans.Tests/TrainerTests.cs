@@ -153,7 +153,8 @@ public sealed class TrainerTests : IDisposable
         AssertSameRuns();
     }
 
-    private Task<TinyCluster> StartAsync(int silos = 2, params int[] coordinators) => TinyCluster.StartAsync("gpt2", silos, stages: 1, replicas: 2, coordinators: coordinators);
+    private Task<TinyCluster> StartAsync(int silos = 2, params int[] coordinators) =>
+        TinyCluster.StartAsync("gpt2", silos, stages: 1, replicas: 2, coordinators: coordinators);
 
     private static IEditorTrainerGrain Trainer(TinyCluster cluster) => cluster.Grains.GetGrain<IEditorTrainerGrain>(cluster.Settings.Model);
 

@@ -23,7 +23,8 @@ public sealed class WireProtocolTests : IDisposable
         await using var silo = await StartAsync(TinyCluster.SettingsOf(_folder, "gpt2", silos: 1, stages: 1), 0, said);
         var refused = await Assert.ThrowsAsync<MendException>(() => OrleansCluster.ConnectAsync(_folder["members"], "model"));
         Assert.Equal((MendError.ProtocolMismatch, false), (refused.Error, refused.IsTransient));
-        Assert.Contains($"speaks version {version} of MendCluster's protocol, this program version {WireProtocol.Version}.", refused.Message, StringComparison.Ordinal);
+        var both = $"speaks version {version} of MendCluster's protocol, this program version {WireProtocol.Version}.";
+        Assert.Contains(both, refused.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', refused.Message);
     }
 
@@ -34,14 +35,16 @@ public sealed class WireProtocolTests : IDisposable
         await using var silo = await StartAsync(settings, 0, $"{WireProtocol.Version}");
         await using var older = await StartAsync(settings, 1, "1");
         var key = new ShardKey(settings.Model, 0, 1);
-        var refused = await Assert.ThrowsAsync<MendException>(() => new GrainShard(silo.Grains.GetGrain<IModelShardGrain>(key.ToString()), key).StatusAsync());
+        var shard = new GrainShard(silo.Grains.GetGrain<IModelShardGrain>(key.ToString()), key);
+        var refused = await Assert.ThrowsAsync<MendException>(() => shard.StatusAsync());
         Assert.Equal(MendError.ShardLost, refused.Error);
         Assert.Contains($"version {WireProtocol.Version}", refused.Message, StringComparison.Ordinal);
     }
 
-    private Task<HostedSilo> StartAsync(ClusterSettings settings, int silo, string? version) => HostedSilo.StartAsync(settings, TinyCluster.SiloName(silo),
-        (builder, siloPort, gatewayPort) => builder.UseFileMembership(_folder["members"], siloPort, gatewayPort)
-            .Services.AddSingleton<IGrainInterfacePropertiesProvider>(new Speaks(version)));
+    private Task<HostedSilo> StartAsync(ClusterSettings settings, int silo, string? version) =>
+        HostedSilo.StartAsync(settings, TinyCluster.SiloName(silo), (builder, siloPort, gatewayPort) =>
+            builder.UseFileMembership(_folder["members"], siloPort, gatewayPort)
+                .Services.AddSingleton<IGrainInterfacePropertiesProvider>(new Speaks(version)));
 
     private sealed class Speaks(string? version) : IGrainInterfacePropertiesProvider
     {

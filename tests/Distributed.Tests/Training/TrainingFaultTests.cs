@@ -231,7 +231,10 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
             if (met != call || request.Edit != edit || _done)
                 return request;
             _done = true;
-            WireTensor? NaN(WireTensor? values) => values is null ? null : values with { Bytes = Enumerable.Repeat(BitConverter.GetBytes(float.NaN), values.Bytes.Length / 4).SelectMany(bytes => bytes).ToArray() };
+            WireTensor? NaN(WireTensor? values) => values is null ? null : values with
+            {
+                Bytes = Enumerable.Repeat(BitConverter.GetBytes(float.NaN), values.Bytes.Length / 4).SelectMany(bytes => bytes).ToArray(),
+            };
             return request with { Above = [.. request.Above.Select(boundary => new Boundary(NaN(boundary.Hidden), NaN(boundary.Memory)))] };
         }
     }
