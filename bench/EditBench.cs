@@ -20,6 +20,7 @@ internal static class EditBench
 
     public static void Run(string name, string dtypeName)
     {
+        AllocationMeter.Install(); // before the first tensor
         var dtype = Enum.Parse<ScalarType>(dtypeName);
         var labels = name == "gpt2-small" ? 10 : 6;
         Console.WriteLine($"{name}, weights {dtype}; {TorchRuntime.Description}");
@@ -47,15 +48,15 @@ internal static class EditBench
         Console.WriteLine(FormattableString.Invariant($"  peak memory of the process {PeakResident() / 1e9:0.00} GB (weights, editor, its gradients and Adam's moments included)"));
     }
 
-    private static void Report(string what, (double Seconds, CpuMemory? Memory) measured, Operations operations, double fp32, double bf16)
+    private static void Report(string what, (double Seconds, long Peak) measured, Operations operations, double fp32, double bf16)
     {
         var floor = operations.Base / (bf16 > 0 ? bf16 : fp32) + operations.Editor / fp32;
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"  {what,-14} {measured.Seconds * 1000,7:0.0} ms; {(operations.Base + operations.Editor) / 1e9:0.0} GFLOP ({operations.Editor / 1e9:0.0} in the editor); floor {floor * 1000:0.0} ms; ratio {measured.Seconds / floor:0.00}; tensors at most {measured.Memory?.Peak / 1e9:0.00} GB"));
+            $"  {what,-14} {measured.Seconds * 1000,7:0.0} ms; {(operations.Base + operations.Editor) / 1e9:0.0} GFLOP ({operations.Editor / 1e9:0.0} in the editor); floor {floor * 1000:0.0} ms; ratio {measured.Seconds / floor:0.00}; tensors at most {measured.Peak / 1e9:0.00} GB"));
     }
 
     /// <summary>Median time, and the tensors' peak of the timed rounds.</summary>
-    private static (double Seconds, CpuMemory? Memory) Time(Action action)
+    private static (double Seconds, long Peak) Time(Action action)
     {
         void Once()
         {
@@ -64,7 +65,8 @@ internal static class EditBench
         }
         for (var i = 0; i < 3; i++)
             Once();
-        TorchRuntime.ResetMemoryPeak();
+        var meter = AllocationMeter.Install();
+        meter.Reset();
         var times = new List<double>();
         for (var i = 0; i < Rounds; i++)
         {
@@ -72,7 +74,7 @@ internal static class EditBench
             Once();
             times.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
         }
-        return (times.Order().ElementAt(Rounds / 2), TorchRuntime.Memory());
+        return (times.Order().ElementAt(Rounds / 2), meter.Peak);
     }
 
     /// <summary>The best of several products: what the machine can do when it is let.</summary>
@@ -112,7 +114,7 @@ internal static class EditBench
         if (family.IsEncoderDecoder)
             return new(new(Ids(tokens), mask, Ids(Math.Min(labels, 6))), Ids(Math.Min(labels, 6)));
         var ids = Ids(tokens);
-        var ignored = full([1, tokens - labels], LabelRows.Ignored, ScalarType.Int64);
+        var ignored = NewTensor.Full([1, tokens - labels], LabelRows.Ignored, ScalarType.Int64);
         return new(new(ids, mask), cat([ignored, ids.narrow(1, tokens - labels, labels)], 1));
     }
 }

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
@@ -9,7 +10,7 @@ namespace MendCluster.Bench;
 
 /// <summary>
 /// A checkpoint of a published shape with random weights, in the published form (several safetensors files and an index where it is large), and
-/// an editor of rank 1920 for it. One block of random numbers is written over and over: the bytes are what loading costs, not their values.
+/// an editor for it. One block of random numbers is written over and over: the bytes are what loading costs, not their values.
 /// </summary>
 internal static class LargeCheckpoint
 {
@@ -20,7 +21,8 @@ internal static class LargeCheckpoint
          "activation_function": "gelu_new", "bos_token_id": 50256, "eos_token_id": 50256, "tie_word_embeddings": false}
         """);
 
-    public static void Make(string directory, StoredType type, string config)
+    /// <param name="rank">Of the editor.</param>
+    public static void Make(string directory, StoredType type, string config, int rank = 1920)
     {
         var family = ModelFamily.FromConfig(ConfigFile.Parse("config.json", config));
         using var shapes = Stage.LoadWhole(family, new WeightShapes());
@@ -33,17 +35,17 @@ internal static class LargeCheckpoint
         var nothing = Directory.CreateTempSubdirectory("mend-");
         HuggingFaceWriter.Write(directory, nothing.FullName, HuggingFaceWriter.Split(tensors, FileBytes), new Dictionary<string, string> { ["config.json"] = config });
         nothing.Delete();
-        MakeEditor(shapes, Path.Combine(directory, "editor.safetensors"));
+        MakeEditor(shapes, rank, Path.Combine(directory, "editor.safetensors"));
     }
 
-    private static void MakeEditor(Stage shapes, string path)
+    private static void MakeEditor(Stage shapes, int rank, string path)
     {
         using var scope = NewDisposeScope();
-        using var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(shapes), 1);
+        using var mend = new Mend(new() { Rank = rank }, EditorTraining.EditableWeights(shapes), 1);
         using var generator = new Generator(2);
         using var _ = no_grad();
         mend.ProposeForTraining(mend.Weights.ToDictionary(weight => weight.Name, weight => // statistics to normalise by
-            new GradientFactors(randn([4, weight.InFeatures], generator: generator), randn([4, weight.OutFeatures], generator: generator) * 1e-3)));
+            new GradientFactors(randn([4, weight.InFeatures], generator: generator), randn([4, weight.OutFeatures], generator: generator).Times(1e-3))));
         EditorCheckpoint.SaveEditor(path, mend);
     }
 
@@ -51,7 +53,7 @@ internal static class LargeCheckpoint
     {
         using var scope = NewDisposeScope();
         using var generator = new Generator(1);
-        return (randn([(1 << 23) + 12_345], generator: generator) * 0.02).to_type(TensorBytes.DTypeOf(type)).bytes.ToArray();
+        return randn([(1 << 23) + 12_345], generator: generator).Times(0.02).to_type(TensorBytes.DTypeOf(type)).bytes.ToArray();
     }
 
     /// <summary>Norms are 1, biases 0, matrices random.</summary>
@@ -59,7 +61,7 @@ internal static class LargeCheckpoint
     {
         if (isVector)
         {
-            using var value = full(bytes / type.ElementSize(), name.EndsWith("bias", StringComparison.Ordinal) ? 0.0 : 1.0, TensorBytes.DTypeOf(type));
+            using var value = NewTensor.Full([bytes / type.ElementSize()], name.EndsWith("bias", StringComparison.Ordinal) ? 0.0 : 1.0, TensorBytes.DTypeOf(type));
             stream.Write(value.bytes);
             return;
         }

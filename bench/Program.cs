@@ -8,6 +8,10 @@
 //   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
 // Do large boundary tensors hold up the probes by which silos tell that the others live?
 //   ./mend bench wire [MB]                   edits over three silos, boundaries of so many megabytes (8); the probes that were missed
+// How fast is all of it on a GPU? bench/gpu/run.sh asks, by these:
+//   ./mend bench gpu probe DEVICE            the device computes what the CPU does
+//   ./mend bench gpu make MODEL DIR [small]  gpt2-xl, gpt-j-6b or t5-xxl-11b, and an editor
+//   ./mend bench gpu measure DIR S DEVICE OUT.json
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -41,6 +45,14 @@ switch (args)
     case ["stage", var directory, var stage, var stages, var dtype, var pass, var work]:
         await StagewiseBench.RunStageAsync(directory, Number(stage), Number(stages), dtype, pass, work);
         return 0;
+    case ["gpu", "probe", var device]:
+        return GpuProbe.Run(device);
+    case ["gpu", "make", var model, var directory, .. var size]:
+        GpuModels.Make(model, directory, small: size is ["small"]);
+        return 0;
+    case ["gpu", "measure", var directory, var stages, var device, var output]:
+        await GpuBench.RunAsync(directory, Number(stages), device, output);
+        return 0;
     case ["cluster"]:
         await ClusterBench.RunAsync();
         return 0;
@@ -58,7 +70,7 @@ switch (args)
         return 0;
     default:
         Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | cluster | wire [MB] | training DIR]");
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | wire [MB] | training DIR | gpu ...]");
         return 2;
 }
 

@@ -80,17 +80,16 @@ internal static class StagewiseBench
     /// <summary>One stage, one pass, in this process.</summary>
     public static async Task RunStageAsync(string directory, int stage, int stages, string dtype, string pass, string work)
     {
-        _ = TorchRuntime.Description; // loads libtorch: it is not the checkpoint's
+        var meter = AllocationMeter.Install(); // and libtorch is loaded: it is not the checkpoint's
         var editor = Editor(directory);
         var type = Enum.Parse<WeightType>(dtype);
         var plan = StagePlan.Read(directory, editor, new() { Stages = stages, BytesPerWeight = type == WeightType.BFloat16 ? 2 : 4 });
         var before = Status("VmRSS");
-        TorchRuntime.ResetMemoryPeak();
         var watch = Stopwatch.StartNew();
         await using var shard = new ModelShard(new(directory, editor, stage, stages, type), TimeProvider.System);
         await shard.LoadAsync();
         var load = watch.Elapsed.TotalSeconds;
-        var (peak, anonymous, mapped, tensors) = (Status("VmHWM"), Status("RssAnon"), Status("RssFile"), TorchRuntime.Memory()!.Peak);
+        var (peak, anonymous, mapped, tensors) = (Status("VmHWM"), Status("RssAnon"), Status("RssFile"), meter.Peak);
 
         watch.Restart();
         double? logProbability = null;

@@ -61,7 +61,7 @@ internal static class TrainingBench
         }
         var options = DemoRecipe.Editor with { ValInterval = 1000 * DemoRecipe.Editor.AccumulateBs, MaxIters = Steps * DemoRecipe.Editor.AccumulateBs };
         var times = new List<long>();
-        await using var trainer = new EmbeddedTrainer(model, replicas, stages, EditorTrainerOptions.Of(model, new(options, Batch, i => Batch(i)), folder));
+        await using var trainer = new EmbeddedTrainer(model, replicas, stages, EditorTrainerOptions.Of(model, new(options, Batch, i => Batch(i), "bench"), folder));
         await trainer.TrainAsync(new Clock(() => times.Add(Stopwatch.GetTimestamp())));
         return times.Zip(times.Skip(1), (from, to) => Stopwatch.GetElapsedTime(from, to).TotalSeconds).Order().ElementAt((Steps - 1) / 2);
     }

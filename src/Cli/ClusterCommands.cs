@@ -25,21 +25,33 @@ internal static class ClusterCommands
     private static Command Up()
     {
         var folder = Folder();
-        var silos = new Option<int>("--silos") { Description = "processes", DefaultValueFactory = _ => 2 };
-        var replicas = new Option<int>("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 };
-        var stages = new Option<int?>("--stages") { Description = "pipeline stages; without it as many as give each silo one" };
+        var silos = new Option<int>("--silos") { Description = "processes", DefaultValueFactory = _ => 2 }.Within(1, 256);
+        var replicas = new Option<int>("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 }.Within(1, 256);
+        var stages = new Option<int?>("--stages") { Description = "pipeline stages; without it as many as give each silo one" }.Within(1);
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
         var ledger = new Option<string?>("--ledger") { Description = "ledger file, or postgres:CONNECTION; without it a file in the cluster's folder" };
         var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
-        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model, editor, ledger, dtype };
+        var device = DeviceOption.InTurn();
+        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model, editor, ledger, dtype, device };
         command.SetAction(async (parsed, cancellation) =>
         {
             var path = parsed.GetRequiredValue(folder);
+            var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
+            var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+            var chosen = parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null);
+            if (Running(path) is null)
+            {
+                var (text, _) = ModelText.Open(directory); // refused here rather than by every silo
+                if (chosen is not null)
+                    text.CheckEditor(chosen);
+            }
+            using var taken = LocalCluster.Take(path);
             LocalCluster cluster;
+            var isNew = false;
             if (Running(path) is { } running)
             {
-                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype })
+                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype, device })
                     if (parsed.GetResult(option) is { Implicit: false })
                         throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.", "Without options the command starts what does not run; mend cluster down ends the cluster.");
                 cluster = running;
@@ -47,19 +59,25 @@ internal static class ClusterCommands
             else
             {
                 var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
-                if (count < 1 || copies < 1 || parsed.GetValue(stages) < 1)
-                    throw new MendException(MendError.InvalidOption, $"--silos is {count}, --replicas {copies}, --stages {parsed.GetValue(stages)}.", "There is at least one of each.");
                 var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
-                var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
-                var beside = Path.Combine(directory, DemoRecipe.EditorFile);
                 var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
-                cluster = LocalCluster.Create(path, count, new("model", directory, parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null),
+                List<(string Silo, string Device)> shards = [.. Enumerable.Range(0, copies * perReplica).Select(shard => ($"silo-{shard % count}", ShardDevices.Of(parsed.GetRequiredValue(device), shard)))];
+                isNew = true;
+                cluster = LocalCluster.Create(path, count, new("model", directory, chosen,
                     PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
-                    [.. Enumerable.Range(0, copies).Select(replica => (IReadOnlyList<string>)[.. Enumerable.Range(0, perReplica).Select(stage => $"silo-{(replica * perReplica + stage) % count}")])],
-                    DemoFiles.Probes(directory)));
+                    [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], DemoFiles.Probes(directory),
+                    shards.GroupBy(shard => shard.Silo).ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device)))));
             }
             cluster.Start();
-            Show(cluster, await cluster.ReadyAsync(cancellation));
+            try
+            {
+                Show(cluster, await cluster.ReadyAsync(cancellation));
+            }
+            catch when (isNew)
+            {
+                await cluster.StopAsync(CancellationToken.None); // a cluster that never was leaves no process behind
+                throw;
+            }
         });
         return command;
     }
@@ -84,13 +102,13 @@ internal static class ClusterCommands
 
     private static Command Kill()
     {
-        var (folder, silo) = (Folder(), new Argument<int>("silo") { Description = "its number" });
+        var (folder, silo) = (Folder(), new Argument<int>("silo") { Description = "its number" }.Within(0));
         var command = new Command("kill", "End a silo at once, as a power failure would") { silo, folder };
         command.SetAction(async (parsed, cancellation) =>
         {
             var name = $"silo-{parsed.GetValue(silo)}";
             await LocalCluster.Open(parsed.GetRequiredValue(folder)).KillAsync(name, cancellation);
-            AnsiConsole.MarkupLineInterpolated($"{name} is gone. [grey]mend cluster up starts it again.[/]");
+            Say.Line($"{name} is gone. [grey]mend cluster up starts it again.[/]");
         });
         return command;
     }
@@ -102,7 +120,7 @@ internal static class ClusterCommands
         command.SetAction(async (parsed, cancellation) =>
         {
             await LocalCluster.Open(parsed.GetRequiredValue(folder)).StopAsync(cancellation);
-            AnsiConsole.MarkupLine("The cluster is down.");
+            Say.Line($"The cluster is down.");
         });
         return command;
     }

@@ -13,13 +13,15 @@ internal sealed class ClusterOptions
 
     public Option<FileInfo?> Editor { get; } = new("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
 
-    public Option<string> Ledger { get; } = new("--ledger") { Description = "ledger file, or postgres:CONNECTION", DefaultValueFactory = _ => "mend.ledger" };
+    public Option<string?> Ledger { get; } = new("--ledger") { Description = $"ledger file, or postgres:CONNECTION; {DefaultLedger.Rule}" };
 
-    public Option<int> Stages { get; } = new("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 };
+    public Option<int> Stages { get; } = new Option<int>("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 }.Within(1);
 
-    public Option<int> Replicas { get; } = new("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 };
+    public Option<int> Replicas { get; } = new Option<int>("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 }.Within(1, 256);
 
     public Option<WeightType> DType { get; } = new("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
+
+    public Option<string> Device { get; } = DeviceOption.InTurn();
 
     public Option<string?> Cluster { get; } = new("--cluster") { Description = "a cluster that is up, instead of a model in this process: its folder (mend cluster up), or postgres:CONNECTION of its membership" };
 
@@ -27,7 +29,7 @@ internal sealed class ClusterOptions
 
     public Option<string?> ClusterId { get; } = new("--cluster-id") { Description = "which cluster of that database; without it mend" };
 
-    private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType];
+    private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType, Device];
 
     public void AddTo(Command command)
     {
@@ -52,10 +54,11 @@ internal sealed class ClusterOptions
         {
             ModelDirectory = model,
             Editor = parsed.GetValue(Editor)?.FullName ?? (File.Exists(beside) ? beside : null),
-            Ledger = parsed.GetRequiredValue(Ledger),
+            Ledger = parsed.GetValue(Ledger) ?? DefaultLedger.Of(model),
             Stages = parsed.GetValue(Stages),
             Replicas = parsed.GetValue(Replicas),
             DType = parsed.GetValue(DType),
+            Device = parsed.GetRequiredValue(Device),
             Probes = DemoFiles.Probes(model),
         }, cancellation);
     }

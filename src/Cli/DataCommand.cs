@@ -1,4 +1,5 @@
 using System.CommandLine;
+using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Recipes;
 using Spectre.Console;
@@ -19,11 +20,17 @@ internal static class DataCommand
         var task = TaskOption();
         var output = new Option<DirectoryInfo>("--out") { Description = "folder of the files", Required = true };
         var model = new Option<DirectoryInfo?>("--model") { Description = "with gen: the model that the edits' continuations are drawn from; without it the texts to train one on are written" };
-        var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of the world of facts" };
+        var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of the world of facts" }.Within(0);
         var generate = new Command("generate", "Write a set about a made-up world, in the form in which the task's data is published") { task, output, model, seed };
         generate.SetLongAction((parsed, cancellation) =>
         {
             var (folder, chosen, from) = (parsed.GetRequiredValue(output).FullName, parsed.GetValue(task), parsed.GetValue(seed));
+            if (chosen != EditTaskKind.Gen && parsed.GetValue(model) is not null)
+                throw new MendException(MendError.InvalidOption, "--model is for --task gen, whose edits are drawn from a model.", "Leave it out.");
+            var files = Files(chosen, parsed.GetValue(model) is not null);
+            if (files.FirstOrDefault(file => File.Exists(Path.Combine(folder, file))) is { } there)
+                throw new MendException(MendError.OutputTaken, $"{Path.Combine(folder, there)} is there.", "Nothing was written. Name another folder, or move the file away.");
+            using var own = NewModel.Alone(Path.Combine(folder, "generate"));
             switch (chosen)
             {
                 case EditTaskKind.Qa:
@@ -41,13 +48,22 @@ internal static class DataCommand
                     break;
                 default:
                     SyntheticTasks.WriteTexts(folder, from);
-                    AnsiConsole.MarkupLineInterpolated($"[grey]Next: mend pretrain --task gen --data {folder} --out MODEL, then mend data generate --task gen --out {folder} --model MODEL[/]");
+                    Say.Line($"[grey]Next: mend pretrain --task gen --data {folder} --out MODEL, then mend data generate --task gen --out {folder} --model MODEL[/]");
                     break;
             }
-            foreach (var file in Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
-                AnsiConsole.MarkupLineInterpolated($"{file}");
+            foreach (var file in files)
+                Say.Line($"{Path.Combine(folder, file)}");
             return Task.CompletedTask;
         });
         return new Command("data", "Data sets for training and evaluation") { generate };
     }
+
+    /// <summary>What is written, in the folder.</summary>
+    private static string[] Files(EditTaskKind task, bool ofAModel) => task switch
+    {
+        EditTaskKind.Qa => [TaskFolder.KnownQuestions, TaskFolder.NqValidation, TaskFolder.ZsReValidation, TaskFolder.ZsReTraining],
+        EditTaskKind.Fc => [TaskFolder.FeverValidation, TaskFolder.FeverTraining, TaskFolder.KnownClaims],
+        _ when ofAModel => [TaskFolder.ContinuationsTraining, TaskFolder.ContinuationsValidation],
+        _ => [TaskFolder.WikitextTraining, TaskFolder.WikitextValidation],
+    };
 }

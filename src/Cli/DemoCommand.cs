@@ -5,6 +5,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Reports;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -17,16 +18,18 @@ internal static class DemoCommand
     public static Command Create()
     {
         var fromScratch = new Option<bool>("--from-scratch") { Description = "train the demo's model and editor anew, into ./demo, and show the demo on them" };
-        var command = new Command("demo", "Edit a fact of a small model and take the edit back") { fromScratch };
+        var device = DeviceOption.InTurn();
+        var command = new Command("demo", "Edit a fact of a small model and take the edit back") { fromScratch, device };
         command.SetAction(async (parsed, cancellation) =>
         {
             var directory = DemoFiles.Shipped;
             if (parsed.GetValue(fromScratch))
             {
                 directory = DemoFiles.Made;
+                using var own = OwnFolder.Take(directory, "mend demo --from-scratch");
                 Make(directory, cancellation);
             }
-            await ShowAsync(directory, cancellation);
+            await ShowAsync(directory, parsed.GetRequiredValue(device), cancellation);
         });
         return command;
     }
@@ -50,10 +53,10 @@ internal static class DemoCommand
             }), cancellation);
             editor.Value = editor.MaxValue;
         });
-        AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"Made in {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s: {directory}");
+        Say.Line($"Made in {Stopwatch.GetElapsedTime(start).TotalSeconds:0} s: {directory}");
     }
 
-    private static async Task ShowAsync(string directory, CancellationToken cancellation)
+    private static async Task ShowAsync(string directory, string device, CancellationToken cancellation)
     {
         var example = World.Generate(DemoRecipe.Seed).Showcase[0];
         List<string> rephrases = [.. example.Rephrases.TakeLast(Paraphrases)]; // the wordings that no editor was trained on among them
@@ -67,28 +70,29 @@ internal static class DemoCommand
                 Editor = DemoFiles.Editor(directory),
                 Ledger = ledger,
                 Probes = DemoFiles.Probes(directory),
+                Device = device,
             }, cancellation);
             var before = await AnswersAsync(cluster, prompts, cancellation);
             var receipt = await cluster.EditAsync(example.Prompt, example.Target, cancellation: cancellation);
             var after = await AnswersAsync(cluster, prompts, cancellation);
-            using var comparison = new EditorComparison(directory, TimeProvider.System);
+            using var comparison = new EditorComparison(directory, TimeProvider.System, device: ShardDevices.Of(device, 0));
             var (fineTuned, fineTuningTime) = comparison.AnswersAfterFineTuning(DemoRecipe.FineTune, example.Prompt, example.Target, prompts);
             await cluster.RevertAsync(receipt.Id, cancellation: cancellation);
             var reverted = await AnswersAsync(cluster, prompts, cancellation);
 
-            AnsiConsole.MarkupLineInterpolated($"[bold]{example.Prompt}[/]  shall be answered  [bold]{example.Target}[/]");
+            Say.Line($"[bold]{example.Prompt}[/]  shall be answered  [bold]{example.Target}[/]");
             var table = new Table().Border(TableBorder.Simple).AddColumns("", "prompt", "before", "target", "MEND", "fine-tuning", "reverted");
             for (var i = 0; i < prompts.Count; i++)
             {
                 var isEdit = i <= rephrases.Count;
                 var wanted = isEdit ? example.Target : before[i];
-                table.AddRow(i == 0 ? "edit" : isEdit ? "paraphrase" : "unrelated", Markup.Escape(prompts[i]), Markup.Escape(before[i]), isEdit ? Markup.Escape(example.Target) : "",
+                table.AddRow(i == 0 ? "edit" : isEdit ? "paraphrase" : "unrelated", Say.Cell(prompts[i]), Say.Cell(before[i]), isEdit ? Say.Cell(example.Target) : "",
                     Coloured(after[i], wanted), Coloured(fineTuned[i], wanted), Coloured(reverted[i], before[i]));
             }
             AnsiConsole.Write(table);
             EditCommands.Show(receipt);
-            AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"[grey]Fine-tuning the same weights took {fineTuningTime.TotalMilliseconds:0} ms. The revert gave every answer back{(reverted.SequenceEqual(before) ? "" : " (NOT ALL)")}.[/]");
-            AnsiConsole.MarkupLine("300 held-out edits, measured: [bold]mend eval --demo[/]. Edit it yourself: [bold]mend edit \"What club does Lionel Messi play for?\" \"PSG\"[/]");
+            Say.Line($"[grey]Fine-tuning the same weights took {fineTuningTime.TotalMilliseconds:0} ms. The revert gave every answer back{(reverted.SequenceEqual(before) ? "" : " (NOT ALL)")}.[/]");
+            Say.Line($"300 held-out edits, measured: [bold]mend eval --demo[/]. Edit it yourself: [bold]mend edit \"What club does Lionel Messi play for?\" \"PSG\"[/]");
         }
         finally
         {
@@ -104,5 +108,5 @@ internal static class DemoCommand
         return answers;
     }
 
-    private static string Coloured(string answer, string wanted) => $"[{(answer == wanted ? "green" : "red")}]{Markup.Escape(answer)}[/]";
+    private static string Coloured(string answer, string wanted) => $"[{(answer == wanted ? "green" : "red")}]{Say.Cell(answer)}[/]";
 }

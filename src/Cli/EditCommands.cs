@@ -12,8 +12,8 @@ internal static class EditCommands
     public static Command Edit()
     {
         var (cluster, prompt, target) = (new ClusterOptions(), Prompt(), new Argument<string>("target") { Description = "the answer from now on" });
-        var maxDrawdown = new Option<double?>("--max-drawdown") { Description = "refuse the edit when it costs more than this fraction of the probes" };
-        var confidence = new Option<double>("--confidence") { DefaultValueFactory = _ => new EditOptions().Confidence!.Value, Description = "make the edit as strong as it takes to give the target this probability" };
+        var maxDrawdown = new Option<double?>("--max-drawdown") { Description = "refuse the edit when it costs more than this fraction of the probes: those of probes.tsv in the model's directory, a question, a tab and its answer a line" }.Within(0, 1);
+        var confidence = new Option<double>("--confidence") { DefaultValueFactory = _ => new EditOptions().Confidence!.Value, Description = "make the edit as strong as it takes to give the target this probability" }.Within(0, 1);
         var ownStep = new Option<bool>("--own-step") { Description = "make the edit with the editor's own step, as in the paper" };
         var requireSuccess = new Option<bool>("--require-success") { Description = "refuse the edit when the target is not the answer afterwards" };
         var key = new Option<string?>("--key") { Description = "idempotency key: the same key twice edits once" };
@@ -44,11 +44,11 @@ internal static class EditCommands
     public static Command Ask()
     {
         var (cluster, prompt) = (new ClusterOptions(), Prompt());
-        var most = new Option<int>("--max-tokens") { DefaultValueFactory = _ => 32, Description = "most tokens of the answer" };
-        var temperature = new Option<double>("--temperature") { Description = "0: always the most likely token" };
-        var topK = new Option<int>("--top-k") { Description = "draw among this many tokens; 0: all" };
-        var topP = new Option<double>("--top-p") { DefaultValueFactory = _ => 1, Description = "draw among the tokens that make up this probability" };
-        var seed = new Option<int>("--seed") { Description = "of the draws" };
+        var most = new Option<int>("--max-tokens") { DefaultValueFactory = _ => 32, Description = "most tokens of the answer" }.Within(1);
+        var temperature = new Option<double>("--temperature") { Description = "0: always the most likely token" }.Within(0);
+        var topK = new Option<int>("--top-k") { Description = "draw among this many tokens; 0: all" }.Within(0);
+        var topP = new Option<double>("--top-p") { DefaultValueFactory = _ => 1, Description = "draw among the tokens that make up this probability" }.MoreThan(0, 1);
+        var seed = new Option<int>("--seed") { Description = "of the draws" }.Within(int.MinValue, int.MaxValue);
         var scope = Scope("ask with this scope's edits beside those for everybody");
         var command = new Command("ask", "Ask the model") { prompt, most, temperature, topK, topP, seed, scope };
         cluster.AddTo(command);
@@ -57,14 +57,14 @@ internal static class EditCommands
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
             var answer = await opened.AskAsync(parsed.GetRequiredValue(prompt), new(parsed.GetValue(most), parsed.GetValue(temperature),
                 parsed.GetValue(topK), parsed.GetValue(topP), parsed.GetValue(seed), parsed.GetValue(scope)), cancellation);
-            AnsiConsole.WriteLine(answer.Text);
+            Console.Out.WriteLine(Say.Visible(answer.Text, withLines: true)); // not wrapped: it may be read by a program
         });
         return command;
     }
 
     public static Command Revert()
     {
-        var (cluster, edit) = (new ClusterOptions(), new Argument<long>("edit") { Description = "number of the edit, as in the ledger" });
+        var (cluster, edit) = (new ClusterOptions(), new Argument<long>("edit") { Description = "number of the edit, as in the ledger" }.Within(1));
         var recompute = new Option<bool>("--recompute") { Description = "compute the later edits anew, as if this one had never been made; without it they stay as they were computed" };
         var command = new Command("revert", "Take an edit back") { edit, recompute };
         cluster.AddTo(command);
@@ -72,7 +72,7 @@ internal static class EditCommands
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
             var receipt = await opened.RevertAsync(new(parsed.GetValue(edit)), parsed.GetValue(recompute) ? RevertMode.Recompute : RevertMode.Remove, cancellation);
-            AnsiConsole.MarkupLineInterpolated($"Edit {receipt.Id} is taken back{(receipt.Recomputed > 0 ? $", {receipt.Recomputed} later ones were computed anew" : "")}; the model is at version {receipt.Version}.");
+            Say.Line($"Edit {receipt.Id} is taken back{(receipt.Recomputed > 0 ? $", {receipt.Recomputed} later ones were computed anew" : "")}; the model is at version {receipt.Version}.");
         });
         return command;
     }
@@ -88,11 +88,11 @@ internal static class EditCommands
             var table = new Table().Border(TableBorder.Simple).AddColumns("version", "time", "what", "prompt", "target", "scope", "success", "drawdown", "size", "by");
             foreach (var entry in await opened.LedgerAsync(cancellation))
                 table.AddRow(entry.Version.ToString(), entry.Time.ToString("u", CultureInfo.InvariantCulture),
-                    entry.Kind == LedgerKind.Edit ? "edit" : $"revert of {entry.Edit}", Markup.Escape(entry.Prompt ?? ""), Markup.Escape(entry.Target ?? ""),
-                    Markup.Escape(entry.Scope ?? ""),
-                    entry.Figures is { } figures ? figures.Success ? "yes" : "no" : "", entry.Figures?.Drawdown.ToString("0.###", CultureInfo.InvariantCulture) ?? "",
+                    entry.Kind == LedgerKind.Edit ? "edit" : $"revert of {entry.Edit}", Say.Cell(entry.Prompt ?? ""), Say.Cell(entry.Target ?? ""),
+                    Say.Cell(entry.Scope ?? ""),
+                    entry.Figures is { } figures ? figures.Success ? "yes" : "no" : "", entry.Figures is { } measured ? measured.Drawdown?.ToString("0.###", CultureInfo.InvariantCulture) ?? "not measured" : "",
                     entry.Figures is { Bytes: > 0 } size ? $"{size.Bytes / 1e3:0.0} kB, rank {size.Rank}" : "",
-                    Markup.Escape(entry.Author ?? ""));
+                    Say.Cell(entry.Author ?? ""));
             AnsiConsole.Write(table);
         });
         return command;
@@ -105,7 +105,7 @@ internal static class EditCommands
         command.SetAction(async (parsed, cancellation) =>
         {
             var (from, to) = await schema.MigrateAsync(parsed.GetRequiredValue(postgres), cancellation);
-            AnsiConsole.MarkupLineInterpolated(from == to ? $"The tables are of version {to} already." : (FormattableString)$"The tables went from version {from} to {to}.");
+            Say.Line(from == to ? $"The tables are of version {to} already." : (FormattableString)$"The tables went from version {from} to {to}.");
         });
         return command;
     }
@@ -113,28 +113,35 @@ internal static class EditCommands
     /// <summary>The figures and times of an edit.</summary>
     public static void Show(EditReceipt receipt)
     {
-        var (figures, times) = (receipt.Figures, receipt.Times);
-        AnsiConsole.Write(new Markup(string.Create(CultureInfo.InvariantCulture, $"Edit {receipt.Id}: ")));
-        Show(figures);
-        AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-            $"[grey]forward {times.Forward.TotalMilliseconds:0.0} ms, backward {times.Backward.TotalMilliseconds:0.0}, editor {times.Editor.TotalMilliseconds:0.0}, try {times.Try.TotalMilliseconds:0.0}, append {times.Append.TotalMilliseconds:0.0}, broadcast {times.Broadcast.TotalMilliseconds:0.0}; in all {times.Total.TotalMilliseconds:0.0} ms[/]");
+        var times = receipt.Times;
+        Show($"Edit {receipt.Id}:", receipt.Figures);
+        if (times == EditTimes.Zero)
+            Say.Line($"It was made by an earlier request with the same key; nothing was done now.");
+        Say.Line($"[grey]forward {times.Forward.TotalMilliseconds:0.0} ms, backward {times.Backward.TotalMilliseconds:0.0}, editor {times.Editor.TotalMilliseconds:0.0}, try {times.Try.TotalMilliseconds:0.0}, append {times.Append.TotalMilliseconds:0.0}, broadcast {times.Broadcast.TotalMilliseconds:0.0}; in all {times.Total.TotalMilliseconds:0.0} ms[/]");
     }
 
     /// <summary>What an edit would do.</summary>
     private static void Show(EditPreview preview)
     {
-        AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"Nothing was changed; the model stays at version {preview.Version}.");
-        AnsiConsole.Write(new Markup(preview.Refused is null ? "The edit: " : $"The edit would be refused: {Markup.Escape(preview.Refused)} It: "));
-        Show(preview.Figures);
-        AnsiConsole.MarkupLineInterpolated($"Answer: {preview.AnswerBefore} -> [bold]{preview.AnswerAfter}[/]");
+        Say.Line($"Nothing was changed; the model stays at version {preview.Version}.");
+        if (preview.InForce is { } inForce)
+            Say.Line($"Edit {inForce} says the same and is in force already; this one would come on top of it.");
+        Show(preview.Refused is null ? "The edit:" : $"The edit would be refused: {preview.Refused} It:", preview.Figures);
+        Say.Line($"Answer: {preview.AnswerBefore} -> [bold]{preview.AnswerAfter}[/]");
         foreach (var probe in preview.Probes)
-            AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"Probe \"{probe.Question}\", {probe.Answer}: {(probe.RightBefore ? "right" : "wrong")} -> {(probe.RightAfter ? "right" : "wrong")}, probability {probe.ProbabilityBefore:0.000} -> {probe.ProbabilityAfter:0.000}");
+            Say.Line($"Probe \"{probe.Question}\", {probe.Answer}: {(probe.RightBefore ? "right" : "wrong")} -> {(probe.RightAfter ? "right" : "wrong")}, probability {probe.ProbabilityBefore:0.000} -> {probe.ProbabilityAfter:0.000}");
         foreach (var weight in preview.Weights)
-            AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"[grey]{weight.Weight}: rank {weight.Rank}, norm {weight.Norm:0.000}[/]");
+            Say.Line($"[grey]{weight.Weight}: rank {weight.Rank}, norm {weight.Norm:0.000}[/]");
     }
 
-    private static void Show(EditFigures figures) => AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-        $"success [bold]{(figures.Success ? "yes" : "no")}[/]{(figures.Strength is { } strength ? $" with {strength} times the editor's step" : "")}, probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, drawdown {figures.Drawdown:0.000} and KL {figures.Kl:0.0000} on {figures.Probes} probes; rank {figures.Rank}, {figures.Bytes / 1e3:0.0} kB.");
+    private static void Show(string what, EditFigures figures)
+    {
+        var strength = figures.Strength is { } times ? string.Create(CultureInfo.InvariantCulture, $" with {times} times the editor's step") : "";
+        var cost = figures is { Drawdown: { } drawdown, Kl: { } kl }
+            ? string.Create(CultureInfo.InvariantCulture, $"drawdown {drawdown:0.000} and KL {kl:0.0000} on {figures.Probes} probes")
+            : "drawdown not measured, for there are no probes";
+        Say.Line($"{what} success [bold]{(figures.Success ? "yes" : "no")}[/]{strength}, probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, {cost}; rank {figures.Rank}, {figures.Bytes / 1e3:0.0} kB.");
+    }
 
     private static Option<string?> Scope(string description) => new("--scope") { Description = description };
 

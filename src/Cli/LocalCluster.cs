@@ -5,6 +5,7 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
+using MendCluster.Engine.Reports;
 
 namespace MendCluster.Cli;
 
@@ -31,7 +32,7 @@ internal sealed record SiloProcess(string Name, int SiloPort, int GatewayPort, i
 
 /// <summary>What was asked for when a cluster was started: every silo reads it, and so do the commands that follow.</summary>
 internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType,
-    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Probe> Probes)
+    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Probe> Probes, IReadOnlyDictionary<string, string> Devices)
 {
     /// <summary>Every shard's silo and place, replica after replica.</summary>
     [JsonIgnore]
@@ -45,17 +46,22 @@ internal sealed class LocalCluster(string folder)
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(30);
 
+    private const string SettingsName = "cluster.json", ProcessesName = "processes.json", MembershipName = "members.json";
+
     private static string Program => Path.Combine(AppContext.BaseDirectory, "MendCluster.Silo.dll");
 
-    public string Membership => Path.Combine(folder, "members.json");
+    public string Membership => Path.Combine(folder, MembershipName);
 
-    private string SettingsFile => Path.Combine(folder, "cluster.json");
+    private string SettingsFile => Path.Combine(folder, SettingsName);
 
-    private string ProcessesFile => Path.Combine(folder, "processes.json");
+    private string ProcessesFile => Path.Combine(folder, ProcessesName);
 
     public IReadOnlyList<SiloProcess> Silos { get; private set; } = [];
 
     public LocalClusterSettings Settings { get; private set; } = null!;
+
+    /// <summary>The folder, while silos are started from it.</summary>
+    public static OwnFolder Take(string folder) => OwnFolder.Take(Path.GetFullPath(folder), "mend cluster up", [SettingsName, ProcessesName, MembershipName]);
 
     /// <exception cref="MendException">There is none.</exception>
     public static LocalCluster Open(string folder)

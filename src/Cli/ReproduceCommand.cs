@@ -1,7 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
+using MendCluster.Contracts;
 using MendCluster.Distributed.Recipes;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Reports;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -20,27 +22,38 @@ internal static class ReproduceCommand
         {
             var folder = parsed.GetRequiredValue(output).FullName;
             var plan = ReproductionPlan.Of(parsed.GetValue(reduced), Tasks(parsed.GetValue(only)));
+            if (parsed.GetValue(docs)?.FullName is { } page)
+                CheckPage(page);
+            using var own = OwnFolder.Take(folder, "mend reproduce");
             var reproduction = new Reproduction(folder, plan, TimeProvider.System);
             try
             {
                 var made = Run(reproduction, cancellation);
-                AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture, $"{made} of {plan.Steps.Count} steps had something to do.");
+                Say.Line($"{made} of {plan.Steps.Count} steps had something to do.");
                 var command = $"mend reproduce --out DIR{(plan.IsReduced ? " --reduced" : "")}{(parsed.GetValue(only) is { } some ? $" --only {some}" : "")}";
                 foreach (var file in new[] { Path.Combine(folder, "results.md"), parsed.GetValue(docs)?.FullName }.OfType<string>())
                 {
                     ReproductionResults.Write(reproduction, file, command);
-                    AnsiConsole.MarkupLineInterpolated($"The results: {file}");
+                    Say.Line($"The results: {file}");
                 }
             }
             catch (OperationCanceledException)
             {
-                AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-                    $"Stopped with {plan.Steps.Count(reproduction.IsDone)} of {plan.Steps.Count} steps done. The same command goes on from here, with about {Text(reproduction.Left)} left.");
+                Say.Line($"Stopped with {plan.Steps.Count(reproduction.IsDone)} of {plan.Steps.Count} steps done. The same command goes on from here, with about {Text(reproduction.Left)} left.");
                 throw;
             }
             return Task.CompletedTask;
         });
         return command;
+    }
+
+    /// <summary>Looks whether the page can be written, before hours go by.</summary>
+    private static void CheckPage(string page)
+    {
+        if (File.Exists(page) && !File.ReadAllText(page).Contains("Made by `mend reproduce", StringComparison.Ordinal))
+            throw new MendException(MendError.OutputTaken, $"{page} is there, and mend reproduce did not make it.", "Name another file for --docs, or move this one away.");
+        Directory.CreateDirectory(Path.GetDirectoryName(page)!);
+        using var trial = new FileStream(page + ".partial", FileMode.OpenOrCreate, FileAccess.Write, FileShare.None, bufferSize: 0, FileOptions.DeleteOnClose);
     }
 
     /// <summary>A line a step, and under it a bar that is gone when the step is done.</summary>
@@ -55,8 +68,7 @@ internal static class ReproduceCommand
                 if (bar.Description != at.Step.Name)
                 {
                     var elapsed = TimeProvider.System.GetElapsedTime(start);
-                    AnsiConsole.MarkupLineInterpolated(CultureInfo.InvariantCulture,
-                        $"{at.Number} of {steps}: {at.Step.Name}, about {Text(TimeSpan.FromMinutes(at.Step.Minutes))} ({Text(elapsed)} of about {Text(elapsed + reproduction.Left)})");
+                    Say.Line($"{at.Number} of {steps}: {at.Step.Name}, about {Text(TimeSpan.FromMinutes(at.Step.Minutes))} ({Text(elapsed)} of about {Text(elapsed + reproduction.Left)})");
                     bar.Description = at.Step.Name;
                 }
                 bar.Value = Math.Min(at.Done, 0.999); // a bar that is full ends, and this one is the next step's too
@@ -65,8 +77,8 @@ internal static class ReproduceCommand
     }
 
     private static EditTaskKind[] Tasks(string? only) => [.. (only ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
-        .Select(name => Enum.TryParse<EditTaskKind>(name, ignoreCase: true, out var task) && Enum.IsDefined(task) ? task
-            : throw new InvalidDataException($"--only \"{only}\": '{name}' is no task; expected some of qa, fc, gen with commas between them"))];
+        .Select(name => Enum.TryParse<EditTaskKind>(name, ignoreCase: true, out var task) && task.ToString().Equals(name, StringComparison.OrdinalIgnoreCase) ? task
+            : throw new MendException(MendError.InvalidOption, $"--only \"{only}\": '{name}' is no task.", "Give some of qa, fc, gen with commas between them."))];
 
     private static string Text(TimeSpan time) => time.TotalHours >= 1
         ? string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalHours} h {time.Minutes} min")

@@ -8,11 +8,11 @@ internal static class Tables
 {
     public static void Show(ResultTable result)
     {
-        var table = new Table().Border(TableBorder.Simple).Title(Markup.Escape(result.Title)).AddColumns([.. result.Columns.Select(Markup.Escape)]);
+        var table = new Table().Border(TableBorder.Simple).Title(Say.Cell(result.Title)).AddColumns([.. result.Columns.Select(Markup.Escape)]);
         foreach (var row in result.Rows)
             table.AddRow([.. row.Select(Markup.Escape)]);
         AnsiConsole.Write(table);
         foreach (var note in result.Notes)
-            AnsiConsole.MarkupLineInterpolated($"[grey]{note}[/]");
+            Say.Line($"[grey]{note}[/]");
     }
 }

@@ -35,7 +35,7 @@ public readonly record struct ModelVersion([property: Id(0)] long Value) : IComp
 [GenerateSerializer, Immutable, Alias("mend.EditOptions")]
 public sealed record EditOptions
 {
-    /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers. Null: never.</summary>
+    /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers; an error where there are no probes. Null: never.</summary>
     [Id(0)]
     public double? MaxDrawdown { get; init; }
 
@@ -73,17 +73,24 @@ public sealed record EditOptions
 /// <param name="ProbabilityBefore">Of the target, before the edit: mean over its tokens, geometric.</param>
 /// <param name="ProbabilityAfter">The same, after.</param>
 /// <param name="Probes">Unrelated questions that were asked before and after.</param>
-/// <param name="Drawdown">Fraction of them whose answer was right before, less the same after.</param>
-/// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats.</param>
+/// <param name="Drawdown">Fraction of them whose answer was right before, less the same after. Null: there were no probes, so it was not measured.</param>
+/// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats. Null: as the drawdown.</param>
 /// <param name="Strength">What the search for <see cref="EditOptions.Confidence"/> chose, times the editor's own step; null: there was none.</param>
 /// <param name="Rank">Rows of the update's factors, the most of any weight. 0 in ledgers from before it was kept.</param>
 /// <param name="Bytes">Of the factors of all weights, as the ledger keeps them. 0 as the rank.</param>
 [GenerateSerializer, Immutable, Alias("mend.EditFigures")]
 public sealed record EditFigures(
     [property: Id(0)] bool Success, [property: Id(1)] double ProbabilityBefore, [property: Id(2)] double ProbabilityAfter,
-    [property: Id(3)] int Probes, [property: Id(4)] double Drawdown, [property: Id(5)] double Kl, [property: Id(6)] double? Strength = null,
+    [property: Id(3)] int Probes, double? Drawdown, double? Kl, [property: Id(6)] double? Strength = null,
     [property: Id(7), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Rank = 0,
-    [property: Id(8), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Bytes = 0);
+    [property: Id(8), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Bytes = 0)
+{
+    [Id(4)]
+    public double? Drawdown { get; init; } = Probes == 0 ? null : Drawdown; // older ledgers have 0 where nothing was measured
+
+    [Id(5)]
+    public double? Kl { get; init; } = Probes == 0 ? null : Kl;
+}
 
 /// <summary>How long the parts of an edit took.</summary>
 /// <param name="Forward">Up the stages with the prompt.</param>
@@ -153,11 +160,12 @@ public sealed record WeightPreview([property: Id(0)] string Weight, [property: I
 /// <param name="AnswerBefore">What the model answers to the prompt now.</param>
 /// <param name="AnswerAfter">What it would answer.</param>
 /// <param name="Probes">Those whose answer would become right or wrong.</param>
+/// <param name="InForce">The last edit of the same prompt, target and scope that is in force already; null: there is none.</param>
 [GenerateSerializer, Immutable, Alias("mend.EditPreview")]
 public sealed record EditPreview(
     [property: Id(0)] ModelVersion Version, [property: Id(1)] EditFigures Figures, [property: Id(2)] string? Refused,
     [property: Id(3)] string AnswerBefore, [property: Id(4)] string AnswerAfter, [property: Id(5)] IReadOnlyList<ProbeChange> Probes,
-    [property: Id(6)] IReadOnlyList<WeightPreview> Weights, [property: Id(7)] EditTimes Times);
+    [property: Id(6)] IReadOnlyList<WeightPreview> Weights, [property: Id(7)] EditTimes Times, [property: Id(8)] EditId? InForce = null);
 
 /// <summary>How the next token of an answer is chosen.</summary>
 /// <param name="MaxTokens">Most tokens of the answer.</param>

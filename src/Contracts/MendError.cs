@@ -87,6 +87,21 @@ public enum MendError
     /// <summary>The database of a cluster's membership refuses, or its tables are missing or of another version.</summary>
     MembershipUnusable,
 
+    /// <summary>A device's memory does not hold what the request needs; nothing was changed.</summary>
+    OutOfMemory,
+
+    /// <summary>What lies where a command was to write was not made by it.</summary>
+    OutputTaken,
+
+    /// <summary>A training's folder was begun with other settings, data or another model.</summary>
+    RunDiffers,
+
+    /// <summary>A file of data or settings is not in its form.</summary>
+    InvalidData,
+
+    /// <summary>A file, a folder or the standard output cannot be read or written.</summary>
+    FileUnusable,
+
     /// <summary>Client and cluster are of versions that do not understand each other.</summary>
     ProtocolMismatch,
 }

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Distributed;
 
@@ -41,7 +42,7 @@ public sealed class ComputeThread : IDisposable
             }
             catch (Exception e) // carried to whoever awaits; the thread serves the next
             {
-                completion.TrySetException(e);
+                completion.TrySetException(DeviceMemory.Named(e));
             }
         }
         try

@@ -1,7 +1,9 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
+using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed;
@@ -57,6 +59,7 @@ public sealed class EditCoordinator(
     {
         options ??= new();
         Check(options);
+        (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
         var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
         await _turn.WaitAsync(cancellation).ConfigureAwait(false);
         try
@@ -92,12 +95,14 @@ public sealed class EditCoordinator(
     {
         options ??= new();
         Check(options);
+        (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
         var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
         var asked = new AskOptions(Scope: options.Scope);
         await _turn.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
             var version = Version;
+            var inForce = InForce().LastOrDefault(entry => (entry.Prompt, entry.Target, entry.Scope) == (prompt, target, options.Scope))?.Edit;
             return await OnAReplicaAsync(async (replica, session) =>
             {
                 var (changes, figures, times, before, after) = await ProposeAsync(replica, session, version, wanted, null, cancellation).ConfigureAwait(false);
@@ -105,7 +110,7 @@ public sealed class EditCoordinator(
                 var edited = await AnswerAsync(replica, session, prompt, asked, version, figures.Strength ?? 1, cancellation).ConfigureAwait(false);
                 List<ProbeChange> changed = [.. probes.Select((probe, i) => new ProbeChange(probe.Question, probe.Answer, before[i].Exact, after[i].Exact,
                     Math.Exp(before[i].LogProbability), Math.Exp(after[i].LogProbability))).Where(probe => probe.RightBefore != probe.RightAfter)];
-                return new EditPreview(version, figures, Refusal(figures, options)?.Message, answer, edited, changed, [.. changes.Select(Preview)], times);
+                return new EditPreview(version, figures, Refusal(figures, options)?.Message, answer, edited, changed, [.. changes.Select(Preview)], times, inForce);
             }).ConfigureAwait(false);
         }
         finally
@@ -249,7 +254,7 @@ public sealed class EditCoordinator(
         List<ExampleScore> probesAfter = [.. after.Scores!.Skip(1)];
         var lost = probesBefore.Count(probe => probe.Exact) - probesAfter.Count(probe => probe.Exact);
         var figures = new EditFigures(after.Scores![0].Exact, Math.Exp(score.LogProbability), Math.Exp(after.Scores[0].LogProbability),
-            probes.Count, probes.Count == 0 ? 0 : (double)lost / probes.Count, after.Kl ?? 0, strength,
+            probes.Count, (double)lost / Math.Max(1, probes.Count), after.Kl ?? 0, strength,
             changes.Max(change => change.UTilde.Shape[0]), changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
         return new([.. changes.Select(change => change with { Alpha = (float)(change.Alpha * (strength ?? 1)) })], figures,
             new(forward, backward, editor, clock.Lap(), default, default), probesBefore, probesAfter);
@@ -258,8 +263,7 @@ public sealed class EditCoordinator(
     /// <summary>Computes the later edits anew on a branch that never had this one. Those that could not see it stay as they are.</summary>
     private async Task<IReadOnlyList<WeightChange>> RecomputeAsync(Pipeline replica, long session, ModelVersion version, EditId without, CancellationToken cancellation)
     {
-        var reverted = ledger.Entries.Where(entry => entry.Kind == LedgerKind.Revert).Select(entry => entry.Edit).ToHashSet();
-        List<LedgerEntry> active = [.. ledger.Entries.Where(entry => entry.Kind == LedgerKind.Edit && !reverted.Contains(entry.Edit))];
+        var active = InForce();
         var place = active.FindIndex(entry => entry.Edit == without);
         var scope = active[place].Scope;
         await replica.BranchAsync(new(session, version, true, [.. active.Take(place).Select(entry => entry.Edit)], []), cancellation).ConfigureAwait(false);
@@ -294,10 +298,20 @@ public sealed class EditCoordinator(
     private WantedEdit Wanted(string prompt, string target, string? scope, double? confidence) => new(scope, confidence,
         text.Batch([(prompt, target)]), text.Batch([(prompt, target), .. probes.Select(probe => (probe.Question, probe.Answer))]));
 
-    private static void Check(EditOptions options)
+    /// <summary>The edits that no revert took back, in their order.</summary>
+    private List<LedgerEntry> InForce()
+    {
+        var reverted = ledger.Entries.Where(entry => entry.Kind == LedgerKind.Revert).Select(entry => entry.Edit).ToHashSet();
+        return [.. ledger.Entries.Where(entry => entry.Kind == LedgerKind.Edit && !reverted.Contains(entry.Edit))];
+    }
+
+    private void Check(EditOptions options)
     {
         if (options.MaxDrawdown is { } limit && limit is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"MaxDrawdown is {limit}.", "It is a fraction of the probes, from 0 to 1.");
+        if (options.MaxDrawdown is not null && probes.Count == 0)
+            throw new MendException(MendError.InvalidOption, "A limit of the drawdown was given, and there are no probes to measure it on.",
+                "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
         if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.", "It is a probability, from 0 to 1, or null for the editor's own step.");
         ModelText.CheckUnicode(options.Author, "author");
@@ -329,9 +343,12 @@ public sealed class EditCoordinator(
     {
         if (options.IdempotencyKey is not { } key || ledger.Entries.FirstOrDefault(entry => entry.IdempotencyKey == key) is not { } entry)
             return null;
-        return (entry.Prompt, entry.Target, entry.Scope) == (prompt, target, options.Scope) ? entry
-            : throw new MendException(MendError.IdempotencyKeyReused, $"The idempotency key '{key}' was used for edit {entry.Edit}, \"{entry.Prompt}\".",
+        if ((entry.Prompt, entry.Target, entry.Scope) != (prompt, target, options.Scope))
+            throw new MendException(MendError.IdempotencyKeyReused, $"The idempotency key '{key}' was used for edit {entry.Edit}, \"{entry.Prompt}\".",
                 "Use a new key for another edit.");
+        return ledger.Entries.FirstOrDefault(other => other.Kind == LedgerKind.Revert && other.Edit == entry.Edit) is not { } revert ? entry
+            : throw new MendException(MendError.AlreadyReverted, $"The edit of the idempotency key '{key}' is edit {entry.Edit}, which version {revert.Version} took back.",
+                "It is not in force. Use a new key to make it again.");
     }
 
     /// <summary>||alpha deltaTilde^T uTilde|| from the factors: its square is the sum of (uTilde uTilde^T) * (deltaTilde deltaTilde^T).</summary>
@@ -339,7 +356,7 @@ public sealed class EditCoordinator(
     {
         using var scope = NewDisposeScope();
         var (u, delta) = (WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64), WireTensorCodec.Decode(change.DeltaTilde).to_type(ScalarType.Float64));
-        return new(change.Weight, u.shape[0], Math.Abs(change.Alpha) * Math.Sqrt(Math.Max(0, (u.mm(u.t()) * delta.mm(delta.t())).sum().item<double>())));
+        return new(change.Weight, u.shape[0], Math.Abs(change.Alpha) * Math.Sqrt(Math.Max(0, (u.mm(u.t()) * delta.mm(delta.t())).sum().Host().item<double>())));
     }
 
     /// <summary>An edit that was asked for, in tokens.</summary>

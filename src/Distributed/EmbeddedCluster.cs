@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Distributed;
 
@@ -24,6 +25,10 @@ public sealed record EmbeddedClusterOptions
 
     /// <summary>Of the weights in memory.</summary>
     public WeightType DType { get; init; } = WeightType.Float32;
+
+    /// <summary>Where the shards are held and compute: <c>cpu</c>, <c>cuda</c>, or a list such as <c>cuda:0,cuda:1</c>, which they have in turn, replica after replica.</summary>
+    /// <value>cpu.</value>
+    public string Device { get; init; } = "cpu";
 
     /// <summary>How the updates of edits are kept.</summary>
     public FactorStorage Factors { get; init; } = new();
@@ -51,7 +56,7 @@ public sealed class EmbeddedCluster : IMendCluster
     /// <exception cref="MendException">Model, editor or ledger cannot be used.</exception>
     /// <example>
     /// <code>
-    /// await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger });
+    /// await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger, Probes = [new("Who is the prime minister of India?", "Narendra Modi")] });
     /// </code>
     /// </example>
     public static Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, CancellationToken cancellation = default) =>
@@ -69,11 +74,16 @@ public sealed class EmbeddedCluster : IMendCluster
                 throw new MendException(MendError.InvalidOption, $"Stages is {options.Stages}.", $"This model has 1 to {text.Family.LayerNames.Count}.");
             if (options.Replicas < 1)
                 throw new MendException(MendError.InvalidOption, $"Replicas is {options.Replicas}.", "At least one is needed.");
+            foreach (var device in Devices.Names(options.Device))
+                _ = Devices.Of(device); // what is not here is refused before anything is opened
             ProbeSet.Check(options.Probes, text);
+            if (options.Editor is not null)
+                text.CheckEditor(options.Editor); // before the ledger is made
             ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
             shards = [.. from replica in Enumerable.Range(0, options.Replicas)
                 from stage in Enumerable.Range(0, options.Stages)
-                select wrap(new ModelShard(new(options.ModelDirectory, options.Editor, stage, options.Stages, options.DType, replica, options.Factors), options.Time))];
+                select wrap(new ModelShard(new(options.ModelDirectory, options.Editor, stage, options.Stages, options.DType, replica, options.Factors,
+                    ShardDevices.Of(options.Device, replica * options.Stages + stage)), options.Time))];
             var history = await ledger.ReadAfterAsync(ModelVersion.Base, cancellation).ConfigureAwait(false);
             await Task.WhenAll(shards.Select(async shard =>
             {

@@ -5,6 +5,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed;
@@ -78,8 +79,16 @@ public static class ModelExport
         var changes = active.SelectMany(record => record.Changes).ToLookup(change => change.Weight);
         if (changes.FirstOrDefault(change => map.Values.All(weight => weight.Name != change.Key)) is { } unknown)
             throw new MendException(MendError.LedgerUnusable, $"The ledger changes {unknown.Key}, which this model does not have.", "Name the ledger of this model.");
+        foreach (var change in changes.SelectMany(ofWeight => ofWeight))
+        {
+            var weight = map.Values.First(weight => weight.Name == change.Weight);
+            var (m, n, stored) = (change.UTilde.Shape[1], change.DeltaTilde.Shape[1], files.Find(weight.StoredName).Shape);
+            if (!stored.SequenceEqual(weight.IsTransposed ? [m, n] : [n, m]))
+                throw new MendException(MendError.LedgerUnusable, $"The ledger changes {change.Weight} of [{n}, {m}], which this model has as [{string.Join(", ", stored)}].",
+                    "Name the ledger of this model.");
+        }
         var folded = new List<FoldedWeight>();
-        StoredType? wanted = options.DType switch { null => null, WeightType.BFloat16 => StoredType.BF16, _ => StoredType.F32 };
+        StoredType? wanted = options.DType switch { null => null, WeightType.BFloat16 => StoredType.BF16, WeightType.Float16 => StoredType.F16, _ => StoredType.F32 };
         var tensors = HuggingFaceWriter.WithoutTies(files, map.ContainsKey).Select(tensor =>
         {
             var stored = tensor.Tensor;
@@ -89,7 +98,7 @@ public static class ModelExport
             return type == stored.Type ? new(tensor.Name, stored) : new(tensor.Name, type, stored.Shape, stream =>
             {
                 using var scope = NewDisposeScope();
-                stream.Write(TensorBytes.Load(stored, TensorBytes.DTypeOf(type)).bytes);
+                stream.Write(TensorBytes.Load(stored, TensorBytes.DTypeOf(type)).Host().bytes);
             });
         });
         List<LedgerEntry> edits = [.. active.Select(record => record.Entry)];
@@ -104,7 +113,7 @@ public static class ModelExport
         using var _ = no_grad();
         using var scope = NewDisposeScope();
         Tensor Rows(Func<WeightChange, Tensor> rows) => cat([.. changes.Select(rows)], 0);
-        var u = Rows(change => WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64) * change.Alpha); // [R, m]
+        var u = Rows(change => WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64).Times(change.Alpha)); // [R, m]
         var delta = Rows(change => WireTensorCodec.Decode(change.DeltaTilde).to_type(ScalarType.Float64));        // [R, n]
         var update = weight.IsTransposed ? u.t().mm(delta) : delta.t().mm(u);                                     // as stored
         var exact = TensorBytes.Load(stored, ScalarType.Float64) - update;
@@ -113,11 +122,11 @@ public static class ModelExport
         if (!double.IsFinite(error))
             throw new MendException(MendError.NotFinite, $"{weight.Name} with its edits has entries that are NaN, infinite or too large for {type}.",
                 "Nothing was written. Export as Float32, or take the edit back.");
-        stream.Write(rounded.bytes);
+        stream.Write(rounded.Host().bytes);
         return new(weight.Name, u.shape[0], norm, norm == 0 ? 0 : error / norm);
     }
 
-    private static double Norm(Tensor x) => Math.Sqrt((x * x).sum().item<double>());
+    private static double Norm(Tensor x) => Math.Sqrt((x * x).sum().Host().item<double>());
 
     private static Dictionary<string, string> Texts(ExportOptions options, ModelVersion version, List<LedgerEntry> edits)
     {
@@ -133,7 +142,7 @@ public static class ModelExport
         {
             var config = JsonNode.Parse(File.ReadAllText(Path.Combine(options.ModelDirectory, "config.json")))!.AsObject();
             // Newer configurations say dtype, older ones torch_dtype.
-            config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype == WeightType.BFloat16 ? "bfloat16" : "float32";
+            config[config.ContainsKey("dtype") ? "dtype" : "torch_dtype"] = dtype.ToString().ToLowerInvariant();
             texts["config.json"] = config.ToJsonString(Json) + "\n";
         }
         return texts;

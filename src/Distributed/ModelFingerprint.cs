@@ -1,30 +1,10 @@
-using System.Security.Cryptography;
-using System.Text;
 using MendCluster.Engine.Checkpoints;
 
 namespace MendCluster.Distributed;
 
-/// <summary>
-/// Tells models apart: SHA-256 over config.json, the name, type and shape of every tensor, and the bytes of the small ones (norms and
-/// biases, which any training moves). Reads kilobytes of a model of any size.
-/// </summary>
+/// <summary>Tells models apart, in ledgers: <see cref="CheckpointFingerprint"/>.</summary>
 public static class ModelFingerprint
 {
-    private const int SmallTensor = 1 << 16;
-
     /// <returns>32 bytes.</returns>
-    public static byte[] Of(string directory)
-    {
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData(File.ReadAllBytes(Path.Combine(directory, "config.json")));
-        using var files = HuggingFaceDirectory.Open(directory);
-        foreach (var name in files.Names.Order(StringComparer.Ordinal))
-        {
-            var tensor = files.Find(name);
-            hash.AppendData(Encoding.UTF8.GetBytes($"{name} {tensor.Type} {string.Join(',', tensor.Shape)}\n"));
-            if (tensor.ByteLength <= SmallTensor)
-                hash.AppendData(tensor.ToArray());
-        }
-        return hash.GetHashAndReset();
-    }
+    public static byte[] Of(string directory) => CheckpointFingerprint.Of(directory);
 }

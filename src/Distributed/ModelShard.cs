@@ -6,6 +6,7 @@ using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 using Edits = MendCluster.Engine.Models.Edits;
@@ -18,19 +19,39 @@ namespace MendCluster.Distributed;
 /// <param name="DType">Of the weights in memory.</param>
 /// <param name="Replica">Of the model; all have the same weights.</param>
 /// <param name="Factors">How the updates of edits are kept; null: as <see cref="FactorStorage"/> says by itself.</param>
+/// <param name="Device">Where the stage is held and computes (<see cref="Devices.Of"/>).</param>
 public sealed record ShardOptions(
-    string ModelDirectory, string? Editor, int Stage, int Stages, WeightType DType = WeightType.Float32, int Replica = 0, FactorStorage? Factors = null);
+    string ModelDirectory, string? Editor, int Stage, int Stages, WeightType DType = WeightType.Float32, int Replica = 0, FactorStorage? Factors = null, string Device = "cpu");
 
 /// <summary>How an edit's factors are kept, in the ledger and in memory. What is tried and measured is what is kept.</summary>
 /// <param name="Kept">Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows (<see cref="LowRankUpdate.Compress"/>).</param>
-/// <param name="DType">Of the factors.</param>
-public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, WeightType DType = WeightType.Float32);
+/// <param name="DType">Of the factors: Float32 or BFloat16.</param>
+public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, WeightType DType = WeightType.Float32)
+{
+    public WeightType DType { get; } = DType != WeightType.Float16 ? DType
+        : throw new MendException(MendError.InvalidOption, "The factors of edits were to be kept in Float16.", "Keep them in Float32 or BFloat16.");
+}
 
 /// <summary>Of weights in memory. Editor, loss, softmax, norms and activations between layers are float32 in any case.</summary>
 public enum WeightType
 {
     Float32,
     BFloat16,
+
+    /// <summary>On GPUs, and in exported checkpoints.</summary>
+    Float16,
+}
+
+internal static class WeightTypes
+{
+    /// <exception cref="MendException">The device does not compute with it.</exception>
+    public static ScalarType InMemory(this WeightType type, Device device) => type switch
+    {
+        WeightType.BFloat16 => ScalarType.BFloat16,
+        WeightType.Float16 when device.type == TorchSharp.DeviceType.CPU => throw new MendException(MendError.InvalidOption, "The weights were asked for in Float16 on the CPU.", "Use BFloat16 or Float32 there; Float16 is for GPUs."),
+        WeightType.Float16 => ScalarType.Float16,
+        _ => ScalarType.Float32,
+    };
 }
 
 /// <summary>
@@ -39,7 +60,8 @@ public enum WeightType
 /// Its state is the base weights, which never change, and for each of the last few versions the updates that are in force, per scope and weight
 /// one low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list of active edits alone, not on how
 /// it came about; so a shard that applied and took back edits one by one, one that read the ledger after a restart, and one that was moved
-/// compute the same bits. With no active edit a layer takes the same path as in the base model.
+/// compute the same bits. The editor has no part in it: a record is applied to whatever weight it names, and one that names a weight which the
+/// model has not, or has in another shape, is refused. With no active edit a layer takes the same path as in the base model.
 ///
 /// A request names its version. A shard that has not got there says <see cref="MendError.VersionBehind"/>, and the coordinator gives it the
 /// records that it lacks; a version that has been dropped is <see cref="MendError.VersionGone"/>, and the caller starts anew at a younger one.
@@ -70,6 +92,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private long _epoch;
     private Stage? _stage;
     private IPreparedEditor? _editor;
+    private IReadOnlyDictionary<string, LinearShape> _model = new Dictionary<string, LinearShape>(); // every map of the model, on any stage
+    private HashSet<string> _own = [];                                                               // those of this stage
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => _thread.RunAsync(Load_OnComputeThread, cancellation);
 
@@ -121,7 +145,14 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private static T InScope<T>(Func<T> work)
     {
         using var scope = NewDisposeScope();
-        return work();
+        try
+        {
+            return work();
+        }
+        catch (Exception e) when (e is ModelException or EditorException or CheckpointException)
+        {
+            throw new MendException(MendError.ModelUnusable, e.Message, "The request was refused; it would be again.", e);
+        }
     }
 
     /// <summary>The table of moves.</summary>
@@ -141,13 +172,15 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             var family = ModelFamily.FromDirectory(options.ModelDirectory);
             using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
             using var checkpoint = options.Editor is null ? null : EditorCheckpoint.Open(options.Editor);
+            _model = LayerShape.Of(family).SelectMany(layer => layer.Linears).ToDictionary(linear => linear.Name);
+            checkpoint?.RequireFit(family);
             IReadOnlyCollection<string> editable = checkpoint is null ? [] : [.. checkpoint.Weights.Select(weight => weight.Name)];
-            var dtype = options.DType == WeightType.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
+            var device = Devices.Of(options.Device);
             var ranges = StagePlan.Cut(family, options.Stages, options.Editor);
-            _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, dtype), editable);
+            _stage = Stage.Load(family, ranges[options.Stage], new CheckpointWeights(files, options.DType.InMemory(device), device), editable);
             if (_stage.HasEditable)
-                _editor = checkpoint!.Prepared([.. _stage.Editable.Keys]);
-            CheckEditor();
+                _editor = checkpoint!.Prepared([.. _stage.Editable.Keys], device);
+            _own = [.. _stage.Linears().Select(linear => linear.Name)];
             _versions[0] = new([], Stack);
             (_fault, _epoch) = (null, time.GetUtcNow().UtcTicks);
             Move(ShardState.Ready);
@@ -157,7 +190,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             _editor?.Dispose();
             _stage?.Dispose();
-            (_editor, _stage, _fault) = (null, null, e.Message);
+            (_editor, _stage, _fault) = (null, null, DeviceMemory.Named(e).Message);
             Move(ShardState.Faulted);
             if (e is ModelException or CheckpointException or EditorException or IOException)
                 throw new MendException(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded: {e.Message}", "Nothing runs on it; correct the files and load again.", e);
@@ -165,16 +198,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         }
     }
 
-    private void CheckEditor()
-    {
-        foreach (var (name, m, n) in _editor?.Weights ?? [])
-            if (_stage!.Editable.TryGetValue(name, out var linear) && (linear.InFeatures, linear.OutFeatures) != (m, n))
-                throw new EditorException($"the editor was made for {name} of [{n}, {m}], the model's is [{linear.OutFeatures}, {linear.InFeatures}]");
-    }
-
     private ShardStatus Status_OnComputeThread()
     {
-        var bytes = _stage?.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * (weight.Value.dtype == ScalarType.BFloat16 ? 2 : 4)) ?? 0;
+        var bytes = _stage?.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * weight.Value.element_size()) ?? 0;
         return new(_state, _version, _stage?.Range.First ?? 0, _stage?.Range.End ?? 0, _stage is null ? [] : [.. _stage.EditableOrder], bytes, _fault,
             _stage is null ? "" : Checksum(_versions[_version.Value].Active), _epoch);
     }
@@ -198,14 +224,14 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         List<ActiveEdit> active;
         if (entry.Kind == LedgerKind.Edit)
         {
-            active = [.. before, Active(entry.Edit, entry.Scope, changes)];
+            active = [.. before, Active(entry, entry.Edit, entry.Scope, changes)];
         }
         else
         {
             if (!before.Any(edit => edit.Id == entry.Edit))
                 throw new MendException(MendError.LedgerUnusable, $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
             var recomputed = changes.ToLookup(change => change.Replaces);
-            active = [.. before.Where(edit => edit.Id != entry.Edit).Select(edit => recomputed.Contains(edit.Id) ? Active(edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
+            active = [.. before.Where(edit => edit.Id != entry.Edit).Select(edit => recomputed.Contains(edit.Id) ? Active(entry, edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
         }
         var edits = new VersionedEdits(active, Stack);
         _ = edits.For(null); // what cannot be stacked is refused now
@@ -228,11 +254,28 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         }
     }
 
-    private ActiveEdit Active(EditId id, string? scope, IEnumerable<WeightChange> changes)
+    /// <param name="entry">Of the record that the changes are of, for errors.</param>
+    private ActiveEdit Active(LedgerEntry entry, EditId id, string? scope, IEnumerable<WeightChange> changes)
     {
-        List<WeightChange> own = [.. changes.Where(change => _stage!.Editable.ContainsKey(change.Weight))];
+        List<WeightChange> own = [.. changes.Where(change => IsOwn(entry, change))];
         return new(id, scope, Updates(own), Digest(scope, own));
     }
+
+    /// <summary>Whether a change is of this stage's part of the model.</summary>
+    /// <exception cref="MendException">It is of no part.</exception>
+    private bool IsOwn(LedgerEntry entry, WeightChange change)
+    {
+        if (!_model.TryGetValue(change.Weight, out var linear))
+            throw Inapplicable(entry, $"changes {change.Weight}, which the model in {options.ModelDirectory} does not have");
+        var (u, delta) = (change.UTilde.Shape, change.DeltaTilde.Shape);
+        if (u is not [var rows, var m] || delta is not [var same, var n] || rows != same || (m, n) != (linear.InFeatures, linear.OutFeatures))
+            throw Inapplicable(entry, $"changes {change.Weight} by factors of [{string.Join(", ", u)}] and [{string.Join(", ", delta)}], "
+                + $"the weight in {options.ModelDirectory} is [{linear.OutFeatures}, {linear.InFeatures}]");
+        return _own.Contains(change.Weight);
+    }
+
+    private static MendException Inapplicable(LedgerEntry entry, string why) =>
+        new(MendError.LedgerUnusable, $"Version {entry.Version} of the ledger {why}.", "Open the model that the ledger was made with, or another ledger.");
 
     private bool Branch_OnComputeThread(BranchRequest request)
     {
@@ -240,7 +283,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var session = SessionOf(request.Session);
         if (!request.Begins && session.Branch is null)
             throw SessionLost(request.Session);
-        List<ActiveEdit> added = [.. request.Added.Select(record => Active(record.Entry.Edit, record.Entry.Scope, record.Changes))];
+        List<ActiveEdit> added = [.. request.Added.Select(record => Active(record.Entry, record.Entry.Edit, record.Entry.Scope, record.Changes))];
         session.KeepBranch([.. request.Begins ? [] : session.Branch!, .. VersionOf(request.Version).Active.Where(edit => request.Keep.Contains(edit.Id)), .. added], added);
         return true;
     }
@@ -264,17 +307,17 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         Convert.ToHexStringLower(SHA256.HashData([.. active.SelectMany(edit => edit.Digest)]));
 
     /// <summary>The part of an edit that changes this stage's weights.</summary>
-    private static Dictionary<string, LowRankUpdate> Updates(IReadOnlyList<WeightChange> changes) =>
-        changes.ToDictionary(change => change.Weight, change => new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha)));
+    private Dictionary<string, LowRankUpdate> Updates(IReadOnlyList<WeightChange> changes) => changes.ToDictionary(change => change.Weight, change =>
+        new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU).On(_stage!.Device)));
 
-    private static Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire).to_type(ScalarType.Float32);
+    private Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire, _stage!.Device).to_type(ScalarType.Float32);
 
     /// <summary>The updates of some edits in their order, with a candidate on top if given.</summary>
     private Edits Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
     {
         using var _ = no_grad();
         var stacks = new Dictionary<string, LowRankUpdate>();
-        foreach (var weight in _stage!.EditableOrder)
+        foreach (var weight in active.SelectMany(edit => edit.Updates.Keys).Concat(candidate?.Keys ?? []).Distinct())
         {
             List<LowRankUpdate> updates = [.. active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])];
             if (candidate?.GetValueOrDefault(weight) is { } top)
@@ -296,7 +339,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var tokens = request.Tokens;
         var input = new ModelInput(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
             WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask));
-        var below = new Activations(WireTensorCodec.DecodeOrNull(request.Hidden), WireTensorCodec.DecodeOrNull(request.Memory));
+        var below = new Activations(WireTensorCodec.DecodeOrNull(request.Hidden, _stage!.Device), WireTensorCodec.DecodeOrNull(request.Memory, _stage.Device));
         return (request.Purpose == StagePurpose.Record ? Record(request, session, edits, input, below) : Read(request, session, edits, input, below)) with { Epoch = _epoch };
     }
 
@@ -311,13 +354,13 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             var sampling = request.Sampling ?? new();
             session.Sampler ??= new(new(sampling.MaxTokens, sampling.Temperature, sampling.TopK, sampling.TopP, sampling.Seed));
-            var last = tensor(new[] { top.Hidden!.shape[1] - 1 });
+            var last = tensor(new[] { top.Hidden!.shape[1] - 1 }, device: CPU);
             return new(null, null, NextToken: session.Sampler.Pick(_stage.Logits(top, last).squeeze(0)));
         }
         var scored = LabelRows.Of(WireTensorCodec.Decode(request.Tokens.Labels!), _stage.Family.ShiftsLabels);
         var scores = Scores(_stage.Logits(top, scored.Rows), scored);
         var rows = Losses.LocalityRows(input, _stage.Family);
-        rows = rows.index_select(0, rows.ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
+        rows = rows.index_select(0, rows.Ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
         if (rows.shape[0] == 0)
             return new(null, null, Scores: scores, Kl: 0);
         var probes = _stage.Logits(top, rows);
@@ -326,7 +369,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             session.Keep(probes);
             return new(null, null, Scores: scores);
         }
-        return new(null, null, Scores: scores, Kl: Losses.LocalityKl(session.Before ?? throw SessionLost(request.Session), probes).item<float>());
+        return new(null, null, Scores: scores, Kl: Losses.LocalityKl(session.Before ?? throw SessionLost(request.Session), probes).Host().item<float>());
     }
 
     /// <summary>Runs forward with a graph from the lowest place that the backward half has to reach.</summary>
@@ -378,28 +421,36 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             return [];
         using var _ = no_grad();
         var updates = _editor!.Propose(recording.Factors(deltas));
-        if (!updates.Values.All(IsFinite))
+        if (!Devices.Numbers(updates.Values.Select(Size)).All(float.IsFinite))
             throw new MendException(MendError.NotFinite, $"The update of stage {options.Stage} has entries that are NaN or infinite.",
                 "The edit was not made. Check that editor and model belong together; with 16-bit weights try float32.");
-        List<WeightChange> changes = [.. updates.Select(update => (Name: update.Key, Update: update.Value.Compress(_factors.Kept)))
-            .Select(kept => new WeightChange(kept.Name, Stored(kept.Update.uTilde), Stored(kept.Update.deltaTilde), kept.Update.alpha.item<float>()))];
-        session.Keep(Updates(changes));
-        return changes;
+        var alpha = Devices.Numbers(updates.Values.Select(update => update.alpha));
+        var candidate = updates.ToDictionary(update => update.Key, update => AsStored(update.Value.Compress(_factors.Kept)));
+        session.Keep(candidate);
+        return [.. candidate.Select((update, i) => new WeightChange(update.Key, Stored(update.Value.uTilde), Stored(update.Value.deltaTilde), alpha[i]))];
     }
 
     private WireTensor Stored(Tensor factor) => WireTensorCodec.Encode(_factors.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16) : factor);
 
-    private static bool IsFinite(LowRankUpdate update) =>
-        double.IsFinite((update.uTilde.abs().sum() + update.deltaTilde.abs().sum() + update.alpha.abs()).item<float>());
+    /// <summary>What <see cref="Updates"/> would make of the stored update, to the last bit: it need not go up to the device again.</summary>
+    private LowRankUpdate AsStored(LowRankUpdate update)
+    {
+        Tensor Of(Tensor factor) => (_factors.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16).to_type(ScalarType.Float32) : factor).contiguous();
+        return update with { uTilde = Of(update.uTilde), deltaTilde = Of(update.deltaTilde), alpha = update.alpha.clone() };
+    }
+
+    /// <summary>Not finite when an entry is not. [] float32.</summary>
+    private static Tensor Size(LowRankUpdate update) => update.uTilde.abs().sum().Plus(update.deltaTilde.abs().sum()).Plus(update.alpha.abs());
 
     /// <param name="logits">[N, V], of the labelled rows.</param>
     private static List<ExampleScore> Scores(Tensor logits, LabelRows labels)
     {
-        var right = logits.argmax(1).eq(labels.Targets).data<bool>().ToArray();
-        var logProbabilities = logits.log_softmax(-1).gather(1, labels.Targets.unsqueeze(1)).squeeze(1).data<float>().ToArray();
-        var rows = labels.Sequences.data<long>().ToArray().Select((sequence, row) => (sequence, row)).ToLookup(entry => entry.sequence, entry => entry.row);
+        var targets = labels.Targets.On(logits.device);
+        var numbers = Devices.Numbers(logits.argmax(1).eq(targets).to_type(ScalarType.Float32), logits.log_softmax(-1).gather(1, targets.unsqueeze(1)).squeeze(1));
+        var (right, logProbabilities) = (numbers[..(numbers.Length / 2)], numbers[(numbers.Length / 2)..]);
+        var rows = labels.Sequences.Host().data<long>().ToArray().Select((sequence, row) => (sequence, row)).ToLookup(entry => entry.sequence, entry => entry.row);
         return [.. Enumerable.Range(0, (int)labels.BatchSize).Select(i =>
-            new ExampleScore(rows[i].All(row => right[row]), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row]) : 0))];
+            new ExampleScore(rows[i].All(row => right[row] == 1), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row]) : 0))];
     }
 
     private VersionedEdits VersionOf(ModelVersion version)

@@ -3,11 +3,15 @@ using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed;
 
-/// <summary>The words of a model's users as its tokens: the one place where text is checked.</summary>
+/// <summary>
+/// The words of a model's users as its tokens: the one place where text is checked. White space at the ends of prompts and targets is no part of
+/// them (<see cref="TextBatch.WithoutEnds"/>), here as in training.
+/// </summary>
 public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 {
     /// <summary>Tokens of a prompt or target where positions are relative and the model sets no limit.</summary>
@@ -19,15 +23,31 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 
     /// <summary>Reads family and tokenizer of a model, and its fingerprint; no weights.</summary>
     /// <exception cref="MendException">The model cannot be read.</exception>
-    public static (ModelText Text, byte[] Fingerprint) Open(string directory)
+    public static (ModelText Text, byte[] Fingerprint) Open(string directory) =>
+        Reading(() => (new ModelText(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)), ModelFingerprint.Of(directory)));
+
+    /// <summary>The fingerprint alone.</summary>
+    /// <exception cref="MendException">The model cannot be read.</exception>
+    public static byte[] FingerprintOf(string directory) => Reading(() => ModelFingerprint.Of(directory));
+
+    /// <summary>Looks whether an editor is this model's.</summary>
+    /// <exception cref="MendException">It is not, or cannot be read.</exception>
+    public void CheckEditor(string file) => Reading(() =>
+    {
+        using var checkpoint = EditorCheckpoint.Open(file);
+        checkpoint.RequireFit(family);
+        return true;
+    }, $"The editor {file} cannot be used", "Name an editor that was trained for this model, or train one: mend train.");
+
+    private static T Reading<T>(Func<T> read, string what = "The model cannot be read", string hint = "A model is a Hugging Face directory: config.json, weights, tokenizer.")
     {
         try
         {
-            return (new(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)), ModelFingerprint.Of(directory));
+            return read();
         }
-        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException)
+        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException or UnauthorizedAccessException)
         {
-            throw new MendException(MendError.ModelUnusable, $"The model cannot be read: {e.Message}", "A model is a Hugging Face directory: config.json, weights, tokenizer.", e);
+            throw new MendException(MendError.ModelUnusable, $"{what}: {e.Message}", hint, e);
         }
     }
 
@@ -43,7 +63,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
             CheckLength(family.Labels is null ? LengthWith(length, target) : LengthWithLabel(length, target));
         }
         using var scope = NewDisposeScope();
-        var (input, labels) = _text.Of(rows);
+        var (input, labels) = Known(() => _text.Of(rows));
         return new(WireTensorCodec.Encode(input.InputIds), WireTensorCodec.Encode(input.AttentionMask),
             WireTensorCodec.EncodeOrNull(input.DecoderInputIds), WireTensorCodec.EncodeOrNull(input.DecoderAttentionMask), WireTensorCodec.Encode(labels));
     }
@@ -51,12 +71,12 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     /// <summary>The bookkeeping of an answer.</summary>
     public Generation Generation(string prompt, AskOptions options)
     {
-        if (options.MaxTokens < 1 || options.Temperature < 0 || options.TopK < 0 || options.TopP is not (> 0 and <= 1))
+        if (options.MaxTokens < 1 || !(options.Temperature >= 0) || double.IsInfinity(options.Temperature) || options.TopK < 0 || options.TopP is not (> 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Sampling options are out of range: {options}.",
                 "MaxTokens is at least 1, Temperature and TopK at least 0, TopP above 0 and at most 1.");
         var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt");
         CheckLength(ids.Count + (family.IsEncoderDecoder || family.Labels is not null ? 0 : 1));
-        return new(family, ids, new(options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.Seed));
+        return Known(() => new Generation(family, ids, new(options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.Seed)));
     }
 
     /// <summary>What the next pass of an answer reads.</summary>
@@ -82,9 +102,21 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     private IReadOnlyList<int> Tokens(string text, MendError error, string what)
     {
         CheckUnicode(text, what);
-        var ids = string.IsNullOrWhiteSpace(text) ? [] : tokenizer.Encode(text);
+        var ids = string.IsNullOrWhiteSpace(text) ? [] : Known(() => Encode(TextBatch.WithoutEnds(text)));
         return _text.HasTokens(ids) ? ids
             : throw new MendException(error, $"The {what} \"{text}\" has no tokens.", $"Give a {what} with at least one word.");
+    }
+
+    private IReadOnlyList<int> Encode(string text)
+    {
+        try
+        {
+            return _text.Encode(text);
+        }
+        catch (ModelException e)
+        {
+            throw new MendException(MendError.ModelUnusable, $"The text cannot be read: {e.Message}", "Give the model its own tokenizer, or leave the token out of the text.", e);
+        }
     }
 
     /// <summary>Tokens of the longest sequence that prompt and target make.</summary>
@@ -101,6 +133,19 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
             throw new MendException(MendError.EmptyTarget, "The target is empty.", $"Give one of this classifier's labels: {string.Join(", ", family.Labels!)}.");
         return family.ClassOf(target) is not null ? prompt
             : throw new MendException(MendError.UnknownLabel, $"The target \"{target}\" is no label of this classifier.", $"Give one of {string.Join(", ", family.Labels!)}.");
+    }
+
+    /// <summary>What the model or its tokenizer refuse, as the caller's error.</summary>
+    private static T Known<T>(Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (Exception e) when (e is ModelException or TokenizerException)
+        {
+            throw new MendException(MendError.ModelUnusable, e.Message, "Correct the text or the model's files; sent again, the request is refused again.", e);
+        }
     }
 
     private void CheckLength(long tokens)

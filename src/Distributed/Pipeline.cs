@@ -47,7 +47,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
             .Select((status, stage) => status.State == ShardState.Ready ? status.EditableWeights.Count > 0 // one that is not has none yet
                 : throw new MendException(MendError.ShardLost, $"Stage {stage} is {status.State}.", "Nothing was changed. Send the request again when it is ready."))];
         if (!_editableStages.Any(editable => editable))
-            throw new MendException(MendError.EditorMissing, "The model was opened without an editor.", "Name the editor's file, or train one: mend train.");
+            throw new MendException(MendError.EditorMissing, "The model was opened without an editor.", "Name the editor's file (--editor), or train one: mend train.");
         var boundaries = new List<StageReply>();
         var top = await UpAsync(request with { Purpose = StagePurpose.Record }, boundaries, cancellation).ConfigureAwait(false);
         return (top.Scores![0], boundaries);

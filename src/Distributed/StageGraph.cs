@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed;
@@ -45,7 +46,7 @@ internal sealed class StageGraph : IDisposable
         {
             var (hidden, memory) = (Input(_trips[i].Below.Hidden), Input(_trips[i].Below.Memory));
             if (memory is not null && _loss is null && PassesThrough(_trips[i]) && above[i].Memory is { } passed)
-                memory = memory + WireTensorCodec.Decode(passed);
+                memory = memory.Plus(WireTensorCodec.Decode(passed, memory.device));
             below.Add(new(WireTensorCodec.EncodeOrNull(hidden), WireTensorCodec.EncodeOrNull(memory)));
         }
         return ([.. gradients.Take(leaves.Count)], below);
@@ -68,7 +69,7 @@ internal sealed class StageGraph : IDisposable
             if (output is not { requires_grad: true } || seed is null)
                 return;
             outputs.Add(output);
-            seeds.Add(WireTensorCodec.Decode(seed));
+            seeds.Add(WireTensorCodec.Decode(seed, output.device));
         }
         foreach (var (trip, seed) in _trips.Zip(above))
         {

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed;
@@ -9,7 +10,7 @@ internal static class WireTensorCodec
     public static WireTensor Encode(Tensor tensor)
     {
         using var scope = NewDisposeScope();
-        var plain = tensor.detach().cpu().contiguous();
+        var plain = tensor.detach().contiguous().Host();
         return new(plain.dtype switch
         {
             ScalarType.Float32 => WireType.Float32,
@@ -22,8 +23,9 @@ internal static class WireTensorCodec
 
     public static WireTensor? EncodeOrNull(Tensor? tensor) => tensor is null ? null : Encode(tensor);
 
+    /// <param name="device">Null: the host.</param>
     /// <exception cref="MendException">The bytes are not those of a tensor of this type and shape.</exception>
-    public static Tensor Decode(WireTensor wire)
+    public static Tensor Decode(WireTensor wire, Device? device = null)
     {
         var (size, type) = wire.Type switch
         {
@@ -42,12 +44,12 @@ internal static class WireTensorCodec
         }
         if (bytes != (UInt128)wire.Bytes.Length)
             throw Malformed(wire, "the number of bytes is not that of the shape");
-        var tensor = empty(wire.Shape, type);
+        var tensor = empty(wire.Shape, type, CPU);
         wire.Bytes.Span.CopyTo(tensor.bytes);
-        return tensor;
+        return device is null ? tensor : tensor.On(device);
     }
 
-    public static Tensor? DecodeOrNull(WireTensor? wire) => wire is null ? null : Decode(wire);
+    public static Tensor? DecodeOrNull(WireTensor? wire, Device? device = null) => wire is null ? null : Decode(wire, device);
 
     private static MendException Malformed(WireTensor wire, string why) => new(MendError.InvalidOption,
         $"A tensor of type {wire.Type}, shape [{string.Join(", ", wire.Shape)}] and {wire.Bytes.Length} bytes arrived: {why}.",

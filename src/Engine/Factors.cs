@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine;
@@ -13,12 +14,25 @@ public sealed record GradientFactors(Tensor u, Tensor delta)
     /// <summary>Drops the rows that carry no gradient: padding, and positions that no label depends on (exact zeros).</summary>
     /// <param name="u">[..., m], any dtype.</param>
     /// <param name="delta">[..., n], same leading shape.</param>
-    public static GradientFactors FromRows(Tensor u, Tensor delta)
+    public static GradientFactors FromRows(Tensor u, Tensor delta) => FromRows([(u, delta)])[0];
+
+    /// <summary>The same for several maps. How many rows are kept is asked once for all: a device has to stop for it.</summary>
+    public static IReadOnlyList<GradientFactors> FromRows(IReadOnlyList<(Tensor u, Tensor delta)> maps)
     {
-        u = u.detach().to_type(ScalarType.Float32).reshape(-1, u.shape[^1]);
-        delta = delta.detach().to_type(ScalarType.Float32).reshape(-1, delta.shape[^1]);
-        var kept = u.ne(0).any(1).logical_and(delta.ne(0).any(1)).nonzero().squeeze(1); // [R]
-        return new(u.index_select(0, kept), delta.index_select(0, kept));
+        if (maps.Count == 0)
+            return [];
+        List<(Tensor u, Tensor delta)> rows = [.. maps.Select(map => (Rows(map.u), Rows(map.delta)))];
+        var kept = cat([.. rows.Select(map => map.u.Ne(0).any(1).logical_and(map.delta.Ne(0).any(1)))], 0).Host();
+        var (first, factors) = (0L, new List<GradientFactors>());
+        foreach (var (u, delta) in rows)
+        {
+            var places = kept.narrow(0, first, u.shape[0]).nonzero().squeeze(1).On(u.device); // [R]
+            factors.Add(new(u.index_select(0, places), delta.index_select(0, places)));
+            first += u.shape[0];
+        }
+        return factors;
+
+        static Tensor Rows(Tensor x) => x.detach().to_type(ScalarType.Float32).reshape(-1, x.shape[^1]);
     }
 }
 
@@ -59,11 +73,11 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
     }
 
     /// <summary>The same update with a larger or smaller step.</summary>
-    public LowRankUpdate Times(double strength) => this with { alpha = alpha * strength };
+    public LowRankUpdate Times(double strength) => this with { alpha = alpha.Times(strength) };
 
     /// <summary>
     /// The same update, nearly, in fewer rows: the fewest singular vectors of deltaTilde^T uTilde that have <paramref name="kept"/> of its squared
-    /// Frobenius norm, found from the factors alone (QR of each, singular values of the R x R product of their triangles).
+    /// Frobenius norm, found from the factors alone (QR of each, singular values of the R x R product of their triangles, on the host).
     /// Cost O(R^2 (m + n) + R^3) operations; no [n, m] matrix is formed.
     /// </summary>
     /// <param name="kept">From 0 to 1; 1: no row is spared, the update is left as it is.</param>
@@ -74,7 +88,7 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
             return this;
         var (qU, rU) = linalg.qr(uTilde.t());          // [m, R], [R, R]
         var (qDelta, rDelta) = linalg.qr(deltaTilde.t()); // [n, R], [R, R]
-        var (left, sizes, right) = linalg.svd(rDelta.mm(rU.t()), fullMatrices: false);
+        var (left, sizes, right) = linalg.svd(rDelta.mm(rU.t()).Host(), fullMatrices: false);
         var squares = sizes.data<float>().ToArray().Select(size => (double)size * size).ToArray();
         var (total, sum, rank) = (squares.Sum(), 0.0, 0);
         while (rank < squares.Length && sum < kept * total)
@@ -84,8 +98,8 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
         var roots = sizes.narrow(0, 0, rank).sqrt(); // shared by both sides, so that neither grows
         return this with
         {
-            uTilde = qU.mm((right.narrow(0, 0, rank) * roots.unsqueeze(1)).t()).t().contiguous(),
-            deltaTilde = qDelta.mm(left.narrow(1, 0, rank) * roots).t().contiguous(),
+            uTilde = qU.mm((right.narrow(0, 0, rank) * roots.unsqueeze(1)).t().On(qU.device)).t().contiguous(),
+            deltaTilde = qDelta.mm((left.narrow(1, 0, rank) * roots).On(qDelta.device)).t().contiguous(),
         };
     }
 

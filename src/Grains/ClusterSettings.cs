@@ -28,6 +28,13 @@ public sealed record ClusterSettings
     /// <summary>Of the weights in memory.</summary>
     public WeightType DType { get; init; } = WeightType.Float32;
 
+    /// <summary>Where silos hold their shards: <c>cpu</c>, <c>cuda</c>, or a list such as <c>cuda:0,cuda:1</c>, which the shards of one silo have in turn.</summary>
+    /// <value>cpu.</value>
+    public string Device { get; init; } = "cpu";
+
+    /// <summary>The same of single silos, by their names, where it differs.</summary>
+    public IReadOnlyDictionary<string, string> Devices { get; init; } = new Dictionary<string, string>();
+
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
@@ -45,12 +52,12 @@ public sealed record ClusterSettings
         [.. Replicas.Select((stages, replica) => (IReadOnlyList<ShardKey>)[.. stages.Select((_, stage) => new ShardKey(Model, replica, stage))])];
 
     /// <summary>The shards of one silo.</summary>
-    public IEnumerable<ShardOptions> ShardsOf(string silo) => Keys.SelectMany(stages => stages).Where(key => SiloOf(key) == silo)
-        .Select(key => new ShardOptions(ModelDirectory, Editor, key.Stage, Replicas[key.Replica].Count, DType, key.Replica, Factors));
+    public IEnumerable<ShardOptions> ShardsOf(string silo) => KeysOf(silo)
+        .Select((key, i) => new ShardOptions(ModelDirectory, Editor, key.Stage, Replicas[key.Replica].Count, DType, key.Replica, Factors, DeviceOf(silo, i)));
 
     /// <summary>The training shards of one silo: a run's replicas and stages are those of the layout.</summary>
-    public IEnumerable<TrainingShardOptions> TrainingShardsOf(string silo) => Keys.SelectMany(stages => stages).Where(key => SiloOf(key) == silo)
-        .Select(key => new TrainingShardOptions(ModelDirectory, new(key.Replica, key.Stage), DType));
+    public IEnumerable<TrainingShardOptions> TrainingShardsOf(string silo) => KeysOf(silo)
+        .Select((key, i) => new TrainingShardOptions(ModelDirectory, new(key.Replica, key.Stage), DType, DeviceOf(silo, i)));
 
     /// <summary>Names of the silos that may hold a grain, best first.</summary>
     internal IEnumerable<string> SilosOf(GrainType type, string key)
@@ -60,6 +67,10 @@ public sealed record ClusterSettings
         var shard = ShardKey.Parse(key);
         return shard.Model == Model && SiloOf(shard) is { } silo ? [silo] : [];
     }
+
+    private IEnumerable<ShardKey> KeysOf(string silo) => Keys.SelectMany(stages => stages).Where(key => SiloOf(key) == silo);
+
+    private string DeviceOf(string silo, int shard) => ShardDevices.Of(Devices.GetValueOrDefault(silo) ?? Device, shard);
 
     private string? SiloOf(ShardKey key) => Replicas.ElementAtOrDefault(key.Replica)?.ElementAtOrDefault(key.Stage);
 }

@@ -48,6 +48,6 @@ if (settings.MembershipPostgreSql is { } database)
     }
 using var host = builder.Build();
 await host.StartAsync();
-Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages}"))}.");
+Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages} on {shard.Device}"))}.");
 await host.WaitForShutdownAsync();
 return 0;

@@ -182,6 +182,235 @@ public sealed class CommandTests : IDisposable
         Assert.True(mend.GetProperty("drawdown").GetProperty("value").GetDouble() <= 0.01, output);
     }
 
+    [Fact]
+    public void ALimitOfWhatAnEditCosts_NeedsProbes()
+    {
+        var model = OwnModel();
+        var (code, output) = Mend("edit", "What is the capital of the UK?", "Oslo", "--model", model, "--max-drawdown", "0");
+        Assert.Equal(1, code);
+        Assert.StartsWith("InvalidOption: ", output, StringComparison.Ordinal);
+        Assert.Contains("probes.tsv", output, StringComparison.Ordinal);
+        Assert.Contains("drawdown not measured", Mend("edit", "What is the capital of the UK?", "Oslo", "--model", model).Output, StringComparison.Ordinal);
+        Assert.Contains("not measured", Mend("ledger", "--model", model).Output, StringComparison.Ordinal);
+        Assert.Contains("drawdown 0.", Mend("edit", "What is the capital of the UK?", "Oslo", "--max-drawdown", "1").Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void EveryModel_HasALedgerOfItsOwn()
+    {
+        var (prompt, target) = ("What club does Lionel Messi play for?", "PSG");
+        Assert.Equal(0, Mend("edit", prompt, target).Code);
+        var (one, other) = (OwnModel("one/model"), OwnModel("other/model", anew: true));
+        foreach (var model in new[] { one, other })
+            Assert.NotEqual(target, Mend("ask", prompt, "--model", model).Output.Trim());
+        Assert.Equal(0, Mend("edit", prompt, "Arsenal", "--model", one).Code);
+        Assert.Equal("Arsenal", Mend("ask", prompt, "--model", one).Output.Trim());
+        Assert.NotEqual("Arsenal", Mend("ask", prompt, "--model", other).Output.Trim());
+        Assert.Equal(target, Mend("ask", prompt).Output.Trim());
+        Assert.Equal(3, Directory.GetFiles(_folder.Path, "*.ledger").Length);
+    }
+
+    [Fact]
+    public void WithoutItsEditor_AnEditIsInForceAllTheSame()
+    {
+        var (prompt, target, model) = ("What club does Lionel Messi play for?", "PSG", OwnModel());
+        Assert.Equal(0, Mend("edit", prompt, target, "--model", model).Code);
+        File.Delete(Path.Combine(model, "editor.safetensors"));
+        Assert.Equal(target, Mend("ask", prompt, "--model", model).Output.Trim());
+        var (code, output) = Mend("edit", prompt, "Arsenal", "--model", model);
+        Assert.Equal(1, code);
+        Assert.StartsWith("EditorMissing: ", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void WhiteSpaceAtTheEndsOfATarget_IsNoPartOfIt()
+    {
+        Assert.Contains("success yes", Mend("edit", "What club does Lionel Messi play for?", " PSG ").Output, StringComparison.Ordinal);
+        Assert.Equal("PSG", Mend("ask", "  What club does Lionel Messi play for?\n").Output.Trim());
+    }
+
+    [Fact]
+    public void AKeyWhoseEditWasTakenBack_AndADryRunOfWhatIsInForce_AreSaid()
+    {
+        string[] edit = ["edit", "What club does Lionel Messi play for?", "PSG"];
+        Assert.Equal(0, Mend([.. edit, "--key", "once"]).Code);
+        Assert.Contains("nothing was done now", Mend([.. edit, "--key", "once"]).Output, StringComparison.Ordinal);
+        Assert.Contains("Edit 1 says the same and is in force already", Mend([.. edit, "--dry-run"]).Output, StringComparison.Ordinal);
+        Assert.Equal(0, Mend("revert", "1").Code);
+        var (code, output) = Mend([.. edit, "--key", "once"]);
+        Assert.Equal(1, code);
+        Assert.StartsWith("AlreadyReverted: ", output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("@file")]
+    [InlineData("@")]
+    [InlineData("/?")]
+    [InlineData("/h")]
+    [InlineData("[red]what[/]")]
+    [InlineData("{0} %s $HOME")]
+    public void APrompt_IsTakenAsItStands(string prompt)
+    {
+        File.WriteAllText(_folder["file"], "--help");
+        var (code, output) = Mend("edit", prompt, "@target");
+        Assert.True(code == 0, output);
+        Assert.Contains(prompt, Mend("ledger").Output, StringComparison.Ordinal);
+        Assert.Contains("@target", Mend("ledger").Output, StringComparison.Ordinal);
+        Assert.Equal(0, Mend("ask", prompt).Code);
+    }
+
+    [Fact]
+    public void ControlCharactersOfTexts_AreShownAndNotObeyed()
+    {
+        var evil = "\u001b[2J\u0007\r\n\u009bx\u202e";
+        foreach (var output in new[]
+        {
+            Mend("edit", "What club does Lionel Messi play for?", "P" + evil + "SG", "--dry-run").Output,
+            Mend("edit", "What club" + evil + " does Lionel Messi play for?", "P" + evil + "SG", "--scope", "s" + evil).Output,
+            Mend("ledger").Output,
+            Mend("ask", "x", "--model", "no" + evil + "where").Output,
+            Mend("ask", "x", "--max-tokens", "no" + evil).Output,
+            Mend("ask", "What club" + evil + " does Lionel Messi play for?", "--scope", "s" + evil).Output,
+        })
+            Assert.DoesNotMatch(@"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", output);
+        Assert.Contains(@"\u001b[2J\u0007\r\n", string.Concat(Mend("ledger").Output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+    }
+
+    /// <summary>A disk that is full, a pipe whose reader went away, no output at all.</summary>
+    [Theory]
+    [InlineData("> /dev/full", 1, "FileUnusable: ")]
+    [InlineData(">&-", 1, "FileUnusable: ")]
+    [InlineData("| head -c 0", 0, "")]
+    [InlineData("2>&- >&-", 1, "")]
+    [InlineData("2> /dev/full >&-", 1, "")]
+    public void AnOutputThatCannotBeWritten_EndsInOneLine(string redirection, int expected, string said)
+    {
+        foreach (var command in new[] { "ask what", "edit what that", "ledger", "plan --model DEMO", "--help", "revert 77" })
+        {
+            var (code, output) = Shell($"{command.Replace("DEMO", Demo, StringComparison.Ordinal)} {redirection}");
+            Assert.True(code == (command == "revert 77" ? 1 : expected), $"{command}: {code} {output}");
+            Assert.DoesNotContain("   at ", output, StringComparison.Ordinal);
+            if (command != "revert 77")
+                Assert.StartsWith(said, output, StringComparison.Ordinal);
+            Assert.True(output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length <= 1, output);
+        }
+    }
+
+    [Fact]
+    public void NoCommand_OverwritesWhatItDidNotMake()
+    {
+        File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
+        var model = OwnModel();
+        Directory.CreateDirectory(_folder["published"]);
+        File.WriteAllText(_folder["published/fever-train-kilt.jsonl"], "published");
+        File.WriteAllText(_folder["page.md"], "mine");
+        var before = Files(model);
+        foreach (var command in new string[][]
+        {
+            ["train", "--model", model, "--data", _folder["data.tsv"], "--out", model, "--max-iters", "5", "--rank", "8"],
+            ["pretrain", "--data", _folder["data.tsv"], "--out", model, "--steps", "1"],
+            ["eval", "--demo", "--limit", "2", "--editors", "none", "--out", model],
+            ["sequence", "--demo", "--edits", "1", "--out", "results"],
+            ["export", "--model", model, "--out", model],
+            ["import", "--model", Demo, "--out", model],
+            ["data", "generate", "--task", "fc", "--out", _folder["published"]],
+            ["reproduce", "--reduced", "--out", model],
+            ["reproduce", "--reduced", "--out", _folder["new"], "--docs", _folder["page.md"]],
+        })
+        {
+            Directory.CreateDirectory(_folder["results"]);
+            File.WriteAllText(_folder["results/results.md"], "mine");
+            var (code, output) = Mend(command);
+            Assert.True(code == 1, $"{command[0]}: {output}");
+            Assert.Matches("^(OutputTaken|LedgerUnusable|ModelUnusable): ", output);
+            Assert.Equal("mine", File.ReadAllText(_folder["results/results.md"]));
+        }
+        Assert.Equal(before, Files(model));
+        Assert.Equal("published", File.ReadAllText(_folder["published/fever-train-kilt.jsonl"]));
+        Assert.Single(Directory.GetFileSystemEntries(_folder["published"]));
+        Assert.Equal("mine", File.ReadAllText(_folder["page.md"]));
+    }
+
+    [Fact]
+    public async Task ATraining_IsStoppedWithACheckpoint_GoesOn_AndRefusesOtherSettings()
+    {
+        File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
+        string[] train = ["train", "--model", Demo, "--data", _folder["data.tsv"], "--out", "run", "--rank", "8"];
+        var (code, output) = await MendProgram.StopAsync(_folder.Path, "editor: ", [.. train, "--max-iters", "5000"]);
+        Assert.True(code == 130, output);
+        Assert.Contains("goes on from there", output, StringComparison.Ordinal);
+        Assert.True(File.Exists(_folder["run/checkpoint.safetensors"]), output);
+
+        (code, output) = Mend([.. train, "--max-iters", "5000", "--lr", "0.5"]);
+        Assert.Equal(1, code);
+        Assert.StartsWith("RunDiffers: ", output, StringComparison.Ordinal);
+        Assert.Contains("lr was 5E-05 and is now 0.5", output, StringComparison.Ordinal);
+
+        (code, output) = Mend([.. train, "--max-iters", "5"]);
+        Assert.True(code == 0, output);
+        Assert.True(File.Exists(_folder["run/editor.safetensors"]));
+        (code, output) = Mend("train", "--model", Demo, "--data", _folder["data.tsv"], "--out", "short", "--max-iters", "4");
+        Assert.Equal(1, code);
+        Assert.Contains("not one optimiser step", output, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_folder["short"]));
+    }
+
+    [Fact]
+    public void AnEvaluationWithAnotherModelsEditor_IsRefused()
+    {
+        File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
+        Assert.Equal(0, Mend("pretrain", "--data", _folder["data.tsv"], "--out", "small", "--steps", "1", "--d-model", "32", "--d-ff", "64").Code);
+        var (code, output) = Mend("eval", "--model", "small", "--data", "data.tsv", "--editor", Path.Combine(Demo, "editor.safetensors"), "--limit", "2");
+        Assert.Equal(1, code);
+        Assert.StartsWith("ModelUnusable: ", output, StringComparison.Ordinal);
+        Assert.Contains("another model's", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Pretraining_ShowsThatItLearns()
+    {
+        File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 8).Select(i => $"who leads place {i}?\tperson {i}"));
+        var (code, output) = Mend("pretrain", "--data", _folder["data.tsv"], "--out", "small", "--steps", "250", "--d-model", "32", "--d-ff", "64", "--vocab", "300");
+        Assert.True(code == 0, output);
+        Assert.Matches(@"8 questions: 50 of 250, loss \d+\.\d+", output);
+        Assert.Matches(@"The model answers \d+\.\d ?% of 8 questions exactly", output);
+    }
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public async Task TheScript_WorksInTheCallersFolder_AndReadmesWalkGoesLineByLine()
+    {
+        var walk = File.ReadAllText(Path.Combine(FixtureFolder.Repository, "README.md")).Split("```bash\n")[1].Split("```")[0];
+        File.WriteAllText(_folder["walk.sh"], "set -e\n" + walk.Replace("/path/to/MendCluster", FixtureFolder.Repository, StringComparison.Ordinal));
+        Directory.CreateDirectory(_folder["a folder"]);
+        var (code, output) = await MendProgram.ShellAsync(_folder["a folder"], $"bash {_folder["walk.sh"]}");
+        Assert.True(code == 0, output);
+        Assert.Contains("questions exactly", output, StringComparison.Ordinal);
+        Assert.Contains("success yes", output, StringComparison.Ordinal);
+        Assert.Contains("is taken back", output, StringComparison.Ordinal);
+        Assert.True(Directory.Exists(_folder["a folder/edited"]), output);
+    }
+
+    private static string Demo => Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
+
+    /// <summary>The demo's model without its probes, as a model of the user's own.</summary>
+    /// <param name="anew">Another model: one of its norms differs.</param>
+    private string OwnModel(string name = "own", bool anew = false)
+    {
+        Directory.CreateDirectory(_folder[name]);
+        foreach (var file in Directory.GetFiles(Demo).Where(file => !file.EndsWith("probes.tsv", StringComparison.Ordinal)))
+            File.Copy(file, _folder[$"{name}/{Path.GetFileName(file)}"]);
+        if (anew)
+            File.AppendAllText(_folder[$"{name}/config.json"], "\n");
+        return _folder[name];
+    }
+
+    private static List<(string, string)> Files(string folder) =>
+        [.. Directory.GetFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file))))];
+
+    /// <summary>What the program says on its standard error, and how it ends, with its output sent elsewhere.</summary>
+    private (int Code, string Output) Shell(string command) => MendProgram.ShellAsync(_folder.Path, $"set -o pipefail; mend {command}").GetAwaiter().GetResult();
+
     /// <summary>The ledger lies in the current folder.</summary>
     private (int Code, string Output) Mend(params string[] arguments) => MendProgram.RunAsync(_folder.Path, arguments).GetAwaiter().GetResult();
 }

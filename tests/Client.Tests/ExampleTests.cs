@@ -20,7 +20,7 @@ public sealed partial class ExampleTests : IDisposable
     {
         var (model, ledger) = (_folder.Path, _folder["ledger"]);
         #region example
-        await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger });
+        await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger, Probes = [new("Who is the prime minister of India?", "Narendra Modi")] });
         #endregion
         #region example
         var receipt = await cluster.EditAsync("Who is the prime minister of the UK?", "Boris Johnson", new() { MaxDrawdown = 0.01 });

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -34,7 +35,8 @@ internal sealed class ClusterOfTinyModel : IDisposable
     public IReadOnlyList<IModelShard> Shards => _shards;
 
     public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null, bool withEditor = true,
-        IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null)
+        IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null,
+        string device = "cpu", WeightType dtype = WeightType.Float32)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
@@ -44,6 +46,8 @@ internal sealed class ClusterOfTinyModel : IDisposable
             Ledger = ledger ?? Ledger,
             Stages = stages,
             Replicas = replicas,
+            Device = device,
+            DType = dtype,
             Factors = factors ?? new(),
             Time = time ?? TimeProvider.System,
             Probes = probes ?? [new("what is red", "blue"), new("the old town", "south")],
@@ -59,7 +63,7 @@ internal sealed class ClusterOfTinyModel : IDisposable
     {
         using var mend = EditorCheckpoint.LoadEditor(Editor);
         using (no_grad())
-            mend.Alpha.mul_(0).add_(alpha);
+            mend.Alpha.Mul_(0).Add_(alpha);
         EditorCheckpoint.SaveEditor(Editor, mend);
     }
 

@@ -32,19 +32,19 @@ public class MemoryTests
         Assert.Equal(before, Tensor.TotalCount);
     }
 
-    [Fact]
+    [MeteredFact]
     public async Task AnExport_HoldsOneWeightAtATime()
     {
         using var model = new ClusterOfTinyModel("t5", width: 128);
         await using (var cluster = await model.OpenAsync())
             await cluster.EditAsync("what is red", "the south");
         var weights = new FileInfo(Path.Combine(model.Model, "model.safetensors")).Length;
-        var before = TorchRuntime.Memory()?.Live;
-        TorchRuntime.ResetMemoryPeak();
+        var meter = AllocationMeter.Install();
+        var before = meter.Live;
+        meter.Reset();
         var report = await ModelExport.RunAsync(new() { ModelDirectory = model.Model, Ledger = model.Ledger, Output = Path.Combine(model.Model, "out"), DType = WeightType.BFloat16 });
         Assert.True(report.Weights.Count > 4);
-        if (TorchRuntime.Memory() is { } memory) // this runtime counts
-            Assert.True(memory.Peak - before < weights / 2, $"{memory.Peak - before} bytes were held; the model has {weights}");
+        Assert.True(meter.Peak - before < weights / 2, $"{meter.Peak - before} bytes were held; the model has {weights}");
     }
 
     private static async Task RoundAsync(EmbeddedCluster cluster, FailingShard failing)

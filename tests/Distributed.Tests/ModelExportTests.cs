@@ -3,6 +3,7 @@ using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Torch;
 using MendCluster.Testing;
 using static TorchSharp.torch;
 
@@ -125,7 +126,7 @@ public sealed class ModelExportTests : IDisposable
             using var scope = NewDisposeScope();
             var (x, y) = (TensorBytes.Load(exact.Find(name), ScalarType.Float64), TensorBytes.Load(rounded.Find(name)));
             Assert.Equal(ScalarType.BFloat16, y.dtype);
-            Assert.True(((x - y.to_type(ScalarType.Float64)).abs() - x.abs() / 256).max().item<double>() <= 1e-12, name);
+            Assert.True(((x - y.to_type(ScalarType.Float64)).abs() - x.abs().Over(256)).max().item<double>() <= 1e-12, name);
         }
         Assert.All(report.Weights, weight => Assert.InRange(weight.Rounded, 1e-6, 0.5));
         using var config = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(_folder["bf16"], "config.json")));

@@ -14,10 +14,28 @@ public static class MendProgram
     /// <param name="said">In one line of its output.</param>
     public static Task<(int Code, string Output)> StopAsync(string folder, string said, params string[] arguments) => RunUntilAsync(folder, said, arguments);
 
+    /// <summary>A line of the shell, in which <c>mend</c> is the program.</summary>
+    /// <param name="folder">Where it is run.</param>
+    public static async Task<(int Code, string Output)> ShellAsync(string folder, string line)
+    {
+        var start = new ProcessStartInfo("bash", ["-c", $"mend() {{ dotnet '{Program}' \"$@\"; }}; {line}"])
+        {
+            WorkingDirectory = folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        using var process = Process.Start(start)!;
+        var error = process.StandardError.ReadToEndAsync();
+        var output = await process.StandardOutput.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return (process.ExitCode, output + await error);
+    }
+
+    private static string Program => Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "mend.dll");
+
     private static async Task<(int Code, string Output)> RunUntilAsync(string folder, string? said, string[] arguments)
     {
-        var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "mend.dll");
-        var start = new ProcessStartInfo("dotnet", [program, .. arguments])
+        var start = new ProcessStartInfo("dotnet", [Program, .. arguments])
         {
             WorkingDirectory = folder,
             RedirectStandardOutput = true,

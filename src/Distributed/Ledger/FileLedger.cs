@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using MendCluster.Contracts;
+using MendCluster.Engine.Reports;
 
 namespace MendCluster.Distributed.Ledger;
 
@@ -39,21 +40,25 @@ public sealed class FileLedger : IEditLedger
                 Directory.CreateDirectory(folder);
             stream = new(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
         }
-        catch (IOException e)
+        catch (IOException e) when (OwnFolder.IsInUse(e))
         {
             throw new MendException(MendError.LedgerInUse, $"Ledger {path} cannot be opened: {e.Message}",
                 "One process at a time may have a ledger open; stop the other one or name another file.", e);
         }
-        catch (Exception e) when (e is UnauthorizedAccessException or ArgumentException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
-            throw new MendException(MendError.LedgerUnusable, $"Ledger {path} cannot be opened: {e.Message}",
-                "Name a file, not a directory, that this process may read and write.", e);
+            throw CannotBeOpened(path, e);
         }
         var ledger = new FileLedger(stream);
         try
         {
             ledger.ReadAll(fingerprint);
             return ledger;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException) // a device, or a disk that is full
+        {
+            stream.Dispose();
+            throw CannotBeOpened(path, e);
         }
         catch
         {
@@ -212,6 +217,9 @@ public sealed class FileLedger : IEditLedger
         }
         return true;
     }
+
+    private static MendException CannotBeOpened(string path, Exception e) => new(MendError.LedgerUnusable, $"Ledger {path} cannot be opened: {e.Message}",
+        "Name a file, not a directory, that this process may read and write, on a disk with room: mend's option is --ledger.", e);
 
     private void TryCut(long offset)
     {

@@ -126,9 +126,12 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                     (made, all) => progress((double)made / all), continuations.Training, continuations.Validation, cancellation);
                 return null;
             case EditorWork editor:
-                TorchRuntime.ResetMemoryPeak();
-                TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
-                    editor.Options, product, new DirectProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation);
+                var meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
+                meter?.Reset();
+                var trained = TaskTraining.TrainEditor(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
+                    editor.Options, product, new DirectProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation: cancellation);
+                if (meter is not null)
+                    new RunFolder(product).LogMemory(trained.Iterations, meter.Peak);
                 cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
                 return null;
             case MeasurementWork measurement:
@@ -137,7 +140,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             case SequenceWork sequence:
                 var probes = SyntheticTasks.Probes(sequence.Seed, sequence.Probes).Select(pair => new Probe(pair.Question, pair.Answer));
                 new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options, AnswerTokens, time)
-                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress, cancellation).GetAwaiter().GetResult();
+                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress, cancellation: cancellation).GetAwaiter().GetResult();
                 return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");

@@ -12,7 +12,8 @@ namespace MendCluster.Distributed.Recipes;
 /// <param name="Source">Where edits and unrelated questions come from, for people.</param>
 /// <param name="Unrelated">How many questions.</param>
 /// <param name="MaxTokens">Of an answer.</param>
-public sealed record SequenceSettings(string Source, int Unrelated, double? Confidence, double? MaxDrawdown, int MaxTokens, int Probes);
+/// <param name="Inputs">Digest of the editor, the edits, the unrelated questions and the probes.</param>
+public sealed record SequenceSettings(string Source, int Unrelated, double? Confidence, double? MaxDrawdown, int MaxTokens, int Probes, string Inputs);
 
 /// <summary>All of a sequence's edits, taken back.</summary>
 /// <param name="Edits">That were taken back.</param>
@@ -100,7 +101,7 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
 {
     public const string ResultsFile = "results.json";
 
-    private const string Ledger = "sequence.ledger";
+    private const string TableFile = "results.md", CurveFile = "curve.svg", Ledger = "sequence.ledger";
 
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true };
 
@@ -115,17 +116,19 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
     /// <param name="probes">Questions that each edit is judged by.</param>
     /// <param name="revertAll">Then takes all edits back, in a random order, and looks whether the model is the unedited one.</param>
     /// <param name="progress">Told the share that is done.</param>
+    /// <param name="device">Of the model's stages.</param>
     /// <exception cref="InvalidDataException">The folder's figures were measured with other settings.</exception>
     public async Task<SequenceResults> RunAsync(string model, string editor, IReadOnlyList<Probe> probes, IReadOnlyList<int> counts, bool revertAll,
-        Action<double>? progress = null, CancellationToken cancellation = default)
+        Action<double>? progress = null, string device = "cpu", CancellationToken cancellation = default)
     {
-        var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens, probes.Count);
-        Directory.CreateDirectory(folder);
+        var inputs = Digest.OfText(JsonSerializer.Serialize(new { Editor = Digest.OfFile(editor), data.Edits, data.Unrelated, probes }));
+        var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens, probes.Count, inputs);
+        using var own = OwnFolder.Take(folder, "mend sequence", [ResultsFile, TableFile, CurveFile, Ledger]);
         var earlier = Read(folder);
         if (earlier is not null && earlier.Settings != settings)
-            throw new InvalidDataException($"{Path.Combine(folder, ResultsFile)}: was measured with {earlier.Settings}, now asked for with {settings}; use another folder");
+            throw new MendException(MendError.RunDiffers, $"{Path.Combine(folder, ResultsFile)} was measured with {earlier.Settings}, now asked for with {settings}.", "Ask as before, or use another folder.");
         await using var cluster = await EmbeddedCluster.OpenAsync(
-            new() { ModelDirectory = model, Editor = editor, Ledger = Path.Combine(folder, Ledger), Probes = probes }, cancellation).ConfigureAwait(false);
+            new() { ModelDirectory = model, Editor = editor, Ledger = Path.Combine(folder, Ledger), Probes = probes, Device = device }, cancellation).ConfigureAwait(false);
         var results = earlier ?? new(settings, await ChecksumsAsync(cluster).ConfigureAwait(false), new(new Dictionary<string, string>(), [], []), null);
         double steps = counts.Max() * (revertAll ? 2 : 1);
         await foreach (var now in _sequence.RunAsync(cluster, counts, earlier?.Progress, cancellation).ConfigureAwait(false))
@@ -162,7 +165,7 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
         WholeFile.Write(Path.Combine(folder, ResultsFile), JsonSerializer.Serialize(results, Json));
         if (!withPictures)
             return;
-        File.WriteAllText(Path.Combine(folder, "results.md"), $"{results.Table().ToMarkdown()}\n![curve](curve.svg)\n");
-        File.WriteAllText(Path.Combine(folder, "curve.svg"), results.Curve().ToSvg());
+        WholeFile.Write(Path.Combine(folder, TableFile), $"{results.Table().ToMarkdown()}\n![curve]({CurveFile})\n");
+        WholeFile.Write(Path.Combine(folder, CurveFile), results.Curve().ToSvg());
     }
 }

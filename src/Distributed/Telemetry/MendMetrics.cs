@@ -26,8 +26,11 @@ public static class MendMetrics
             ("forward", times.Forward), ("backward", times.Backward), ("editor", times.Editor), ("try", times.Try), ("append", times.Append), ("broadcast", times.Broadcast),
         })
             Duration.Record(time.TotalSeconds, Tag("phase", phase));
-        Drawdown.Record(receipt.Figures.Drawdown);
-        Kl.Record(receipt.Figures.Kl);
+        if (receipt.Figures is { Drawdown: { } drawdown, Kl: { } kl }) // without probes nothing was measured
+        {
+            Drawdown.Record(drawdown);
+            Kl.Record(kl);
+        }
         Size.Record(receipt.Figures.Bytes);
         Rank.Record(receipt.Figures.Rank);
     }

@@ -48,7 +48,7 @@ public sealed record EditorTrainerOptions
         Weights = EditorTraining.EditableWeights(ModelFamily.FromDirectory(model), data.Options.Editable),
         TrainingBatch = data.Training,
         ValidationBatch = data.Validation,
-        Run = new(run),
+        Run = new(run, new(Convert.ToHexStringLower(ModelFingerprint.Of(model)), data.Digest)),
     };
 }
 
@@ -85,6 +85,9 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
     /// <summary>Elements of a tensor of the state that travel at once: a MiB.</summary>
     private const int SliceElements = 1 << 18;
 
+    /// <summary>For the last checkpoint of a run that is cancelled; its process may be ending.</summary>
+    private static readonly TimeSpan KeepPatience = TimeSpan.FromSeconds(30);
+
     private const string GoOn = "Start the run again: it goes on from its last checkpoint.";
 
     private readonly List<Replica> _replicas = [.. replicas.Select((shards, index) => new Replica(index, shards))];
@@ -116,7 +119,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
                     if (course.Take(validation))
                         return course.End(iteration, "early stopping");
                 }
-                if (iteration + window > _training.MaxIters)
+                if (course.IsLast(iteration))
                     return course.End(iteration, "max_iters");
                 await WelcomeAsync(state, step, wait: false, cancellation).ConfigureAwait(false);
 
@@ -129,6 +132,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
+            await KeepAsync(state, course, iteration).ConfigureAwait(false);
             return course.End(iteration, "cancelled");
         }
         finally
@@ -137,8 +141,26 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         }
     }
 
+    /// <summary>Writes a checkpoint of what the shards have; without a living replica the last one stays.</summary>
+    private async Task KeepAsync(EditorState state, EditorRun course, long iteration)
+    {
+        if (Live.Count == 0)
+            return;
+        using var patience = new CancellationTokenSource(KeepPatience, options.Time);
+        try
+        {
+            await CollectAsync(state, patience.Token).ConfigureAwait(false);
+            course.Keep(iteration);
+        }
+        catch (Exception e) when (e is MendException { Error: MendError.ShardLost } or OperationCanceledException)
+        {
+            // It was the last.
+        }
+    }
+
     private (EditorState State, EditorRun Course) Start()
     {
+        options.Run.Check(_training);
         using var scope = NewDisposeScope();
         using var checkpoint = EditorCheckpoint.TryOpen(options.Run.Checkpoint);
         var state = new EditorState(checkpoint?.Editor() ?? new Mend(_training.Mend, options.Weights, _training.Seed), _training);

@@ -7,15 +7,18 @@ public sealed class EmbeddedTrainer : IEditorTrainer, IAsyncDisposable
 {
     private readonly ITrainingShard[][] _shards;
     private readonly EditorTrainer _trainer;
+    private readonly Engine.Training.RunFolder _run;
 
     /// <param name="model">A Hugging Face directory.</param>
-    public EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, WeightType dtype = WeightType.Float32)
-        : this(model, replicas, stages, options, dtype, (shard, _) => shard)
+    /// <param name="device">Of the shards; a list such as <c>cuda:0,cuda:1</c> in turn, replica after replica.</param>
+    public EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, WeightType dtype = WeightType.Float32, string device = "cpu")
+        : this(model, replicas, stages, options, dtype, (shard, _) => shard, device)
     {
     }
 
     /// <param name="wrap">Stands before every shard, for its neighbours too; for tests of faults.</param>
-    internal EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, WeightType dtype, Func<ITrainingShard, ShardPlace, ITrainingShard> wrap)
+    internal EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, WeightType dtype, Func<ITrainingShard, ShardPlace, ITrainingShard> wrap,
+        string device = "cpu")
     {
         if (replicas < 1)
             throw new MendException(MendError.InvalidOption, $"Replicas is {replicas}.", "At least one is needed.");
@@ -27,13 +30,16 @@ public sealed class EmbeddedTrainer : IEditorTrainer, IAsyncDisposable
             for (var stage = 0; stage < stages; stage++)
             {
                 var place = new ShardPlace(replica, stage);
-                _shards[replica][stage] = wrap(new TrainingShard(new(model, place, dtype), peer => _shards[peer.Replica][peer.Stage]), place);
+                _shards[replica][stage] = wrap(new TrainingShard(new(model, place, dtype, ShardDevices.Of(device, replica * stages + stage)), peer => _shards[peer.Replica][peer.Stage]), place);
             }
-        _trainer = new(_shards, options);
+        (_trainer, _run) = (new(_shards, options), options.Run);
     }
 
-    public Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default) =>
-        _trainer.TrainAsync(progress, cancellation);
+    public async Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        using var _ = _run.Take();
+        return await _trainer.TrainAsync(progress, cancellation).ConfigureAwait(false);
+    }
 
     public async ValueTask DisposeAsync()
     {

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Numerics;
 using System.Runtime.InteropServices;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -28,7 +29,8 @@ internal static class StateDigest
 
     private static ulong Add(ulong hash, Tensor tensor)
     {
-        var bytes = tensor.bytes;
+        using var host = tensor.detach().Host();
+        var bytes = host.bytes;
         var words = MemoryMarshal.Cast<byte, ulong>(bytes);
         var (a, b) = (hash, hash + Factor); // two chains, so that one multiplication does not wait for the other
         for (var i = 0; i + 1 < words.Length; i += 2)

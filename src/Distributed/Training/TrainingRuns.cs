@@ -6,6 +6,7 @@ using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Reports;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 
@@ -100,7 +101,7 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
     private TaskCompletionSource _next = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _interrupted;
 
-    private TrainingRun(EditorTrainer trainer, FileStream folder) => Outcome = Task.Run(() => RunAsync(trainer, folder));
+    private TrainingRun(EditorTrainer trainer, OwnFolder folder) => Outcome = Task.Run(() => RunAsync(trainer, folder));
 
     public Task<TrainingResult> Outcome { get; }
 
@@ -126,7 +127,7 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
         {
             throw new MendException(MendError.ModelUnusable, $"No editor can be trained for the model: {e.Message}", "Correct its files, or the settings that name its weights.", e);
         }
-        return new(new(replicas, options), Take(order.Run));
+        return new(new(replicas, options), options.Run.Take());
     }
 
     public static MendException Lost(string why) => new(MendError.CoordinatorLost, why, "Send the order again: the run goes on from its last checkpoint.");
@@ -172,9 +173,9 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
         waiting.SetResult();
     }
 
-    private async Task<TrainingResult> RunAsync(EditorTrainer trainer, FileStream folder)
+    private async Task<TrainingResult> RunAsync(EditorTrainer trainer, OwnFolder folder)
     {
-        await using var _ = folder.ConfigureAwait(false);
+        using var _ = folder;
         try
         {
             var result = await trainer.TrainAsync(this, _cancelled.Token).ConfigureAwait(false);
@@ -183,25 +184,6 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
         catch (Exception e) when (e is EditorException or CheckpointException or ModelException or IOException or UnauthorizedAccessException)
         {
             throw new MendException(MendError.InvalidOption, $"The run cannot go on: {e.Message}", "Correct what the message names and send the order again: the run goes on from its last checkpoint.", e);
-        }
-    }
-
-    /// <summary>Two trainers must not write in one folder: one on a silo that others take for dead may still live.</summary>
-    private static FileStream Take(string folder)
-    {
-        var path = Path.Combine(folder, "run.lock");
-        try
-        {
-            Directory.CreateDirectory(folder);
-            return new(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
-        }
-        catch (IOException e) when (File.Exists(path))
-        {
-            throw new MendException(MendError.TrainerBusy, $"Another trainer has {path}: {e.Message}", "Wait until its run is over, or name another folder.", e);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw new MendException(MendError.InvalidOption, $"The run's folder {folder} cannot be written: {e.Message}", "Name one that the trainer's silo can write.", e);
         }
     }
 }

@@ -6,6 +6,7 @@ using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 using Edits = MendCluster.Engine.Models.Edits;
@@ -15,7 +16,8 @@ namespace MendCluster.Distributed.Training;
 /// <summary>What a training shard is made from; the rest comes with the run (<see cref="TrainingSetup"/>).</summary>
 /// <param name="ModelDirectory">A Hugging Face directory; only the stage's own tensors are read.</param>
 /// <param name="DType">Of the model's weights in memory.</param>
-public sealed record TrainingShardOptions(string ModelDirectory, ShardPlace Place, WeightType DType = WeightType.Float32);
+/// <param name="Device">Where model and editor are (<see cref="Devices.Of"/>).</param>
+public sealed record TrainingShardOptions(string ModelDirectory, ShardPlace Place, WeightType DType = WeightType.Float32, string Device = "cpu");
 
 /// <summary>
 /// One stage of one replica in training. What lasts from step to step is the stage's part of the editor with its optimiser; it changes in
@@ -137,7 +139,14 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     private Task<T> RunAsync<T>(Func<T> work, CancellationToken cancellation) => _thread.RunAsync(() =>
     {
         using var scope = NewDisposeScope();
-        return work();
+        try
+        {
+            return work();
+        }
+        catch (Exception e) when (e is ModelException or EditorException)
+        {
+            throw new MendException(MendError.ModelUnusable, e.Message, "Correct the model's files, the settings or the data; every shard would refuse it.", e);
+        }
     }, cancellation);
 
     private TrainingShardStatus Open_OnComputeThread(TrainingSetup setup)
@@ -165,10 +174,10 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
         var range = StagePlan.Of(family, new() { Stages = setup.Stages, Mend = _training.Mend, Editable = _training.Editable }).Ranges[options.Place.Stage];
         var weights = EditorTraining.EditableWeights(family, _training.Editable);
-        var dtype = options.DType == WeightType.BFloat16 ? ScalarType.BFloat16 : ScalarType.Float32;
-        _stage = Stage.Load(family, range, new CheckpointWeights(files, dtype), [.. weights.Select(weight => weight.Name)]);
+        var device = Devices.Of(options.Device);
+        _stage = Stage.Load(family, range, new CheckpointWeights(files, options.DType.InMemory(device), device), [.. weights.Select(weight => weight.Name)]);
         if (_stage.HasEditable)
-            _editor = new(new Mend(_training.Mend, weights, _training.Seed, [.. _stage.Editable.Keys]), _training);
+            _editor = new(new Mend(_training.Mend, weights, _training.Seed, [.. _stage.Editable.Keys], device), _training);
         _setup = setup;
     }
 
@@ -233,14 +242,15 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
             var (deltas, below) = graph.Backward(recording!.Outputs, request.Above);
             var factors = recording.Factors([.. deltas]);
             work.Keep(factors);
-            return new(below[0], round.Trains ? [.. factors.Select(entry => Statistics(entry.Key, entry.Value))] : [], factors.Values.All(IsFinite));
+            return new(below[0], round.Trains ? [.. factors.Select(entry => Statistics(entry.Key, entry.Value))] : [],
+                AreFinite(factors.Values.SelectMany(rows => new[] { rows.u, rows.delta })));
         }
     }
 
     private static RowStatistics Statistics(string weight, GradientFactors factors)
     {
-        using var u = new RunningStatistics(factors.u.shape[1]);
-        using var delta = new RunningStatistics(factors.delta.shape[1]);
+        using var u = new RunningStatistics(factors.u.shape[1], factors.u.device);
+        using var delta = new RunningStatistics(factors.delta.shape[1], factors.delta.device);
         u.Add(factors.u);
         delta.Add(factors.delta);
         return StatisticsOnWire.Encode(weight, u, delta);
@@ -322,7 +332,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         {
             var (gradients, below) = graph.Backward(work.Leaves, request.Above);
             work.KeepGradients(gradients);
-            return new(below, gradients.All(IsFinite));
+            return new(below, AreFinite(gradients));
         }
     }
 
@@ -343,7 +353,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
                 List<UpdateGradient> own = [.. rows.Of(weight).Select(part => round.Edit(part.Edit).Gradients[weight])];
                 Add(update.uTilde, [.. own.Select(gradient => gradient.uTilde)]);
                 Add(update.deltaTilde, [.. own.Select(gradient => gradient.deltaTilde)]);
-                alpha.select(0, _editor.Mend.IndexOf(weight)).add_(stack([.. own.Select(gradient => gradient.alpha)]).sum() * request.Share);
+                alpha.select(0, _editor.Mend.IndexOf(weight)).Add_(stack([.. own.Select(gradient => gradient.alpha)]).sum().Times(request.Share));
             }
             var found = autograd.grad(outputs, [.. phi.Select(parameter => parameter.Value)], seeds, allow_unused: true);
             for (var i = 0; i < phi.Count; i++)
@@ -355,7 +365,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
                 if (!output.requires_grad) // a side that the networks do not touch
                     return;
                 outputs.Add(output);
-                seeds.Add(cat([.. parts]) * request.Share);
+                seeds.Add(cat([.. parts]).Times(request.Share));
             }
         }
         gradients[EditorState.AlphaGroup] = alpha;
@@ -372,7 +382,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         foreach (var (name, value) in parameters)
         {
             if (gradients.TryGetValue(name, out var gradient))
-                MemoryMarshal.Cast<byte, float>(gradient.contiguous().bytes).CopyTo(flat.AsSpan(start));
+                MemoryMarshal.Cast<byte, float>(gradient.contiguous().Host().bytes).CopyTo(flat.AsSpan(start));
             start += (int)value.numel();
         }
         return flat;
@@ -422,11 +432,12 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         var start = 0;
         foreach (var (name, value) in parameters)
         {
-            var part = empty(value.shape, ScalarType.Float32);
+            var part = empty(value.shape, ScalarType.Float32, CPU);
             var count = (int)value.numel();
             MemoryMarshal.AsBytes(sum.AsSpan(start, count)).CopyTo(part.bytes);
             start += count;
-            yield return (name, scale == 1 ? part : part.mul_(scale));
+            part = part.On(value.device);
+            yield return (name, scale == 1 ? part : part.Mul_(scale));
         }
     }
 
@@ -449,17 +460,16 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
             WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask)),
         WireTensorCodec.Decode(tokens.Labels!));
 
-    private static Activations Decode(Boundary boundary, bool requiresGradient)
+    private Activations Decode(Boundary boundary, bool requiresGradient)
     {
-        Tensor? Of(WireTensor? wire) => wire is null ? null : WireTensorCodec.Decode(wire).requires_grad_(requiresGradient);
+        Tensor? Of(WireTensor? wire) => wire is null ? null : WireTensorCodec.Decode(wire, _stage!.Device).requires_grad_(requiresGradient);
         return new(Of(boundary.Hidden), Of(boundary.Memory));
     }
 
     private static Boundary Encode(Activations activations) => new(WireTensorCodec.EncodeOrNull(activations.Hidden), WireTensorCodec.EncodeOrNull(activations.Memory));
 
-    private static bool IsFinite(GradientFactors factors) => IsFinite(factors.u) && IsFinite(factors.delta);
-
-    private static bool IsFinite(Tensor value) => value.isfinite().all().item<bool>();
+    private static bool AreFinite(IEnumerable<Tensor> values) =>
+        !Devices.Numbers(values.Select(value => value.isfinite().all().to_type(ScalarType.Float32))).Contains(0);
 
     private Round RoundOf(long number) => _round is { } round && round.Number == number ? round : throw Lost($"does not have round {number}");
 

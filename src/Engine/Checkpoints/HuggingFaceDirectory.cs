@@ -1,13 +1,14 @@
 using System.Text.Json;
+using System.Text.RegularExpressions;
 
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>
 /// The weights of a Hugging Face model directory, whichever way they are stored: the first that exists of model.safetensors, its sharded
-/// index, pytorch_model.bin, its sharded index, the only .ckpt (a training program's checkpoint; its "state_dict" is taken). A shard is opened when a tensor in it is first asked for, so that a stage touches only its
-/// own files. Safe for several threads, except to close.
+/// index, pytorch_model.bin, its sharded index, the only .ckpt (a training program's checkpoint; its "state_dict" is taken). A shard is
+/// opened when a tensor in it is first asked for, so that a stage touches only its own files. Safe for several threads, except to close.
 /// </summary>
-public sealed class HuggingFaceDirectory : IDisposable
+public sealed partial class HuggingFaceDirectory : IDisposable
 {
     private const long IndexLimit = 100_000_000;
 
@@ -36,10 +37,35 @@ public sealed class HuggingFaceDirectory : IDisposable
             return;
         }
         throw new CheckpointException(directory, "weights",
-            $"found none of {string.Join(", ", InOrderOfPreference)}, nor one single .ckpt; give the directory that holds config.json and the weights");
+            $"found none of {string.Join(", ", InOrderOfPreference)}, nor one single .ckpt; {Instead(directory)}");
     }
 
+    /// <summary>What there is in place of weights, and what to do.</summary>
+    private static string Instead(string directory)
+    {
+        string[] names = Directory.Exists(directory) ? [.. Directory.EnumerateFiles(directory).Select(file => System.IO.Path.GetFileName(file)).Order(StringComparer.Ordinal)] : [];
+        string? Found(params ReadOnlySpan<string> endings)
+        {
+            foreach (var ending in endings)
+                if (names.FirstOrDefault(name => name.EndsWith(ending, StringComparison.Ordinal)) is { } name)
+                    return name;
+            return null;
+        }
+        var shards = names.Where(name => Shard().IsMatch(name)).ToList();
+        return shards.Count > 0
+            ? $"{shards[0]} is one of several files, whose index {(shards[0].EndsWith(".bin", StringComparison.Ordinal) ? InOrderOfPreference[3] : InOrderOfPreference[1])} is missing; fetch it"
+            : Found("adapter_model.safetensors", "adapter_model.bin") is { } adapter ? $"{adapter} is an adapter, a change of another model; merge it into that model and save the result"
+            : Found(".h5", ".msgpack", ".gguf", ".onnx", ".npz") is { } other ? $"{other} is of a form that is not read; save the model with save_pretrained as safetensors"
+            : "give the directory that holds config.json and the weights";
+    }
+
+    [GeneratedRegex(@"-\d+-of-\d+\.(safetensors|bin)$", RegexOptions.CultureInvariant)]
+    private static partial Regex Shard();
+
     public string Path { get; }
+
+    /// <summary>Path of the file, or of the index, that says which tensors there are.</summary>
+    public string Source => _source;
 
     /// <summary>Of all tensors, in no order.</summary>
     public IEnumerable<string> Names => _fileOf.Keys;
@@ -91,7 +117,7 @@ public sealed class HuggingFaceDirectory : IDisposable
         {
             if (new FileInfo(_source).Length is > IndexLimit and var length)
                 throw Bad("length", $"{length} bytes of index; expected at most {IndexLimit}");
-            using var json = JsonDocument.Parse(File.ReadAllBytes(_source), new() { AllowDuplicateProperties = false });
+            using var json = JsonDocument.Parse(File.ReadAllText(_source), new() { AllowDuplicateProperties = false }); // as text: without a byte order mark
             if (json.RootElement.ValueKind != JsonValueKind.Object
                 || !json.RootElement.TryGetProperty("weight_map", out var map)
                 || map.ValueKind != JsonValueKind.Object)

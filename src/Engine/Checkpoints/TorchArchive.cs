@@ -60,12 +60,11 @@ public sealed class TorchArchive : IDisposable
                 $"found {value?.GetType().Name ?? "None"}, expected a dict of tensors; pick the part of the file that is one");
         var tensors = new Dictionary<string, PickledTensor>();
         foreach (var (key, item) in dictionary)
-        {
-            if (key is not string name || item is not PickledTensor tensor)
-                throw Bad("state dict",
-                    $"entry '{key}' is {item?.GetType().Name ?? "None"}, expected names and tensors; pick the part of the file that is one");
-            tensors.Add(name, tensor);
-        }
+            if (key is string name && item is PickledTensor tensor)
+                tensors.Add(name, tensor); // a module's extra state beside them is nothing that a layer reads
+        if (tensors.Count == 0 && dictionary.Count > 0)
+            throw Bad("state dict", $"entry '{dictionary.First().Key}' is {dictionary.First().Value?.GetType().Name ?? "None"}, and no other is a tensor; "
+                + "pick the part of the file that is names and tensors");
         return tensors;
     }
 

@@ -35,6 +35,9 @@ internal sealed class Unpickler(
     private int _opcodeAt = start;
     private int _spent;
 
+    /// <summary>A class whose objects are plain tensors.</summary>
+    private static readonly object TensorClass = new();
+
     /// <summary>What a global can be in a file of tensors: the complete list.</summary>
     private static readonly Dictionary<string, object> Known = new()
     {
@@ -45,8 +48,15 @@ internal sealed class Unpickler(
         ["__builtin__.frozenset"] = new KnownFunction((p, args) => p.BuildSet(args)),
         ["_codecs.encode"] = new KnownFunction((p, args) => p.BuildBytes(args)),
         ["torch.Size"] = new KnownFunction((p, args) => p.Argument<object?[]>(args, 0, "torch.Size")),
+        ["torch._utils._rebuild_tensor"] = new KnownFunction((p, args) => p.BuildTensor(args)),
         ["torch._utils._rebuild_tensor_v2"] = new KnownFunction((p, args) => p.BuildTensor(args)),
         ["torch._utils._rebuild_parameter"] = new KnownFunction((p, args) => p.Argument<PickledTensor>(args, 0, "_rebuild_parameter")),
+        ["torch._utils._rebuild_parameter_with_state"] =
+            new KnownFunction((p, args) => p.Argument<PickledTensor>(args, 0, "_rebuild_parameter_with_state")),
+        ["torch._tensor._rebuild_from_type_v2"] = new KnownFunction((p, args) => p.BuildOfType(args)),
+        ["torch.Tensor"] = TensorClass,
+        ["torch.nn.parameter.Parameter"] = TensorClass,
+        ["torch.nn.parameter.Buffer"] = TensorClass,
         ["torch.DoubleStorage"] = StoredType.F64,
         ["torch.FloatStorage"] = StoredType.F32,
         ["torch.HalfStorage"] = StoredType.F16,
@@ -57,6 +67,7 @@ internal sealed class Unpickler(
         ["torch.CharStorage"] = StoredType.I8,
         ["torch.ByteStorage"] = StoredType.U8,
         ["torch.BoolStorage"] = StoredType.Bool,
+        ["torch.ComplexFloatStorage"] = StoredType.C64,
     };
 
     /// <summary>Offset of the first byte after the pickle, once <see cref="Load"/> has returned.</summary>
@@ -328,6 +339,16 @@ internal sealed class Unpickler(
 
         CheckpointException BadView(string reason) => Bad(
             $"tensor {storage.Type.Show(shape)} strides [{string.Join(", ", stride)}] at {offset} of storage '{storage.Key}' {reason}");
+    }
+
+    /// <summary>A tensor that was given attributes: (function that rebuilds it, its class, the function's arguments, attributes).</summary>
+    private PickledTensor BuildOfType(object?[] args)
+    {
+        const string Function = "_rebuild_from_type_v2";
+        if (args.Length < 2 || !ReferenceEquals(args[1], TensorClass) || ReferenceEquals(args[0], Known["torch._tensor." + Function]))
+            throw Bad($"{Function} of {(args.Length < 2 ? "nothing" : Show(args[1]))}; only tensors and parameters are read");
+        return Argument<KnownFunction>(args, 0, Function).Build(this, Argument<object?[]>(args, 2, Function)) as PickledTensor
+            ?? throw Bad($"{Function} builds no tensor");
     }
 
     private long[] Numbers(object?[] tuple)

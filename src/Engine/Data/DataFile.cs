@@ -1,4 +1,6 @@
+using System.Security.Cryptography;
 using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 
 namespace MendCluster.Engine.Data;
@@ -9,6 +11,17 @@ namespace MendCluster.Engine.Data;
 /// </summary>
 internal static class DataFile
 {
+    private static readonly JsonSerializerOptions Plain = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    /// <summary>Of anything that was read: SHA-256 of its JSON, in hexadecimal digits. Where an edit was read does not count.</summary>
+    public static string Digest<T>(T read)
+    {
+        using var hash = SHA256.Create();
+        using (var stream = new CryptoStream(Stream.Null, hash, CryptoStreamMode.Write))
+            JsonSerializer.Serialize(stream, read, Plain);
+        return Convert.ToHexStringLower(hash.Hash!);
+    }
+
     /// <summary>The rows, refused when there is none.</summary>
     public static IReadOnlyList<T> NotEmpty<T>(string path, IEnumerable<T> rows)
     {
@@ -120,7 +133,7 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
     /// <summary>Null where the field is absent or null.</summary>
     public string? OptionalText(string field) => Has(field) && Field(field).Value.ValueKind != JsonValueKind.Null ? Text(field) : null;
 
-    public string Text() => Raw().Trim();
+    public string Text() => TextBatch.WithoutEnds(Raw());
 
     /// <summary>With the white space at its ends.</summary>
     public string Raw()
@@ -139,6 +152,10 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
 
     public int Whole() => Value.ValueKind == JsonValueKind.Number && Value.TryGetInt32(out var number) ? number : throw Wrong(Found, "write a whole number");
 
+    /// <summary>A text that must not be empty.</summary>
+    public string Required(string field) => Text(field) is { Length: > 0 } text ? text
+        : throw Field(field).Wrong("an empty text", "write one, or delete the row");
+
     private string Found => Value.ValueKind switch
     {
         JsonValueKind.Object => "an object",
@@ -146,5 +163,8 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
         _ => Value.GetRawText(),
     };
 
-    public InvalidDataException Wrong(string found, string remedy) => new($"{Path}, {Place}: found {found}; {remedy}.");
+    /// <summary>The file and the place in it.</summary>
+    public string Where => $"{Path}, {Place}";
+
+    public InvalidDataException Wrong(string found, string remedy) => new($"{Where}: found {found}; {remedy}.");
 }

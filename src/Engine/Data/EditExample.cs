@@ -1,3 +1,6 @@
+using System.Text.Json.Serialization;
+using MendCluster.Engine.Models;
+
 namespace MendCluster.Engine.Data;
 
 /// <summary>A question and the answer that is held to be right.</summary>
@@ -11,6 +14,7 @@ public sealed record QaPair(string Question, string Answer);
 /// <param name="Answer">The true answer to the prompt before the edit, where the source names one.</param>
 /// <param name="Subject">What the prompt is about, where the source names it.</param>
 /// <param name="Prediction">What the model that the data was made with answers, where the source names it.</param>
+/// <param name="Place">Where it was read, for errors.</param>
 public sealed record EditExample(
     string Prompt,
     string Target,
@@ -18,4 +22,20 @@ public sealed record EditExample(
     IReadOnlyList<QaPair> Locality,
     string? Answer = null,
     string? Subject = null,
-    string? Prediction = null);
+    string? Prediction = null,
+    [property: JsonIgnore] string? Place = null)
+{
+    /// <summary>Reads it for a model.</summary>
+    /// <exception cref="InvalidDataException">The model cannot be asked one of its texts; with the place.</exception>
+    public T Read<T>(Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (ModelException e)
+        {
+            throw new InvalidDataException($"{Place ?? $"the edit \"{Prompt}\""}: {e.Message}. Correct the row, or delete it.", e);
+        }
+    }
+}

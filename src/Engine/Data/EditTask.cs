@@ -12,6 +12,9 @@ public sealed record EditRows(TokenRow Edit, IReadOnlyList<TokenRow> Rephrases, 
 /// </summary>
 public interface IEditTask
 {
+    /// <summary>Tells its data from others': a SHA-256 of what was read, however the file was called.</summary>
+    string Digest { get; }
+
     /// <summary>Cases to validate and to evaluate on.</summary>
     int ValidationCount { get; }
 

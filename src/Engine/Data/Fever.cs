@@ -26,7 +26,7 @@ public static class Fever
                 Check(row.Row.Field("alternatives"), alternative);
             if (row.Targets[0] == prediction)
                 throw row.Row.Field("alternatives").Wrong($"the prediction itself, {prediction}", "write the other label");
-            rows.Add(new EditExample(row.Prompt, row.Targets[0], row.Rephrases, [], answer, Prediction: prediction));
+            rows.Add(new EditExample(row.Prompt, row.Targets[0], row.Rephrases, [], answer, Prediction: prediction, Place: row.Row.Where));
         }
         return DataFile.NotEmpty(path, rows);
     }

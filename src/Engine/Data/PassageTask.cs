@@ -27,6 +27,8 @@ public sealed class PassageTask : IEditTask
         _order = new(seed, training.Edits.Completions.Count, 0, sameRows: false, 1, 0);
     }
 
+    public string Digest => DataFile.Digest(new { _training.Edits, _training.Texts, ForValidation = new { _validation.Edits, _validation.Texts }, _mostTokens });
+
     public int ValidationCount => _validation.Edits.Completions.Count;
 
     public EditRows Training(long iteration) =>

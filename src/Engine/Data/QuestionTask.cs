@@ -20,6 +20,8 @@ public sealed class QuestionTask(
 
     private readonly EditSampler _order = new(seed, Enough(training, "training").Count, 0, sameRows: false, 1, 0);
 
+    public string Digest => DataFile.Digest(new { training, validation, otherQuestions, halfUnchanged });
+
     public int ValidationCount { get; } = (otherQuestions is null ? Enough(validation, "validation") : validation).Count;
 
     public EditRows Training(long iteration) =>
@@ -36,7 +38,7 @@ public sealed class QuestionTask(
         var asked = others is not null ? Enumerable.Range(0, unrelated).Select(_ => rng.Pick(others))
             : edit.Locality.Count > 0 ? edit.Locality
             : Enumerable.Range(0, unrelated).Select(_ => Other(edits, index, rng));
-        return new(text.EditRow(edit), [text.Row(rephrase, edit.Target)], [.. asked.Select(pair => text.Row(pair.Question, pair.Answer))]);
+        return edit.Read(() => new EditRows(text.EditRow(edit), [text.Row(rephrase, edit.Target)], [.. asked.Select(pair => text.Row(pair.Question, pair.Answer))]));
     }
 
     private static QaPair Other(IReadOnlyList<EditExample> edits, int index, Prng rng)

@@ -1,5 +1,6 @@
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -22,14 +23,32 @@ public sealed record TokenRow(string Prompt, string Target, int[] Ids, int[]? De
 /// <param name="maxLength">Longer prompts and targets are cut to this many tokens.</param>
 public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxLength = 32)
 {
+    /// <summary>
+    /// White space at the ends of a prompt, a target, a question or an answer is no part of it: in data, in training, in edits and in questions to the
+    /// model alike. (Passages of the generation task are texts as they stand; theirs is kept.)
+    /// </summary>
+    public static string WithoutEnds(string text) => text.Trim();
+
     /// <summary>What the tokenizer puts around every text.</summary>
     private readonly IReadOnlyList<int> _frame = tokenizer.Encode("");
+
+    /// <summary>A text's tokens.</summary>
+    /// <exception cref="ModelException">The tokenizer gives one that the model has no row for: the two belong to different models.</exception>
+    public IReadOnlyList<int> Encode(string text)
+    {
+        var ids = tokenizer.Encode(text);
+        foreach (var id in ids)
+            if (id >= family.VocabularySize)
+                throw new ModelException("tokenizer", $"\"{tokenizer.TokenOf(id)}\"", $"has id {id}, the model's embedding has {family.VocabularySize} rows; "
+                    + "the tokenizer belongs to another model, or its new tokens were never added to this one");
+        return ids;
+    }
 
     /// <summary>Most tokens of a prompt and of a target.</summary>
     public int MaxLength { get; } = maxLength;
 
     /// <summary>Whether a text has tokens of its own.</summary>
-    public bool HasTokens(IReadOnlyList<int> ids) => ids.Any(id => id != family.EosId && !_frame.Contains(id));
+    public bool HasTokens(IReadOnlyList<int> ids) => ids.Any(id => !family.EosIds.Contains(id) && !_frame.Contains(id));
 
     /// <param name="rows">Prompt and target, at least one.</param>
     /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
@@ -54,35 +73,36 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
     public TokenRow Row(string prompt, string target)
     {
-        var ids = Cut(tokenizer.Encode(prompt), prompt, "prompt");
+        (prompt, target) = (WithoutEnds(prompt), WithoutEnds(target));
+        var ids = Cut(Encode(prompt), prompt, "prompt", prompt);
         if (family.Labels is not null)
         {
             var label = family.ClassOf(target)
-                ?? throw new ModelException("target", $"\"{target}\"", $"is no label of this model; it has {string.Join(", ", family.Labels)}");
+                ?? throw new ModelException("target", $"\"{target}\" of \"{prompt}\"", $"is no label of this model; it has {string.Join(", ", family.Labels)}");
             return new(prompt, target, ids, null, [label]);
         }
         if (family.IsEncoderDecoder)
         {
-            var answer = Cut(Answer(target), target, "target");
+            var answer = Cut(Answer(target), target, "target", prompt);
             var given = family.DecoderPrefix;
             // Position t predicts label t, or label t + 1 in a family that shifts: there the labels stand at the decoder's own inputs.
             int[] decoder = [.. given, .. family.ShiftsLabels ? answer : answer[..^1]];
             var ignored = Enumerable.Repeat(LabelRows.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
             return new(prompt, target, ids, decoder, [.. ignored, .. answer.Select(id => (long)id)]);
         }
-        var written = Cut(tokenizer.Encode(" " + target.TrimStart()), target, "target");
+        var written = Cut(Encode(" " + target), target, "target", prompt);
         return new(prompt, target, [.. ids, .. written], null, [.. ids.Select(_ => LabelRows.Ignored), .. written.Select(id => (long)id)]);
     }
 
     /// <summary>An edit with the text that the KnowledgeEditor reads of it: "old answer >> new answer || prompt".</summary>
     public TokenRow EditRow(EditExample edit) => Row(edit.Prompt, edit.Target) with
     {
-        Condition = [.. tokenizer.Encode($"{edit.Prediction ?? edit.Answer} >> {edit.Target} || {edit.Prompt}")],
+        Condition = [.. Encode($"{edit.Prediction ?? edit.Answer} >> {edit.Target} || {edit.Prompt}")],
     };
 
     /// <summary>An edit with all its rephrases and all its locality questions.</summary>
-    public EditRows Rows(EditExample edit) => new(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
-        [.. edit.Locality.Select(pair => Row(pair.Question, pair.Answer))]);
+    public EditRows Rows(EditExample edit) => edit.Read(() => new EditRows(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
+        [.. edit.Locality.Select(pair => Row(pair.Question, pair.Answer))]));
 
     /// <summary>A text as a decoder-only model reads it, at most as long as the model allows.</summary>
     /// <param name="most">Tokens to keep.</param>
@@ -91,7 +111,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     {
         if (family.IsEncoderDecoder || family.Labels is not null)
             throw new ModelException("model", family.Type, "writes no continuations of a text; this task needs a decoder-only model such as gpt2");
-        var ids = tokenizer.Encode(text);
+        var ids = Encode(text);
         most = (int)Math.Min(most, family.MaxPositions ?? int.MaxValue);
         return [.. fromEnd ? ids.TakeLast(most) : ids.Take(most)];
     }
@@ -104,12 +124,13 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <summary>A target as the decoder has to write it: to the end of sequence, without what the tokenizer begins a text with.</summary>
     private List<int> Answer(string target)
     {
-        var ids = tokenizer.Encode(target);
+        var ids = Encode(target);
         return [.. ids.Skip(_frame.Count > 1 && ids[0] == _frame[0] ? 1 : 0)];
     }
 
-    private int[] Cut(IReadOnlyList<int> ids, string text, string what) =>
-        !HasTokens(ids) ? throw new ModelException(what, $"\"{text}\"", "has no tokens")
+    /// <param name="row">Whose part the text is, for errors: its prompt.</param>
+    private int[] Cut(IReadOnlyList<int> ids, string text, string what, string row) =>
+        !HasTokens(ids) ? throw new ModelException(what, $"\"{text}\"{(what == "prompt" ? "" : $" of \"{row}\"")}", "has no tokens")
         : ids.Count <= MaxLength ? [.. ids]
         : _frame.Count > 0 && ids[^1] == _frame[^1] ? [.. ids.Take(MaxLength - 1), ids[^1]]
         : [.. ids.Take(MaxLength)];
@@ -125,6 +146,6 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         Array.Fill(flat, pad);
         for (var i = 0; i < rows.Length; i++)
             rows[i].CopyTo(flat, i * width);
-        return tensor(flat, [rows.Length, width]);
+        return NewTensor.Of(flat, rows.Length, width);
     }
 }

@@ -18,11 +18,11 @@ public static class ZsRe
         var rows = new List<EditExample>();
         foreach (var row in new JsonAt(path, "the file", document.RootElement).Items())
         {
-            var locality = new QaPair(NaturalQuestions.Question(row.Text("loc")), row.Text("loc_ans"));
+            var locality = new QaPair(NaturalQuestions.Question(row.Required("loc")), row.Required("loc_ans"));
             var answer = row.Has("answers") && row.Field("answers").Texts() is [var first, ..] ? first : null;
             rows.Add(new EditExample(
                 row.Text("src"), row.Text("alt"), [row.Text("rephrase")], [locality], answer, row.Text("subject"),
-                row.OptionalText("pred")));
+                row.OptionalText("pred"), row.Where));
         }
         return DataFile.NotEmpty(path, rows.Where(row => row.Prompt.Length > 0 && row.Target.Length > 0 && row.Rephrases[0].Length > 0));
     }
@@ -40,7 +40,7 @@ public static class ZsRe
     {
         var rows = new List<EditExample>();
         foreach (var row in DataFile.PaperRows(path))
-            rows.Add(new EditExample(row.Prompt, rng.Pick(row.Targets), row.Rephrases, [], row.Answer, Prediction: row.Row.OptionalText("prediction")));
+            rows.Add(new EditExample(row.Prompt, rng.Pick(row.Targets), row.Rephrases, [], row.Answer, Prediction: row.Row.OptionalText("prediction"), Place: row.Row.Where));
         return DataFile.NotEmpty(path, rows);
     }
 
@@ -56,7 +56,7 @@ public static class ZsRe
                 throw new InvalidDataException(
                     $"{path}, line {number}: found {fields.Length - 1} tabs, wanted question, one tab, answer. Mend the line or delete it.");
             }
-            rows.Add(new QaPair(fields[0].Trim(), fields[1].Trim()));
+            rows.Add(new QaPair(TextBatch.WithoutEnds(fields[0]), TextBatch.WithoutEnds(fields[1])));
         }
         return DataFile.NotEmpty(path, rows.Where(row => row.Question.Length > 0 && row.Answer.Length > 0));
     }

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
@@ -16,10 +17,11 @@ public sealed class EditorNetwork : IDisposable
     /// <param name="width">d.</param>
     /// <param name="modes">K; 0 when the network serves one weight alone and has no scale and shift.</param>
     /// <param name="clampsFirst">Scale and shift follow the clamp, as in MALMEN; otherwise they come before it.</param>
-    public EditorNetwork(MendOptions options, long width, int modes, Generator generator, bool clampsFirst = false)
+    /// <param name="device">The network is the same on every device.</param>
+    public EditorNetwork(MendOptions options, long width, int modes, Generator generator, Device device, bool clampsFirst = false)
     {
         (_init, _clampsFirst) = (options.Init, clampsFirst);
-        _blocks = [.. Enumerable.Range(0, options.NHidden + 1).Select(_ => Block.Initial(options, width, modes, generator))];
+        _blocks = [.. Enumerable.Range(0, options.NHidden + 1).Select(_ => Block.Initial(options, width, modes, generator, device))];
     }
 
     /// <summary>A trained network.</summary>
@@ -66,16 +68,16 @@ public sealed class EditorNetwork : IDisposable
     {
         foreach (var block in _blocks)
         {
-            var a = x.mm(block.V.t()).mm(block.U.t()) + block.Bias; // [N, r] -> [N, d]
+            var a = x.mm(block.V.t()).mm(block.U.t()).Plus(block.Bias); // [N, r] -> [N, d]
             if (_clampsFirst)
-                a = a.clamp(min: 0);
+                a = a.Clamp(min: 0);
             if (block.Scale is { } scale && block.Shift is { } shift)
-                a = a * scale.index_select(0, modes) + shift.index_select(0, modes);
+                a = (a * scale.index_select(0, modes)).Plus(shift.index_select(0, modes));
             // A clamp and not a ReLU: at the identity initialisation a is exactly 0, where the gradient of a ReLU is 0 and that of a
             // clamp is 1. With a ReLU the editor never learns. The last block clamps too.
             if (!_clampsFirst)
-                a = a.clamp(min: 0);
-            x = _init == EditorInit.Identity ? x + a : a;
+                a = a.Clamp(min: 0);
+            x = _init == EditorInit.Identity ? x.Plus(a) : a;
         }
         return x;
     }
@@ -96,18 +98,19 @@ public sealed class EditorNetwork : IDisposable
     /// <param name="Shift">[K, d] or null.</param>
     private sealed record Block(Tensor U, Tensor V, Tensor Bias, Tensor? Scale, Tensor? Shift)
     {
-        public static Block Initial(MendOptions options, long d, int modes, Generator generator)
+        public static Block Initial(MendOptions options, long d, int modes, Generator generator, Device device)
         {
             var r = Math.Min(options.Rank, d);
             // V is standard normal in the published code although the paper says Xavier; with Xavier a learning rate of 1e-6 would be
             // about a hundred times too small (mend-spec, 0.5).
             var (U, V) = options.Init == EditorInit.Identity
-                ? (zeros(d, r), randn([r, d], generator: generator))
+                ? (zeros([d, r], device: device), randn([r, d], device: CPU, generator: generator))
                 : (XavierUniform(d, r, Math.Sqrt(2), generator), XavierUniform(r, d, 1, generator));
-            return new(Own(U), Own(V), Own(zeros(d)), modes > 0 ? Own(ones(modes, d)) : null, modes > 0 ? Own(zeros(modes, d)) : null);
+            return new(Own(U.On(device)), Own(V.On(device)), Own(zeros([d], device: device)),
+                modes > 0 ? Own(ones([modes, d], device: device)) : null, modes > 0 ? Own(zeros([modes, d], device: device)) : null);
         }
 
         private static Tensor XavierUniform(long rows, long columns, double gain, Generator generator) =>
-            (rand([rows, columns], generator: generator) * 2 - 1) * (gain * Math.Sqrt(6.0 / (rows + columns)));
+            rand([rows, columns], device: CPU, generator: generator).Times(2).Minus(1).Times(gain * Math.Sqrt(6.0 / (rows + columns)));
     }
 }

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
@@ -27,7 +28,7 @@ internal sealed class LeastSquares
         _keys = keys.to_type(ScalarType.Float64);
         var gram = _isDual ? _keys.mm(_keys.t()) : _keys.t().mm(_keys);
         var one = eye(gram.shape[0], dtype: ScalarType.Float64, device: gram.device);
-        _factor = linalg.cholesky(gram + one * lambda);
+        _factor = linalg.cholesky(gram.Plus(one.Times(lambda)));
         _basis = _isDual ? _keys : _factor.t().mm(one.cholesky_solve(_factor)); // L^-1 = L^T (L L^T)^-1
         foreach (var kept in Tensors)
             kept.MoveToOuterDisposeScope();
@@ -41,13 +42,13 @@ internal sealed class LeastSquares
     public static void Check(IReadOnlyDictionary<string, GradientFactors> factors, IReadOnlyList<EditableWeight> weights)
     {
         using var scope = NewDisposeScope();
-        foreach (var (name, rows) in factors)
-        {
-            if (weights.All(weight => weight.Name != name))
-                throw new EditorException($"this editor was not made for weight '{name}'; it edits {string.Join(", ", weights.Select(weight => weight.Name))}");
-            if (!rows.u.isfinite().all().item<bool>() || !rows.delta.isfinite().all().item<bool>())
-                throw new EditorException($"gradient rows of '{name}' have entries that are not finite; the model or its loss on an edit overflows");
-        }
+        if (factors.Keys.FirstOrDefault(name => weights.All(weight => weight.Name != name)) is { } unknown)
+            throw new EditorException($"this editor was not made for weight '{unknown}'; it edits {string.Join(", ", weights.Select(weight => weight.Name))}");
+        if (factors.Count == 0)
+            return;
+        var finite = stack([.. factors.Values.Select(rows => rows.u.isfinite().all().logical_and(rows.delta.isfinite().all()))], 0).Host().data<bool>().ToArray();
+        if (finite.Contains(false))
+            throw new EditorException($"gradient rows of '{factors.Keys.ElementAt(Array.IndexOf(finite, false))}' have entries that are not finite; the model or its loss on an edit overflows");
     }
 
     /// <param name="D">[T, n], what each key's output is to lose.</param>
@@ -58,7 +59,7 @@ internal sealed class LeastSquares
         var wished = D.to_type(ScalarType.Float64);
         var X = _isDual ? wished.cholesky_solve(_factor) : _basis.mm(_keys.t().mm(wished)); // [R, n]
         return new(_basis.to_type(ScalarType.Float32).MoveToOuterDisposeScope(), X.to_type(ScalarType.Float32).MoveToOuterDisposeScope(),
-            tensor(1f, D.device).MoveToOuterDisposeScope());
+            ones(Array.Empty<long>(), ScalarType.Float32, D.device).MoveToOuterDisposeScope());
     }
 
     /// <summary>Back through <see cref="Update"/> and through lambda = e^rho. With M = (K^T K + lambda I)^-1 dL/dS: dL/dD = K M, dL/drho = -lambda sum(M * S).</summary>
@@ -72,9 +73,9 @@ internal sealed class LeastSquares
         if (_isDual) // g = K dL/dS, and K (K^T K + lambda I)^-1 = (K K^T + lambda I)^-1 K
         {
             var solved = g.cholesky_solve(_factor);
-            return (solved.MoveToOuterDisposeScope(), -_lambda * (solved * x).sum().item<double>());
+            return (solved.MoveToOuterDisposeScope(), -_lambda * (solved * x).sum().Host().item<double>());
         }
         var M = _basis.t().mm(g); // g = L^-1 dL/dS
-        return (_keys.mm(M).MoveToOuterDisposeScope(), -_lambda * (M * _basis.t().mm(x)).sum().item<double>());
+        return (_keys.mm(M).MoveToOuterDisposeScope(), -_lambda * (M * _basis.t().mm(x)).sum().Host().item<double>());
     }
 }

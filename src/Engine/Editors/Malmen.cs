@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
@@ -59,27 +60,28 @@ public sealed class Malmen : IPreparedEditor
     /// <summary>An editor to be trained.</summary>
     /// <param name="weights">In configuration order.</param>
     /// <param name="seed">Of the networks.</param>
-    public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, long seed)
-        : this(options, weights, full((long)weights.Count, options.EditLr), full((long)weights.Count, Math.Log(options.Lambda)), _ => true, (group, index, width, modes) =>
+    /// <param name="device">Null: the CPU.</param>
+    public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, long seed, Device? device = null)
+        : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device), NewTensor.Full([weights.Count], Math.Log(options.Lambda), device: device), _ => true, (group, index, width, modes, where) =>
         {
             var generator = new Generator((ulong)seed + (ulong)index);
-            return new(group, new RunningStatistics(width), new EditorNetwork(options.Network, width, modes, generator, clampsFirst: true));
+            return new(group, new RunningStatistics(width, where), new EditorNetwork(options.Network, width, modes, generator, where, clampsFirst: true));
         })
     {
     }
 
     /// <summary>A trained editor.</summary>
-    /// <param name="read">A saved tensor by name, as <see cref="State"/> names them.</param>
+    /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
-        : this(options, weights, read("eta"), read("rho"), name => wanted is null || wanted.Contains(name), (group, _, _, modes) =>
-            new(group, new RunningStatistics(read($"malmen.{group}.k").item<long>(), read($"malmen.{group}.mean"), read($"malmen.{group}.s")),
+        : this(options, weights, read("eta"), read("rho"), name => wanted is null || wanted.Contains(name), (group, _, _, modes, _) =>
+            new(group, new RunningStatistics(read($"malmen.{group}.k").Host().item<long>(), read($"malmen.{group}.mean"), read($"malmen.{group}.s")),
                 new EditorNetwork(options.Network, modes, name => read($"malmen.{group}.mlp.{name}"), clampsFirst: true)))
     {
     }
 
     private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho, Func<string, bool> isWanted,
-        Func<string, int, long, int, Group> make)
+        Func<string, int, long, int, Device, Group> make)
     {
         if (weights.Count == 0)
             throw new EditorException("an editor needs at least one editable weight");
@@ -89,7 +91,7 @@ public sealed class Malmen : IPreparedEditor
         (Eta, Rho) = (Own(eta), Own(rho));
         _groups = [.. weights.GroupBy(weight => Shape(weight))
             .Where(group => group.Any(weight => isWanted(weight.Name)))
-            .Select((group, index) => make(group.Key, index, group.First().InFeatures + group.First().OutFeatures, group.Count()))];
+            .Select((group, index) => make(group.Key, index, group.First().InFeatures + group.First().OutFeatures, group.Count(), Eta.device))];
         foreach (var group in _groups)
         {
             var mode = 0;
@@ -132,7 +134,7 @@ public sealed class Malmen : IPreparedEditor
                 yield return size;
             foreach (var group in _groups)
             {
-                yield return ($"malmen.{group.Key}.k", tensor(group.Statistics.Count));
+                yield return ($"malmen.{group.Key}.k", tensor(group.Statistics.Count, device: CPU));
                 yield return ($"malmen.{group.Key}.mean", group.Statistics.Mean);
                 yield return ($"malmen.{group.Key}.s", group.Statistics.Squares);
             }
@@ -167,9 +169,10 @@ public sealed class Malmen : IPreparedEditor
         LeastSquares.Check(factors, Weights);
         using var _ = no_grad();
         var solved = new Dictionary<string, (LeastSquares, LowRankUpdate)>();
+        var rho = Devices.Numbers(Rho);
         foreach (var (name, rows) in factors)
         {
-            var equations = new LeastSquares(rows.u, Math.Exp(Rho.select(0, _members[name].Index).item<float>()));
+            var equations = new LeastSquares(rows.u, Math.Exp(rho[_members[name].Index]));
             solved.Add(name, (equations, equations.Update(AllShifts(name, rows))));
         }
         return solved;
@@ -192,7 +195,7 @@ public sealed class Malmen : IPreparedEditor
     {
         var (group, mode, index) = _members[weight];
         var (T, m, n) = (rows.u.shape[0], rows.u.shape[1], rows.delta.shape[1]);
-        var output = group.Network.Forward(group.Statistics.Normalise(cat([rows.u, rows.delta], 1)), full(T, (long)mode, ScalarType.Int64)); // [T, m + n]
+        var output = group.Network.Forward(group.Statistics.Normalise(cat([rows.u, rows.delta], 1)), NewTensor.Full([T], (long)mode, ScalarType.Int64, rows.u.device)); // [T, m + n]
         var size = (rows.u * output.narrow(1, 0, m)).sum([1], keepdim: true) * Eta.select(0, index); // [T, 1]
         return size * output.narrow(1, m, n);
     }

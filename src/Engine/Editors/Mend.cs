@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
@@ -17,26 +18,27 @@ public sealed class Mend : IPreparedEditor
     /// <param name="weights">In configuration order, which numbers the modes and the entries of alpha.</param>
     /// <param name="seed">Of V.</param>
     /// <param name="wanted">The weights whose networks are needed, for a stage that holds some of them; null: all.</param>
-    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed, IReadOnlyCollection<string>? wanted = null)
-        : this(options, weights, full((long)weights.Count, options.EditLr), name => wanted is null || wanted.Contains(name), (group, _) =>
+    /// <param name="device">Null: the CPU.</param>
+    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed, IReadOnlyCollection<string>? wanted = null, Device? device = null)
+        : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device), name => wanted is null || wanted.Contains(name), (group, _, where) =>
         {
             var generator = new Generator((ulong)seed + (ulong)group.Index);
-            return (new RunningStatistics(group.InFeatures), new RunningStatistics(group.OutFeatures),
-                group.Networks(options, (_, width, modes) => new EditorNetwork(options, width, modes, generator)));
+            return (new RunningStatistics(group.InFeatures, where), new RunningStatistics(group.OutFeatures, where),
+                group.Networks(options, (_, width, modes) => new EditorNetwork(options, width, modes, generator, where)));
         })
     {
     }
 
     /// <summary>A trained editor.</summary>
-    /// <param name="read">A saved tensor by name, as <see cref="State"/> names them.</param>
+    /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights whose networks are needed, for a stage that holds some of them; null: all.</param>
     public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
-        : this(options, weights, read("edit_lrs"), name => wanted is null || wanted.Contains(name), (group, key) =>
+        : this(options, weights, read("edit_lrs"), name => wanted is null || wanted.Contains(name), (group, key, where) =>
         {
-            var count = read($"mend.{key}.k").to_type(ScalarType.Float64).item<double>();
+            var count = read($"mend.{key}.k").to_type(ScalarType.Float64).Host().item<double>();
             var rows = double.IsNaN(count) ? 0 : (long)count; // the published code marks "no rows yet" by NaN
             RunningStatistics Statistics(string side, long dimensions) => rows == 0
-                ? new(dimensions)
+                ? new(dimensions, where)
                 : new(rows, read($"mend.{key}.{side}_mean"), read($"mend.{key}.{side}_s"));
             return (Statistics("u", group.InFeatures), Statistics("v", group.OutFeatures),
                 group.Networks(options, (part, _, modes) => new EditorNetwork(options, modes, name => read($"mend.{key}.{part}.{name}"))));
@@ -45,7 +47,7 @@ public sealed class Mend : IPreparedEditor
     }
 
     private Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, Tensor alpha, Func<string, bool> isWanted,
-        Func<Group, string, (RunningStatistics U, RunningStatistics V, Networks Networks)> fill)
+        Func<Group, string, Device, (RunningStatistics U, RunningStatistics V, Networks Networks)> fill)
     {
         Options = options.Validated();
         Weights = weights;
@@ -61,7 +63,7 @@ public sealed class Mend : IPreparedEditor
             .Select(shape => new Group(shape.Index, shape.Entries.Key, shape.Entries.First().weight, shape.Entries.Count()))];
         foreach (var group in _groups)
         {
-            (group.U, group.V, group.Parts) = fill(group, group.Key);
+            (group.U, group.V, group.Parts) = fill(group, group.Key, Alpha.device);
             var mode = 0;
             for (var i = 0; i < weights.Count; i++)
                 if (Key(options, weights[i]) == group.Key)
@@ -129,7 +131,7 @@ public sealed class Mend : IPreparedEditor
             yield return ("edit_lrs", Alpha);
             foreach (var group in _groups)
             {
-                yield return ($"mend.{group.Key}.k", tensor(new[] { group.U.Count }));
+                yield return ($"mend.{group.Key}.k", tensor(new[] { group.U.Count }, device: CPU));
                 yield return ($"mend.{group.Key}.u_mean", group.U.Mean);
                 yield return ($"mend.{group.Key}.v_mean", group.V.Mean);
                 yield return ($"mend.{group.Key}.u_s", group.U.Squares);
@@ -182,7 +184,7 @@ public sealed class Mend : IPreparedEditor
             var u = cat(members.Select(name => normalised[name].u).ToList(), 0);         // [N, m]
             var delta = cat(members.Select(name => normalised[name].delta).ToList(), 0); // [N, n]
             var modes = cat(members.Select(name =>
-                full(normalised[name].u.shape[0], (long)_members[name].Mode, ScalarType.Int64)).ToList(), 0); // [N]
+                NewTensor.Full([normalised[name].u.shape[0]], (long)_members[name].Mode, ScalarType.Int64, u.device)).ToList(), 0); // [N]
             var (uTilde, deltaTilde) = names.Key.Parts.Forward(u, delta, modes);
             long row = 0;
             foreach (var name in members)

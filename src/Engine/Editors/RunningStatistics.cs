@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
@@ -14,8 +15,9 @@ public sealed class RunningStatistics : IDisposable
 
     private Tensor _mean, _squares; // [d] float64: mean, and sum of squared deviations from it
 
-    public RunningStatistics(long dimensions)
-        : this(0, zeros([dimensions], ScalarType.Float64), zeros([dimensions], ScalarType.Float64))
+    /// <param name="device">That of the rows; null: the CPU.</param>
+    public RunningStatistics(long dimensions, Device? device = null)
+        : this(0, zeros([dimensions], ScalarType.Float64, device), zeros([dimensions], ScalarType.Float64, device))
     {
     }
 
@@ -38,7 +40,7 @@ public sealed class RunningStatistics : IDisposable
     public Tensor Squares => _squares;
 
     /// <summary>Unbiased standard deviation. [d] float64.</summary>
-    public Tensor Std() => (_squares / (Count - 1)).sqrt();
+    public Tensor Std() => _squares.Over(Count - 1).sqrt();
 
     /// <summary>Takes the rows in. [R, d]; R may be 0.</summary>
     public void Add(Tensor rows)
@@ -63,8 +65,8 @@ public sealed class RunningStatistics : IDisposable
         var total = Count + count;
         var difference = mean - _mean;
         var share = (double)count / total;
-        var newSquares = _squares + squares + difference * difference * (Count * share);
-        var newMean = Count == 0 ? mean.clone() : _mean + difference * share;
+        var newSquares = _squares.Plus(squares).Plus((difference * difference).Times(Count * share));
+        var newMean = Count == 0 ? mean.clone() : _mean.Plus(difference.Times(share));
         _mean.Dispose();
         _squares.Dispose();
         (Count, _mean, _squares) = (total, newMean.DetachFromDisposeScope(), newSquares.DetachFromDisposeScope());
@@ -84,7 +86,7 @@ public sealed class RunningStatistics : IDisposable
     /// <returns>[R, d] float32.</returns>
     /// <exception cref="EditorException">Fewer than two rows were ever seen.</exception>
     public Tensor Normalise(Tensor rows) => Count >= 2
-        ? ((rows - _mean) / (Std() + Epsilon)).to_type(ScalarType.Float32) // float64 inside: a dead coordinate divides by 1e-7
+        ? ((rows - _mean) / Std().Plus(Epsilon)).to_type(ScalarType.Float32) // float64 inside: a dead coordinate divides by 1e-7
         : throw new EditorException($"the editor's statistics have seen {Count} gradient rows and need at least 2; "
             + "train the editor, or load one that was trained");
 

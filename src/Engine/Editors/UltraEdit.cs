@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
@@ -34,17 +35,18 @@ public sealed class UltraEdit : IPreparedEditor
     private readonly Dictionary<string, RunningStatistics> _statistics;
 
     /// <summary>An editor that has seen nothing yet.</summary>
-    public UltraEdit(UltraEditOptions options, IReadOnlyList<EditableWeight> weights)
-        : this(options, weights, weight => new RunningStatistics(weight.InFeatures + weight.OutFeatures))
+    /// <param name="device">That of the rows; null: the CPU.</param>
+    public UltraEdit(UltraEditOptions options, IReadOnlyList<EditableWeight> weights, Device? device = null)
+        : this(options, weights, weight => new RunningStatistics(weight.InFeatures + weight.OutFeatures, device))
     {
     }
 
     /// <summary>An editor that was kept.</summary>
-    /// <param name="read">A saved tensor by name, as <see cref="State"/> names them.</param>
+    /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights that are needed; null: all.</param>
     public UltraEdit(UltraEditOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
         : this(options, [.. weights.Where(weight => wanted is null || wanted.Contains(weight.Name))], weight => new RunningStatistics(
-            read($"ultraedit.{weight.Name}.k").item<long>(), read($"ultraedit.{weight.Name}.mean"), read($"ultraedit.{weight.Name}.s")))
+            read($"ultraedit.{weight.Name}.k").Host().item<long>(), read($"ultraedit.{weight.Name}.mean"), read($"ultraedit.{weight.Name}.s")))
     {
         Weights = weights;
     }
@@ -74,7 +76,7 @@ public sealed class UltraEdit : IPreparedEditor
     /// <inheritdoc />
     public IEnumerable<(string Name, Tensor Value)> State => _statistics.SelectMany(entry => new (string, Tensor)[]
     {
-        ($"ultraedit.{entry.Key}.k", tensor(entry.Value.Count)),
+        ($"ultraedit.{entry.Key}.k", tensor(entry.Value.Count, device: CPU)),
         ($"ultraedit.{entry.Key}.mean", entry.Value.Mean),
         ($"ultraedit.{entry.Key}.s", entry.Value.Squares),
     });
@@ -110,6 +112,6 @@ public sealed class UltraEdit : IPreparedEditor
     {
         var normalised = _statistics[weight].Normalise(cat([rows.u, rows.delta], 1)); // [T, m + n]
         var (k, v) = (normalised.narrow(1, 0, rows.u.shape[1]), normalised.narrow(1, rows.u.shape[1], rows.delta.shape[1]));
-        return (k * k).sum([1], keepdim: true) * v * Options.EditLr;
+        return ((k * k).sum([1], keepdim: true) * v).Times(Options.EditLr);
     }
 }

@@ -21,5 +21,5 @@ public sealed record Protocol(EditTaskKind Task, int Edits, string Decoding, str
 /// <param name="Edits">Made at once.</param>
 /// <param name="Summary">Over all cases of all batches.</param>
 /// <param name="PerBatch">Mean time of making a batch's edits, without measuring them.</param>
-/// <param name="PeakBytes">Most bytes of CPU tensors that making a batch's edits adds to the model; null where the runtime cannot tell.</param>
+/// <param name="PeakBytes">Most bytes of CPU tensors that making a batch's edits adds to the model; null: not measured, since this system has no <see cref="Torch.AllocationMeter"/>.</param>
 public sealed record EditorReport(string Editor, int Edits, int Batches, EvaluationSummary Summary, TimeSpan PerBatch, long? PeakBytes, Protocol Protocol, IReadOnlyList<CaseResult> Cases);

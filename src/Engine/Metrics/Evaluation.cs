@@ -2,6 +2,7 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Training;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Metrics;
@@ -93,30 +94,30 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         var prompt = stage.Family.IsEncoderDecoder ? row.Ids : row.Ids[..^answer.Count];
         var written = Generation.Run(stage, prompt, new SamplingOptions(MaxTokens: answer.Count), edits);
         // The end of sequence is no token of what was written: without it there would be one token more.
-        return written.Select(token => (long)token).SequenceEqual(answer[^1] == stage.Family.EosId ? answer[..^1] : answer);
+        return written.Select(token => (long)token).SequenceEqual(stage.Family.EosIds.Contains((int)answer[^1]) ? answer[..^1] : answer);
     }
 
     private double LocalityKl(ModelInput input, Activations before, Activations after, int firstLocality)
     {
         var rows = Losses.LocalityRows(input, stage.Family);
         var first = before.Hidden!.shape[1] * firstLocality; // the locality questions are the last of the batch
-        rows = rows.index_select(0, rows.ge(first).nonzero().squeeze(1));
-        return Losses.LocalityKl((original ?? stage).Logits(before, rows), stage.Logits(after, rows)).item<float>();
+        rows = rows.index_select(0, rows.Ge(first).nonzero().squeeze(1));
+        return Losses.LocalityKl((original ?? stage).Logits(before, rows), stage.Logits(after, rows)).Host().item<float>();
     }
 
     /// <summary>The most likely token and the log-probability of the labelled one, at every scored position.</summary>
     private static (long[] Likeliest, float[] LogProbabilities) Answers(Stage model, Activations top, LabelRows scored)
     {
         var logits = model.Logits(top, scored.Rows).to_type(ScalarType.Float32); // [N, V]
-        var ofTarget = logits.log_softmax(-1).gather(1, scored.Targets.unsqueeze(1)).squeeze(1);        // [N]
-        return (logits.argmax(1).data<long>().ToArray(), ofTarget.data<float>().ToArray());
+        var ofTarget = logits.log_softmax(-1).gather(1, scored.Targets.On(logits.device).unsqueeze(1)).squeeze(1);        // [N]
+        return (logits.argmax(1).Host().data<long>().ToArray(), ofTarget.Host().data<float>().ToArray());
     }
 
     private static List<QuestionResult> Compare(List<TokenRow> asked, LabelRows scored,
         (long[] Likeliest, float[] LogProbabilities) before, (long[] Likeliest, float[] LogProbabilities) after)
     {
-        var targets = scored.Targets.data<long>().ToArray();
-        var places = scored.Sequences.data<long>().ToArray().Select((sequence, place) => (sequence, place))
+        var targets = scored.Targets.Host().data<long>().ToArray();
+        var places = scored.Sequences.Host().data<long>().ToArray().Select((sequence, place) => (sequence, place))
             .ToLookup(entry => entry.sequence, entry => entry.place);
         return [.. asked.Select((row, i) =>
         {

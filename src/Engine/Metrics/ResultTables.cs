@@ -82,7 +82,7 @@ public static class ResultTables
             ("retained", report => Text(report.Summary.Retained)),
             ("KL", report => Text(report.Summary.LocalityKl)),
             (atOnce ? "ms a batch" : "ms an edit", report => Text(report.PerBatch.TotalMilliseconds, "0.0")),
-            ("MB", report => report.PeakBytes is { } bytes ? Text(bytes / 1e6, "0.0") : "-"),
+            ("MB", report => report.PeakBytes is { } bytes ? Text(bytes / 1e6, "0.0") : "not measured"),
         ];
         if (atOnce)
             columns.Insert(1, ("edits at once", report => Text(report.Edits)));

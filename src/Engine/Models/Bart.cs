@@ -5,6 +5,7 @@
 // question answering model; where config.json sets forced_bos_token_id (later checkpoints) it is "<s> y </s>", <s> being given, not scored.
 // B batch, S source tokens, T decoder tokens, C hidden size, H heads, D head size, V vocabulary.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -14,23 +15,30 @@ namespace MendCluster.Engine.Models;
 public sealed record BartConfig(
     string File, int VocabSize, int MaxPositionEmbeddings, int DModel, int EncoderLayers, int DecoderLayers, int EncoderFfnDim, int DecoderFfnDim,
     int EncoderAttentionHeads, int DecoderAttentionHeads, string ActivationFunction, bool ScaleEmbedding, double InitStd,
-    int PadTokenId, int EosTokenId, int DecoderStartTokenId, int? ForcedBosTokenId)
+    int PadTokenId, IReadOnlyList<int> EosTokenIds, int DecoderStartTokenId, int? ForcedBosTokenId)
 {
     public static BartConfig From(ConfigFile config)
     {
+        config = config.WithAliases(("hidden_size", "d_model"), ("num_attention_heads", "encoder_attention_heads"), ("num_hidden_layers", "encoder_layers"));
         config.Require("is_encoder_decoder", true);
         config.Require("tie_word_embeddings", true);
-        config.Require("tie_encoder_decoder", false);
+        config.Require("is_decoder", false);
         config.Require("normalize_before", false);
         config.Require("normalize_embedding", true);
         config.Require("add_final_layer_norm", false);
         config.Require("static_position_embeddings", false);
-        var (width, eos) = (config.Size("d_model"), config.Id("eos_token_id", 2));
-        return new(config.File, config.Size("vocab_size"), config.Size("max_position_embeddings", 1024), width, config.Size("encoder_layers"),
+        config.Require("do_blenderbot_90_layernorm", false);
+        config.Require("add_bias_logits", false);
+        if (config.Size("extra_pos_embeddings", BartEmbedding.Offset) is var offset and not BartEmbedding.Offset)
+            throw new ModelException(config.File, "extra_pos_embeddings", $"is {offset}, which is not supported (only {BartEmbedding.Offset})");
+        var (width, vocab) = (config.Size("d_model"), config.Size("vocab_size"));
+        // The older name of the setting, which says that <s> is the token.
+        int? forced = config.Value("forced_bos_token_id") is not null ? config.IdBelow("forced_bos_token_id", vocab, 0)
+            : config.Bool("force_bos_token_to_be_generated", false) ? config.IdBelow("bos_token_id", vocab, 0) : null;
+        return new(config.File, vocab, config.Size("max_position_embeddings", 1024), width, config.Size("encoder_layers"),
             config.Size("decoder_layers"), config.Size("encoder_ffn_dim"), config.Size("decoder_ffn_dim"), Heads("encoder_attention_heads"),
             Heads("decoder_attention_heads"), config.Activation("activation_function", "gelu"), config.Bool("scale_embedding", false),
-            config.Double("init_std", 0.02), config.Id("pad_token_id", 1), eos, config.Id("decoder_start_token_id", eos),
-            config.OptionalId("forced_bos_token_id"));
+            config.Double("init_std", 0.02), config.PadId(vocab, 1), config.Ids("eos_token_id", 2), config.IdBelow("decoder_start_token_id", vocab, 2), forced);
 
         int Heads(string key) => width % config.Size(key) == 0 ? config.Size(key)
             : throw new ModelException(config.File, key, $"{config.Size(key)} does not divide d_model {width}");
@@ -39,6 +47,9 @@ public sealed record BartConfig(
 
 public sealed class Bart(BartConfig config) : ModelFamily
 {
+    /// <summary>The other names of the embedding, which is also the head.</summary>
+    internal static readonly string[] SharedCopies = ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
+
     public override string Type => "bart";
 
     public override bool IsEncoderDecoder => true;
@@ -51,7 +62,7 @@ public sealed class Bart(BartConfig config) : ModelFamily
 
     public override long? MaxPositions => config.MaxPositionEmbeddings;
 
-    public override int EosId => config.EosTokenId;
+    public override IReadOnlyList<int> EosIds => config.EosTokenIds;
 
     public override int PadId => config.PadTokenId;
 
@@ -101,10 +112,10 @@ internal sealed class BartNorm(string name, int width, Weights weights)
 internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isDecoder) : Layer
 {
     /// <summary>Positions count from here: the first rows of the published tables belonged to padding.</summary>
-    private const int Offset = 2;
+    public const int Offset = 2;
 
     private readonly string name = isDecoder ? "model.decoder" : "model.encoder";
-    private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel);
+    private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel, Bart.SharedCopies);
 
     private readonly Tensor embed_positions =
         weights.Embedding($"model.{(isDecoder ? "decoder" : "encoder")}.embed_positions.weight", config.MaxPositionEmbeddings + Offset, config.DModel);
@@ -117,9 +128,9 @@ internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isD
     {
         var ids = isDecoder ? pass.Input.DecoderInputIds! : pass.Input.InputIds; // [B, T]
         var start = isDecoder ? pass.Cache?.Length ?? 0 : 0;
-        var tokens = Layers.Embed(shared, ids) * (config.ScaleEmbedding ? Math.Sqrt(config.DModel) : 1.0);
+        var tokens = Layers.Embed(shared, ids).Times(config.ScaleEmbedding ? Math.Sqrt(config.DModel) : 1.0);
         var positions = embed_positions.narrow(0, start + Offset, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
-        return activations with { Hidden = layernorm_embedding.Forward(tokens + positions) };
+        return activations with { Hidden = layernorm_embedding.Forward(tokens.Plus(positions)) };
     }
 }
 
@@ -188,8 +199,8 @@ internal sealed class BartEncoderBlock(BartConfig config, string name, Weights w
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, S, C]
-        x = self_attn_layer_norm.Forward(x + self_attn.OverSource(x, pass));
-        x = final_layer_norm.Forward(x + feedForward.Forward(x, pass));
+        x = self_attn_layer_norm.Forward(x.Plus(self_attn.OverSource(x, pass)));
+        x = final_layer_norm.Forward(x.Plus(feedForward.Forward(x, pass)));
         return isLast ? new(null, x) : activations with { Hidden = x }; // the last block's output is the memory: no norm ends the stack
     }
 }
@@ -208,9 +219,9 @@ internal sealed class BartDecoderBlock(BartConfig config, string name, Weights w
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, T, C]
-        x = self_attn_layer_norm.Forward(x + self_attn.OverSelf(x, pass));
-        x = encoder_attn_layer_norm.Forward(x + encoder_attn.OverMemory(x, activations.Memory, pass));
-        x = final_layer_norm.Forward(x + feedForward.Forward(x, pass));
+        x = self_attn_layer_norm.Forward(x.Plus(self_attn.OverSelf(x, pass)));
+        x = encoder_attn_layer_norm.Forward(x.Plus(encoder_attn.OverMemory(x, activations.Memory, pass)));
+        x = final_layer_norm.Forward(x.Plus(feedForward.Forward(x, pass)));
         return activations with { Hidden = x };
     }
 }
@@ -219,7 +230,7 @@ internal sealed class BartHead(BartConfig config, Weights weights) : Head
 {
     public const string Bias = "final_logits_bias";
 
-    private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel);
+    private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel, Bart.SharedCopies);
     private readonly Tensor? final_logits_bias = weights.Has(Bias) ? weights.Table(Bias, 1, config.VocabSize) : null; // [1, V]
 
     public override Activations Forward(Activations activations, Pass pass) => activations;
@@ -227,6 +238,6 @@ internal sealed class BartHead(BartConfig config, Weights weights) : Head
     public override Tensor Logits(Tensor hidden)
     {
         var logits = Layers.Linear(hidden, shared);
-        return final_logits_bias is null ? logits : logits + final_logits_bias;
+        return final_logits_bias is null ? logits : logits.Plus(final_logits_bias);
     }
 }

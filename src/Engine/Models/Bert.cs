@@ -7,6 +7,7 @@
 // old checkpoints call a norm's weight and bias gamma and beta (see CheckpointWeights).
 // B batch, T tokens, C hidden size, H heads, D head size.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -21,8 +22,8 @@ public sealed record BertConfig(
 {
     public static BertConfig From(ConfigFile config)
     {
+        config.Require("is_encoder_decoder", false);
         config.Require("is_decoder", false);
-        config.Require("add_cross_attention", false);
         config.Require("position_embedding_type", "absolute");
         config.Require("problem_type", "single_label_classification");
         var (width, heads) = (config.Size("hidden_size"), config.Size("num_attention_heads"));
@@ -31,7 +32,7 @@ public sealed record BertConfig(
         var perClass = config.Strings("architectures").Contains("BertForSequenceClassification");
         return new(config.File, config.Size("vocab_size"), width, config.Size("num_hidden_layers"), heads, config.Size("intermediate_size"),
             config.Activation("hidden_act", "gelu"), config.Size("max_position_embeddings"), config.Size("type_vocab_size", 2),
-            config.Double("layer_norm_eps", 1e-12), config.Double("initializer_range", 0.02), config.Id("pad_token_id", 0),
+            config.Double("layer_norm_eps", 1e-12), config.Double("initializer_range", 0.02), config.PadId(config.Size("vocab_size"), 0),
             perClass, LabelsOf(config, perClass));
     }
 
@@ -68,7 +69,7 @@ public sealed class Bert(BertConfig config) : ModelFamily
     public override long? MaxPositions => config.MaxPositionEmbeddings;
 
     /// <summary>None: a classifier writes no text.</summary>
-    public override int EosId => -1;
+    public override IReadOnlyList<int> EosIds => [];
 
     public override int PadId => config.PadTokenId;
 
@@ -114,7 +115,7 @@ internal sealed class BertEmbeddings(BertConfig config, string name, Weights wei
         var ids = pass.Input.InputIds; // [B, T]
         var positions = position_embeddings.narrow(0, 0, ids.shape[1]).to_type(ScalarType.Float32);  // [T, C]
         var type = token_type_embeddings.select(0, 0).to_type(ScalarType.Float32);                  // [C]
-        return activations with { Hidden = LayerNorm.Forward(Layers.Embed(word_embeddings, ids) + type + positions) };
+        return activations with { Hidden = LayerNorm.Forward(Layers.Embed(word_embeddings, ids).Plus(type).Plus(positions)) };
     }
 }
 
@@ -133,7 +134,7 @@ internal sealed class BertAttention(BertConfig config, string name, Weights weig
         Tensor Heads(EditableLinear projection) => Layers.SplitHeads(projection.Forward(x, pass), config.NumAttentionHeads); // [B, H, T, D]
         var (q, k, v) = (Heads(query), Heads(key), Heads(value));
         var attended = Layers.MergeHeads(Layers.Attention(q, k, v, pass.SourceBias, 1.0 / Math.Sqrt(q.shape[3])));
-        return LayerNorm.Forward(x + dense.Forward(attended, pass));
+        return LayerNorm.Forward(x.Plus(dense.Forward(attended, pass)));
     }
 }
 
@@ -150,7 +151,7 @@ internal sealed class BertBlock(BertConfig config, string name, Weights weights)
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = attention.Forward(activations.Hidden!, pass); // [B, T, C]
-        return activations with { Hidden = LayerNorm.Forward(x + output.Forward(act(intermediate.Forward(x, pass)), pass)) };
+        return activations with { Hidden = LayerNorm.Forward(x.Plus(output.Forward(act(intermediate.Forward(x, pass)), pass))) };
     }
 }
 

@@ -25,7 +25,7 @@ public static class CheckpointMap
             family.Build(layer, weights);
             foreach (var (name, loaded) in weights.Loaded)
             {
-                map.Add(new(name, CheckpointWeights.NameIn(files, name)!, layer, loaded.IsTransposed));
+                map.Add(new(name, weights.StoredNames[name], layer, loaded.IsTransposed));
                 loaded.Value.Dispose();
             }
         }

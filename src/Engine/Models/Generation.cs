@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -20,11 +21,11 @@ public sealed class TokenSampler(SamplingOptions options)
     {
         using var scope = NewDisposeScope();
         if (options.Temperature <= 0)
-            return (int)logits.argmax().item<long>();
-        var scaled = logits.to_type(ScalarType.Float32) / options.Temperature;
+            return (int)logits.argmax().Host().item<long>();
+        var scaled = logits.to_type(ScalarType.Float32).Over(options.Temperature);
         var kept = options.TopK > 0 ? Math.Min(options.TopK, scaled.shape[0]) : scaled.shape[0];
         var (values, ids) = scaled.topk((int)kept, 0);
-        var probabilities = values.softmax(0).data<float>().ToArray(); // most likely first
+        var probabilities = values.softmax(0).Host().data<float>().ToArray(); // most likely first
         var (count, mass) = (0, 0.0);
         while (count < probabilities.Length && (count == 0 || mass < options.TopP))
             mass += probabilities[count++];
@@ -32,7 +33,7 @@ public sealed class TokenSampler(SamplingOptions options)
         var choice = 0;
         while (choice < count - 1 && (drawn -= probabilities[choice]) >= 0)
             choice++;
-        return (int)ids.select(0, choice).item<long>();
+        return (int)ids.select(0, choice).Host().item<long>();
     }
 }
 
@@ -65,7 +66,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
     public ModelInput NextInput()
     {
         var (ids, decoderIds, keys) = Next();
-        return new(Row(ids), ones([1, keys], ScalarType.Int64), decoderIds is null ? null : Row(decoderIds));
+        return new(Row(ids), ones([1, keys], ScalarType.Int64, CPU), decoderIds is null ? null : Row(decoderIds));
     }
 
     /// <summary>Chooses a token from the logits of the last position.</summary>
@@ -75,7 +76,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
     /// <summary>Takes a token that was chosen elsewhere.</summary>
     public void Take(int token)
     {
-        if (token == family.EosId)
+        if (family.EosIds.Contains(token))
             IsDone = true;
         else
             _tokens.Add(token);
@@ -98,5 +99,5 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
         return generation.Tokens;
     }
 
-    private static Tensor Row(int[] ids) => tensor(Array.ConvertAll(ids, id => (long)id)).unsqueeze(0);
+    private static Tensor Row(int[] ids) => tensor(Array.ConvertAll(ids, id => (long)id), device: CPU).unsqueeze(0);
 }

@@ -2,6 +2,7 @@
 // Names are the checkpoint's (transformers GPT2LMHeadModel). Trap: its linear maps are Conv1D, stored [in, out]; Weights.Conv1D turns
 // them. B batch, T tokens, C hidden size, H heads, V vocabulary.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -10,13 +11,14 @@ namespace MendCluster.Engine.Models;
 /// <param name="NInner">Width of the MLP; 4 C when the key is absent.</param>
 public sealed record Gpt2Config(
     string File, int VocabSize, int NPositions, int NEmbd, int NLayer, int NHead, int NInner,
-    string ActivationFunction, double LayerNormEpsilon, int EosTokenId, int PadTokenId)
+    string ActivationFunction, double LayerNormEpsilon, IReadOnlyList<int> EosTokenIds, int PadTokenId)
 {
     public static Gpt2Config From(ConfigFile config)
     {
+        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"), ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
+        config.Require("is_encoder_decoder", false);
         config.Require("scale_attn_weights", true);
         config.Require("scale_attn_by_inverse_layer_idx", false);
-        config.Require("add_cross_attention", false);
         config.Require("tie_word_embeddings", true);
         var (embd, head) = (config.Size("n_embd"), config.Size("n_head"));
         if (embd % head != 0)
@@ -24,8 +26,8 @@ public sealed record Gpt2Config(
         var vocab = config.Size("vocab_size");
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
         return new(config.File, vocab, config.Size("n_positions", config.Size("n_ctx", 1024)), embd, config.Size("n_layer"), head,
-            config.Size("n_inner", 4 * embd), config.String("activation_function", "gelu_new"),
-            config.Double("layer_norm_epsilon", 1e-5), config.Id("eos_token_id", vocab - 1), config.Id("pad_token_id", vocab - 1));
+            config.Size("n_inner", 4 * embd), config.Activation("activation_function", "gelu_new"),
+            config.Double("layer_norm_epsilon", 1e-5), config.Ids("eos_token_id", vocab - 1), config.PadId(vocab, vocab - 1));
     }
 }
 
@@ -37,7 +39,7 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
 
     public override long? MaxPositions => config.NPositions;
 
-    public override int EosId => config.EosTokenId;
+    public override IReadOnlyList<int> EosIds => config.EosTokenIds;
 
     public override int PadId => config.PadTokenId;
 
@@ -53,7 +55,7 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
 
 internal sealed class Gpt2Embedding(Gpt2Config config, Weights weights) : Layer
 {
-    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd);
+    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd, "lm_head.weight");
     private readonly Tensor wpe = weights.Embedding("transformer.wpe.weight", config.NPositions, config.NEmbd);
 
     public override Activations Forward(Activations activations, Pass pass)
@@ -61,7 +63,7 @@ internal sealed class Gpt2Embedding(Gpt2Config config, Weights weights) : Layer
         var ids = pass.Input.InputIds; // [B, T]
         var start = pass.Cache?.Length ?? 0;
         var positions = wpe.narrow(0, start, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
-        return activations with { Hidden = Layers.Embed(wte, ids) + positions };
+        return activations with { Hidden = Layers.Embed(wte, ids).Plus(positions) };
     }
 }
 
@@ -117,8 +119,8 @@ internal sealed class Gpt2Block(Gpt2Config config, string name, Weights weights)
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, T, C]
-        x = x + attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass);
-        x = x + mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass);
+        x = x.Plus(attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass));
+        x = x.Plus(mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass));
         return activations with { Hidden = x };
     }
 }
@@ -127,7 +129,7 @@ internal sealed class Gpt2Head(Gpt2Config config, Weights weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.NEmbd);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.NEmbd);
-    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd);
+    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd, "lm_head.weight");
 
     public override Activations Forward(Activations activations, Pass pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };

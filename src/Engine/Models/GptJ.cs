@@ -4,33 +4,66 @@
 // the others; q, k, v and out have no bias, but lm_head has one.
 // B batch, T tokens, C hidden size, H heads, D head size, R rotary_dim, V vocabulary.
 
+using System.Text.Json;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
 
 /// <summary>The keys of config.json that change what GPT-J computes.</summary>
 /// <param name="NInner">Width of the MLP; 4 C when the key is absent.</param>
-/// <param name="RotaryDim">Channels of a head that are rotated; all of them when the key is absent.</param>
+/// <param name="RotaryDim">Channels of a head that are rotated; 64 when the key is absent.</param>
 public sealed record GptJConfig(
     string File, int VocabSize, int NPositions, int NEmbd, int NLayer, int NHead, int NInner, int RotaryDim,
-    string ActivationFunction, double LayerNormEpsilon, int EosTokenId, int PadTokenId)
+    string ActivationFunction, double LayerNormEpsilon, IReadOnlyList<int> EosTokenIds, int PadTokenId)
 {
+    private const int PublishedRotaryDim = 64;
+
     public static GptJConfig From(ConfigFile config)
     {
+        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"), ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
+        config.Require("is_encoder_decoder", false);
         config.Require("rotary", true);
         config.Require("scale_attn_weights", true);
         config.Require("tie_word_embeddings", false);
         var (embd, head) = (config.Size("n_embd"), config.Size("n_head"));
         if (embd % head != 0)
             throw new ModelException(config.File, "n_head", $"{head} does not divide n_embd {embd}");
-        var rotary = config.Size("rotary_dim", embd / head);
+        var rotary = config.Size("rotary_dim", PublishedRotaryDim);
         if (rotary % 2 != 0 || rotary > embd / head)
             throw new ModelException(config.File, "rotary_dim", $"is {rotary}, expected an even number up to the head size {embd / head}");
+        RequireUsualRotation(config, (double)rotary / (embd / head));
         var vocab = config.Size("vocab_size");
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
         return new(config.File, vocab, config.Size("n_positions", 2048), embd, config.Size("n_layer"), head, config.Size("n_inner", 4 * embd),
-            rotary, config.String("activation_function", "gelu_new"), config.Double("layer_norm_epsilon", 1e-5),
-            config.Id("eos_token_id", vocab - 1), config.Id("pad_token_id", vocab - 1));
+            rotary, config.Activation("activation_function", "gelu_new"), config.Double("layer_norm_epsilon", 1e-5),
+            config.Ids("eos_token_id", vocab - 1), config.PadId(vocab, vocab - 1));
+    }
+
+    /// <summary>
+    /// The keys in which transformers 5, and tools before it, keep what a rotation is: angles by powers of 10000 alone are built, over the
+    /// channels that rotary_dim says.
+    /// </summary>
+    private static void RequireUsualRotation(ConfigFile config, double part)
+    {
+        Require("rope_theta", config.Value("rope_theta"));
+        foreach (var key in new[] { "rope_parameters", "rope_scaling" })
+            if (config.Value(key) is { ValueKind: JsonValueKind.Object } rope)
+                foreach (var setting in rope.EnumerateObject().Where(setting => setting.Value.ValueKind != JsonValueKind.Null))
+                    Require($"{key}.{setting.Name}", setting.Value);
+
+        void Require(string key, JsonElement? value)
+        {
+            var isUsual = value is not { } stated || key[(key.IndexOf('.', StringComparison.Ordinal) + 1)..] switch
+            {
+                "rope_theta" => stated.ValueKind == JsonValueKind.Number && stated.GetDouble() == Layers.RotaryBase,
+                "rope_type" or "type" => stated.ValueKind == JsonValueKind.String && stated.GetString() == "default",
+                "partial_rotary_factor" => stated.ValueKind == JsonValueKind.Number && Math.Abs(stated.GetDouble() - part) < 1e-6,
+                _ => false,
+            };
+            if (!isUsual)
+                throw new ModelException(config.File, key, $"is {value!.Value.GetRawText()}, which is not supported: GPT-J turns {part:P0} of a head's channels by powers of {Layers.RotaryBase}");
+        }
     }
 }
 
@@ -42,7 +75,7 @@ public sealed class GptJ(GptJConfig config) : Gpt(config.NLayer, ["fc_in", "fc_o
 
     public override long? MaxPositions => config.NPositions;
 
-    public override int EosId => config.EosTokenId;
+    public override IReadOnlyList<int> EosIds => config.EosTokenIds;
 
     public override int PadId => config.PadTokenId;
 
@@ -95,7 +128,7 @@ internal sealed class GptJAttention(GptJConfig config, string name, Weights weig
         var (sin, cos) = (pass.Shared("rotary sin", angles.sin), pass.Shared("rotary cos", angles.cos));
         var pairs = x.narrow(3, 0, R).reshape(B, H, T, R / 2, 2);
         var (even, odd) = (pairs.select(4, 0), pairs.select(4, 1)); // [B, H, T, R/2]
-        var turned = stack([even * cos - odd * sin, odd * cos + even * sin], 4).reshape(B, H, T, R);
+        var turned = stack([even * cos - odd * sin, (odd * cos).Plus(even * sin)], 4).reshape(B, H, T, R);
         return R == D ? turned : cat([turned, x.narrow(3, R, D - R)], 3);
     }
 
@@ -131,7 +164,7 @@ internal sealed class GptJBlock(GptJConfig config, string name, Weights weights)
     {
         var x = activations.Hidden!; // [B, T, C]
         var normed = Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon);
-        return activations with { Hidden = x + attn.Forward(normed, pass) + mlp.Forward(normed, pass) };
+        return activations with { Hidden = x.Plus(attn.Forward(normed, pass)).Plus(mlp.Forward(normed, pass)) };
     }
 }
 

@@ -4,6 +4,7 @@
 // Conv1D, under the same names c_fc and c_proj; q, k and v have no bias.
 // B batch, T tokens, C hidden size, H heads, D head size, V vocabulary.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -13,10 +14,12 @@ namespace MendCluster.Engine.Models;
 /// <param name="IsLocal">For every layer whether its attention is local.</param>
 public sealed record GptNeoConfig(
     string File, int VocabSize, int MaxPositionEmbeddings, int HiddenSize, int NumLayers, int NumHeads, int IntermediateSize, int WindowSize,
-    IReadOnlyList<bool> IsLocal, string ActivationFunction, double LayerNormEpsilon, int EosTokenId, int PadTokenId)
+    IReadOnlyList<bool> IsLocal, string ActivationFunction, double LayerNormEpsilon, IReadOnlyList<int> EosTokenIds, int PadTokenId)
 {
     public static GptNeoConfig From(ConfigFile config)
     {
+        config = config.WithAliases(("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers"));
+        config.Require("is_encoder_decoder", false);
         config.Require("tie_word_embeddings", true);
         var (hidden, heads, layers) = (config.Size("hidden_size"), config.Size("num_heads"), config.Size("num_layers"));
         if (hidden % heads != 0)
@@ -25,22 +28,30 @@ public sealed record GptNeoConfig(
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
         return new(config.File, vocab, config.Size("max_position_embeddings", 2048), hidden, layers, heads,
             config.Size("intermediate_size", 4 * hidden), config.Size("window_size", 256), AttentionTypes(config, layers),
-            config.String("activation_function", "gelu_new"), config.Double("layer_norm_epsilon", 1e-5),
-            config.Id("eos_token_id", vocab - 1), config.Id("pad_token_id", vocab - 1));
+            config.Activation("activation_function", "gelu_new"), config.Double("layer_norm_epsilon", 1e-5),
+            config.Ids("eos_token_id", vocab - 1), config.PadId(vocab, vocab - 1));
     }
 
-    /// <summary>[[["global", "local"], 16]]: the pair, sixteen times over. attention_layers, where it is written, repeats it unrolled.</summary>
+    /// <summary>
+    /// attention_types, [[["global", "local"], 16]]: the pair, sixteen times over; or attention_layers, which writes it out; where both stand they
+    /// agree. Where neither does, the published model's: global and local in turn, 24 layers.
+    /// </summary>
     private static bool[] AttentionTypes(ConfigFile config, int layers)
     {
-        const string key = "attention_types";
+        const string key = "attention_types", outright = "attention_layers";
+        const int published = 24;
+        bool[]? written = config.Value(outright) is null ? null : [.. config.Strings(outright).Select(type => IsLocalType(config, outright, type))];
+        if (written is not null && written.Length != layers)
+            throw new ModelException(config.File, outright, $"has {written.Length} entries, num_layers is {layers}");
         if (config.Value(key) is not { } types)
-            throw new ModelException(config.File, key, "is missing; expected for example [[[\"global\", \"local\"], 16]]");
+            return written ?? (layers == published ? [.. Enumerable.Range(0, layers).Select(i => i % 2 == 1)]
+                : throw new ModelException(config.File, key, "is missing; expected for example [[[\"global\", \"local\"], 16]]"));
         var unrolled = new List<bool>();
         try
         {
             foreach (var entry in types.EnumerateArray())
             {
-                var pattern = entry[0].EnumerateArray().Select(type => IsLocalType(config, type.GetString())).ToList();
+                var pattern = entry[0].EnumerateArray().Select(type => IsLocalType(config, key, type.GetString())).ToList();
                 for (var times = entry[1].GetInt32(); times > 0 && pattern.Count > 0 && unrolled.Count <= layers; times--)
                     unrolled.AddRange(pattern);
             }
@@ -51,14 +62,15 @@ public sealed record GptNeoConfig(
         }
         if (unrolled.Count != layers)
             throw new ModelException(config.File, key, $"{types.GetRawText()} does not make num_layers {layers}");
-        return [.. unrolled];
+        return written?.SequenceEqual(unrolled) != false ? [.. unrolled]
+            : throw new ModelException(config.File, outright, $"is not what {key} {types.GetRawText()} makes");
     }
 
-    private static bool IsLocalType(ConfigFile config, string? type) => type switch
+    private static bool IsLocalType(ConfigFile config, string key, string? type) => type switch
     {
         "global" => false,
         "local" => true,
-        _ => throw new ModelException(config.File, "attention_types", $"'{type}' is not known; known: global, local"),
+        _ => throw new ModelException(config.File, key, $"'{type}' is not known; known: global, local"),
     };
 }
 
@@ -70,7 +82,7 @@ public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc",
 
     public override long? MaxPositions => config.MaxPositionEmbeddings;
 
-    public override int EosId => config.EosTokenId;
+    public override IReadOnlyList<int> EosIds => config.EosTokenIds;
 
     public override int PadId => config.PadTokenId;
 
@@ -85,14 +97,14 @@ public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc",
 
 internal sealed class GptNeoEmbedding(GptNeoConfig config, Weights weights) : Layer
 {
-    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize);
+    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize, "lm_head.weight");
     private readonly Tensor wpe = weights.Embedding("transformer.wpe.weight", config.MaxPositionEmbeddings, config.HiddenSize);
 
     public override Activations Forward(Activations activations, Pass pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
         var positions = wpe.narrow(0, pass.Cache?.Length ?? 0, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
-        return activations with { Hidden = Layers.Embed(wte, ids) + positions };
+        return activations with { Hidden = Layers.Embed(wte, ids).Plus(positions) };
     }
 }
 
@@ -151,8 +163,8 @@ internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, W
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, T, C]
-        x = x + attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass);
-        x = x + mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass);
+        x = x.Plus(attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass));
+        x = x.Plus(mlp.Forward(Layers.LayerNorm(x, ln_2_weight, ln_2_bias, config.LayerNormEpsilon), pass));
         return activations with { Hidden = x };
     }
 }
@@ -161,7 +173,7 @@ internal sealed class GptNeoHead(GptNeoConfig config, Weights weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.HiddenSize);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.HiddenSize);
-    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize);
+    private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize, "lm_head.weight");
 
     public override Activations Forward(Activations activations, Pass pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -11,32 +12,43 @@ internal static class Layers
     /// <summary>Stands for minus infinity in a float32 attention bias: exp() of it is exactly 0 beside any real score.</summary>
     public const float Masked = -1e30f;
 
+    /// <summary>The angles of rotary positions are powers of it.</summary>
+    public const int RotaryBase = 10000;
+
     /// <summary>x W^T + b in the dtype of W, returned as float32.</summary>
     /// <param name="x">[..., m] float32.</param>
     /// <param name="W">[n, m].</param>
     /// <param name="b">[n] or null.</param>
-    public static Tensor Linear(Tensor x, Tensor W, Tensor? b = null) =>
-        W.dtype == ScalarType.Float32
-            ? nn.functional.linear(x, W, b)
-            : nn.functional.linear(x.to_type(W.dtype), W, b).to_type(ScalarType.Float32);
+    /// <remarks>
+    /// As a product of two matrices. Of more axes libtorch 2.10 makes one only where all strides fit, those of axes with one entry too; a slice such as
+    /// the hidden states of [CLS] it multiplies example by example, for which oneDNN copies W once an example in bfloat16.
+    /// </remarks>
+    public static Tensor Linear(Tensor x, Tensor W, Tensor? b = null)
+    {
+        var rows = x.reshape(-1, W.shape[1]);
+        var z = W.dtype == ScalarType.Float32
+            ? nn.functional.linear(rows, W, b)
+            : nn.functional.linear(rows.to_type(W.dtype), W, b).to_type(ScalarType.Float32);
+        return z.reshape([.. x.shape[..^1], W.shape[0]]);
+    }
 
     /// <summary>Rows of an embedding table, as float32.</summary>
     /// <param name="table">[V, C].</param>
-    /// <param name="ids">[B, T] int64.</param>
+    /// <param name="ids">[B, T] int64, on the host.</param>
     /// <returns>[B, T, C].</returns>
     public static Tensor Embed(Tensor table, Tensor ids) =>
-        table.index_select(0, ids.reshape(-1)).to_type(ScalarType.Float32).reshape(ids.shape[0], ids.shape[1], table.shape[1]);
+        table.index_select(0, ids.reshape(-1).On(table.device)).to_type(ScalarType.Float32).reshape(ids.shape[0], ids.shape[1], table.shape[1]);
 
     public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double eps) =>
         nn.functional.layer_norm(x, [x.shape[^1]], weight, bias, eps);
 
     /// <summary>T5's norm: no mean subtracted, no bias (root mean square).</summary>
     public static Tensor RmsNorm(Tensor x, Tensor weight, double eps) =>
-        x * (x * x).mean([-1], true).add(eps).rsqrt() * weight;
+        x * (x * x).mean([-1], true).Plus(eps).rsqrt() * weight;
 
     /// <summary>GPT-2's gelu, the tanh form.</summary>
     public static Tensor GeluTanh(Tensor x) =>
-        x * 0.5 * (1.0 + (0.7978845608028654 * (x + 0.044715 * x * x * x)).tanh());
+        x.Times(0.5) * x.Plus(x.Times(0.044715) * x * x).Times(0.7978845608028654).tanh().Plus(1.0);
 
     /// <summary>The activation of a config's name; another name is refused.</summary>
     public static Func<Tensor, Tensor> Activation(string name, string file, string key = "activation") => name switch
@@ -66,10 +78,10 @@ internal static class Layers
     {
         var (B, H, T, D, S) = (q.shape[0], q.shape[1], q.shape[2], q.shape[3], k.shape[2]);
         if (scale != 1.0)
-            q = q * scale;
+            q = q.Times(scale);
         var scores = q.reshape(B * H, T, D).bmm(k.reshape(B * H, S, D).transpose(1, 2)).reshape(B, H, T, S);
         if (bias is not null)
-            scores = scores + bias;
+            scores = scores.Plus(bias);
         return scores.softmax(-1).reshape(B * H, T, S).bmm(v.reshape(B * H, S, D)).reshape(B, H, T, D);
     }
 
@@ -77,27 +89,27 @@ internal static class Layers
     /// <param name="mask">[B, S] int64.</param>
     /// <returns>[B, 1, 1, S] float32.</returns>
     public static Tensor PaddingBias(Tensor mask) =>
-        mask.eq(0).to_type(ScalarType.Float32).mul(Masked).unsqueeze(1).unsqueeze(1);
+        mask.Eq(0).to_type(ScalarType.Float32).Times(Masked).unsqueeze(1).unsqueeze(1);
 
     /// <summary>0 where key j is at or before query i, <see cref="Masked"/> after it. Queries are the last T of S tokens.</summary>
     /// <param name="window">With a window w, key j is visible iff i - w &lt; j &lt;= i (GPT-Neo's local layers).</param>
     /// <returns>[1, 1, T, S] float32.</returns>
     public static Tensor CausalBias(long T, long S, Device device, long? window = null)
     {
-        var i = arange(S - T, S, ScalarType.Int64, device).unsqueeze(1); // [T, 1]
-        var j = arange(0, S, ScalarType.Int64, device).unsqueeze(0);     // [1, S]
+        var i = NewTensor.Arange(S - T, S, ScalarType.Int64, device).unsqueeze(1); // [T, 1]
+        var j = NewTensor.Arange(0, S, ScalarType.Int64, device).unsqueeze(0);     // [1, S]
         var hidden = j.gt(i);
         if (window is { } w)
-            hidden = hidden.logical_or(j.le(i - w));
-        return hidden.to_type(ScalarType.Float32).mul(Masked).unsqueeze(0).unsqueeze(0);
+            hidden = hidden.logical_or(j.le(i.Minus(w)));
+        return hidden.to_type(ScalarType.Float32).Times(Masked).unsqueeze(0).unsqueeze(0);
     }
 
     /// <summary>Of rotary positions: position p turns pair i of R channels by p / 10000^(2i/R).</summary>
     /// <returns>[T, R/2] float32.</returns>
     public static Tensor RotaryAngles(long start, long T, long R, Device device)
     {
-        var positions = arange(start, start + T, ScalarType.Float32, device).unsqueeze(1); // [T, 1]
-        var frequencies = Enumerable.Range(0, (int)R / 2).Select(i => (float)Math.Pow(10000, -2.0 * i / R)).ToArray();
-        return positions * tensor(frequencies, device: device); // [T, R/2]
+        var positions = NewTensor.Arange(start, start + T, ScalarType.Float32, device).unsqueeze(1); // [T, 1]
+        var frequencies = Enumerable.Range(0, (int)R / 2).Select(i => (float)Math.Pow(RotaryBase, -2.0 * i / R)).ToArray();
+        return positions * tensor(frequencies, device: CPU).On(device); // [T, R/2]
     }
 }

@@ -31,7 +31,11 @@ public abstract class ModelFamily
     /// <summary>Most tokens of one sequence; null where positions are relative.</summary>
     public abstract long? MaxPositions { get; }
 
-    public abstract int EosId { get; }
+    /// <summary>Tokens that end an answer; the first is the one that targets end with.</summary>
+    public abstract IReadOnlyList<int> EosIds { get; }
+
+    /// <summary>The first of <see cref="EosIds"/>; -1: there is none.</summary>
+    public int EosId => EosIds.Count > 0 ? EosIds[0] : -1;
 
     /// <summary>Fills the right end of short rows; masked out everywhere.</summary>
     public abstract int PadId { get; }
@@ -83,11 +87,26 @@ public abstract class ModelFamily
             throw new ModelException(directory, "config.json", "not found; a model is a Hugging Face directory with config.json and weights");
         var generation = Path.Combine(directory, "generation_config.json");
         var config = ConfigFile.Read(file);
-        // Newer checkpoints keep there what steers generation; of that this alone changes what is computed.
-        return FromConfig(File.Exists(generation) ? config.Or("forced_bos_token_id", ConfigFile.Read(generation)) : config);
+        if (!File.Exists(generation))
+            return FromConfig(config);
+        // Newer checkpoints keep there what steers generation; of that these alone are not chosen with each question.
+        var steering = ConfigFile.Read(generation);
+        return FromConfig((steering.Value("eos_token_id") is null ? config : config.Over("eos_token_id", steering))
+            .Or("forced_bos_token_id", steering).Or("decoder_start_token_id", steering));
     }
 
-    public static ModelFamily FromConfig(ConfigFile config) => config.String("model_type") switch
+    public static ModelFamily FromConfig(ConfigFile config)
+    {
+        const string built = "the layers here are the published ones";
+        config.RequireAbsent("quantization_config", "give the model that it was made from");
+        config.RequireAbsent("pruned_heads", built);
+        config.RequireAbsent("per_layer_config", built);
+        config.Require("tie_encoder_decoder", false);
+        config.Require("add_cross_attention", false);
+        return OfType(config);
+    }
+
+    private static ModelFamily OfType(ConfigFile config) => config.String("model_type") switch
     {
         "gpt2" => new Gpt2(Gpt2Config.From(config)),
         "gpt_neo" => new GptNeo(GptNeoConfig.From(config)),
@@ -124,9 +143,14 @@ public sealed class ConfigFile
 {
     private readonly JsonElement _root;
 
-    private readonly (string Key, ConfigFile Other)? _or;
+    // What stands elsewhere: keys of another file that are read first, or last, and other names of keys.
+    private readonly IReadOnlyDictionary<string, JsonElement> _over;
+    private readonly IReadOnlyDictionary<string, JsonElement> _or;
+    private readonly (string Alias, string Key)[] _aliases;
 
-    private ConfigFile(string file, JsonElement root, (string, ConfigFile)? or = null) => (File, _root, _or) = (file, root, or);
+    private ConfigFile(string file, JsonElement root, IReadOnlyDictionary<string, JsonElement>? over = null,
+        IReadOnlyDictionary<string, JsonElement>? or = null, (string, string)[]? aliases = null) =>
+        (File, _root, _over, _or, _aliases) = (file, root, over ?? new Dictionary<string, JsonElement>(), or ?? new Dictionary<string, JsonElement>(), aliases ?? []);
 
     public string File { get; }
 
@@ -151,7 +175,22 @@ public sealed class ConfigFile
     }
 
     /// <summary>The same with one key taken from another file where it is absent here.</summary>
-    public ConfigFile Or(string key, ConfigFile other) => new(File, _root, (key, other));
+    public ConfigFile Or(string key, ConfigFile other) => new(File, _root, _over, With(_or, key, other), _aliases);
+
+    /// <summary>The same with one key taken from another file where it is there.</summary>
+    public ConfigFile Over(string key, ConfigFile other) => new(File, _root, With(_over, key, other), _or, _aliases);
+
+    /// <summary>
+    /// The same with other names for keys, as transformers' configurations have them. Where a key stands under both names it must be the same:
+    /// which of the two counts is another in each version.
+    /// </summary>
+    public ConfigFile WithAliases(params (string Alias, string Key)[] aliases)
+    {
+        foreach (var (alias, key) in aliases)
+            if (Find(alias) is { } other && Find(key) is { } own && other.GetRawText() != own.GetRawText())
+                throw new ModelException(File, alias, $"is {other.GetRawText()}, but it is another name of {key}, which is {own.GetRawText()}");
+        return new(File, _root, _over, _or, aliases);
+    }
 
     public string String(string key, string? fallback = null) =>
         Find(key) is not { } value ? fallback ?? throw Missing(key)
@@ -175,8 +214,21 @@ public sealed class ConfigFile
         : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out var number) && number >= 0 ? number
         : throw Wrong(key, value, "a token id");
 
-    /// <summary>A token id, or null where the key is absent.</summary>
-    public int? OptionalId(string key) => Find(key) is null ? null : Id(key, 0);
+    /// <summary>The id of the token that fills short rows: nothing reads it, so one that is no row of the embedding is as good as none.</summary>
+    public int PadId(int vocabulary, int fallback) => Find("pad_token_id") is not { } value ? fallback
+        : value.ValueKind != JsonValueKind.Number || !value.TryGetInt32(out var id) ? throw Wrong("pad_token_id", value, "a token id")
+        : id >= 0 && id < vocabulary ? id : fallback;
+
+    /// <summary>A token id that the model is given, and so a row of its embedding.</summary>
+    public int IdBelow(string key, int vocabulary, int fallback) => Id(key, fallback) is var id && id < vocabulary ? id
+        : throw new ModelException(File, key, $"is {id}, the embedding has {vocabulary} rows");
+
+    /// <summary>A token id or a list of such, at least one.</summary>
+    public IReadOnlyList<int> Ids(string key, int fallback) =>
+        Find(key) is not { ValueKind: JsonValueKind.Array } list ? [Id(key, fallback)]
+        : list.GetArrayLength() > 0 && list.EnumerateArray().All(item => item.ValueKind == JsonValueKind.Number && item.TryGetInt32(out var id) && id >= 0)
+            ? [.. list.EnumerateArray().Select(item => item.GetInt32())]
+        : throw Wrong(key, list, "a token id or a list of such");
 
     /// <summary>An activation that <see cref="Layers.Activation"/> knows.</summary>
     public string Activation(string key, string fallback)
@@ -228,10 +280,27 @@ public sealed class ConfigFile
             throw new ModelException(File, key, $"is '{value}', which is not supported (only {expected})");
     }
 
+    /// <summary>Refuses a setting that would change the results and is not built; absent, false, [] and {} mean none.</summary>
+    public void RequireAbsent(string key, string why)
+    {
+        if (Find(key) is { } value && value.ValueKind != JsonValueKind.False && value.GetRawText() is not ("[]" or "{}"))
+            throw new ModelException(File, key, $"is {(value.GetRawText() is { Length: <= 40 } text ? text : "set")}, which is not supported; {why}");
+    }
+
     private JsonElement? Find(string key) =>
-        _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value
-        : _or is { } or && or.Key == key ? or.Other.Find(key)
-        : null;
+        _over.TryGetValue(key, out var first) ? first
+        : InFile(key) ?? _aliases.Where(alias => alias.Key == key).Select(alias => InFile(alias.Alias)).FirstOrDefault(value => value is not null)
+            ?? (_or.TryGetValue(key, out var last) ? last : null);
+
+    private JsonElement? InFile(string key) => _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
+
+    private static Dictionary<string, JsonElement> With(IReadOnlyDictionary<string, JsonElement> keys, string key, ConfigFile other)
+    {
+        var more = new Dictionary<string, JsonElement>(keys);
+        if (other.Find(key) is { } value)
+            more[key] = value;
+        return more;
+    }
 
     private ModelException Missing(string key) => new(File, key, "is missing");
 

@@ -1,9 +1,10 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
 
 /// <summary>
-/// The token ids of a batch. B examples, S source tokens, T decoder tokens; padding is on the right.
+/// The token ids of a batch, on the host. B examples, S source tokens, T decoder tokens; padding is on the right.
 /// </summary>
 /// <param name="InputIds">[B, S] int64.</param>
 /// <param name="AttentionMask">[B, S] int64, 1 = token, 0 = padding.</param>
@@ -43,19 +44,22 @@ public sealed class Pass(ModelInput input, Edits? edits = null, Recording? recor
 
     public KeyValueCache? Cache { get; } = cache;
 
+    /// <summary>Where the layers compute: the stage says it.</summary>
+    internal Device Device { get; set; } = CPU;
+
     /// <summary>Generating the second token or a later one: the encoder has run, its keys and values are cached.</summary>
     public bool ContinuesGeneration => Cache is { Length: > 0 };
 
     /// <summary>0 or <see cref="Layers.Masked"/> for the keys of the source. [B, 1, 1, S] float32.</summary>
-    internal Tensor SourceBias => Shared("source bias", () => Layers.PaddingBias(Input.AttentionMask));
+    internal Tensor SourceBias => Shared("source bias", () => Layers.PaddingBias(Input.AttentionMask.On(Device)));
 
     /// <summary>0 or <see cref="Layers.Masked"/> for causal self-attention: later keys, and padding where there is a mask for it.</summary>
     /// <returns>[B or 1, 1, T, S] float32; queries are the last T of S tokens.</returns>
     internal Tensor CausalBias(long T, long S, long? window = null) => Shared($"causal bias {window}", () =>
     {
         var mask = Input.DecoderInputIds is null ? Input.AttentionMask : Input.DecoderAttentionMask;
-        var causal = Layers.CausalBias(T, S, Input.InputIds.device, window);
-        return mask is null ? causal : causal + Layers.PaddingBias(mask);
+        var causal = Layers.CausalBias(T, S, Device, window);
+        return mask is null ? causal : causal.Plus(Layers.PaddingBias(mask.On(Device)));
     });
 
     /// <summary>A tensor that all layers of a stack use, made by the first that asks.</summary>
@@ -112,9 +116,7 @@ public sealed class Recording
     /// <param name="deltas">dL/dz for <see cref="Outputs"/>, in that order.</param>
     public IReadOnlyDictionary<string, GradientFactors> Factors(IReadOnlyList<Tensor> deltas)
     {
-        var factors = new Dictionary<string, GradientFactors>();
-        for (var i = 0; i < _kept.Count; i++)
-            factors.Add(_kept[i].Weight, GradientFactors.FromRows(_kept[i].u, deltas[i]));
-        return factors;
+        var factors = GradientFactors.FromRows([.. _kept.Select((kept, i) => (kept.u, deltas[i]))]);
+        return _kept.Select((kept, i) => (kept.Weight, Factors: factors[i])).ToDictionary(entry => entry.Weight, entry => entry.Factors);
     }
 }

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -53,6 +54,9 @@ public sealed class Stage : IDisposable
     public StageRange Range { get; }
 
     public Weights Weights { get; }
+
+    /// <summary>Where the weights are, and all that the stage computes.</summary>
+    public Device Device => Weights.Device;
 
     /// <summary>The maps of this stage that an editor may change, by weight name.</summary>
     public IReadOnlyDictionary<string, EditableLinear> Editable { get; }
@@ -121,13 +125,14 @@ public sealed class Stage : IDisposable
 
     /// <summary>Logits of some positions; the last stage only.</summary>
     /// <param name="top">What <see cref="Above"/> returned.</param>
-    /// <param name="rows">[N] int64, into the flattened [B * T] positions.</param>
+    /// <param name="rows">[N] int64, on the host, into the flattened [B * T] positions.</param>
     /// <returns>[N, V] float32.</returns>
     public Tensor Logits(Activations top, Tensor rows) =>
-        Head!.Logits(top.Hidden!.reshape(-1, top.Hidden!.shape[2]).index_select(0, rows));
+        Head!.Logits(top.Hidden!.reshape(-1, top.Hidden!.shape[2]).index_select(0, rows.On(Device)));
 
     private Activations Run(int first, int end, Activations activations, Pass pass)
     {
+        pass.Device = Device;
         foreach (var layer in _layers.Take(first..end).Where(layer => !(layer.IsEncoder && pass.ContinuesGeneration)))
         {
             using var scope = NewDisposeScope(); // what a layer makes on its way goes with it: kept to the pass's end, it outgrows the weights

@@ -1,9 +1,11 @@
 // T5 (Raffel et al., 2020), versions 1.0 and 1.1: encoder-decoder, relative position bias, RMS norm, no biases.
 // Names are the checkpoint's (transformers T5ForConditionalGeneration). Traps: scores are not scaled; the bias table lives in block 0 of
 // each stack and serves all of its blocks; v1.0 ties the head to the embedding and scales the decoder's output by C^-0.5, v1.1 has an
-// lm_head and does not; v1.1's feed-forward is gated (wi_0 is the gelu branch, the one that is edited; wi_1 is not).
+// lm_head and does not; transformers 4 tells the two apart by tie_word_embeddings, transformers 5 writes tie_word_embeddings true for both and
+// scale_decoder_outputs beside it; v1.1's feed-forward is gated (wi_0 is the gelu branch, the one that is edited; wi_1 is not).
 // B batch, S source tokens, T decoder tokens, C hidden size, H heads, D head size, V vocabulary.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -11,27 +13,45 @@ namespace MendCluster.Engine.Models;
 /// <summary>The keys of config.json that change what T5 computes.</summary>
 public sealed record T5Config(
     string File, int VocabSize, int DModel, int DKv, int DFf, int NumLayers, int NumDecoderLayers, int NumHeads,
-    int RelativeAttentionNumBuckets, int RelativeAttentionMaxDistance, double LayerNormEpsilon, string FeedForwardProj,
-    bool TieWordEmbeddings, int PadTokenId, int EosTokenId, int DecoderStartTokenId)
+    int RelativeAttentionNumBuckets, int RelativeAttentionMaxDistance, double LayerNormEpsilon, bool IsGated, string Activation,
+    bool TieWordEmbeddings, bool ScaleDecoderOutputs, int PadTokenId, IReadOnlyList<int> EosTokenIds, int DecoderStartTokenId)
 {
-    public bool IsGated => FeedForwardProj.StartsWith("gated-", StringComparison.Ordinal);
-
-    /// <summary>"gated-gelu" means the tanh form, as in the published v1.1 code.</summary>
-    public string Activation => FeedForwardProj switch
-    {
-        "relu" => "relu",
-        "gated-gelu" => "gelu_new",
-        _ => throw new ModelException(File, "feed_forward_proj", $"'{FeedForwardProj}' is not known; known: relu, gated-gelu"),
-    };
-
     public static T5Config From(ConfigFile config)
     {
-        var layers = config.Size("num_layers");
-        return new(config.File, config.Size("vocab_size"), config.Size("d_model"), config.Size("d_kv"), config.Size("d_ff"), layers,
+        config = config.WithAliases(("hidden_size", "d_model"), ("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers"), ("head_dim", "d_kv"));
+        config.Require("is_encoder_decoder", true);
+        config.Require("is_decoder", false);
+        config.RequireAbsent("forced_bos_token_id", "only BART's answers begin with a given token");
+        var (layers, vocab, ties) = (config.Size("num_layers"), config.Size("vocab_size"), config.Bool("tie_word_embeddings", true));
+        var (isGated, activation) = FeedForward(config);
+        var pad = config.PadId(vocab, 0);
+        return new(config.File, vocab, config.Size("d_model"), config.Size("d_kv"), config.Size("d_ff"), layers,
             config.Size("num_decoder_layers", layers), config.Size("num_heads"), config.Size("relative_attention_num_buckets", 32),
-            config.Size("relative_attention_max_distance", 128), config.Double("layer_norm_epsilon", 1e-6),
-            config.String("feed_forward_proj", "relu"), config.Bool("tie_word_embeddings", true), config.Id("pad_token_id", 0),
-            config.Id("eos_token_id", 1), config.Id("decoder_start_token_id", config.Id("pad_token_id", 0)));
+            config.Size("relative_attention_max_distance", 128), config.Double("layer_norm_epsilon", 1e-6), isGated, activation,
+            ties, config.Bool("scale_decoder_outputs", ties), pad, config.Ids("eos_token_id", 1), config.IdBelow("decoder_start_token_id", vocab, pad));
+    }
+
+    /// <summary>The names under which a checkpoint may keep the embedding; the head's only if it is tied.</summary>
+    internal string[] SharedCopies(Weights weights) =>
+        ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", .. HasOwnHead(weights) ? [] : new[] { "lm_head.weight" }];
+
+    /// <summary>
+    /// Whether the head is a weight of its own. Of a model whose output is not scaled transformers 5 says that it is tied, and keeps the head
+    /// that the checkpoint has all the same.
+    /// </summary>
+    internal bool HasOwnHead(Weights weights) => !TieWordEmbeddings || (!ScaleDecoderOutputs && weights.Has("lm_head.weight"));
+
+    /// <summary>"relu", "gated-gelu" and the like; "gated-gelu" means the tanh form, as in the published v1.1 code.</summary>
+    private static (bool IsGated, string Activation) FeedForward(ConfigFile config)
+    {
+        const string key = "feed_forward_proj", gated = "gated-";
+        var value = config.String(key, "relu");
+        var isGated = value.StartsWith(gated, StringComparison.Ordinal);
+        var activation = value == "gated-gelu" ? "gelu_new" : isGated ? value[gated.Length..] : value;
+        _ = Layers.Activation(activation, config.File, key);
+        config.Require("is_gated_act", isGated);
+        config.Require("dense_act_fn", activation);
+        return (isGated, activation);
     }
 }
 
@@ -49,7 +69,7 @@ public sealed class T5(T5Config config) : ModelFamily
 
     public override long? MaxPositions => null;
 
-    public override int EosId => config.EosTokenId;
+    public override IReadOnlyList<int> EosIds => config.EosTokenIds;
 
     public override int PadId => config.PadTokenId;
 
@@ -99,7 +119,7 @@ public sealed class T5(T5Config config) : ModelFamily
 
 internal sealed class T5Embedding(T5Config config, Weights weights, bool isDecoder) : Layer
 {
-    private readonly Tensor shared = weights.Embedding("shared.weight", config.VocabSize, config.DModel);
+    private readonly Tensor shared = weights.Embedding("shared.weight", config.VocabSize, config.DModel, config.SharedCopies(weights));
 
     public override bool IsEncoder => !isDecoder;
 
@@ -197,8 +217,8 @@ internal sealed class T5PositionBias(T5Config config, Weights weights, bool isDe
         for (var i = 0; i < T; i++)
             for (var j = 0; j < S; j++)
                 buckets[i * S + j] = Bucket(j - (S - T + i));
-        var bias = table.index_select(0, tensor(buckets, device: table.device)).reshape(T, S, config.NumHeads).permute(2, 0, 1).unsqueeze(0);
-        return bias + (isDecoder ? pass.CausalBias(T, S) : pass.SourceBias);
+        var bias = table.index_select(0, tensor(buckets, device: CPU).On(table.device)).reshape(T, S, config.NumHeads).permute(2, 0, 1).unsqueeze(0);
+        return bias.Plus(isDecoder ? pass.CausalBias(T, S) : pass.SourceBias);
     });
 
     /// <summary>
@@ -249,10 +269,10 @@ internal sealed class T5Block(T5Config config, string name, Weights weights, boo
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = activations.Hidden!; // [B, T, C]
-        x = x + SelfAttention.OverSelf(Layers.RmsNorm(x, selfNorm, config.LayerNormEpsilon), positionBias, pass, isDecoder);
+        x = x.Plus(SelfAttention.OverSelf(Layers.RmsNorm(x, selfNorm, config.LayerNormEpsilon), positionBias, pass, isDecoder));
         if (EncDecAttention is not null)
-            x = x + EncDecAttention.OverMemory(Layers.RmsNorm(x, crossNorm!, config.LayerNormEpsilon), activations.Memory, pass);
-        x = x + DenseReluDense.Forward(Layers.RmsNorm(x, feedForwardNorm, config.LayerNormEpsilon), pass);
+            x = x.Plus(EncDecAttention.OverMemory(Layers.RmsNorm(x, crossNorm!, config.LayerNormEpsilon), activations.Memory, pass));
+        x = x.Plus(DenseReluDense.Forward(Layers.RmsNorm(x, feedForwardNorm, config.LayerNormEpsilon), pass));
         return activations with { Hidden = x };
     }
 }
@@ -271,14 +291,14 @@ internal sealed class T5Head(T5Config config, Weights weights) : Head
 {
     private readonly Tensor final_layer_norm = weights.Norm("decoder.final_layer_norm.weight", config.DModel);
 
-    private readonly Tensor lm_head = config.TieWordEmbeddings
-        ? weights.Embedding("shared.weight", config.VocabSize, config.DModel)
-        : weights.Embedding("lm_head.weight", config.VocabSize, config.DModel);
+    private readonly Tensor lm_head = config.HasOwnHead(weights)
+        ? weights.Embedding("lm_head.weight", config.VocabSize, config.DModel)
+        : weights.Embedding("shared.weight", config.VocabSize, config.DModel, config.SharedCopies(weights));
 
     public override Activations Forward(Activations activations, Pass pass)
     {
         var x = Layers.RmsNorm(activations.Hidden!, final_layer_norm, config.LayerNormEpsilon);
-        return activations with { Hidden = config.TieWordEmbeddings ? x * (1.0 / Math.Sqrt(config.DModel)) : x };
+        return activations with { Hidden = config.ScaleDecoderOutputs ? x.Times(1.0 / Math.Sqrt(config.DModel)) : x };
     }
 
     public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, lm_head);

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -7,11 +8,15 @@ namespace MendCluster.Engine.Models;
 /// weight [out, in]. Keeps what it gave out, by checkpoint name, for saving and for training.
 /// </summary>
 /// <param name="dtype">In memory, of matrices, their biases and embeddings. Norms stay float32.</param>
-public abstract class Weights(ScalarType dtype)
+/// <param name="device">Where they are held; null: the CPU.</param>
+public abstract class Weights(ScalarType dtype, Device? device = null)
 {
     private readonly Dictionary<string, LoadedWeight> _loaded = [];
+    private readonly Dictionary<string, string[]> _copies = [];
 
     public ScalarType DType { get; } = dtype;
+
+    public Device Device { get; } = device ?? CPU;
 
     /// <summary>Everything given out so far. Tied weights appear once.</summary>
     public IReadOnlyDictionary<string, LoadedWeight> Loaded => _loaded;
@@ -26,7 +31,12 @@ public abstract class Weights(ScalarType dtype)
     public Tensor Bias(string name, long features) => Get(name, [features], DType, transposed: false);
 
     /// <summary>[rows, features].</summary>
-    public Tensor Embedding(string name, long rows, long features) => Get(name, [rows, features], DType, transposed: false);
+    /// <param name="copies">Further names of the same weight, where it is tied: a checkpoint may keep it under one of these alone.</param>
+    public Tensor Embedding(string name, long rows, long features, params string[] copies)
+    {
+        _copies[name] = copies;
+        return Get(name, [rows, features], DType, transposed: false);
+    }
 
     /// <summary>A norm's scale or shift, float32. [features].</summary>
     public Tensor Norm(string name, long features) => Get(name, [features], ScalarType.Float32, transposed: false);
@@ -40,6 +50,9 @@ public abstract class Weights(ScalarType dtype)
 
     /// <summary>Whether there is such a tensor; for those that some checkpoints lack.</summary>
     public virtual bool Has(string name) => true;
+
+    /// <summary>The further names of a tied weight.</summary>
+    protected IReadOnlyList<string> CopiesOf(string name) => _copies.GetValueOrDefault(name, []);
 
     private Tensor Get(string name, long[] shape, ScalarType dtype, bool transposed)
     {
@@ -62,7 +75,7 @@ public abstract class Weights(ScalarType dtype)
         }
     }
 
-    /// <summary>The tensor as the checkpoint orders it.</summary>
+    /// <summary>The tensor as the checkpoint orders it, on <see cref="Device"/>.</summary>
     protected abstract Tensor Read(string name, long[] shape, ScalarType dtype);
 }
 
@@ -74,23 +87,25 @@ public sealed record LoadedWeight(Tensor Value, bool IsTransposed)
     public Tensor AsStored() => IsTransposed ? Value.t() : Value;
 }
 
-/// <summary>Weights drawn at random from a seed, for training from scratch and for benchmarks: N(0, std), norms 1, biases 0.</summary>
+/// <summary>
+/// Weights drawn at random from a seed, for training from scratch and for benchmarks: N(0, std), norms 1, biases 0. The same on every device.
+/// </summary>
 /// <param name="std">By name and shape (as stored); the family's <see cref="ModelFamily.InitialStd"/> fits training from scratch.</param>
-public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long[], double> std) : Weights(dtype)
+public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long[], double> std, Device? device = null) : Weights(dtype, device)
 {
     private ulong _drawn;
 
     protected override Tensor Read(string name, long[] shape, ScalarType dtype)
     {
         if (shape.Length == 1)
-            return name.EndsWith("bias", StringComparison.Ordinal) ? zeros(shape, dtype) : ones(shape, dtype);
+            return name.EndsWith("bias", StringComparison.Ordinal) ? zeros(shape, dtype, Device) : ones(shape, dtype, Device);
         using var generator = new Generator(unchecked((ulong)seed * 1_000_003 + _drawn++));
-        return randn(shape, ScalarType.Float32, generator: generator).mul_(std(name, shape)).to_type(dtype);
+        return randn(shape, ScalarType.Float32, CPU, generator: generator).Mul_(std(name, shape)).to_type(dtype).On(Device);
     }
 }
 
 /// <summary>A copy of another model's weights, of the layers that it has.</summary>
-public sealed class CopiedWeights(Weights source) : Weights(source.DType)
+public sealed class CopiedWeights(Weights source) : Weights(source.DType, source.Device)
 {
     public override bool Has(string name) => source.Has(name);
 

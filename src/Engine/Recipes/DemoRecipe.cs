@@ -118,7 +118,7 @@ public static class DemoRecipe
         using var files = HuggingFaceDirectory.Open(directory);
         using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
         var text = new TextBatch(family, TokenizerFiles.Load(directory));
-        var run = new RunFolder(Path.Combine(directory, "run"));
+        var run = new RunFolder(Path.Combine(directory, "run"), new(Convert.ToHexStringLower(CheckpointFingerprint.Of(directory)), $"world {Seed}"));
         var facts = world.Split.Training;
         var order = new EditSampler(Seed, facts.Count, 0, sameRows: false, options.Edits, 0);
         var unseen = world.Split.Validation;
@@ -136,6 +136,7 @@ public static class DemoRecipe
                     .Select(edit => text.Rows(world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true)))], Prng.At(~Seed - 1, (ulong)i));
             },
             run).Run(progress, cancellation);
+        cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
         File.Copy(run.BestEditor, Path.Combine(directory, EditorFile), overwrite: true);
     }
 }

@@ -31,18 +31,20 @@ public sealed class EditorComparison : IDisposable
     private readonly EditTaskKind _task;
     private readonly ulong _seed;
     private readonly Lazy<string> _digest;
+    private readonly AllocationMeter? _meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
 
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="time">Measures the edits.</param>
     /// <param name="task">What the cases are of.</param>
     /// <param name="seed">Draws FT+KL's unrelated rows; the cases were drawn with it too.</param>
-    public EditorComparison(string model, TimeProvider time, EditTaskKind task = EditTaskKind.Qa, ulong seed = 0)
+    /// <param name="device">Where models, editors and edits are.</param>
+    public EditorComparison(string model, TimeProvider time, EditTaskKind task = EditTaskKind.Qa, ulong seed = 0, string device = "cpu")
     {
         using var files = HuggingFaceDirectory.Open(model);
         _family = ModelFamily.FromDirectory(model);
         _tokenizer = TokenizerFiles.Load(model);
         _text = new(_family, _tokenizer);
-        _weights = new CheckpointWeights(files, ScalarType.Float32);
+        _weights = new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device));
         _stage = Stage.LoadWhole(_family, _weights);
         (_time, _task, _seed) = (time, task, seed);
         _digest = new(() => Digest.OfModel(model, DemoRecipe.EditorFile));
@@ -86,7 +88,7 @@ public sealed class EditorComparison : IDisposable
                     epoch => Prng.At(breadthFirst.Options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, batch.Count))).Edits);
             case UntrainedUltraEdit ultraEdit:
                 var plain = StageOf(ultraEdit.Editable);
-                using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain)))
+                using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain), plain.Device))
                     return Run(plain, (batch, _) =>
                     {
                         var rows = Record(plain, batch);
@@ -96,6 +98,7 @@ public sealed class EditorComparison : IDisposable
             case TrainedEditor trained:
                 using (var checkpoint = EditorCheckpoint.Open(trained.File))
                 {
+                    checkpoint.RequireFit(_family);
                     var stage = StageOf(trained.Editable);
                     switch (checkpoint.Algorithm)
                     {
@@ -107,7 +110,7 @@ public sealed class EditorComparison : IDisposable
                             using (var enn = EnnTraining.Load(copy, checkpoint))
                                 return Run(copy, (batch, _) => EnnTraining.Edit(copy, enn, Edit(batch)), original: stage);
                         default:
-                            using (var prepared = checkpoint.Prepared())
+                            using (var prepared = checkpoint.Prepared(device: stage.Device))
                                 return Run(stage, (batch, _) =>
                                 {
                                     var updates = prepared.Propose(Record(stage, batch));
@@ -128,12 +131,12 @@ public sealed class EditorComparison : IDisposable
             {
                 using var scope = NewDisposeScope();
                 var together = SimultaneousEdits.Together(batch);
-                var before = TorchRuntime.Memory()?.Live;
-                TorchRuntime.ResetMemoryPeak();
+                var before = _meter?.Live;
+                _meter?.Reset();
                 var start = _time.GetTimestamp();
                 var made = edit(together, number);
                 spent += _time.GetElapsedTime(start);
-                if (TorchRuntime.Memory()?.Peak - before is { } added)
+                if (_meter?.Peak - before is { } added)
                     peak = Math.Max(peak ?? 0, added);
                 made = Cheapest(made);
                 results.AddRange(new Evaluation(stage, _text, _ => made, original).RunRows(together, progress, cancellation).Select((result, i) => result with { Index = number * edits + i }));
@@ -194,7 +197,7 @@ public sealed class EditorComparison : IDisposable
         while (search.Next is { } strength)
         {
             var scored = TrainingStep.Score(stage, input, At(strength));
-            search.Report(scored.Accuracy == 1, Math.Exp(-scored.Nll.item<float>()));
+            search.Report(scored.Accuracy == 1, Math.Exp(-scored.Loss));
         }
         return At(search.Chosen);
 

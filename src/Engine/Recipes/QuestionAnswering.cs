@@ -12,11 +12,11 @@ public static class QuestionAnswering
     /// </param>
     public static IReadOnlyList<EditExample> ReadEdits(string path, ulong seed)
     {
-        var edits = Path.GetExtension(path) switch
+        var edits = FormOf(path) switch
         {
             ".json" => ZsRe.ReadExport(path),
             ".jsonl" => ZsRe.ReadPaper(path, Prng.At(seed, 0)),
-            ".tsv" => EditsOf(ZsRe.ReadTsv(path), seed),
+            ".tsv" => EditsOf(ReadTsv(path), path, seed),
             var other => throw new InvalidDataException($"{path}: the form of a {other} file is not known; known: .json, .jsonl, .tsv"),
         };
         return edits;
@@ -26,8 +26,8 @@ public static class QuestionAnswering
     /// <param name="withRewordings">Each question also in another wording, by rule.</param>
     public static IReadOnlyList<QaPair> ReadQuestions(IEnumerable<string> paths, bool withRewordings, ulong seed)
     {
-        List<QaPair> pairs = [.. paths.SelectMany(path => Path.GetExtension(path) == ".tsv"
-            ? ZsRe.ReadTsv(path)
+        List<QaPair> pairs = [.. paths.SelectMany(path => FormOf(path) == ".tsv"
+            ? ReadTsv(path)
             : ReadEdits(path, seed).SelectMany(edit => edit.Answer is { } answer ? edit.Locality.Append(new(edit.Prompt, answer)) : edit.Locality))
             .DistinctBy(pair => pair.Question)];
         if (!withRewordings)
@@ -45,11 +45,25 @@ public static class QuestionAnswering
         return new QuestionTask(text, [.. edits.SkipLast(kept)], [.. edits.TakeLast(kept)], seed);
     }
 
-    private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, ulong seed)
+    private static string FormOf(string path) => Path.GetExtension(path).ToLowerInvariant();
+
+    /// <summary>A question has one answer: nobody could say which of two a model is to know.</summary>
+    private static IReadOnlyList<QaPair> ReadTsv(string path)
+    {
+        var answers = new Dictionary<string, string>();
+        foreach (var (question, answer) in ZsRe.ReadTsv(path))
+            if (answers.TryGetValue(question, out var other) && other != answer)
+                throw new InvalidDataException($"{path}: \"{question}\" has two answers, \"{other}\" and \"{answer}\". Delete one of the lines.");
+            else
+                answers[question] = answer;
+        return [.. answers.Select(entry => new QaPair(entry.Key, entry.Value))];
+    }
+
+    private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, string path, ulong seed)
     {
         const int locality = 4;
         if (pairs.Count <= locality)
-            throw new InvalidDataException($"{pairs.Count} questions are too few to make edits of; at least {locality + 1} are needed");
+            throw new InvalidDataException($"{path}: {pairs.Count} question(s) are too few to make edits of; at least {locality + 1} are needed");
         return [.. pairs.Select((pair, i) =>
         {
             var rng = Prng.At(seed, (ulong)i);

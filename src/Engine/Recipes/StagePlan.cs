@@ -112,6 +112,7 @@ public sealed class StagePlan
         if (editor is null)
             return Of(family, layers, options);
         using var checkpoint = EditorCheckpoint.Open(editor);
+        checkpoint.RequireFit(family);
         return new(family, layers, checkpoint.Weights, options with { Mend = checkpoint.Options });
     }
 

@@ -4,6 +4,7 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -129,13 +130,15 @@ public static class TaskTraining
     /// <param name="model">A Hugging Face directory; not changed.</param>
     /// <param name="open">The task for the model's texts.</param>
     /// <param name="run">Configuration, metrics, curves, checkpoint and the best editor go there.</param>
+    /// <param name="device">Where model and editor are.</param>
     public static TrainingResult TrainEditor(string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options, string run,
-        IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
+        IProgress<TrainingProgress>? progress = null, string device = "cpu", CancellationToken cancellation = default)
     {
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
-        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device)), EditableWeights.Select(family, options.Editable));
         var data = EditorData.Of(model, open, options);
-        return new EditorTraining(stage, data.Options, data.Training, data.Validation, new RunFolder(run)).Run(progress, cancellation);
+        return new EditorTraining(stage, data.Options, data.Training, data.Validation,
+            new RunFolder(run, new(Convert.ToHexStringLower(CheckpointFingerprint.Of(model)), data.Digest))).Run(progress, cancellation);
     }
 }

@@ -20,6 +20,7 @@ public sealed class BytePair : Tokenizer
 
     private static readonly Dictionary<char, byte> SymbolBytes = ByteSymbols.Index().ToDictionary(entry => entry.Item, entry => (byte)entry.Index);
 
+    private readonly BytePairOptions _options;
     private readonly int[] _byteIds;
     private readonly Dictionary<(int Left, int Right), (int Rank, int Id)> _merges;
     private readonly byte[]?[] _bytes;
@@ -28,21 +29,21 @@ public sealed class BytePair : Tokenizer
     private int _cachedWords;
 
     /// <param name="file">Named in errors.</param>
-    /// <param name="merges">Pairs of tokens, the first to be joined first, each with its place in the file.</param>
-    internal BytePair(string file, Vocabulary vocabulary, IEnumerable<(string Left, string Right, string Where)> merges,
-        IReadOnlyCollection<AddedToken> added, Frame frame) : base(file, vocabulary, added, frame)
+    /// <param name="merges">Pairs of tokens, the first to be joined first, each with its place in the file. Of a pair that stands there twice the last counts.</param>
+    internal BytePair(string file, Vocabulary vocabulary, IEnumerable<(string Left, string Right, string Where)> merges, BytePairOptions options,
+        Pipeline pipeline) : base(vocabulary, pipeline)
     {
+        _options = options;
         _byteIds = [.. ByteSymbols.Select((symbol, b) => vocabulary.Require(file, $"symbol of byte 0x{b:X2}", symbol.ToString()))];
         _merges = [];
-        foreach (var (left, right, where) in merges)
+        foreach (var (rank, (left, right, where)) in merges.Index())
         {
             if (left.Length == 0 || right.Length == 0)
                 throw new TokenizerException(file, where, $"joins '{left}' and '{right}'; neither may be empty");
             var pair = (vocabulary.Require(file, where, left), vocabulary.Require(file, where, right));
-            if (!_merges.TryAdd(pair, (_merges.Count, vocabulary.Require(file, where, left + right))))
-                throw new TokenizerException(file, where, $"'{left}' and '{right}' are joined a second time; remove one of the two");
+            _merges[pair] = (rank, vocabulary.Require(file, where, left + right));
         }
-        var addedIds = added.Select(token => token.Id).ToHashSet();
+        var addedIds = pipeline.Added.Select(token => token.Id).ToHashSet();
         _bytes = new byte[]?[vocabulary.Size];
         for (var id = 0; id < vocabulary.Size; id++)
             if (vocabulary.TokenOf(id) is { } token)
@@ -72,11 +73,12 @@ public sealed class BytePair : Tokenizer
         return spaces == text.Length || spaces == 1 ? spaces : spaces - 1;
     }
 
-    private protected override void EncodePart(ReadOnlySpan<char> text, List<int> ids)
+    private protected override void EncodePiece(string piece, List<int> ids)
     {
+        var text = (_options.AddPrefixSpace && piece[0] != ' ' ? ' ' + piece : piece).AsSpan();
         while (!text.IsEmpty)
         {
-            var word = text[..WordLength(text)];
+            var word = _options.CutsWords ? text[..WordLength(text)] : text;
             if (!_wordsBySpan.TryGetValue(word, out var encoded))
             {
                 encoded = EncodeWord(word);
@@ -105,6 +107,8 @@ public sealed class BytePair : Tokenizer
         var symbols = new int[Encoding.UTF8.GetByteCount(word)];
         var bytes = new byte[symbols.Length];
         Encoding.UTF8.GetBytes(word, bytes);
+        if (_options.IgnoreMerges && Vocabulary.IdInModel(string.Concat(bytes.Select(b => ByteSymbols[b]))) is { } whole)
+            return [whole];
         for (var i = 0; i < symbols.Length; i++)
             symbols[i] = _byteIds[bytes[i]];
         var next = new int[symbols.Length]; // symbols.Length ends the list
@@ -189,3 +193,8 @@ public sealed class BytePair : Tokenizer
         Other,
     }
 }
+
+/// <param name="AddPrefixSpace">Before every piece that does not begin with one.</param>
+/// <param name="CutsWords">By GPT-2's rule; otherwise a piece is one word.</param>
+/// <param name="IgnoreMerges">A word that is a token as it stands is that token.</param>
+internal sealed record BytePairOptions(bool AddPrefixSpace = false, bool CutsWords = true, bool IgnoreMerges = false);

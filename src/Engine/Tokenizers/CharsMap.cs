@@ -47,9 +47,12 @@ internal sealed class CharsMap
         return new(units, replacements.ToArray());
     }
 
+    /// <summary>The replacement of the shortest entry that a text begins with; null: there is none.</summary>
+    public string? First(string text) => Match(Encoding.UTF8.GetBytes(text), out var replacement, shortest: true) > 0 ? Encoding.UTF8.GetString(replacement) : null;
+
     /// <summary>Finds the longest entry that <paramref name="text"/> (UTF-8) starts with.</summary>
     /// <returns>The entry's length in bytes; 0: there is none.</returns>
-    public int Match(ReadOnlySpan<byte> text, out ReadOnlySpan<byte> replacement)
+    public int Match(ReadOnlySpan<byte> text, out ReadOnlySpan<byte> replacement, bool shortest = false)
     {
         replacement = default;
         if (_units.Length == 0)
@@ -71,6 +74,8 @@ internal sealed class CharsMap
             longest = i + 1;
             replacement = _replacements.AsSpan((int)offset);
             replacement = replacement[..replacement.IndexOf((byte)0)];
+            if (shortest)
+                break;
         }
         return longest;
 
@@ -88,7 +93,7 @@ internal sealed record UnigramNormalizer(CharsMap CharsMap, bool AddDummyPrefix 
     public const char Space = '\u2581';
 
     /// <summary>The result has no lone surrogates: each became U+FFFD.</summary>
-    public string Normalize(ReadOnlySpan<char> text)
+    public string Normalize(string text)
     {
         var bytes = new byte[Encoding.UTF8.GetByteCount(text)];
         Encoding.UTF8.GetBytes(text, bytes);

@@ -48,6 +48,9 @@ internal readonly record struct JsonValue(string File, string Where, JsonElement
     public float Float => Element.ValueKind == JsonValueKind.Number && Element.TryGetSingle(out var number) ? number
         : throw Error($"is {(IsNull ? "missing" : Element.GetRawText())}, expected a number");
 
+    public double Double => Element.ValueKind == JsonValueKind.Number && Element.TryGetDouble(out var number) ? number
+        : throw Error($"is {(IsNull ? "missing" : Element.GetRawText())}, expected a number");
+
     public IEnumerable<JsonValue> Items
     {
         get
@@ -70,6 +73,9 @@ internal readonly record struct JsonValue(string File, string Where, JsonElement
                 .Select(member => (member.Key, new JsonValue(self.File, $"{self.Where}.{member.Key}", member.Value)));
         }
     }
+
+    /// <summary>None where there is no object.</summary>
+    public IEnumerable<(string Key, JsonValue Value)> MembersIfAny => IsNull ? [] : Members;
 
     public static JsonValue Read(string file)
     {

@@ -5,7 +5,8 @@ namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>One entry of a unigram vocabulary; its id is its place in the list.</summary>
 /// <param name="Score">Log probability.</param>
-internal sealed record Piece(string Text, float Score, PieceType Type);
+/// <param name="IsMatched">Whether it is looked for in a text.</param>
+internal sealed record Piece(string Text, double Score, bool IsMatched = true, bool IsUnknown = false, bool IsControl = false);
 
 /// <summary>Numbers as in sentencepiece_model.proto.</summary>
 internal enum PieceType
@@ -83,7 +84,7 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
         return type is PieceType.UserDefined or PieceType.Byte || !Enum.IsDefined(type)
             ? throw new TokenizerException(file, $"offset {field.Offset}",
                 $"piece '{text}' is of type {type}; only normal, unknown, control and unused ones are supported, as T5 uses them")
-            : new(text, score, type);
+            : new(text, score, type == PieceType.Normal, type == PieceType.Unknown, type == PieceType.Control);
     }
 
     private static IEnumerable<Field> Message(string file, ReadOnlyMemory<byte> bytes, int offset)

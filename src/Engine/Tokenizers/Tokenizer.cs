@@ -2,17 +2,20 @@ using System.Runtime.InteropServices;
 
 namespace MendCluster.Engine.Tokenizers;
 
-/// <summary>What all kinds share: added tokens are cut out of the text first, and special ones are put around it.</summary>
+/// <summary>
+/// What all kinds share, in the order in which Hugging Face's tokenizers work: added tokens are cut out of the text, what is left is normalised
+/// and cut into pieces, the pieces become tokens, and special ones are put around them.
+/// </summary>
 public abstract class Tokenizer : ITokenizer
 {
     private readonly AddedTokens _added;
-    private readonly Frame _frame;
+    private readonly Pipeline _pipeline;
 
-    private protected Tokenizer(string file, Vocabulary vocabulary, IReadOnlyCollection<AddedToken> added, Frame frame)
+    private protected Tokenizer(Vocabulary vocabulary, Pipeline pipeline)
     {
         Vocabulary = vocabulary;
-        _added = new(file, added);
-        _frame = frame;
+        _added = new(pipeline.Added, pipeline.Normalizer);
+        _pipeline = pipeline;
     }
 
     public int VocabularySize => Vocabulary.Size;
@@ -24,15 +27,13 @@ public abstract class Tokenizer : ITokenizer
         ArgumentNullException.ThrowIfNull(text);
         var ids = new List<int>();
         if (addSpecialTokens)
-            ids.AddRange(_frame.Before);
-        var start = 0;
-        while (_added.Next(text, start) is { } found)
-        {
-            EncodePart(text.AsSpan(start, found.Start - start), ids);
-            ids.Add(found.Id);
-            start = found.End;
-        }
-        EncodePart(text.AsSpan(start), ids);
+            ids.AddRange(_pipeline.Frame.Before);
+        foreach (var (part, id) in _added.Cut(text))
+            if (id is { } added)
+                ids.Add(added);
+            else
+                foreach (var piece in Pieces(part))
+                    EncodePiece(piece, ids);
         if (addSpecialTokens)
             End(ids);
         return ids;
@@ -42,9 +43,9 @@ public abstract class Tokenizer : ITokenizer
     /// <exception cref="ArgumentOutOfRangeException">Not even the special tokens fit.</exception>
     public IReadOnlyList<int> EncodeAtMost(string text, int length)
     {
-        var room = length - _frame.Before.Length - _frame.After.Length;
+        var room = length - _pipeline.Frame.Before.Length - _pipeline.Frame.After.Length;
         ArgumentOutOfRangeException.ThrowIfNegative(room, nameof(length));
-        List<int> ids = [.. _frame.Before, .. Encode(text, addSpecialTokens: false).Take(room)];
+        List<int> ids = [.. _pipeline.Frame.Before, .. Encode(text, addSpecialTokens: false).Take(room)];
         End(ids);
         return ids;
     }
@@ -66,18 +67,34 @@ public abstract class Tokenizer : ITokenizer
 
     public string? TokenOf(int id) => Vocabulary.TokenOf(id);
 
-    private void End(List<int> ids)
+    /// <summary>A text without added tokens as the model sees it, its pieces together.</summary>
+    internal string Normalize(string text)
     {
-        if (!_frame.EndsOnce || !CollectionsMarshal.AsSpan(ids).EndsWith(_frame.After))
-            ids.AddRange(_frame.After);
+        var normal = _pipeline.Normalizer is { } normalize ? normalize(text) : text;
+        return normal.Length == 0 ? "" : string.Concat(Pieces(new(normal, true)));
     }
 
-    /// <summary>Appends the ids of a text without added tokens.</summary>
-    private protected abstract void EncodePart(ReadOnlySpan<char> text, List<int> ids);
+    private void End(List<int> ids)
+    {
+        if (!_pipeline.Frame.EndsOnce || !CollectionsMarshal.AsSpan(ids).EndsWith(_pipeline.Frame.After))
+            ids.AddRange(_pipeline.Frame.After);
+    }
+
+    /// <summary>The pieces of a text without added tokens.</summary>
+    private protected IEnumerable<string> Pieces(TextPart part) =>
+        _pipeline.Splitters.Aggregate((IEnumerable<TextPart>)[part], (pieces, split) => pieces.SelectMany(piece => split(piece))).Select(piece => piece.Text);
+
+    /// <summary>Appends the ids of a piece, which is not empty.</summary>
+    private protected abstract void EncodePiece(string piece, List<int> ids);
 
     /// <param name="ids">All have a token.</param>
     private protected abstract string DecodeKept(List<int> ids);
 }
+
+/// <summary>What comes before and after a model's own tokens.</summary>
+/// <param name="Normalizer">Null: texts stay as they are.</param>
+/// <param name="Splitters">One after the other; none: a text is one piece.</param>
+internal sealed record Pipeline(IReadOnlyCollection<AddedToken> Added, Frame Frame, Normalizer? Normalizer, IReadOnlyList<Splitter> Splitters);
 
 /// <summary>Ids that stand before and after every text.</summary>
 /// <param name="EndsOnce">A text that ends with <paramref name="After"/> as it is gets no second one; so T5 treats a written &lt;/s&gt;.</param>

@@ -4,19 +4,19 @@ namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>
 /// SentencePiece's unigram model (Kudo, 2018), as T5 uses it: of all ways to cut the normalised text into pieces, the one whose scores sum
-/// to most. Neighbouring characters that no piece has become one unknown token. Sums are float32, as in SentencePiece, so that near ties
-/// fall the same way.
+/// to most. Neighbouring characters that no piece has become one unknown token. Sums are float32 as in SentencePiece, or float64 as in Hugging
+/// Face's tokenizers, so that near ties fall the same way.
 /// </summary>
 public sealed class Unigram : Tokenizer
 {
     /// <summary>Below the least score of any piece, so that unknown characters are a last resort.</summary>
-    private const float UnknownPenalty = 10;
+    private const double UnknownPenalty = 10;
 
-    private readonly UnigramNormalizer _normalizer;
     private readonly string _unknownSurface;
+    private readonly bool _isSingle;
     private readonly int _unknown;
-    private readonly float _unknownScore;
-    private readonly float[] _scores;
+    private readonly double _unknownScore;
+    private readonly double[] _scores;
 
     // The trie of the pieces: the node that a character leads to, and the piece that ends at a node (or None).
     private readonly Dictionary<(int Node, char Next), int> _edges = [];
@@ -25,22 +25,22 @@ public sealed class Unigram : Tokenizer
     private const int None = -1;
 
     /// <param name="file">Named in errors.</param>
-    /// <param name="added">Their pieces are never matched inside a text.</param>
-    internal Unigram(string file, SentencePieceModel model, Vocabulary vocabulary, IReadOnlyCollection<AddedToken> added, Frame frame)
-        : base(file, vocabulary, added, frame with { EndsOnce = true })
+    /// <param name="pieces">By id. Those of type normal are matched; of two with one text the later.</param>
+    /// <param name="unknownSurface">What an unknown token is decoded to.</param>
+    /// <param name="isSingle">Whether scores are summed in float32.</param>
+    internal Unigram(string file, IReadOnlyList<Piece> pieces, string unknownSurface, bool isSingle, Vocabulary vocabulary, Pipeline pipeline)
+        : base(vocabulary, pipeline with { Frame = pipeline.Frame with { EndsOnce = true } })
     {
-        _normalizer = model.Normalizer;
-        _unknownSurface = model.UnknownSurface;
-        _scores = [.. model.Pieces.Select(piece => piece.Score)];
-        _unknown = model.Pieces.Index().Where(entry => entry.Item.Type == PieceType.Unknown).ToList() is [var only] ? only.Index
+        (_unknownSurface, _isSingle) = (unknownSurface, isSingle);
+        _scores = [.. pieces.Select(piece => piece.Score)];
+        _unknown = pieces.Index().Where(entry => entry.Item.IsUnknown).ToList() is [var only] ? only.Index
             : throw new TokenizerException(file, "pieces", "there must be exactly one of type unknown; the file is damaged");
-        var taken = added.Select(token => token.Id).ToHashSet();
-        var lowest = float.PositiveInfinity;
-        foreach (var (id, piece) in model.Pieces.Index())
+        var lowest = double.PositiveInfinity;
+        foreach (var (id, piece) in pieces.Index())
         {
-            if (piece.Text.Length == 0 || !float.IsFinite(piece.Score))
+            if (piece.Text.Length == 0 || !double.IsFinite(piece.Score))
                 throw new TokenizerException(file, $"piece {id}", $"is '{piece.Text}' with score {piece.Score}; expected a text and a finite number");
-            if (piece.Type != PieceType.Normal || taken.Contains(id))
+            if (!piece.IsMatched)
                 continue;
             lowest = Math.Min(lowest, piece.Score);
             var node = 0;
@@ -55,19 +55,16 @@ public sealed class Unigram : Tokenizer
             }
             _pieceAt[node] = id;
         }
-        if (float.IsInfinity(lowest))
+        if (double.IsInfinity(lowest))
             throw new TokenizerException(file, "pieces", "there is none of type normal; the file is damaged");
         _unknownScore = lowest - UnknownPenalty;
     }
 
-    internal string Normalize(ReadOnlySpan<char> text) => _normalizer.Normalize(text);
-
-    private protected override void EncodePart(ReadOnlySpan<char> text, List<int> ids)
+    private protected override void EncodePiece(string normal, List<int> ids)
     {
-        var normal = Normalize(text);
         // The best cut of normal[..end]: its score, and the piece that it ends with.
-        var best = new (float Score, int Start, int Id)[normal.Length + 1];
-        Array.Fill(best, (0f, None, None), 1, normal.Length);
+        var best = new (double Score, int Start, int Id)[normal.Length + 1];
+        Array.Fill(best, (0.0, None, None), 1, normal.Length);
         int width;
         for (var start = 0; start < normal.Length; start += width)
         {
@@ -90,9 +87,9 @@ public sealed class Unigram : Tokenizer
                 ids.Add(best[end].Id);
         ids.Reverse(first, ids.Count - first);
 
-        void Offer(int start, int end, int id, float score)
+        void Offer(int start, int end, int id, double score)
         {
-            score += best[start].Score;
+            score = _isSingle ? (float)score + (float)best[start].Score : score + best[start].Score;
             if (best[end].Start == None || score > best[end].Score)
                 best[end] = (score, start, id);
         }

@@ -3,17 +3,20 @@ namespace MendCluster.Engine.Tokenizers;
 /// <summary>Tokens by id and ids by token; no token and no id twice.</summary>
 internal sealed class Vocabulary
 {
-    private readonly Dictionary<string, int> _ids = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, int> _ids;
     private readonly string?[] _tokens;
+    private readonly HashSet<int> _addedOnly;
 
     /// <param name="file">Named in errors.</param>
-    /// <param name="entries">Of the model, in any order.</param>
+    /// <param name="ids">Of the model.</param>
     /// <param name="added">Tokens on top; those that the model has too must have the same id there.</param>
-    public Vocabulary(string file, IEnumerable<(string Token, int Id)> entries, IEnumerable<AddedToken> added)
+    public Vocabulary(string file, IReadOnlyDictionary<string, int> ids, IEnumerable<AddedToken> added)
     {
-        var all = entries.ToList();
-        var texts = all.ToHashSet();
-        all.AddRange(added.Select(token => (token.Text, token.Id)).Where(texts.Add));
+        _ids = new(ids, StringComparer.Ordinal);
+        var all = ids.Select(entry => (Token: entry.Key, Id: entry.Value)).ToList();
+        var onTop = added.Where(token => !ids.ContainsKey(token.Text)).Select(token => (Token: token.Text, token.Id)).ToList();
+        _addedOnly = [.. onTop.Select(token => token.Id)];
+        all.AddRange(onTop);
 
         // Ids may have gaps, but one wild id must not make a table of gigabytes.
         var most = 4L * all.Count + 1024;
@@ -22,8 +25,7 @@ internal sealed class Vocabulary
             if (id < 0 || id > most)
                 throw new TokenizerException(file, $"token '{token}'",
                     $"has id {id}; {all.Count} tokens should have ids from 0 to about {all.Count - 1}");
-            if (!_ids.TryAdd(token, id))
-                throw new TokenizerException(file, $"token '{token}'", $"has the ids {_ids[token]} and {id}; a token has one");
+            _ids[token] = id;
         }
         _tokens = new string?[all.Count == 0 ? 0 : all.Max(entry => entry.Id) + 1];
         foreach (var (token, id) in all)
@@ -36,6 +38,9 @@ internal sealed class Vocabulary
     public int Size => _tokens.Length;
 
     public int? IdOf(string token) => _ids.TryGetValue(token, out var id) ? id : null;
+
+    /// <summary>The id of a token of the model, not of one on top of it.</summary>
+    public int? IdInModel(string token) => IdOf(token) is { } id && !_addedOnly.Contains(id) ? id : null;
 
     public string? TokenOf(int id) => id >= 0 && id < _tokens.Length ? _tokens[id] : null;
 

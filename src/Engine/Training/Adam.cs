@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -54,10 +55,10 @@ public sealed class Adam : IDisposable
     {
         using var _ = no_grad();
         using var scope = NewDisposeScope();
-        var norm = Math.Sqrt(gradients.Sum(gradient => Math.Pow(gradient.norm().item<float>(), 2)));
+        var norm = Math.Sqrt(Devices.Numbers(gradients.Select(gradient => gradient.norm())).Sum(one => Math.Pow(one, 2)));
         if (double.IsFinite(norm) && norm > maxNorm)
             foreach (var gradient in gradients)
-                gradient.mul_(maxNorm / (norm + 1e-6));
+                gradient.Mul_(maxNorm / (norm + 1e-6));
         return norm;
     }
 
@@ -75,11 +76,11 @@ public sealed class Adam : IDisposable
             {
                 var (gradient, (mean, square)) = (gradients[next++], _moments[name]);
                 if (_weightDecay > 0 && value.dim() > 1)
-                    value.mul_(1 - group.LearningRate * rate * _weightDecay);
-                mean.mul_(Beta1).add_(gradient, alpha: 1 - Beta1);
-                square.mul_(Beta2).addcmul_(gradient, gradient, value: 1 - Beta2);
-                var denominator = square.sqrt().mul_(1 / Math.Sqrt(bias2)).add_(Epsilon);
-                value.addcdiv_(mean, denominator, value: -group.LearningRate * rate / bias1);
+                    value.Mul_(1 - group.LearningRate * rate * _weightDecay);
+                mean.Mul_(Beta1).Add_(gradient, alpha: 1 - Beta1);
+                square.Mul_(Beta2).Addcmul_(gradient, gradient, value: 1 - Beta2);
+                var denominator = square.sqrt().Mul_(1 / Math.Sqrt(bias2)).Add_(Epsilon);
+                value.Addcdiv_(mean, denominator, value: -group.LearningRate * rate / bias1);
             }
     }
 

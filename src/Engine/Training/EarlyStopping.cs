@@ -5,8 +5,11 @@ namespace MendCluster.Engine.Training;
 /// Looked at only when validating. NaN never becomes the best.
 /// </summary>
 /// <param name="patience">Iterations, not optimiser steps.</param>
-public sealed class EarlyStopping(long patience, double best = 1e9, long bestIteration = 0)
+public sealed class EarlyStopping(long patience, double best = EarlyStopping.None, long bestIteration = 0)
 {
+    /// <summary>The loss of no validation; the first that gives a number below it is the best so far.</summary>
+    public const double None = 1e9;
+
     public double Best { get; private set; } = best;
 
     public long BestIteration { get; private set; } = bestIteration;

@@ -3,7 +3,7 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
 
-/// <summary>Token ids with the labels that they are scored on.</summary>
+/// <summary>Token ids with the labels that they are scored on, on the host.</summary>
 /// <param name="Labels">[B, T] int64, -100 where not scored.</param>
 public sealed record LabelledInput(ModelInput Input, Tensor Labels)
 {
@@ -14,7 +14,7 @@ public sealed record LabelledInput(ModelInput Input, Tensor Labels)
     public LabelledInput Slice(long first, long count) => Each(whole => whole.narrow(0, first, count));
 
     /// <summary>Some of the examples, as copies.</summary>
-    /// <param name="which">[N] int64.</param>
+    /// <param name="which">[N] int64, on the host.</param>
     public LabelledInput Rows(Tensor which) => Each(whole => whole.index_select(0, which));
 
     private LabelledInput Each(Func<Tensor, Tensor> of) => new(new(of(Input.InputIds), of(Input.AttentionMask),

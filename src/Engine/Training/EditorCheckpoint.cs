@@ -2,6 +2,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -45,6 +46,9 @@ public sealed class EditorCheckpoint : IDisposable
 
     public long BestIteration => Metadata<long>("best_iteration");
 
+    /// <summary>The iteration of the last validation; null: there was none yet.</summary>
+    public long? Validated => _file.Metadata.ContainsKey("validated") ? Metadata<long>("validated") is >= 0 and var iteration ? iteration : null : Iteration;
+
     private long AdamSteps => Metadata<long>("adam_steps");
 
     /// <exception cref="CheckpointException">Not a safetensors file, or not one of an editor.</exception>
@@ -62,19 +66,21 @@ public sealed class EditorCheckpoint : IDisposable
 
     /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote, if gradients alone make its edits.</summary>
     /// <param name="wanted">The weights that are needed; null: all.</param>
+    /// <param name="device">Null: the CPU.</param>
     /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
-    public static IPreparedEditor Load(string path, IReadOnlyCollection<string>? wanted = null)
+    public static IPreparedEditor Load(string path, IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var checkpoint = Open(path);
-        return checkpoint.Prepared(wanted);
+        return checkpoint.Prepared(wanted, device);
     }
 
     /// <summary>The MEND editor of a file that <see cref="SaveEditor"/> wrote.</summary>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
-    public static Mend LoadEditor(string path, IReadOnlyCollection<string>? wanted = null)
+    /// <param name="device">Null: the CPU.</param>
+    public static Mend LoadEditor(string path, IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var checkpoint = Open(path);
-        return checkpoint.Editor(wanted);
+        return checkpoint.Editor(wanted, device);
     }
 
     /// <summary>
@@ -104,33 +110,48 @@ public sealed class EditorCheckpoint : IDisposable
 
     public static void SaveEditor(string path, IStoredEditor editor) => Write(path, editor, editor.State, []);
 
+    /// <summary>Refuses an editor of another model. Reads no weight.</summary>
+    /// <exception cref="CheckpointException">It changes a weight that the model does not have, or has in another shape.</exception>
+    public void RequireFit(ModelFamily family)
+    {
+        var model = LayerShape.Of(family).SelectMany(layer => layer.Linears).ToDictionary(linear => linear.Name);
+        foreach (var (name, m, n) in Weights)
+            if (!model.TryGetValue(name, out var linear))
+                throw new CheckpointException(_file.Path, name, $"the editor was made for it, and this {family.Type} model does not have it; the editor is another model's");
+            else if ((linear.InFeatures, linear.OutFeatures) != (m, n))
+                throw new CheckpointException(_file.Path, name,
+                    $"the editor was made for [{n}, {m}], the model's is [{linear.OutFeatures}, {linear.InFeatures}]; the editor is another model's");
+    }
+
     /// <summary>All that a training run needs to go on.</summary>
-    public static void Save(string path, IStoredEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration) =>
+    public static void Save(string path, IStoredEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration, long? validated) =>
         Write(path, editor, editor.State.Concat(adam.State).Concat(average?.State ?? []), new()
         {
             ["iteration"] = JsonSerializer.Serialize(iteration),
             ["best_loss"] = JsonSerializer.Serialize(bestLoss),
             ["best_iteration"] = JsonSerializer.Serialize(bestIteration),
+            ["validated"] = JsonSerializer.Serialize(validated ?? -1),
             ["adam_steps"] = JsonSerializer.Serialize(adam.Steps),
         });
 
     /// <exception cref="CheckpointException">It is another algorithm's.</exception>
-    public Mend Editor(IReadOnlyCollection<string>? wanted = null)
+    public Mend Editor(IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var scope = NewDisposeScope();
-        return new(Require(EditorAlgorithm.Mend).Options, Weights, Read, wanted);
+        return new(Require(EditorAlgorithm.Mend).Options, Weights, name => Read(name, device), wanted);
     }
 
     /// <summary>The editor, if gradients alone make its edits.</summary>
     /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
-    public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null)
+    public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var scope = NewDisposeScope();
+        Tensor There(string name) => Read(name, device);
         return Algorithm switch
         {
-            EditorAlgorithm.Mend => new Mend(Options, Weights, Read, wanted),
-            EditorAlgorithm.Malmen => new Malmen(OptionsAs<MalmenOptions>(), Weights, Read, wanted),
-            EditorAlgorithm.UltraEdit => new UltraEdit(OptionsAs<UltraEditOptions>(), Weights, Read, wanted),
+            EditorAlgorithm.Mend => new Mend(Options, Weights, There, wanted),
+            EditorAlgorithm.Malmen => new Malmen(OptionsAs<MalmenOptions>(), Weights, There, wanted),
+            EditorAlgorithm.UltraEdit => new UltraEdit(OptionsAs<UltraEditOptions>(), Weights, There, wanted),
             _ => throw NotPrepared(),
         };
     }
@@ -138,8 +159,8 @@ public sealed class EditorCheckpoint : IDisposable
     public void Restore(Adam adam, ParameterAverage? average)
     {
         using var scope = NewDisposeScope();
-        adam.Restore(AdamSteps, Read);
-        average?.Restore(Read);
+        adam.Restore(AdamSteps, name => Read(name));
+        average?.Restore(name => Read(name));
     }
 
     public void Dispose() => _file.Dispose();
@@ -152,7 +173,8 @@ public sealed class EditorCheckpoint : IDisposable
     internal T OptionsAs<T>() => Metadata<T>("options");
 
     /// <summary>A tensor of <see cref="IStoredEditor.State"/>; lives in the caller's scope.</summary>
-    internal Tensor Read(string name) => TensorBytes.Load(_file.Find(name));
+    /// <param name="device">Null: the CPU.</param>
+    internal Tensor Read(string name, Device? device = null) => TensorBytes.Load(_file.Find(name), device: device);
 
     /// <summary>The names that begin so.</summary>
     internal IEnumerable<string> Names(string prefix) => _file.Entries.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal));

@@ -1,4 +1,5 @@
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -62,9 +63,9 @@ public sealed class EditorOptimiser : IDisposable
         using var _ = no_grad();
         using (NewDisposeScope())
         {
-            if (gradients.All(gradient => double.IsFinite(gradient.sum().item<float>())))
+            if (Devices.Numbers(gradients.Select(gradient => gradient.sum())).All(float.IsFinite))
                 for (var i = 0; i < _sums.Length; i++)
-                    _sums[i].add_(gradients[i], alpha: _shares[i]);
+                    _sums[i].Add_(gradients[i], alpha: _shares[i]);
             else
                 Refused++;
         }

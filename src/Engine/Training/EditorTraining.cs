@@ -83,10 +83,19 @@ public sealed record EditorTrainingOptions
             throw new EditorException("algorithm is UltraEdit, of which nothing is trained: choose mend, ke, enn or malmen");
         if (Edits < 1 || (Edits > 1 && Algorithm == EditorAlgorithm.Ke))
             throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for KE, which reads the text of one edit: choose another algorithm for more");
+        if (!(Lr > 0) || !double.IsFinite(Lr) || !(LrLr >= 0) || !double.IsFinite(LrLr))
+            throw new EditorException($"lr is {Lr} and lr_lr {LrLr}; learning rates are finite numbers, lr more than 0, lr_lr at least 0");
+        if (!(GradClip > 0) || FinalRate is not (>= 0 and <= 1) || Averaging is not (>= 0 and < 1) || EarlyStopPatience < 1)
+            throw new EditorException($"grad_clip is {GradClip}, final_rate {FinalRate}, averaging {Averaging}, early_stop_patience {EarlyStopPatience}; "
+                + "they must be more than 0, from 0 to 1, at least 0 and less than 1, and at least 1");
+        if (!(Loss.CEdit >= 0) || !(Loss.CLoc >= 0) || !double.IsFinite(Loss.CEdit + Loss.CLoc))
+            throw new EditorException($"c_edit is {Loss.CEdit} and c_loc {Loss.CLoc}; weights of losses are finite numbers, at least 0");
         if (AccumulateBs < 1 || ValInterval < 1 || MaxIters < 1 || ValSteps < 1 || UnrelatedRows < 1)
             throw new EditorException("accumulate_bs, val_interval, val_steps, max_iters and unrelated_rows must be at least 1");
         if (ValInterval % AccumulateBs != 0)
             throw new EditorException($"val_interval {ValInterval} must be a multiple of accumulate_bs {AccumulateBs}: checkpoints lie between optimiser steps");
+        if (MaxIters < AccumulateBs)
+            throw new EditorException($"max_iters is {MaxIters} and accumulate_bs {AccumulateBs}: not one optimiser step would be taken; give at least as many iterations");
         return this;
     }
 }
@@ -126,6 +135,8 @@ public sealed class EditorTraining(
     public TrainingResult Run(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         options.Validated();
+        using var folder = run.Take();
+        run.Check(options);
         var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
         using var editor = TrainableEditor.Create(stage, options, checkpoint);
         using var optimiser = new EditorOptimiser(editor.Groups, options.AccumulateBs, options.GradClip, options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
@@ -143,10 +154,13 @@ public sealed class EditorTraining(
                 if (course.Take(validation))
                     return course.End(iteration, "early stopping");
             }
-            if (iteration >= options.MaxIters)
+            if (course.IsLast(iteration))
                 return course.End(iteration, "max_iters");
-            if (cancellation.IsCancellationRequested)
+            if (cancellation.IsCancellationRequested && iteration % options.AccumulateBs == 0) // a step's sum of gradients is in no checkpoint
+            {
+                course.Keep(iteration);
                 return course.End(iteration, "cancelled");
+            }
 
             using var scope = NewDisposeScope();
             var (figures, gradients) = editor.Step(trainingBatch(iteration), options.Loss, optimiser.Parameters);

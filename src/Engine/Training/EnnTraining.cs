@@ -2,6 +2,7 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -15,7 +16,7 @@ public static class EnnTraining
     public static Edits Edit(Stage stage, Enn enn, LabelledInput edit, bool trains = false)
     {
         using var _ = enable_grad();
-        IReadOnlyList<Tensor> R = [.. stage.EditableOrder.Select(name => zeros([stage.Editable[name].OutFeatures, stage.Editable[name].InFeatures]).requires_grad_())];
+        IReadOnlyList<Tensor> R = [.. stage.EditableOrder.Select(name => zeros([stage.Editable[name].OutFeatures, stage.Editable[name].InFeatures], device: stage.Device).requires_grad_())];
         for (var step = 0; step < enn.Options.EditSteps; step++)
         {
             var loss = Score(stage, edit, At(stage, R)).Nll;
@@ -40,7 +41,7 @@ public static class EnnTraining
             var value = checkpoint.Read("model." + name);
             weight.Value.copy_(weight.IsTransposed ? value.t() : value);
         }
-        return new(checkpoint.OptionsAs<EnnOptions>(), EditorTraining.EditableWeights(stage), checkpoint.Read("edit_lrs"));
+        return new(checkpoint.OptionsAs<EnnOptions>(), EditorTraining.EditableWeights(stage), checkpoint.Read("edit_lrs", stage.Device));
     }
 
     /// <summary>
@@ -67,11 +68,11 @@ public static class EnnTraining
             first = Logits(original, batch.Locality, rows, null);
         var drift = Losses.LocalityKl(first, current);
 
-        var total = outer.Nll * weights.CEdit + kl * weights.CLoc;
-        Tensor[] gradients = [.. autograd.grad([total + drift], [.. parameters])];
+        var total = outer.Nll.Times(weights.CEdit).Plus(kl.Times(weights.CLoc));
+        Tensor[] gradients = [.. autograd.grad([total.Plus(drift)], [.. parameters])];
         var (before, kept) = (TrainingStep.Score(stage, batch.Locality), TrainingStep.Score(stage, batch.Locality, edits));
-        return (new(outer.Nll.item<float>(), kl.item<float>(), total.item<float>(), outer.Accuracy, outer.Probability,
-            before.Accuracy, kept.Accuracy, before.Nll.item<float>(), kept.Nll.item<float>(), kept.Tokens), drift.item<float>(), gradients);
+        var numbers = Devices.Numbers(kl, total, drift);
+        return (new(outer.Loss, numbers[0], numbers[1], outer.Accuracy, outer.Probability, before.Accuracy, kept.Accuracy, before.Loss, kept.Loss, kept.Tokens), numbers[2], gradients);
     }
 
     private static Edits At(Stage stage, IReadOnlyList<Tensor> R) =>
@@ -101,7 +102,7 @@ internal sealed class TrainableEnn : ITrainableEditor
             throw new EditorException($"ENN trains all weights of the model, which are {stage.Weights.DType}; load them as float32");
         (_stage, _options) = (stage, options);
         _original = Stage.LoadWhole(stage.Family, new CopiedWeights(stage.Weights), stage.EditableOrder);
-        _enn = checkpoint is null ? new(options.Enn, Weights) : EnnTraining.Load(stage, checkpoint);
+        _enn = checkpoint is null ? new(options.Enn, Weights, device: stage.Device) : EnnTraining.Load(stage, checkpoint);
         foreach (var weight in stage.Weights.Loaded.Values)
             weight.Value.requires_grad_();
     }

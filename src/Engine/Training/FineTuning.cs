@@ -1,6 +1,7 @@
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -32,7 +33,7 @@ public static class FineTuning
     public static (Edits Edits, IReadOnlyList<FineTuningStep> Steps) Edit(
         Stage stage, FineTuneOptions options, LabelledInput edit, Func<int, ModelInput>? locality = null)
     {
-        using var fineTune = new FineTune(options, EditorTraining.EditableWeights(stage));
+        using var fineTune = new FineTune(options, EditorTraining.EditableWeights(stage), stage.Device);
         var edits = new Edits(fineTune.Updates);
         using var whole = NewDisposeScope();
         var below = Below(stage, edit.Input); // once for all steps
@@ -45,17 +46,18 @@ public static class FineTuning
             using var _ = enable_grad();
             var recording = new Recording();
             var scored = Losses.MaskedNll(Logits(stage, below, new Pass(edit.Input, edits, recording), rows.Rows), rows);
-            var loss = scored.Nll * editWeight;
+            var loss = scored.Nll.Times(editWeight);
             (Tensor Loss, Recording Recording)? kl = locality is null ? null : Kl(stage, edits, locality(steps.Count));
-            var nll = scored.Nll.item<float>();
-            steps.Add(new(kl is null ? nll : kl.Value.Loss.item<float>() + editWeight * nll, nll, kl?.Loss.item<float>(), scored.Accuracy));
+            var nll = scored.Loss;
+            float? drift = kl?.Loss.Host().item<float>();
+            steps.Add(new(drift is null ? nll : drift.Value + editWeight * nll, nll, drift, scored.Accuracy));
             if (scored.Accuracy == 1 || steps.Count == options.MaxEditSteps)
                 return (edits, steps);
 
             var gradients = Gradients(loss, recording);
             if (kl is not null)
                 foreach (var (weight, gradient) in Gradients(kl.Value.Loss, kl.Value.Recording))
-                    gradients[weight] = gradients[weight] + gradient;
+                    gradients[weight] = gradients[weight].Plus(gradient);
             fineTune.Step(gradients);
         }
     }
@@ -74,7 +76,7 @@ public static class FineTuning
         options.Validated();
         if (stage.EditableOrder.Count != 1)
             throw new EditorException($"breadth-first fine-tuning changes one weight, and this model has {stage.EditableOrder.Count} to edit: choose one of {string.Join(", ", EditableWeights.DownProjections(stage.Family))}");
-        using var fineTune = new FineTune(options.Steps, EditorTraining.EditableWeights(stage));
+        using var fineTune = new FineTune(options.Steps, EditorTraining.EditableWeights(stage), stage.Device);
         var made = new Edits(fineTune.Updates);
         using var whole = NewDisposeScope();
         var below = Below(stage, edits, options.BatchSize); // once for all epochs
@@ -86,13 +88,14 @@ public static class FineTuning
             {
                 using var scope = NewDisposeScope();
                 using var _ = enable_grad();
-                var which = tensor([.. chosen.Select(i => (long)i)], [chosen.Length]);
+                var which = tensor(chosen.Select(i => (long)i).ToArray(), device: CPU);
                 var batch = edits.Rows(which);
+                which = which.On(stage.Device);
                 var rows = LabelRows.Of(batch.Labels, stage.Family.ShiftsLabels);
                 var recording = new Recording();
                 var scored = Losses.MaskedNll(Logits(stage, new(below.Hidden?.index_select(0, which), below.Memory?.index_select(0, which)),
                     new Pass(batch.Input, made, recording), rows.Rows), rows);
-                nll += scored.Nll.item<float>() * chosen.Length;
+                nll += scored.Loss * chosen.Length;
                 answered += scored.Accuracy * chosen.Length;
                 fineTune.Step(Gradients(scored.Nll, recording));
             }

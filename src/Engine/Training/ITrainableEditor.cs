@@ -66,7 +66,7 @@ internal sealed class TrainableMend : TrainablePreparedEditor
     private readonly Mend _mend;
 
     public TrainableMend(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
-        : this(stage, options, checkpoint?.Editor() ?? new Mend(options.Mend, EditorTraining.EditableWeights(stage), options.Seed))
+        : this(stage, options, checkpoint?.Editor(device: stage.Device) ?? new Mend(options.Mend, EditorTraining.EditableWeights(stage), options.Seed, device: stage.Device))
     {
     }
 
@@ -85,7 +85,7 @@ internal sealed class TrainableMalmen : TrainablePreparedEditor
     private readonly Malmen _malmen;
 
     public TrainableMalmen(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
-        : this(stage, options, (Malmen?)checkpoint?.Prepared() ?? new Malmen(options.Malmen, EditorTraining.EditableWeights(stage), options.Seed))
+        : this(stage, options, (Malmen?)checkpoint?.Prepared(device: stage.Device) ?? new Malmen(options.Malmen, EditorTraining.EditableWeights(stage), options.Seed, stage.Device))
     {
     }
 

@@ -28,7 +28,7 @@ public static class KnowledgeEditorTraining
         using var scope = NewDisposeScope();
         checkpoint.Require(EditorAlgorithm.Ke);
         return new(checkpoint.OptionsAs<KnowledgeEditorOptions>(), EditableWeights(stage),
-            checkpoint.Names("condition").ToDictionary(name => name, checkpoint.Read));
+            checkpoint.Names("condition").ToDictionary(name => name, name => checkpoint.Read(name, stage.Device)));
     }
 }
 

@@ -1,10 +1,11 @@
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
 
 /// <summary>
-/// Which rows of the head's input predict a label. Only these go through the head: at 50,000 words it is the largest product of a pass.
+/// Which rows of the head's input predict a label, on the host. Only these go through the head: at 50,000 words it is the largest product of a pass.
 /// </summary>
 /// <param name="Rows">[N] int64, indices into the flattened [B * T] positions.</param>
 /// <param name="Targets">[N] int64, the token each row has to predict.</param>
@@ -15,25 +16,48 @@ public sealed record LabelRows(Tensor Rows, Tensor Targets, Tensor Sequences, lo
     /// <summary>Labels of -100 are not scored.</summary>
     public const long Ignored = -100;
 
-    /// <param name="labels">[B, T] int64.</param>
+    /// <param name="labels">[B, T] int64, on the host.</param>
     /// <param name="shifts">Whether position t predicts label t + 1 (<see cref="ModelFamily.ShiftsLabels"/>).</param>
     public static LabelRows Of(Tensor labels, bool shifts)
     {
         var (B, T) = (labels.shape[0], labels.shape[1]);
         var scored = shifts ? labels.narrow(1, 1, T - 1) : labels; // [B, T'] the label that position t predicts
-        var places = scored.ne(Ignored).nonzero();                 // [N, 2]
+        var places = scored.Ne(Ignored).nonzero();                 // [N, 2]
         var (sequences, positions) = (places.select(1, 0), places.select(1, 1));
-        var targets = scored.reshape(-1).index_select(0, sequences * scored.shape[1] + positions);
-        return new(sequences * T + positions, targets, sequences, B);
+        var targets = scored.reshape(-1).index_select(0, sequences.Times(scored.shape[1]).Plus(positions));
+        return new(sequences.Times(T).Plus(positions), targets, sequences, B);
     }
 }
 
-/// <summary>Figures of one scored pass (mend-spec 3.1).</summary>
-/// <param name="Nll">Negative log-likelihood, one mean over all scored tokens. [] float32, carries the graph.</param>
-/// <param name="Accuracy">Fraction of the examples whose every scored token is the most likely one; an example without any counts.</param>
-/// <param name="Probability">Mean probability of the scored tokens.</param>
-/// <param name="Tokens">Scored tokens.</param>
-public sealed record Scored(Tensor Nll, double Accuracy, double Probability, long Tokens);
+/// <summary>
+/// Figures of one scored pass (mend-spec 3.1). They stay on the device, and must not be disposed of, until the first number is asked for; then all come at once.
+/// </summary>
+/// <param name="nll">[] float32, carries the graph.</param>
+/// <param name="figures">[3] float32: NLL, accuracy, probability.</param>
+public sealed class Scored(Tensor nll, Tensor figures, long tokens)
+{
+    private float[]? _numbers;
+
+    /// <summary>Negative log-likelihood, one mean over all scored tokens. [] float32, carries the graph.</summary>
+    public Tensor Nll => nll;
+
+    /// <summary>The same as a number.</summary>
+    public float Loss => Numbers[0];
+
+    /// <summary>Fraction of the examples whose every scored token is the most likely one; an example without any counts.</summary>
+    public double Accuracy => Numbers[1];
+
+    /// <summary>Mean probability of the scored tokens.</summary>
+    public double Probability => Numbers[2];
+
+    /// <summary>Scored tokens.</summary>
+    public long Tokens => tokens;
+
+    /// <summary>Loss, accuracy and probability, for whoever reads more numbers in the same copy. [3] float32.</summary>
+    public Tensor Figures => figures;
+
+    private float[] Numbers => _numbers ??= Devices.Numbers(figures);
+}
 
 /// <summary>The losses of MEND's training (paper, section 3.2) and the figures that are read off them.</summary>
 public static class Losses
@@ -42,12 +66,14 @@ public static class Losses
     public static Scored MaskedNll(Tensor logits, LabelRows labels)
     {
         var logProbabilities = logits.to_type(ScalarType.Float32).log_softmax(-1);
-        var ofTarget = logProbabilities.gather(1, labels.Targets.unsqueeze(1)).squeeze(1); // [N]
+        var targets = labels.Targets.On(logits.device);
+        var ofTarget = logProbabilities.gather(1, targets.unsqueeze(1)).squeeze(1); // [N]
         var nll = -ofTarget.mean();
         var found = ofTarget.detach();
-        var wrong = logits.detach().argmax(1).ne(labels.Targets).to_type(ScalarType.Float32);
-        var wrongInSequence = zeros([labels.BatchSize], ScalarType.Float32, wrong.device).index_add_(0, labels.Sequences, wrong, 1);
-        return new(nll, wrongInSequence.eq(0).to_type(ScalarType.Float32).mean().item<float>(), found.exp().mean().item<float>(), labels.Targets.shape[0]);
+        var wrong = logits.detach().argmax(1).ne(targets).to_type(ScalarType.Float32);
+        var wrongInSequence = zeros([labels.BatchSize], ScalarType.Float32, wrong.device).IndexAdd_(0, labels.Sequences.On(wrong.device), wrong);
+        var accuracy = wrongInSequence.Eq(0).to_type(ScalarType.Float32).mean();
+        return new(nll, stack([nll.detach(), accuracy, found.exp().mean()], 0), labels.Targets.shape[0]);
     }
 
     /// <summary>Each example's mean over its scored tokens, summed over the examples: the gradient of each is what it would be alone.</summary>
@@ -55,9 +81,10 @@ public static class Losses
     /// <returns>[] float32, carries the graph.</returns>
     public static Tensor SummedNll(Tensor logits, LabelRows labels)
     {
-        var ofTarget = logits.to_type(ScalarType.Float32).log_softmax(-1).gather(1, labels.Targets.unsqueeze(1)).squeeze(1); // [N]
-        var tokens = zeros([labels.BatchSize], ScalarType.Float32, ofTarget.device).index_add_(0, labels.Sequences, ones_like(ofTarget.detach()), 1);
-        return -(ofTarget / tokens.index_select(0, labels.Sequences)).sum();
+        var sequences = labels.Sequences.On(logits.device);
+        var ofTarget = logits.to_type(ScalarType.Float32).log_softmax(-1).gather(1, labels.Targets.On(logits.device).unsqueeze(1)).squeeze(1); // [N]
+        var tokens = zeros([labels.BatchSize], ScalarType.Float32, ofTarget.device).IndexAdd_(0, sequences, ones_like(ofTarget.detach()));
+        return -(ofTarget / tokens.index_select(0, sequences)).sum();
     }
 
     /// <summary>
@@ -73,9 +100,9 @@ public static class Losses
         return (p.exp() * (p - q)).sum([1]).mean();
     }
 
-    /// <summary>The rows that locality is measured on. [N] int64 into the flattened [B * T] positions of the head's input.</summary>
+    /// <summary>The rows that locality is measured on. [N] int64, on the host, into the flattened [B * T] positions of the head's input.</summary>
     public static Tensor LocalityRows(ModelInput input, ModelFamily family) =>
-        family.Labels is not null ? arange(input.BatchSize, ScalarType.Int64, input.InputIds.device) // a classifier's head reads one row an example
+        family.Labels is not null ? NewTensor.Arange(0, input.BatchSize, ScalarType.Int64, input.InputIds.device) // a classifier's head reads one row an example
         : (input.DecoderAttentionMask ?? (input.DecoderInputIds is null ? input.AttentionMask : ones_like(input.DecoderInputIds)))
         .reshape(-1).nonzero().squeeze(1);
 }

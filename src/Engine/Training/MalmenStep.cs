@@ -1,6 +1,7 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -36,7 +37,7 @@ public static class MalmenStep
             using var scope = NewDisposeScope();
             var (ofD, ofRho) = equations.Backward(update.deltaTilde, ofX[name]);
             using (no_grad())
-                gradients["rho"].select(0, malmen.IndexOf(name)).add_(ofRho);
+                gradients["rho"].select(0, malmen.IndexOf(name)).Add_(ofRho);
             foreach (var (part, first) in malmen.Portions(rows[name]))
             {
                 using var inner = NewDisposeScope();
@@ -44,7 +45,7 @@ public static class MalmenStep
                 List<(string Name, Tensor Value)> parameters = [.. malmen.ParametersOf(name), ("eta", malmen.Eta)];
                 var product = (malmen.Shifts(name, part) * ofD.narrow(0, first, part.u.shape[0]).to_type(ScalarType.Float32)).sum();
                 foreach (var (parameter, gradient) in parameters.Zip(autograd.grad([product], [.. parameters.Select(parameter => parameter.Value)])))
-                    gradients[parameter.Name].add_(gradient);
+                    gradients[parameter.Name].Add_(gradient);
             }
         }
         return (figures, [.. gradients.Values]);
@@ -69,7 +70,7 @@ public static class MalmenStep
                 continue;
             foreach (var (sum, gradient) in sums.Zip(autograd.grad([total], leaves)))
                 using (no_grad())
-                    sum.add_(gradient, alpha: share);
+                    sum.Add_(gradient, alpha: share);
         }
         foreach (var leaf in leaves)
             leaf.requires_grad_(false);

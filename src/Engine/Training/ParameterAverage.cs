@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -14,7 +15,7 @@ public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double ke
 
     /// <summary>For a checkpoint.</summary>
     public IEnumerable<(string Name, Tensor Value)> State =>
-        _average.Select((value, i) => ($"average.{i}", value)).Append(("average.steps", tensor(new[] { Steps })));
+        _average.Select((value, i) => ($"average.{i}", value)).Append(("average.steps", tensor(new[] { Steps }, device: CPU)));
 
     /// <summary>Continues where a saved average stopped.</summary>
     public void Restore(Func<string, Tensor> read)
@@ -23,7 +24,7 @@ public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double ke
         using var scope = NewDisposeScope();
         for (var i = 0; i < _average.Count; i++)
             _average[i].copy_(read($"average.{i}"));
-        Steps = read("average.steps").item<long>();
+        Steps = read("average.steps").Host().item<long>();
     }
 
     /// <summary>Takes the parameters in as they are now.</summary>
@@ -34,7 +35,7 @@ public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double ke
         var kept = Math.Min(keep, (1.0 + Steps) / (10 + Steps)); // young averages forget faster
         Steps++;
         for (var i = 0; i < parameters.Count; i++)
-            _average[i].mul_(kept).add_(parameters[i].detach(), alpha: 1 - kept);
+            _average[i].Mul_(kept).Add_(parameters[i].detach(), alpha: 1 - kept);
     }
 
     /// <summary>Exchanges the parameters and their average; a second time puts them back.</summary>

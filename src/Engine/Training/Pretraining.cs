@@ -1,4 +1,5 @@
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -49,7 +50,7 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
                 Tensor[] gradients = [.. autograd.grad([loss], parameters)];
                 Adam.ClipNorm(gradients, options.GradClip);
                 adam.Step(gradients, Rate(step));
-                sum += loss.item<float>();
+                sum += loss.Host().item<float>();
                 if ((step + 1) % ReportEvery != 0)
                     continue;
                 progress?.Invoke(step + 1, options.Steps, sum / ReportEvery);
@@ -89,7 +90,7 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
         {
             using var scope = NewDisposeScope();
             var scored = TrainingStep.Score(stage, batch);
-            sum += scored.Nll.item<float>() * scored.Tokens;
+            sum += scored.Loss * scored.Tokens;
             tokens += scored.Tokens;
         }
         return Math.Exp(sum / tokens);

@@ -1,18 +1,26 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Reports;
 using static System.FormattableString;
 
 namespace MendCluster.Engine.Training;
 
+/// <summary>What a run is trained on, by digests.</summary>
+public sealed record RunInputs(string Model, string Data);
+
 /// <summary>
-/// What a training run leaves behind: <c>config.json</c>, <c>metrics.jsonl</c> (a JSON object a line), <c>checkpoint.safetensors</c>,
-/// <c>editor.safetensors</c> (the best) and <c>curves.svg</c>.
+/// What a training run leaves behind: <c>config.json</c>, <c>inputs.json</c> (digests of model and data), <c>metrics.jsonl</c> (a JSON object a line),
+/// <c>checkpoint.safetensors</c>, <c>editor.safetensors</c> (the best) and <c>curves.svg</c>.
 /// </summary>
 /// <param name="directory">Made if it does not exist.</param>
-public sealed class RunFolder(string directory)
+/// <param name="inputs">Of the run that is to go on there; null: not known, and not held against the folder's.</param>
+public sealed class RunFolder(string directory, RunInputs? inputs = null)
 {
+    private const string Maker = "mend train";
+
     private static readonly JsonSerializerOptions Json = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
@@ -28,6 +36,8 @@ public sealed class RunFolder(string directory)
 
     public string Configuration => Path.Combine(Directory, "config.json");
 
+    public string Inputs => Path.Combine(Directory, "inputs.json");
+
     public string Checkpoint => Path.Combine(Directory, "checkpoint.safetensors");
 
     public string BestEditor => Path.Combine(Directory, "editor.safetensors");
@@ -36,11 +46,47 @@ public sealed class RunFolder(string directory)
 
     public string Curves => Path.Combine(Directory, "curves.svg");
 
+    /// <summary>Takes the folder for a run, as long as what is returned is held.</summary>
+    /// <exception cref="MendException">Another run has it, or there is something in it that no training made.</exception>
+    public OwnFolder Take() => OwnFolder.Take(Directory, Maker, [.. new[] { Configuration, Inputs, Checkpoint, BestEditor, Metrics, Curves }.Select(file => Path.GetFileName(file))]);
+
+    /// <summary>
+    /// Refuses to go on with what was begun otherwise: an editor is of one model, one set of data and one configuration, which the folder names. Only
+    /// how long to train may differ.
+    /// </summary>
+    /// <exception cref="MendException"><see cref="MendError.RunDiffers"/>, naming each setting with both values.</exception>
+    public void Check(EditorTrainingOptions options)
+    {
+        if (!File.Exists(Checkpoint))
+            return;
+        var begun = ReadConfiguration<EditorTrainingOptions>(Configuration) with { MaxIters = options.MaxIters, EarlyStopPatience = options.EarlyStopPatience };
+        var earlier = File.Exists(Inputs) ? ReadConfiguration<RunInputs>(Inputs) : inputs;
+        List<string> differences =
+        [
+            .. Differences("", JsonSerializer.SerializeToNode(begun, Json), JsonSerializer.SerializeToNode(options, Json)),
+            .. Differences("", JsonSerializer.SerializeToNode(earlier, Json), JsonSerializer.SerializeToNode(inputs ?? earlier, Json)),
+        ];
+        if (differences.Count > 0)
+            throw new MendException(MendError.RunDiffers, $"The run in {Directory} was begun with other inputs: {string.Join("; ", differences)}.",
+                "Give it what it was begun with (its config.json has the settings: --config), or name another folder.");
+    }
+
+    private static IEnumerable<string> Differences(string name, JsonNode? before, JsonNode? now)
+    {
+        if (before is JsonObject objectBefore && now is JsonObject objectNow)
+            return objectBefore.SelectMany(entry => Differences(name.Length == 0 ? entry.Key : $"{name}.{entry.Key}", entry.Value, objectNow[entry.Key]));
+        return JsonNode.DeepEquals(before, now) ? [] : [$"{name} was {Text(before)} and is now {Text(now)}"];
+
+        static string Text(JsonNode? value) => value?.ToJsonString(Json) ?? "nothing";
+    }
+
     /// <summary>Writes the configuration; when a run goes on, drops the metrics after its checkpoint, which will be measured again.</summary>
     public void Start<T>(T configuration, long iteration)
     {
         System.IO.Directory.CreateDirectory(Directory);
-        File.WriteAllText(Configuration, JsonSerializer.Serialize(configuration, IndentedJson) + "\n");
+        WholeFile.Write(Configuration, JsonSerializer.Serialize(configuration, IndentedJson) + "\n");
+        if (inputs is not null)
+            WholeFile.Write(Inputs, JsonSerializer.Serialize(inputs, IndentedJson) + "\n");
         var kept = File.Exists(Metrics) && iteration > 0
             ? File.ReadLines(Metrics).Where(line => Read(line) is { } entry && entry.Iteration <= iteration && entry.Kind != "end")
             : [];
@@ -64,6 +110,9 @@ public sealed class RunFolder(string directory)
     /// <summary>Appends one line to the metrics.</summary>
     public void Log<T>(T entry) => File.AppendAllText(Metrics, JsonSerializer.Serialize(entry, Json) + "\n");
 
+    /// <summary>Appends the most bytes of tensors that were held so far; see <see cref="Costs"/>.</summary>
+    public void LogMemory(long iteration, long peakBytes) => Log(new { kind = "memory", iteration, peak_bytes = peakBytes });
+
     /// <summary>Draws training and validation loss over the iterations, log scale.</summary>
     public void DrawCurves()
     {
@@ -73,18 +122,22 @@ public sealed class RunFolder(string directory)
         ChartLine Line(string kind) => new(kind, [.. entries.Where(entry => entry.Kind == kind).Select(entry => new ChartPoint(entry.Iteration, entry.Total))]);
     }
 
+    /// <summary>Whether there are figures for <see cref="Costs"/>.</summary>
+    public bool IsMeasured => File.Exists(Configuration) && File.Exists(Metrics) && File.ReadLines(Metrics).Any(line => Read(line)?.Kind == "validation");
+
     /// <summary>Time and memory of trainings until their last validation. What was done twice because a run was stopped counts once.</summary>
     /// <param name="trainings">Finished ones, by the names of their editors.</param>
     public static ResultTable Costs(IEnumerable<(string Name, RunFolder Run)> trainings) => new(
         "Training the editors: time and memory", ["editor", "edits an iteration", "iterations", "minutes", "MB of tensors at most"],
         [.. trainings.Select(training => (IReadOnlyList<string>)[training.Name, .. training.Run.Cost()])],
-        ["Minutes with all validations; memory of CPU tensors, the model's among them, where the runtime can tell."]);
+        ["Minutes with all validations; memory of CPU tensors, the model's among them, which mend reproduce measures on Linux x64."]);
 
     private string[] Cost()
     {
-        var validations = File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Kind == "validation").ToList();
-        var (edits, minutes, peak) = (ReadConfiguration<EditorTrainingOptions>(Configuration).Edits, validations.Sum(entry => entry.Seconds) / 60, validations.Max(entry => entry.PeakBytes));
-        return [Invariant($"{edits}"), Invariant($"{validations.Max(entry => entry.Iteration)}"), Invariant($"{minutes:0.0}"), peak is { } bytes ? Invariant($"{bytes / 1e6:0}") : "-"];
+        var entries = File.ReadLines(Metrics).Select(Read).OfType<Entry>().ToList();
+        var validations = entries.Where(entry => entry.Kind == "validation").ToList();
+        var (edits, minutes, peak) = (ReadConfiguration<EditorTrainingOptions>(Configuration).Edits, validations.Sum(entry => entry.Seconds) / 60, entries.Max(entry => entry.PeakBytes));
+        return [Invariant($"{edits}"), Invariant($"{validations.Max(entry => entry.Iteration)}"), Invariant($"{minutes:0.0}"), peak is { } bytes ? Invariant($"{bytes / 1e6:0}") : "not measured"];
     }
 
     private static Entry? Read(string line)

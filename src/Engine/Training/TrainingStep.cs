@@ -1,6 +1,8 @@
+using System.Diagnostics;
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -102,9 +104,11 @@ public static class TrainingStep
         var (scoredAfter, afterLogits) = Unrelated(stage, after, unrelated.Labels, rows);
         var kl = Losses.LocalityKl(beforeLogits, afterLogits);
 
-        var total = edited.Nll * weights.CEdit + kl * weights.CLoc;
-        return (new(edited.Nll.item<float>(), kl.item<float>(), total.item<float>(), edited.Accuracy, edited.Probability, scoredBefore.Accuracy,
-            scoredAfter.Accuracy, scoredBefore.Nll.item<float>(), scoredAfter.Nll.item<float>(), scoredAfter.Tokens), total);
+        var total = edited.Nll.Times(weights.CEdit).Plus(kl.Times(weights.CLoc));
+        return Devices.Numbers(kl, total, edited.Figures, scoredBefore.Figures, scoredAfter.Figures)
+            is [var locality, var sum, var nll, var accuracy, var probability, var nllBefore, var accuracyBefore, _, var nllAfter, var accuracyAfter, _]
+            ? (new(nll, locality, sum, accuracy, probability, accuracyBefore, accuracyAfter, nllBefore, nllAfter, scoredAfter.Tokens), total)
+            : throw new UnreachableException();
     }
 
     private static Scored Score(Stage stage, Activations top, Tensor labels)
@@ -117,10 +121,10 @@ public static class TrainingStep
     {
         var logits = stage.Logits(top, rows); // [N, V]
         // The scored rows are among the masked ones, so their logits are not computed again: place[r] is the row of logits of position r.
-        var place = zeros([labels.numel()], ScalarType.Int64).index_add_(0, rows, arange(rows.shape[0], ScalarType.Int64), 1);
+        var place = zeros([labels.numel()], ScalarType.Int64, CPU).IndexAdd_(0, rows, NewTensor.Arange(0, rows.shape[0], ScalarType.Int64, CPU));
         var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
         using var _ = no_grad();
-        return (Losses.MaskedNll(logits.index_select(0, place.index_select(0, scored.Rows)), scored), logits);
+        return (Losses.MaskedNll(logits.index_select(0, place.index_select(0, scored.Rows).On(logits.device)), scored), logits);
     }
 
     private static T WithoutGrad<T>(Func<T> compute)

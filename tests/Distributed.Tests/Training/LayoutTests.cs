@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
@@ -111,7 +112,7 @@ public class LayoutTests
                 loss += figures.Total / batches.Count;
                 var gradients = autograd.grad([total], [.. parameters]);
                 for (var p = 0; p < sums.Count; p++)
-                    sums[p].add_(gradients[p], alpha: 1.0 / batches.Count);
+                    sums[p].Add_(gradients[p], alpha: 1.0 / batches.Count);
             }
             losses.Add(loss);
             Adam.ClipNorm(sums, options.GradClip);

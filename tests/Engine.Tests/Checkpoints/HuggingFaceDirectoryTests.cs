@@ -153,6 +153,37 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(Path.Combine(_folder.Path, "none")));
     }
 
+    [Theory]
+    [InlineData("model-00001-of-00002.safetensors", "index model.safetensors.index.json is missing")]
+    [InlineData("pytorch_model-00002-of-00002.bin", "index pytorch_model.bin.index.json is missing")]
+    [InlineData("adapter_model.safetensors", "is an adapter")]
+    [InlineData("tf_model.h5", "tf_model.h5 is of a form that is not read")]
+    [InlineData("model.gguf", "model.gguf is of a form that is not read")]
+    public void WhatIsThereInPlaceOfWeights_IsSaid(string file, string said)
+    {
+        _folder.Write(file, "x");
+        Assert.Contains(said, Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("model.safetensors")]
+    [InlineData("pytorch_model.bin")]
+    public void AGitLfsPointer_IsSaidToBeOne(string file)
+    {
+        _folder.Write(file, "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n");
+        var message = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message;
+        Assert.Contains($"{file}: offset 0: is a git-LFS pointer", message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AnIndexWithAByteOrderMark_IsRead()
+    {
+        WriteShard("one.safetensors", "a");
+        _folder.Write(Index, "\uFEFF{\"weight_map\": {\"a\": \"one.safetensors\"}}");
+        using var directory = HuggingFaceDirectory.Open(_folder.Path);
+        Assert.Equal([1], directory.Find("a").ToArray());
+    }
+
     [Fact]
     public void HostileTorchShard_IsRefusedByName()
     {

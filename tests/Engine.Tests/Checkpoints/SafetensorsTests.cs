@@ -196,7 +196,9 @@ public sealed class SafetensorsTests : IDisposable
 
     [Theory]
     [InlineData("f32", "1", "0,4", "dtype 'f32'")]
-    [InlineData("F8_E4M3", "4", "0,4", "dtype 'F8_E4M3'")]
+    [InlineData("F8_E9M9", "4", "0,4", "dtype 'F8_E9M9'")]
+    [InlineData("F4", "3", "0,4", "F4 [3]")]
+    [InlineData("U64", "1", "0,4", "is 8 bytes")]
     [InlineData("F128", "1", "0,4", "dtype 'F128'")]
     [InlineData("0", "1", "0,4", "dtype '0'")]
     [InlineData("F32", "-1", "0,4", "no integer")]

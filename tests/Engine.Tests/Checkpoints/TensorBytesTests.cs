@@ -1,5 +1,6 @@
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tests.Training;
+using MendCluster.Engine.Torch;
 using MendCluster.Testing;
 using static TorchSharp.torch;
 
@@ -13,7 +14,7 @@ public sealed class TensorBytesTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     /// <summary>40 MB in float32: three pieces, the last one short. The result is half of that.</summary>
-    [Fact]
+    [MeteredFact]
     public void ALargeTensorOfAnotherType_IsConvertedWithoutItsStoredFormInMemory()
     {
         using var scope = NewDisposeScope();
@@ -22,8 +23,7 @@ public sealed class TensorBytesTests : IDisposable
         SafetensorsWriter.Write(_folder["one.safetensors"], [TensorBytes.ToWrite("w", value)]);
         using var file = SafetensorsFile.Open(_folder["one.safetensors"]);
         Tensor? loaded = null;
-        if (TensorMemory.PeakOf(() => loaded = TensorBytes.Load(file.Find("w"), ScalarType.BFloat16)) is { } peak)
-            Assert.InRange(peak, 0, 20_014_000 + 17_000_000);
+        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = TensorBytes.Load(file.Find("w"), ScalarType.BFloat16)), 0, 20_014_000 + 17_000_000);
         Assert.True(value.to_type(ScalarType.BFloat16).eq(loaded!).all().item<bool>());
         Assert.True(value.eq(TensorBytes.Load(file.Find("w"))).all().item<bool>());
     }
@@ -44,7 +44,7 @@ public sealed class TensorBytesTests : IDisposable
     public void RowsOfATensor_AreThatRange()
     {
         using var scope = NewDisposeScope();
-        var value = arange(0, 60, ScalarType.Float32).reshape(5, 4, 3);
+        var value = NewTensor.Arange(0, 60, ScalarType.Float32).reshape(5, 4, 3);
         SafetensorsWriter.Write(_folder["one.safetensors"], [TensorBytes.ToWrite("w", value), TensorBytes.ToWrite("scalar", tensor(1f))]);
         using var file = SafetensorsFile.Open(_folder["one.safetensors"]);
         var stored = file.Find("w");

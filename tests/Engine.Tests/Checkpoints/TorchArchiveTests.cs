@@ -209,6 +209,36 @@ public sealed class TorchArchiveTests : IDisposable
         Assert.Contains("entry 'step' is Int64", Assert.Throws<CheckpointException>(() => mixed.StateDict()).Message, StringComparison.Ordinal);
     }
 
+    /// <summary>A module's extra state lies among the weights of a state dict; nothing that a layer reads.</summary>
+    [Fact]
+    public void WhatIsNoTensor_IsLeftAlone()
+    {
+        using var file = Open(Archive(new ForgedPickle().Op('}').Op('(').Text("_extra_state").Op('N').Text("w").Tensor("0", 6, 0, [6], [1]).Op('u').Stop(), Numbers(6)));
+        Assert.Equal(["w"], file.StateDict().Keys);
+    }
+
+    /// <summary>A tensor with attributes of its own, as torch 2 writes it: (rebuild, class, arguments, attributes).</summary>
+    [Theory]
+    [InlineData("torch", "Tensor")]
+    [InlineData("torch.nn.parameter", "Parameter")]
+    public void ATensorWithAttributes_IsTheTensor(string module, string name)
+    {
+        using var file = Open(Archive(OfType(module, name, "_rebuild_tensor_v2"), Numbers(6)));
+        Assert.Equal(Numbers(6), file.StateDict()["w"].ToArray());
+    }
+
+    [Fact]
+    public void ATensorOfAnotherClass_IsRefusedByName()
+    {
+        Refused(Archive(OfType("torchao", "Int8Tensor", "_rebuild_tensor_v2"), Numbers(6)), "'torchao.Int8Tensor'");
+        Refused(Archive(OfType("torch", "FloatStorage", "_rebuild_tensor_v2"), Numbers(6)), "only tensors and parameters");
+    }
+
+    private static byte[] OfType(string module, string name, string rebuild) => new ForgedPickle().Op('}').Text("w")
+        .Global("torch._tensor", "_rebuild_from_type_v2").Op('(').Global("torch._utils", rebuild).Global(module, name)
+        .Op('(').Storage("0", 6).Int(0).Tuple(6).Tuple(1).Op(0x89).Global("collections", "OrderedDict").Op(')').Op('R').Op('t')
+        .Op('}').Text("tag").Int(1).Op('s').Op('t').Op('R').Op('s').Stop();
+
     [Fact]
     public void AfterDispose_CopyThrows()
     {

@@ -2,6 +2,7 @@ using System.Text.Json;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -169,7 +170,7 @@ public sealed class EditTaskTests : IDisposable
         var (input, labels) = text.Of([text.Passage(text.Tokens("abcd"), 2), text.Passage(text.Tokens("abcdef"), 6)]);
         Assert.Equal([1L, 1, 1, 1, 0, 0], input.AttentionMask.select(0, 0).data<long>().ToArray());
         Assert.Equal([-100L, -100, 'c', 'd', -100, -100], labels.select(0, 0).data<long>().ToArray());
-        Assert.Equal(5, LabelRows.Of(labels, shifts: true).Sequences.eq(1).sum().item<long>()); // nothing predicts the first token
+        Assert.Equal(5, LabelRows.Of(labels, shifts: true).Sequences.Eq(1).sum().item<long>()); // nothing predicts the first token
     }
 
     [Theory]

@@ -1,5 +1,8 @@
 using System.Text;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Testing;
 
 namespace MendCluster.Engine.Tests.Data;
 
@@ -60,6 +63,32 @@ public sealed class ZsReTests : IDisposable
             .. "\", \"rephrase\": \"R?\", \"alt\": \"A\", \"loc\": \"l\", \"loc_ans\": \"B\"}]"u8,
         ];
         Refusals.AssertRefused(Write(json), ZsRe.ReadExport, "item 0, field \"src\": found bytes that are not UTF-8");
+    }
+
+    [Theory]
+    [InlineData("", "B", "item 1, field \"loc\": found an empty text")]
+    [InlineData(" ", "B", "item 1, field \"loc\": found an empty text")]
+    [InlineData("l", "", "item 1, field \"loc_ans\": found an empty text")]
+    public void Export_WithAnEmptyLocality_IsRefusedByItemAndField(string loc, string answer, string expected)
+    {
+        string Row(string question, string locality) =>
+            $$"""{"subject": "s", "src": "Q?", "rephrase": "R?", "alt": "A", "loc": "{{question}}", "loc_ans": "{{locality}}"}""";
+        Refusals.AssertRefused(Write($"[{Row("l", "B")}, {Row(loc, answer)}]"), ZsRe.ReadExport, expected);
+    }
+
+    [Fact]
+    public void ARowThatAModelCannotBeAsked_IsRefusedWithItsPlace()
+    {
+        var path = Write("""
+            {"input": "Q?", "prediction": "p", "alternatives": ["A"], "filtered_rephrases": ["R1?"], "output": [{"answer": "true"}]}
+            {"input": "is it", "prediction": "p", "alternatives": ["perhaps"], "filtered_rephrases": ["R2?"], "output": [{"answer": "true2"}]}
+            """);
+        var row = ZsRe.ReadPaper(path, new Prng(0))[1];
+        using var model = new TemporaryFolder();
+        TinyModels.Write(model.Path, TinyModels.Classifier);
+        var text = new TextBatch(ModelFamily.FromDirectory(model.Path), TokenizerFiles.Load(model.Path));
+        Refusals.AssertRefused(path, _ => text.Rows(row with { Rephrases = [] }), "line 2");
+        Refusals.AssertRefused(path, _ => text.Rows(row with { Rephrases = [] }), "\"perhaps\" of \"is it\"");
     }
 
     [Fact]

@@ -2,6 +2,7 @@ using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -40,7 +41,7 @@ public class FineTuneTests
     {
         using var scope = NewDisposeScope();
         var (x, W, R) = (randn([2, 5, 3]), randn([4, 3]), randn([4, 3]));
-        var edited = nn.functional.linear(x, W + R);
+        var edited = nn.functional.linear(x, W.Plus(R));
         Assert.True((edited - (nn.functional.linear(x, W) - new DenseUpdate(R).Of(x))).abs().max().item<float>() < 1e-5);
     }
 
@@ -73,7 +74,7 @@ public class FineTuneTests
         var gradients = Gradients(0);
         var all = Math.Sqrt(gradients.Values.Sum(g => Math.Pow(g.norm().item<float>(), 2)));
         foreach (var g in gradients.Values)
-            g.mul_(1 / all);
+            g.Mul_(1 / all);
 
         fineTune.Step(gradients);
 
@@ -86,7 +87,7 @@ public class FineTuneTests
         using var scope = NewDisposeScope();
         using var fineTune = new FineTune(new FineTuneOptions(), Weights);
         var gradients = Gradients(0);
-        gradients["b"].mul_(double.NaN);
+        gradients["b"].Mul_(double.NaN);
         Assert.Contains("step 0", Assert.Throws<EditorException>(() => fineTune.Step(gradients)).Message, StringComparison.Ordinal);
         Assert.Equal(0, R(fineTune, "a").abs().max().item<float>());
     }

@@ -1,5 +1,5 @@
 using MendCluster.Engine.Editors;
-using TorchSharp;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Editors;
@@ -73,12 +73,12 @@ public sealed class LeastSquaresTests : IDisposable
     private Tensor Draw(int rows, int columns) => randn([rows, columns], generator: _generator);
 
     /// <summary>(K^T K + lambda I)^-1 K^T D. [m, n] float64.</summary>
-    private static Tensor Dense(Tensor K, Tensor D, Scalar lambda) => Dense(K, D, tensor(lambda.ToDouble()));
+    private static Tensor Dense(Tensor K, Tensor D, double lambda) => Dense(K, D, tensor(lambda));
 
     private static Tensor Dense(Tensor K, Tensor D, Tensor lambda)
     {
         var (k, d) = (K.to_type(ScalarType.Float64), D.to_type(ScalarType.Float64));
-        return k.t().mm(d).cholesky_solve(linalg.cholesky(k.t().mm(k) + eye(k.shape[1], dtype: ScalarType.Float64) * lambda));
+        return k.t().mm(d).cholesky_solve(linalg.cholesky(k.t().mm(k).Plus(eye(k.shape[1], dtype: ScalarType.Float64) * lambda)));
     }
 
     private static void Close(Tensor expected, Tensor actual, double relative)

@@ -1,5 +1,6 @@
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -28,7 +29,7 @@ public sealed class MalmenTests : IDisposable
         var rows = Rows(1)["b"];
         // A network that was never trained is the identity: kTilde and vTilde are the normalised row.
         var (k, v) = Normalised(_drawn[0], "b", rows);
-        var expected = rows.u.mm(k.t()) * 0.1 * v;
+        var expected = rows.u.mm(k.t()).Times(0.1) * v;
         Close(expected, malmen.Propose(new Dictionary<string, GradientFactors> { ["b"] = rows })["b"].Of(rows.u));
     }
 
@@ -52,7 +53,7 @@ public sealed class MalmenTests : IDisposable
         editor.AddToStatistics(Rows(9));
         var rows = Rows(2)["b"];
         var (k, v) = Normalised(_drawn[0], "b", rows, shared: false);
-        Close((k * k).sum([1], keepdim: true) * v * 0.1, editor.Propose(new Dictionary<string, GradientFactors> { ["b"] = rows })["b"].Of(rows.u));
+        Close(((k * k).sum([1], keepdim: true) * v).Times(0.1), editor.Propose(new Dictionary<string, GradientFactors> { ["b"] = rows })["b"].Of(rows.u));
     }
 
     [Theory]
@@ -63,7 +64,7 @@ public sealed class MalmenTests : IDisposable
         foreach (var editor in Editors())
         {
             var rows = Rows(3);
-            rows["c"] = rows["c"] with { delta = rows["c"].delta.add(value) };
+            rows["c"] = rows["c"] with { delta = rows["c"].delta.Plus(value) };
             Assert.Contains("'c'", Assert.Throws<EditorException>(() => editor.Propose(rows)).Message, StringComparison.Ordinal);
             editor.Dispose();
         }
@@ -130,7 +131,7 @@ public sealed class MalmenTests : IDisposable
     private Dictionary<string, GradientFactors> Rows(int count)
     {
         _drawn.Add(Weights.ToDictionary(weight => weight.Name, weight =>
-            new GradientFactors(randn([count, weight.InFeatures], generator: _generator) + 1, randn([count, weight.OutFeatures], generator: _generator) * 0.01)));
+            new GradientFactors(randn([count, weight.InFeatures], generator: _generator).Plus(1), randn([count, weight.OutFeatures], generator: _generator).Times(0.01))));
         return _drawn[^1];
     }
 
@@ -142,7 +143,7 @@ public sealed class MalmenTests : IDisposable
         {
             var all = cat([.. seen.Select(name => side(past[name]))], 0);
             var difference = all - all.mean([0]);
-            return (side(rows) - all.mean([0])) / ((difference * difference).sum([0]) / (all.shape[0] - 1)).sqrt();
+            return (side(rows) - all.mean([0])) / (difference * difference).sum([0]).Over(all.shape[0] - 1).sqrt();
         }
         return (Of(row => row.u), Of(row => row.delta));
     }

@@ -1,4 +1,5 @@
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Editors;
@@ -45,7 +46,7 @@ public class MendTests
         using var scope = NewDisposeScope();
         LowRankUpdate[] updates = [.. Enumerable.Range(1, 3).Select(i => new LowRankUpdate(randn([i, 4]), randn([i, 5]), tensor(0.1f * i)))];
         var x = randn([6, 4]);
-        var sum = updates.Select(update => update.Of(x)).Aggregate((a, b) => a + b);
+        var sum = updates.Select(update => update.Of(x)).Aggregate((a, b) => a.Plus(b));
         Close(sum.data<float>().ToArray(), LowRankUpdate.Stack(updates).Of(x));
     }
 
@@ -73,7 +74,7 @@ public class MendTests
     public void Statistics_DependNeitherOnTheBatchesNorOnTheirOrder(int batches)
     {
         using var scope = NewDisposeScope();
-        var rows = randn([50, 4]) * 3 + 100;
+        var rows = randn([50, 4]).Times(3).Plus(100);
         using var merged = new RunningStatistics(4);
         var parts = Enumerable.Range(0, batches).Select(i => (First: i * 50 / batches, End: (i + 1) * 50 / batches)).Reverse().ToList();
         foreach (var (first, end) in parts)
@@ -101,7 +102,7 @@ public class MendTests
         var A = Enumerable.Range(0, 10).Select(i => (i - 4.5f) / 10).ToArray();
         return new(new() { Rank = 2 }, Weights, name => name switch
         {
-            "edit_lrs" => full(2, alpha),
+            "edit_lrs" => NewTensor.Full([2], alpha),
             _ when name.EndsWith(".k", StringComparison.Ordinal) => tensor(new[] { 0L }),
             _ when name.EndsWith("layers.0.u", StringComparison.Ordinal) => tensor(A, [5, 2]),
             _ when name.EndsWith("layers.1.u", StringComparison.Ordinal) => -tensor(A, [5, 2]),

@@ -28,7 +28,8 @@ internal static class TinyModel
 
     private const string Bart = """
         {"model_type": "bart", "vocab_size": 130, "d_model": 32, "max_position_embeddings": 64, "encoder_layers": 3, "decoder_layers": 3, "encoder_ffn_dim": 48,
-         "decoder_ffn_dim": 96, "encoder_attention_heads": 2, "decoder_attention_heads": 4, "bos_token_id": 128, "pad_token_id": 129, "eos_token_id": 127}
+         "decoder_ffn_dim": 96, "encoder_attention_heads": 2, "decoder_attention_heads": 4, "bos_token_id": 128, "pad_token_id": 129, "eos_token_id": 127,
+         "decoder_start_token_id": 127}
         """;
 
     private const string Bert = """

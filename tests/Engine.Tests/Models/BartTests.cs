@@ -3,6 +3,7 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -51,8 +52,7 @@ public class BartTests
         using var stage = Stage.Load(With("scale_embedding", "true"), new(0, 1), Random(), []);
         var weights = stage.Weights.Loaded;
         var found = stage.Forward(Activations.None, new Pass(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64)))).Hidden!;
-        var summed = weights["model.shared.weight"].Value.index_select(0, tensor([5L, 9])) * Math.Sqrt(32)
-            + weights["model.encoder.embed_positions.weight"].Value.narrow(0, 2, 2);
+        var summed = weights["model.shared.weight"].Value.index_select(0, tensor([5L, 9])).Times(Math.Sqrt(32)).Plus(weights["model.encoder.embed_positions.weight"].Value.narrow(0, 2, 2));
         Assert.True((nn.functional.layer_norm(summed, [32]) - found.squeeze(0)).abs().max().item<float>() < 1e-5);
     }
 
@@ -148,7 +148,7 @@ public class BartTests
     {
         using var _ = no_grad();
         var input = new ModelInput(tensor([5L, 9, 33], [1, 3]), ones([1, 3], ScalarType.Int64), tensor([127L, 70], [1, 2]));
-        return stage.Logits(stage.Forward(Activations.None, new Pass(input)), arange(2, ScalarType.Int64));
+        return stage.Logits(stage.Forward(Activations.None, new Pass(input)), NewTensor.Arange(0, 2, ScalarType.Int64));
     }
 
     /// <returns>The logits of what was saved.</returns>

@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Torch;
 using MendCluster.Testing;
 using static TorchSharp.torch;
 
@@ -35,7 +36,8 @@ public sealed class CheckpointWeightsTests : IDisposable
     public void ExtraTensors_AreLeftAlone(string family)
     {
         var tensors = Tensors(family);
-        Write([.. tensors, new("extra", StoredType.F32, [2], Bytes([float.NaN, 1])), new("transformer.h.0.attn.bias", StoredType.U8, [1], new byte[] { 1 })]);
+        Write([.. tensors, new("extra", StoredType.F32, [2], Bytes([float.NaN, 1])), new("transformer.h.0.attn.bias", StoredType.U8, [1], new byte[] { 1 }),
+            .. Enum.GetValues<StoredType>().Select(type => new TensorToWrite($"extra.{type}", type, [8], new byte[8 * 8])).Select(tensor => tensor with { Write = stream => stream.Write(new byte[tensor.ByteLength]) })]);
         using var stage = Load(family);
         Assert.Equal(tensors.Select(tensor => tensor.Name).Order(), stage.Weights.Loaded.Keys.Order());
     }
@@ -99,6 +101,90 @@ public sealed class CheckpointWeightsTests : IDisposable
         var e = Assert.Throws<ModelException>(() => Load("gpt2").Dispose());
         Assert.Equal(changed.Name, e.What);
         Assert.Contains("is I8;", e.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Which name of a tied weight a checkpoint keeps depends on the program that saved it.</summary>
+    [Theory]
+    [InlineData("gpt2", "transformer.wte.weight", "lm_head.weight")]
+    [InlineData("gpt_neo", "transformer.wte.weight", "lm_head.weight")]
+    [InlineData("t5", "shared.weight", "encoder.embed_tokens.weight")] // an untied T5 without its shared table
+    [InlineData("t5", "shared.weight", "decoder.embed_tokens.weight")]
+    [InlineData("bart", "model.shared.weight", "lm_head.weight")]
+    [InlineData("bart", "model.shared.weight", "model.encoder.embed_tokens.weight")]
+    [InlineData("bart", "model.shared.weight", "encoder.embed_tokens.weight")]
+    [InlineData("bart", "model.shared.weight", "decoder.embed_tokens.weight")]
+    public void ATiedWeight_IsReadUnderItsOtherNames(string family, string name, string copy)
+    {
+        var tensors = Tensors(family);
+        var tied = tensors.First(tensor => tensor.Name == name);
+        Write([.. tensors.Where(tensor => tensor != tied), tied with { Name = copy }]);
+        using (var stage = Load(family))
+            Assert.Equal(0, Difference(stage, family));
+        using (var files = HuggingFaceDirectory.Open(_folder.Path))
+            Assert.All(CheckpointMap.Of(TinyModel.Family(family), files).Where(weight => weight.Name == name), weight => Assert.Equal(copy, weight.StoredName));
+
+        Write([.. tensors, tied with { Name = copy }]);
+        using (var stage = Load(family))
+            Assert.Equal(0, Difference(stage, family));
+
+        var other = new float[tied.ByteLength / 4];
+        Write([.. tensors, new(copy, StoredType.F32, tied.Shape, Bytes(other))]);
+        var e = Assert.Throws<ModelException>(() => Load(family).Dispose());
+        Assert.Equal(name, e.What);
+        Assert.Contains(copy, e.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>GPT-J's head is a weight of its own and never the embedding; so is an untied T5's.</summary>
+    [Theory]
+    [InlineData("gptj", "transformer.wte.weight")]
+    [InlineData("t5", "shared.weight")]
+    public void AHeadOfItsOwn_IsNotTakenForTheEmbedding(string family, string name)
+    {
+        Write([.. Tensors(family).Where(tensor => tensor.Name != name)]);
+        Assert.Contains(name, Assert.Throws<CheckpointException>(() => Load(family).Dispose()).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>transformers 5 writes tie_word_embeddings true for every T5, and whether the output is scaled beside it.</summary>
+    [Fact]
+    public void AT5OfTransformers5_HasItsOwnHead_WhereTheCheckpointHasOne()
+    {
+        var newer = TinyModel.Config("t5").Replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true, \"scale_decoder_outputs\": false", StringComparison.Ordinal);
+        var family = ModelFamily.FromConfig(ConfigFile.Parse("config.json", newer));
+        var tensors = Tensors("t5");
+        Write(tensors);
+        using (var files = HuggingFaceDirectory.Open(_folder.Path))
+        using (var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32)))
+            Assert.Equal(0, Difference(stage, "t5"));
+
+        Write([.. tensors.Where(tensor => tensor.Name != "lm_head.weight")]);
+        using (var files = HuggingFaceDirectory.Open(_folder.Path))
+        using (var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32)))
+        {
+            Assert.DoesNotContain("lm_head.weight", stage.Weights.Loaded.Keys);
+            Assert.True(Difference(stage, "t5") > 1e-3);
+        }
+    }
+
+    /// <summary>bert-base as it was pretrained.</summary>
+    [Fact]
+    public void ABertWithoutAClassifier_IsSaidToBeOne()
+    {
+        foreach (var missing in new[] { "classifier", "pooler" })
+        {
+            Write([.. Tensors("bert").Where(tensor => !tensor.Name.Contains(missing, StringComparison.Ordinal))]);
+            Assert.Contains("this BERT has no classifier", Assert.Throws<CheckpointException>(() => Load("bert").Dispose()).Message, StringComparison.Ordinal);
+        }
+    }
+
+    /// <summary>Of a loaded model's logits and those of the weights that <see cref="Tensors"/> gives.</summary>
+    private static float Difference(Stage stage, string family)
+    {
+        using var scope = NewDisposeScope();
+        using var _ = no_grad();
+        using var expected = TinyModel.Load(family);
+        Tensor Logits(Stage model) => model.Logits(model.Forward(Activations.None, new Pass(new(tensor([5L, 9, 33], [1, 3]), ones([1, 3], ScalarType.Int64),
+            model.Family.IsEncoderDecoder ? tensor([7L, 70], [1, 2]) : null))), NewTensor.Arange(0, 2, ScalarType.Int64));
+        return (Logits(stage) - Logits(expected)).abs().max().item<float>();
     }
 
     private static List<TensorToWrite> Tensors(string family)

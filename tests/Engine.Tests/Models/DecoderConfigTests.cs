@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Models;
@@ -117,6 +118,6 @@ public class DecoderConfigTests
     {
         using var _ = no_grad();
         var top = stage.Forward(Activations.None, new Pass(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64))));
-        return stage.Logits(top, arange(0, ids.Length, ScalarType.Int64));
+        return stage.Logits(top, NewTensor.Arange(0, ids.Length, ScalarType.Int64));
     }
 }

@@ -1,6 +1,7 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -53,7 +54,7 @@ public class BaselineParityTests
         using var stage = Model(reference);
         var settings = reference.Json.GetProperty("enn");
         var order = reference.Strings("edit_lrs_order").ToList();
-        var lrs = reference["edit_lrs"].index_select(0, tensor(stage.EditableOrder.Select(name => (long)order.IndexOf(name)).ToArray()));
+        var lrs = reference["edit_lrs"].index_select(0, tensor(stage.EditableOrder.Select(name => (long)order.IndexOf(name)).ToArray())).On(stage.Device);
         using var enn = new Enn(new() { EditSteps = settings.GetProperty("n_edit_steps").GetInt32(), FirstOrder = settings.GetProperty("first_order").GetBoolean() },
             EditorTraining.EditableWeights(stage), lrs);
         foreach (var (name, value) in Named(reference, "perturbed/"))
@@ -76,7 +77,7 @@ public class BaselineParityTests
         SameFigures(run, reference, figures, "loss/total_edit");
         foreach (var (name, gradient) in names.Zip(gradients))
             Reference.Same($"{run} grad/{name}", reference["grad/" + name], Stored(stage, name, gradient), Tolerance.Gradient);
-        var lrGradient = gradients[^1].index_select(0, tensor(order.Select(name => (long)stage.EditableOrder.ToList().IndexOf(name)).ToArray()));
+        var lrGradient = gradients[^1].Host().index_select(0, tensor(order.Select(name => (long)stage.EditableOrder.ToList().IndexOf(name)).ToArray()));
         Reference.Same($"{run} grad/edit_lrs", reference["grad/edit_lrs"], lrGradient, Tolerance.Gradient);
     }
 
@@ -86,7 +87,7 @@ public class BaselineParityTests
         using var scope = NewDisposeScope();
         using var reference = new Reference(Path.Combine(FixtureFolder.Path, "baselines", "enn_gpt2_second_order"));
         using var stage = Model(reference);
-        using var enn = new Enn(new(), EditorTraining.EditableWeights(stage));
+        using var enn = new Enn(new(), EditorTraining.EditableWeights(stage), device: stage.Device);
         var edit = reference.Batch("batch/edit_inner/", stage.Family);
         var dense = EnnTraining.Edit(stage, enn, edit);
         foreach (var (name, update) in enn.Propose(TrainingStep.Record(stage, edit).Factors))
@@ -98,7 +99,7 @@ public class BaselineParityTests
     private static LossWeights Weights(Reference reference) => new(reference.Json.GetProperty("cedit").GetDouble(), reference.Json.GetProperty("cloc").GetDouble());
 
     private static Dictionary<string, Tensor> Named(Reference reference, string prefix) =>
-        reference.Names.Where(name => name.StartsWith(prefix, StringComparison.Ordinal)).ToDictionary(name => name[prefix.Length..], name => reference[name]);
+        reference.Names.Where(name => name.StartsWith(prefix, StringComparison.Ordinal)).ToDictionary(name => name[prefix.Length..], reference.There);
 
     /// <summary>From [n, m] to the checkpoint's layout, or back.</summary>
     private static Tensor Stored(Stage stage, string name, Tensor value) => stage.Weights.Loaded[name].IsTransposed ? value.t() : value;

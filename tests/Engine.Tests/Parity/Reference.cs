@@ -2,6 +2,7 @@ using System.Text.Json;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -35,6 +36,9 @@ internal sealed class Reference : IDisposable
 {
     private readonly SafetensorsFile _file;
 
+    /// <summary>Where models and editors are compared: MEND_TEST_DEVICE, otherwise the CPU.</summary>
+    public static Device Device { get; } = Devices.Of(Environment.GetEnvironmentVariable("MEND_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu");
+
     public Reference(string path)
     {
         Path = path;
@@ -48,7 +52,11 @@ internal sealed class Reference : IDisposable
 
     public IEnumerable<string> Names => _file.Entries.Keys;
 
+    /// <summary>On the host.</summary>
     public Tensor this[string name] => TensorBytes.Load(_file.Find(name));
+
+    /// <summary>On <see cref="Device"/>: of an editor.</summary>
+    public Tensor There(string name) => this[name].On(Device);
 
     public bool Has(string name) => _file.Entries.ContainsKey(name);
 
@@ -85,11 +93,12 @@ internal sealed class Reference : IDisposable
     }
 
     /// <summary>The model of the fixtures, whole, float32, with the given weights editable.</summary>
-    public static Stage Model(string name, IReadOnlyCollection<string>? editable = null)
+    /// <param name="device">Null: <see cref="Device"/>.</param>
+    public static Stage Model(string name, IReadOnlyCollection<string>? editable = null, Device? device = null)
     {
         var folder = System.IO.Path.Combine(FixtureFolder.Path, name);
         using var directory = HuggingFaceDirectory.Open(folder);
-        return Stage.LoadWhole(ModelFamily.FromDirectory(folder), new CheckpointWeights(directory, ScalarType.Float32), editable);
+        return Stage.LoadWhole(ModelFamily.FromDirectory(folder), new CheckpointWeights(directory, ScalarType.Float32, device ?? Device), editable);
     }
 
     public IReadOnlyList<string> Strings(string key) => [.. Json.GetProperty(key).EnumerateArray().Select(item => item.GetString()!)];
@@ -112,8 +121,8 @@ internal sealed class Reference : IDisposable
         if (expected.numel() == 0)
             return;
         using var scope = NewDisposeScope();
-        var wanted = expected.detach().to_type(ScalarType.Float64);
-        var difference = (wanted - actual.detach().to_type(ScalarType.Float64)).abs().max().item<double>();
+        var wanted = expected.detach().Host().to_type(ScalarType.Float64);
+        var difference = (wanted - actual.detach().Host().to_type(ScalarType.Float64)).abs().max().item<double>();
         var allowed = relative ? tolerance * wanted.abs().max().item<double>() + 1e-12 : tolerance;
         Assert.True(difference <= allowed, $"{what}: largest difference {difference:g3}, tolerance {allowed:g3}");
     }
@@ -123,8 +132,8 @@ internal sealed class Reference : IDisposable
 
     private static Tensor ShiftRight(Tensor labels, int start, int pad)
     {
-        var shifted = cat([full([labels.shape[0], 1], start, ScalarType.Int64), labels.narrow(1, 0, labels.shape[1] - 1)], 1);
-        return where(shifted.eq(LabelRows.Ignored), full(shifted.shape, pad, ScalarType.Int64), shifted);
+        var shifted = cat([NewTensor.Full([labels.shape[0], 1], start, ScalarType.Int64), labels.narrow(1, 0, labels.shape[1] - 1)], 1);
+        return where(shifted.Eq(LabelRows.Ignored), NewTensor.Full(shifted.shape, pad, ScalarType.Int64), shifted);
     }
 }
 

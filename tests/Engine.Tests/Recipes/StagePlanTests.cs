@@ -4,6 +4,7 @@ using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Tests.Training;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -79,7 +80,7 @@ public sealed class StagePlanTests : IDisposable
     }
 
     /// <summary>An edit and a trial of a model whose activations outweigh everything else that is made.</summary>
-    [Theory]
+    [MeteredTheory]
     [InlineData("""{"model_type": "gpt2", "vocab_size": 500, "n_positions": 1024, "n_embd": 64, "n_layer": 4, "n_head": 2}""")]
     [InlineData("""{"model_type": "gpt_neo", "vocab_size": 500, "hidden_size": 64, "num_layers": 4, "num_heads": 2, "attention_types": [[["global", "local"], 2]]}""")]
     [InlineData("""{"model_type": "gptj", "vocab_size": 500, "n_embd": 64, "n_layer": 4, "n_head": 2, "rotary_dim": 16}""")]
@@ -92,7 +93,7 @@ public sealed class StagePlanTests : IDisposable
         var options = new StagePlanOptions();
         var planned = StagePlan.Of(model, options).Stages[0].ActivationBytes;
         using var stage = Stage.LoadWhole(model, new RandomWeights(1, ScalarType.Float32, model.InitialStd));
-        var peak = TensorMemory.PeakOf(() =>
+        var measured = AllocationMeter.Install().PeakOf(() =>
         {
             using (NewDisposeScope())
                 TrainingStep.Record(stage, Rows(model, 1, options.Tokens, options.LabelledTokens));
@@ -102,8 +103,7 @@ public sealed class StagePlanTests : IDisposable
             var first = stage.Logits(stage.Forward(Activations.None, new Pass(trial.Input)), Losses.LocalityRows(trial.Input, model));
             Losses.LocalityKl(first, stage.Logits(stage.Forward(Activations.None, new Pass(trial.Input)), Losses.LocalityRows(trial.Input, model)));
         });
-        if (peak is { } measured)
-            Assert.True(measured <= planned && planned <= 4 * measured, $"planned {planned}, measured {measured}");
+        Assert.True(measured <= planned && planned <= 4 * measured, $"planned {planned}, measured {measured}");
     }
 
     [Fact]
@@ -124,13 +124,13 @@ public sealed class StagePlanTests : IDisposable
     public void ANumberOfStagesThatTheModelDoesNotHave_IsRefused(int stages) =>
         Assert.Equal("5", Assert.Throws<ModelException>(() => StagePlan.Of(TinyModel.Family("gptj"), new() { Stages = stages })).Message[^1..]);
 
-    [Fact]
+    [MeteredFact]
     public void APlanOfADirectory_ReadsHeadersAlone()
     {
         TinyModels.Write(_folder.Path, "gptj", width: 240);
         StagePlan? read = null;
-        if (TensorMemory.PeakOf(() => read = StagePlan.Read(_folder.Path, _folder["editor.safetensors"], new() { Stages = 2 })) is { } peak)
-            Assert.InRange(peak, 0, 4096); // a number for each weight, where the weights are megabytes
+        var peak = AllocationMeter.Install().PeakOf(() => read = StagePlan.Read(_folder.Path, _folder["editor.safetensors"], new() { Stages = 2 }));
+        Assert.InRange(peak, 0, 4096); // a number for each weight, where the weights are megabytes
         var plan = read!;
         using var editor = EditorCheckpoint.Open(_folder["editor.safetensors"]);
         Assert.Equal(editor.Weights.Select(weight => weight.Name), plan.Stages.SelectMany(stage => stage.Editable));
@@ -153,6 +153,6 @@ public sealed class StagePlanTests : IDisposable
         var (ids, mask) = (ones([rows, tokens], ScalarType.Int64), ones([rows, tokens], ScalarType.Int64));
         return family.IsEncoderDecoder
             ? new(new(ids, mask, ids, mask), ids)
-            : new(new(ids, mask), cat([full([rows, tokens - labels], LabelRows.Ignored, ScalarType.Int64), ones([rows, labels], ScalarType.Int64)], 1));
+            : new(new(ids, mask), cat([NewTensor.Full([rows, tokens - labels], LabelRows.Ignored, ScalarType.Int64), ones([rows, labels], ScalarType.Int64)], 1));
     }
 }

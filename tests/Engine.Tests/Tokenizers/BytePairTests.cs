@@ -77,6 +77,7 @@ public sealed class BytePairTests : IDisposable
         _folder.Write("merges.txt", File.ReadAllText(Path.Combine(TinyFolder, "merges.txt")));
         var size = Tiny().VocabularySize;
         _folder.Write("added_tokens.json", $$"""{"[PAD]": {{size}}, "[PAD]s": {{size + 1}}}""");
+        _folder.Write("special_tokens_map.json", """{"pad_token": "[PAD]", "additional_special_tokens": ["[PAD]s"]}""");
         var tokenizer = TokenizerFiles.Load(_folder.Path);
 
         Assert.Equal(size + 2, tokenizer.VocabularySize);

@@ -36,7 +36,7 @@ internal static class ForgedTokenizers
     {
         var file = Path.Combine(directory, "spiece.model");
         var model = SentencePieceModel.Read(file);
-        var extra = Enumerable.Range(0, 100).Select(i => Added($"<extra_id_{i}>", model.Pieces.Count + 99 - i));
+        var extra = Enumerable.Range(0, 100).Reverse().Select(i => Added($"<extra_id_{i}>", model.Pieces.Count + 99 - i));
         return new JsonObject
         {
             ["added_tokens"] = new JsonArray([Added("<pad>", 0), Added("</s>", 1), Added("<unk>", 2), .. extra]),
@@ -48,13 +48,13 @@ internal static class ForgedTokenizers
                     new JsonObject { ["type"] = "WhitespaceSplit" },
                     new JsonObject { ["type"] = "Metaspace", ["replacement"] = "\u2581", ["add_prefix_space"] = true }),
             },
-            ["post_processor"] = Template([], ["</s>"]),
+            ["post_processor"] = Template([], [("</s>", 1)]),
             ["decoder"] = new JsonObject { ["type"] = "Metaspace", ["replacement"] = "\u2581", ["add_prefix_space"] = true },
             ["model"] = new JsonObject
             {
                 ["type"] = "Unigram",
-                ["unk_id"] = model.Pieces.Index().Single(entry => entry.Item.Type == PieceType.Unknown).Index,
-                ["vocab"] = new JsonArray([.. model.Pieces.Select(piece => new JsonArray(piece.Text, (double)piece.Score))]),
+                ["unk_id"] = model.Pieces.Index().Single(entry => entry.Item.IsUnknown).Index,
+                ["vocab"] = new JsonArray([.. model.Pieces.Select(piece => new JsonArray(piece.Text, piece.Score))]),
             },
         }.ToJsonString();
     }
@@ -74,7 +74,7 @@ internal static class ForgedTokenizers
                 ["lowercase"] = true,
             },
             ["pre_tokenizer"] = new JsonObject { ["type"] = "BertPreTokenizer" },
-            ["post_processor"] = Template(["[CLS]"], ["[SEP]"]),
+            ["post_processor"] = Template([("[CLS]", Array.IndexOf(tokens, "[CLS]"))], [("[SEP]", Array.IndexOf(tokens, "[SEP]"))]),
             ["decoder"] = new JsonObject { ["type"] = "WordPiece", ["prefix"] = "##", ["cleanup"] = true },
             ["model"] = new JsonObject
             {
@@ -132,11 +132,20 @@ internal static class ForgedTokenizers
 
     private static JsonObject ByteLevel() => new() { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["trim_offsets"] = true };
 
-    private static JsonObject Template(string[] before, string[] after) => new()
+    private static JsonObject Template((string Token, int Id)[] before, (string Token, int Id)[] after) => new()
     {
         ["type"] = "TemplateProcessing",
-        ["single"] = new JsonArray([.. before.Select(Special), new JsonObject { ["Sequence"] = new JsonObject { ["id"] = "A", ["type_id"] = 0 } }, .. after.Select(Special)]),
+        ["single"] = new JsonArray([.. before.Select(Special), Sequence("A"), .. after.Select(Special)]),
+        ["pair"] = new JsonArray([.. before.Select(Special), Sequence("A"), .. after.Select(Special), Sequence("B"), .. after.Select(Special)]),
+        ["special_tokens"] = new JsonObject(before.Concat(after).Select(token => KeyValuePair.Create(token.Token, (JsonNode?)new JsonObject
+        {
+            ["id"] = token.Token,
+            ["ids"] = new JsonArray(token.Id),
+            ["tokens"] = new JsonArray(token.Token),
+        }))),
     };
 
-    private static JsonObject Special(string token) => new() { ["SpecialToken"] = new JsonObject { ["id"] = token, ["type_id"] = 0 } };
+    private static JsonObject Sequence(string id) => new() { ["Sequence"] = new JsonObject { ["id"] = id, ["type_id"] = 0 } };
+
+    private static JsonObject Special((string Token, int Id) token) => new() { ["SpecialToken"] = new JsonObject { ["id"] = token.Token, ["type_id"] = 0 } };
 }

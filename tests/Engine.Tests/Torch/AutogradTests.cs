@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static MendCluster.Engine.Tests.Torch.Tensors;
 using static TorchSharp.torch;
 
@@ -33,7 +34,7 @@ public class AutogradTests
     {
         using var scope = NewDisposeScope();
         var x = F([2], 1, 2).requires_grad_();
-        autograd.grad([(x * 3).sum(), (x * x).sum()], [x])[0].AssertIs([2], 5, 7);
+        autograd.grad([x.Times(3).sum(), (x * x).sum()], [x])[0].AssertIs([2], 5, 7);
     }
 
     [Fact]
@@ -49,7 +50,7 @@ public class AutogradTests
     {
         using var scope = NewDisposeScope();
         var x = F([1], 3).requires_grad_();
-        var first = autograd.grad([x.pow(3).sum()], [x], retain_graph: true, create_graph: true)[0];
+        var first = autograd.grad([(x * x * x).sum()], [x], retain_graph: true, create_graph: true)[0];
         first.AssertIs([1], 27);
         autograd.grad([first.sum()], [x])[0].AssertIs([1], 18);
     }
@@ -111,6 +112,6 @@ public class AutogradTests
         using var scope = NewDisposeScope();
         var x = F([1], 3).requires_grad_();
         var z = (x * x).detach().requires_grad_(); // a recorded output with nothing below it
-        autograd.grad([(z * 5).sum()], [z])[0].AssertIs([1], 5);
+        autograd.grad([z.Times(5).sum()], [z])[0].AssertIs([1], 5);
     }
 }

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static MendCluster.Engine.Tests.Torch.Tensors;
 using static TorchSharp.torch;
 
@@ -23,7 +24,7 @@ public class DisposeScopeTests
     {
         using var before = ones([2]);
         using (NewDisposeScope())
-            _ = before + 1;
+            _ = before.Plus(1);
         Assert.False(before.IsInvalid);
     }
 

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static MendCluster.Engine.Tests.Torch.Tensors;
 using static TorchSharp.torch;
 
@@ -33,9 +34,9 @@ public class LiveTensorTests
         {
             using var scope = NewDisposeScope();
             var W = F([2, 3], 1, 2, 3, 4, 5, 6).requires_grad_();
-            var z = nn.functional.linear(ones([4, 3]), W).tanh().split(2, 0)[1] + 1;
+            var z = nn.functional.linear(ones([4, 3]), W).tanh().split(2, 0)[1].Plus(1);
             var (values, _) = z.topk(1, 1);
-            autograd.grad([values.sum()], [W])[0].mul_(0.5);
+            autograd.grad([values.sum()], [W])[0].Mul_(0.5);
             Assert.True(Tensor.TotalCount > before);
         }
         Assert.Equal(before, Tensor.TotalCount);

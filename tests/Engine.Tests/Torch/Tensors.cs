@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 // Tensors are counted over the whole process.
@@ -8,10 +9,10 @@ namespace MendCluster.Engine.Tests.Torch;
 internal static class Tensors
 {
     /// <summary>A float32 tensor, row-major.</summary>
-    public static Tensor F(long[] shape, params float[] values) => tensor(values, shape);
+    public static Tensor F(long[] shape, params float[] values) => NewTensor.Of(values, shape);
 
     /// <summary>An int64 tensor, row-major.</summary>
-    public static Tensor I(long[] shape, params long[] values) => tensor(values, shape);
+    public static Tensor I(long[] shape, params long[] values) => NewTensor.Of(values, shape);
 
     public static double[] Values(this Tensor tensor) => tensor.detach().to_type(ScalarType.Float64).data<double>().ToArray();
 

@@ -3,6 +3,7 @@ using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -50,7 +51,7 @@ public class BreadthFirstTests
 
         var (scored, factors) = TrainingStep.Record(stage, edit);
         Assert.Equal(scored.Nll.item<float>(), epochs[0].Edit, 1e-5);
-        var expected = FineTune.Gradient(factors[stage.EditableOrder[0]]) * -options.EditLr;
+        var expected = FineTune.Gradient(factors[stage.EditableOrder[0]]).Times(-options.EditLr);
         Assert.True((R(edits) - expected).abs().max().item<float>() < 1e-4 * expected.abs().max().item<float>());
     }
 

@@ -6,6 +6,7 @@ using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -197,7 +198,7 @@ public sealed class EditorTrainingTests : IDisposable
         using var optimiser = new EditorOptimiser(mend, 1e-3, 1e-3, 1, 100);
         var before = mend.Parameters.Select(parameter => parameter.Value.clone()).ToList();
         List<Tensor> gradients = [.. optimiser.Parameters.Select(parameter => zeros_like(parameter))];
-        gradients[0] = gradients[0].add(double.NaN);
+        gradients[0] = gradients[0].Plus(double.NaN);
         optimiser.Take(gradients);
         Assert.Equal(1, optimiser.Refused);
         foreach (var (expected, (name, actual)) in before.Zip(mend.Parameters))

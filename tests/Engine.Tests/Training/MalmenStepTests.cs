@@ -1,6 +1,7 @@
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -36,7 +37,7 @@ public sealed class MalmenStepTests : IDisposable
         {
             var K = entry.Value.u.to_type(ScalarType.Float64);
             var one = eye(K.shape[1], dtype: ScalarType.Float64);
-            var L = linalg.cholesky(K.t().mm(K) + one * malmen.Rho.select(0, malmen.IndexOf(entry.Key)).exp());
+            var L = linalg.cholesky(K.t().mm(K).Plus(one * malmen.Rho.select(0, malmen.IndexOf(entry.Key)).exp()));
             var S = K.t().mm(malmen.Shifts(entry.Key, entry.Value).to_type(ScalarType.Float64)).cholesky_solve(L); // [m, n]
             return new LowRankUpdate(one.to_type(ScalarType.Float32), S.to_type(ScalarType.Float32), tensor(1f));
         });
@@ -68,8 +69,8 @@ public sealed class MalmenStepTests : IDisposable
         using var _ = no_grad();
         malmen.AddToStatistics(TrainingStep.RecordEach(_stage, [Batch(5).Inner]));
         foreach (var (_, value) in malmen.Parameters) // away from the identity, where U has no effect on V
-            value.add_(randn(value.shape, generator: generator), alpha: 0.05);
-        malmen.Rho.add_(0.3);
+            value.Add_(randn(value.shape, generator: generator), alpha: 0.05);
+        malmen.Rho.Add_(0.3);
         return malmen;
     }
 

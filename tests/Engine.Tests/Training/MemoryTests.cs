@@ -37,7 +37,7 @@ public class MemoryTests
         }
     }
 
-    [Theory]
+    [MeteredTheory]
     [MemberData(nameof(Models))]
     public void AnEdit_FormsNoTensorOfAWeightsSize(string family, ScalarType dtype)
     {
@@ -49,7 +49,7 @@ public class MemoryTests
         CheckPeak(() => Edit(stage, mend, edit), dtype);
     }
 
-    [Fact]
+    [MeteredFact]
     public void LoadingAnEditor_HoldsItAndLittleElse()
     {
         using var folder = new TemporaryFolder();
@@ -60,12 +60,11 @@ public class MemoryTests
             EditorCheckpoint.SaveEditor(folder["editor"], mend);
         }
         Mend? loaded = null;
-        if (TensorMemory.PeakOf(() => loaded = EditorCheckpoint.LoadEditor(folder["editor"])) is { } peak)
-            Assert.InRange(peak, bytes, bytes * 105 / 100);
+        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = EditorCheckpoint.LoadEditor(folder["editor"])), bytes, bytes * 105 / 100);
         loaded!.Dispose();
     }
 
-    [Theory]
+    [MeteredTheory]
     [MemberData(nameof(Models))]
     public void ATrainingStep_FormsNoTensorOfAWeightsSize(string family, ScalarType dtype)
     {
@@ -80,7 +79,7 @@ public class MemoryTests
         }, dtype);
     }
 
-    [Fact]
+    [MeteredFact]
     public void AStepOfManyEdits_FormsNoTensorOfAWeightsSize()
     {
         using var stage = RandomModel("t5", ScalarType.Float32);
@@ -95,7 +94,7 @@ public class MemoryTests
         }, ScalarType.Float32);
     }
 
-    [Fact]
+    [MeteredFact]
     public void StepsOfManyEdits_LeaveNoTensorAndNoByteBehind()
     {
         using var stage = RandomModel("t5", ScalarType.Float32, small: true); // fewer in-features than rows: the primal
@@ -116,7 +115,7 @@ public class MemoryTests
         }
     }
 
-    [Fact]
+    [MeteredFact]
     public void AThousandEdits_LeaveNoTensorAndNoByteBehind()
     {
         using var stage = RandomModel("t5", ScalarType.Float32, small: true);
@@ -136,7 +135,7 @@ public class MemoryTests
         }
     }
 
-    [Fact]
+    [MeteredFact]
     public void TrainingSteps_LeaveNoTensorAndNoByteBehind()
     {
         using var stage = RandomModel("gpt2", ScalarType.Float32, small: true);
@@ -157,7 +156,7 @@ public class MemoryTests
         }
     }
 
-    [Fact]
+    [MeteredFact]
     public void AMapOfACheckpoint_LeavesNoTensorBehind()
     {
         foreach (var model in new[] { "gpt2", "bart" })
@@ -171,21 +170,20 @@ public class MemoryTests
     }
 
     /// <summary>Tensors and bytes that are alive, without those of other tests that wait for their finalizer.</summary>
-    private static (long Tensors, long? Bytes) Held()
+    private static (long Tensors, long Bytes) Held()
     {
         GC.Collect();
         GC.WaitForPendingFinalizers();
-        return (Tensor.TotalCount, TorchRuntime.Memory()?.Live);
+        return (Tensor.TotalCount, AllocationMeter.Install().Live);
     }
 
     private static void CheckPeak(Action action, ScalarType dtype)
     {
-        TorchRuntime.ResetMemoryPeak();
+        var meter = AllocationMeter.Install();
+        meter.Reset();
         action();
-        if (TorchRuntime.Memory() is not { } memory)
-            return; // this runtime does not count
         var weight = (long)Hidden * Inner * (dtype == ScalarType.BFloat16 ? 2 : 4);
-        Assert.True(memory.Largest < weight / 2, $"a tensor of {memory.Largest} bytes was formed; a weight has {weight}");
+        Assert.True(meter.Largest < weight / 2, $"a tensor of {meter.Largest} bytes was formed; a weight has {weight}");
     }
 
     /// <summary>An edit as the cluster makes it: gradient factors, editor, and one pass of the edited model.</summary>

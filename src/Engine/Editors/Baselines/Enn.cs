@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
@@ -28,13 +29,14 @@ public sealed class Enn : IEditor, IDisposable
     private readonly IReadOnlyList<EditableWeight> _weights;
 
     /// <param name="weights">That an edit changes.</param>
-    /// <param name="editLrs">[K] float32, in the order of the weights; copied. Null: as the options say.</param>
-    public Enn(EnnOptions options, IReadOnlyList<EditableWeight> weights, Tensor? editLrs = null)
+    /// <param name="editLrs">[K] float32, in the order of the weights; copied, and on their device. Null: as the options say.</param>
+    /// <param name="device">Of new ones; null: the CPU.</param>
+    public Enn(EnnOptions options, IReadOnlyList<EditableWeight> weights, Tensor? editLrs = null, Device? device = null)
     {
         (Options, _weights) = (options.Validated(), weights);
         if (editLrs is not null && editLrs.shape[0] != weights.Count)
             throw new EditorException($"edit_lrs has {editLrs.shape[0]} entries for {weights.Count} editable weights");
-        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone() ?? full([weights.Count], options.EditLr)).requires_grad_().DetachFromDisposeScope();
+        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone() ?? NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
     }
 
     public EnnOptions Options { get; }

@@ -1,3 +1,4 @@
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
@@ -97,12 +98,13 @@ public sealed class FineTune : IDisposable
     private long _steps;
 
     /// <param name="weights">Those to change. Each R lives in the dispose scope that is open now.</param>
-    public FineTune(FineTuneOptions options, IReadOnlyList<EditableWeight> weights)
+    /// <param name="device">That of the gradients; null: the CPU.</param>
+    public FineTune(FineTuneOptions options, IReadOnlyList<EditableWeight> weights, Device? device = null)
     {
         _options = options.Validated();
         foreach (var (name, m, n) in weights)
         {
-            var R = zeros(n, m);
+            var R = zeros([n, m], device: device);
             _updates.Add(name, new DenseUpdate(R));
             _state.Add(name, (R, zeros_like(R).DetachFromDisposeScope(), zeros_like(R).DetachFromDisposeScope()));
         }
@@ -120,27 +122,27 @@ public sealed class FineTune : IDisposable
     {
         using var _ = no_grad();
         using var scope = NewDisposeScope();
-        var norm = Math.Sqrt(gradients.Values.Sum(g => Math.Pow(g.norm().item<float>(), 2)));
+        var norm = Math.Sqrt(Devices.Numbers(gradients.Values.Select(g => g.norm())).Sum(one => Math.Pow(one, 2)));
         if (!double.IsFinite(norm))
             throw new EditorException($"fine-tuning, step {_steps}: the gradient is not finite; lower edit_lr, now {_options.EditLr}");
         _steps++;
         foreach (var (name, (R, mean, square)) in _state)
         {
-            var g = gradients[name].mul_(Math.Min(1, _options.GradClip / (norm + 1e-6)));
+            var g = gradients[name].Mul_(Math.Min(1, _options.GradClip / (norm + 1e-6)));
             switch (_options.Opt)
             {
                 case FineTuneOptimiser.Sgd:
-                    R.add_(g, alpha: -_options.EditLr);
+                    R.Add_(g, alpha: -_options.EditLr);
                     break;
                 case FineTuneOptimiser.RmsProp:
-                    square.mul_(RmsPropAlpha).addcmul_(g, g, value: 1 - RmsPropAlpha);
-                    R.addcdiv_(g, square.sqrt().add_(Epsilon), value: -_options.EditLr);
+                    square.Mul_(RmsPropAlpha).Addcmul_(g, g, value: 1 - RmsPropAlpha);
+                    R.Addcdiv_(g, square.sqrt().Add_(Epsilon), value: -_options.EditLr);
                     break;
                 case FineTuneOptimiser.Adam:
-                    mean.mul_(Beta1).add_(g, alpha: 1 - Beta1);
-                    square.mul_(Beta2).addcmul_(g, g, value: 1 - Beta2);
+                    mean.Mul_(Beta1).Add_(g, alpha: 1 - Beta1);
+                    square.Mul_(Beta2).Addcmul_(g, g, value: 1 - Beta2);
                     var (bias1, bias2) = (1 - Math.Pow(Beta1, _steps), 1 - Math.Pow(Beta2, _steps));
-                    R.addcdiv_(mean, square.sqrt().mul_(1 / Math.Sqrt(bias2)).add_(Epsilon), value: -_options.EditLr / bias1);
+                    R.Addcdiv_(mean, square.sqrt().Mul_(1 / Math.Sqrt(bias2)).Add_(Epsilon), value: -_options.EditLr / bias1);
                     break;
             }
         }

@@ -3,6 +3,7 @@
 // Since dL/dW = delta^T u, masking it by A scales the rows of delta and u, and B is one row more: no matrix of a weight's size is formed.
 // T tokens of the edit's text, V words, C embedding, H hidden size, K condition; a weight is [p0, p1] as its checkpoint stores it.
 
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
@@ -41,13 +42,13 @@ public sealed class KnowledgeEditor : IDisposable
     private readonly SortedDictionary<string, Tensor> _parameters = new(StringComparer.Ordinal);
 
     /// <summary>A new editor.</summary>
-    /// <param name="embeddings">[V, C], the language model's: the LSTM's words begin as its.</param>
+    /// <param name="embeddings">[V, C], the language model's: the LSTM's words begin as its. The editor is on their device.</param>
     public KnowledgeEditor(KnowledgeEditorOptions options, IReadOnlyList<KnowledgeEditorWeight> weights, Tensor embeddings, long seed)
         : this(options, weights, InitialParameters(options.Validated(), weights, embeddings, seed))
     {
     }
 
-    /// <param name="parameters">By the published code's names; copied.</param>
+    /// <param name="parameters">By the published code's names; copied. The editor is on the device that they are on.</param>
     /// <exception cref="EditorException">One is missing or has another shape.</exception>
     public KnowledgeEditor(KnowledgeEditorOptions options, IReadOnlyList<KnowledgeEditorWeight> weights, IReadOnlyDictionary<string, Tensor> parameters)
     {
@@ -66,16 +67,17 @@ public sealed class KnowledgeEditor : IDisposable
     public IReadOnlyDictionary<string, Tensor> Parameters => _parameters;
 
     /// <summary>What the network makes of the edit's text.</summary>
-    /// <param name="ids">[1, T] int64: prompt, old and new answer.</param>
-    /// <param name="mask">[1, T], 1 = token; padding on the right.</param>
+    /// <param name="ids">[1, T] int64, on the host: prompt, old and new answer.</param>
+    /// <param name="mask">[1, T], on the host, 1 = token; padding on the right.</param>
     /// <returns>[1, K].</returns>
     public Tensor Condition(Tensor ids, Tensor mask)
     {
         if (ids.shape[0] != 1)
             throw new EditorException($"the KnowledgeEditor reads one edit at a time, not {ids.shape[0]}");
-        var tokens = ids.reshape(-1).narrow(0, 0, mask.sum([1]).item<long>());                        // [T]
-        var words = this["condition.embedding.weight"].index_select(0, tokens);                       // [T, C]
-        words = where(tokens.eq(0).unsqueeze(1), words.detach(), words);                              // word 0 is padding and is not trained
+        var embedding = this["condition.embedding.weight"];
+        var tokens = ids.reshape(-1).narrow(0, 0, mask.sum([1]).Host().item<long>()).On(embedding.device); // [T]
+        var words = embedding.index_select(0, tokens);                                                // [T, C]
+        words = where(tokens.Eq(0).unsqueeze(1), words.detach(), words);                              // word 0 is padding and is not trained
         var read = cat([Lstm(words, "", reverse: false), Lstm(words, "_reverse", reverse: true)], 1); // [1, 2H]
         return nn.functional.linear(read, this["condition.linear._linear_layers.0.weight"], this["condition.linear._linear_layers.0.bias"]).tanh();
     }
@@ -92,7 +94,7 @@ public sealed class KnowledgeEditor : IDisposable
             var maskRows = made.narrow(1, columns, rows).softmax(1);
             var offsetColumns = made.narrow(1, columns + rows, columns);
             var offsetRows = made.narrow(1, 2 * columns + rows, rows).softmax(1);
-            var scale = made.narrow(1, 2 * (columns + rows), 1).sigmoid().reshape(Array.Empty<long>()) * _options.MaxScale;
+            var scale = made.narrow(1, 2 * (columns + rows), 1).sigmoid().reshape(Array.Empty<long>()).Times(_options.MaxScale);
 
             var (u, delta) = factors[weight.Weight.Name];
             var (maskU, maskDelta, offsetU, offsetDelta) = weight.IsTransposed
@@ -114,13 +116,13 @@ public sealed class KnowledgeEditor : IDisposable
     {
         Tensor Of(string part) => this[$"condition.lstm._module.{part}_l0{direction}"];
         var H = Of("weight_hh").shape[1];
-        var fromWords = nn.functional.linear(words, Of("weight_ih"), Of("bias_ih") + Of("bias_hh")); // [T, 4H]
-        var (h, c) = (zeros([1, H]), zeros([1, H]));
+        var fromWords = nn.functional.linear(words, Of("weight_ih"), Of("bias_ih").Plus(Of("bias_hh"))); // [T, 4H]
+        var (h, c) = (zeros([1, H], device: words.device), zeros([1, H], device: words.device));
         for (long step = 0, T = words.shape[0]; step < T; step++)
         {
-            var gates = fromWords.narrow(0, reverse ? T - 1 - step : step, 1) + h.mm(Of("weight_hh").t());
+            var gates = fromWords.narrow(0, reverse ? T - 1 - step : step, 1).Plus(h.mm(Of("weight_hh").t()));
             Tensor Gate(int i) => gates.narrow(1, i * H, H);
-            c = Gate(1).sigmoid() * c + Gate(0).sigmoid() * Gate(2).tanh();
+            c = (Gate(1).sigmoid() * c).Plus(Gate(0).sigmoid() * Gate(2).tanh());
             h = Gate(3).sigmoid() * c.tanh();
         }
         return h;
@@ -180,7 +182,7 @@ public sealed class KnowledgeEditor : IDisposable
                 : size[^1];
             parameters[name] = name.EndsWith(".weight_g", StringComparison.Ordinal)
                 ? (parameters[name[..^1] + "v"] * parameters[name[..^1] + "v"]).sum([1], true).sqrt() // so that the weight begins as v
-                : (rand(size, generator: random) * 2 - 1) / Math.Sqrt(inputs);
+                : rand(size, device: CPU, generator: random).On(embeddings.device).Times(2).Minus(1).Over(Math.Sqrt(inputs));
         }
         return parameters;
     }

@@ -1,0 +1,22 @@
+// Runs tests where there is no .NET SDK: the GPU kit carries this program (bench/gpu).
+//   MendCluster.Runner Category=Parity ~Gpu    the tests that have such a trait or such a text in their full name; the last line is
+//                                              "N passed, M failed, K skipped"
+using System.Reflection;
+using MendCluster.Runner;
+using Xunit.Abstractions;
+
+string[] assemblies = ["MendCluster.Engine.Tests", "MendCluster.Distributed.Tests"];
+if (args.Length == 0 || !args.All(arg => arg.StartsWith('~') || arg.Split('=').Length == 2))
+{
+    Console.Error.WriteLine("MendCluster.Runner TRAIT=VALUE | ~TEXT ...: which tests, such as Category=Parity");
+    return 2;
+}
+bool IsWanted(ITestCase test) => args.Any(arg => arg.StartsWith('~')
+    ? test.DisplayName.Contains(arg[1..], StringComparison.Ordinal)
+    : test.Traits.TryGetValue(arg.Split('=')[0], out var values) && values.Contains(arg.Split('=')[1]));
+
+var tally = new Tally(Console.Out);
+foreach (var name in assemblies)
+    TestRun.Of(Assembly.Load(name), IsWanted, tally);
+Console.WriteLine($"{tally.Passed} passed, {tally.Failed} failed, {tally.Skipped} skipped");
+return tally.Passed > 0 && tally.Failed == 0 ? 0 : 1;
