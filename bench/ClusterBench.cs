@@ -153,10 +153,11 @@ internal static class ClusterBench
             throw new InvalidOperationException($"mend {string.Join(' ', arguments)}: {output}");
     }
 
-    private static double LoopbackBytes() => double.Parse(
+    internal static double LoopbackBytes() => double.Parse(
         File.ReadLines("/proc/net/dev").Single(line => line.TrimStart().StartsWith("lo:", StringComparison.Ordinal)).Split([' ', ':'], StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
 
-    private static string Letters(int count, int seed) => string.Concat(Enumerable.Range(0, count).Select(i => (char)('a' + (seed * 7 + i * 11) % 26)));
+    internal static string Letters(int count, int seed) =>
+        string.Concat(Enumerable.Range(0, count).Select(i => (char)('a' + (seed * 7 + i * 11) % 26)));
 
     private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
 }

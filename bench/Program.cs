@@ -6,6 +6,8 @@
 //   ./mend bench stages DIR S DTYPE          an edit through S stages, a process for each, one at a time
 // What does it cost that a model is cut into stages, and that the stages are on silos?
 //   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
+// Do large boundary tensors hold up the probes by which silos tell that the others live?
+//   ./mend bench wire [MB]                   edits over three silos, boundaries of so many megabytes (8); the probes that were missed
 // How fast is all of it on a GPU? bench/gpu/run.sh asks, by these:
 //   ./mend bench gpu probe DEVICE            the device computes what the CPU does
 //   ./mend bench gpu make MODEL DIR [small]  gpt2-xl, gpt-j-6b or t5-xxl-11b, and an editor
@@ -54,11 +56,21 @@ switch (args)
     case ["cluster"]:
         await ClusterBench.RunAsync();
         return 0;
+    case ["wire"]:
+        await WireBench.RunAsync(8);
+        return 0;
+    case ["wire", var megabytes]:
+        await WireBench.RunAsync(Number(megabytes));
+        return 0;
+    case ["wire-silo", var folder, var silo]:
+        await WireBench.RunSiloAsync(folder, silo);
+        return 0;
     case [var only, var dtype]:
         EditBench.Run(only, dtype);
         return 0;
     default:
-        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16] | stages DIR STAGES Float32 | BFloat16 | cluster | training DIR | gpu ...]");
+        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16]"
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | wire [MB] | training DIR | gpu ...]");
         return 2;
 }
 

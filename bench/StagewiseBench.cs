@@ -133,7 +133,7 @@ internal static class StagewiseBench
     {
         var ids = Enumerable.Range(0, Tokens).Select(i => (100 + 7919L * i) % (family.VocabularySize - 1)).ToArray();
         var labels = ids.Select((id, i) => i < Tokens - Labels ? LabelRows.Ignored : id).ToArray();
-        WireTensor Row(IEnumerable<long> values) => new(WireType.Int64, [1, Tokens], [.. values.SelectMany(BitConverter.GetBytes)]);
+        WireTensor Row(IEnumerable<long> values) => new(WireType.Int64, [1, Tokens], values.SelectMany(BitConverter.GetBytes).ToArray());
         return new(Row(ids), Row(ids.Select(_ => 1L)), null, null, Row(labels));
     }
 

@@ -7,10 +7,11 @@ namespace MendCluster.Cli;
 internal static class ClusterConnection
 {
     public static async Task<IMendCluster> ConnectAsync(string membership, string model, CancellationToken cancellation) =>
-        await OrleansCluster.ConnectAsync(membership, model, cancellation);
+        await OrleansCluster.ConnectAsync(membership, model, cancellation: cancellation);
 
-    public static async Task<IMendCluster> ConnectToPostgresAsync(string connection, string model, CancellationToken cancellation) =>
-        await OrleansCluster.ConnectToPostgresAsync(connection, model, cancellation);
+    public static async Task<IMendCluster> ConnectToPostgresAsync(
+        string connection, string model, string? clusterId, CancellationToken cancellation) =>
+        await OrleansCluster.ConnectToPostgresAsync(connection, model, clusterId, cancellation);
 
     /// <summary>Of every stage's shard, in order; null where none answers.</summary>
     public static Task<IReadOnlyList<ShardStatus?>> StatusAsync(IMendCluster cluster, CancellationToken cancellation) => ((OrleansCluster)cluster).StatusAsync(cancellation);

@@ -27,11 +27,13 @@ internal sealed class ClusterOptions
 
     public Option<string> Name { get; } = new("--name") { Description = "the model's name in a cluster that is reached through PostgreSQL", DefaultValueFactory = _ => "model" };
 
+    public Option<string?> ClusterId { get; } = new("--cluster-id") { Description = "which cluster of that database; without it mend" };
+
     private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType, Device];
 
     public void AddTo(Command command)
     {
-        foreach (var option in OfAModel.Concat([Cluster, Name]))
+        foreach (var option in OfAModel.Concat([Cluster, Name, ClusterId]))
             command.Options.Add(option);
     }
 
@@ -41,7 +43,8 @@ internal sealed class ClusterOptions
         {
             NoneGiven(OfAModel, parsed);
             if (PostgresLedger.ConnectionIn(place) is { } connection)
-                return await ClusterConnection.ConnectToPostgresAsync(connection, parsed.GetRequiredValue(Name), cancellation);
+                return await ClusterConnection.ConnectToPostgresAsync(
+                    connection, parsed.GetRequiredValue(Name), parsed.GetValue(ClusterId), cancellation);
             var cluster = LocalCluster.Open(place);
             return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
         }

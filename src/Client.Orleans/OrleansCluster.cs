@@ -18,27 +18,30 @@ namespace MendCluster.Client.Orleans;
 /// <param name="model">Its name in the cluster.</param>
 public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvider time) : IMendCluster
 {
-    private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(50);
-    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
 
     private readonly WatchedCalls _calls = new(call => grains.GetGrain<IEditCoordinatorGrain>(model).IsUnderWayAsync(call), time);
+    private readonly RequestRetry _retry = new(time);
     private IHost? _client;
 
     /// <summary>How long a request that met a lost shard or coordinator is sent again.</summary>
     /// <value>30 seconds.</value>
-    public TimeSpan Patience { get; set; } = TimeSpan.FromSeconds(30);
+    public TimeSpan RetryTimeout { get; set; } = TimeSpan.FromSeconds(30);
 
     private IEditCoordinatorGrain Coordinator => grains.GetGrain<IEditCoordinatorGrain>(model);
 
     /// <summary>Connects to a cluster on this machine.</summary>
     /// <param name="membership">The file that its silos were started with.</param>
-    public static Task<OrleansCluster> ConnectAsync(string membership, string model, CancellationToken cancellation = default) =>
-        ConnectAsync(client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, cancellation);
+    /// <param name="clusterId">Theirs; null: <see cref="ClusterIdentity.Default"/>.</param>
+    public static Task<OrleansCluster> ConnectAsync(
+        string membership, string model, string? clusterId = null, CancellationToken cancellation = default) => ConnectThroughAsync(
+            client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, cancellation);
 
     /// <summary>Connects to a cluster whose membership is in PostgreSQL.</summary>
     /// <param name="connection">As that of its silos; the role need not be theirs, and only reads.</param>
-    public static async Task<OrleansCluster> ConnectToPostgresAsync(string connection, string model, CancellationToken cancellation = default)
+    /// <param name="clusterId">The silos', by which the database tells clusters apart; null: <see cref="ClusterIdentity.Default"/>.</param>
+    public static async Task<OrleansCluster> ConnectToPostgresAsync(
+        string connection, string model, string? clusterId = null, CancellationToken cancellation = default)
     {
         try
         {
@@ -51,7 +54,9 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         }
         try
         {
-            return await ConnectAsync(client => client.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection)), model, cancellation).ConfigureAwait(false);
+            return await ConnectThroughAsync(
+                client => client.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection)),
+                model, clusterId, cancellation).ConfigureAwait(false);
         }
         catch (MendException e) when (e.InnerException is PostgresException { IsTransient: false } refusal)
         {
@@ -61,18 +66,21 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     }
 
     /// <summary>Connects to a cluster whose membership is kept elsewhere.</summary>
-    /// <param name="clustering">Says where, as for any Orleans client; the cluster's id too, if it is not <c>mend</c>.</param>
-    public static async Task<OrleansCluster> ConnectAsync(Action<IClientBuilder> clustering, string model, CancellationToken cancellation = default)
+    /// <param name="clustering">Says where, as for any Orleans client.</param>
+    /// <param name="clusterId">The silos'; null: <see cref="ClusterIdentity.Default"/>.</param>
+    /// <exception cref="MendException">No silo answers, or they speak another version of the protocol.</exception>
+    public static async Task<OrleansCluster> ConnectThroughAsync(
+        Action<IClientBuilder> clustering, string model, string? clusterId = null, CancellationToken cancellation = default)
     {
+        if (clusterId is not null && ClusterIdentity.Fault(clusterId) is { } fault)
+            throw new MendException(MendError.InvalidOption, $"The cluster id {fault}.", "Name that of the silos' Mend:Cluster:ClusterId.");
         var builder = Host.CreateEmptyApplicationBuilder(new());
         builder.Logging.SetMinimumLevel(LogLevel.Warning);
         builder.UseOrleansClient(client =>
         {
-            client.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = ("mend", "mend"));
-            // A cancelled edit ends with what became of it, made or not; without this it is given up at once, and may still be made.
-            client.Configure<ClientMessagingOptions>(options => options.WaitForCancellationAcknowledgement = true);
-            client.AddActivityPropagation();
-            client.Services.AddContractSerialization();
+            client.Configure<ClusterOptions>(options =>
+                (options.ClusterId, options.ServiceId) = (clusterId ?? ClusterIdentity.Default, ClusterIdentity.Default));
+            client.AddMendClient();
             clustering(client);
         });
         var host = builder.Build();
@@ -85,32 +93,42 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
             host.Dispose();
             throw Lost(e);
         }
-        return new(host.Services.GetRequiredService<IGrainFactory>(), model, TimeProvider.System) { _client = host };
+        var cluster = new OrleansCluster(host.Services.GetRequiredService<IGrainFactory>(), model, TimeProvider.System) { _client = host };
+        try
+        {
+            WireProtocol.Check(host.Services);
+            return cluster;
+        }
+        catch
+        {
+            await cluster.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
     }
 
     public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
     {
         CheckUnicode(prompt, target, options?.Author, options?.IdempotencyKey, options?.Scope);
         var keyed = (options ?? new()) with { IdempotencyKey = options?.IdempotencyKey ?? Guid.NewGuid().ToString("N") };
-        return PatientlyAsync(() => Coordinator.EditAsync(prompt, target, keyed, cancellation), cancellation);
+        return RetryAsync(() => Coordinator.EditAsync(prompt, target, keyed, cancellation), cancellation);
     }
 
     public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
     {
         CheckUnicode(prompt, target, options?.Author, options?.IdempotencyKey, options?.Scope);
-        return PatientlyAsync(() => Coordinator.PreviewAsync(prompt, target, options, cancellation), cancellation);
+        return RetryAsync(() => Coordinator.PreviewAsync(prompt, target, options, cancellation), cancellation);
     }
 
     public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default)
     {
         CheckUnicode(prompt, options?.Scope);
-        return PatientlyAsync(() => Coordinator.AskAsync(prompt, options, cancellation), cancellation);
+        return RetryAsync(() => Coordinator.AskAsync(prompt, options, cancellation), cancellation);
     }
 
     public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default)
     {
         var sentBefore = false;
-        return PatientlyAsync(async () =>
+        return RetryAsync(async () =>
         {
             try
             {
@@ -131,14 +149,15 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     }
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) =>
-        PatientlyAsync(async () => (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false), cancellation);
+        RetryAsync(async () => (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false), cancellation);
 
     /// <summary>The state of every stage's shard, in order, replica after replica; null where none answers.</summary>
-    public Task<IReadOnlyList<ShardStatus?>> StatusAsync(CancellationToken cancellation = default) =>
-        PatientlyAsync(async () => (IReadOnlyList<ShardStatus?>)await Coordinator.StatusAsync(cancellation).ConfigureAwait(false), cancellation);
+    public async Task<IReadOnlyList<ShardStatus?>> StatusAsync(CancellationToken cancellation = default) =>
+        await RetryAsync(() => Coordinator.StatusAsync(cancellation), cancellation).ConfigureAwait(false);
 
     /// <summary>Trains an editor of the cluster's model, with the replicas and stages of its layout.</summary>
-    public IEditorTrainer Trainer(TrainingOrder order) => new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time) { Patience = Patience };
+    public IEditorTrainer Trainer(TrainingOrder order) =>
+        new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time) { RetryTimeout = RetryTimeout };
 
     public async ValueTask DisposeAsync()
     {
@@ -148,21 +167,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         _client.Dispose();
     }
 
-    private async Task<T> PatientlyAsync<T>(Func<Task<T>> send, CancellationToken cancellation)
-    {
-        var start = time.GetTimestamp();
-        for (var pause = FirstPause; ; pause = pause + pause < LongestPause ? pause + pause : LongestPause)
-        {
-            try
-            {
-                return await SendAsync(send, cancellation).ConfigureAwait(false);
-            }
-            catch (MendException e) when (e.IsTransient && time.GetElapsedTime(start) + pause < Patience)
-            {
-                await Task.Delay(pause, time, cancellation).ConfigureAwait(false);
-            }
-        }
-    }
+    private Task<T> RetryAsync<T>(Func<Task<T>> send, CancellationToken cancellation) =>
+        _retry.RunAsync(_ => SendAsync(send, cancellation), RetryTimeout, cancellation);
 
     /// <summary>One attempt. What fails on the way there or back, or is no longer under way, is a lost coordinator.</summary>
     private async Task<T> SendAsync<T>(Func<Task<T>> send, CancellationToken cancellation)

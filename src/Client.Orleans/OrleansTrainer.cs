@@ -9,48 +9,47 @@ namespace MendCluster.Client.Orleans;
 /// </summary>
 public sealed class OrleansTrainer(IEditorTrainerGrain trainer, TrainingOrder order, TimeProvider time) : IEditorTrainer
 {
-    private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(50);
-    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(2);
-
     private readonly WatchedCalls _calls = new(trainer.IsUnderWayAsync, time);
+    private readonly RequestRetry _retry = new(time);
 
     /// <summary>How long the order is sent again while the run comes no further.</summary>
     /// <value>30 seconds.</value>
-    public TimeSpan Patience { get; set; } = TimeSpan.FromSeconds(30);
+    public TimeSpan RetryTimeout { get; set; } = TimeSpan.FromSeconds(30);
 
     public async Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         cancellation.ThrowIfCancellationRequested();
         long furthest = 0;
-        long? lost = null;
-        var pause = FirstPause;
-        for (; ; pause = pause + pause < LongestPause ? pause + pause : LongestPause)
+        try
+        {
+            return await _retry.RunAsync(SendAsync, RetryTimeout, cancellation).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            return await _calls.RunAsync(() => trainer.CancelAsync(order.Run, CancellationToken.None)).ConfigureAwait(false);
+        }
+
+        async Task<TrainingResult> SendAsync(RequestRetry.Window window)
+        {
             try
             {
-                if (lost is not null)
-                    await Task.Delay(pause, time, cancellation).ConfigureAwait(false);
                 await _calls.RunAsync(StartAsync).ConfigureAwait(false);
-                await WatchAsync().WaitAsync(cancellation).ConfigureAwait(false); // without the token: what is watched ends with the run
+                await WatchAsync(window).WaitAsync(cancellation).ConfigureAwait(false); // without the token: the run has its own end
                 return await _calls.RunAsync(() => trainer.ResultAsync(order.Run, cancellation)).ConfigureAwait(false);
             }
-            catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+            catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
             {
-                return await _calls.RunAsync(() => trainer.CancelAsync(order.Run, CancellationToken.None)).ConfigureAwait(false);
-            }
-            catch (Exception e)
-            {
-                var failure = e as MendException ?? new(MendError.CoordinatorLost, $"The trainer does not answer: {e.Message}",
+                throw new MendException(MendError.CoordinatorLost, $"The trainer does not answer: {e.Message}",
                     "Look whether the cluster's silos run, then send the order again: the run goes on from its last checkpoint.", e);
-                lost ??= time.GetTimestamp();
-                if (!failure.IsTransient || time.GetElapsedTime(lost.Value) > Patience)
-                    throw failure;
             }
+        }
 
-        async Task WatchAsync()
+        async Task WatchAsync(RequestRetry.Window window)
         {
             await foreach (var step in trainer.WatchAsync(order.Run, furthest, CancellationToken.None).ConfigureAwait(false))
             {
-                (furthest, lost, pause) = (step.Iteration, null, FirstPause);
+                furthest = step.Iteration;
+                window.CameFurther();
                 progress?.Report(step);
             }
         }

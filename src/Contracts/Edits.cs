@@ -1,15 +1,18 @@
 using System.Text.Json.Serialization;
+using Orleans;
 
 namespace MendCluster.Contracts;
 
 /// <summary>Names an edit: the number of the version that it made.</summary>
-public readonly record struct EditId(long Value)
+[GenerateSerializer, Immutable, Alias("mend.EditId")]
+public readonly record struct EditId([property: Id(0)] long Value)
 {
     public override string ToString() => Value.ToString(System.Globalization.CultureInfo.InvariantCulture);
 }
 
 /// <summary>Counts what was done to a model: 0 as loaded, one more with every edit and every revert.</summary>
-public readonly record struct ModelVersion(long Value) : IComparable<ModelVersion>
+[GenerateSerializer, Immutable, Alias("mend.ModelVersion")]
+public readonly record struct ModelVersion([property: Id(0)] long Value) : IComparable<ModelVersion>
 {
     public static readonly ModelVersion Base = new(0);
 
@@ -29,9 +32,11 @@ public readonly record struct ModelVersion(long Value) : IComparable<ModelVersio
 }
 
 /// <summary>How an edit is to be made.</summary>
+[GenerateSerializer, Immutable, Alias("mend.EditOptions")]
 public sealed record EditOptions
 {
     /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers; an error where there are no probes. Null: never.</summary>
+    [Id(0)]
     public double? MaxDrawdown { get; init; }
 
     /// <summary>
@@ -39,15 +44,19 @@ public sealed record EditOptions
     /// probability (geometric mean over its tokens). Spares unrelated answers where less is enough; costs a forward pass of the prompt for each try.
     /// </summary>
     /// <value>From 0 to 1. Null: the editor's own step, as in the MEND paper.</value>
+    [Id(1)]
     public double? Confidence { get; init; } = 0.95;
 
     /// <summary>Refuses the edit when the edited model does not answer the target to the prompt.</summary>
+    [Id(2)]
     public bool RequireSuccess { get; init; }
 
     /// <summary>A request sent twice with the same key is carried out once and answered twice.</summary>
+    [Id(3)]
     public string? IdempotencyKey { get; init; }
 
     /// <summary>Who asks; kept in the ledger.</summary>
+    [Id(4)]
     public string? Author { get; init; }
 
     /// <summary>
@@ -55,6 +64,7 @@ public sealed record EditOptions
     /// edits without a scope and its own.
     /// </summary>
     /// <value>Null: for everybody.</value>
+    [Id(5)]
     public string? Scope { get; init; }
 }
 
@@ -68,13 +78,17 @@ public sealed record EditOptions
 /// <param name="Strength">What the search for <see cref="EditOptions.Confidence"/> chose, times the editor's own step; null: there was none.</param>
 /// <param name="Rank">Rows of the update's factors, the most of any weight. 0 in ledgers from before it was kept.</param>
 /// <param name="Bytes">Of the factors of all weights, as the ledger keeps them. 0 as the rank.</param>
+[GenerateSerializer, Immutable, Alias("mend.EditFigures")]
 public sealed record EditFigures(
-    bool Success, double ProbabilityBefore, double ProbabilityAfter, int Probes, double? Drawdown, double? Kl, double? Strength = null,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Rank = 0,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Bytes = 0)
+    [property: Id(0)] bool Success, [property: Id(1)] double ProbabilityBefore, [property: Id(2)] double ProbabilityAfter,
+    [property: Id(3)] int Probes, double? Drawdown, double? Kl, [property: Id(6)] double? Strength = null,
+    [property: Id(7), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Rank = 0,
+    [property: Id(8), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] long Bytes = 0)
 {
+    [Id(4)]
     public double? Drawdown { get; init; } = Probes == 0 ? null : Drawdown; // older ledgers have 0 where nothing was measured
 
+    [Id(5)]
     public double? Kl { get; init; } = Probes == 0 ? null : Kl;
 }
 
@@ -85,7 +99,10 @@ public sealed record EditFigures(
 /// <param name="Try">The edited model on prompt and probes, and the unedited one beside it.</param>
 /// <param name="Append">Until the record was on the disk.</param>
 /// <param name="Broadcast">Until every shard had the new version.</param>
-public sealed record EditTimes(TimeSpan Forward, TimeSpan Backward, TimeSpan Editor, TimeSpan Try, TimeSpan Append, TimeSpan Broadcast)
+[GenerateSerializer, Immutable, Alias("mend.EditTimes")]
+public sealed record EditTimes(
+    [property: Id(0)] TimeSpan Forward, [property: Id(1)] TimeSpan Backward, [property: Id(2)] TimeSpan Editor,
+    [property: Id(3)] TimeSpan Try, [property: Id(4)] TimeSpan Append, [property: Id(5)] TimeSpan Broadcast)
 {
     public static readonly EditTimes Zero = new(default, default, default, default, default, default);
 
@@ -95,7 +112,10 @@ public sealed record EditTimes(TimeSpan Forward, TimeSpan Backward, TimeSpan Edi
 /// <summary>An edit that is in force.</summary>
 /// <param name="Version">The first version that has it.</param>
 /// <param name="Times">All zero when the edit was made by an earlier request with the same idempotency key.</param>
-public sealed record EditReceipt(EditId Id, ModelVersion Version, EditFigures Figures, EditTimes Times);
+[GenerateSerializer, Immutable, Alias("mend.EditReceipt")]
+public sealed record EditReceipt(
+    [property: Id(0)] EditId Id, [property: Id(1)] ModelVersion Version, [property: Id(2)] EditFigures Figures,
+    [property: Id(3)] EditTimes Times);
 
 /// <summary>How an edit is taken back. Either way the model is afterwards, to the last bit, what some history without that edit would have made it.</summary>
 public enum RevertMode
@@ -115,18 +135,24 @@ public enum RevertMode
 
 /// <param name="Version">The first version without the edit.</param>
 /// <param name="Recomputed">Later edits that were computed anew.</param>
-public sealed record RevertReceipt(EditId Id, ModelVersion Version, int Recomputed = 0);
+[GenerateSerializer, Immutable, Alias("mend.RevertReceipt")]
+public sealed record RevertReceipt(
+    [property: Id(0)] EditId Id, [property: Id(1)] ModelVersion Version, [property: Id(2)] int Recomputed = 0);
 
 /// <summary>A probe whose answer an edit would change.</summary>
 /// <param name="RightBefore">The unedited model gives the probe's answer.</param>
 /// <param name="RightAfter">The edited model does.</param>
 /// <param name="ProbabilityBefore">Of the probe's answer, geometric mean over its tokens.</param>
-public sealed record ProbeChange(string Question, string Answer, bool RightBefore, bool RightAfter, double ProbabilityBefore, double ProbabilityAfter);
+[GenerateSerializer, Immutable, Alias("mend.ProbeChange")]
+public sealed record ProbeChange(
+    [property: Id(0)] string Question, [property: Id(1)] string Answer, [property: Id(2)] bool RightBefore,
+    [property: Id(3)] bool RightAfter, [property: Id(4)] double ProbabilityBefore, [property: Id(5)] double ProbabilityAfter);
 
 /// <summary>What an edit would change about one weight.</summary>
 /// <param name="Rank">Of the update.</param>
 /// <param name="Norm">Of the update, Frobenius.</param>
-public sealed record WeightPreview(string Weight, long Rank, double Norm);
+[GenerateSerializer, Immutable, Alias("mend.WeightPreview")]
+public sealed record WeightPreview([property: Id(0)] string Weight, [property: Id(1)] long Rank, [property: Id(2)] double Norm);
 
 /// <summary>What an edit would do. Nothing was changed.</summary>
 /// <param name="Version">Of the model that it was tried on.</param>
@@ -135,9 +161,11 @@ public sealed record WeightPreview(string Weight, long Rank, double Norm);
 /// <param name="AnswerAfter">What it would answer.</param>
 /// <param name="Probes">Those whose answer would become right or wrong.</param>
 /// <param name="InForce">The last edit of the same prompt, target and scope that is in force already; null: there is none.</param>
+[GenerateSerializer, Immutable, Alias("mend.EditPreview")]
 public sealed record EditPreview(
-    ModelVersion Version, EditFigures Figures, string? Refused, string AnswerBefore, string AnswerAfter,
-    IReadOnlyList<ProbeChange> Probes, IReadOnlyList<WeightPreview> Weights, EditTimes Times, EditId? InForce = null);
+    [property: Id(0)] ModelVersion Version, [property: Id(1)] EditFigures Figures, [property: Id(2)] string? Refused,
+    [property: Id(3)] string AnswerBefore, [property: Id(4)] string AnswerAfter, [property: Id(5)] IReadOnlyList<ProbeChange> Probes,
+    [property: Id(6)] IReadOnlyList<WeightPreview> Weights, [property: Id(7)] EditTimes Times, [property: Id(8)] EditId? InForce = null);
 
 /// <summary>How the next token of an answer is chosen.</summary>
 /// <param name="MaxTokens">Most tokens of the answer.</param>
@@ -146,7 +174,11 @@ public sealed record EditPreview(
 /// <param name="TopP">Draw among the fewest most likely tokens whose probabilities reach this sum.</param>
 /// <param name="Seed">Of the draws.</param>
 /// <param name="Scope">Asks the model with this scope's edits beside those for everybody.</param>
-public sealed record AskOptions(int MaxTokens = 32, double Temperature = 0, int TopK = 0, double TopP = 1, int Seed = 0, string? Scope = null);
+[GenerateSerializer, Immutable, Alias("mend.AskOptions")]
+public sealed record AskOptions(
+    [property: Id(0)] int MaxTokens = 32, [property: Id(1)] double Temperature = 0, [property: Id(2)] int TopK = 0,
+    [property: Id(3)] double TopP = 1, [property: Id(4)] int Seed = 0, [property: Id(5)] string? Scope = null);
 
 /// <param name="Version">Of the model that gave the answer.</param>
-public sealed record Answer(string Text, ModelVersion Version);
+[GenerateSerializer, Immutable, Alias("mend.Answer")]
+public sealed record Answer([property: Id(0)] string Text, [property: Id(1)] ModelVersion Version);

@@ -101,6 +101,9 @@ public enum MendError
 
     /// <summary>A file, a folder or the standard output cannot be read or written.</summary>
     FileUnusable,
+
+    /// <summary>Client and cluster are of versions that do not understand each other.</summary>
+    ProtocolMismatch,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

@@ -1,3 +1,5 @@
+using Orleans;
+
 namespace MendCluster.Contracts;
 
 /// <summary>The life of a shard. <see cref="Ready"/> is at a version.</summary>
@@ -19,8 +21,11 @@ public enum ShardState
 /// bits, whatever their histories. Empty until it is ready.
 /// </param>
 /// <param name="Epoch">Taken when it was loaded: of two shards that pass for the same, the one with the greater epoch is meant.</param>
+[GenerateSerializer, Immutable, Alias("mend.ShardStatus")]
 public sealed record ShardStatus(
-    ShardState State, ModelVersion Version, int FirstLayer, int EndLayer, IReadOnlyList<string> EditableWeights, long WeightBytes, string? Fault, string Checksum = "", long Epoch = 0);
+    [property: Id(0)] ShardState State, [property: Id(1)] ModelVersion Version, [property: Id(2)] int FirstLayer,
+    [property: Id(3)] int EndLayer, [property: Id(4)] IReadOnlyList<string> EditableWeights, [property: Id(5)] long WeightBytes,
+    [property: Id(6)] string? Fault, [property: Id(7)] string Checksum = "", [property: Id(8)] long Epoch = 0);
 
 /// <summary>A batch of token ids: B examples, S source tokens, T decoder tokens, int64, padded on the right.</summary>
 /// <param name="InputIds">[B, S].</param>
@@ -28,8 +33,10 @@ public sealed record ShardStatus(
 /// <param name="DecoderInputIds">[B, T], encoder-decoder models only.</param>
 /// <param name="DecoderAttentionMask">[B, T]; absent: every position is a token.</param>
 /// <param name="Labels">[B, T], -100 = not scored; read by the last stage.</param>
+[GenerateSerializer, Immutable, Alias("mend.TokenBatch")]
 public sealed record TokenBatch(
-    WireTensor InputIds, WireTensor AttentionMask, WireTensor? DecoderInputIds, WireTensor? DecoderAttentionMask, WireTensor? Labels);
+    [property: Id(0)] WireTensor InputIds, [property: Id(1)] WireTensor AttentionMask, [property: Id(2)] WireTensor? DecoderInputIds,
+    [property: Id(3)] WireTensor? DecoderAttentionMask, [property: Id(4)] WireTensor? Labels);
 
 /// <summary>What a trip up the stages is for.</summary>
 public enum StagePurpose
@@ -61,37 +68,51 @@ public enum StagePurpose
 /// <param name="WithCandidate">Generate: with the session's candidate on top, times <paramref name="Strength"/>.</param>
 /// <param name="Epoch">The greatest that is known of the stage's shard; one with a smaller epoch was superseded, and refuses. 0: none is known.</param>
 /// <param name="Branch">Edits that the session's own history has to have (<see cref="BranchRequest"/>); null: computed on the version's.</param>
+[GenerateSerializer, Immutable, Alias("mend.StageRequest")]
 public sealed record StageRequest(
-    long Session, ModelVersion Version, StagePurpose Purpose, TokenBatch Tokens, WireTensor? Hidden = null, WireTensor? Memory = null,
-    bool NeedsInputGradient = false, int FirstProbe = 0, double Strength = 1, long Position = 0, AskOptions? Sampling = null,
-    string? Scope = null, bool WithCandidate = false, int? Branch = null, long Epoch = 0);
+    [property: Id(0)] long Session, [property: Id(1)] ModelVersion Version, [property: Id(2)] StagePurpose Purpose,
+    [property: Id(3)] TokenBatch Tokens, [property: Id(4)] WireTensor? Hidden = null, [property: Id(5)] WireTensor? Memory = null,
+    [property: Id(6)] bool NeedsInputGradient = false, [property: Id(7)] int FirstProbe = 0, [property: Id(8)] double Strength = 1,
+    [property: Id(9)] long Position = 0, [property: Id(10)] AskOptions? Sampling = null, [property: Id(11)] string? Scope = null,
+    [property: Id(12)] bool WithCandidate = false, [property: Id(13)] int? Branch = null, [property: Id(14)] long Epoch = 0);
 
 /// <summary>What would have been, had an edit not been made: a history for one session, beside the ledger's.</summary>
 /// <param name="Begins">Forgets the branch that the session has; otherwise the rest is put on top of it.</param>
 /// <param name="Keep">Edits of the version that the branch has too, in the version's order.</param>
 /// <param name="Added">Edits that the version does not have so, after those.</param>
-public sealed record BranchRequest(long Session, ModelVersion Version, bool Begins, IReadOnlyList<EditId> Keep, IReadOnlyList<LedgerRecord> Added);
+[GenerateSerializer, Immutable, Alias("mend.BranchRequest")]
+public sealed record BranchRequest(
+    [property: Id(0)] long Session, [property: Id(1)] ModelVersion Version, [property: Id(2)] bool Begins,
+    [property: Id(3)] IReadOnlyList<EditId> Keep, [property: Id(4)] IReadOnlyList<LedgerRecord> Added);
 
 /// <summary>How well one example's labels were predicted.</summary>
 /// <param name="Exact">Every label is the most likely token.</param>
 /// <param name="LogProbability">Mean over its labels, in nats.</param>
-public sealed record ExampleScore(bool Exact, double LogProbability);
+[GenerateSerializer, Immutable, Alias("mend.ExampleScore")]
+public sealed record ExampleScore([property: Id(0)] bool Exact, [property: Id(1)] double LogProbability);
 
 /// <param name="Hidden">For the stage above; null from the last stage.</param>
 /// <param name="NextToken">Generate, last stage.</param>
 /// <param name="Scores">Record and try, last stage: one an example. Logits never travel.</param>
 /// <param name="Kl">TryAfter, last stage: of before to after, mean over the probes' tokens.</param>
 /// <param name="Epoch">Of the shard that answers.</param>
+[GenerateSerializer, Immutable, Alias("mend.StageReply")]
 public sealed record StageReply(
-    WireTensor? Hidden, WireTensor? Memory, int? NextToken = null, IReadOnlyList<ExampleScore>? Scores = null, double? Kl = null, long Epoch = 0);
+    [property: Id(0)] WireTensor? Hidden, [property: Id(1)] WireTensor? Memory, [property: Id(2)] int? NextToken = null,
+    [property: Id(3)] IReadOnlyList<ExampleScore>? Scores = null, [property: Id(4)] double? Kl = null, [property: Id(5)] long Epoch = 0);
 
 /// <summary>The backward half of an edit on one stage, after its <see cref="StagePurpose.Record"/>.</summary>
 /// <param name="Hidden">dL/d(reply's Hidden) from the stage above; null for the last stage, which has the loss.</param>
 /// <param name="Memory">dL/d(reply's Memory) from the stages above.</param>
-public sealed record BackwardRequest(long Session, WireTensor? Hidden, WireTensor? Memory);
+[GenerateSerializer, Immutable, Alias("mend.BackwardRequest")]
+public sealed record BackwardRequest(
+    [property: Id(0)] long Session, [property: Id(1)] WireTensor? Hidden, [property: Id(2)] WireTensor? Memory);
 
 /// <param name="Hidden">dL/d(request's Hidden), when a stage below needs it.</param>
 /// <param name="Memory">dL/d(request's Memory), when a stage below needs it.</param>
 /// <param name="Changes">The candidate for this stage's weights; the stage keeps it for the try.</param>
 /// <param name="Editor">Time in the editor networks.</param>
-public sealed record BackwardReply(WireTensor? Hidden, WireTensor? Memory, IReadOnlyList<WeightChange> Changes, TimeSpan Editor);
+[GenerateSerializer, Immutable, Alias("mend.BackwardReply")]
+public sealed record BackwardReply(
+    [property: Id(0)] WireTensor? Hidden, [property: Id(1)] WireTensor? Memory, [property: Id(2)] IReadOnlyList<WeightChange> Changes,
+    [property: Id(3)] TimeSpan Editor);

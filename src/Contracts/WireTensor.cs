@@ -1,3 +1,5 @@
+using Orleans;
+
 namespace MendCluster.Contracts;
 
 public enum WireType
@@ -10,5 +12,9 @@ public enum WireType
     Float64 = 4,
 }
 
-/// <summary>A tensor on its way between processes: row-major, little endian.</summary>
-public sealed record WireTensor(WireType Type, long[] Shape, byte[] Bytes);
+/// <summary>
+/// A tensor on its way between processes: row-major, little endian. Its bytes travel as they are; the codec is
+/// <c>Grains.Interfaces/WireTensorFieldCodec</c>.
+/// </summary>
+[Immutable, Alias("mend.WireTensor")]
+public sealed record WireTensor(WireType Type, long[] Shape, ReadOnlyMemory<byte> Bytes);

@@ -297,8 +297,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             hash.AppendData(Encoding.UTF8.GetBytes(change.Weight));
             hash.AppendData(BitConverter.GetBytes(change.Alpha));
-            hash.AppendData(change.UTilde.Bytes);
-            hash.AppendData(change.DeltaTilde.Bytes);
+            hash.AppendData(change.UTilde.Bytes.Span);
+            hash.AppendData(change.DeltaTilde.Bytes.Span);
         }
         return hash.GetHashAndReset();
     }

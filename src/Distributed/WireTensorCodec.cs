@@ -45,7 +45,7 @@ internal static class WireTensorCodec
         if (bytes != (UInt128)wire.Bytes.Length)
             throw Malformed(wire, "the number of bytes is not that of the shape");
         var tensor = empty(wire.Shape, type, CPU);
-        wire.Bytes.CopyTo(tensor.bytes);
+        wire.Bytes.Span.CopyTo(tensor.bytes);
         return device is null ? tensor : tensor.On(device);
     }
 

@@ -1,9 +1,10 @@
 using MendCluster.Contracts;
+using Orleans.CodeGeneration;
 
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>The coordinator of one model; the key is the model's name in the cluster. The promises are those of <see cref="IEditCoordinator"/>.</summary>
-[Alias("mend.EditCoordinator")]
+[Alias("mend.EditCoordinator"), Version(WireProtocol.Version)]
 public interface IEditCoordinatorGrain : IGrainWithStringKey
 {
     [Alias("edit"), ResponseTimeout("00:10:00")]

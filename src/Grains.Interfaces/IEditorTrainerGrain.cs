@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using Orleans.CodeGeneration;
 
 namespace MendCluster.Grains.Interfaces;
 
@@ -6,7 +7,7 @@ namespace MendCluster.Grains.Interfaces;
 /// Trains editors of one model, one run at a time; the key is the model's name in the cluster. A run goes on whether anybody watches or not. It is
 /// named by its folder, so that nobody watches or ends another's.
 /// </summary>
-[Alias("mend.EditorTrainer")]
+[Alias("mend.EditorTrainer"), Version(WireProtocol.Version)]
 public interface IEditorTrainerGrain : IGrainWithStringKey
 {
     /// <summary>Begins a run, or joins the one that the same order began. Returns when the order was found good.</summary>

@@ -1,13 +1,14 @@
 using MendCluster.Contracts;
+using Orleans.CodeGeneration;
 
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// One stage of one replica; the key is a <see cref="ShardKey"/>. The promises are those of <see cref="IModelShard"/>. What may be large
-/// travels as a <see cref="Parcel{T}"/>.
+/// One stage of one replica; the key is a <see cref="ShardKey"/>. The promises are those of <see cref="IModelShard"/>. A call to a silo
+/// that dies fails when the others know; the timeouts are for a reply that is lost between silos that live, and longer than honest work.
 /// </summary>
-[Alias("mend.ModelShard")]
-public interface IModelShardGrain : IParcelGrain
+[Alias("mend.ModelShard"), Version(WireProtocol.Version)]
+public interface IModelShardGrain : IGrainWithStringKey
 {
     [Alias("load"), ResponseTimeout("00:30:00")]
     Task<ShardStatus> LoadAsync(CancellationToken cancellation = default);
@@ -15,22 +16,18 @@ public interface IModelShardGrain : IParcelGrain
     [Alias("status")]
     Task<ShardStatus> StatusAsync(CancellationToken cancellation = default);
 
-    [Alias("apply"), ResponseTimeout("00:05:00")]
-    Task ApplyAsync(Parcel<LedgerRecord[]> records, CancellationToken cancellation = default);
+    [Alias("apply"), ResponseTimeout("00:02:00")]
+    Task ApplyAsync(LedgerRecord[] records, CancellationToken cancellation = default);
 
-    [Alias("forward"), ResponseTimeout("00:05:00")]
-    Task<Parcel<StageReply>> ForwardAsync(Parcel<StageRequest> request, CancellationToken cancellation = default);
+    [Alias("forward"), ResponseTimeout("00:02:00")]
+    Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default);
 
-    [Alias("backward"), ResponseTimeout("00:05:00")]
-    Task<Parcel<BackwardReply>> BackwardAsync(Parcel<BackwardRequest> request, CancellationToken cancellation = default);
+    [Alias("backward"), ResponseTimeout("00:02:00")]
+    Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default);
 
-    [Alias("branch"), ResponseTimeout("00:05:00")]
-    Task BranchAsync(Parcel<BranchRequest> request, CancellationToken cancellation = default);
+    [Alias("branch"), ResponseTimeout("00:02:00")]
+    Task BranchAsync(BranchRequest request, CancellationToken cancellation = default);
 
     [Alias("end")]
     Task EndAsync(long session, CancellationToken cancellation = default);
-
-    /// <summary>Whether a call is being carried out here; see <see cref="WatchedCalls"/>.</summary>
-    [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
-    Task<bool> IsUnderWayAsync(Guid call);
 }

@@ -7,6 +7,12 @@ namespace MendCluster.Grains;
 /// <summary>A cluster that hosts one model. All its silos have the same settings.</summary>
 public sealed record ClusterSettings
 {
+    /// <summary>Tells this cluster from others in the same database, see <see cref="ClusterIdentity"/>.</summary>
+    public string ClusterId { get; init; } = ClusterIdentity.Default;
+
+    /// <summary>Orleans' name for what this cluster is a deployment of.</summary>
+    public string ServiceId { get; init; } = ClusterIdentity.Default;
+
     /// <summary>Of the model, in this cluster.</summary>
     public string Model { get; init; } = "model";
 

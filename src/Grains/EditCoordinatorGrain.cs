@@ -54,7 +54,7 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
     }
 
     private IReadOnlyList<IReadOnlyList<GrainShard>> Replicas() => [.. settings.Keys.Select(stages => (IReadOnlyList<GrainShard>)
-        [.. stages.Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key, time))])];
+        [.. stages.Select(key => new GrainShard(GrainFactory.GetGrain<IModelShardGrain>(key.ToString()), key))])];
 
     /// <summary>A coordinator that has lost the ledger, or does not know how its last commit ended, gives way to one that opens the ledger anew.</summary>
     private async Task<T> WriteAsync<T>(Func<EditCoordinator, Task<T>> write)

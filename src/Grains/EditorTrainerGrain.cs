@@ -8,7 +8,7 @@ namespace MendCluster.Grains;
 
 /// <summary>The address of a model's trainer. Reentrant: a run is watched and cancelled while it goes on, outside the grain's turns.</summary>
 [GrainType(PinnedPlacement.TrainerType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class EditorTrainerGrain(ClusterSettings settings, RequestsUnderWay requests, TimeProvider time) : Grain, IEditorTrainerGrain
+public sealed class EditorTrainerGrain(ClusterSettings settings, RequestsUnderWay requests) : Grain, IEditorTrainerGrain
 {
     private TrainingRuns? _runs;
 
@@ -29,7 +29,7 @@ public sealed class EditorTrainerGrain(ClusterSettings settings, RequestsUnderWa
 
     private IReadOnlyList<IReadOnlyList<ITrainingShard>> Replicas()
     {
-        var shards = GrainTrainingShard.In(GrainFactory, settings.Model, time);
+        var shards = GrainTrainingShard.In(GrainFactory, settings.Model);
         return [.. settings.Keys.Select(stages => (IReadOnlyList<ITrainingShard>)[.. stages.Select(key => shards(new(key.Replica, key.Stage)))])];
     }
 }

@@ -14,7 +14,7 @@ public static class FileMembershipSiloExtensions
     {
         silo.Services.AddSingleton<IMembershipTable>(new FileMembershipTable(path)).AddSingleton<IGatewayListProvider>(new FileGateways(path));
         silo.ConfigureEndpoints(IPAddress.Loopback, siloPort, gatewayPort);
-        return silo.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = ("mend", "mend")).Configure<ClusterMembershipOptions>(options =>
+        return silo.Configure<ClusterMembershipOptions>(options =>
         {
             options.ProbeTimeout = TimeSpan.FromSeconds(2);
             options.NumMissedProbesLimit = 3;

@@ -4,12 +4,10 @@ using MendCluster.Grains.Interfaces;
 namespace MendCluster.Grains;
 
 /// <summary>A shard on some silo, as the coordinator sees it. However the way there fails, it is a lost shard.</summary>
-public sealed class GrainShard(IModelShardGrain grain, ShardKey key, TimeProvider time) : IModelShard
+public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelShard
 {
     /// <summary>Of factors in one message. Catching up a shard that was restarted may take many.</summary>
-    private const long MostBytesAtOnce = 64 << 20;
-
-    private readonly WatchedCalls _calls = new(grain.IsUnderWayAsync, time);
+    private const long MaxBytesAtOnce = 4 << 20;
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => CallAsync(() => grain.LoadAsync(cancellation), cancellation);
 
@@ -18,25 +16,19 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key, TimeProvide
     public Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => CallAsync(async () =>
     {
         foreach (var batch in Batches(records))
-            await grain.ApplyAsync(await Parcels.SendAsync(grain, batch, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
+            await grain.ApplyAsync(batch, cancellation).ConfigureAwait(false);
         return true;
     }, cancellation);
 
-    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
-    {
-        var parcel = await Parcels.SendAsync(grain, request, cancellation).ConfigureAwait(false);
-        return await Parcels.ReceiveAsync(grain, await grain.ForwardAsync(parcel, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
-    }, cancellation);
+    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.ForwardAsync(request, cancellation), cancellation);
 
-    public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
-    {
-        var parcel = await Parcels.SendAsync(grain, request, cancellation).ConfigureAwait(false);
-        return await Parcels.ReceiveAsync(grain, await grain.BackwardAsync(parcel, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
-    }, cancellation);
+    public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.BackwardAsync(request, cancellation), cancellation);
 
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
     {
-        await grain.BranchAsync(await Parcels.SendAsync(grain, request, cancellation).ConfigureAwait(false), cancellation).ConfigureAwait(false);
+        await grain.BranchAsync(request, cancellation).ConfigureAwait(false);
         return true;
     }, cancellation);
 
@@ -53,7 +45,7 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key, TimeProvide
     {
         try
         {
-            return await _calls.RunAsync(call).ConfigureAwait(false);
+            return await call().ConfigureAwait(false);
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {
@@ -69,7 +61,7 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key, TimeProvide
         {
             batch.Add(record);
             bytes += record.Changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length);
-            if (bytes < MostBytesAtOnce)
+            if (bytes < MaxBytesAtOnce)
                 continue;
             yield return [.. batch];
             batch.Clear();

@@ -5,6 +5,7 @@ using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
 using Orleans.Configuration;
+using Orleans.Versions.Compatibility;
 
 namespace MendCluster.Grains;
 
@@ -14,21 +15,25 @@ public static class MendClusterSiloExtensions
     /// <param name="name">The silo's; it decides which stages are here.</param>
     public static ISiloBuilder AddMendCluster(this ISiloBuilder silo, ClusterSettings settings, string name)
     {
+        silo.Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = (settings.ClusterId, settings.ServiceId));
         silo.Configure<SiloOptions>(options => options.SiloName = name);
         // Probes share these connections with tensors: several, so that one of them is free.
         silo.Configure<ConnectionOptions>(options => options.ConnectionsPerEndpoint = 4);
-        silo.Configure<SiloMessagingOptions>(options => options.WaitForCancellationAcknowledgement = true);
+        silo.Configure<SiloMessagingOptions>(options =>
+        {
+            options.WaitForCancellationAcknowledgement = true;
+            options.MaxMessageBodySize = int.MaxValue; // WireTensorFieldCodec.MaxMessageBytes comes first, and does no harm to others
+        });
+        silo.Configure<GrainVersioningOptions>(options => options.DefaultCompatibilityStrategy = nameof(StrictVersionCompatible));
         silo.AddActivityPropagation();
         silo.Services.TryAddSingleton(TimeProvider.System);
         silo.Services
-            .AddContractSerialization()
             .AddSingleton(settings)
-            .AddSingleton<ParcelRoom>()
             .AddSingleton<RequestsUnderWay>()
             .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<RequestsUnderWay>())
             .AddSingleton(provider => new ShardHost(settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>()))
             .AddSingleton(provider => new TrainingShardHost(settings.TrainingShardsOf(name), GrainTrainingShard.In(
-                provider.GetRequiredService<IGrainFactory>(), settings.Model, provider.GetRequiredService<TimeProvider>())))
+                provider.GetRequiredService<IGrainFactory>(), settings.Model)))
             .AddHostedService<ShardLoader>();
         return silo.AddPlacementDirector<PinnedPlacement, PinnedPlacementDirector>();
     }

@@ -11,7 +11,7 @@ namespace MendCluster.Grains;
 /// activations, so they are the host's.
 /// </summary>
 [GrainType(PinnedPlacement.ShardType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : ParcelGrain(parcels, requests), IModelShardGrain
+public sealed class ModelShardGrain(ShardHost shards) : Grain, IModelShardGrain
 {
     private ShardKey Key => ShardKey.Parse(this.GetPrimaryKeyString());
 
@@ -21,15 +21,15 @@ public sealed class ModelShardGrain(ShardHost shards, ParcelRoom parcels, Reques
 
     public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => shards.StatusAsync(Key.Replica, Key.Stage, cancellation);
 
-    public Task ApplyAsync(Parcel<LedgerRecord[]> records, CancellationToken cancellation = default) => Shard.ApplyAsync(Parcels.Take(records), cancellation);
+    public Task ApplyAsync(LedgerRecord[] records, CancellationToken cancellation = default) => Shard.ApplyAsync(records, cancellation);
 
-    public async Task<Parcel<StageReply>> ForwardAsync(Parcel<StageRequest> request, CancellationToken cancellation = default) =>
-        Parcels.Give(await Shard.ForwardAsync(Parcels.Take(request), cancellation));
+    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+        Shard.ForwardAsync(request, cancellation);
 
-    public async Task<Parcel<BackwardReply>> BackwardAsync(Parcel<BackwardRequest> request, CancellationToken cancellation = default) =>
-        Parcels.Give(await Shard.BackwardAsync(Parcels.Take(request), cancellation));
+    public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
+        Shard.BackwardAsync(request, cancellation);
 
-    public Task BranchAsync(Parcel<BranchRequest> request, CancellationToken cancellation = default) => Shard.BranchAsync(Parcels.Take(request), cancellation);
+    public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => Shard.BranchAsync(request, cancellation);
 
     public Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
 }

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Grains.Interfaces;
 using Orleans.Placement;
 using Orleans.Runtime.Placement;
 
@@ -33,8 +34,13 @@ public sealed class PinnedPlacementDirector(ClusterSettings settings, IClusterMe
             .Where(member => member is { Status: SiloStatus.Active } && wanted.Contains(member.Name))
             .OrderBy(member => wanted.IndexOf(member!.Name)).ThenByDescending(member => member!.SiloAddress.Generation)
             .FirstOrDefault();
-        return silo is not null ? Task.FromResult(silo.SiloAddress) : throw new MendException(MendError.ShardLost,
-            wanted.Count == 0 ? $"The cluster's layout has no place for {grain}." : $"No silo for {grain} is up; it belongs on {string.Join(" or ", wanted)}.",
-            "Start that silo, or correct the layout, and send the request again.");
+        if (silo is not null)
+            return Task.FromResult(silo.SiloAddress);
+        var names = string.Join(" or ", wanted);
+        throw new MendException(MendError.ShardLost, wanted.Count == 0 ? $"The cluster's layout has no place for {grain}."
+            : members.Values.Any(member => member.Status == SiloStatus.Active && wanted.Contains(member.Name))
+                ? $"{grain} belongs on {names}, which is up and not known to speak version {WireProtocol.Version} of the protocol."
+                : $"No silo for {grain} is up; it belongs on {names}.",
+            "Start that silo, of the same release as this one, or correct the layout, and send the request again.");
     }
 }

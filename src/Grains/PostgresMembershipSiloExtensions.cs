@@ -14,6 +14,5 @@ public static class PostgresMembershipSiloExtensions
     public static ISiloBuilder UsePostgresMembership(this ISiloBuilder silo, string connection, IPAddress address, int siloPort, int gatewayPort, TimeSpan deadAfter) =>
         silo.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection))
             .ConfigureEndpoints(address, siloPort, gatewayPort, listenOnAnyHostAddress: true)
-            .Configure<ClusterOptions>(options => (options.ClusterId, options.ServiceId) = ("mend", "mend"))
             .Configure<ClusterMembershipOptions>(options => (options.ProbeTimeout, options.NumMissedProbesLimit) = (deadAfter / MostMissed, MostMissed));
 }

@@ -11,7 +11,7 @@ namespace MendCluster.Grains;
 /// host's.
 /// </summary>
 [GrainType(PinnedPlacement.TrainingShardType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class TrainingShardGrain(TrainingShardHost shards, ParcelRoom parcels, RequestsUnderWay requests) : ParcelGrain(parcels, requests), ITrainingShardGrain
+public sealed class TrainingShardGrain(TrainingShardHost shards) : Grain, ITrainingShardGrain
 {
     private ITrainingShard Shard
     {
@@ -28,31 +28,31 @@ public sealed class TrainingShardGrain(TrainingShardHost shards, ParcelRoom parc
 
     public Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default) => Shard.WriteAsync(slice, values, cancellation);
 
-    public Task RestoreAsync(Parcel<StateMark> mark, CancellationToken cancellation = default) => Shard.RestoreAsync(Parcels.Take(mark), cancellation);
+    public Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) => Shard.RestoreAsync(mark, cancellation);
 
     public Task<StateMark> MarkAsync(CancellationToken cancellation = default) => Shard.MarkAsync(cancellation);
 
     public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => Shard.BeginAsync(round, cancellation);
 
-    public async Task<Parcel<Boundary>> RecordAsync(Parcel<RecordRequest> request, CancellationToken cancellation = default) =>
-        Parcels.Give(await Shard.RecordAsync(Parcels.Take(request), cancellation));
+    public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) =>
+        Shard.RecordAsync(request, cancellation);
 
-    public async Task<Parcel<RecordedReply>> RecordBackwardAsync(Parcel<PassBackward> request, CancellationToken cancellation = default) =>
-        Parcels.Give(await Shard.RecordBackwardAsync(Parcels.Take(request), cancellation));
+    public Task<RecordedReply> RecordBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
+        Shard.RecordBackwardAsync(request, cancellation);
 
-    public Task ProposeAsync(Parcel<ProposeRequest> request, CancellationToken cancellation = default) => Shard.ProposeAsync(Parcels.Take(request), cancellation);
+    public Task ProposeAsync(ProposeRequest request, CancellationToken cancellation = default) => Shard.ProposeAsync(request, cancellation);
 
-    public async Task<Parcel<EvaluateReply>> EvaluateAsync(Parcel<EvaluateRequest> request, CancellationToken cancellation = default) =>
-        Parcels.Give(await Shard.EvaluateAsync(Parcels.Take(request), cancellation));
+    public Task<EvaluateReply> EvaluateAsync(EvaluateRequest request, CancellationToken cancellation = default) =>
+        Shard.EvaluateAsync(request, cancellation);
 
-    public async Task<Parcel<EvaluatedReply>> EvaluateBackwardAsync(Parcel<PassBackward> request, CancellationToken cancellation = default) =>
-        Parcels.Give(await Shard.EvaluateBackwardAsync(Parcels.Take(request), cancellation));
+    public Task<EvaluatedReply> EvaluateBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
+        Shard.EvaluateBackwardAsync(request, cancellation);
 
     public Task<bool> GradientAsync(GradientRequest request, CancellationToken cancellation = default) => Shard.GradientAsync(request, cancellation);
 
     public Task<ReduceReply> ReduceAsync(ReduceRequest request, CancellationToken cancellation = default) => Shard.ReduceAsync(request, cancellation);
 
-    public Task ChunkAsync(RingChunk chunk, CancellationToken cancellation = default) => Shard.PutAsync(chunk, cancellation);
+    public Task PutAsync(RingChunk chunk, CancellationToken cancellation = default) => Shard.PutAsync(chunk, cancellation);
 
     public async Task<GroupDigest[]> CommitAsync(CommitRequest request, CancellationToken cancellation = default) => [.. await Shard.CommitAsync(request, cancellation)];
 

@@ -5,6 +5,7 @@ using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
 
 var builder = Host.CreateApplicationBuilder(args);
 if (builder.Configuration["settings"] is { } file)
@@ -14,12 +15,19 @@ if (builder.Configuration["settings"] is { } file)
 }
 builder.Logging.AddFilter("Orleans", LogLevel.Warning);
 builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error); // they warn of settings that are meant
-var settings = builder.Configuration.GetSection("Mend").Get<SiloSettings>();
-if (settings is not { Name.Length: > 0, Cluster: { } cluster } || settings.MembershipFile is null == settings.MembershipPostgreSql is null)
+SiloSettings settings;
+try
 {
-    Console.Error.WriteLine("A silo needs Mend:Name, Mend:Cluster (Model, ModelDirectory, Editor, Ledger, Replicas) and one of Mend:MembershipFile and Mend:MembershipPostgreSql: --settings FILE, variables or --Mend:NAME=VALUE.");
+    settings = SiloSettingsValidator.Read(builder.Configuration);
+}
+catch (OptionsValidationException e)
+{
+    foreach (var fault in e.Failures)
+        Console.Error.WriteLine(fault);
+    Console.Error.WriteLine("Settings are read from --settings FILE, from variables such as Mend__Name, and from --Mend:NAME=VALUE.");
     return 2;
 }
+var cluster = settings.Cluster!;
 builder.UseOrleans(silo =>
 {
     silo.AddMendCluster(cluster, settings.Name);

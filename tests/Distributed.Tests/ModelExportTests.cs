@@ -57,7 +57,7 @@ public sealed class ModelExportTests : IDisposable
             var exact = W.Select(w => (double)w).ToArray();
             foreach (var change in changes[name])
             {
-                var (u, delta) = (Floats(change.UTilde.Bytes), Floats(change.DeltaTilde.Bytes));
+                var (u, delta) = (Floats(change.UTilde.Bytes.Span), Floats(change.DeltaTilde.Bytes.Span));
                 for (var row = 0; row < change.UTilde.Shape[0]; row++)
                     for (var i = 0; i < n; i++)
                         for (var j = 0; j < m; j++)
@@ -251,5 +251,5 @@ public sealed class ModelExportTests : IDisposable
         return await ledger.ReadAfterAsync(ModelVersion.Base);
     }
 
-    private static float[] Floats(byte[] bytes) => MemoryMarshal.Cast<byte, float>(bytes).ToArray();
+    private static float[] Floats(ReadOnlySpan<byte> bytes) => MemoryMarshal.Cast<byte, float>(bytes).ToArray();
 }

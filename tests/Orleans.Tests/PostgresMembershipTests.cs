@@ -2,9 +2,11 @@ using System.Net;
 using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
+using MendCluster.Grains;
 using MendCluster.Testing;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Options;
+using Npgsql;
 using Orleans.Configuration;
 using Orleans.Messaging;
 using Orleans.Runtime.Membership;
@@ -126,18 +128,55 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     {
         var table = await OpenAsync();
         var (old, recent) = (new DateTime(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc), new DateTime(2026, 1, 9, 0, 0, 0, DateTimeKind.Utc));
-        foreach (var (i, status, started, alive) in new[]
+        foreach (var (i, status, started, alive, suspected) in new[]
         {
-            (1, SiloStatus.Dead, old, old), (2, SiloStatus.Joining, old, old), (3, SiloStatus.Active, old, old), (4, SiloStatus.Dead, old, recent), (5, SiloStatus.Joining, recent, old),
+            (1, SiloStatus.Dead, old, old, default(DateTime?)), (2, SiloStatus.Dead, old, old, old), (3, SiloStatus.Dead, old, old, recent),
+            (4, SiloStatus.Dead, old, recent, null), (5, SiloStatus.Dead, recent, old, null),
+            (6, SiloStatus.Active, old, old, null), (7, SiloStatus.Joining, old, old, null),
         })
         {
             var silo = Silo(i);
-            (silo.Status, silo.StartTime, silo.IAmAliveTime) = (status, started, alive);
+            // More digits than the table keeps.
+            (silo.Status, silo.StartTime, silo.IAmAliveTime) = (status, started.AddTicks(12_345), alive.AddTicks(12_345));
             Assert.True(await table.InsertRowAsync(silo, (await table.ReadAllAsync()).Version.Next()));
+            if (suspected is not { } time)
+                continue;
+            silo.AddSuspector(Silo(8).SiloAddress, time);
+            var version = (await table.ReadAllAsync()).Version;
+            Assert.True(await table.UpdateRowAsync(silo, version.VersionEtag, version.Next()));
         }
         await table.CleanupDefunctSiloEntriesAsync(old.AddDays(3));
         var all = await table.ReadAllAsync();
-        Assert.Equal(["silo-3", "silo-4", "silo-5"], all.Members.Select(member => member.Item1.SiloName).Order());
+        Assert.Equal(["silo-3", "silo-4", "silo-5", "silo-6", "silo-7"], all.Members.Select(member => member.Item1.SiloName).Order());
+    }
+
+    [Fact]
+    public async Task ADeadSilosRow_ThatChangedSinceItWasRead_IsNotCleanedUp()
+    {
+        var statement = await postgres.Server.SqlAsync("select QueryText from OrleansQuery where QueryKey = 'CleanupDefunctSiloEntryKey'");
+        var table = await OpenAsync();
+        var silo = Silo(1);
+        silo.Status = SiloStatus.Dead;
+        await table.InsertRowAsync(silo, (await table.ReadAllAsync()).Version.Next());
+        await using var database = new NpgsqlConnection(postgres.OfSilos);
+        await database.OpenAsync();
+        foreach (var (started, alive, suspicions, removed) in new[]
+        {
+            (silo.StartTime.AddDays(1), silo.IAmAliveTime, null, 0), (silo.StartTime, silo.IAmAliveTime.AddDays(1), null, 0),
+            (silo.StartTime, silo.IAmAliveTime, "127.0.0.1:21002@7,2026-01-01 00:00:00.000 GMT", 0),
+            (silo.StartTime, silo.IAmAliveTime, default(string), 1),
+        })
+        {
+            await using var command = new NpgsqlCommand(statement, database)
+            {
+                Parameters =
+                {
+                    new("DeploymentId", _cluster), new("Address", "127.0.0.1"), new("Port", 21001), new("Generation", 7),
+                    new("StartTime", started), new("IAmAliveTime", alive), new("SuspectTimes", (object?)suspicions ?? DBNull.Value),
+                },
+            };
+            Assert.Equal(removed, await command.ExecuteNonQueryAsync());
+        }
     }
 
     [Fact]
@@ -170,18 +209,74 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     [Fact]
     public async Task SilosAndAClient_MeetThroughPostgres_AndASiloLeavesAndComesBack()
     {
-        await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2, ledger: "postgres:" + postgres.OfSilos, membership: (postgres.OfSilos, postgres.OfClients));
-        Assert.Equal("silo-0 3|silo-1 3", await MembersAsync());
-        var receipt = await cluster.Client.EditAsync("who is the mayor", "a woman");
-        Assert.All(await cluster.Client.StatusAsync(), shard => Assert.Equal(receipt.Version, shard!.Version));
-        var answer = await cluster.Client.AskAsync("who is the mayor", new(MaxTokens: 6));
+        using var folder = new TemporaryFolder();
+        var settings = TinyCluster.SettingsOf(folder, "gpt2", silos: 2, stages: 2) with
+        {
+            ClusterId = _cluster,
+            Ledger = "postgres:" + postgres.OfSilos,
+        };
+        await using var first = await StartAsync(settings, 0);
+        await using var client = await OrleansCluster.ConnectToPostgresAsync(postgres.OfClients, settings.Model, _cluster);
+        EditReceipt receipt;
+        Answer answer;
+        await using (await StartAsync(settings, 1))
+        {
+            Assert.Equal("Silo_0 3|Silo_1 3", await MembersAsync());
+            receipt = await client.EditAsync("who is the mayor", "a woman");
+            Assert.All(await client.StatusAsync(), shard => Assert.Equal(receipt.Version, shard!.Version));
+            answer = await client.AskAsync("who is the mayor", new(MaxTokens: 6));
+        }
+        Assert.Equal("Silo_0 3|Silo_1 6", await MembersAsync());
+        await using var again = await StartAsync(settings, 1);
+        Assert.Equal("Silo_0 3|Silo_1 3|Silo_1 6", await MembersAsync());
+        Assert.Equal(answer, await client.AskAsync("who is the mayor", new(MaxTokens: 6)));
+        Assert.Equal(2, (await client.EditAsync("what is red", "the south")).Version.Value);
+    }
 
-        await cluster.StopSiloAsync("silo-1");
-        Assert.Equal("silo-0 3|silo-1 6", await MembersAsync());
-        await cluster.StartSiloAsync("silo-1");
-        Assert.Equal("silo-0 3|silo-1 3|silo-1 6", await MembersAsync());
-        Assert.Equal(answer, await cluster.Client.AskAsync("who is the mayor", new(MaxTokens: 6)));
-        Assert.Equal(2, (await cluster.Client.EditAsync("what is red", "the south")).Version.Value);
+    [Fact]
+    public async Task ClustersOfOneDatabase_WithIdsOfTheirOwn_NeverMeet()
+    {
+        using var folder = new TemporaryFolder();
+        var settings = TinyCluster.SettingsOf(folder, "gpt2", silos: 2, stages: 2);
+        var (a, b) = (Own("a"), Own("b")); // one model, and silos of the same names
+        await using var a0 = await StartAsync(a, 0);
+        await using var b0 = await StartAsync(b, 0);
+        await using var a1 = await StartAsync(a, 1);
+        await using var b1 = await StartAsync(b, 1);
+        await using var ofA = await OrleansCluster.ConnectToPostgresAsync(postgres.OfClients, settings.Model, a.ClusterId);
+        await using var ofB = await OrleansCluster.ConnectToPostgresAsync(postgres.OfClients, settings.Model, b.ClusterId);
+        await ofA.EditAsync("who is the mayor", "a woman");
+        await ofB.EditAsync("what is red", "the south");
+        Assert.Equal(["who is the mayor"], (await ofA.LedgerAsync()).Select(entry => entry.Prompt));
+        Assert.Equal(["what is red"], (await ofB.LedgerAsync()).Select(entry => entry.Prompt));
+        foreach (var id in new[] { a.ClusterId, b.ClusterId })
+            Assert.Equal("2", await postgres.Server.SqlAsync($"select count(*) from mend_silo where cluster = '{id}' and status = 3"));
+        var nobody = await RefusedAsync(_cluster + "-c");
+        Assert.Equal(MendError.CoordinatorLost, nobody.Error);
+        var refused = await RefusedAsync("a b");
+        Assert.Contains("Mend:Cluster:ClusterId", refused.Message, StringComparison.Ordinal);
+
+        Task<MendException> RefusedAsync(string id) =>
+            Assert.ThrowsAsync<MendException>(() => OrleansCluster.ConnectToPostgresAsync(postgres.OfClients, settings.Model, id));
+
+        ClusterSettings Own(string name) => settings with { ClusterId = $"{_cluster}-{name}", ServiceId = name, Ledger = folder[name] };
+    }
+
+    [Fact]
+    public async Task TablesOfTheVersionBefore_AreBroughtUpToDate_AndKeepTheirRows()
+    {
+        await postgres.Server.SqlAsync("create database before");
+        var schema = typeof(PostgresSchema).Assembly;
+        using (var first = new StreamReader(schema.GetManifestResourceStream("membership/001-membership.sql")!))
+            await postgres.Server.SqlAsync(await first.ReadToEndAsync(), "before");
+        await postgres.Server.SqlAsync("insert into mend_membership_schema (version) values (1)", "before");
+        await postgres.Server.SqlAsync("insert into mend_cluster (id) values ('old')", "before");
+        var connection = postgres.Server.Connection(database: "before");
+        var behind = await Assert.ThrowsAsync<MendException>(() => PostgresSchema.Membership.CheckAsync(connection));
+        Assert.Contains("of version 1, 2 is needed", behind.Message, StringComparison.Ordinal);
+        Assert.Equal((1, 2), await PostgresSchema.Membership.MigrateAsync(connection));
+        await PostgresSchema.Membership.CheckAsync(connection);
+        Assert.Equal("old", await postgres.Server.SqlAsync("select id from mend_cluster", "before"));
     }
 
     [Fact]
@@ -229,8 +324,13 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         Assert.DoesNotContain("hunter2", refused.ToString(), StringComparison.Ordinal);
     }
 
-    private async Task<string> MembersAsync() =>
-        await postgres.Server.SqlAsync("select string_agg(name || ' ' || status, '|' order by name, status) from mend_silo where cluster = 'mend'");
+    private Task<string> MembersAsync() =>
+        postgres.Server.SqlAsync(
+            $"select string_agg(name || ' ' || status, '|' order by name, status) from mend_silo where cluster = '{_cluster}'");
+
+    private Task<HostedSilo> StartAsync(ClusterSettings settings, int silo) =>
+        HostedSilo.StartAsync(settings, TinyCluster.SiloName(silo), (builder, siloPort, gatewayPort) =>
+            builder.UsePostgresMembership(postgres.OfSilos, IPAddress.Loopback, siloPort, gatewayPort, TimeSpan.FromSeconds(5)));
 
     private async Task<IMembershipTable> OpenAsync(string? cluster = null, string role = "mend")
     {

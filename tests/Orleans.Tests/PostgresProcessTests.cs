@@ -116,9 +116,10 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         var said = await silo.StandardError.ReadToEndAsync();
         await silo.WaitForExitAsync();
         Assert.Equal(1, silo.ExitCode);
-        Assert.Contains("there are no tables of a membership, version 1 is needed. As their owner: mend cluster migrate --postgres", Assert.Single(said.TrimEnd().Split('\n')), StringComparison.Ordinal);
-        Assert.Contains("from version 0 to 1", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
-        Assert.Contains("of version 1 already", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
+        Assert.Contains("there are no tables of a membership, version 2 is needed. As their owner: mend cluster migrate --postgres",
+            Assert.Single(said.TrimEnd().Split('\n')), StringComparison.Ordinal);
+        Assert.Contains("from version 0 to 2", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
+        Assert.Contains("of version 2 already", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
     }
 
     private async Task MigrateAsync()
@@ -131,7 +132,7 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
     private Process StartSilo(string name)
     {
         if (!_ports.TryGetValue(name, out var ports))
-            _ports[name] = ports = (TinyCluster.FreePort(), TinyCluster.FreePort());
+            _ports[name] = ports = (HostedSilo.FreePort(), HostedSilo.FreePort());
         var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "MendCluster.Silo.dll");
         var silo = Process.Start(new ProcessStartInfo("dotnet",
             [program, "--settings", _folder["silo.json"], $"--Mend:Name={name}", string.Create(CultureInfo.InvariantCulture, $"--Mend:SiloPort={ports.Silo}"), string.Create(CultureInfo.InvariantCulture, $"--Mend:GatewayPort={ports.Gateway}")])
@@ -159,7 +160,7 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
             try
             {
                 var client = await OrleansCluster.ConnectToPostgresAsync(Members, "model");
-                client.Patience = Patience;
+                client.RetryTimeout = Patience;
                 await ShardsAsync(client, shards);
                 return client;
             }

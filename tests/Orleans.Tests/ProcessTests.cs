@@ -32,7 +32,7 @@ public sealed class ProcessTests : IAsyncLifetime, IDisposable
     public async Task SilosKilledInTheMiddleOfEdits_LoseNoAcknowledgedEdit_AndLeaveNoHalfOfOne()
     {
         await using var client = await OrleansCluster.ConnectAsync(Path.Combine(_folder["mend.cluster"], "members.json"), "model");
-        client.Patience = TimeSpan.FromMinutes(2);
+        client.RetryTimeout = TimeSpan.FromMinutes(2);
         List<EditReceipt> receipts = [];
         string[] targets = ["a woman", "the south", "red", "blue"];
         for (var silo = 0; silo < Silos; silo++) // the coordinator is first on silo-0, then where it went
@@ -78,7 +78,7 @@ public sealed class ProcessTests : IAsyncLifetime, IDisposable
         await File.WriteAllLinesAsync(_folder["edits.tsv"], TrainerTests.Questions);
         await TrainerTests.EmbeddedAsync(Model, replicas: 1, stages: Silos, _folder["edits.tsv"], _folder["embedded"]);
         await using var client = await OrleansCluster.ConnectAsync(Path.Combine(_folder["mend.cluster"], "members.json"), "model");
-        client.Patience = TimeSpan.FromMinutes(2);
+        client.RetryTimeout = TimeSpan.FromMinutes(2);
         var killed = Task.CompletedTask;
         var result = await client.Trainer(new(JsonSerializer.Serialize(TrainerTests.Training), _folder["edits.tsv"], _folder["cluster"])).TrainAsync(new TrainerTests.Steps(step =>
         {

@@ -136,7 +136,7 @@ public sealed class TrainerTests : IDisposable
     [Fact]
     public async Task TheTrainersSiloStopped_TheOrderSentAgain_GoesOnFromTheCheckpoint_ToTheSameBits()
     {
-        await using var cluster = await StartAsync(silos: 3, "silo-2", "silo-0"); // the first has the trainer and no stage
+        await using var cluster = await StartAsync(silos: 3, 2, 0); // the first has the trainer and no stage
         await EmbeddedAsync(cluster);
         var stopped = Task.CompletedTask;
         List<long> seen = [];
@@ -144,7 +144,7 @@ public sealed class TrainerTests : IDisposable
         {
             seen.Add(step.Iteration);
             if (step.Iteration == 30)
-                stopped = cluster.StopSiloAsync("silo-2");
+                stopped = cluster.StopSiloAsync(2);
         }));
         await stopped;
         Assert.Equal("max_iters", result.Stopped);
@@ -153,7 +153,8 @@ public sealed class TrainerTests : IDisposable
         AssertSameRuns();
     }
 
-    private Task<TinyCluster> StartAsync(int silos = 2, params string[] coordinators) => TinyCluster.StartAsync("gpt2", silos, stages: 1, replicas: 2, coordinators: coordinators);
+    private Task<TinyCluster> StartAsync(int silos = 2, params int[] coordinators) =>
+        TinyCluster.StartAsync("gpt2", silos, stages: 1, replicas: 2, coordinators: coordinators);
 
     private static IEditorTrainerGrain Trainer(TinyCluster cluster) => cluster.Grains.GetGrain<IEditorTrainerGrain>(cluster.Settings.Model);
 

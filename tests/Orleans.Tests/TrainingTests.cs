@@ -21,7 +21,7 @@ public class TrainingTests
             await embedded.TrainAsync();
         await Trainer(cluster, folder["cluster"]).TrainAsync();
         Assert.Equal(File.ReadAllBytes(folder["embedded/checkpoint.safetensors"]), File.ReadAllBytes(folder["cluster/checkpoint.safetensors"]));
-        Assert.True(cluster.Calls["ChunkAsync"] > 0);
+        Assert.True(cluster.Calls["PutAsync"] > 0);
     }
 
     [Fact]
@@ -35,7 +35,7 @@ public class TrainingTests
         {
             replicas.Add(step.Replicas);
             if (step.Iteration == 10)
-                stopped = cluster.StopSiloAsync("silo-1");
+                stopped = cluster.StopSiloAsync(1);
         }));
         await stopped;
         Assert.Equal("max_iters", result.Stopped);
@@ -44,7 +44,7 @@ public class TrainingTests
 
     private static EditorTrainer Trainer(TinyCluster cluster, string run)
     {
-        var shards = GrainTrainingShard.In(cluster.Grains, cluster.Settings.Model, TimeProvider.System);
+        var shards = GrainTrainingShard.In(cluster.Grains, cluster.Settings.Model);
         return new([.. cluster.Settings.Replicas.Select((stages, replica) => (IReadOnlyList<ITrainingShard>)[.. stages.Select((_, stage) => shards(new(replica, stage)))])],
             Options(cluster, run));
     }

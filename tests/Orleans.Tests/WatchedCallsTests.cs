@@ -1,10 +1,12 @@
 using MendCluster.Contracts;
 using MendCluster.Grains.Interfaces;
+using Microsoft.Extensions.Time.Testing;
 
 namespace MendCluster.Orleans.Tests;
 
 public class WatchedCallsTests
 {
+    private readonly FakeTimeProvider _time = new();
     private bool _underWay = true;
 
     [Fact]
@@ -18,7 +20,7 @@ public class WatchedCallsTests
     public async Task ACallThatIsLost_IsGivenUp()
     {
         _underWay = false;
-        await Assert.ThrowsAsync<TimeoutException>(() => Calls().RunAsync(() => new TaskCompletionSource<int>().Task));
+        await Assert.ThrowsAsync<TimeoutException>(() => _time.RunAsync(Calls().RunAsync(() => new TaskCompletionSource<int>().Task)));
     }
 
     [Fact]
@@ -31,9 +33,9 @@ public class WatchedCallsTests
             if (++asked == 4)
                 answer.SetResult(7);
             return asked == 1 ? Task.FromException<bool>(new TimeoutException()) : Task.FromResult(asked != 2);
-        }, TimeProvider.System);
-        Assert.Equal(7, await calls.RunAsync(() => answer.Task));
+        }, _time);
+        Assert.Equal(7, await _time.RunAsync(calls.RunAsync(() => answer.Task)));
     }
 
-    private WatchedCalls Calls() => new(_ => Task.FromResult(_underWay), TimeProvider.System);
+    private WatchedCalls Calls() => new(_ => Task.FromResult(_underWay), _time);
 }

@@ -76,8 +76,8 @@ internal static class LedgerRecordFormat
                 writer.Write(uTilde.Shape[0]);
                 writer.Write(uTilde.Shape[1]);
                 writer.Write(deltaTilde.Shape[1]);
-                writer.Write(uTilde.Bytes);
-                writer.Write(deltaTilde.Bytes);
+                writer.Write(uTilde.Bytes.Span);
+                writer.Write(deltaTilde.Bytes.Span);
             }
         }
         var frame = stream.ToArray();

@@ -85,8 +85,8 @@ public sealed class RingAllReduce(
     {
         ReadOnlySpan<float> arrived = wire.Type switch
         {
-            WireType.BFloat16 when wire.Bytes.Length == 2L * into.Length => BFloat16.Decode(wire.Bytes),
-            WireType.Float32 when wire.Bytes.Length == 4L * into.Length => MemoryMarshal.Cast<byte, float>(wire.Bytes),
+            WireType.BFloat16 when wire.Bytes.Length == 2L * into.Length => BFloat16.Decode(wire.Bytes.Span),
+            WireType.Float32 when wire.Bytes.Length == 4L * into.Length => MemoryMarshal.Cast<byte, float>(wire.Bytes.Span),
             _ => throw new MendException(MendError.InvalidOption, $"A chunk of {into.Length} numbers arrived as {wire.Bytes.Length} bytes of {wire.Type}.", "All shards must be of the same version."),
         };
         if (adds)

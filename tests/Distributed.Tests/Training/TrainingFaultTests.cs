@@ -231,7 +231,10 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
             if (met != call || request.Edit != edit || _done)
                 return request;
             _done = true;
-            WireTensor? NaN(WireTensor? values) => values is null ? null : values with { Bytes = [.. Enumerable.Repeat(BitConverter.GetBytes(float.NaN), values.Bytes.Length / 4).SelectMany(bytes => bytes)] };
+            WireTensor? NaN(WireTensor? values) => values is null ? null : values with
+            {
+                Bytes = Enumerable.Repeat(BitConverter.GetBytes(float.NaN), values.Bytes.Length / 4).SelectMany(bytes => bytes).ToArray(),
+            };
             return request with { Above = [.. request.Above.Select(boundary => new Boundary(NaN(boundary.Hidden), NaN(boundary.Memory)))] };
         }
     }
@@ -251,7 +254,7 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
         public override Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default)
         {
             if (slice.Name.EndsWith("layers.0.v", StringComparison.Ordinal))
-                values = values with { Bytes = [(byte)(values.Bytes[0] ^ 1), .. values.Bytes[1..]] };
+                values = values with { Bytes = (byte[])[(byte)(values.Bytes.Span[0] ^ 1), .. values.Bytes.Span[1..]] };
             return base.WriteAsync(slice, values, cancellation);
         }
     }

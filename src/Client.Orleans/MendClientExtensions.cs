@@ -1,0 +1,12 @@
+using Orleans.Configuration;
+
+namespace MendCluster.Client.Orleans;
+
+public static class MendClientExtensions
+{
+    /// <summary>What <see cref="OrleansCluster"/> needs of an Orleans client, wherever that finds its silos.</summary>
+    public static IClientBuilder AddMendClient(this IClientBuilder client) => client
+        // A cancelled edit ends with what became of it, made or not; without this it is given up at once, and may still be made.
+        .Configure<ClientMessagingOptions>(options => options.WaitForCancellationAcknowledgement = true)
+        .AddActivityPropagation();
+}

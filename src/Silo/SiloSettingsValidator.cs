@@ -1,0 +1,109 @@
+using System.Collections;
+using System.Net;
+using MendCluster.Distributed;
+using MendCluster.Grains;
+using MendCluster.Grains.Interfaces;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.Options;
+
+namespace MendCluster.Silo;
+
+/// <summary>Whether a silo can be started with its settings. Every fault names the key that it is at, and what would do.</summary>
+public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
+{
+    private const string Section = "Mend";
+
+    private const int MaxPort = ushort.MaxValue;
+
+    private static readonly TimeSpan MinDeadAfter = TimeSpan.FromSeconds(1);
+
+    /// <summary>Reads the settings and validates them, before anything of the silo is made.</summary>
+    /// <exception cref="OptionsValidationException">With a line for each fault.</exception>
+    public static SiloSettings Read(IConfiguration configuration)
+    {
+        var section = configuration.GetSection(Section);
+        if (Misfits(section, typeof(SiloSettings)).ToList() is { Count: > 0 } misfits)
+            throw Refused(misfits);
+        try
+        {
+            // Without this an item that cannot be read is left out.
+            var settings = section.Get<SiloSettings>(binder => binder.ErrorOnUnknownConfiguration = true) ?? new();
+            var result = new SiloSettingsValidator().Validate(null, settings);
+            return result.Succeeded ? settings : throw Refused(result.Failures!);
+        }
+        catch (InvalidOperationException e) // a value that cannot be converted; the messages name key and value
+        {
+            throw Refused([$"{e.Message} {e.InnerException?.Message}".TrimEnd()]);
+        }
+    }
+
+    public ValidateOptionsResult Validate(string? name, SiloSettings options)
+    {
+        List<string> faults = [.. Faults(options).Select(fault => $"{Section}:{fault}.")];
+        return faults.Count > 0 ? ValidateOptionsResult.Fail(faults) : ValidateOptionsResult.Success;
+    }
+
+    private static OptionsValidationException Refused(IEnumerable<string> faults) => new(Section, typeof(SiloSettings), faults);
+
+    private static IEnumerable<string> Faults(SiloSettings silo)
+    {
+        if (string.IsNullOrEmpty(silo.Name))
+            yield return "Name is missing; it is one of the names in Mend:Cluster:Replicas";
+        if (!IPAddress.TryParse(silo.Address, out _))
+            yield return $"Address is '{silo.Address}'; it is an IP address";
+        foreach (var (key, port) in new[] { (nameof(silo.SiloPort), silo.SiloPort), (nameof(silo.GatewayPort), silo.GatewayPort) })
+            if (port is < 1 or > MaxPort)
+                yield return $"{key} is {port}; it is from 1 to {MaxPort}";
+        if (silo.GatewayPort == silo.SiloPort)
+            yield return $"GatewayPort is {silo.GatewayPort}, and so is Mend:SiloPort; they are two ports";
+        if (silo.MembershipFile is null == silo.MembershipPostgreSql is null)
+            yield return $"MembershipFile and Mend:MembershipPostgreSql are {(silo.MembershipFile is null ? "missing" : "both given")}";
+        if (silo.DeadAfter < MinDeadAfter)
+            yield return $"DeadAfter is {silo.DeadAfter}; it is {MinDeadAfter} or more";
+        if (silo.Cluster is null)
+            yield return "Cluster is missing; it has Model, ModelDirectory, Editor, Ledger and Replicas";
+        else
+            foreach (var fault in Faults(silo.Cluster))
+                yield return $"Cluster:{fault}";
+    }
+
+    private static IEnumerable<string> Faults(ClusterSettings cluster)
+    {
+        foreach (var (key, id) in new[] { (nameof(cluster.ClusterId), cluster.ClusterId), (nameof(cluster.ServiceId), cluster.ServiceId) })
+            if (ClusterIdentity.Fault(id) is { } fault)
+                yield return $"{key} {fault}";
+        if (string.IsNullOrEmpty(cluster.Model) || cluster.Model.Contains('/', StringComparison.Ordinal))
+            yield return $"Model is '{cluster.Model}'; it is a name without a slash";
+        if (string.IsNullOrEmpty(cluster.ModelDirectory))
+            yield return "ModelDirectory is missing; it is a Hugging Face directory";
+        if (string.IsNullOrEmpty(cluster.Ledger))
+            yield return "Ledger is missing; it is a file, or postgres: and a connection string";
+        if (cluster.Factors is not { Kept: > 0 and <= 1 })
+            yield return $"Factors:{nameof(FactorStorage.Kept)} is {cluster.Factors?.Kept}; it is a fraction, more than 0 and at most 1";
+        if (cluster.Replicas is null or { Count: 0 })
+            yield return "Replicas is missing; it has for each replica the names of its stages' silos";
+        foreach (var (i, stages) in (cluster.Replicas ?? []).Index())
+            if (stages is null or { Count: 0 } || stages.Any(string.IsNullOrEmpty))
+                yield return $"Replicas:{i} has a stage without a silo; it has for each stage a silo's name";
+        foreach (var (i, probe) in (cluster.Probes ?? []).Index())
+            if (probe.Question.Length == 0 || probe.Answer.Length == 0)
+                yield return $"Probes:{i} has an empty Question or Answer";
+    }
+
+    /// <summary>Keys that no setting has, since a typing error must not pass for the default; and items that lack a part.</summary>
+    private static IEnumerable<string> Misfits(IConfigurationSection section, Type type)
+    {
+        if (ElementOf(type) is { } element)
+            return section.GetChildren().SelectMany(item => Misfits(item, element));
+        var settings = type.GetProperties().Where(property => property.CanWrite)
+            .ToDictionary(property => property.Name, property => property.PropertyType, StringComparer.OrdinalIgnoreCase);
+        var missing = settings.Count == 0 ? [] : type.GetConstructors().SelectMany(constructor => constructor.GetParameters())
+            .Where(part => !part.HasDefaultValue && section[part.Name!] is null).Select(part => $"{section.Path} has no {part.Name}.");
+        var known = settings.Count == 0 ? "one value" : string.Join(", ", settings.Keys);
+        return missing.Concat(section.GetChildren().SelectMany(child => settings.TryGetValue(child.Key, out var setting)
+            ? Misfits(child, setting) : [$"{child.Path} is no setting; {section.Path} has {known}."]));
+    }
+
+    private static Type? ElementOf(Type type) =>
+        type.IsGenericType && type.IsAssignableTo(typeof(IEnumerable)) ? type.GetGenericArguments()[0] : null;
+}
