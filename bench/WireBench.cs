@@ -4,7 +4,6 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using MendCluster.Client.Orleans;
-using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tokenizers;

@@ -28,7 +28,9 @@ public sealed record ShardOptions(
 /// <param name="DType">Of the factors: Float32 or BFloat16.</param>
 public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, WeightType DType = WeightType.Float32)
 {
-    public WeightType DType { get; } = DType != WeightType.Float16 ? DType
+    public WeightType DType { get; init => field = Checked(value); } = Checked(DType);
+
+    private static WeightType Checked(WeightType dtype) => dtype != WeightType.Float16 ? dtype
         : throw new MendException(MendError.InvalidOption, "The factors of edits were to be kept in Float16.", "Keep them in Float32 or BFloat16.");
 }
 

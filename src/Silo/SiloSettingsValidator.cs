@@ -1,5 +1,7 @@
 using System.Collections;
 using System.Net;
+using System.Reflection;
+using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Grains;
 using MendCluster.Grains.Interfaces;
@@ -34,6 +36,10 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
         catch (InvalidOperationException e) // a value that cannot be converted; the messages name key and value
         {
             throw Refused([$"{e.Message} {e.InnerException?.Message}".TrimEnd()]);
+        }
+        catch (TargetInvocationException e) when (e.InnerException is MendException refused) // by the setting's own type
+        {
+            throw Refused([$"{Section}:{nameof(SiloSettings.Cluster)}: {refused.Message}"]);
         }
     }
 
@@ -85,9 +91,25 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
         foreach (var (i, stages) in (cluster.Replicas ?? []).Index())
             if (stages is null or { Count: 0 } || stages.Any(string.IsNullOrEmpty))
                 yield return $"Replicas:{i} has a stage without a silo; it has for each stage a silo's name";
+        foreach (var (key, list) in (cluster.Devices ?? new Dictionary<string, string>()).Select(silo => ($"Devices:{silo.Key}", silo.Value)).Prepend(("Device", cluster.Device)))
+            if (!IsDevices(list))
+                yield return $"{key} is '{list}'; it is cpu, cuda, cuda:1 or a list such as cuda:0,cuda:1";
         foreach (var (i, probe) in (cluster.Probes ?? []).Index())
             if (probe.Question.Length == 0 || probe.Answer.Length == 0)
                 yield return $"Probes:{i} has an empty Question or Answer";
+    }
+
+    private static bool IsDevices(string list)
+    {
+        try
+        {
+            _ = ShardDevices.Of(list, 0);
+            return true;
+        }
+        catch (MendException)
+        {
+            return false;
+        }
     }
 
     /// <summary>Keys that no setting has, since a typing error must not pass for the default; and items that lack a part.</summary>
