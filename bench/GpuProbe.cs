@@ -40,7 +40,7 @@ internal static class GpuProbe
     private static Tensor Gradient(Tensor a, Tensor b)
     {
         var x = a.detach().requires_grad_();
-        return autograd.grad([(x.mm(b).tanh() * b).sum()], [x])[0];
+        return Derivatives.Of([(x.mm(b).tanh() * b).sum()], [x])[0];
     }
 
     private static Tensor Rows(Tensor x) => cat([x.index_select(0, x.argmax(1)), x], 0);

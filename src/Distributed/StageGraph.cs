@@ -35,8 +35,8 @@ internal sealed class StageGraph : IDisposable
     {
         var (outputs, seeds) = Seeds(above);
         List<Tensor> inputs = [.. leaves, .. _trips.SelectMany(trip => new[] { trip.Below.Hidden, trip.Below.Memory }).OfType<Tensor>().Where(input => input.requires_grad)];
-        var found = outputs.Count == 0 || inputs.Count == 0 ? inputs.Select(_ => (Tensor?)null).ToList()
-            : [.. autograd.grad(outputs, inputs, seeds, allow_unused: true).Select(gradient => gradient is null or { IsInvalid: true } ? null : gradient)];
+        var found = outputs.Count == 0 || inputs.Count == 0 ? [.. inputs.Select(_ => (Tensor?)null)]
+            : Derivatives.OrNull(outputs, inputs, seeds);
         List<Tensor> gradients = [.. found.Select((gradient, i) => gradient ?? zeros_like(inputs[i]))];
 
         var next = leaves.Count;

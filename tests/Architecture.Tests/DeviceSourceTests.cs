@@ -93,8 +93,8 @@ public partial class DeviceSourceTests
         return text[start..];
     }
 
-    /// <summary>A factory's name and its parenthesis; not a method of that name on something, nor the one whose tensors are the host's.</summary>
-    [GeneratedRegex(@"(?<![\w.>])(zeros|ones|full|arange|tensor|empty|randn|rand|randint|randperm|normal|eye|linspace|from_array|as_tensor|frombuffer|NewTensor\.(?!Of\b)\w+)\(")]
+    /// <summary>A factory's name and its parenthesis; not a method of that name on something, nor those whose tensors are the host's.</summary>
+    [GeneratedRegex(@"(?<![\w.>])(zeros|ones|full|arange|tensor|empty|randn|rand|randint|randperm|normal|eye|linspace|from_array|as_tensor|frombuffer|NewTensor\.(?!Of\b|Normal\b|Uniform\b)\w+)\(")]
     private static partial Regex Factory();
 
     [GeneratedRegex(@"\b(device|Device|CPU)\b")]

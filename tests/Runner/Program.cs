@@ -1,9 +1,22 @@
 // Runs tests where there is no .NET SDK: the GPU kit carries this program (bench/gpu).
 //   MendCluster.Runner Category=Parity ~Gpu    the tests that have such a trait or such a text in their full name; the last line is
 //                                              "N passed, M failed, K skipped"
+//   MendCluster.Runner bad-calls SEED ROUNDS   calls whose arguments do not fit; one without a guard in native code ends the process
+using System.Globalization;
 using System.Reflection;
+using MendCluster.Engine.Tests.Torch;
 using MendCluster.Runner;
 using Xunit.Abstractions;
+
+if (args is ["bad-calls", var seed, var rounds])
+{
+    var (refused, calls) = BadCalls.Run(int.Parse(seed, CultureInfo.InvariantCulture), int.Parse(rounds, CultureInfo.InvariantCulture), Console.WriteLine);
+    Console.WriteLine($"{refused} refused of {calls} calls");
+    return 0;
+}
+
+if (args is ["unguarded-call"])
+    BadCalls.RunUnguarded();
 
 string[] assemblies = ["MendCluster.Engine.Tests", "MendCluster.Distributed.Tests"];
 if (args.Length == 0 || !args.All(arg => arg.StartsWith('~') || arg.Split('=').Length == 2))

@@ -355,9 +355,9 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
                 Add(update.deltaTilde, [.. own.Select(gradient => gradient.deltaTilde)]);
                 alpha.select(0, _editor.Mend.IndexOf(weight)).Add_(stack([.. own.Select(gradient => gradient.alpha)]).sum().Times(request.Share));
             }
-            var found = autograd.grad(outputs, [.. phi.Select(parameter => parameter.Value)], seeds, allow_unused: true);
+            var found = Derivatives.OrNull(outputs, [.. phi.Select(parameter => parameter.Value)], seeds);
             for (var i = 0; i < phi.Count; i++)
-                if (found[i] is { IsInvalid: false } gradient)
+                if (found[i] is { } gradient)
                     gradients.Add(phi[i].Name, gradient);
 
             void Add(Tensor output, IReadOnlyList<Tensor> parts)

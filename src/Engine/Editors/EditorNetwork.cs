@@ -104,13 +104,13 @@ public sealed class EditorNetwork : IDisposable
             // V is standard normal in the published code although the paper says Xavier; with Xavier a learning rate of 1e-6 would be
             // about a hundred times too small (mend-spec, 0.5).
             var (U, V) = options.Init == EditorInit.Identity
-                ? (zeros([d, r], device: device), randn([r, d], device: CPU, generator: generator))
+                ? (zeros([d, r], device: device), NewTensor.Normal([r, d], generator))
                 : (XavierUniform(d, r, Math.Sqrt(2), generator), XavierUniform(r, d, 1, generator));
             return new(Own(U.On(device)), Own(V.On(device)), Own(zeros([d], device: device)),
                 modes > 0 ? Own(ones([modes, d], device: device)) : null, modes > 0 ? Own(zeros([modes, d], device: device)) : null);
         }
 
         private static Tensor XavierUniform(long rows, long columns, double gain, Generator generator) =>
-            rand([rows, columns], device: CPU, generator: generator).Times(2).Minus(1).Times(gain * Math.Sqrt(6.0 / (rows + columns)));
+            NewTensor.Uniform([rows, columns], generator).Times(2).Minus(1).Times(gain * Math.Sqrt(6.0 / (rows + columns)));
     }
 }

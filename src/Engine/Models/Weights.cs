@@ -100,7 +100,7 @@ public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long
         if (shape.Length == 1)
             return name.EndsWith("bias", StringComparison.Ordinal) ? zeros(shape, dtype, Device) : ones(shape, dtype, Device);
         using var generator = new Generator(unchecked((ulong)seed * 1_000_003 + _drawn++));
-        return randn(shape, ScalarType.Float32, CPU, generator: generator).Mul_(std(name, shape)).to_type(dtype).On(Device);
+        return NewTensor.Normal(shape, generator).Mul_(std(name, shape)).to_type(dtype).On(Device);
     }
 }
 

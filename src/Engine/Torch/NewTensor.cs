@@ -37,6 +37,12 @@ public static class NewTensor
         return tensor(elements, shape, device: CPU);
     }
 
+    /// <summary>On the host, float32, normally distributed: mean 0, variance 1. The numbers of <c>randn</c>, which has no guard in native code.</summary>
+    public static Tensor Normal(ReadOnlySpan<long> shape, Generator generator) => empty(shape, ScalarType.Float32, CPU).normal_(0, 1, generator);
+
+    /// <summary>On the host, float32, from 0 to 1: the numbers of <c>rand</c>, which has no guard in native code.</summary>
+    public static Tensor Uniform(ReadOnlySpan<long> shape, Generator generator) => empty(shape, ScalarType.Float32, CPU).uniform_(0, 1, generator);
+
     private static void RequireFull(int elements, ReadOnlySpan<long> shape)
     {
         long product = 1;

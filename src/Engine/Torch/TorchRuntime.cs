@@ -7,13 +7,10 @@ namespace MendCluster.Engine.Torch;
 public static class TorchRuntime
 {
     /// <summary>
-    /// The environment variable that says for how many turns idle threads of an operation wait awake. Read once, when the process starts; a process alone on its machine
-    /// needs no value.
+    /// The environment variable that says for how many turns idle threads of an operation wait awake; read once, when the process starts. A process that has its
+    /// cores for itself edits GPT-2's shape 1.15 times as fast with 200000; beside another busy process that value all but stops both.
     /// </summary>
     public const string SpinVariable = "GOMP_SPINCOUNT";
-
-    /// <summary>For processes that share cores: beside others that want its core, a thread that waits awake for long costs more than it saves.</summary>
-    public const string SpinBesideOthers = "1000";
 
     /// <summary>One line for the log: which TorchSharp and libtorch, how many threads, how they wait, which devices.</summary>
     public static string Description { get; } =

@@ -21,7 +21,7 @@ public static class EnnTraining
         {
             var loss = Score(stage, edit, At(stage, R)).Nll;
             var secondOrder = trains && !enn.Options.FirstOrder;
-            var gradients = autograd.grad([loss], [.. R], retain_graph: secondOrder, create_graph: secondOrder);
+            var gradients = secondOrder ? Derivatives.WithGraph([loss], R) : Derivatives.Of([loss], R);
             R = [.. R.Select((weight, i) => enn.Step(i, weight, gradients[i]))];
             if (!trains)
                 R = [.. R.Select(weight => weight.detach().requires_grad_())];
@@ -69,7 +69,7 @@ public static class EnnTraining
         var drift = Losses.LocalityKl(first, current);
 
         var total = outer.Nll.Times(weights.CEdit).Plus(kl.Times(weights.CLoc));
-        Tensor[] gradients = [.. autograd.grad([total.Plus(drift)], [.. parameters])];
+        Tensor[] gradients = [.. Derivatives.Of([total.Plus(drift)], [.. parameters])];
         var (before, kept) = (TrainingStep.Score(stage, batch.Locality), TrainingStep.Score(stage, batch.Locality, edits));
         var numbers = Devices.Numbers(kl, total, drift);
         return (new(outer.Loss, numbers[0], numbers[1], outer.Accuracy, outer.Probability, before.Accuracy, kept.Accuracy, before.Loss, kept.Loss, kept.Tokens), numbers[2], gradients);

@@ -135,6 +135,6 @@ public static class FineTuning
     private static Tensor Logits(Stage stage, Activations below, Pass pass, Tensor rows) => stage.Logits(stage.Above(below, pass), rows);
 
     private static Dictionary<string, Tensor> Gradients(Tensor loss, Recording recording) =>
-        recording.Factors([.. autograd.grad([loss], [.. recording.Outputs])])
+        recording.Factors(Derivatives.Of([loss], recording.Outputs))
             .ToDictionary(factors => factors.Key, factors => FineTune.Gradient(factors.Value));
 }

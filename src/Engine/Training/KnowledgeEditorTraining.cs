@@ -2,6 +2,7 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
@@ -60,7 +61,7 @@ internal sealed class TrainableKnowledgeEditor : ITrainableEditor
     {
         using var _ = enable_grad();
         var (figures, total) = TrainingStep.Evaluate(_stage, KnowledgeEditorTraining.Edit(_stage, _editor, batch.Inner), batch, weights);
-        return (figures, [.. autograd.grad([total], [.. parameters])]);
+        return (figures, [.. Derivatives.Of([total], [.. parameters])]);
     }
 
     public StepFigures Measure(EditBatch batch, LossWeights weights)

@@ -44,7 +44,7 @@ public static class MalmenStep
                 using var _ = enable_grad();
                 List<(string Name, Tensor Value)> parameters = [.. malmen.ParametersOf(name), ("eta", malmen.Eta)];
                 var product = (malmen.Shifts(name, part) * ofD.narrow(0, first, part.u.shape[0]).to_type(ScalarType.Float32)).sum();
-                foreach (var (parameter, gradient) in parameters.Zip(autograd.grad([product], [.. parameters.Select(parameter => parameter.Value)])))
+                foreach (var (parameter, gradient) in parameters.Zip(Derivatives.Of([product], [.. parameters.Select(parameter => parameter.Value)])))
                     gradients[parameter.Name].Add_(gradient);
             }
         }
@@ -68,7 +68,7 @@ public static class MalmenStep
             all.Add((figures, share));
             if (!trains)
                 continue;
-            foreach (var (sum, gradient) in sums.Zip(autograd.grad([total], leaves)))
+            foreach (var (sum, gradient) in sums.Zip(Derivatives.Of([total], leaves)))
                 using (no_grad())
                     sum.Add_(gradient, alpha: share);
         }

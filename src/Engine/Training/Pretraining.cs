@@ -47,7 +47,7 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
                 var top = stage.Forward(Activations.None, new Pass(input));
                 var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
                 var loss = Losses.MaskedNll(stage.Logits(top, rows.Rows), rows).Nll;
-                Tensor[] gradients = [.. autograd.grad([loss], parameters)];
+                Tensor[] gradients = [.. Derivatives.Of([loss], parameters)];
                 Adam.ClipNorm(gradients, options.GradClip);
                 adam.Step(gradients, Rate(step));
                 sum += loss.Host().item<float>();

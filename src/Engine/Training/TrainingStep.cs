@@ -30,8 +30,8 @@ public static class TrainingStep
             below = stage.Below(Activations.None, pass);
         using var _ = enable_grad();
         var scored = Score(stage, stage.Above(below, pass), edit.Labels);
-        var deltas = autograd.grad([scored.Nll], [.. recording.Outputs]);
-        return (scored, recording.Factors([.. deltas]));
+        var deltas = Derivatives.Of([scored.Nll], recording.Outputs);
+        return (scored, recording.Factors(deltas));
     }
 
     /// <summary>The (u, delta) of many edits at once, each as if it were made alone, in their order.</summary>
@@ -50,7 +50,7 @@ public static class TrainingStep
             using var _ = enable_grad();
             var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
             var loss = Losses.SummedNll(stage.Logits(stage.Above(below, pass), scored.Rows), scored);
-            foreach (var (name, factors) in recording.Factors([.. autograd.grad([loss], [.. recording.Outputs])]))
+            foreach (var (name, factors) in recording.Factors(Derivatives.Of([loss], recording.Outputs)))
             {
                 rows[name].u.Add(factors.u.MoveToOuterDisposeScope());
                 rows[name].delta.Add(factors.delta.MoveToOuterDisposeScope());
@@ -76,7 +76,7 @@ public static class TrainingStep
         using var mode = set_grad_enabled(trains);
         var edits = new Edits(trains ? mend.ProposeForTraining(factors) : mend.Propose(factors));
         var (figures, total) = Evaluate(stage, edits, batch, weights);
-        return (figures, trains ? [.. autograd.grad([total], [.. parameters])] : []);
+        return (figures, trains ? [.. Derivatives.Of([total], [.. parameters])] : []);
     }
 
     /// <summary>The losses of an edited model against the unedited one.</summary>

@@ -110,7 +110,7 @@ public class LayoutTests
             {
                 var (figures, total) = TrainingStep.Evaluate(stage, new Edits(mend.ProposeWithGraph(factors[i])), batches[i], options.Loss);
                 loss += figures.Total / batches.Count;
-                var gradients = autograd.grad([total], [.. parameters]);
+                var gradients = Derivatives.Of([total], [.. parameters]);
                 for (var p = 0; p < sums.Count; p++)
                     sums[p].Add_(gradients[p], alpha: 1.0 / batches.Count);
             }

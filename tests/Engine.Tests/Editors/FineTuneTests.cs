@@ -29,7 +29,7 @@ public class FineTuneTests
             var top = stage.Forward(Activations.None, new Pass(input)).Hidden!;
             var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
             var nll = Losses.MaskedNll(stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows.Rows)), rows).Nll;
-            var expected = autograd.grad([nll], [W])[0];
+            var expected = Derivatives.Of([nll], [W])[0];
             W.requires_grad_(false);
             var largest = expected.abs().max().item<float>();
             Assert.True((FineTune.Gradient(factors[name]) - expected).abs().max().item<float>() <= 1e-5 * largest, name);

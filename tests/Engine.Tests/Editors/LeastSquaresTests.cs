@@ -44,7 +44,7 @@ public sealed class LeastSquaresTests : IDisposable
     {
         var (K, D, rho) = (Draw(T, 7), Draw(T, 4).requires_grad_(), tensor(-0.7).requires_grad_());
         var G = Draw(7, 4).to_type(ScalarType.Float64); // dL/dS
-        var expected = autograd.grad([(Dense(K, D, rho.exp()) * G).sum()], [D, rho]);
+        var expected = Derivatives.Of([(Dense(K, D, rho.exp()) * G).sum()], [D, rho]);
         using var _ = no_grad();
         var equations = new LeastSquares(K, Math.Exp(-0.7));
         var update = equations.Update(D);

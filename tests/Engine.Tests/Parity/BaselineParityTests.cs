@@ -38,7 +38,7 @@ public class BaselineParityTests
         var edits = new Edits(updates);
         var (figures, total) = TrainingStep.Evaluate(stage, edits, batch, Weights(reference));
         SameFigures(run, reference, figures);
-        var gradients = autograd.grad([total], [.. editor.Parameters.Values]);
+        var gradients = Derivatives.Of([total], [.. editor.Parameters.Values]);
         foreach (var (name, gradient) in editor.Parameters.Keys.Zip(gradients))
             Reference.Same($"{run} grad/{name}", reference["grad/" + name], gradient, Tolerance.Gradient);
         SameLogits(run, reference, stage, edits, batch);

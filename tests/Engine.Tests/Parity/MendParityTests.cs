@@ -64,7 +64,7 @@ public class MendParityTests
         CheckFactors(reference, "train", factors, updates);
         var (figures, total) = TrainingStep.Evaluate(stage, new Edits(updates), batch, Weights(reference));
         CheckFigures(reference, "train", stage, batch, figures, new Edits(updates));
-        Assert.Null(optimiser.Take([.. autograd.grad([total], [.. optimiser.Parameters])])); // the published trainer's first window is one longer
+        Assert.Null(optimiser.Take([.. Derivatives.Of([total], [.. optimiser.Parameters])])); // the published trainer's first window is one longer
         var gradients = optimiser.Collected;
 
         var names = mend.Parameters.Select(parameter => parameter.Name).Append("edit_lrs").ToList();

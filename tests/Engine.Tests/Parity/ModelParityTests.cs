@@ -1,6 +1,7 @@
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Parity;
@@ -53,7 +54,7 @@ public class ModelParityTests
             var top = stage.Forward(Activations.None, new Pass(input));
             var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
             var loss = Losses.MaskedNll(stage.Logits(top, rows.Rows), rows).Nll;
-            var gradient = autograd.grad([loss], [weight.Value])[0];
+            var gradient = Derivatives.Of([loss], [weight.Value])[0];
             weight.Value.requires_grad_(false);
             Reference.Same($"{model} {name}", reference[name], weight.IsTransposed ? gradient.t() : gradient, Tolerance.Gradient);
         }

@@ -13,7 +13,7 @@ public class AutogradTests
         var W = F([2, 3], 1, 2, 3, 4, 5, 6).requires_grad_();
         var u = F([1, 3], 1, -1, 2).requires_grad_();
         var z = nn.functional.linear(u, W); // [5, 11]
-        var gradients = autograd.grad([(z * z).sum()], [W, u, z]);
+        var gradients = Derivatives.Of([(z * z).sum()], [W, u, z]);
         gradients[2].AssertIs([1, 2], 10, 22);                          // delta = 2 z
         gradients[0].AssertIs([2, 3], 10, -10, 20, 22, -22, 44);        // delta^T u
         gradients[1].AssertIs([1, 3], 98, 130, 162);                    // delta W
@@ -24,7 +24,7 @@ public class AutogradTests
     {
         using var scope = NewDisposeScope();
         var (x, y) = (F([1], 2).requires_grad_(), F([1], 3).requires_grad_());
-        var found = autograd.grad([(x * y * y).sum()], [y, x]);
+        var found = Derivatives.Of([(x * y * y).sum()], [y, x]);
         found[0].AssertIs([1], 12);
         found[1].AssertIs([1], 9);
     }
@@ -34,7 +34,7 @@ public class AutogradTests
     {
         using var scope = NewDisposeScope();
         var x = F([2], 1, 2).requires_grad_();
-        autograd.grad([x.Times(3).sum(), (x * x).sum()], [x])[0].AssertIs([2], 5, 7);
+        Derivatives.Of([x.Times(3).sum(), (x * x).sum()], [x])[0].AssertIs([2], 5, 7);
     }
 
     [Fact]
@@ -42,7 +42,7 @@ public class AutogradTests
     {
         using var scope = NewDisposeScope();
         var x = F([2], 1, 2).requires_grad_();
-        autograd.grad([x * x], [x], [F([2], 10, -1)])[0].AssertIs([2], 20, -4);
+        Derivatives.Of([x * x], [x], [F([2], 10, -1)])[0].AssertIs([2], 20, -4);
     }
 
     [Fact]
@@ -50,9 +50,9 @@ public class AutogradTests
     {
         using var scope = NewDisposeScope();
         var x = F([1], 3).requires_grad_();
-        var first = autograd.grad([(x * x * x).sum()], [x], retain_graph: true, create_graph: true)[0];
+        var first = Derivatives.WithGraph([(x * x * x).sum()], [x])[0];
         first.AssertIs([1], 27);
-        autograd.grad([first.sum()], [x])[0].AssertIs([1], 18);
+        Derivatives.Of([first.sum()], [x])[0].AssertIs([1], 18);
     }
 
     [Fact]
@@ -61,8 +61,31 @@ public class AutogradTests
         using var scope = NewDisposeScope();
         var x = F([1], 3).requires_grad_();
         var y = (x * x).sum();
-        autograd.grad([y], [x], retain_graph: true)[0].AssertIs([1], 6);
-        autograd.grad([y], [x])[0].AssertIs([1], 6);
+        Derivatives.Of([y], [x], retainGraph: true)[0].AssertIs([1], 6);
+        Derivatives.Of([y], [x])[0].AssertIs([1], 6);
+    }
+
+    [Fact]
+    public void AnInputThatNothingDependsOn_IsRefusedOrNull()
+    {
+        using var scope = NewDisposeScope();
+        var (x, other) = (F([1], 3).requires_grad_(), F([2], 1, 1).requires_grad_());
+        Assert.Contains("input 1, Float32 [2]", Assert.Throws<InvalidOperationException>(() => Derivatives.Of([(x * x).sum()], [x, other])).Message, StringComparison.Ordinal);
+        var found = Derivatives.OrNull([(x * x).sum()], [x, other]);
+        found[0]!.AssertIs([1], 6);
+        Assert.Null(found[1]);
+    }
+
+    [Fact]
+    public void NothingIsLeftOnTheInputs_AlsoAfterAnError()
+    {
+        using var scope = NewDisposeScope();
+        var x = F([1], 3).requires_grad_();
+        var y = (x * x).sum();
+        Derivatives.Of([y], [x])[0].AssertIs([1], 6);
+        Assert.ThrowsAny<Exception>(() => Derivatives.Of([y], [x])); // its graph is gone
+        Assert.Null(x.grad);
+        Derivatives.Of([(x * x).sum()], [x])[0].AssertIs([1], 6); // and not 12
     }
 
     [Fact]
@@ -112,6 +135,6 @@ public class AutogradTests
         using var scope = NewDisposeScope();
         var x = F([1], 3).requires_grad_();
         var z = (x * x).detach().requires_grad_(); // a recorded output with nothing below it
-        autograd.grad([z.Times(5).sum()], [z])[0].AssertIs([1], 5);
+        Derivatives.Of([z.Times(5).sum()], [z])[0].AssertIs([1], 5);
     }
 }

@@ -200,7 +200,7 @@ public class DeviceTests
         var edits = new Edits(mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors));
         var rows = LabelRows.Of(batch.Outer.Labels, stage.Family.ShiftsLabels);
         var loss = Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new Pass(batch.Outer.Input, edits)), rows.Rows), rows).Nll;
-        List<Tensor> gradients = [.. autograd.grad([loss], [.. optimiser.Parameters])];
+        List<Tensor> gradients = [.. Derivatives.Of([loss], [.. optimiser.Parameters])];
         foreach (var ((name, _), gradient) in optimiser.Adam.Parameters.Zip(gradients))
             yield return ("gradient of " + name, gradient);
         // Adam divides by a gradient's own size, so of one that is almost 0 it would compare the rounding: these are the same on both devices.

@@ -36,7 +36,7 @@ public class LiveTensorTests
             var W = F([2, 3], 1, 2, 3, 4, 5, 6).requires_grad_();
             var z = nn.functional.linear(ones([4, 3]), W).tanh().split(2, 0)[1].Plus(1);
             var (values, _) = z.topk(1, 1);
-            autograd.grad([values.sum()], [W])[0].Mul_(0.5);
+            Derivatives.Of([values.sum()], [W])[0].Mul_(0.5);
             Assert.True(Tensor.TotalCount > before);
         }
         Assert.Equal(before, Tensor.TotalCount);

@@ -182,7 +182,7 @@ public sealed class KnowledgeEditor : IDisposable
                 : size[^1];
             parameters[name] = name.EndsWith(".weight_g", StringComparison.Ordinal)
                 ? (parameters[name[..^1] + "v"] * parameters[name[..^1] + "v"]).sum([1], true).sqrt() // so that the weight begins as v
-                : rand(size, device: CPU, generator: random).On(embeddings.device).Times(2).Minus(1).Over(Math.Sqrt(inputs));
+                : NewTensor.Uniform(size, random).On(embeddings.device).Times(2).Minus(1).Over(Math.Sqrt(inputs));
         }
         return parameters;
     }

@@ -1,0 +1,60 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.RegularExpressions;
+
+namespace MendCluster.Engine.Tests.Torch;
+
+/// <summary>No argument ends the process: an error in native code comes as an exception.</summary>
+public partial class NativeErrorTests
+{
+    /// <summary>No operators; and one that only a GPU has a use for.</summary>
+    private static readonly HashSet<string> Apart = ["dim", "element_size", "enable_grad", "no_grad", "pin_memory"];
+
+    [Fact]
+    public void BadCallsAndRandomArguments_LeaveTheProcessAlive()
+    {
+        var (code, output) = Run("bad-calls", "1", "40");
+        Assert.True(code == 0, output);
+        var numbers = Counts().Match(output);
+        Assert.True(numbers.Success && int.Parse(numbers.Groups[1].Value, CultureInfo.InvariantCulture) > 1000, output);
+    }
+
+    [Fact]
+    public void ACallWithoutAGuard_EndsIt() // so the test above would see it
+    {
+        var (code, output) = Run("unguarded-call");
+        Assert.NotEqual(0, code);
+        Assert.Contains("terminate called", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void EveryOperatorOfTheProduct_IsAmongThem()
+    {
+        HashSet<string> called = [];
+        foreach (var assembly in new[] { "MendCluster.Engine", "MendCluster.Distributed" })
+        {
+            using var graph = new CallGraph(Path.Combine(AppContext.BaseDirectory, assembly + ".dll"));
+            called.UnionWith(graph.Calls.Values.SelectMany(callees => callees).Select(callee => Operator().Match(callee)).Where(match => match.Success).Select(match => match.Groups[1].Value));
+        }
+        Assert.True(called.Count > 60, $"the search found {called.Count} operators");
+        var missing = string.Join(' ', called.Where(name => !Apart.Contains(name) && !BadCalls.Operators.ContainsKey(name)).Order(StringComparer.Ordinal));
+        Assert.True(missing == "", missing);
+    }
+
+    private static (int Code, string Output) Run(params string[] args)
+    {
+        var runner = Path.Combine(AppContext.BaseDirectory.Replace("Engine.Tests", "Runner", StringComparison.Ordinal), "MendCluster.Runner.dll");
+        using var process = Process.Start(new ProcessStartInfo("dotnet", [runner, .. args]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var errors = process.StandardError.ReadToEndAsync();
+        var output = process.StandardOutput.ReadToEnd() + errors.Result;
+        process.WaitForExit();
+        return (process.ExitCode, output);
+    }
+
+    [GeneratedRegex(@"(\d+) refused of (\d+)")]
+    private static partial Regex Counts();
+
+    /// <summary>Functions of torch, of its parts, and of Tensor; not what reads a property.</summary>
+    [GeneratedRegex(@"^TorchSharp\.torch\.(?:Tensor\.|nn\.functional\.|linalg\.|special\.)?((?!get_|set_|\.ctor)[a-z]\w*)\(")]
+    private static partial Regex Operator();
+}
