@@ -80,7 +80,6 @@ public static class BadCalls
         ["gather"] = d => d.x.gather(d.n, d.indices),
         ["index_select"] = d => d.x.index_select(d.n, d.indices),
         ["index_add_"] = d => d.x.IndexAdd_(d.n, d.indices, d.x),
-        ["masked_fill"] = d => d.x.masked_fill(d.x, 1),
         ["select"] = d => d.x.select(d.n, d.n),
         ["narrow"] = d => d.x.narrow(d.n, d.n, d.n),
         ["split"] = d => d.x.split(d.n, d.n),
