@@ -52,7 +52,6 @@ public static class BadCalls
         ["gelu"] = d => nn.functional.gelu(d.x),
         ["silu"] = d => nn.functional.silu(d.x),
         ["logsigmoid"] = d => nn.functional.logsigmoid(d.x),
-        ["softplus"] = d => nn.functional.softplus(d.x),
         ["linear"] = d => nn.functional.linear(d.x, d.x, d.flag ? d.x : null),
         ["layer_norm"] = d => nn.functional.layer_norm(d.x, d.shape, d.flag ? d.x : null, d.flag ? d.x : null),
         ["softmax"] = d => d.x.softmax(d.n),
