@@ -45,9 +45,11 @@ internal sealed class ClusterOptions
             if (PostgresLedger.ConnectionIn(place) is { } connection)
                 return await ClusterConnection.ConnectToPostgresAsync(
                     connection, parsed.GetRequiredValue(Name), parsed.GetValue(ClusterId), cancellation);
+            OnlyThroughPostgres(parsed);
             var cluster = LocalCluster.Open(place);
             return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
         }
+        OnlyThroughPostgres(parsed);
         var model = parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;
         var beside = Path.Combine(model, DemoRecipe.EditorFile);
         return await EmbeddedCluster.OpenAsync(new()
@@ -70,6 +72,13 @@ internal sealed class ClusterOptions
     {
         NoneGiven(ofAModel, parsed);
         return LocalCluster.Open(folder);
+    }
+
+    private void OnlyThroughPostgres(ParseResult parsed)
+    {
+        foreach (var option in new Option[] { Name, ClusterId })
+            if (parsed.GetResult(option) is { Implicit: false })
+                throw new MendException(MendError.InvalidOption, $"{option.Name} was given, and no cluster in PostgreSQL.", $"Name its database (--cluster postgres:CONNECTION), or leave {option.Name} out.");
     }
 
     private static void NoneGiven(IEnumerable<Option> ofAModel, ParseResult parsed)

@@ -94,6 +94,8 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
         foreach (var (key, list) in (cluster.Devices ?? new Dictionary<string, string>()).Select(silo => ($"Devices:{silo.Key}", silo.Value)).Prepend(("Device", cluster.Device)))
             if (!IsDevices(list))
                 yield return $"{key} is '{list}'; it is cpu, cuda, cuda:1 or a list such as cuda:0,cuda:1";
+        foreach (var silo in (cluster.Devices?.Keys ?? []).Except((cluster.Replicas ?? []).SelectMany(stages => stages ?? [])))
+            yield return $"Devices:{silo} is of no silo that Replicas has";
         foreach (var (i, probe) in (cluster.Probes ?? []).Index())
             if (probe.Question.Length == 0 || probe.Answer.Length == 0)
                 yield return $"Probes:{i} has an empty Question or Answer";

@@ -56,6 +56,7 @@ public class SiloSettingsTests
     [InlineData("Mend:Cluster:DType", "Float33", "'Float33' at 'Mend:Cluster:DType'")]
     [InlineData("Mend:Cluster:Device", "gpu", "Mend:Cluster:Device is 'gpu'; it is cpu, cuda")]
     [InlineData("Mend:Cluster:Devices:silo-1", "cuda:0,cuda:x", "Mend:Cluster:Devices:silo-1 is 'cuda:0,cuda:x'")]
+    [InlineData("Mend:Cluster:Devices:silo-2", "cuda", "Mend:Cluster:Devices:silo-2 is of no silo that Replicas has.")]
     [InlineData("Mend:Cluster:Factors:DType", "Float16", "kept in Float16")]
     [InlineData("Mend:Cluster:Factors:Kept", "1.5", "Mend:Cluster:Factors:Kept is 1.5")]
     [InlineData("Mend:Cluster:Replicas:0:1", "", "Mend:Cluster:Replicas:0 has a stage without a silo")]

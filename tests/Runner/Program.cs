@@ -2,6 +2,7 @@
 //   MendCluster.Runner Category=Parity ~Gpu    the tests that have such a trait or such a text in their full name; the last line is
 //                                              "N passed, M failed, K skipped"
 //   MendCluster.Runner bad-calls SEED ROUNDS   calls whose arguments do not fit; one without a guard in native code ends the process
+//   MendCluster.Runner unguarded-call          such a call
 using System.Globalization;
 using System.Reflection;
 using MendCluster.Engine.Tests.Torch;

@@ -7,12 +7,17 @@ namespace MendCluster.Testing;
 public static class MendProgram
 {
     /// <param name="folder">Where it is started.</param>
-    public static Task<(int Code, string Output)> RunAsync(string folder, params string[] arguments) => RunUntilAsync(folder, said: null, arguments);
+    public static Task<(int Code, string Output)> RunAsync(string folder, params string[] arguments) => RunUntilAsync(folder, said: null, Program, arguments);
+
+    /// <summary>Another program that was built beside the tests.</summary>
+    /// <param name="project">Its project, and what its file is called after MendCluster.</param>
+    public static Task<(int Code, string Output)> RunOtherAsync(string project, params string[] arguments) =>
+        RunUntilAsync(FixtureFolder.Repository, said: null, Path.Combine(Built, project, "release", $"MendCluster.{project}.dll"), arguments);
 
     /// <summary>Told to stop when it says something; what it does then is in the output too.</summary>
     /// <param name="folder">Where it is started.</param>
     /// <param name="said">In one line of its output.</param>
-    public static Task<(int Code, string Output)> StopAsync(string folder, string said, params string[] arguments) => RunUntilAsync(folder, said, arguments);
+    public static Task<(int Code, string Output)> StopAsync(string folder, string said, params string[] arguments) => RunUntilAsync(folder, said, Program, arguments);
 
     /// <summary>A line of the shell, in which <c>mend</c> is the program.</summary>
     /// <param name="folder">Where it is run.</param>
@@ -31,11 +36,13 @@ public static class MendProgram
         return (process.ExitCode, output + await error);
     }
 
-    private static string Program => Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "mend.dll");
+    private static string Built => Path.Combine(FixtureFolder.Repository, "artifacts", "bin");
 
-    private static async Task<(int Code, string Output)> RunUntilAsync(string folder, string? said, string[] arguments)
+    private static string Program => Path.Combine(Built, "Cli", "release", "mend.dll");
+
+    private static async Task<(int Code, string Output)> RunUntilAsync(string folder, string? said, string program, string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet", [Program, .. arguments])
+        var start = new ProcessStartInfo("dotnet", [program, .. arguments])
         {
             WorkingDirectory = folder,
             RedirectStandardOutput = true,

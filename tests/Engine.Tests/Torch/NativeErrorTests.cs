@@ -1,6 +1,6 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Text.RegularExpressions;
+using MendCluster.Testing;
 
 namespace MendCluster.Engine.Tests.Torch;
 
@@ -11,18 +11,18 @@ public partial class NativeErrorTests
     private static readonly HashSet<string> Apart = ["dim", "element_size", "enable_grad", "no_grad", "pin_memory"];
 
     [Fact]
-    public void BadCallsAndRandomArguments_LeaveTheProcessAlive()
+    public async Task BadCallsAndRandomArguments_LeaveTheProcessAlive()
     {
-        var (code, output) = Run("bad-calls", "1", "40");
+        var (code, output) = await MendProgram.RunOtherAsync("Runner", "bad-calls", "1", "40");
         Assert.True(code == 0, output);
         var numbers = Counts().Match(output);
         Assert.True(numbers.Success && int.Parse(numbers.Groups[1].Value, CultureInfo.InvariantCulture) > 1000, output);
     }
 
     [Fact]
-    public void ACallWithoutAGuard_EndsIt() // so the test above would see it
+    public async Task ACallWithoutAGuard_EndsIt() // so the test above would see it
     {
-        var (code, output) = Run("unguarded-call");
+        var (code, output) = await MendProgram.RunOtherAsync("Runner", "unguarded-call");
         Assert.NotEqual(0, code);
         Assert.Contains("terminate called", output, StringComparison.Ordinal);
     }
@@ -39,16 +39,6 @@ public partial class NativeErrorTests
         Assert.True(called.Count > 60, $"the search found {called.Count} operators");
         var missing = string.Join(' ', called.Where(name => !Apart.Contains(name) && !BadCalls.Operators.ContainsKey(name)).Order(StringComparer.Ordinal));
         Assert.True(missing == "", missing);
-    }
-
-    private static (int Code, string Output) Run(params string[] args)
-    {
-        var runner = Path.Combine(AppContext.BaseDirectory.Replace("Engine.Tests", "Runner", StringComparison.Ordinal), "MendCluster.Runner.dll");
-        using var process = Process.Start(new ProcessStartInfo("dotnet", [runner, .. args]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
-        var errors = process.StandardError.ReadToEndAsync();
-        var output = process.StandardOutput.ReadToEnd() + errors.Result;
-        process.WaitForExit();
-        return (process.ExitCode, output);
     }
 
     [GeneratedRegex(@"(\d+) refused of (\d+)")]
