@@ -64,15 +64,19 @@ public class ScalarTests
     [Trait("Category", "Slow")]
     public void FourMillionCallsUnderConstantCollection_AllGiveTheirValue()
     {
-        const int Calls = 4_000_000, Threads = 2;
+        const int Calls = 4_000_000, Threads = 2, CallsPerCollection = 200; // the most plain calls fail in a second at about this; without a pause two cores make no calls
         Assert.False(typeof(TensorMath).Assembly.GetCustomAttribute<DebuggableAttribute>()?.IsJITOptimizerDisabled ?? false, "without optimisations nothing is collected early: -c Release");
-        var (failures, finished) = (new List<string>(), false);
+        var (failures, made, finished) = (new List<string>(), 0, false);
         var collector = new Thread(() =>
         {
             while (!Volatile.Read(ref finished))
+            {
                 GC.Collect(0);
+                for (var seen = Volatile.Read(ref made); Volatile.Read(ref made) - seen < CallsPerCollection && !Volatile.Read(ref finished);)
+                    Thread.Yield();
+            }
         });
-        var callers = Enumerable.Range(0, Threads).Select(_ => new Thread(() => Call(Calls / Threads, failures))).ToList();
+        var callers = Enumerable.Range(0, Threads).Select(_ => new Thread(() => Call(Calls / Threads, failures, () => Interlocked.Increment(ref made)))).ToList();
         collector.Start();
         callers.ForEach(caller => caller.Start());
         callers.ForEach(caller => caller.Join());
@@ -81,7 +85,7 @@ public class ScalarTests
         Assert.True(failures.Count == 0, $"{failures.Count} of {Calls} calls failed, the first: {failures.FirstOrDefault()}");
     }
 
-    private static void Call(int calls, List<string> failures)
+    private static void Call(int calls, List<string> failures, Action made)
     {
         using var outer = NewDisposeScope();
         var x = F([1], 3);
@@ -100,6 +104,7 @@ public class ScalarTests
                 {
                     Failed($"{name}: {exception.Message}");
                 }
+                made();
             }
         }
 
