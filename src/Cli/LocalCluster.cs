@@ -6,6 +6,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Engine.Reports;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Cli;
 
@@ -95,8 +96,11 @@ internal sealed class LocalCluster(string folder)
             if (running is not null)
                 return silo;
             // The shell gives way to the program, so the process is the silo; setsid takes it out of this terminal's reach.
-            using var process = Process.Start("setsid", ["sh", "-c", "exec \"$@\" >\"$0\" 2>&1 </dev/null", LogOf(silo),
+            var start = new ProcessStartInfo("setsid", ["sh", "-c", "exec \"$@\" >\"$0\" 2>&1 </dev/null", LogOf(silo),
                 Environment.ProcessPath!, Program, "--settings", SettingsFile, $"--Mend:Name={silo.Name}", $"--Mend:SiloPort={silo.SiloPort}", $"--Mend:GatewayPort={silo.GatewayPort}"]);
+            if (Silos.Count > 1)
+                start.Environment.TryAdd(TorchRuntime.SpinVariable, TorchRuntime.SpinBesideOthers);
+            using var process = Process.Start(start)!;
             return silo with { Pid = process.Id, Started = process.StartTime };
         })];
         Save();

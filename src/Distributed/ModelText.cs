@@ -29,7 +29,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     /// <exception cref="MendException">The model cannot be read.</exception>
     public static byte[] FingerprintOf(string directory) => Reading(() => ModelFingerprint.Of(directory));
 
-    private static T Reading<T>(Func<T> read)
+    internal static T Reading<T>(Func<T> read)
     {
         try
         {

@@ -1,5 +1,6 @@
 using System.Net;
 using MendCluster.Contracts;
+using MendCluster.Distributed;
 using MendCluster.Grains;
 using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
@@ -19,6 +20,16 @@ if (settings is not { Name.Length: > 0, Cluster: { } cluster } || settings.Membe
 {
     Console.Error.WriteLine("A silo needs Mend:Name, Mend:Cluster (Model, ModelDirectory, Editor, Ledger, Replicas) and one of Mend:MembershipFile and Mend:MembershipPostgreSql: --settings FILE, variables or --Mend:NAME=VALUE.");
     return 2;
+}
+string runtime;
+try
+{
+    runtime = ShardHost.Runtime;
+}
+catch (TypeInitializationException e) when (e.GetBaseException() is MendException refused)
+{
+    Console.Error.WriteLine(refused.Message);
+    return 1;
 }
 builder.UseOrleans(silo =>
 {
@@ -40,6 +51,6 @@ if (settings.MembershipPostgreSql is { } database)
     }
 using var host = builder.Build();
 await host.StartAsync();
-Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages}"))}.");
+Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages}"))}. {runtime}.");
 await host.WaitForShutdownAsync();
 return 0;

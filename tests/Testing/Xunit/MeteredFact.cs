@@ -1,5 +1,4 @@
 using MendCluster.Engine.Torch;
-using Xunit;
 
 namespace MendCluster.Testing;
 
