@@ -19,7 +19,7 @@ internal sealed class ClusterOptions
 
     public Option<int> Replicas { get; } = new Option<int>("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 }.Within(1, 256);
 
-    public Option<WeightType> DType { get; } = new("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
+    public Option<WeightType?> DType { get; } = new("--dtype") { Description = "type of the weights in memory; without it Float32, but BFloat16 where the checkpoint is in it and this CPU multiplies it faster" };
 
     public Option<string> Device { get; } = DeviceOption.InTurn();
 
@@ -50,7 +50,7 @@ internal sealed class ClusterOptions
             return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
         }
         OnlyThroughPostgres(parsed);
-        var model = parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;
+        var model = ModelOf(parsed);
         var beside = Path.Combine(model, DemoRecipe.EditorFile);
         return await EmbeddedCluster.OpenAsync(new()
         {
@@ -59,11 +59,25 @@ internal sealed class ClusterOptions
             Ledger = parsed.GetValue(Ledger) ?? DefaultLedger.Of(model),
             Stages = parsed.GetValue(Stages),
             Replicas = parsed.GetValue(Replicas),
-            DType = parsed.GetValue(DType),
+            DType = TypeOf(parsed).Type,
             Device = parsed.GetRequiredValue(Device),
             Probes = DemoFiles.Probes(model),
         }, cancellation);
     }
+
+    /// <summary>Says the type of the weights, where that was left to choose.</summary>
+    public void SayType(ParseResult parsed)
+    {
+        if (parsed.GetValue(Cluster) is null && TypeOf(parsed) is { Reason: { } reason } choice)
+            Say.Line($"[grey]Weights in {choice.Type}: {reason}.[/]");
+    }
+
+    private static WeightTypeChoice Given(WeightType type) => new(type, null);
+
+    private string ModelOf(ParseResult parsed) => parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;
+
+    private WeightTypeChoice TypeOf(ParseResult parsed) => parsed.GetValue(DType) is { } given ? Given(given)
+        : parsed.GetRequiredValue(Device) == DeviceOption.Cpu ? WeightTypeChoice.Of(ModelOf(parsed)) : Given(WeightType.Float32);
 
     /// <summary>A cluster that is up.</summary>
     /// <param name="ofAModel">Options that such a cluster has its own answers to.</param>

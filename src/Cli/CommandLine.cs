@@ -81,17 +81,20 @@ internal static class CommandLine
             }
             return await parsed.InvokeAsync(new() { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(1) });
         }
+        catch (TypeInitializationException e)
+        {
+            return Report(e.GetBaseException()); // with a LIBTORCH or MEND_THREADS that cannot be used nothing of Engine begins, what Named calls included
+        }
         catch (Exception e)
         {
             return Report(Named(e));
         }
     }
 
-    /// <summary>What happened, under the wrappings: with a LIBTORCH that cannot be used nothing of Engine begins, and libtorch tells of memory in prose.</summary>
+    /// <summary>What happened, under the wrappings; libtorch tells of memory in prose.</summary>
     private static Exception Named(Exception e) => e switch
     {
         AggregateException { InnerExceptions: [var only] } => Named(only),
-        TypeInitializationException => e.GetBaseException(),
         _ => DeviceMemory.Named(e),
     };
 

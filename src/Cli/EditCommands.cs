@@ -37,6 +37,7 @@ internal static class EditCommands
                 Show(await opened.PreviewAsync(parsed.GetRequiredValue(prompt), parsed.GetRequiredValue(target), options, cancellation));
             else
                 Show(await opened.EditAsync(parsed.GetRequiredValue(prompt), parsed.GetRequiredValue(target), options, cancellation));
+            cluster.SayType(parsed);
         });
         return command;
     }

@@ -39,7 +39,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         return true;
     }, $"The editor {file} cannot be used", "Name an editor that was trained for this model, or train one: mend train.");
 
-    private static T Reading<T>(Func<T> read, string what = "The model cannot be read", string hint = "A model is a Hugging Face directory: config.json, weights, tokenizer.")
+    internal static T Reading<T>(Func<T> read, string what = "The model cannot be read", string hint = "A model is a Hugging Face directory: config.json, weights, tokenizer.")
     {
         try
         {

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Torch;
 
 namespace MendCluster.Distributed;
 
@@ -10,6 +11,10 @@ public sealed class ShardHost(IEnumerable<ShardOptions> shards, TimeProvider tim
 {
     private readonly Dictionary<(int Replica, int Stage), ModelShard> _shards = shards.ToDictionary(options => (options.Replica, options.Stage), options => new ModelShard(options, time));
     private Task _loading = Task.CompletedTask;
+
+    /// <summary>One line for the log: which libtorch, how many threads, how they wait, which devices.</summary>
+    /// <exception cref="TypeInitializationException">A setting of the process cannot be used; its innermost exception says which.</exception>
+    public static string Runtime => TorchRuntime.Description;
 
     /// <summary>Loads all shards. One that fails is <see cref="ShardState.Faulted"/> and says why; the others are not held up.</summary>
     public Task LoadAsync(CancellationToken cancellation = default) => _loading = Task.WhenAll(_shards.Values.Select(async shard =>

@@ -1,5 +1,6 @@
 using System.Net;
 using MendCluster.Contracts;
+using MendCluster.Distributed;
 using MendCluster.Grains;
 using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
@@ -27,6 +28,16 @@ catch (OptionsValidationException e)
     Console.Error.WriteLine("Settings are read from --settings FILE, from variables such as Mend__Name, and from --Mend:NAME=VALUE.");
     return 2;
 }
+string runtime;
+try
+{
+    runtime = ShardHost.Runtime;
+}
+catch (TypeInitializationException e) when (e.GetBaseException() is MendException refused)
+{
+    Console.Error.WriteLine(refused.Message);
+    return 1;
+}
 var cluster = settings.Cluster!;
 builder.UseOrleans(silo =>
 {
@@ -48,6 +59,6 @@ if (settings.MembershipPostgreSql is { } database)
     }
 using var host = builder.Build();
 await host.StartAsync();
-Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages} on {shard.Device}"))}.");
+Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages} on {shard.Device}"))}. {runtime}.");
 await host.WaitForShutdownAsync();
 return 0;

@@ -98,7 +98,7 @@ public sealed partial class BadValueTests : IDisposable
         }
     }
 
-    private static IEnumerable<(string, Command)> Leaves(Command command, string path)
+    internal static IEnumerable<(string, Command)> Leaves(Command command, string path)
     {
         if (command.Action is not null)
             yield return (path.Trim(), command);

@@ -401,15 +401,6 @@ public sealed class CommandTests : IDisposable
         Assert.StartsWith($"InvalidOption: {option} was given, and no cluster in PostgreSQL.", output, StringComparison.Ordinal);
     }
 
-    [Fact]
-    public async Task ThreadsAndTheirWaiting_AreAsSetWhenLibtorchIsLoaded()
-    {
-        var (code, output) = await MendProgram.ShellAsync(_folder.Path, "unset GOMP_SPINCOUNT; MEND_THREADS=3 OMP_DISPLAY_ENV=verbose mend ask 'What is the capital of the UK?'");
-        Assert.True(code == 0, output);
-        Assert.Contains("OMP_NUM_THREADS = '3'", output, StringComparison.Ordinal);
-        Assert.Contains("GOMP_SPINCOUNT = '1000'", output, StringComparison.Ordinal);
-    }
-
     private static string Demo => Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
 
     /// <summary>The demo's model without its probes, as a model of the user's own.</summary>
