@@ -124,6 +124,10 @@ internal static class GpuBench
         var text = new TextBatch(stage.Family, TokenizerFiles.Load(directory));
         List<EditBatch> batches = [.. Enumerable.Range(0, Window).Select(i => Batch(text, directory, i))];
 
+        var (before, gradient) = TrainingStep.Record(stage, batches[0].Inner);
+        var after = TrainingStep.Score(stage, batches[0].Inner, new Edits(mend.Propose(gradient)));
+        (found["passes_log_p_before"], found["passes_log_p_after"]) = (-before.Loss, -after.Loss);
+
         long rows = 0;
         found["passes_ms"] = 1000 * Median(Times(device, WarmUp, Rounds, () =>
         {

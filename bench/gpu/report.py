@@ -58,9 +58,10 @@ def section(model, parts):
         if "edit_phases_ms" in found:
             phases = ", ".join(f"{phase} {value:.1f}" for phase, value in found["edit_phases_ms"].items())
             lines.append(f"An edit through {name}, ms: {phases}; load at {found['load_gb_s']:.1f} GB/s.")
-    says = [(name, found) for name, found in (("1 stage", one), ("2 stages", two), ("PyTorch", plain)) if "log_p_before" in found]
+    says = [("PyTorch", plain, ""), ("the passes alone", one, "passes_"), ("1 stage", one, ""), ("2 stages", two, "")]
+    says = [f"{name} {found[key + 'log_p_before']:.3f} and {found[key + 'log_p_after']:.3f}" for name, found, key in says if key + "log_p_after" in found]
     if says:
-        lines.append("log p of the target before and after the edit: " + "; ".join(f"{name} {found['log_p_before']:.3f} and {found['log_p_after']:.3f}" for name, found in says) + ".")
+        lines.append(f"log p of the target before and after the edit: {'; '.join(says)}.")
     lines += [f"**Left out**: {name}: {why}" for name, why in sorted(parts.get("left-out", {}).items())]
     return lines + [""]
 
