@@ -6,7 +6,7 @@ using MendCluster.Contracts;
 namespace MendCluster.Engine.Torch;
 
 /// <summary>
-/// Threads of a CPU's operations, and how memory is taken for tensors. OpenMP reads its settings once, when libtorch is loaded, so they are put into
+/// Threads of a CPU's operations. OpenMP reads its settings once, when libtorch is loaded, so they are put into
 /// the process's environment before anything of this assembly runs.
 /// </summary>
 internal static partial class CpuSettings
@@ -18,14 +18,6 @@ internal static partial class CpuSettings
     /// </summary>
     private const string ShortSpin = "1000";
 
-    /// <summary>
-    /// Left to itself, glibc moves the size from which a block is a mapping of its own up to 32 MiB, after which an editor's gradients lie in the heap between
-    /// the tensors that stay, and what is freed there is neither given back nor fits the next: 0.6 GB after 15 training steps of an editor for GPT-2.
-    /// </summary>
-    private const int MappedFrom = 4 << 20, HeapKept = 64 << 20;
-
-    private const int MmapThreshold = -3, TrimThreshold = -1; // mallopt(3)
-
     /// <summary>As native code sees it. Only libgomp, which libtorch for Linux brings, knows the variable.</summary>
     public static string Spin => Environment.GetEnvironmentVariable(TorchRuntime.SpinVariable) ?? ShortSpin;
 
@@ -36,8 +28,6 @@ internal static partial class CpuSettings
     {
         Set("OMP_NUM_THREADS", $"{Threads(Environment.GetEnvironmentVariable("MEND_THREADS"))}");
         Set(TorchRuntime.SpinVariable, Spin);
-        if (OperatingSystem.IsLinux())
-            _ = (mallopt(MmapThreshold, MappedFrom), mallopt(TrimThreshold, HeapKept));
         LibtorchFolder.Load(); // it reads these settings
     }
 
@@ -58,7 +48,4 @@ internal static partial class CpuSettings
 
     [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)]
     private static partial int setenv(string name, string value, int overwrite);
-
-    [LibraryImport("libc")]
-    private static partial int mallopt(int parameter, int value);
 }
