@@ -1,3 +1,4 @@
+using MendCluster.Grains.Interfaces;
 using Orleans.Configuration;
 
 namespace MendCluster.Client.Orleans;
@@ -8,5 +9,6 @@ public static class MendClientExtensions
     public static IClientBuilder AddMendClient(this IClientBuilder client) => client
         // A cancelled edit ends with what became of it, made or not; without this it is given up at once, and may still be made.
         .Configure<ClientMessagingOptions>(options => options.WaitForCancellationAcknowledgement = true)
+        .AddOutgoingGrainCallFilter<WireProtocol.Said>()
         .AddActivityPropagation();
 }

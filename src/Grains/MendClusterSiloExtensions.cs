@@ -29,6 +29,8 @@ public static class MendClusterSiloExtensions
         silo.Services.TryAddSingleton(TimeProvider.System);
         silo.Services
             .AddSingleton(settings)
+            .AddSingleton<IOutgoingGrainCallFilter, WireProtocol.Said>()
+            .AddSingleton<IIncomingGrainCallFilter, WireProtocol.Required>()
             .AddSingleton<RequestsUnderWay>()
             .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<RequestsUnderWay>())
             .AddSingleton(provider => new ShardHost(settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>()))
