@@ -59,7 +59,7 @@ public static class MendProgram
                 continue;
             said = null;
             // Not SIGINT, which is handled alike: what is started in a shell's background has inherited that it ignores it.
-            using var stop = Process.Start("kill", ["-TERM", $"{process.Id}"]);
+            using var stop = Process.Start("sh", ["-c", $"kill -TERM {process.Id}"]); // a bare Debian has no other kill
             await stop.WaitForExitAsync();
         }
         await process.WaitForExitAsync();
