@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # What did the move from our own binding (libtorch 1.13, commit 4451a96) to TorchSharp 0.107 (libtorch 2.10) cost or bring? Both take turns in one run.
-#   bench/foundation.sh OLD NEW [ROUNDS]     OLD, NEW: commands that take a folder below artifacts/bin and arguments, such as
+#   bench/foundation.sh OLD NEW [ROUNDS [TYPES]]     OLD, NEW: commands that take a folder below artifacts/bin and arguments, such as
 #                                            'dotnet ../mend-4451a96/artifacts/bin/' (a prefix, then Bench/release/MendCluster.Bench.dll ...)
+# TYPES: 'Float32 BFloat16' unless given; a CPU without products of bfloat16 takes many minutes for a round of them.
 # Prints for each bench shape and type the best and the median of the rounds' medians, peak memory of the process, and the demo from start to end.
 set -euo pipefail
-old=${1:?OLD} new=${2:?NEW} rounds=${3:-3}
+old=${1:?OLD} new=${2:?NEW} rounds=${3:-3} types=${4:-Float32 BFloat16}
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
@@ -12,7 +13,7 @@ trap 'rm -f "$results"' EXIT
 round() {
   local prefix=$1 name=$2 shape dtype
   for shape in gpt2-small t5-small; do
-    for dtype in Float32 BFloat16; do
+    for dtype in $types; do
       ${prefix}Bench/release/MendCluster.Bench.dll $shape $dtype | awk -v what="$shape $dtype" -v name="$name" '
         $1 == "edit" { print what " edit, ms|" name "|" $2 }
         $1 == "training" { print what " training step, ms|" name "|" $3 }
