@@ -6,8 +6,8 @@ using MendCluster.Contracts;
 namespace MendCluster.Engine.Torch;
 
 /// <summary>
-/// Threads of a CPU's operations. OpenMP reads its settings once, when libtorch is loaded, so they are put into
-/// the process's environment before anything of this assembly runs.
+/// Threads of a CPU's operations. OpenMP reads its settings once, when libtorch is loaded, so they are put into the process's environment before anything
+/// of this assembly runs.
 /// </summary>
 internal static partial class CpuSettings
 {
