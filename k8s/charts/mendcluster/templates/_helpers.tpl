@@ -189,6 +189,9 @@ livenessProbe:
 {{- if ne (empty .Values.auth.oidc.authority) (empty .Values.auth.oidc.audience) -}}
 {{- fail "auth.oidc: authority and audience belong together" -}}
 {{- end -}}
+{{- if and .Values.front.enabled (not .Values.auth.apiKeysSecret) (not .Values.auth.oidc.authority) -}}
+{{- fail "auth: give apiKeysSecret or oidc; without them nobody could ask the fronts" -}}
+{{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.front.enabled) -}}
 {{- fail "ingress.enabled: there are no fronts (front.enabled) to lead to" -}}
 {{- end -}}

@@ -31,7 +31,7 @@ ConfigMap, so that a pod that an update has not reached is started again with th
 Mend:
   SiloPort: {{ include "mendcluster.port" "silo" }}
   GatewayPort: {{ include "mendcluster.port" "gateway" }}
-  DeadAfter: {{ $seconds := int .Values.silo.deadAfterSeconds }}{{ printf "%02d:%02d:%02d" (div $seconds 3600) (mod (div $seconds 60) 60) (mod $seconds 60) | quote }}
+  DeadAfter: {{ include "mendcluster.time" .Values.silo.deadAfterSeconds }}
   Cluster:
     ClusterId: {{ include "mendcluster.clusterId" . | quote }}
     ServiceId: {{ include "mendcluster.clusterId" . | quote }}
@@ -51,6 +51,71 @@ Mend:
         Answer: {{ .answer | quote }}
     {{- end }}
     Replicas: {{ include "mendcluster.replicas" . }}
+  {{- include "mendcluster.tlsSettings" . | nindent 2 }}
+  Server: # health and metrics; the API of a silo is for its own pod alone
+    Address: 127.0.0.1
+    Port: {{ include "mendcluster.port" "http" }}
+    Anonymous: true
+    {{- include "mendcluster.serverSettings" . | nindent 4 }}
+    ShutdownTimeout: {{ include "mendcluster.time" (sub (int .Values.silo.terminationGracePeriodSeconds) 30) }}
+shutdownTimeoutSeconds: {{ sub (int .Values.silo.terminationGracePeriodSeconds) 15 }} # of the host: the silo's good-bye included
+{{- end }}
+
+{{/* Of a front. */}}
+{{- define "mendcluster.frontSettings" -}}
+Mend:
+  {{- include "mendcluster.tlsSettings" . | nindent 2 }}
+  Server:
+    Address: 0.0.0.0
+    Port: {{ include "mendcluster.port" "http" }}
+    {{- include "mendcluster.serverSettings" . | nindent 4 }}
+    {{- if .Values.auth.apiKeysSecret }}
+    Keys: /keys/keys.json
+    {{- end }}
+    {{- if .Values.auth.oidc.authority }}
+    Oidc:
+      Authority: {{ .Values.auth.oidc.authority | quote }}
+      Audience: {{ .Values.auth.oidc.audience | quote }}
+      NameClaim: {{ .Values.auth.oidc.nameClaim | quote }}
+    {{- end }}
+    {{- if include "mendcluster.certificate" (dict "root" $ "of" "http") }}
+    Tls:
+      Certificate: /tls/http/tls.crt
+      Key: /tls/http/tls.key
+    {{- end }}
+    {{- with .Values.front.limits }}
+    Limits: {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- if .Values.trainings.existingClaim }}
+    Trainings: /trainings
+    {{- end }}
+    LogTexts: {{ .Values.logTexts }}
+    Drain: {{ include "mendcluster.time" 10 }} # until no Service sends requests here any more
+    ShutdownTimeout: {{ include "mendcluster.time" (sub (int .Values.front.terminationGracePeriodSeconds) 20) }}
+{{- end }}
+
+{{/* Of every server. */}}
+{{- define "mendcluster.serverSettings" -}}
+ManagementAddress: 0.0.0.0
+ManagementPort: {{ include "mendcluster.port" "management" }}
+{{- with .Values.metrics.otlp }}
+Otlp: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Between silos and from fronts. */}}
+{{- define "mendcluster.tlsSettings" -}}
+{{- if include "mendcluster.certificate" (dict "root" $ "of" "silo") -}}
+Tls:
+  Certificate: /tls/silo/tls.crt
+  Key: /tls/silo/tls.key
+  Authority: /tls/silo/ca.crt
+{{- end -}}
+{{- end }}
+
+{{/* Seconds as .NET reads a time. */}}
+{{- define "mendcluster.time" -}}
+{{- printf "%02d:%02d:%02d" (div (int .) 3600) (mod (div (int .) 60) 60) (mod (int .) 60) | quote -}}
 {{- end }}
 
 {{/* A tree of settings as variables: a level more is "__" more. Kubernetes reads "$$" as "$". Call with (dict "name" PREFIX "value" TREE). */}}
@@ -61,8 +126,10 @@ Mend:
 {{- else if kindIs "slice" .value -}}
 {{- range $i, $value := .value }}{{ include "mendcluster.flatten" (dict "name" (printf "%s__%d" $name $i) "value" $value) }}{{ end -}}
 {{- else if not (kindIs "invalid" .value) }}
+{{- $text := toString .value }}
+{{- if kindIs "float64" .value }}{{ if eq (floor .value) .value }}{{ $text = toString (int64 .value) }}{{ end }}{{ end }}{{/* or a million is 1e+06 */}}
 - name: {{ $name }}
-  value: {{ toString .value | replace "$" "$$" | quote }}
+  value: {{ $text | replace "$" "$$" | quote }}
 {{- end -}}
 {{- end }}
 
@@ -105,10 +172,13 @@ Mend:
 {{- end }}
 {{- end }}
 
-{{- define "mendcluster.frontCommand" -}}
-[dotnet, mend.dll, serve]
+{{- define "mendcluster.frontArguments" -}}
+- --cluster=postgres:$(MEND_MEMBERSHIP)
+- --name={{ .Values.model.name }}
+- --cluster-id={{ include "mendcluster.clusterId" . }}
 {{- end }}
 
 {{- define "mendcluster.frontEnv" -}}
-{{- include "mendcluster.secretVariable" (dict "name" "Mend__MembershipPostgreSql" "secret" (include "mendcluster.postgresSecret" .) "key" .Values.postgresql.membershipKey) }}
+{{- include "mendcluster.secretVariable" (dict "name" "MEND_MEMBERSHIP" "secret" (include "mendcluster.postgresSecret" .) "key" .Values.postgresql.membershipKey) }}
+{{- include "mendcluster.flatten" (dict "name" "" "value" (include "mendcluster.frontSettings" . | fromYaml)) }}
 {{- end }}
