@@ -38,6 +38,7 @@ internal static class CommandLine
             ReproduceCommand.Create(),
             ModelCommands.Export(),
             ModelCommands.Import(),
+            FetchCommand.Create(),
         };
         foreach (var option in root.Options.OfType<HelpOption>())
             foreach (var alias in option.Aliases.Where(alias => alias.StartsWith('/')).ToList())

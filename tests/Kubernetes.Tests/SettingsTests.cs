@@ -1,7 +1,11 @@
 using k8s.Models;
 using MendCluster.Distributed;
+using MendCluster.Server;
 using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Options;
 using Npgsql;
 
 namespace MendCluster.Kubernetes.Tests;
@@ -64,6 +68,49 @@ public class SettingsTests
     }
 
     [ToolFact("helm")]
+    public void ASilosApi_IsForItsOwnPodAlone_AndItsHealthForTheKubelet()
+    {
+        var settings = SettingsOf(Silos("full"), 0);
+        var server = settings.Server!;
+        Assert.Equal(("127.0.0.1", true, "0.0.0.0", 8081, "http://collector:4317"), (server.Address, server.Anonymous, server.ManagementAddress, server.ManagementPort, server.Otlp));
+        Assert.Equal(("/tls/silo/tls.crt", "/tls/silo/tls.key", "/tls/silo/ca.crt"), (settings.Tls!.Certificate, settings.Tls.Key, settings.Tls.Authority));
+        Assert.Null(SettingsOf(Silos("minimal"), 0).Tls);
+    }
+
+    /// <summary>The kubelet kills a pod after the grace period: what it does when it is told to stop has to be done by then.</summary>
+    [ToolFact("helm")]
+    public void APodHasTimeToStop()
+    {
+        var set = Silos("full", "--set=silo.terminationGracePeriodSeconds=100");
+        var variables = VariablesOf(set, 0);
+        var builder = new HostApplicationBuilder(new HostApplicationBuilderSettings { DisableDefaults = true, Configuration = Configured(variables) });
+        using var host = builder.Build();
+        var stopping = host.Services.GetRequiredService<IOptions<HostOptions>>().Value.ShutdownTimeout;
+        var server = SettingsOf(set, 0).Server!;
+        Assert.InRange(stopping, server.Drain + server.ShutdownTimeout + TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(set.Spec.Template.Spec.TerminationGracePeriodSeconds!.Value - 10));
+        var (front, pod) = FrontOf("full");
+        Assert.InRange(front.Drain + front.ShutdownTimeout, TimeSpan.FromSeconds(20), TimeSpan.FromSeconds(pod.Spec.TerminationGracePeriodSeconds!.Value - 5));
+    }
+
+    [ToolFact("helm")]
+    public void AFront_IsAsTheValuesSay()
+    {
+        var (full, pod) = FrontOf("full");
+        Assert.Equal(("0.0.0.0", 8080, "0.0.0.0", 8081, false, true, "/trainings", "http://collector:4317"),
+            (full.Address, full.Port, full.ManagementAddress, full.ManagementPort, full.Anonymous, full.LogTexts, full.Trainings, full.Otlp));
+        Assert.Equal(("/keys/keys.json", "/tls/http/tls.crt", "/tls/http/tls.key"), (full.Keys, full.Tls!.Certificate, full.Tls.Key));
+        Assert.Equal(("https://login.example.org/realm", "mend", "email"), (full.Oidc!.Authority, full.Oidc.Audience, full.Oidc.NameClaim));
+        Assert.Equal((50, 2_000_000, TimeSpan.FromMinutes(5)), (full.Limits.RequestsPerSecond, full.Limits.BodyBytes, full.Limits.EditTimeout));
+        Assert.Empty(full.Faults());
+        var mounts = pod.Spec.Containers.Single().VolumeMounts.Select(mount => mount.MountPath).ToList();
+        Assert.All(new[] { "/keys", "/tls/http", "/tls/silo", "/trainings", "/tmp" }, path => Assert.Contains(path, mounts));
+        var (least, _) = FrontOf("minimal");
+        Assert.Equal((null, null, null, false), (least.Oidc, least.Tls, least.Trainings, least.LogTexts));
+        Assert.Equal(["--cluster=postgres:Host=db;Database=members;Username=mend;Password=a$(b)c", "--name=gpt-j-6b", "--cluster-id=production"], pod.Spec.Containers.Single().Args.Select(argument =>
+            PodEnvironment.Expand(argument, PodEnvironment.Of(pod.Spec.Containers.Single(), "front", Address, null, Secrets))));
+    }
+
+    [ToolFact("helm")]
     public void OnTheCpu_ThereIsNoGpu()
     {
         var set = Silos("cpu");
@@ -81,7 +128,7 @@ public class SettingsTests
         var set = Silos("full");
         var fetch = Assert.Single(set.Spec.Template.Spec.InitContainers);
         var variables = PodEnvironment.Of(fetch, $"{set.Metadata.Name}-4", Address, 4, Secrets);
-        Assert.Equal(["--from=https://models.example.org/gpt-j-6b", "--out=/models/gpt-j-6b/main", "--stages=3", "--ordinal=4"], fetch.Args.Select(argument => PodEnvironment.Expand(argument, variables)));
+        Assert.Equal(["--from=https://models.example.org/gpt-j-6b", "--out=/models/gpt-j-6b/main", "--stages=3", "--ordinal=4", "--editor=editor.safetensors"], fetch.Args.Select(argument => PodEnvironment.Expand(argument, variables)));
         Assert.Equal("secret", variables["MEND_FETCH_TOKEN"]);
     }
 
@@ -98,10 +145,22 @@ public class SettingsTests
 
     private static V1StatefulSet Silos(string @case, params string[] more) => Chart.Objects(@case, more).OfType<V1StatefulSet>().Single();
 
-    private static SiloSettings SettingsOf(V1StatefulSet set, int ordinal)
+    private static SiloSettings SettingsOf(V1StatefulSet set, int ordinal) => SiloSettingsValidator.Read(Configured(VariablesOf(set, ordinal)));
+
+    private static Dictionary<string, string> VariablesOf(V1StatefulSet set, int ordinal) =>
+        PodEnvironment.Of(set.Spec.Template.Spec.Containers.Single(), $"{set.Metadata.Name}-{ordinal}", Address, ordinal, Secrets);
+
+    private static (ServerSettings Settings, V1PodTemplateSpec Pod) FrontOf(string @case)
     {
-        var variables = PodEnvironment.Of(set.Spec.Template.Spec.Containers.Single(), $"{set.Metadata.Name}-{ordinal}", Address, ordinal, Secrets);
-        return SiloSettingsValidator.Read(new ConfigurationBuilder().AddInMemoryCollection(
-            variables.Select(variable => KeyValuePair.Create(variable.Key.Replace("__", ":", StringComparison.Ordinal), (string?)variable.Value))).Build());
+        var pod = Chart.Objects(@case).OfType<V1Deployment>().Single().Spec.Template;
+        return (Configured(PodEnvironment.Of(pod.Spec.Containers.Single(), "front", Address, null, Secrets)).GetSection("Mend:Server")
+            .Get<ServerSettings>(binder => binder.ErrorOnUnknownConfiguration = true)!, pod);
+    }
+
+    private static ConfigurationManager Configured(Dictionary<string, string> variables)
+    {
+        var configuration = new ConfigurationManager();
+        configuration.AddInMemoryCollection(variables.Select(variable => KeyValuePair.Create(variable.Key.Replace("__", ":", StringComparison.Ordinal), (string?)variable.Value)));
+        return configuration;
     }
 }

@@ -18,6 +18,8 @@ public static class CheckpointFingerprint
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hash.AppendData(File.ReadAllBytes(Path.Combine(directory, "config.json")));
         using var files = HuggingFaceDirectory.Open(directory);
+        if (!files.IsWhole && StageList.Read(directory) is { } list) // one stage's files: what was written beside the whole
+            return Convert.FromHexString(list.Fingerprint);
         foreach (var name in files.Names.Order(StringComparer.Ordinal))
         {
             var tensor = files.Find(name);

@@ -70,6 +70,12 @@ public sealed partial class HuggingFaceDirectory : IDisposable
     /// <summary>Of all tensors, in no order.</summary>
     public IEnumerable<string> Names => _fileOf.Keys;
 
+    /// <summary>Whether all files are there that the index names.</summary>
+    public bool IsWhole => _fileOf.Values.Distinct().All(file => File.Exists(System.IO.Path.Combine(Path, file)));
+
+    /// <summary>The bare name of the file that a tensor is in.</summary>
+    public string FileOf(string name) => _fileOf[name];
+
     /// <exception cref="CheckpointException">No weights there, or their file or index is damaged.</exception>
     public static HuggingFaceDirectory Open(string directory) => new(directory);
 

@@ -15,7 +15,7 @@ public static class HuggingFaceWriter
     public const long UsualFileLength = 5_000_000_000;
 
     /// <summary>What belongs to a model beside its weights: settings, tokenizer, licence. Other files of the source are left where they are.</summary>
-    private static readonly string[] Beside =
+    public static readonly IReadOnlyList<string> Beside =
     [
         "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
         "vocab.json", "merges.txt", "vocab.txt", "spiece.model", "chat_template.jinja", "LICENSE", "LICENSE.txt", "LICENSE.md",

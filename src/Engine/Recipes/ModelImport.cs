@@ -29,6 +29,16 @@ public static class ModelImport
             tensor => new TensorToWrite(tensor.Name, tensor.Tensor));
         var filled = Enumerable.Range(0, stages).Where(byStage.Contains).ToList();
         var names = HuggingFaceWriter.Write(output, model, [.. filled.Select(stage => byStage[stage].ToList())], new Dictionary<string, string>(), cancellation);
+        WriteStages(family, ranges, output);
         return [.. filled.Zip(names, (stage, name) => new StageFile(name, ranges[stage], byStage[stage].Sum(tensor => tensor.ByteLength)))];
+    }
+
+    /// <summary>Which files a stage needs: its own, and those of weights that it shares with another.</summary>
+    private static void WriteStages(ModelFamily family, IReadOnlyList<StageRange> ranges, string output)
+    {
+        using var written = HuggingFaceDirectory.Open(output);
+        var map = CheckpointMap.Of(family, written);
+        new StageList(Convert.ToHexStringLower(CheckpointFingerprint.Of(output)), [.. ranges.Select(range => (IReadOnlyList<string>)
+            [.. map.Where(weight => weight.Layer >= range.First && weight.Layer < range.End).Select(weight => written.FileOf(weight.StoredName)).Distinct().Order(StringComparer.Ordinal)])]).Write(output);
     }
 }
