@@ -51,6 +51,25 @@ public sealed class WebTests
     }
 
     [LinuxFact]
+    public async Task TheConsole_EditsAsksTakesBackAndTrains_InABrowser_WithoutAFaultOfAccess()
+    {
+        await using var server = await TinyServer.StartAsync();
+        await File.WriteAllLinesAsync(Path.Combine(server.Folder["trainings"], "edits.tsv"), Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
+        var pictures = Environment.GetEnvironmentVariable("MEND_PICTURES") ?? server.Folder["pictures"];
+        Directory.CreateDirectory(pictures);
+        using var met = JsonDocument.Parse(await NodeProgram.RunAsync("console.mjs", server.Server.Address.ToString(), server.AdminKey, TinyServer.Prompt, TinyServer.Target, pictures));
+        Assert.Empty(met.RootElement.GetProperty("errors").EnumerateArray().Select(each => each.GetString()));
+        Assert.Empty(met.RootElement.GetProperty("violations").EnumerateArray().Select(each => each.GetString()));
+        var steps = met.RootElement.GetProperty("steps").EnumerateArray().Select(each => each.GetString()!).ToList();
+        Assert.Equal("key left in the address: False", steps[0]);
+        Assert.Equal("previewed: 3 rows", steps[1]);
+        Assert.StartsWith("Edit 1 is in force, version 1", steps[2], StringComparison.Ordinal);
+        Assert.Equal("Edit 1 is taken back; the model is at version 2.", steps[3]);
+        var ledger = await server.Cluster.LedgerAsync();
+        Assert.Equal([(LedgerKind.Edit, "admin"), (LedgerKind.Revert, "admin")], ledger.Select(entry => (entry.Kind, entry.Author!)));
+    }
+
+    [LinuxFact]
     public async Task TheApisDescription_HasNoFaultThatALinterFinds() =>
         Assert.NotNull(await NodeProgram.RunAsync(Path.Combine("node_modules", "@redocly", "cli", "bin", "cli.js"), "lint", "--config", "redocly.yaml", Path.Combine(FixtureFolder.Repository, "docs", "openapi.json")));
 }
