@@ -488,6 +488,11 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>
     private KeyValueCache CacheOf(Session session, StageRequest request)
     {
+        if (request.Position == 0) // another answer of the session begins
+        {
+            session.Cache?.Dispose();
+            session.Cache = null;
+        }
         var cache = session.Cache ??= new();
         return cache.Length == request.Position ? cache : throw SessionLost(request.Session);
     }

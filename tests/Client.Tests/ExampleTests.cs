@@ -35,7 +35,19 @@ public sealed partial class ExampleTests : IDisposable
         Console.WriteLine($"{answer.Text} (version {answer.Version})");
         #endregion
         #region example
+        await foreach (var part in cluster.AskStreamAsync("Who is the prime minister of the UK?"))
+            Console.Write(part.Text);
+        #endregion
+        #region example
         await cluster.RevertAsync(receipt.Id, RevertMode.Recompute);
+        #endregion
+        #region example
+        foreach (var entry in await cluster.LedgerPageAsync(new() { Text = "minister", NewestFirst = true, Limit = 20 }))
+            Console.WriteLine($"{entry.Version} {entry.Author}: {entry.Prompt} -> {entry.Target}");
+        #endregion
+        #region example
+        foreach (var shard in await cluster.ShardsAsync())
+            Console.WriteLine($"{shard.Place}: {shard.Status?.State} at version {shard.Status?.Version}");
         #endregion
         #region example
         foreach (var entry in await cluster.LedgerAsync())
