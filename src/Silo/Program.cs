@@ -43,7 +43,12 @@ catch (TypeInitializationException e) when (e.GetBaseException() is MendExceptio
     return 1;
 }
 var cluster = settings.Cluster!;
-var served = new ServedCluster(cluster.Model);
+ShardHost? shards = null;
+var served = new ServedCluster(cluster.Model)
+{
+    Own = async cancellation => await Task.WhenAll(cluster.ShardsOf(settings.Name).Select(async shard => new ShardReport(
+        new(shard.Replica, shard.Stage), shards is null ? null : await shards.StatusAsync(shard.Replica, shard.Stage, cancellation)))),
+};
 if (settings.Server is { } server)
     builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>())); // first: it listens while the rest starts
 if (settings.MembershipPostgreSql is { } database)
@@ -59,6 +64,7 @@ builder.UseOrleans(silo =>
         silo.UsePostgresMembership(settings.MembershipPostgreSql!, IPAddress.Parse(settings.Address), settings.SiloPort, settings.GatewayPort, settings.DeadAfter);
 });
 using var host = builder.Build();
+shards = host.Services.GetRequiredService<ShardHost>();
 try
 {
     await host.StartAsync();

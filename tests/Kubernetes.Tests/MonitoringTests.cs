@@ -11,7 +11,9 @@ public sealed partial class MonitoringTests : IDisposable
 
     private readonly TemporaryFolder _folder = new();
 
-    public static TheoryData<string> Dashboards => [.. Directory.EnumerateFiles(Path.Combine(Chart.Folder, "dashboards"), "*.json").Select(file => Path.GetFileName(file)!)];
+    internal static readonly string[] Boards = [.. Directory.EnumerateFiles(Path.Combine(Chart.Folder, "dashboards"), "*.json").Select(file => Path.GetFileName(file)!).Order(StringComparer.Ordinal)];
+
+    public static TheoryData<string> Dashboards => [.. Boards];
 
     private static string Alerts => Path.Combine(FixtureFolder.Repository, "tests", "Kubernetes.Tests", "alerts.yaml");
 
@@ -48,6 +50,16 @@ public sealed partial class MonitoringTests : IDisposable
             Assert.NotEmpty(selectors);
             Assert.All(selectors, selector => Assert.StartsWith($"{{namespace=\"{Chart.Namespace}\",job=\"{Chart.Release}\"", selector.Value, StringComparison.Ordinal));
         });
+    }
+
+    /// <summary>Of our own; the others' names are seen on a real Prometheus (<see cref="KubeletTests"/>).</summary>
+    [ToolFact("helm")]
+    public void EveryMetric_IsOneThatTheDocsHave()
+    {
+        var documented = Documented().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md"))).Select(match => match.Groups["name"].Value).ToHashSet();
+        Assert.True(documented.Count > 20);
+        foreach (var query in Rules().Select(rule => rule.Expr).Concat(Boards.SelectMany(QueriesOf)))
+            Assert.All(Metric().Matches(query), metric => Assert.Contains(Family().Replace(metric.Value, ""), documented));
     }
 
     [ToolFact("helm")]
@@ -113,6 +125,16 @@ public sealed partial class MonitoringTests : IDisposable
     private static IEnumerable<Rule> Rules() => Chart.Objects("full").OfType<CustomResource<PrometheusRuleSpec>>().Single().Spec.Groups.SelectMany(group => group.Rules);
 
     private void WriteRules() => _folder.Write("rules.yml", Yaml.Documents(Chart.Render("full")).Single(item => (string?)item["kind"] == "PrometheusRule")["spec"]!.ToJsonString());
+
+    [GeneratedRegex(@"\bmend_\w+")]
+    private static partial Regex Metric();
+
+    /// <summary>What a histogram's series have after its name.</summary>
+    [GeneratedRegex("_(bucket|sum|count)$")]
+    private static partial Regex Family();
+
+    [GeneratedRegex(@"^\| `mend\.[\w.]+` \| `(?<name>\w+)` \|", RegexOptions.Multiline)]
+    private static partial Regex Documented();
 
     /// <summary>What a series is chosen by; not the braces of an alert's text.</summary>
     [GeneratedRegex(@"(?<!\{)\{(?!\{)[^}]*\}")]

@@ -106,7 +106,7 @@ public class SettingsTests
         Assert.All(new[] { "/keys", "/tls/http", "/tls/silo", "/trainings", "/tmp" }, path => Assert.Contains(path, mounts));
         var (least, _) = FrontOf("minimal");
         Assert.Equal((null, null, null, false), (least.Oidc, least.Tls, least.Trainings, least.LogTexts));
-        Assert.Equal(["--cluster=postgres:Host=db;Database=members;Username=mend;Password=a$(b)c", "--name=gpt-j-6b", "--cluster-id=production"], pod.Spec.Containers.Single().Args.Select(argument =>
+        Assert.Equal(["--cluster=postgres:Host=db;Database=members;Username=mend;Password=a$(b)c", "--name=gpt-j-6b", "--cluster-id=production", "--tls=/tls/silo"], pod.Spec.Containers.Single().Args.Select(argument =>
             PodEnvironment.Expand(argument, PodEnvironment.Of(pod.Spec.Containers.Single(), "front", Address, null, Secrets))));
     }
 

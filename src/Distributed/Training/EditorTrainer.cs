@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using System.Text.Json;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Recipes;
@@ -106,6 +107,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         foreach (var replica in _replicas)
             replica.Lost = new MendException(MendError.ShardLost, $"Replica {replica.Index} has not been opened.", "");
         var iteration = course.Start;
+        MendMetrics.Training(1);
         try
         {
             await WelcomeAsync(state, iteration / window, wait: true, cancellation).ConfigureAwait(false);
@@ -123,11 +125,14 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
                     return course.End(iteration, "max_iters");
                 await WelcomeAsync(state, step, wait: false, cancellation).ConfigureAwait(false);
 
+                var began = options.Time.GetTimestamp();
                 var result = await StepAsync(state, step, course.RateAt(iteration + window - 1), cancellation).ConfigureAwait(false);
+                var loss = result.Figures.Average(figures => figures.Total);
+                MendMetrics.Step(options.Time.GetElapsedTime(began), loss, result.Refused);
                 refused += result.Refused;
                 for (var i = 0; i < window; i++)
                     course.Take(iteration + i + 1, result.Figures[i], i == window - 1 ? result.Norm : null, refused);
-                progress?.Report(new(iteration + window, _training.MaxIters, result.Figures.Average(figures => figures.Total), course.BestValidation, Live.Count));
+                progress?.Report(new(iteration + window, _training.MaxIters, loss, course.BestValidation, Live.Count));
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -137,6 +142,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         }
         finally
         {
+            MendMetrics.Training(-1);
             await EndRoundAsync().ConfigureAwait(false);
         }
     }
@@ -215,7 +221,11 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
             new(round, [.. EditsOf(live, replica, edits.Count).Where(accepted.Contains)], 1.0 / edits.Count), attempt.Token), attempt).ConfigureAwait(false);
         double? norm = null;
         if (gradients.All(gradient => gradient.Reply))
+        {
+            var began = options.Time.GetTimestamp();
             norm = await ReduceAsync(live, round, attempt).ConfigureAwait(false);
+            MendMetrics.Reduce(options.Time.GetElapsedTime(began));
+        }
         var taken = norm is { } found && double.IsFinite(found);
         double? scale = !taken ? null : norm > _training.GradClip ? _training.GradClip / (norm.Value + 1e-6) : 1;
 

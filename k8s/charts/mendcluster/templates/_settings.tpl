@@ -64,7 +64,6 @@ shutdownTimeoutSeconds: {{ sub (int .Values.silo.terminationGracePeriodSeconds) 
 {{/* Of a front. */}}
 {{- define "mendcluster.frontSettings" -}}
 Mend:
-  {{- include "mendcluster.tlsSettings" . | nindent 2 }}
   Server:
     Address: 0.0.0.0
     Port: {{ include "mendcluster.port" "http" }}
@@ -103,7 +102,7 @@ Otlp: {{ . | quote }}
 {{- end }}
 {{- end }}
 
-{{/* Between silos and from fronts. */}}
+{{/* Between silos. */}}
 {{- define "mendcluster.tlsSettings" -}}
 {{- if include "mendcluster.certificate" (dict "root" $ "of" "silo") -}}
 Tls:
@@ -176,6 +175,9 @@ Tls:
 - --cluster=postgres:$(MEND_MEMBERSHIP)
 - --name={{ .Values.model.name }}
 - --cluster-id={{ include "mendcluster.clusterId" . }}
+{{- if include "mendcluster.certificate" (dict "root" $ "of" "silo") }}
+- --tls=/tls/silo
+{{- end }}
 {{- end }}
 
 {{- define "mendcluster.frontEnv" -}}
