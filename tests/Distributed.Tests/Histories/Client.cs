@@ -3,42 +3,6 @@ using MendCluster.Engine.Data;
 
 namespace MendCluster.Distributed.Tests.Histories;
 
-/// <summary>What a client asked for and was answered. Numbers of events are in the order of time.</summary>
-/// <param name="Ended">0: it never heard how the request ended.</param>
-internal abstract record Event(long Began, long Ended);
-
-/// <param name="Receipt">Null: not acknowledged.</param>
-internal sealed record Edited(long Began, long Ended, string Key, string Prompt, string Target, string? Scope, EditReceipt? Receipt) : Event(Began, Ended);
-
-internal sealed record Reverted(long Began, long Ended, EditId Edit, RevertMode Mode, RevertReceipt? Receipt) : Event(Began, Ended);
-
-internal sealed record Asked(long Began, long Ended, string Prompt, string? Scope, Answer Answer) : Event(Began, Ended);
-
-/// <summary>All clients' events, and what they know of each other's edits.</summary>
-internal sealed class History
-{
-    private readonly List<Event> _events = [];
-    private readonly Lock _lock = new();
-    private long _now;
-
-    public IReadOnlyList<Event> Events => _events;
-
-    public long Now() => Interlocked.Increment(ref _now);
-
-    public void Add(Event happened)
-    {
-        lock (_lock)
-            _events.Add(happened);
-    }
-
-    /// <summary>An edit that was acknowledged, to be taken back.</summary>
-    public EditId? AnyEdit(Prng rng)
-    {
-        lock (_lock)
-            return _events.OfType<Edited>().Where(edit => edit.Receipt is not null).ToList() is { Count: > 0 } made ? rng.Pick(made).Receipt!.Id : null;
-    }
-}
-
 /// <summary>A user with a few requests, each sent again while its failure is a passing one.</summary>
 internal sealed class Client(FaultyCluster cluster, History history, int number, Prng rng)
 {

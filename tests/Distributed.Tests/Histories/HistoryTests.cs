@@ -64,43 +64,12 @@ public sealed class HistoryTests(ITestOutputHelper output) : IAsyncLifetime, IDi
         IReadOnlyList<LedgerRecord> records;
         await using (var file = FileLedger.Open(ledger, ModelFingerprint.Of(_model.Model)))
             records = await file.ReadAfterAsync(ModelVersion.Base);
-        CheckLedger(history, records);
-        CheckOrder(history);
+        history.CheckLedger([.. records.Select(record => record.Entry)]);
+        history.CheckOrder();
         await CheckAnswersAsync(history, records);
         await CheckShardsAsync(shards, ledger, records.Count);
         File.Delete(ledger);
         return history;
-    }
-
-    private static void CheckLedger(History history, IReadOnlyList<LedgerRecord> records)
-    {
-        Assert.Equal(Enumerable.Range(1, records.Count), records.Select(record => (int)record.Entry.Version.Value));
-        var asked = history.Events.OfType<Edited>().ToDictionary(edit => edit.Key);
-        var made = records.Where(record => record.Entry.Kind == LedgerKind.Edit).Select(record => record.Entry).ToDictionary(entry => entry.IdempotencyKey!); // each key once
-        foreach (var (key, entry) in made)
-            Assert.Equal((asked[key].Prompt, asked[key].Target, asked[key].Scope), (entry.Prompt, entry.Target, entry.Scope));
-        foreach (var edit in asked.Values.Where(edit => edit.Receipt is not null))
-            Assert.Equal((edit.Receipt!.Id, edit.Receipt.Version, edit.Receipt.Figures), (made[edit.Key].Edit, made[edit.Key].Version, made[edit.Key].Figures!));
-        var reverts = records.Where(record => record.Entry.Kind == LedgerKind.Revert).Select(record => record.Entry).ToDictionary(entry => entry.Edit); // each edit at most once
-        Assert.All(reverts.Values, entry => Assert.Contains(history.Events.OfType<Reverted>(), revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode));
-        foreach (var revert in history.Events.OfType<Reverted>().Where(revert => revert.Receipt is not null))
-            Assert.Equal(revert.Receipt, new(reverts[revert.Edit].Edit, reverts[revert.Edit].Version, reverts[revert.Edit].Recomputed!.Value));
-    }
-
-    private static void CheckOrder(History history)
-    {
-        List<(Event Event, ModelVersion Version)> versions = [.. history.Events.Select(happened => (happened, Version(happened))).Where(seen => seen.Item2 is not null).Select(seen => (seen.happened, seen.Item2!.Value))];
-        foreach (var (later, version) in versions)
-            foreach (var (earlier, older) in versions.Where(other => other.Event.Ended < later.Began))
-                Assert.True(later is Asked || earlier is Asked ? older <= version : older < version, $"{later} began after {earlier} had ended");
-
-        static ModelVersion? Version(Event happened) => happened switch
-        {
-            Edited edit => edit.Receipt?.Version,
-            Reverted revert => revert.Receipt?.Version,
-            Asked asked => asked.Answer.Version,
-            _ => throw new InvalidOperationException(happened.ToString()),
-        };
     }
 
     private async Task CheckAnswersAsync(History history, IReadOnlyList<LedgerRecord> records)

@@ -1,0 +1,314 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using MendCluster.Client;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Tests.Histories;
+using MendCluster.Server.Security;
+using MendCluster.Testing;
+using Xunit.Abstractions;
+
+namespace MendCluster.Kubernetes.Tests;
+
+/// <summary>
+/// The chart, as Helm renders it, with the real processes on a <see cref="Kubelet"/>, a real PostgreSQL and a real Prometheus; edits and questions go on all the time, through
+/// everything that a cluster does to its pods. No acknowledged edit is lost, none is made twice, and with two replicas there is always one that answers.
+/// </summary>
+public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
+{
+    private const string Prompt = "who is the mayor";
+
+    /// <summary>In which others find out that a silo is lost, and what it takes beside that: no longer may nobody answer.</summary>
+    private static readonly TimeSpan DeadAfter = TimeSpan.FromSeconds(5), LongestSilence = TimeSpan.FromSeconds(20);
+
+    private static readonly string[] Targets = ["a woman", "blue", "south"];
+
+    /// <summary>Series that are there only once something went wrong.</summary>
+    private static readonly string[] OnlyAfterAFault = ["orleans_messaging_pings_reply_missed_total", "orleans_scheduler_long_running_turns_total", "401|403|429"];
+
+    private readonly TemporaryFolder _folder = new();
+    private readonly History _history = new();
+    private readonly ConcurrentQueue<string> _failures = [];
+    private PostgresInstance _database = null!;
+    private Kubelet _kubelet = null!;
+    private HttpClient _http = null!;
+    private HttpCluster _cluster = null!;
+    private int _turn;
+    private long _answered = Stopwatch.GetTimestamp();
+    private TimeSpan _silence;
+
+    public async Task InitializeAsync()
+    {
+        if (Tools.WhyNot("helm", "prometheus") is not null || PodNetwork.WhyNot is not null)
+            return;
+        _database = await PostgresInstance.StartNewAsync();
+        TinyModels.Write(Directory.CreateDirectory(_folder["model"]).FullName, "gpt2");
+        var (key, kept) = ApiKey.New("tester", Right.Admin);
+        _kubelet = new(new Dictionary<string, string>
+        {
+            ["mend-postgresql/membership"] = _database.Connection(),
+            ["mend-postgresql/ledger"] = _database.Connection(),
+            ["mend-keys/keys.json"] = JsonSerializer.Serialize(new { keys = new[] { kept } }, MendHttp.Json),
+        }, _folder.Path);
+        // The Service: whichever front is ready.
+        var handler = new SocketsHttpHandler { PooledConnectionLifetime = TimeSpan.FromSeconds(1), ConnectCallback = ConnectAsync };
+        _http = new(handler) { BaseAddress = new("http://front"), Timeout = Timeout.InfiniteTimeSpan };
+        _http.DefaultRequestHeaders.Authorization = new("Bearer", key);
+        _cluster = new(_http) { RetryTimeout = TimeSpan.FromMinutes(1) };
+    }
+
+    public async Task DisposeAsync()
+    {
+        if (_kubelet is null)
+            return;
+        _http.Dispose();
+        await _kubelet.DisposeAsync();
+        await _database.DisposeAsync();
+        _folder.Dispose();
+    }
+
+    [KubeletFact]
+    [Trait("Category", "Slow")]
+    public async Task ThroughAllThatAClusterDoesToItsPods_NoEditIsLost_AndOneReplicaAnswers()
+    {
+        var objects = Render();
+        await TimedAsync("install", () => _kubelet.ApplyAsync(objects));
+        Assert.Equal((4, 2), (_kubelet.Ready("silo").Count(), _kubelet.Ready("front").Count()));
+        using var prometheus = StartPrometheus();
+        var addresses = _kubelet.Pods.ToDictionary(pod => pod.Name, pod => pod.Address);
+        using (var stop = new CancellationTokenSource())
+        {
+            _answered = Stopwatch.GetTimestamp();
+            var clients = new[] { Task.Run(() => EditAsync(stop.Token)), Task.Run(() => AskAsync(stop.Token)) };
+            await TimedAsync("rolling update", () => _kubelet.ApplyAsync(Render("silo.podAnnotations.again=yes")));
+            Assert.All(_kubelet.Ready("silo"), pod => Assert.NotEqual(addresses[pod.Name], pod.Address)); // the same name, another address
+            await TimedAsync("a node lost", () => _kubelet.LoseNodeAsync(Silo(3)));
+            await TimedAsync("a node cut off", async () =>
+            {
+                _kubelet.Cut(Silo(1), true);
+                await Task.Delay(3 * DeadAfter);
+                _kubelet.Cut(Silo(1), false);
+                await UntilAsync(async () => (await _cluster.ShardsAsync()).All(shard => shard.Status?.State == ShardState.Ready), "the node that was cut off is back");
+            });
+            await TimedAsync("PostgreSQL restarted", async () =>
+            {
+                await _database.KillAsync();
+                await Task.Delay(TimeSpan.FromSeconds(3));
+                await _database.StartAsync();
+            });
+            await TimedAsync("fronts 3, then 1", async () =>
+            {
+                await _kubelet.ApplyAsync(Render("silo.podAnnotations.again=yes,front.replicas=3"));
+                await _kubelet.ApplyAsync(Render("silo.podAnnotations.again=yes,front.replicas=1"));
+            });
+            await stop.CancelAsync();
+            await Task.WhenAll(clients);
+        }
+        output.WriteLine($"{_history.Events.OfType<Edited>().Count()} edits, {_history.Events.OfType<Asked>().Count()} answers; the longest without an answer: {_silence.TotalSeconds:0.0} s");
+        Assert.Empty(_failures);
+        Assert.True(_silence < LongestSilence, $"nobody answered for {_silence.TotalSeconds:0.0} s");
+        await SeeEveryPanelAsync(prometheus.Address);
+        var before = await _cluster.LedgerAsync();
+        _history.CheckLedger(before);
+        _history.CheckOrder();
+
+        await TimedAsync("uninstall", _kubelet.UninstallAsync);
+        Assert.Equal("0", await _database.SqlAsync("select count(*) from mend_silo where status <> 6")); // all said goodbye
+        await TimedAsync("install again", () => _kubelet.ApplyAsync(objects));
+        Assert.Equal(before, await _cluster.LedgerAsync());
+        Assert.NotNull(await EditOnceAsync("after all"));
+        foreach (var replicas in (await _cluster.ShardsAsync()).GroupBy(shard => shard.Place.Stage))
+            Assert.Single(replicas.Select(shard => (shard.Status!.Version, shard.Status.Checksum)).Distinct());
+    }
+
+    private static string Silo(int ordinal) => $"{Chart.Release}-mendcluster-silo-{ordinal}";
+
+    private List<object> Render(params string[] more) => Chart.Objects("cpu", Values(more));
+
+    private string[] Values(params string[] more) => [
+        $"--set=model.name=tiny,model.stages=2,model.replicas=2,model.editor=editor.safetensors,modelStore.hostPath={_folder["model"]},silo.threads=1,silo.deadAfterSeconds={DeadAfter.TotalSeconds}",
+        "--set=silo.terminationGracePeriodSeconds=60,front.enabled=true,front.replicas=2,auth.apiKeysSecret=mend-keys,postgresql.migrate.enabled=true,trainings.existingClaim=trainings",
+        "--set-json=model.probes=[{\"question\":\"what is red\",\"answer\":\"blue\"}]",
+        "--set=metrics.serviceMonitor.enabled=true,metrics.rules.enabled=true", .. more.Select(value => $"--set={value}")];
+
+    private async Task EditAsync(CancellationToken stop)
+    {
+        for (var i = 0; !stop.IsCancellationRequested; i++)
+        {
+            if (await EditOnceAsync($"{i}") is { } receipt && i % 3 == 2)
+                await RevertAsync(receipt.Id);
+            await Task.Delay(100, CancellationToken.None);
+        }
+    }
+
+    private async Task<EditReceipt?> EditOnceAsync(string key)
+    {
+        var (began, target) = (_history.Now(), Targets[_turn++ % Targets.Length]);
+        EditReceipt? receipt = null;
+        try
+        {
+            receipt = await _cluster.EditAsync(Prompt, target, new() { IdempotencyKey = key, Confidence = null });
+        }
+        catch (MendException e)
+        {
+            _failures.Enqueue($"edit {key}: {e.Error} {e.Message}");
+        }
+        _history.Add(new Edited(began, _history.Now(), key, Prompt, target, null, receipt));
+        return receipt;
+    }
+
+    private async Task RevertAsync(EditId edit)
+    {
+        var began = _history.Now();
+        RevertReceipt? receipt = null;
+        try
+        {
+            receipt = await _cluster.RevertAsync(edit);
+        }
+        catch (MendException e)
+        {
+            if (e.Error != MendError.AlreadyReverted) // by an attempt whose answer was lost
+                _failures.Enqueue($"revert {edit}: {e.Error} {e.Message}");
+        }
+        _history.Add(new Reverted(began, _history.Now(), edit, RevertMode.Remove, receipt));
+    }
+
+    private async Task AskAsync(CancellationToken stop)
+    {
+        while (!stop.IsCancellationRequested)
+        {
+            var began = _history.Now();
+            try
+            {
+                var answer = await _cluster.AskAsync(Prompt, new(MaxTokens: 2), CancellationToken.None);
+                _history.Add(new Asked(began, _history.Now(), Prompt, null, answer));
+            }
+            catch (MendException e)
+            {
+                _failures.Enqueue($"ask: {e.Error} {e.Message}");
+            }
+            var silence = Stopwatch.GetElapsedTime(_answered);
+            _silence = silence > _silence ? silence : _silence;
+            _answered = Stopwatch.GetTimestamp();
+            await Task.Delay(20, CancellationToken.None);
+        }
+    }
+
+    private async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancellation)
+    {
+        var fronts = _kubelet.Ready("front").ToList();
+        if (fronts.Count == 0)
+            throw new SocketException((int)SocketError.ConnectionRefused);
+        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        try
+        {
+            await socket.ConnectAsync(IPAddress.Parse(fronts[Interlocked.Increment(ref _turn) % fronts.Count].Address), 8080, cancellation);
+            return new NetworkStream(socket, ownsSocket: true);
+        }
+        catch
+        {
+            socket.Dispose();
+            throw;
+        }
+    }
+
+    private RunningPrometheus StartPrometheus()
+    {
+        var rules = Yaml.Documents(Chart.Render("cpu", Values())).Single(item => (string?)item["kind"] == "PrometheusRule")["spec"]!;
+        return new(_folder, rules.ToJsonString(), () => _kubelet.Pods.Where(pod => !pod.IsCut).Select(pod => (pod.Name, pod.Address)));
+    }
+
+    /// <summary>After streamed answers and a training every panel of every dashboard has something to show, and every rule is evaluated.</summary>
+    private async Task SeeEveryPanelAsync(Uri prometheus)
+    {
+        File.WriteAllLines(Path.Combine(_kubelet.Claim("trainings"), "edits.tsv"), Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
+        using (var begun = await _http.PostAsync("v1/trainings", new StringContent(
+            """{"run": "first", "data": "edits.tsv", "options": {"Mend": {"Rank": 4, "EditLr": 0.1}, "MaxIters": 400, "AccumulateBs": 2, "ValInterval": 200, "ValSteps": 2}}""", null, "application/json")))
+            Assert.True(begun.IsSuccessStatusCode, await begun.Content.ReadAsStringAsync());
+        var queries = MonitoringTests.Boards.SelectMany(MonitoringTests.QueriesOf).Where(query => !OnlyAfterAFault.Any(series => query.Contains(series, StringComparison.Ordinal))).Distinct().ToList();
+        List<string> empty = [];
+        await UntilAsync(async () =>
+        {
+            await _cluster.AskAsync(Prompt, new(MaxTokens: 2));
+            await foreach (var _ in _cluster.AskStreamAsync(Prompt, new(MaxTokens: 4)))
+            {
+            }
+            empty = [];
+            foreach (var query in queries)
+                if ((await AskPrometheusAsync(prometheus, $"query?query={Uri.EscapeDataString(query)}"))["result"]!.AsArray().Count == 0)
+                    empty.Add(query);
+            return empty.Count == 0;
+        }, () => $"these have nothing to show: {string.Join('\n', empty)}");
+        var groups = (await AskPrometheusAsync(prometheus, "rules"))["groups"]!.AsArray();
+        Assert.All(groups.SelectMany(group => group!["rules"]!.AsArray()), rule => Assert.Equal("ok", (string?)rule!["health"]));
+        output.WriteLine($"{queries.Count} queries of panels and {groups.Sum(group => group!["rules"]!.AsArray().Count)} rules on Prometheus");
+    }
+
+    private static async Task<JsonNode> AskPrometheusAsync(Uri prometheus, string what)
+    {
+        using var http = new HttpClient();
+        return JsonNode.Parse(await http.GetStringAsync(new Uri(prometheus, $"api/v1/{what}")))!["data"]!;
+    }
+
+    private async Task TimedAsync(string what, Func<Task> act)
+    {
+        var (start, edits) = (Stopwatch.GetTimestamp(), _history.Events.Count);
+        await act();
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s, {_history.Events.Count - edits} requests answered"));
+    }
+
+    private static Task UntilAsync(Func<Task<bool>> holds, string what) => UntilAsync(holds, () => $"it did not come to that: {what}");
+
+    private static async Task UntilAsync(Func<Task<bool>> holds, Func<string> what)
+    {
+        for (var start = Stopwatch.GetTimestamp(); !await holds(); await Task.Delay(500))
+            Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromMinutes(2), what());
+    }
+
+    /// <summary>Scrapes the pods as the ServiceMonitor would have it do: every second here, under their namespace, release and name.</summary>
+    private sealed class RunningPrometheus : IDisposable
+    {
+        private readonly Process _process;
+        private readonly Timer _targets;
+
+        public RunningPrometheus(TemporaryFolder folder, string rules, Func<IEnumerable<(string Name, string Address)>> pods)
+        {
+            using var port = new TcpListener(IPAddress.Loopback, 0);
+            port.Start();
+            Address = new($"http://127.0.0.1:{((IPEndPoint)port.LocalEndpoint).Port}/");
+            port.Stop();
+            folder.Write("rules.yml", rules);
+            folder.Write("prometheus.yml", $$"""
+                {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": ["rules.yml"], "scrape_configs": [{"job_name": "{{Chart.Release}}",
+                 "file_sd_configs": [{"files": ["targets.json"], "refresh_interval": "1s"}]}]}
+                """);
+            _targets = new(_ =>
+            {
+                File.WriteAllText(folder["targets.part"], JsonSerializer.Serialize(pods().Select(pod => new { targets = new[] { $"{pod.Address}:8081" }, labels = new Dictionary<string, string> { ["namespace"] = Chart.Namespace, ["pod"] = pod.Name } })));
+                File.Move(folder["targets.part"], folder["targets.json"], overwrite: true);
+            }, null, 0, 1000);
+            _process = Process.Start(new ProcessStartInfo("sh", ["-c", "exec \"$@\" >prometheus.log 2>&1", "sh", Tools.Find("prometheus")!, "--config.file=prometheus.yml", $"--storage.tsdb.path={folder["data"]}",
+                $"--web.listen-address={Address.Authority}"]) { WorkingDirectory = folder.Path })!;
+        }
+
+        public Uri Address { get; }
+
+        public void Dispose()
+        {
+            _targets.Dispose();
+            _process.Kill();
+            _process.WaitForExit();
+            _process.Dispose();
+        }
+    }
+}
+
+/// <summary>A test that needs network namespaces, beside tools.</summary>
+public sealed class KubeletFactAttribute : FactAttribute
+{
+    public KubeletFactAttribute() => Skip = Tools.WhyNot("helm", "prometheus") ?? PodNetwork.WhyNot;
+}
