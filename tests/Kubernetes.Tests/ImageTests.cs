@@ -46,7 +46,7 @@ public sealed class ImageTests : IAsyncLifetime
                 command == "ledger" ? variables["Mend__Cluster__Ledger"]["postgres:".Length..] : _server.Connection()])));
         // The shell says its process, which becomes the silo: it is ended by that.
         const string started = "echo $$; exec \"$@\"";
-        var ended = Task.Run(() => Tools.Run("sh", ["-c", $"\"$@\" | while read -r line; do echo \"$line\"; case $line in [0-9]*) silo=$line ;; Silo*) kill -TERM $silo ;; esac; done", "sh",
+        var ended = Task.Run(() => Tools.Run("sh", ["-c", "\"$@\" | while read -r line; do echo \"$line\"; case $line in [0-9]*) silo=$line ;; Silo*) kill -TERM $silo ;; esac; done", "sh",
             buildah, .. Buildah([.. run, "--volume", $"{_server.Folder}:{_server.Folder}", "--volume", $"{_folder["model"]}:/models:ro",
                 .. variables.SelectMany(variable => new[] { "--env", $"{variable.Key}={variable.Value}" }), container, "--", "sh", "-c", started, "silo", .. silo.Command])]));
         Assert.Same(ended, await Task.WhenAny(ended, Task.Delay(TimeSpan.FromMinutes(2))));

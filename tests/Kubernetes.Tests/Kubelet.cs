@@ -65,10 +65,7 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
         }
     }
 
-    public async Task UninstallAsync()
-    {
-        await Task.WhenAll(Pods.Select(RemoveAsync));
-    }
+    public Task UninstallAsync() => Task.WhenAll(Pods.Select(RemoveAsync));
 
     /// <summary>A machine is lost with its pod, which is made anew.</summary>
     public async Task LoseNodeAsync(string name)
@@ -112,6 +109,8 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
         Forget(pod);
         await pod.StopAsync();
         _network.Drop(pod.Space);
+        if (pod.IsKilled)
+            throw new InvalidOperationException($"{pod.Name} did not end in its grace period.");
     }
 
     private void Forget(Pod pod)

@@ -37,7 +37,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
     private Kubelet _kubelet = null!;
     private HttpClient _http = null!;
     private HttpCluster _cluster = null!;
-    private int _turn;
+    private int _target, _front;
     private long _answered = Stopwatch.GetTimestamp();
     private TimeSpan _silence;
 
@@ -147,7 +147,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
 
     private async Task<EditReceipt?> EditOnceAsync(string key)
     {
-        var (began, target) = (_history.Now(), Targets[_turn++ % Targets.Length]);
+        var (began, target) = (_history.Now(), Targets[_target++ % Targets.Length]);
         EditReceipt? receipt = null;
         try
         {
@@ -206,7 +206,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try
         {
-            await socket.ConnectAsync(IPAddress.Parse(fronts[Interlocked.Increment(ref _turn) % fronts.Count].Address), 8080, cancellation);
+            await socket.ConnectAsync(IPAddress.Parse(fronts[Interlocked.Increment(ref _front) % fronts.Count].Address), 8080, cancellation);
             return new NetworkStream(socket, ownsSocket: true);
         }
         catch
