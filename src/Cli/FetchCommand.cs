@@ -62,9 +62,11 @@ internal static class FetchCommand
         public async Task FetchAsync(string name, bool isNeeded, bool isFresh, CancellationToken cancellation)
         {
             var (path, part) = (Path.Combine(folder, name), Path.Combine(folder, $"{name}.part"));
+            var place = string.Join('/', name.Split('/').Select(Uri.EscapeDataString));
             try
             {
-                using var response = await client.GetAsync(new Uri($"{address}/{Uri.EscapeDataString(name)}"), HttpCompletionOption.ResponseHeadersRead, cancellation);
+                Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+                using var response = await client.GetAsync(new Uri($"{address}/{place}"), HttpCompletionOption.ResponseHeadersRead, cancellation);
                 if (response.StatusCode == HttpStatusCode.NotFound && !isNeeded)
                     return;
                 if (!response.IsSuccessStatusCode)

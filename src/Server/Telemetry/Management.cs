@@ -34,7 +34,7 @@ internal static class Management
         (bool IsWell, string State)? health = http.Request.Path.Value switch
         {
             "/healthz/live" => (true, "live"),
-            "/healthz/startup" => served.Fault is { } fault ? (false, fault) : served.Waiting is { } waiting ? (false, waiting) : !isServed ? (false, own?.Select(shard => shard.Status?.Fault).FirstOrDefault(fault => fault is not null) ?? "loads") : (true, "started"),
+            "/healthz/startup" => served.Fault is { } fault ? (false, fault) : served.Waiting is { } waiting ? (false, waiting) : !isServed ? (false, own?.Select(shard => shard.Status?.Fault).FirstOrDefault(why => why is not null) ?? "loads") : (true, "started"),
             "/healthz/ready" => served.IsStopping ? (false, "stops") : served.Waiting is { } waiting ? (false, waiting)
                 : isServed ? (true, "ready") : (false, missing),
             _ => null,
