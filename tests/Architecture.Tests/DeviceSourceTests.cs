@@ -16,7 +16,7 @@ public partial class DeviceSourceTests
         ("TensorBytes.cs", "place.bytes", "pinned memory of the host"),
         ("WireTensorCodec.cs", "plain.bytes", "came down a line above"),
         ("WireTensorCodec.cs", "tensor.bytes", "is made a line above"),
-        ("TrainingShard.cs", "part.bytes", "is made two lines above"),
+        ("RingReduction.cs", "part.bytes", "is made two lines above"),
         ("StateDigest.cs", "host.bytes", "came down a line above"),
         ("Factors.cs", "sizes.data<float>()", "singular values of a matrix that came down for it"),
     ];

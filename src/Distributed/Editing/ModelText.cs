@@ -65,8 +65,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         }
         using var scope = NewDisposeScope();
         var (input, labels) = Known(() => _text.Of(rows));
-        return new(WireTensorCodec.Encode(input.InputIds), WireTensorCodec.Encode(input.AttentionMask),
-            WireTensorCodec.EncodeOrNull(input.DecoderInputIds), WireTensorCodec.EncodeOrNull(input.DecoderAttentionMask), WireTensorCodec.Encode(labels));
+        return StagePasses.Encode(new(input, labels));
     }
 
     /// <summary>The bookkeeping of an answer.</summary>

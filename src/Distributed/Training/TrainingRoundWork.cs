@@ -72,7 +72,6 @@ internal sealed class EditWork : IDisposable
     {
         _pass?.Graph.Dispose();
         _pass = (graph, recording);
-        graph.Own(recording?.Tensors ?? []);
     }
 
     /// <summary>The pass under way, which is the caller's from now on.</summary>
