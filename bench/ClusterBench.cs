@@ -29,7 +29,7 @@ internal static class ClusterBench
         try
         {
             var model = Path.Combine(folder, "model");
-            LargeCheckpoint.Make(model, StoredType.F32, """{"model_type": "gpt2", "vocab_size": 50258, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "eos_token_id": 257, "pad_token_id": 256}""");
+            LargeCheckpoint.Make(model, DType.Float32, """{"model_type": "gpt2", "vocab_size": 50258, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "eos_token_id": 257, "pad_token_id": 256}""");
             BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(model, null); // a token for each byte
             File.WriteAllLines(Path.Combine(model, "probes.tsv"), Probes.Select(probe => $"{probe.Question}\t{probe.Answer}"));
 

@@ -66,7 +66,7 @@ internal static class GpuBench
             Editor = EditorOf(directory),
             Ledger = ledger,
             Stages = stages,
-            DType = WeightType.BFloat16,
+            DType = DType.BFloat16,
             Device = device,
         });
         var load = Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -190,7 +190,7 @@ internal static class GpuBench
         var start = Stopwatch.GetTimestamp();
         try
         {
-            await using var trainer = new EmbeddedTrainer(directory, 1, stages, EditorTrainerOptions.Of(directory, new(options, Batch, i => Batch(i), "bench"), run), WeightType.BFloat16, device);
+            await using var trainer = new EmbeddedTrainer(directory, 1, stages, EditorTrainerOptions.Of(directory, new(options, Batch, i => Batch(i), "bench"), run), DType.BFloat16, device);
             await trainer.TrainAsync(new Steps(() =>
             {
                 steps.Add(Stopwatch.GetTimestamp());

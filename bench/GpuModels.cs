@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tokenizers;
 
@@ -11,7 +12,7 @@ internal static class GpuModels
     /// <param name="small">The same families in thousandths of the size: whether the kit runs, not how fast.</param>
     public static void Make(string name, string directory, bool small)
     {
-        LargeCheckpoint.Make(directory, StoredType.BF16, Config(name, small), small ? 32 : 1920);
+        LargeCheckpoint.Make(directory, DType.BFloat16, Config(name, small), small ? 32 : 1920);
         BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(directory, name == T5Xxl ? "</s>" : null);
     }
 

@@ -1,8 +1,9 @@
-using MendCluster.Engine.Torch;
+using MendCluster.Contracts;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -16,13 +17,13 @@ internal static class LargeCheckpoint
 {
     private const long FileBytes = 2_000_000_000;
 
-    public static void MakeGptJ(string directory, int layers, StoredType type) => Make(directory, type, $$"""
+    public static void MakeGptJ(string directory, int layers, DType type) => Make(directory, type, $$"""
         {"model_type": "gptj", "vocab_size": 50400, "n_positions": 2048, "n_embd": 4096, "n_layer": {{layers}}, "n_head": 16, "rotary_dim": 64,
          "activation_function": "gelu_new", "bos_token_id": 50256, "eos_token_id": 50256, "tie_word_embeddings": false}
         """);
 
     /// <param name="rank">Of the editor.</param>
-    public static void Make(string directory, StoredType type, string config, int rank = 1920)
+    public static void Make(string directory, DType type, string config, int rank = 1920)
     {
         var family = ModelFamily.FromConfig(ConfigFile.Parse("config.json", config));
         using var shapes = Stage.LoadWhole(family, new WeightShapes());
@@ -49,7 +50,7 @@ internal static class LargeCheckpoint
         EditorCheckpoint.SaveEditor(path, mend);
     }
 
-    private static byte[] RandomBytes(StoredType type)
+    private static byte[] RandomBytes(DType type)
     {
         using var scope = NewDisposeScope();
         using var generator = new Generator(1);
@@ -57,7 +58,7 @@ internal static class LargeCheckpoint
     }
 
     /// <summary>Norms are 1, biases 0, matrices random.</summary>
-    private static void Fill(Stream stream, long bytes, string name, bool isVector, StoredType type, byte[] random)
+    private static void Fill(Stream stream, long bytes, string name, bool isVector, DType type, byte[] random)
     {
         if (isVector)
         {

@@ -1,3 +1,5 @@
+using MendCluster.Contracts;
+
 // How long do an edit and a training step take, and how far is that from what the machine's matrix products allow?
 //   ./mend bench                             every case, each in a process of its own, so that peak memory is its own
 //   ./mend bench CASE DTYPE                  one case: gpt2-small or t5-small, Float32 or BFloat16
@@ -32,10 +34,10 @@ switch (args)
             }
         return 0;
     case ["--make-checkpoint", var directory, var layers]:
-        LargeCheckpoint.MakeGptJ(directory, Number(layers), StoredType.BF16);
+        LargeCheckpoint.MakeGptJ(directory, Number(layers), DType.BFloat16);
         return 0;
     case ["--make-checkpoint", var directory, var layers, var type]:
-        LargeCheckpoint.MakeGptJ(directory, Number(layers), Enum.Parse<StoredType>(type));
+        LargeCheckpoint.MakeGptJ(directory, Number(layers), Enum.Parse<DType>(type));
         return 0;
     case ["training", var directory]:
         await TrainingBench.RunAsync(directory);

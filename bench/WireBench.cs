@@ -4,6 +4,7 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using MendCluster.Client.Orleans;
+using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
@@ -118,7 +119,7 @@ internal static class WireBench
     {
         Console.WriteLine($"GPT-2's form, 2 layers, {Width} wide, float32; {TorchRuntime.Description}");
         var model = Path.Combine(folder, "model");
-        LargeCheckpoint.Make(model, StoredType.F32, $$"""
+        LargeCheckpoint.Make(model, DType.Float32, $$"""
             {"model_type": "gpt2", "vocab_size": 258, "n_positions": 128, "n_embd": {{Width}}, "n_layer": 2, "n_head": 4,
              "eos_token_id": 257, "pad_token_id": 256}
             """);

@@ -32,7 +32,7 @@ internal static class ClusterCommands
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
         var ledger = new Option<string?>("--ledger") { Description = "ledger file, or postgres:CONNECTION; without it a file in the cluster's folder" };
-        var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
+        var dtype = new Option<DType>("--dtype") { HelpName = string.Join('|', WeightTypes.All), Description = "type of the weights in memory", DefaultValueFactory = _ => DType.Float32 };
         var device = DeviceOption.InTurn();
         var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model, editor, ledger, dtype, device };
         command.SetAction(async (parsed, cancellation) =>

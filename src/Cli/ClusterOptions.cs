@@ -20,7 +20,7 @@ internal sealed class ClusterOptions
 
     public Option<int> Replicas { get; } = new Option<int>("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 }.Within(1, 256);
 
-    public Option<WeightType?> DType { get; } = new("--dtype") { Description = "type of the weights in memory; without it Float32, but BFloat16 where the checkpoint is in it and this CPU multiplies it faster" };
+    public Option<DType?> DType { get; } = new("--dtype") { HelpName = string.Join('|', WeightTypes.All), Description = "type of the weights in memory; without it Float32, but BFloat16 where the checkpoint is in it and this CPU multiplies it faster" };
 
     public Option<string> Device { get; } = DeviceOption.InTurn();
 
@@ -72,12 +72,12 @@ internal sealed class ClusterOptions
             Say.Line($"[grey]Weights in {choice.Type}: {reason}.[/]");
     }
 
-    private static WeightTypeChoice Given(WeightType type) => new(type, null);
+    private static WeightTypeChoice Given(DType type) => new(type, null);
 
     private string ModelOf(ParseResult parsed) => parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;
 
     private WeightTypeChoice TypeOf(ParseResult parsed) => parsed.GetValue(DType) is { } given ? Given(given)
-        : parsed.GetRequiredValue(Device) == DeviceOption.Cpu ? WeightTypeChoice.Of(ModelOf(parsed)) : Given(WeightType.Float32);
+        : parsed.GetRequiredValue(Device) == DeviceOption.Cpu ? WeightTypeChoice.Of(ModelOf(parsed)) : Given(Contracts.DType.Float32);
 
     /// <summary>A cluster that is up.</summary>
     /// <param name="ofAModel">Options that such a cluster has its own answers to.</param>

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
@@ -15,7 +16,7 @@ internal static class ModelCommands
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
         var ledger = new Option<FileInfo?>("--ledger") { Description = $"ledger file; {DefaultLedger.Rule}" };
         var output = Output();
-        var dtype = new Option<WeightType?>("--dtype") { Description = "type of the weights; without it as the model has them" };
+        var dtype = new Option<DType?>("--dtype") { HelpName = string.Join('|', WeightTypes.All), Description = "type of the weights; without it as the model has them" };
         var most = new Option<double>("--max-file-gb") { Description = "largest file of weights, in 10^9 bytes", DefaultValueFactory = _ => HuggingFaceWriter.UsualFileLength / 1e9 }.MoreThan(0);
         var command = new Command("export", "Write the edited model as a Hugging Face directory") { model, ledger, output, dtype, most };
         command.SetLongAction(async (parsed, cancellation) =>

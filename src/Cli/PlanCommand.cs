@@ -19,7 +19,7 @@ internal static class PlanCommand
         var defaults = new StagePlanOptions();
         var stages = new Option<int>("--stages") { Description = "pipeline stages", DefaultValueFactory = _ => 2 }.Within(1);
         var memory = new Option<string?>("--gpu-memory") { Description = "what each stage has, such as 24GiB or 80GB; the command fails when a stage needs more" };
-        var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.BFloat16 };
+        var dtype = new Option<DType>("--dtype") { HelpName = string.Join('|', WeightTypes.All), Description = "type of the weights in memory", DefaultValueFactory = _ => DType.BFloat16 };
         var device = new Option<string?>("--device") { Description = "of the stages, in turn: a list such as cuda:0,cuda:1; stages of one device share its memory" };
         var editable = new Option<string[]>("--editable") { Description = "weights to edit: a model of the paper such as gptj, names of weights, or patterns", AllowMultipleArgumentsPerToken = true };
         var rank = new Option<int>("--rank") { Description = "of the editor's blocks, without an editor file", DefaultValueFactory = _ => defaults.Mend.Rank }.Within(1);
@@ -37,7 +37,7 @@ internal static class PlanCommand
             var options = defaults with
             {
                 Stages = parsed.GetValue(stages),
-                BytesPerWeight = parsed.GetValue(dtype) == WeightType.Float32 ? 4 : 2,
+                BytesPerWeight = parsed.GetValue(dtype) == DType.Float32 ? 4 : 2,
                 Memory = parsed.GetValue(memory) is { } text ? Bytes(text) : null,
                 Editable = parsed.GetValue(editable) ?? [],
                 Mend = defaults.Mend with { Rank = parsed.GetValue(rank) },

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Training;
@@ -85,7 +84,7 @@ internal static class TrainCommand
                 if (up is not null)
                 {
                     await using var cluster = await ClusterConnection.ConnectAsync(up.Membership, up.Settings.Model, cancellation);
-                    result = await ClusterConnection.Trainer(cluster, new(JsonSerializer.Serialize(options), source, run, parsed.GetValue(wire))).TrainAsync(report, cancellation);
+                    result = await ClusterConnection.Trainer(cluster, new(options, source, run, parsed.GetValue(wire))).TrainAsync(report, cancellation);
                     return;
                 }
                 if (copies == 1 && parsed.GetValue(stages) == 1)

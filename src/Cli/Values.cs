@@ -2,6 +2,8 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Runtime.CompilerServices;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Cli;
 
@@ -135,7 +137,8 @@ internal static class Values
     /// <summary>The values of an enum by name: its numbers are nobody's business.</summary>
     private static void Name(OptionResult result)
     {
-        var names = Enum.GetNames(Nullable.GetUnderlyingType(result.Option.ValueType) ?? result.Option.ValueType);
+        var type = Nullable.GetUnderlyingType(result.Option.ValueType) ?? result.Option.ValueType;
+        var names = type == typeof(DType) ? [.. WeightTypes.All.Select(weights => weights.ToString())] : Enum.GetNames(type);
         foreach (var token in result.Tokens.Where(token => !names.Contains(token.Value, StringComparer.OrdinalIgnoreCase)))
             result.AddError($"{result.Option.Name} is '{token.Value}'; it is one of {string.Join(", ", names).ToLowerInvariant()}.");
     }

@@ -12,13 +12,13 @@ public interface IEditorTrainer
 }
 
 /// <summary>A run that a cluster is asked for. The same order sent again joins the run while it is under way, and goes on with it after.</summary>
-/// <param name="Options">The run's settings as JSON.</param>
+/// <param name="Options">The run's settings.</param>
 /// <param name="Data">Edits: a file that every silo which may have the trainer can read; .json, .jsonl or .tsv. A whole path.</param>
 /// <param name="Run">The run's folder, within reach of the same silos; it tells a run from others. A whole path.</param>
 /// <param name="BFloat16OnWire">Gradients travel rounded to 16 bits.</param>
 [GenerateSerializer, Immutable, Alias("mend.TrainingOrder")]
 public sealed record TrainingOrder(
-    [property: Id(0)] string Options, [property: Id(1)] string Data, [property: Id(2)] string Run,
+    [property: Id(0)] EditorTrainingOptions Options, [property: Id(1)] string Data, [property: Id(2)] string Run,
     [property: Id(3)] bool BFloat16OnWire = false);
 
 /// <summary>Where a run is.</summary>
@@ -59,11 +59,12 @@ public readonly record struct ShardPlace([property: Id(0)] int Replica, [propert
 }
 
 /// <summary>What all shards of a run agree on.</summary>
-/// <param name="Options">The run's settings as JSON.</param>
+/// <param name="Options">The run's settings.</param>
 /// <param name="Stages">Of each replica.</param>
 /// <param name="BFloat16OnWire">Gradients travel rounded to 16 bits.</param>
 [GenerateSerializer, Immutable, Alias("mend.TrainingSetup")]
-public sealed record TrainingSetup([property: Id(0)] string Options, [property: Id(1)] int Stages, [property: Id(2)] bool BFloat16OnWire);
+public sealed record TrainingSetup(
+    [property: Id(0)] EditorTrainingOptions Options, [property: Id(1)] int Stages, [property: Id(2)] bool BFloat16OnWire);
 
 /// <param name="EditableWeights">Those of this stage.</param>
 /// <param name="Groups">Whose parameters this shard has: a name for each shape's networks, and alpha's.</param>
@@ -114,15 +115,6 @@ public sealed record TrainingRound([property: Id(0)] long Number, [property: Id(
 [GenerateSerializer, Immutable, Alias("mend.TrainingExample")]
 public sealed record TrainingExample(
     [property: Id(0)] TokenBatch Inner, [property: Id(1)] TokenBatch Outer, [property: Id(2)] TokenBatch Locality);
-
-/// <summary>What passes between two stages: activations on the way up, their gradients on the way down.</summary>
-/// <param name="Hidden">[B, T, C] float32; null at the entry of a stack.</param>
-/// <param name="Memory">[B, S, C] float32, the encoder's output, once there is one.</param>
-[GenerateSerializer, Immutable, Alias("mend.Boundary")]
-public sealed record Boundary([property: Id(0)] WireTensor? Hidden, [property: Id(1)] WireTensor? Memory)
-{
-    public static readonly Boundary None = new(null, null);
-}
 
 /// <param name="Edit">Number within the round.</param>
 /// <param name="NeedsInputGradient">Whether a stage below has editable weights.</param>

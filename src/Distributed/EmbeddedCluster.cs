@@ -2,6 +2,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Torch;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Distributed;
 
@@ -25,7 +26,7 @@ public sealed record EmbeddedClusterOptions
     public int Replicas { get; init; } = 1;
 
     /// <summary>Of the weights in memory.</summary>
-    public WeightType DType { get; init; } = WeightType.Float32;
+    public DType DType { get; init; } = DType.Float32;
 
     /// <summary>Where the shards are held and compute: <c>cpu</c>, <c>cuda</c>, or a list such as <c>cuda:0,cuda:1</c>, which they have in turn, replica after replica.</summary>
     /// <value>cpu.</value>
@@ -38,6 +39,10 @@ public sealed record EmbeddedClusterOptions
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Where edits, lost shards and the like are told.</summary>
+    /// <value>Null: nowhere.</value>
+    public ILogger? Logger { get; init; }
 }
 
 /// <summary>
@@ -91,7 +96,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 await shard.LoadAsync(cancellation).ConfigureAwait(false);
                 await shard.ApplyAsync(history, cancellation).ConfigureAwait(false);
             })).ConfigureAwait(false);
-            return new(shards, ledger, new([.. shards.Chunk(options.Stages)], ledger, text, options.Probes, options.Time));
+            return new(shards, ledger, new([.. shards.Chunk(options.Stages)], ledger, text, options.Probes, options.Time, options.Logger));
         }
         catch
         {

@@ -1,6 +1,8 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
+using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine.Torch;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Distributed;
 
@@ -8,7 +10,8 @@ namespace MendCluster.Distributed;
 /// Owns the shards of one process. Whoever stands for a shard towards a cluster comes and goes; weights, sessions and compute threads stay here.
 /// Loading takes minutes for a large model: meanwhile a shard is asked for its state and refuses the rest at once.
 /// </summary>
-public sealed class ShardHost(IEnumerable<ShardOptions> shards, TimeProvider time) : IAsyncDisposable
+/// <param name="logger">Null: nothing is logged.</param>
+public sealed class ShardHost(IEnumerable<ShardOptions> shards, TimeProvider time, ILogger? logger = null) : IAsyncDisposable
 {
     private readonly Dictionary<(int Replica, int Stage), ModelShard> _shards = shards.ToDictionary(options => (options.Replica, options.Stage), options => new ModelShard(options, time));
     private Task _loading = Task.CompletedTask;
@@ -18,15 +21,16 @@ public sealed class ShardHost(IEnumerable<ShardOptions> shards, TimeProvider tim
     public static string Runtime => TorchRuntime.Description;
 
     /// <summary>Loads all shards. One that fails is <see cref="ShardState.Faulted"/> and says why; the others are not held up.</summary>
-    public Task LoadAsync(CancellationToken cancellation = default) => _loading = Task.WhenAll(_shards.Values.Select(async shard =>
+    public Task LoadAsync(CancellationToken cancellation = default) => _loading = Task.WhenAll(_shards.Select(async entry =>
     {
         try
         {
-            await shard.LoadAsync(cancellation).ConfigureAwait(false);
+            var status = await entry.Value.LoadAsync(cancellation).ConfigureAwait(false);
+            logger?.ShardLoaded(entry.Key.Stage, entry.Key.Replica, status.FirstLayer, status.EndLayer - 1, status.WeightBytes);
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
-            // Its state has the reason.
+            logger?.ShardFaulted(entry.Key.Stage, entry.Key.Replica, e); // its state has the reason too
         }
     }));
 

@@ -16,9 +16,10 @@ public static class WireProtocol
 
     /// <summary>
     /// Of the interfaces of all grains. 1: records as JSON with their tensors beside it, large ones in pieces; its interfaces named no
-    /// version. 2: Orleans' serializer, messages whole.
+    /// version. 2: Orleans' serializer, messages whole. 3: a request and a reply for each
+    /// call of a shard, in place of one for all.
     /// </summary>
-    public const ushort Version = 2;
+    public const ushort Version = 3;
 
     /// <param name="client">Connected.</param>
     /// <exception cref="MendException">A silo's coordinator speaks another version.</exception>

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Training;
@@ -27,7 +28,7 @@ public sealed record ClusterSettings
     public required string Ledger { get; init; }
 
     /// <summary>Of the weights in memory.</summary>
-    public WeightType DType { get; init; } = WeightType.Float32;
+    public DType DType { get; init; } = DType.Float32;
 
     /// <summary>Where silos hold their shards: <c>cpu</c>, <c>cuda</c>, or a list such as <c>cuda:0,cuda:1</c>, which the shards of one silo have in turn.</summary>
     /// <value>cpu.</value>

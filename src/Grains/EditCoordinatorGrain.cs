@@ -2,6 +2,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Grains.Interfaces;
+using Microsoft.Extensions.Logging;
 using Orleans.Concurrency;
 using Orleans.Placement;
 
@@ -12,7 +13,8 @@ namespace MendCluster.Grains;
 /// believe to have it, the ledger lets only one of them write: a file the first that opened it, PostgreSQL the last.
 /// </summary>
 [GrainType(PinnedPlacement.CoordinatorType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnderWay requests, TimeProvider time) : Grain, IEditCoordinatorGrain, IAsyncDisposable
+public sealed class EditCoordinatorGrain(
+    ClusterSettings settings, RequestsUnderWay requests, TimeProvider time, ILogger<EditCoordinator> logger) : Grain, IEditCoordinatorGrain, IAsyncDisposable
 {
     private IEditLedger? _ledger;
     private Task<EditCoordinator>? _coordinator;
@@ -100,7 +102,7 @@ public sealed class EditCoordinatorGrain(ClusterSettings settings, RequestsUnder
         {
             throw Displaced(e);
         }
-        return new(Replicas(), _ledger, text, settings.Probes, time);
+        return new(Replicas(), _ledger, text, settings.Probes, time, logger);
     }
 
     private static MendException Displaced(MendException e) =>

@@ -1,6 +1,7 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Grains.Interfaces;
+using Microsoft.Extensions.Logging;
 using Orleans.Concurrency;
 using Orleans.Placement;
 
@@ -8,11 +9,11 @@ namespace MendCluster.Grains;
 
 /// <summary>The address of a model's trainer. Reentrant: a run is watched and cancelled while it goes on, outside the grain's turns.</summary>
 [GrainType(PinnedPlacement.TrainerType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class EditorTrainerGrain(ClusterSettings settings, RequestsUnderWay requests) : Grain, IEditorTrainerGrain
+public sealed class EditorTrainerGrain(ClusterSettings settings, RequestsUnderWay requests, ILogger<EditorTrainer> logger) : Grain, IEditorTrainerGrain
 {
     private TrainingRuns? _runs;
 
-    private TrainingRuns Runs => _runs ??= new(settings.ModelDirectory, Replicas());
+    private TrainingRuns Runs => _runs ??= new(settings.ModelDirectory, Replicas(), logger);
 
     public Task StartAsync(TrainingOrder order, CancellationToken cancellation = default) => Runs.StartAsync(order);
 

@@ -20,8 +20,14 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
         return true;
     }, cancellation);
 
-    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+    public Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.GenerateAsync(request, cancellation), cancellation);
+
+    public Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
         CallAsync(() => grain.ForwardAsync(request, cancellation), cancellation);
+
+    public Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.TryAsync(request, cancellation), cancellation);
 
     public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         CallAsync(() => grain.BackwardAsync(request, cancellation), cancellation);

@@ -4,6 +4,7 @@ using MendCluster.Grains.Interfaces;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
 using Orleans.Versions.Compatibility;
 
@@ -33,7 +34,8 @@ public static class MendClusterSiloExtensions
             .AddSingleton<IIncomingGrainCallFilter, WireProtocol.Required>()
             .AddSingleton<RequestsUnderWay>()
             .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<RequestsUnderWay>())
-            .AddSingleton(provider => new ShardHost(settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>()))
+            .AddSingleton(provider => new ShardHost(
+                settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<ShardHost>>()))
             .AddSingleton(provider => new TrainingShardHost(settings.TrainingShardsOf(name), GrainTrainingShard.In(
                 provider.GetRequiredService<IGrainFactory>(), settings.Model)))
             .AddHostedService<ShardLoader>();

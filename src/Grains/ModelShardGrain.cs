@@ -23,8 +23,13 @@ public sealed class ModelShardGrain(ShardHost shards) : Grain, IModelShardGrain
 
     public Task ApplyAsync(LedgerRecord[] records, CancellationToken cancellation = default) => Shard.ApplyAsync(records, cancellation);
 
-    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+    public Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+        Shard.GenerateAsync(request, cancellation);
+
+    public Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
         Shard.ForwardAsync(request, cancellation);
+
+    public Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) => Shard.TryAsync(request, cancellation);
 
     public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         Shard.BackwardAsync(request, cancellation);

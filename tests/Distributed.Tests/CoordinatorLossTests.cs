@@ -67,8 +67,14 @@ public class CoordinatorLossTests
     /// <summary>A call to it, at the step, is the last thing that the coordinator does.</summary>
     private sealed class DeadlyShard(IModelShard shard, ShardStep deadly, bool after, TaskCompletionSource death) : ShardDecorator(shard)
     {
-        public override Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
-            CallAsync(Enum.Parse<ShardStep>(request.Purpose.ToString()), () => base.ForwardAsync(request, cancellation));
+        public override Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+            CallAsync(ShardStep.Generate, () => base.GenerateAsync(request, cancellation));
+
+        public override Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
+            CallAsync(ShardStep.Forward, () => base.ForwardAsync(request, cancellation));
+
+        public override Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+            CallAsync(request.Candidate is null ? ShardStep.TryBefore : ShardStep.TryAfter, () => base.TryAsync(request, cancellation));
 
         public override Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
             CallAsync(ShardStep.Backward, () => base.BackwardAsync(request, cancellation));

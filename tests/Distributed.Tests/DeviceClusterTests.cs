@@ -38,8 +38,8 @@ public class DeviceClusterTests
     [CudaFact]
     public void TensorsOnTheWire_FromAGpu_ComeBack() => TensorsOnTheWireComeBack(Devices.Of("cuda"));
 
-    [CudaTheory, InlineData(WeightType.BFloat16), InlineData(WeightType.Float16)]
-    public async Task SixteenBits_OnAGpu_AreEdited(WeightType dtype)
+    [CudaTheory, InlineData(DType.BFloat16), InlineData(DType.Float16)]
+    public async Task SixteenBits_OnAGpu_AreEdited(DType dtype)
     {
         using var model = new ClusterOfTinyModel("gpt2");
         await using var cluster = await model.OpenAsync(device: "cuda", dtype: dtype);
@@ -99,10 +99,10 @@ public class DeviceClusterTests
     public async Task Float16OnTheCpu_IsRefused_ByItsName()
     {
         using var model = new ClusterOfTinyModel("gpt2");
-        var e = await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(dtype: WeightType.Float16));
+        var e = await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(dtype: DType.Float16));
         Assert.Equal(MendError.InvalidOption, e.Error);
         Assert.Contains("Float16", e.Message, StringComparison.Ordinal);
-        Assert.Equal(MendError.InvalidOption, Assert.Throws<MendException>(() => new FactorStorage(DType: WeightType.Float16)).Error);
+        Assert.Equal(MendError.InvalidOption, Assert.Throws<MendException>(() => new FactorStorage(DType: DType.Float16)).Error);
     }
 
     [Fact]

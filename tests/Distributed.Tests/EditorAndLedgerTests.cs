@@ -242,5 +242,5 @@ public sealed class EditorAndLedgerTests : IDisposable
         return [EditorTraining.EditableWeights(family, ["*"]).First(weight => !family.DefaultEditableWeights.Contains(weight.Name))];
     }
 
-    private static WireTensor Zeros(int columns) => new(WireType.Float32, [1, columns], new byte[4 * columns]);
+    private static WireTensor Zeros(int columns) => new(DType.Float32, [1, columns], new byte[4 * columns]);
 }

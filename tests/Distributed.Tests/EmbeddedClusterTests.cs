@@ -139,11 +139,10 @@ public class EmbeddedClusterTests
 
     private sealed class WaitingShard(IModelShard shard, Func<Task> wait) : ShardDecorator(shard)
     {
-        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override async Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default)
         {
-            if (request.Purpose == StagePurpose.Generate)
-                await wait();
-            return await base.ForwardAsync(request, cancellation);
+            await wait();
+            return await base.GenerateAsync(request, cancellation);
         }
     }
 
@@ -405,10 +404,10 @@ public class EmbeddedClusterTests
     /// <summary>Says that the probes were answered rightly before the edit, and after it the given number of them.</summary>
     private sealed class ForgetfulShard(IModelShard shard, int rightAfter) : ShardDecorator(shard)
     {
-        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
         {
-            var reply = await base.ForwardAsync(request, cancellation);
-            var right = request.Purpose == StagePurpose.TryAfter ? rightAfter : int.MaxValue;
+            var reply = await base.TryAsync(request, cancellation);
+            var right = request.Candidate is not null ? rightAfter : int.MaxValue;
             return reply with { Scores = reply.Scores?.Select((score, i) => score with { Exact = i <= right }).ToList() };
         }
     }
@@ -416,11 +415,11 @@ public class EmbeddedClusterTests
     /// <summary>Says that the target is answered from a strength on.</summary>
     private sealed class StubbornShard(IModelShard shard, double takesAt) : ShardDecorator(shard)
     {
-        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
         {
-            var reply = await base.ForwardAsync(request, cancellation);
-            return request.Purpose != StagePurpose.TryAfter ? reply
-                : reply with { Scores = reply.Scores?.Select((score, i) => i > 0 ? score : new(request.Strength >= takesAt, request.Strength >= takesAt ? 0 : -1)).ToList() };
+            var reply = await base.TryAsync(request, cancellation);
+            return request.Candidate is null ? reply
+                : reply with { Scores = reply.Scores?.Select((score, i) => i > 0 ? score : new(request.Candidate >= takesAt, request.Candidate >= takesAt ? 0 : -1)).ToList() };
         }
     }
 

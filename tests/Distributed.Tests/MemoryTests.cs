@@ -44,7 +44,7 @@ public class MemoryTests
         var meter = AllocationMeter.Install();
         var before = meter.Live;
         meter.Reset();
-        var report = await ModelExport.RunAsync(new() { ModelDirectory = model.Model, Ledger = model.Ledger, Output = Path.Combine(model.Model, "out"), DType = WeightType.BFloat16 });
+        var report = await ModelExport.RunAsync(new() { ModelDirectory = model.Model, Ledger = model.Ledger, Output = Path.Combine(model.Model, "out"), DType = DType.BFloat16 });
         Assert.True(report.Weights.Count > 4);
         Assert.True(meter.Peak - before < weights / 2, $"{meter.Peak - before} bytes were held; the model has {weights}");
     }

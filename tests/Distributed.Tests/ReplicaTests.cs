@@ -85,10 +85,10 @@ public class ReplicaTests
     {
         public int Generated { get; private set; }
 
-        public override Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default)
         {
-            Generated += request.Purpose == StagePurpose.Generate ? 1 : 0;
-            return base.ForwardAsync(request, cancellation);
+            Generated++;
+            return base.GenerateAsync(request, cancellation);
         }
     }
 

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 

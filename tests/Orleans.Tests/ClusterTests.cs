@@ -114,7 +114,7 @@ public class ClusterTests
         Assert.Equal(MendError.UnknownEdit, await ErrorAsync(() => cluster.Client.RevertAsync(new(7))));
         Assert.Equal(MendError.InvalidText, await ErrorAsync(() => cluster.Client.EditAsync("who \ud800", "a woman")));
         Assert.Equal(MendError.InvalidOption, await ErrorAsync(() => cluster.Client.EditAsync("who", "a woman", new() { MaxDrawdown = 2 })));
-        var behind = await Assert.ThrowsAsync<MendException>(() => cluster.Shards[1].ForwardAsync(new(-1, new(9), StagePurpose.TryBefore, NoTokens)));
+        var behind = await Assert.ThrowsAsync<MendException>(() => cluster.Shards[1].TryAsync(new(new(-1, new(9), NoTokens, Boundary.None), 1)));
         Assert.Equal((MendError.VersionBehind, "Give it the records that it lacks."), (behind.Error, behind.Hint));
         Assert.StartsWith("Stage 1 is at version 0, the request at 9.", behind.Message, StringComparison.Ordinal);
         Assert.Empty(await cluster.Client.LedgerAsync());
@@ -190,8 +190,8 @@ public class ClusterTests
     public async Task AMessageThatIsTooLong_IsRefused_AndItsConnectionServesOn()
     {
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
-        var hidden = new WireTensor(WireType.Float32, [1], new byte[WireTensorFieldCodec.MaxMessageBytes]);
-        Assert.Equal(MendError.TooLong, await ErrorAsync(() => cluster.Shards[1].BackwardAsync(new(1, hidden, null))));
+        var hidden = new WireTensor(DType.Float32, [1], new byte[WireTensorFieldCodec.MaxMessageBytes]);
+        Assert.Equal(MendError.TooLong, await ErrorAsync(() => cluster.Shards[1].BackwardAsync(new(1, new(hidden, null)))));
         Assert.Equal(ShardState.Ready, (await cluster.Shards[1].StatusAsync()).State);
     }
 
@@ -221,7 +221,7 @@ public class ClusterTests
     }
 
     private static TokenBatch NoTokens { get; } =
-        new(new(WireType.Int64, [0, 0], default), new(WireType.Int64, [0, 0], default), null, null, null);
+        new(new(DType.Int64, [0, 0], default), new(DType.Int64, [0, 0], default), null, null, null);
 
     private static async Task<MendError> ErrorAsync(Func<Task> call) => (await Assert.ThrowsAsync<MendException>(call)).Error;
 

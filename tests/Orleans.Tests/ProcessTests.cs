@@ -80,7 +80,7 @@ public sealed class ProcessTests : IAsyncLifetime, IDisposable
         await using var client = await OrleansCluster.ConnectAsync(Path.Combine(_folder["mend.cluster"], "members.json"), "model");
         client.RetryTimeout = TimeSpan.FromMinutes(2);
         var killed = Task.CompletedTask;
-        var result = await client.Trainer(new(JsonSerializer.Serialize(TrainerTests.Training), _folder["edits.tsv"], _folder["cluster"])).TrainAsync(new TrainerTests.Steps(step =>
+        var result = await client.Trainer(new(TrainerTests.Training, _folder["edits.tsv"], _folder["cluster"])).TrainAsync(new TrainerTests.Steps(step =>
         {
             if (step.Iteration == 30)
                 killed = KillAndStartAsync(0); // the trainer is on silo-0, and the first stage

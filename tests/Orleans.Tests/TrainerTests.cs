@@ -1,4 +1,3 @@
-using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
@@ -119,8 +118,7 @@ public sealed class TrainerTests : IDisposable
             Order() with { Data = _folder.Write("edits.doc", "") },
             Order() with { Data = "edits.tsv" },
             Order() with { Run = "cluster" },
-            Order() with { Options = "{" },
-            Order() with { Options = """{"Rang": 3}""" },
+            Order(Training with { Mend = Training.Mend with { Rank = 0 } }),
             Order(Training with { ValInterval = 7 }),
             Order(Training with { Algorithm = EditorAlgorithm.Malmen }),
             Order(Training with { Mend = Training.Mend with { Reference = true } }),
@@ -158,7 +156,7 @@ public sealed class TrainerTests : IDisposable
 
     private static IEditorTrainerGrain Trainer(TinyCluster cluster) => cluster.Grains.GetGrain<IEditorTrainerGrain>(cluster.Settings.Model);
 
-    private TrainingOrder Order(EditorTrainingOptions? training = null) => new(JsonSerializer.Serialize(training ?? Training), Data, _folder["cluster"]);
+    private TrainingOrder Order(EditorTrainingOptions? training = null) => new(training ?? Training, Data, _folder["cluster"]);
 
     private Task<TrainingResult> EmbeddedAsync(TinyCluster cluster) => EmbeddedAsync(cluster.Model, replicas: 2, stages: 1, Data, _folder["embedded"]);
 

@@ -37,7 +37,7 @@ public sealed class ClusterOfTinyModel : IDisposable
 
     public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null, bool withEditor = true,
         IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null,
-        string device = "cpu", WeightType dtype = WeightType.Float32)
+        string device = "cpu", DType dtype = DType.Float32)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()

@@ -27,7 +27,7 @@ public sealed record ExportOptions
     public long MostFileBytes { get; init; } = HuggingFaceWriter.UsualFileLength;
 
     /// <summary>Of all floating weights; null: each as the checkpoint has it.</summary>
-    public WeightType? DType { get; init; }
+    public DType? DType { get; init; }
 }
 
 /// <summary>One weight that edits were folded into.</summary>
@@ -89,7 +89,7 @@ public static class ModelExport
                     "Name the ledger of this model.");
         }
         var folded = new List<FoldedWeight>();
-        StoredType? wanted = options.DType switch { null => null, WeightType.BFloat16 => StoredType.BF16, WeightType.Float16 => StoredType.F16, _ => StoredType.F32 };
+        var wanted = options.DType;
         var tensors = HuggingFaceWriter.WithoutTies(files, map.ContainsKey).Select(tensor =>
         {
             var stored = tensor.Tensor;
@@ -109,7 +109,7 @@ public static class ModelExport
     }
 
     /// <summary>Writes one edited weight.</summary>
-    private static FoldedWeight Fold(MappedWeight weight, StoredTensor stored, IReadOnlyList<WeightChange> changes, StoredType type, Stream stream)
+    private static FoldedWeight Fold(MappedWeight weight, StoredTensor stored, IReadOnlyList<WeightChange> changes, DType type, Stream stream)
     {
         using var _ = no_grad();
         using var scope = NewDisposeScope();

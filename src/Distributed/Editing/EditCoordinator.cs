@@ -1,9 +1,12 @@
+using System.Collections.Concurrent;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Torch;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Editing;
@@ -35,13 +38,17 @@ namespace MendCluster.Distributed.Editing;
 /// </summary>
 /// <param name="replicas">For each replica one shard for each stage, in order; loaded.</param>
 /// <param name="probes">Asked before and after every edit; may be empty.</param>
+/// <param name="logger">Null: nothing is logged.</param>
 public sealed class EditCoordinator(
-    IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, IReadOnlyList<Probe> probes, TimeProvider time)
+    IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, IReadOnlyList<Probe> probes, TimeProvider time,
+    ILogger? logger = null)
     : IEditCoordinator, IDisposable
 {
     private const int MostReadAttempts = 5;
 
-    private readonly IReadOnlyList<Pipeline> _replicas = [.. replicas.Select(stages => new Pipeline(stages, ledger, time))];
+    private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
+    private readonly ILogger _logger = logger ?? NullLogger.Instance;
+    private readonly Lazy<List<TokenRow>> _probeRows = new(() => [.. probes.Select(probe => text.Row(probe.Question, probe.Answer))]);
     private readonly SemaphoreSlim _turn = new(1);
 
     /// <summary>Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.</summary>
@@ -78,11 +85,16 @@ public sealed class EditCoordinator(
             var (append, broadcast) = await CommitAsync(new(entry, proposal.Changes)).ConfigureAwait(false);
             var receipt = new EditReceipt(entry.Edit, version, proposal.Figures, proposal.Times with { Append = append, Broadcast = broadcast });
             MendMetrics.Made(receipt);
+            _logger.EditMade(receipt.Id, receipt.Figures.Rank, receipt.Figures.Bytes, receipt.Figures.Drawdown);
             return receipt;
         }
         catch (Exception e)
         {
             MendMetrics.NotMade(e);
+            if (e is MendException known)
+                _logger.EditNotMade(known.Error);
+            else if (e is not OperationCanceledException)
+                _logger.EditFailed(e);
             throw;
         }
         finally
@@ -138,6 +150,7 @@ public sealed class EditCoordinator(
             var recomputed = changes.Select(change => change.Replaces).Distinct().Count();
             cancellation.ThrowIfCancellationRequested();
             await CommitAsync(new(new(version, time.GetUtcNow(), LedgerKind.Revert, edit, Mode: mode, Recomputed: recomputed), changes)).ConfigureAwait(false);
+            _logger.EditReverted(edit, version, recomputed);
             return new(edit, version, recomputed);
         }
         finally
@@ -164,6 +177,7 @@ public sealed class EditCoordinator(
             {
                 // Several edits landed while the answer was under way, or a shard came back without its keys and values: begin again at
                 // the newest version, on another replica if there is one.
+                _logger.ReadBeginsAnew(e.Error);
             }
         }
     }
@@ -190,13 +204,17 @@ public sealed class EditCoordinator(
         while (!generation.IsDone)
         {
             var tokens = ModelText.Next(generation);
-            var request = new StageRequest(session, version, StagePurpose.Generate, tokens, Strength: candidate ?? 1, Position: position, Sampling: options,
-                Scope: options.Scope, WithCandidate: candidate is not null);
-            var reply = await replica.UpAsync(request, null, cancellation).ConfigureAwait(false);
-            generation.Take(reply.NextToken!.Value);
+            var trip = new StageTrip(session, version, tokens, Boundary.None, options.Scope);
+            generation.Take(await replica.GenerateAsync(trip, position, options, candidate, cancellation).ConfigureAwait(false));
             position += (tokens.DecoderInputIds ?? tokens.InputIds).Shape[1];
         }
         return text.Decode(generation.Tokens);
+    }
+
+    private static List<Pipeline> Pipelines(IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, TimeProvider time, ILogger logger)
+    {
+        var stageOf = new ConcurrentDictionary<string, int>(); // all replicas are cut alike
+        return [.. replicas.Select(stages => new Pipeline(stages, ledger, stageOf, time, logger))];
     }
 
     /// <summary>Computes something under a session of its own. A replica that loses a shard over it is followed by the next.</summary>
@@ -226,12 +244,12 @@ public sealed class EditCoordinator(
     private async Task<Proposal> ProposeAsync(Pipeline replica, long session, ModelVersion version, WantedEdit wanted, int? branch, CancellationToken cancellation)
     {
         var clock = new PhaseClock(time);
-        var request = new StageRequest(session, version, StagePurpose.Record, wanted.Edit, FirstProbe: 1, Scope: wanted.Scope, Branch: branch);
-        var (score, boundaries) = await replica.RecordAsync(request, cancellation).ConfigureAwait(false);
+        var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
+        var score = await replica.ForwardAsync(trip, cancellation).ConfigureAwait(false);
         if (!double.IsFinite(score.LogProbability))
             throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.", "The edit was not made. With 16-bit weights try float32.");
         var forward = clock.Lap();
-        var (changes, editor) = await replica.BackwardAsync(session, boundaries, cancellation).ConfigureAwait(false);
+        var (changes, editor) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
         var backward = clock.Lap() - editor;
 
         double? strength = null;
@@ -240,14 +258,14 @@ public sealed class EditCoordinator(
             var search = new StrengthSearch(confidence);
             while (search.Next is { } next)
             {
-                var reply = await replica.UpAsync(request with { Purpose = StagePurpose.TryAfter, Strength = next }, null, cancellation).ConfigureAwait(false);
+                var reply = await replica.TryAsync(trip, 1, next, cancellation).ConfigureAwait(false);
                 search.Report(reply.Scores![0].Exact, Math.Exp(reply.Scores[0].LogProbability));
             }
             strength = search.Chosen;
         }
-        request = request with { Tokens = wanted.Trial, Strength = strength ?? 1 };
-        var before = probes.Count == 0 ? null : await replica.UpAsync(request with { Purpose = StagePurpose.TryBefore }, null, cancellation).ConfigureAwait(false);
-        var after = await replica.UpAsync(request with { Purpose = StagePurpose.TryAfter }, null, cancellation).ConfigureAwait(false);
+        trip = trip with { Tokens = wanted.Trial };
+        var before = probes.Count == 0 ? null : await replica.TryAsync(trip, 1, null, cancellation).ConfigureAwait(false);
+        var after = await replica.TryAsync(trip, 1, strength ?? 1, cancellation).ConfigureAwait(false);
         if (!after.Scores!.All(each => double.IsFinite(each.LogProbability)) || !double.IsFinite(after.Kl ?? 0))
             throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.", "The edit was not made. With 16-bit weights try float32.");
         List<ExampleScore> probesBefore = [.. before?.Scores!.Skip(1) ?? []];
@@ -295,8 +313,11 @@ public sealed class EditCoordinator(
         return (append, clock.Lap());
     }
 
-    private WantedEdit Wanted(string prompt, string target, string? scope, double? confidence) => new(scope, confidence,
-        text.Batch([(prompt, target)]), text.Batch([(prompt, target), .. probes.Select(probe => (probe.Question, probe.Answer))]));
+    private WantedEdit Wanted(string prompt, string target, string? scope, double? confidence)
+    {
+        var edit = text.Row(prompt, target);
+        return new(scope, confidence, text.Batch([edit]), text.Batch([edit, .. _probeRows.Value]));
+    }
 
     /// <summary>The edits that no revert took back, in their order.</summary>
     private List<LedgerEntry> InForce()

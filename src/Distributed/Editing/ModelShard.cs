@@ -40,11 +40,17 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     public Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => Apply_OnComputeThread(records), cancellation);
 
-    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+    public Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => InScope(() => Generate_OnComputeThread(request)), cancellation);
+
+    public Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => InScope(() => Forward_OnComputeThread(request)), cancellation);
 
     public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => InScope(() => Backward_OnComputeThread(request)), cancellation);
+
+    public Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => InScope(() => Try_OnComputeThread(request)), cancellation);
 
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => InScope(() => Branch_OnComputeThread(request)), cancellation);
@@ -148,57 +154,80 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         return true;
     }
 
-    private StageReply Forward_OnComputeThread(StageRequest request)
+    private GenerateReply Generate_OnComputeThread(GenerateRequest request)
     {
-        var loaded = Ready();
-        if (request.Epoch > _epoch)
-            throw new MendException(MendError.ShardLost, $"This shard of stage {options.Stage} is of epoch {_epoch} and was superseded by one of {request.Epoch}.",
-                "Send the request again; it goes to the other. End this one.");
-        var session = SessionOf(request.Session);
-        var edits = EditsOf(loaded, session, request);
-        return (request.Purpose == StagePurpose.Record ? Record(loaded, request, session, edits) : Read(loaded, request, session, edits)) with { Epoch = _epoch };
+        var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
+        using var _ = no_grad();
+        var top = loaded.Stage.Forward(loaded.Passes.Decode(request.Trip.Below),
+            new Pass(StagePasses.Input(request.Trip.Tokens), edits, cache: CacheOf(session, request)));
+        if (loaded.Stage.Head is null)
+            return new(new(StagePasses.Encode(top), _epoch));
+        session.Sampler ??= new(request.Sampling);
+        var last = tensor(new[] { top.Hidden!.shape[1] - 1 }, device: CPU);
+        return new(Last, session.Sampler.Pick(loaded.Stage.Logits(top, last).squeeze(0)));
     }
 
-    private StageReply Read(LoadedStage loaded, StageRequest request, ShardSession session, Edits edits)
+    private ForwardReply Forward_OnComputeThread(ForwardRequest request)
     {
+        var (loaded, session, edits) = Begin(request.Trip, null);
+        var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits);
+        session.Keep(pass);
+        if (pass.Loss is null)
+            return new(new(StagePasses.Encode(pass.Top), _epoch));
         using var _ = no_grad();
-        var stage = loaded.Stage;
-        var input = StagePasses.Input(request.Tokens);
-        var cache = request.Purpose == StagePurpose.Generate ? CacheOf(session, request) : null;
-        var top = stage.Forward(loaded.Passes.Decode(new(request.Hidden, request.Memory)), new Pass(input, edits, cache: cache));
+        return new(Last, StagePasses.Scores(pass.Logits!.detach(), pass.Scored!)[0]);
+    }
+
+    private TrialReply Try_OnComputeThread(TrialRequest request)
+    {
+        var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
+        using var _ = no_grad();
+        var (stage, input) = (loaded.Stage, StagePasses.Input(request.Trip.Tokens));
+        var top = stage.Forward(loaded.Passes.Decode(request.Trip.Below), new Pass(input, edits));
         if (stage.Head is null)
-            return new(WireTensorCodec.EncodeOrNull(top.Hidden), WireTensorCodec.EncodeOrNull(top.Memory));
-        if (request.Purpose == StagePurpose.Generate)
-        {
-            var sampling = request.Sampling ?? new();
-            session.Sampler ??= new(new(sampling.MaxTokens, sampling.Temperature, sampling.TopK, sampling.TopP, sampling.Seed));
-            var last = tensor(new[] { top.Hidden!.shape[1] - 1 }, device: CPU);
-            return new(null, null, NextToken: session.Sampler.Pick(stage.Logits(top, last).squeeze(0)));
-        }
-        var scored = loaded.Passes.Scored(request.Tokens);
+            return new(new(StagePasses.Encode(top), _epoch));
+        var scored = loaded.Passes.Scored(request.Trip.Tokens);
         var scores = StagePasses.Scores(stage.Logits(top, scored.Rows), scored);
         var rows = Losses.LocalityRows(input, stage.Family);
         rows = rows.index_select(0, rows.Ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
         if (rows.shape[0] == 0)
-            return new(null, null, Scores: scores, Kl: 0);
+            return new(Last, scores, 0);
         var probes = stage.Logits(top, rows); // [N, V]
-        if (request.Purpose == StagePurpose.TryBefore)
+        if (request.Candidate is null)
         {
             session.Keep(probes);
-            return new(null, null, Scores: scores);
+            return new(Last, scores);
         }
-        var before = session.Before ?? throw SessionLost(request.Session);
-        return new(null, null, Scores: scores, Kl: Losses.LocalityKl(before, probes).Host().item<float>());
+        var before = session.Before ?? throw SessionLost(request.Trip.Session);
+        return new(Last, scores, Losses.LocalityKl(before, probes).Host().item<float>());
     }
 
-    private static StageReply Record(LoadedStage loaded, StageRequest request, ShardSession session, Edits edits)
+    /// <summary>What the last stage gives to the one above.</summary>
+    private StageResult Last => new(Boundary.None, _epoch);
+
+    /// <summary>
+    /// What a trip is computed on: its version or its session's branch, as its scope sees it, with the session's candidate on top if it asks for
+    /// that. A stage that lost the branch or the candidate must not answer.
+    /// </summary>
+    /// <param name="candidate">Factor on the candidate's alpha; null: without it.</param>
+    private (LoadedStage Loaded, ShardSession Session, Edits Edits) Begin(StageTrip trip, double? candidate)
     {
-        var pass = loaded.Passes.Record(request.Tokens, new(request.Hidden, request.Memory), request.NeedsInputGradient, edits);
-        session.Keep(pass);
-        if (pass.Loss is null)
-            return new(WireTensorCodec.EncodeOrNull(pass.Top.Hidden), WireTensorCodec.EncodeOrNull(pass.Top.Memory));
-        using var _ = no_grad();
-        return new(null, null, Scores: StagePasses.Scores(pass.Logits!.detach(), pass.Scored!));
+        var loaded = Ready();
+        if (trip.Epoch > _epoch)
+            throw new MendException(MendError.ShardLost, $"This shard of stage {options.Stage} is of epoch {_epoch} and was superseded by one of {trip.Epoch}.",
+                "Send the request again; it goes to the other. End this one.");
+        var session = SessionOf(trip.Session);
+        var version = loaded.Updates.At(trip.Version);
+        session.Read(version);
+        if (trip.Branch is { } length && session.Branch?.Count != length)
+            throw SessionLost(trip.Session);
+        if (trip.Branch is null && candidate is null)
+            return (loaded, session, version.For(trip.Scope));
+        if (candidate is not null && loaded.Stage.HasEditable && session.Candidate is null)
+            throw SessionLost(trip.Session);
+        var active = ActiveEdit.Seen(trip.Branch is null ? version.Active : session.Branch!, trip.Scope);
+        return (loaded, session, ActiveEdit.Stack(active,
+            candidate is { } scale ? session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(scale)) : null));
     }
 
     private BackwardReply Backward_OnComputeThread(BackwardRequest request)
@@ -209,7 +238,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             return given;
         var (recording, graph) = session.Recorded
             ?? throw SessionLost(request.Session);
-        var (deltas, below) = graph.Backward(recording.Outputs, [new(request.Hidden, request.Memory)]);
+        var (deltas, below) = graph.Backward(recording.Outputs, [request.Above]);
         var start = time.GetTimestamp();
         List<WeightChange> changes = [];
         if (recording.Outputs.Count > 0)
@@ -217,34 +246,14 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             (var candidate, changes) = loaded.Editor!.Propose(recording.Factors(deltas));
             session.Keep(candidate);
         }
-        return session.Reply = new(below[0].Hidden, below[0].Memory, changes, time.GetElapsedTime(start));
-    }
-
-    /// <summary>
-    /// What a request is computed on: its version or its session's branch, as its scope sees it, with the session's candidate on top if it asks for
-    /// that. A stage that lost the branch or the candidate must not answer.
-    /// </summary>
-    private Edits EditsOf(LoadedStage loaded, ShardSession session, StageRequest request)
-    {
-        var version = loaded.Updates.At(request.Version);
-        session.Read(version);
-        if (request.Branch is { } length && session.Branch?.Count != length)
-            throw SessionLost(request.Session);
-        var withCandidate = request.WithCandidate || request.Purpose == StagePurpose.TryAfter;
-        if (request.Branch is null && !withCandidate)
-            return version.For(request.Scope);
-        if (withCandidate && loaded.Stage.HasEditable && session.Candidate is null)
-            throw SessionLost(request.Session);
-        var active = ActiveEdit.Seen(request.Branch is null ? version.Active : session.Branch!, request.Scope);
-        return ActiveEdit.Stack(active,
-            withCandidate ? session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(request.Strength)) : null);
+        return session.Reply = new(below[0], changes, time.GetElapsedTime(start));
     }
 
     /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>
-    private KeyValueCache CacheOf(ShardSession session, StageRequest request)
+    private KeyValueCache CacheOf(ShardSession session, GenerateRequest request)
     {
         var cache = session.Cache ??= new();
-        return cache.Length == request.Position ? cache : throw SessionLost(request.Session);
+        return cache.Length == request.Position ? cache : throw SessionLost(request.Trip.Session);
     }
 
     private ShardSession SessionOf(long id)

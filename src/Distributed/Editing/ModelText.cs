@@ -54,18 +54,29 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 
     private long Limit => family.MaxPositions ?? MostTokens;
 
-    /// <summary>Prompts with their targets, as one batch with labels.</summary>
+    /// <summary>A prompt with its target in tokens.</summary>
     /// <exception cref="MendException">One of them has no tokens or too many.</exception>
-    public TokenBatch Batch(IReadOnlyList<(string Prompt, string Target)> rows)
+    public TokenRow Row(string prompt, string target)
     {
-        foreach (var (prompt, target) in rows)
-        {
-            var length = Tokens(prompt, MendError.EmptyPrompt, "prompt").Count;
-            CheckLength(family.Labels is null ? LengthWith(length, target) : LengthWithLabel(length, target));
-        }
+        var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt", _text.Encode);
+        IReadOnlyList<int> written = [];
+        if (family.Labels is not null)
+            CheckLabel(target);
+        else
+            written = Tokens(target, MendError.EmptyTarget, "target", _text.Written);
+        CheckLength(family.IsEncoderDecoder ? Math.Max(ids.Count, written.Count + family.DecoderPrefix.Count) : ids.Count + written.Count);
+        return Known(() => _text.Row(prompt, ids, target, written));
+    }
+
+    /// <summary>Prompts with their targets, as one batch with labels.</summary>
+    /// <exception cref="MendException">As of <see cref="Row(string, string)"/>.</exception>
+    public TokenBatch Batch(IReadOnlyList<(string Prompt, string Target)> rows) => Batch([.. rows.Select(row => Row(row.Prompt, row.Target))]);
+
+    /// <param name="rows">Of this model.</param>
+    public TokenBatch Batch(IReadOnlyList<TokenRow> rows)
+    {
         using var scope = NewDisposeScope();
-        var (input, labels) = Known(() => _text.Of(rows));
-        return StagePasses.Encode(new(input, labels));
+        return StagePasses.Encode(_text.Of(rows));
     }
 
     /// <summary>The bookkeeping of an answer.</summary>
@@ -74,9 +85,9 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         if (options.MaxTokens < 1 || !(options.Temperature >= 0) || double.IsInfinity(options.Temperature) || options.TopK < 0 || options.TopP is not (> 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Sampling options are out of range: {options}.",
                 "MaxTokens is at least 1, Temperature and TopK at least 0, TopP above 0 and at most 1.");
-        var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt");
+        var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt", _text.Encode);
         CheckLength(ids.Count + (family.IsEncoderDecoder || family.Labels is not null ? 0 : 1));
-        return Known(() => new Generation(family, ids, new(options.MaxTokens, options.Temperature, options.TopK, options.TopP, options.Seed)));
+        return Known(() => new Generation(family, ids, options));
     }
 
     /// <summary>What the next pass of an answer reads.</summary>
@@ -99,40 +110,33 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
                 throw new MendException(MendError.InvalidText, $"The {what} holds half of a surrogate pair.", "Correct the text; it may have been cut in the middle of a character.");
     }
 
-    private IReadOnlyList<int> Tokens(string text, MendError error, string what)
+    private IReadOnlyList<int> Tokens(string text, MendError error, string what, Func<string, IReadOnlyList<int>> encode)
     {
         CheckUnicode(text, what);
-        var ids = string.IsNullOrWhiteSpace(text) ? [] : Known(() => Encode(TextBatch.WithoutEnds(text)));
+        var ids = string.IsNullOrWhiteSpace(text) ? [] : Known(() => Read(TextBatch.WithoutEnds(text)));
         return _text.HasTokens(ids) ? ids
             : throw new MendException(error, $"The {what} \"{text}\" has no tokens.", $"Give a {what} with at least one word.");
-    }
 
-    private IReadOnlyList<int> Encode(string text)
-    {
-        try
+        IReadOnlyList<int> Read(string text)
         {
-            return _text.Encode(text);
-        }
-        catch (ModelException e)
-        {
-            throw new MendException(MendError.ModelUnusable, $"The text cannot be read: {e.Message}", "Give the model its own tokenizer, or leave the token out of the text.", e);
+            try
+            {
+                return encode(text);
+            }
+            catch (ModelException e)
+            {
+                throw new MendException(MendError.ModelUnusable, $"The text cannot be read: {e.Message}", "Give the model its own tokenizer, or leave the token out of the text.", e);
+            }
         }
     }
 
-    /// <summary>Tokens of the longest sequence that prompt and target make.</summary>
-    private int LengthWith(int prompt, string target)
-    {
-        var answer = Tokens(target, MendError.EmptyTarget, "target").Count;
-        return family.IsEncoderDecoder ? Math.Max(prompt, answer + family.DecoderPrefix.Count) : prompt + answer;
-    }
-
-    private int LengthWithLabel(int prompt, string target)
+    private void CheckLabel(string target)
     {
         CheckUnicode(target, "target");
         if (string.IsNullOrWhiteSpace(target))
             throw new MendException(MendError.EmptyTarget, "The target is empty.", $"Give one of this classifier's labels: {string.Join(", ", family.Labels!)}.");
-        return family.ClassOf(target) is not null ? prompt
-            : throw new MendException(MendError.UnknownLabel, $"The target \"{target}\" is no label of this classifier.", $"Give one of {string.Join(", ", family.Labels!)}.");
+        if (family.ClassOf(target) is null)
+            throw new MendException(MendError.UnknownLabel, $"The target \"{target}\" is no label of this classifier.", $"Give one of {string.Join(", ", family.Labels!)}.");
     }
 
     /// <summary>What the model or its tokenizer refuse, as the caller's error.</summary>
@@ -158,6 +162,6 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     {
         var bytes = new byte[values.Length * sizeof(long)];
         Buffer.BlockCopy(values, 0, bytes, 0, bytes.Length);
-        return new(WireType.Int64, [1, values.Length], bytes);
+        return new(DType.Int64, [1, values.Length], bytes);
     }
 }

@@ -1,5 +1,8 @@
+using System.Collections.Concurrent;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
+using MendCluster.Distributed.Telemetry;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Distributed.Editing;
 
@@ -9,7 +12,8 @@ namespace MendCluster.Distributed.Editing;
 /// </summary>
 /// <param name="stages">One shard for each stage, in order.</param>
 /// <param name="ledger">Has the records that a shard lacks.</param>
-internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger ledger, TimeProvider time)
+/// <param name="stageOf">The stage of each weight that an edit has changed, as it becomes known.</param>
+internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger ledger, ConcurrentDictionary<string, int> stageOf, TimeProvider time, ILogger logger)
 {
     /// <summary>How long a replica that lost a shard is passed over while another can answer.</summary>
     private static readonly TimeSpan Shunned = TimeSpan.FromSeconds(5);
@@ -23,48 +27,43 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
     /// <summary>Whether it is worth a try before others.</summary>
     public bool IsTrusted => time.GetUtcNow().UtcTicks >= Interlocked.Read(ref _shunnedUntil);
 
-    /// <summary>A trip through all stages.</summary>
-    /// <param name="boundaries">Receives every stage's reply.</param>
-    /// <returns>The last stage's reply.</returns>
-    public async Task<StageReply> UpAsync(StageRequest request, List<StageReply>? boundaries, CancellationToken cancellation)
-    {
-        StageReply reply = new(null, null);
-        for (var i = 0; i < stages.Count; i++)
-        {
-            var needsInputGradient = request.Purpose == StagePurpose.Record && _editableStages!.Take(i).Any(editable => editable);
-            var own = request with { Hidden = reply.Hidden, Memory = reply.Memory, NeedsInputGradient = needsInputGradient, Epoch = Interlocked.Read(ref _epochs[i]) };
-            reply = await CallAsync(i, shard => CaughtUpAsync(shard, () => shard.ForwardAsync(own, cancellation))).ConfigureAwait(false);
-            Interlocked.Exchange(ref _epochs[i], reply.Epoch);
-            boundaries?.Add(reply);
-        }
-        return reply;
-    }
+    /// <summary>The next token of an answer.</summary>
+    public async Task<int> GenerateAsync(StageTrip trip, long position, AskOptions sampling, double? candidate, CancellationToken cancellation) =>
+        (await UpAsync(trip, (shard, own, _) => shard.GenerateAsync(new(own, position, sampling, candidate), cancellation), reply => reply.Result)
+            .ConfigureAwait(false))[^1].NextToken!.Value;
 
-    /// <summary>The forward half of an edit, and for each stage what it gave to the one above.</summary>
-    public async Task<(ExampleScore Score, IReadOnlyList<StageReply> Boundaries)> RecordAsync(StageRequest request, CancellationToken cancellation)
+    /// <summary>The scores of an edit's prompt and of the probes.</summary>
+    /// <param name="candidate">Factor on the candidate's alpha; null: before the edit.</param>
+    public async Task<TrialReply> TryAsync(StageTrip trip, int firstProbe, double? candidate, CancellationToken cancellation) =>
+        (await UpAsync(trip, (shard, own, _) => shard.TryAsync(new(own, firstProbe, candidate), cancellation), reply => reply.Result).ConfigureAwait(false))[^1];
+
+    /// <summary>The forward half of an edit.</summary>
+    public async Task<ExampleScore> ForwardAsync(StageTrip trip, CancellationToken cancellation)
     {
-        _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) => CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
+        var editable = _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) => CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
             .Select((status, stage) => status.State == ShardState.Ready ? status.EditableWeights.Count > 0 // one that is not has none yet
                 : throw new MendException(MendError.ShardLost, $"Stage {stage} is {status.State}.", "Nothing was changed. Send the request again when it is ready."))];
-        if (!_editableStages.Any(editable => editable))
+        if (!editable.Contains(true))
             throw new MendException(MendError.EditorMissing, "The model was opened without an editor.", "Name the editor's file (--editor), or train one: mend train.");
-        var boundaries = new List<StageReply>();
-        var top = await UpAsync(request with { Purpose = StagePurpose.Record }, boundaries, cancellation).ConfigureAwait(false);
-        return (top.Scores![0], boundaries);
+        var replies = await UpAsync(trip, (shard, own, stage) =>
+            shard.ForwardAsync(new(own, editable.Take(stage).Contains(true)), cancellation), reply => reply.Result).ConfigureAwait(false);
+        return replies[^1].Score!;
     }
 
     /// <summary>The backward half: down to the lowest editable layer and no further.</summary>
-    public async Task<(IReadOnlyList<WeightChange> Changes, TimeSpan Editor)> BackwardAsync(long session, IReadOnlyList<StageReply> boundaries, CancellationToken cancellation)
+    public async Task<(IReadOnlyList<WeightChange> Changes, TimeSpan Editor)> BackwardAsync(long session, CancellationToken cancellation)
     {
         var changes = new List<WeightChange>();
         var editor = TimeSpan.Zero;
-        WireTensor? hidden = null, memory = null;
-        for (var i = boundaries.Count - 1; i >= 0 && _editableStages!.Take(i + 1).Any(editable => editable); i--)
+        var above = Boundary.None;
+        for (var i = stages.Count - 1; i >= 0 && _editableStages!.Take(i + 1).Contains(true); i--)
         {
-            var request = new BackwardRequest(session, hidden, memory);
+            var request = new BackwardRequest(session, above);
             var reply = await CallAsync(i, shard => shard.BackwardAsync(request, cancellation)).ConfigureAwait(false);
-            (hidden, memory) = (reply.Hidden, reply.Memory);
+            above = reply.Below;
             changes.InsertRange(0, reply.Changes);
+            foreach (var change in reply.Changes)
+                stageOf[change.Weight] = i;
             editor += reply.Editor;
         }
         return (changes, editor);
@@ -77,22 +76,43 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
             return true;
         }))));
 
-    /// <summary>Tells every stage of a record that is durable. One that does not hear it is caught up by the next request at its version.</summary>
-    public Task BroadcastAsync(LedgerRecord record) => EveryStageAsync(stage => stage.ApplyAsync([record]));
+    /// <summary>A trip through all stages: each is given what the one below made.</summary>
+    /// <param name="ask">The shard, its part of the trip, its stage.</param>
+    /// <returns>Every stage's reply.</returns>
+    private async Task<IReadOnlyList<T>> UpAsync<T>(StageTrip trip, Func<IModelShard, StageTrip, int, Task<T>> ask, Func<T, StageResult> resultOf)
+    {
+        var (below, replies) = (Boundary.None, new List<T>());
+        for (var i = 0; i < stages.Count; i++)
+        {
+            var (stage, own) = (i, trip with { Below = below, Epoch = Interlocked.Read(ref _epochs[i]) });
+            var reply = await CallAsync(i, shard => CaughtUpAsync(shard, () => ask(shard, own, stage))).ConfigureAwait(false);
+            (below, var epoch) = resultOf(reply);
+            Interlocked.Exchange(ref _epochs[i], epoch);
+            replies.Add(reply);
+        }
+        return replies;
+    }
+
+    /// <summary>
+    /// Tells every stage of a record that is durable, with the factors of its own weights. One that does not hear it is caught up by the next request
+    /// at its version.
+    /// </summary>
+    public Task BroadcastAsync(LedgerRecord record) => EveryStageAsync((shard, stage) => shard.ApplyAsync(
+        [record with { Changes = [.. record.Changes.Where(change => !stageOf.TryGetValue(change.Weight, out var owner) || owner == stage)] }]));
 
     /// <summary>A lost shard has lost its sessions too.</summary>
-    public Task EndAsync(long session) => EveryStageAsync(stage => stage.EndAsync(session));
+    public Task EndAsync(long session) => EveryStageAsync((shard, _) => shard.EndAsync(session));
 
     /// <summary>What was promised does not hang on these calls: however they fail, an edit that is durable must not be answered as failed.</summary>
-    private Task EveryStageAsync(Func<IModelShard, Task> call) => Task.WhenAll(stages.Select(async stage =>
+    private Task EveryStageAsync(Func<IModelShard, int, Task> call) => Task.WhenAll(stages.Select(async (shard, stage) =>
     {
         try
         {
-            await call(stage).ConfigureAwait(false);
+            await call(shard, stage).ConfigureAwait(false);
         }
-        catch (Exception)
+        catch (Exception e)
         {
-            // As the callers say.
+            logger.StageNotTold(stage, e);
         }
     }));
 
@@ -124,6 +144,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
         }
         catch (Exception e) when (e is not (MendException { Error: not MendError.ShardLost } or OperationCanceledException))
         {
+            logger.ReplicaPassedOver(stage, Shunned.TotalSeconds, e);
             Interlocked.Exchange(ref _shunnedUntil, (time.GetUtcNow() + Shunned).UtcTicks);
             Interlocked.Exchange(ref _epochs[stage], 0); // whoever answers next is meant: the clocks of two machines may differ
             throw e as MendException

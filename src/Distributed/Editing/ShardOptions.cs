@@ -13,7 +13,7 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="Factors">How the updates of edits are kept; null: as <see cref="FactorStorage"/> says by itself.</param>
 /// <param name="Device">Where the stage is held and computes (<see cref="Devices.Of"/>).</param>
 public sealed record ShardOptions(
-    string ModelDirectory, string? Editor, int Stage, int Stages, WeightType DType = WeightType.Float32, int Replica = 0,
+    string ModelDirectory, string? Editor, int Stage, int Stages, DType DType = DType.Float32, int Replica = 0,
     FactorStorage? Factors = null, string Device = "cpu");
 
 /// <summary>How an edit's factors are kept, in the ledger and in memory. What is tried and measured is what is kept.</summary>
@@ -21,33 +21,28 @@ public sealed record ShardOptions(
 /// Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows (<see cref="LowRankUpdate.Compress"/>).
 /// </param>
 /// <param name="DType">Of the factors: Float32 or BFloat16.</param>
-public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, WeightType DType = WeightType.Float32)
+public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, DType DType = DType.Float32)
 {
-    public WeightType DType { get; init => field = Checked(value); } = Checked(DType);
+    public DType DType { get; init => field = Checked(value); } = Checked(DType);
 
-    private static WeightType Checked(WeightType dtype) => dtype != WeightType.Float16 ? dtype
-        : throw new MendException(MendError.InvalidOption, "The factors of edits were to be kept in Float16.", "Keep them in Float32 or BFloat16.");
+    private static DType Checked(DType dtype) => dtype is DType.Float32 or DType.BFloat16 ? dtype
+        : throw new MendException(MendError.InvalidOption, $"The factors of edits were to be kept in {dtype}.", "Keep them in Float32 or BFloat16.");
 }
 
-/// <summary>Of weights in memory. Editor, loss, softmax, norms and activations between layers are float32 in any case.</summary>
-public enum WeightType
+/// <summary>Types of weights in memory. Editor, loss, softmax, norms and activations between layers are float32 in any case.</summary>
+public static class WeightTypes
 {
-    Float32,
-    BFloat16,
+    /// <summary>Float16 is for GPUs and for exported checkpoints.</summary>
+    public static IReadOnlyList<DType> All { get; } = [DType.Float32, DType.BFloat16, DType.Float16];
 
-    /// <summary>On GPUs, and in exported checkpoints.</summary>
-    Float16,
-}
-
-internal static class WeightTypes
-{
     /// <exception cref="MendException">The device does not compute with it.</exception>
-    public static ScalarType InMemory(this WeightType type, Device device) => type switch
+    internal static ScalarType InMemory(this DType type, Device device) => type switch
     {
-        WeightType.BFloat16 => ScalarType.BFloat16,
-        WeightType.Float16 when device.type == TorchSharp.DeviceType.CPU => throw new MendException(MendError.InvalidOption,
+        DType.BFloat16 => ScalarType.BFloat16,
+        DType.Float16 when device.type == TorchSharp.DeviceType.CPU => throw new MendException(MendError.InvalidOption,
             "The weights were asked for in Float16 on the CPU.", "Use BFloat16 or Float32 there; Float16 is for GPUs."),
-        WeightType.Float16 => ScalarType.Float16,
-        _ => ScalarType.Float32,
+        DType.Float16 => ScalarType.Float16,
+        DType.Float32 => ScalarType.Float32,
+        _ => throw new MendException(MendError.InvalidOption, $"The weights were asked for in {type}.", $"Use one of {string.Join(", ", All)}."),
     };
 }

@@ -31,13 +31,13 @@ internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage,
     public void Dispose() => editor.Dispose();
 
     private WireTensor Stored(Tensor factor) =>
-        WireTensorCodec.Encode(storage.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16) : factor);
+        WireTensorCodec.Encode(storage.DType == DType.BFloat16 ? factor.to_type(ScalarType.BFloat16) : factor);
 
     /// <summary>What <see cref="VersionedUpdates"/> would make of the stored update, to the last bit: it need not go up to the device again.</summary>
     private LowRankUpdate AsStored(LowRankUpdate update)
     {
         Tensor Of(Tensor factor) =>
-            (storage.DType == WeightType.BFloat16 ? factor.to_type(ScalarType.BFloat16).to_type(ScalarType.Float32) : factor).contiguous();
+            (storage.DType == DType.BFloat16 ? factor.to_type(ScalarType.BFloat16).to_type(ScalarType.Float32) : factor).contiguous();
         return update with { uTilde = Of(update.uTilde), deltaTilde = Of(update.deltaTilde), alpha = update.alpha.clone() };
     }
 

@@ -60,7 +60,7 @@ internal static class LedgerRecordFormat
             writer.Write(0L); // place of length and checksum
             writer.Write(entry.Length);
             writer.Write(entry);
-            var isLong = record.Changes.Any(change => change.Replaces is not null || change.UTilde.Type != WireType.Float32);
+            var isLong = record.Changes.Any(change => change.Replaces is not null || change.UTilde.Type != DType.Float32);
             writer.Write(isLong ? -record.Changes.Count : record.Changes.Count);
             foreach (var (weight, uTilde, deltaTilde, alpha, replaces) in record.Changes)
             {
@@ -146,7 +146,7 @@ internal static class LedgerRecordFormat
             {
                 var weight = Encoding.UTF8.GetString(Take(ref rest, Number(ref rest)));
                 var replaces = isLong ? Long(ref rest) : 0;
-                var type = isLong ? (WireType)Number(ref rest) : WireType.Float32;
+                var type = isLong ? (DType)Number(ref rest) : DType.Float32;
                 var alpha = BinaryPrimitives.ReadSingleLittleEndian(Take(ref rest, 4));
                 var (R, m, n) = (Long(ref rest), Long(ref rest), Long(ref rest));
                 changes.Add(new(weight, Factor(ref rest, type, R, m), Factor(ref rest, type, R, n), alpha, replaces == 0 ? null : new(replaces)));
@@ -168,12 +168,12 @@ internal static class LedgerRecordFormat
 
     private static LedgerEntry Entry(ReadOnlySpan<byte> json) => JsonSerializer.Deserialize<LedgerEntry>(json, Json) ?? throw new FormatException("the entry is null");
 
-    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, WireType type, long rows, long columns)
+    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, DType type, long rows, long columns)
     {
         var size = type switch
         {
-            WireType.Float32 => 4,
-            WireType.BFloat16 => 2,
+            DType.Float32 => 4,
+            DType.BFloat16 => 2,
             _ => throw new FormatException($"factors are of type {(int)type}, expected 1 (float32) or 3 (bfloat16)"),
         };
         return new(type, [rows, columns], Take(ref rest, checked((int)(rows * columns * size))).ToArray());

@@ -1,6 +1,6 @@
-using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
+using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Training;
@@ -41,7 +41,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
     /// <summary>For the last checkpoint of a run that is cancelled; its process may be ending.</summary>
     private static readonly TimeSpan CheckpointTimeout = TimeSpan.FromSeconds(30);
 
-    private readonly ReplicaSet _replicas = new(replicas);
+    private readonly ReplicaSet _replicas = new(replicas, options.Logger);
     private readonly EditorTrainingOptions _training = options.Training;
 
     /// <summary>Starts at the clock: shards may still hold rounds of a trainer that died, and its numbers must not come again.</summary>
@@ -68,10 +68,10 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
                     var validation = await ValidateAsync(iteration, step, cancellation).ConfigureAwait(false);
                     await CollectAsync(state, cancellation).ConfigureAwait(false);
                     if (course.Take(validation))
-                        return course.End(iteration, "early stopping");
+                        return End("early stopping");
                 }
                 if (course.IsLast(iteration))
-                    return course.End(iteration, "max_iters");
+                    return End("max_iters");
                 await RejoinReplicasAsync(state, step, wait: false, cancellation).ConfigureAwait(false);
 
                 var result = await StepAsync(state.Mend, step, course.RateAt(iteration + window - 1), cancellation).ConfigureAwait(false);
@@ -85,11 +85,17 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
             await KeepAsync(state, course, iteration).ConfigureAwait(false);
-            return course.End(iteration, "cancelled");
+            return End("cancelled");
         }
         finally
         {
             await EndRoundAsync().ConfigureAwait(false);
+        }
+
+        TrainingResult End(string why)
+        {
+            options.Logger.RunEnded(iteration, why);
+            return course.End(iteration, why);
         }
     }
 
@@ -297,6 +303,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
                 collected = true;
                 await new StateTransfer(state).DistributeAsync(replica, step, cancellation).ConfigureAwait(false);
                 replica.Rejoin();
+                options.Logger.ReplicaJoined(replica.Index, step);
             }
             catch (ReplicaLostException)
             {
@@ -306,7 +313,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
 
         async Task<IReadOnlyList<TrainingShardStatus>> OpenAsync(Replica replica)
         {
-            var setup = new TrainingSetup(JsonSerializer.Serialize(_training), replica.Stages, options.BFloat16OnWire);
+            var setup = new TrainingSetup(_training, replica.Stages, options.BFloat16OnWire);
             return await replica.EachStageAsync(shard => shard.OpenAsync(setup, cancellation), cancellation).ConfigureAwait(false);
         }
     }
@@ -327,7 +334,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         }
         catch (Exception e) when (e is MendException { Error: MendError.ShardLost } or OperationCanceledException)
         {
-            // It was the last.
+            options.Logger.CheckpointNotKept(e);
         }
     }
 
@@ -339,9 +346,9 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
             {
                 await replica.EachStageAsync(shard => shard.EndAsync(_rounds), CancellationToken.None).ConfigureAwait(false);
             }
-            catch (Exception) // whatever it was: the run is over
+            catch (Exception e) // whatever it was: the run is over, and a lost shard has lost its round too
             {
-                // A lost shard has lost its round too.
+                options.Logger.RoundNotEnded(replica.Index, e);
             }
     }
 

@@ -4,6 +4,8 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Training;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace MendCluster.Distributed.Training;
 
@@ -29,6 +31,9 @@ public sealed record EditorTrainerOptions
     public bool BFloat16OnWire { get; init; }
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Where lost replicas and the end of the run are told.</summary>
+    public ILogger Logger { get; init; } = NullLogger.Instance;
 
     /// <summary>A run on data for question answering.</summary>
     /// <param name="model">A Hugging Face directory.</param>

@@ -12,13 +12,13 @@ public sealed class EmbeddedTrainer : IEditorTrainer, IAsyncDisposable
 
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="device">Of the shards; a list such as <c>cuda:0,cuda:1</c> in turn, replica after replica.</param>
-    public EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, WeightType dtype = WeightType.Float32, string device = "cpu")
+    public EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, DType dtype = DType.Float32, string device = "cpu")
         : this(model, replicas, stages, options, dtype, (shard, _) => shard, device)
     {
     }
 
     /// <param name="wrap">Stands before every shard, for its neighbours too; for tests of faults.</param>
-    internal EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, WeightType dtype, Func<ITrainingShard, ShardPlace, ITrainingShard> wrap,
+    internal EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, DType dtype, Func<ITrainingShard, ShardPlace, ITrainingShard> wrap,
         string device = "cpu")
     {
         if (replicas < 1)

@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Telemetry;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Distributed.Training;
 
@@ -8,12 +10,13 @@ namespace MendCluster.Distributed.Training;
 /// The replicas of a run, and what happens when a shard is lost: any call to it fails, or its neighbour in a ring cannot reach it. Then its whole
 /// replica is lost, and what was under way is tried again with the others.
 /// </summary>
-internal sealed class ReplicaSet(IReadOnlyList<IReadOnlyList<ITrainingShard>> shards)
+/// <param name="logger">Is told of every loss.</param>
+internal sealed class ReplicaSet(IReadOnlyList<IReadOnlyList<ITrainingShard>> shards, ILogger logger)
 {
     /// <summary>What a user does after the end of a run that lost all its replicas.</summary>
     public const string Resume = "Start the run again: it goes on from its last checkpoint.";
 
-    public IReadOnlyList<Replica> All { get; } = [.. shards.Select((stages, index) => new Replica(index, stages))];
+    public IReadOnlyList<Replica> All { get; } = [.. shards.Select((stages, index) => new Replica(index, stages, logger))];
 
     public List<Replica> Live => [.. All.Where(replica => replica.Lost is null)];
 
@@ -120,7 +123,7 @@ internal sealed class Attempt(IReadOnlyList<Replica> live, CancellationTokenSour
 }
 
 /// <summary>One copy of the model: a shard for every stage.</summary>
-internal sealed class Replica(int index, IReadOnlyList<ITrainingShard> shards)
+internal sealed class Replica(int index, IReadOnlyList<ITrainingShard> shards, ILogger logger)
 {
     public int Index => index;
 
@@ -155,6 +158,8 @@ internal sealed class Replica(int index, IReadOnlyList<ITrainingShard> shards)
 
     public ReplicaLostException Lose(string why, Exception? inner)
     {
+        if (Lost is null)
+            logger.ReplicaLost(index, why);
         Lost ??= new MendException(MendError.ShardLost, why, "", inner);
         return new(why, inner);
     }

@@ -78,15 +78,15 @@ public sealed class RingAllReduce(
     private static Memory<float> Part(float[] values, (long Start, int Count) chunk) => values.AsMemory((int)chunk.Start, chunk.Count);
 
     private WireTensor Encode(ReadOnlySpan<float> values) => bfloat16
-        ? new(WireType.BFloat16, [values.Length], BFloat16.Encode(values))
-        : new(WireType.Float32, [values.Length], MemoryMarshal.AsBytes(values).ToArray());
+        ? new(DType.BFloat16, [values.Length], BFloat16.Encode(values))
+        : new(DType.Float32, [values.Length], MemoryMarshal.AsBytes(values).ToArray());
 
     private static void Take(WireTensor wire, Span<float> into, bool adds)
     {
         ReadOnlySpan<float> arrived = wire.Type switch
         {
-            WireType.BFloat16 when wire.Bytes.Length == 2L * into.Length => BFloat16.Decode(wire.Bytes.Span),
-            WireType.Float32 when wire.Bytes.Length == 4L * into.Length => MemoryMarshal.Cast<byte, float>(wire.Bytes.Span),
+            DType.BFloat16 when wire.Bytes.Length == 2L * into.Length => BFloat16.Decode(wire.Bytes.Span),
+            DType.Float32 when wire.Bytes.Length == 4L * into.Length => MemoryMarshal.Cast<byte, float>(wire.Bytes.Span),
             _ => throw new MendException(MendError.InvalidOption, $"A chunk of {into.Length} numbers arrived as {wire.Bytes.Length} bytes of {wire.Type}.", "All shards must be of the same version."),
         };
         if (adds)

@@ -1,6 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Text.Json;
-using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
@@ -9,6 +7,8 @@ using MendCluster.Engine.Files;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace MendCluster.Distributed.Training;
 
@@ -18,7 +18,8 @@ namespace MendCluster.Distributed.Training;
 /// </summary>
 /// <param name="model">A Hugging Face directory.</param>
 /// <param name="replicas">Of each replica a shard for every stage, in order.</param>
-public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas) : IAsyncDisposable
+/// <param name="logger">Null: nothing is logged.</param>
+public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger? logger = null) : IAsyncDisposable
 {
     private readonly Lock _lock = new();
     private Ordered? _last;
@@ -31,7 +32,7 @@ public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrai
         lock (_lock)
         {
             if (_last is not { IsUnderWay: true })
-                _last = new(order, Task.Run(() => TrainingRun.Start(order, model, replicas))); // reading the data may take long
+                _last = new(order, Task.Run(() => TrainingRun.Start(order, model, replicas, logger ?? NullLogger.Instance))); // reading the data may take long
             run = _last;
         }
         if (run.Order != order)
@@ -93,8 +94,6 @@ public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrai
 /// <summary>A run that goes on by itself.</summary>
 internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposable
 {
-    private static readonly JsonSerializerOptions Strict = new() { UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow };
-
     private readonly CancellationTokenSource _cancelled = new();
     private readonly Lock _lock = new();
     private readonly List<TrainingProgress> _steps = []; // of a run as long as the paper's, a few MB
@@ -107,7 +106,7 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
 
     /// <summary>Reads what the run needs, takes its folder, and begins.</summary>
     /// <exception cref="MendException">The order cannot be carried out.</exception>
-    public static TrainingRun Start(TrainingOrder order, string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas)
+    public static TrainingRun Start(TrainingOrder order, string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger logger)
     {
         foreach (var path in new[] { order.Data, order.Run })
             if (!Path.IsPathFullyQualified(path))
@@ -115,11 +114,11 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
         EditorTrainerOptions options;
         try
         {
-            var training = (JsonSerializer.Deserialize<EditorTrainingOptions>(order.Options, Strict) ?? throw new JsonException("no settings")).Validated();
+            var training = order.Options.Validated();
             var edits = QuestionAnswering.ReadEdits(order.Data, (ulong)training.Seed);
-            options = EditorTrainerOptions.Of(model, EditorData.Of(model, edits, training), order.Run) with { BFloat16OnWire = order.BFloat16OnWire };
+            options = EditorTrainerOptions.Of(model, EditorData.Of(model, edits, training), order.Run) with { BFloat16OnWire = order.BFloat16OnWire, Logger = logger };
         }
-        catch (Exception e) when (e is JsonException or EditorException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException)
+        catch (Exception e) when (e is EditorException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException)
         {
             throw new MendException(MendError.InvalidOption, $"Settings or data ({order.Data}) cannot be used: {e.Message}", "Correct them; the trainer's silo must be able to read the data.", e);
         }

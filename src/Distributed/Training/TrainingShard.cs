@@ -1,4 +1,3 @@
-using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Editing;
@@ -18,7 +17,7 @@ namespace MendCluster.Distributed.Training;
 /// <param name="ModelDirectory">A Hugging Face directory; only the stage's own tensors are read.</param>
 /// <param name="DType">Of the model's weights in memory.</param>
 /// <param name="Device">Where model and editor are (<see cref="Devices.Of"/>).</param>
-public sealed record TrainingShardOptions(string ModelDirectory, ShardPlace Place, WeightType DType = WeightType.Float32, string Device = "cpu");
+public sealed record TrainingShardOptions(string ModelDirectory, ShardPlace Place, DType DType = DType.Float32, string Device = "cpu");
 
 /// <summary>
 /// One stage of one replica in training. What lasts from step to step is the stage's part of the editor with its optimiser; it changes in
@@ -153,7 +152,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
             {
                 Load(setup);
             }
-            catch (Exception e) when (e is ModelException or CheckpointException or EditorException or IOException or JsonException)
+            catch (Exception e) when (e is ModelException or CheckpointException or EditorException or IOException)
             {
                 Close();
                 throw new MendException(MendError.ModelUnusable, $"The training shard of {options.Place} could not be loaded: {e.Message}", "Correct the files or the run's settings.", e);
@@ -164,7 +163,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
 
     private void Load(TrainingSetup setup)
     {
-        _training = JsonSerializer.Deserialize<EditorTrainingOptions>(setup.Options)!.Validated();
+        _training = setup.Options.Validated();
         var family = ModelFamily.FromDirectory(options.ModelDirectory);
         using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
         var range = StagePlan.Of(family, new() { Stages = setup.Stages, Mend = _training.Mend, Editable = _training.Editable }).Ranges[options.Place.Stage];

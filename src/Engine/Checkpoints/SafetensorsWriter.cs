@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Buffers.Binary;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -9,9 +10,9 @@ namespace MendCluster.Engine.Checkpoints;
 /// A tensor on its way into a file. <paramref name="Write"/> is called once, in the file's order, and writes exactly shape x element size
 /// bytes: contiguous, row-major, little endian.
 /// </summary>
-public sealed record TensorToWrite(string Name, StoredType Type, long[] Shape, Action<Stream> Write)
+public sealed record TensorToWrite(string Name, DType Type, long[] Shape, Action<Stream> Write)
 {
-    public TensorToWrite(string name, StoredType type, long[] shape, ReadOnlyMemory<byte> bytes)
+    public TensorToWrite(string name, DType type, long[] shape, ReadOnlyMemory<byte> bytes)
         : this(name, type, shape, stream => stream.Write(bytes.Span))
     {
     }

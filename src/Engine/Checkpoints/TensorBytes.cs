@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -108,33 +109,33 @@ public static class TensorBytes
         stream.Write(tensor.detach().contiguous().Host().bytes);
     });
 
-    public static ScalarType DTypeOf(StoredType type) => type switch
+    public static ScalarType DTypeOf(DType type) => type switch
     {
-        StoredType.F64 => ScalarType.Float64,
-        StoredType.F32 => ScalarType.Float32,
-        StoredType.F16 => ScalarType.Float16,
-        StoredType.BF16 => ScalarType.BFloat16,
-        StoredType.I64 => ScalarType.Int64,
-        StoredType.I32 => ScalarType.Int32,
-        StoredType.I16 => ScalarType.Int16,
-        StoredType.I8 => ScalarType.Int8,
-        StoredType.U8 => ScalarType.Byte,
-        StoredType.Bool => ScalarType.Bool,
+        DType.Float64 => ScalarType.Float64,
+        DType.Float32 => ScalarType.Float32,
+        DType.Float16 => ScalarType.Float16,
+        DType.BFloat16 => ScalarType.BFloat16,
+        DType.Int64 => ScalarType.Int64,
+        DType.Int32 => ScalarType.Int32,
+        DType.Int16 => ScalarType.Int16,
+        DType.Int8 => ScalarType.Int8,
+        DType.UInt8 => ScalarType.Byte,
+        DType.Bool => ScalarType.Bool,
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "has no tensors here"),
     };
 
-    public static StoredType TypeOf(ScalarType dtype) => dtype switch
+    public static DType TypeOf(ScalarType dtype) => dtype switch
     {
-        ScalarType.Float64 => StoredType.F64,
-        ScalarType.Float32 => StoredType.F32,
-        ScalarType.Float16 => StoredType.F16,
-        ScalarType.BFloat16 => StoredType.BF16,
-        ScalarType.Int64 => StoredType.I64,
-        ScalarType.Int32 => StoredType.I32,
-        ScalarType.Int16 => StoredType.I16,
-        ScalarType.Int8 => StoredType.I8,
-        ScalarType.Byte => StoredType.U8,
-        ScalarType.Bool => StoredType.Bool,
+        ScalarType.Float64 => DType.Float64,
+        ScalarType.Float32 => DType.Float32,
+        ScalarType.Float16 => DType.Float16,
+        ScalarType.BFloat16 => DType.BFloat16,
+        ScalarType.Int64 => DType.Int64,
+        ScalarType.Int32 => DType.Int32,
+        ScalarType.Int16 => DType.Int16,
+        ScalarType.Int8 => DType.Int8,
+        ScalarType.Byte => DType.UInt8,
+        ScalarType.Bool => DType.Bool,
         _ => throw new ArgumentOutOfRangeException(nameof(dtype), dtype, "has no form in a checkpoint"),
     };
 }

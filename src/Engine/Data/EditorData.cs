@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;

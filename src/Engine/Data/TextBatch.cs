@@ -71,27 +71,44 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
 
     /// <summary>A prompt and its answer.</summary>
     /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
-    public TokenRow Row(string prompt, string target)
+    public TokenRow Row(string prompt, string target) => Row(prompt, Encode(WithoutEnds(prompt)), target, Written(target));
+
+    /// <summary>The same of a text that is in tokens already.</summary>
+    /// <param name="ids">Of the prompt.</param>
+    /// <param name="written">Of the target, as <see cref="Written"/> makes them.</param>
+    public TokenRow Row(string prompt, IReadOnlyList<int> ids, string target, IReadOnlyList<int> written)
     {
         (prompt, target) = (WithoutEnds(prompt), WithoutEnds(target));
-        var ids = Cut(Encode(prompt), prompt, "prompt", prompt);
+        var read = Cut(ids, prompt, "prompt", prompt);
         if (family.Labels is not null)
         {
             var label = family.ClassOf(target)
                 ?? throw new ModelException("target", $"\"{target}\" of \"{prompt}\"", $"is no label of this model; it has {string.Join(", ", family.Labels)}");
-            return new(prompt, target, ids, null, [label]);
+            return new(prompt, target, read, null, [label]);
         }
-        if (family.IsEncoderDecoder)
-        {
-            var answer = Cut(Answer(target), target, "target", prompt);
-            var given = family.DecoderPrefix;
-            // Position t predicts label t, or label t + 1 in a family that shifts: there the labels stand at the decoder's own inputs.
-            int[] decoder = [.. given, .. family.ShiftsLabels ? answer : answer[..^1]];
-            var ignored = Enumerable.Repeat(LabelRows.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
-            return new(prompt, target, ids, decoder, [.. ignored, .. answer.Select(id => (long)id)]);
-        }
-        var written = Cut(Encode(" " + target), target, "target", prompt);
-        return new(prompt, target, [.. ids, .. written], null, [.. ids.Select(_ => LabelRows.Ignored), .. written.Select(id => (long)id)]);
+        var answer = Cut(written, target, "target", prompt);
+        if (!family.IsEncoderDecoder)
+            return new(prompt, target, [.. read, .. answer], null, [.. read.Select(_ => LabelRows.Ignored), .. answer.Select(id => (long)id)]);
+        var given = family.DecoderPrefix;
+        // Position t predicts label t, or label t + 1 in a family that shifts: there the labels stand at the decoder's own inputs.
+        int[] decoder = [.. given, .. family.ShiftsLabels ? answer : answer[..^1]];
+        var ignored = Enumerable.Repeat(LabelRows.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
+        return new(prompt, target, read, decoder, [.. ignored, .. answer.Select(id => (long)id)]);
+    }
+
+    /// <summary>
+    /// A target's tokens as the model has to write them: after a space where it goes on from the prompt; where a decoder writes it, to the end of
+    /// sequence and without what the tokenizer begins a text with. Empty for a classifier, which writes none.
+    /// </summary>
+    public IReadOnlyList<int> Written(string target)
+    {
+        target = WithoutEnds(target);
+        if (family.Labels is not null)
+            return [];
+        if (!family.IsEncoderDecoder)
+            return Encode(" " + target);
+        var ids = Encode(target);
+        return [.. ids.Skip(_frame.Count > 1 && ids[0] == _frame[0] ? 1 : 0)];
     }
 
     /// <summary>An edit with the text that the KnowledgeEditor reads of it: "old answer >> new answer || prompt".</summary>
@@ -120,13 +137,6 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <param name="ids">At least <paramref name="scored"/>.</param>
     public TokenRow Passage(int[] ids, int scored) => new(tokenizer.Decode(ids[..^scored]), tokenizer.Decode(ids[^scored..]), ids, null,
         [.. ids.Select((id, i) => i < ids.Length - scored ? LabelRows.Ignored : id)]);
-
-    /// <summary>A target as the decoder has to write it: to the end of sequence, without what the tokenizer begins a text with.</summary>
-    private List<int> Answer(string target)
-    {
-        var ids = Encode(target);
-        return [.. ids.Skip(_frame.Count > 1 && ids[0] == _frame[0] ? 1 : 0)];
-    }
 
     /// <param name="row">Whose part the text is, for errors: its prompt.</param>
     private int[] Cut(IReadOnlyList<int> ids, string text, string what, string row) =>

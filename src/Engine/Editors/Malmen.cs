@@ -1,50 +1,8 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
-
-/// <summary>MALMEN's hyper-parameters (mend-spec 11.4).</summary>
-public sealed record MalmenOptions
-{
-    /// <summary>r, the width of each block's bottleneck, cut to the network's input width.</summary>
-    /// <value>1920.</value>
-    public int Rank { get; init; } = 1920;
-
-    /// <summary>Blocks of the network.</summary>
-    /// <value>2.</value>
-    public int NBlocks { get; init; } = 2;
-
-    /// <summary>Initial eta, the learned step size of every weight.</summary>
-    /// <value>1e-6.</value>
-    public double EditLr { get; init; } = 1e-6;
-
-    /// <summary>Initial lambda, the learned ridge of every weight's least squares.</summary>
-    /// <value>1.</value>
-    public double Lambda { get; init; } = 1;
-
-    /// <summary>Rows that pass through the network at once.</summary>
-    /// <value>1024.</value>
-    public int EditorBatch { get; init; } = 1024;
-
-    /// <summary>Examples that pass through the model at once while training.</summary>
-    /// <value>32.</value>
-    public int ModelBatch { get; init; } = 32;
-
-    /// <summary>The network in the words of MEND's options: the same blocks, but for the place of scale and shift.</summary>
-    internal MendOptions Network => new() { Rank = Rank, NHidden = NBlocks - 1, EditLr = EditLr };
-
-    /// <exception cref="EditorException">Naming the setting and its range.</exception>
-    public MalmenOptions Validated()
-    {
-        if (Rank < 1 || NBlocks < 1 || EditorBatch < 1 || ModelBatch < 1)
-            throw new EditorException($"rank {Rank}, n_blocks {NBlocks}, editor_batch {EditorBatch} and model_batch {ModelBatch} must be at least 1");
-        if (!double.IsFinite(EditLr) || EditLr == 0)
-            throw new EditorException($"edit_lr is {EditLr}; it must be a finite number other than 0");
-        if (!double.IsFinite(Lambda) || Lambda <= 0)
-            throw new EditorException($"lambda is {Lambda}; it must be a finite number above 0");
-        return this;
-    }
-}
 
 /// <summary>
 /// MALMEN (Tan, Zhang, Fu, ICLR 2024): many edits at once. A network like MEND's says what each token's output should change by; least
@@ -67,7 +25,7 @@ public sealed class Malmen : IPreparedEditor
             NewTensor.Full([weights.Count], Math.Log(options.Lambda), device: device), null, (group, where) =>
         {
             var (generator, width) = (new Generator((ulong)seed + (ulong)group.Index), group.InFeatures + group.OutFeatures);
-            return new(group, new(width, where), new(options.Network, width, group.Weights.Count, generator, where, clampsFirst: true));
+            return new(group, new(width, where), new(options.Network(), width, group.Weights.Count, generator, where, clampsFirst: true));
         })
     {
     }
@@ -78,7 +36,7 @@ public sealed class Malmen : IPreparedEditor
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
         : this(options, weights, read("eta"), read("rho"), wanted, (group, _) =>
             new(group, new(read($"malmen.{group.Key}.k").Host().item<long>(), read($"malmen.{group.Key}.mean"), read($"malmen.{group.Key}.s")),
-                new(options.Network, group.Weights.Count, name => read($"malmen.{group.Key}.mlp.{name}"), clampsFirst: true)))
+                new(options.Network(), group.Weights.Count, name => read($"malmen.{group.Key}.mlp.{name}"), clampsFirst: true)))
     {
     }
 

@@ -47,10 +47,25 @@ public sealed record BartConfig(
 
 public sealed class Bart(BartConfig config) : ModelFamily
 {
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("bart", config => new Bart(BartConfig.From(config)))
+    {
+        HeadModelPrefixes = ["model."],
+        DownProjection = "\\.fc2",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["bart-base"] =
+            [
+                .. FamilyKind.Weights("model.encoder.layers", [4, 5], "fc1", "fc2"),
+                .. FamilyKind.Weights("model.decoder.layers", [4, 5], "fc1", "fc2"),
+            ],
+        },
+    };
+
     /// <summary>The other names of the embedding, which is also the head.</summary>
     internal static readonly string[] SharedCopies = ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
 
-    public override string Type => "bart";
+    public override FamilyKind Family => Kind;
 
     public override bool IsEncoderDecoder => true;
 

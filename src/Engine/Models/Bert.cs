@@ -54,9 +54,20 @@ public sealed record BertConfig(
 
 public sealed class Bert(BertConfig config) : ModelFamily
 {
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("bert", config => new Bert(BertConfig.From(config)))
+    {
+        HeadModelPrefixes = ["model.", "bert."],
+        DownProjection = "layer\\.\\d+\\.output\\.dense",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["bert-base"] = FamilyKind.Weights("model.encoder.layer", [9, 10, 11], "intermediate.dense", "output.dense"),
+        },
+    };
+
     private readonly string _prefix = Prefix(config);
 
-    public override string Type => "bert";
+    public override FamilyKind Family => Kind;
 
     public override bool IsEncoderDecoder => false;
 

@@ -8,8 +8,7 @@ namespace MendCluster.Engine.Models;
 /// <summary>Weights read from a Hugging Face directory, each when a layer asks for it.</summary>
 public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, ScalarType dtype, Device? device = null) : Weights(dtype, device)
 {
-    /// <summary>Prefixes of head models, which checkpoints saved without a head lack (the published gpt2 and bart-base, for two).</summary>
-    private static readonly string[] HeadModelPrefixes = ["transformer.", "model.", "bert."];
+    private static readonly string[] HeadModelPrefixes = [.. FamilyRegistry.All.SelectMany(kind => kind.HeadModelPrefixes).Distinct()];
 
     /// <summary>Bytes that are compared at a time.</summary>
     private const long Piece = 16 << 20;
@@ -45,7 +44,7 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
             throw new ModelException(stored.File, name,
                 $"is [{string.Join(", ", stored.Shape)}], config.json makes it [{string.Join(", ", shape)}]; they belong to different models");
         return stored.Type.IsFloating() ? stored : throw new ModelException(stored.File, name,
-            $"is {stored.Type}; weights are F32, BF16, F16 or F64, so this is a quantised model: give the one that it was made from");
+            $"is {stored.Type.Name()}; weights are F32, BF16, F16 or F64, so this is a quantised model: give the one that it was made from");
     }
 
     /// <summary>One bad number would answer every question with noise, and no later error could name its place.</summary>

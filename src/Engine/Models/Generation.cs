@@ -1,18 +1,12 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
 
-/// <summary>How the next token is chosen.</summary>
-/// <param name="MaxTokens">Most tokens to generate.</param>
-/// <param name="Temperature">0 is greedy: the most likely token. Otherwise logits are divided by it and a token is drawn.</param>
-/// <param name="TopK">Draw among this many most likely tokens; 0: all.</param>
-/// <param name="TopP">Draw among the fewest most likely tokens whose probabilities reach this sum; 1: all.</param>
-/// <param name="Seed">Of the draws.</param>
-public sealed record SamplingOptions(int MaxTokens = 32, double Temperature = 0, int TopK = 0, double TopP = 1, int Seed = 0);
-
 /// <summary>Draws tokens from logits; one per generation.</summary>
-public sealed class TokenSampler(SamplingOptions options)
+/// <param name="options">All but the scope, which chooses the edits.</param>
+public sealed class TokenSampler(AskOptions options)
 {
     private readonly Random _random = new(options.Seed);
 
@@ -43,7 +37,7 @@ public sealed class TokenSampler(SamplingOptions options)
 /// </summary>
 /// <param name="family">Of the model.</param>
 /// <param name="prompt">Token ids of the prompt, at least one.</param>
-public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, SamplingOptions options)
+public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, AskOptions options)
 {
     private readonly TokenSampler _sampler = new(options);
     private readonly List<int> _tokens = [];
@@ -85,7 +79,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
     }
 
     /// <summary>Generates on a whole model.</summary>
-    public static IReadOnlyList<int> Run(Stage stage, IReadOnlyList<int> prompt, SamplingOptions options, Edits? edits = null)
+    public static IReadOnlyList<int> Run(Stage stage, IReadOnlyList<int> prompt, AskOptions options, Edits? edits = null)
     {
         using var _ = no_grad();
         using var cache = new KeyValueCache();

@@ -33,7 +33,22 @@ public sealed record Gpt2Config(
 
 public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_fc"])
 {
-    public override string Type => "gpt2";
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("gpt2", config => new Gpt2(Gpt2Config.From(config)))
+    {
+        HeadModelPrefixes = ["transformer."],
+        DownProjection = "mlp\\.c_proj",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["distilgpt2"] = FamilyKind.Weights("transformer.h", [3, 4, 5], "mlp.c_fc", "mlp.c_proj"), // this one in forward order, the larger ones not
+            ["gpt2"] = FamilyKind.Weights("transformer.h", [9, 10, 11], "mlp.c_proj", "mlp.c_fc"),
+            ["gpt2medium"] = FamilyKind.Weights("transformer.h", [21, 22, 23], "mlp.c_proj", "mlp.c_fc"),
+            ["gpt2large"] = FamilyKind.Weights("transformer.h", [33, 34, 35], "mlp.c_proj", "mlp.c_fc"),
+            ["gpt2xl"] = FamilyKind.Weights("transformer.h", [45, 46, 47], "mlp.c_proj", "mlp.c_fc"),
+        },
+    };
+
+    public override FamilyKind Family => Kind;
 
     public override long VocabularySize => config.VocabSize;
 

@@ -69,7 +69,18 @@ public sealed record GptJConfig(
 
 public sealed class GptJ(GptJConfig config) : Gpt(config.NLayer, ["fc_in", "fc_out"])
 {
-    public override string Type => "gptj";
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("gptj", config => new GptJ(GptJConfig.From(config)))
+    {
+        HeadModelPrefixes = ["transformer."],
+        DownProjection = "mlp\\.fc_out",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["gptj"] = FamilyKind.Weights("transformer.h", [25, 26, 27], "mlp.fc_in", "mlp.fc_out"),
+        },
+    };
+
+    public override FamilyKind Family => Kind;
 
     public override long VocabularySize => config.VocabSize;
 

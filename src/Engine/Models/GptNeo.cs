@@ -76,7 +76,18 @@ public sealed record GptNeoConfig(
 
 public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc", "c_proj"])
 {
-    public override string Type => "gpt_neo";
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("gpt_neo", config => new GptNeo(GptNeoConfig.From(config)))
+    {
+        HeadModelPrefixes = ["transformer."],
+        DownProjection = "mlp\\.c_proj",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["gptneo27"] = FamilyKind.Weights("transformer.h", [29, 30, 31], "mlp.c_fc", "mlp.c_proj"),
+        },
+    };
+
+    public override FamilyKind Family => Kind;
 
     public override long VocabularySize => config.VocabSize;
 

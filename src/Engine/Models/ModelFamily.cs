@@ -10,7 +10,10 @@ namespace MendCluster.Engine.Models;
 public abstract class ModelFamily
 {
     /// <summary>The <c>model_type</c> of config.json.</summary>
-    public abstract string Type { get; }
+    public string Type => Family.Type;
+
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public abstract FamilyKind Family { get; }
 
     /// <summary>Names of the layers in forward order, e.g. <c>transformer.h.3</c>. The last one is the head.</summary>
     public abstract IReadOnlyList<string> LayerNames { get; }
@@ -76,7 +79,7 @@ public abstract class ModelFamily
     public abstract double InitialStd(string name, long[] shape);
 
     /// <summary>The values of <c>model_type</c> that <see cref="FromConfig"/> knows.</summary>
-    public static IReadOnlyList<string> SupportedTypes { get; } = ["gpt2", "gpt_neo", "gptj", "t5", "bart", "bert"];
+    public static IReadOnlyList<string> SupportedTypes { get; } = [.. FamilyRegistry.All.Select(kind => kind.Type)];
 
     /// <summary>The family that config.json names.</summary>
     /// <exception cref="ModelException">No config.json, not JSON, or a model type that is not supported.</exception>
@@ -103,19 +106,10 @@ public abstract class ModelFamily
         config.RequireAbsent("per_layer_config", built);
         config.Require("tie_encoder_decoder", false);
         config.Require("add_cross_attention", false);
-        return OfType(config);
+        var type = config.String("model_type");
+        return FamilyRegistry.Find(type)?.Make(config)
+            ?? throw new ModelException(config.File, "model_type", $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}");
     }
-
-    private static ModelFamily OfType(ConfigFile config) => config.String("model_type") switch
-    {
-        "gpt2" => new Gpt2(Gpt2Config.From(config)),
-        "gpt_neo" => new GptNeo(GptNeoConfig.From(config)),
-        "gptj" => new GptJ(GptJConfig.From(config)),
-        "t5" => new T5(T5Config.From(config)),
-        "bart" => new Bart(BartConfig.From(config)),
-        "bert" => new Bert(BertConfig.From(config)),
-        var type => throw new ModelException(config.File, "model_type", $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}"),
-    };
 }
 
 /// <summary>One layer of a model. Its tensors belong to the stage that built it.</summary>

@@ -57,7 +57,20 @@ public sealed record T5Config(
 
 public sealed class T5(T5Config config) : ModelFamily
 {
-    public override string Type => "t5";
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("t5", config => new T5(T5Config.From(config)))
+    {
+        DownProjection = "DenseReluDense\\.wo",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["t5small"] = PublishedEdits([6, 7], "wi_0"),
+            ["t5large"] = PublishedEdits([22, 23], "wi"),
+            ["t5xl"] = PublishedEdits([22, 23], "wi_0"),
+            ["t5xxl"] = PublishedEdits([22, 23], "wi_0"),
+        },
+    };
+
+    public override FamilyKind Family => Kind;
 
     public override bool IsEncoderDecoder => true;
 
@@ -115,6 +128,12 @@ public sealed class T5(T5Config config) : ModelFamily
 
     private static string[] FeedForward(T5Config config, string name) =>
         [$"{name}.DenseReluDense.{(config.IsGated ? "wi_0" : "wi")}.weight", $"{name}.DenseReluDense.wo.weight"];
+
+    private static string[] PublishedEdits(int[] blocks, string first) =>
+    [
+        .. FamilyKind.Weights("encoder.block", blocks, $"layer.1.DenseReluDense.{first}", "layer.1.DenseReluDense.wo"),
+        .. FamilyKind.Weights("decoder.block", blocks, $"layer.2.DenseReluDense.{first}", "layer.2.DenseReluDense.wo"),
+    ];
 }
 
 internal sealed class T5Embedding(T5Config config, Weights weights, bool isDecoder) : Layer

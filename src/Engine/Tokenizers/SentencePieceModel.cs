@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Tokenizers;
 
@@ -134,7 +135,7 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
         new(file, $"offset {at}", problem + "; the file is cut, damaged or no SentencePiece model");
 
     /// <summary>One field of a message, not yet understood. Each reading checks the wire type that it needs.</summary>
-    private sealed record Field(string File, int Offset, int Number, int WireType, ulong RawInteger, ReadOnlyMemory<byte> RawBytes, int BytesOffset)
+    private sealed record Field(string File, int Offset, int Number, int DType, ulong RawInteger, ReadOnlyMemory<byte> RawBytes, int BytesOffset)
     {
         public long Integer => (long)Of(0, RawInteger);
 
@@ -161,7 +162,7 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
 
         public TokenizerException Error(string message) => new(File, $"offset {Offset}", message);
 
-        private T Of<T>(int wireType, T value) => WireType == wireType ? value
-            : throw Error($"field {Number} has wire type {WireType}, expected {wireType}; the file is damaged or no SentencePiece model");
+        private T Of<T>(int wireType, T value) => DType == wireType ? value
+            : throw Error($"field {Number} has wire type {DType}, expected {wireType}; the file is damaged or no SentencePiece model");
     }
 }

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -28,15 +29,9 @@ public sealed class EditorCheckpoint : IDisposable
     /// <summary>A file of before there were others has no entry, and is MEND's.</summary>
     public EditorAlgorithm Algorithm => _file.Metadata.ContainsKey("algorithm") ? Metadata<EditorAlgorithm>("algorithm") : EditorAlgorithm.Mend;
 
-    /// <summary>MEND's. Of MALMEN and UltraEdit: their networks in the words of MEND's options, for planning.</summary>
+    /// <summary>MEND's; of other editors their networks in the words of MEND's options, for planning.</summary>
     /// <exception cref="CheckpointException">An editor that needs more than gradients.</exception>
-    public MendOptions Options => Algorithm switch
-    {
-        EditorAlgorithm.Mend => OptionsAs<MendOptions>(),
-        EditorAlgorithm.Malmen => OptionsAs<MalmenOptions>().Network,
-        EditorAlgorithm.UltraEdit => new() { Rank = 1 }, // it has none
-        _ => throw NotPrepared(),
-    };
+    public MendOptions Options => (EditorRegistry.Of(Algorithm).Network ?? throw NotPrepared())(this);
 
     /// <summary>In configuration order.</summary>
     public IReadOnlyList<EditableWeight> Weights => Metadata<List<EditableWeight>>("weights");
@@ -152,14 +147,7 @@ public sealed class EditorCheckpoint : IDisposable
     public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var scope = NewDisposeScope();
-        Tensor There(string name) => Read(name, device);
-        return Algorithm switch
-        {
-            EditorAlgorithm.Mend => new Mend(Options, Weights, There, wanted),
-            EditorAlgorithm.Malmen => new Malmen(OptionsAs<MalmenOptions>(), Weights, There, wanted),
-            EditorAlgorithm.UltraEdit => new UltraEdit(OptionsAs<UltraEditOptions>(), Weights, There, wanted),
-            _ => throw NotPrepared(),
-        };
+        return (EditorRegistry.Of(Algorithm).Load ?? throw NotPrepared())(this, name => Read(name, device), wanted);
     }
 
     public void Restore(Adam adam, ParameterAverage? average)
@@ -196,7 +184,8 @@ public sealed class EditorCheckpoint : IDisposable
     }
 
     private CheckpointException NotPrepared() => new(_file.Path, "metadata 'algorithm'",
-        $"is {Algorithm}, whose edits need more than gradients; expected {EditorAlgorithm.Mend}, {EditorAlgorithm.Malmen} or {EditorAlgorithm.UltraEdit}");
+        $"is {Algorithm}, whose edits need more than gradients; "
+        + $"expected one of {string.Join(", ", EditorRegistry.All.Where(kind => kind.Load is not null).Select(kind => kind.Algorithm))}");
 
     private T Metadata<T>(string key)
     {

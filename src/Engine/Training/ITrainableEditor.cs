@@ -20,26 +20,6 @@ public interface ITrainableEditor : IStoredEditor
     StepFigures Measure(EditBatch batch, LossWeights weights);
 }
 
-/// <summary>Makes what a training run trains.</summary>
-public static class TrainableEditor
-{
-    /// <param name="stage">The whole model. ENN trains its weights.</param>
-    /// <param name="checkpoint">Of a run to go on with; null: a new editor.</param>
-    /// <exception cref="CheckpointException">The checkpoint is of another algorithm.</exception>
-    public static ITrainableEditor Create(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint = null)
-    {
-        checkpoint?.Require(options.Algorithm);
-        return options.Algorithm switch
-        {
-            EditorAlgorithm.Ke => new TrainableKnowledgeEditor(stage, options, checkpoint),
-            EditorAlgorithm.Enn => new TrainableEnn(stage, options, checkpoint),
-            EditorAlgorithm.Malmen => new TrainableMalmen(stage, options, checkpoint),
-            EditorAlgorithm.Mend => new TrainableMend(stage, options, checkpoint),
-            _ => throw new EditorException($"{options.Algorithm} has nothing to train"),
-        };
-    }
-}
-
 /// <summary>An editor whose edits need gradients alone.</summary>
 internal abstract class TrainablePreparedEditor(IPreparedEditor editor, EditorTrainingOptions options) : ITrainableEditor
 {

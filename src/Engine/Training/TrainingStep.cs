@@ -7,11 +7,6 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
 
-/// <summary>Weights of the two losses (mend-spec 4.4).</summary>
-/// <param name="CEdit">Of the edit loss L_e.</param>
-/// <param name="CLoc">Of the locality loss L_loc.</param>
-public sealed record LossWeights(double CEdit = 0.1, double CLoc = 1.0);
-
 /// <summary>
 /// Algorithm 1 of the paper on a whole model: one edit, its losses, and the gradients of phi and alpha. Nothing of a weight's size is
 /// formed: gradients are (u, delta), updates are (uTilde, deltaTilde), and autograd reaches phi through them.

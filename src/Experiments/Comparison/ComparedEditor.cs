@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
@@ -40,7 +41,7 @@ public sealed record TrainedEditor : ComparedEditor
     public double? Confidence { get; private init; }
 
     /// <summary>KE reads the text of one edit, and a strength is that of one edit.</summary>
-    public override int? MostEdits => Algorithm == EditorAlgorithm.Ke || Confidence is not null ? 1 : null;
+    public override int? MostEdits => Confidence is not null ? 1 : EditorRegistry.Of(Algorithm).MaxEdits;
 
     /// <summary>The same editor with <see cref="Confidence"/>, for one edit at a time; null of KE and ENN, whose edits have no strength.</summary>
     public TrainedEditor? Searched(double confidence) => Algorithm is EditorAlgorithm.Ke or EditorAlgorithm.Enn ? null
@@ -55,7 +56,7 @@ public sealed record TrainedEditor : ComparedEditor
     private static (string Name, EditorAlgorithm Algorithm, IReadOnlyList<string> Editable) Read(string file)
     {
         using var checkpoint = EditorCheckpoint.Open(file);
-        var name = checkpoint.Algorithm == EditorAlgorithm.UltraEdit ? "UltraEdit" : checkpoint.Algorithm.ToString().ToUpperInvariant();
+        var name = EditorRegistry.Of(checkpoint.Algorithm).Name;
         var parts = checkpoint.Algorithm != EditorAlgorithm.Mend ? [] : new (bool Is, string Name)[]
         {
             (!checkpoint.Options.Norm, "no norm"),

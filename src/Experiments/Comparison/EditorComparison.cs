@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
@@ -152,7 +153,7 @@ public sealed class EditorComparison : IDisposable
         var start = _time.GetTimestamp();
         var (edits, _) = FineTuning.Edit(_stage, options, _text.Of([(prompt, target)]));
         var time = _time.GetElapsedTime(start);
-        return ([.. prompts.Select(asked => _tokenizer.Decode(Generation.Run(_stage, _tokenizer.Encode(asked), new SamplingOptions(), edits)).Trim())], time);
+        return ([.. prompts.Select(asked => _tokenizer.Decode(Generation.Run(_stage, _tokenizer.Encode(asked), new AskOptions(), edits)).Trim())], time);
     }
 
     public void Dispose() => _stage.Dispose();

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -92,7 +93,7 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
     {
         var answer = row.Labels.Where(label => label != LabelRows.Ignored).ToList();
         var prompt = stage.Family.IsEncoderDecoder ? row.Ids : row.Ids[..^answer.Count];
-        var written = Generation.Run(stage, prompt, new SamplingOptions(MaxTokens: answer.Count), edits);
+        var written = Generation.Run(stage, prompt, new AskOptions(MaxTokens: answer.Count), edits);
         // The end of sequence is no token of what was written: without it there would be one token more.
         return written.Select(token => (long)token).SequenceEqual(stage.Family.EosIds.Contains((int)answer[^1]) ? answer[..^1] : answer);
     }

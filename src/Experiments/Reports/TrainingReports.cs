@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Files;
 using MendCluster.Engine.Training;
 using static System.FormattableString;

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using MendCluster.Engine.Checkpoints;
@@ -117,7 +118,7 @@ public static class SyntheticTasks
                 var length = LeastPassage + rng.Next(MostPassage - LeastPassage);
                 if (ids.Length < length + SampledTokens)
                     continue;
-                var sampled = Generation.Run(stage, ids[..length], new SamplingOptions(SampledTokens, Temperature: 1, Seed: rng.Next(int.MaxValue)));
+                var sampled = Generation.Run(stage, ids[..length], new AskOptions(SampledTokens, Temperature: 1, Seed: rng.Next(int.MaxValue)));
                 var completion = tokenizer.Decode([.. ids[..length], .. sampled]);
                 // What is read back must be scored on what was sampled; text can also be cut into tokens in another way.
                 if (sampled.Count < SampledTokens || !text.Tokens(completion).AsSpan()[^SampledTokens..].SequenceEqual([.. sampled]))

@@ -120,7 +120,7 @@ public sealed class ModelExportTests : IDisposable
         using var model = new ClusterOfTinyModel(family);
         await EditAsync(model, Facts);
         await ModelExport.RunAsync(Options(model));
-        var report = await ModelExport.RunAsync(Options(model) with { Output = _folder["bf16"], DType = WeightType.BFloat16 });
+        var report = await ModelExport.RunAsync(Options(model) with { Output = _folder["bf16"], DType = DType.BFloat16 });
         using var exact = HuggingFaceDirectory.Open(Output);
         using var rounded = HuggingFaceDirectory.Open(_folder["bf16"]);
         foreach (var name in exact.Names)
@@ -145,7 +145,7 @@ public sealed class ModelExportTests : IDisposable
     {
         using var model = new ClusterOfTinyModel("t5");
         await EditAsync(model, Facts[..1], revert: 1);
-        await ModelExport.RunAsync(Options(model) with { Output = _folder["stored"], DType = WeightType.BFloat16 });
+        await ModelExport.RunAsync(Options(model) with { Output = _folder["stored"], DType = DType.BFloat16 });
         File.Copy(model.Editor, Path.Combine(_folder["stored"], "editor.safetensors"));
         using var stored = new ClusterOfTinyModel(_folder["stored"]);
         await EditAsync(stored, Facts);
@@ -157,7 +157,7 @@ public sealed class ModelExportTests : IDisposable
         Assert.NotEmpty(report.Weights);
         foreach (var name in before.Names)
         {
-            Assert.Equal(StoredType.BF16, after.Find(name).Type);
+            Assert.Equal(DType.BFloat16, after.Find(name).Type);
             Assert.Equal(report.Weights.All(weight => weight.Name != name), before.Find(name).ToArray().SequenceEqual(after.Find(name).ToArray()));
         }
     }

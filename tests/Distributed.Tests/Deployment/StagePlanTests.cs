@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;

@@ -229,8 +229,14 @@ internal sealed class FaultyCluster : IAsyncDisposable
             return true;
         });
 
-        public override Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+        public override Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, own => own.GenerateAsync(request, cancellation));
+
+        public override Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
             shard.CallAsync(generation, own => own.ForwardAsync(request, cancellation));
+
+        public override Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, own => own.TryAsync(request, cancellation));
 
         public override Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
             shard.CallAsync(generation, own => own.BackwardAsync(request, cancellation));

@@ -42,9 +42,9 @@ internal sealed class Oracle : IAsyncDisposable
         while (!generation.IsDone)
         {
             var tokens = ModelText.Next(generation);
-            StageReply reply = new(null, null);
+            GenerateReply reply = new(new(Boundary.None, 0));
             foreach (var shard in _shards)
-                reply = await shard.ForwardAsync(new(1, ModelVersion.Base, StagePurpose.Generate, tokens, reply.Hidden, reply.Memory, Position: position, Sampling: options, Scope: options.Scope, Branch: edits.Count));
+                reply = await shard.GenerateAsync(new(new(1, ModelVersion.Base, tokens, reply.Result.Above, options.Scope, edits.Count), position, options));
             generation.Take(reply.NextToken!.Value);
             position += tokens.InputIds.Shape[1];
         }

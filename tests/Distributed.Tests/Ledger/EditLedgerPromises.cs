@@ -124,6 +124,6 @@ public abstract class EditLedgerPromises
         var bytes = new byte[rows * columns * 4];
         for (var i = 0; i < rows * columns; i++)
             BitConverter.TryWriteBytes(bytes.AsSpan(4 * i), first + i);
-        return new(WireType.Float32, [rows, columns], bytes);
+        return new(DType.Float32, [rows, columns], bytes);
     }
 }

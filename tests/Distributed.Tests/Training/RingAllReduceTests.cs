@@ -94,7 +94,7 @@ public class RingAllReduceTests
     [Fact]
     public async Task AChunkOfAnotherSize_IsRefused()
     {
-        var peer = new RingAllReduce(0, 2, false, (_, _, _) => Task.CompletedTask, (_, _) => Task.FromResult(new WireTensor(WireType.Float32, [1], new byte[4])));
+        var peer = new RingAllReduce(0, 2, false, (_, _, _) => Task.CompletedTask, (_, _) => Task.FromResult(new WireTensor(DType.Float32, [1], new byte[4])));
         Assert.Equal(MendError.InvalidOption, (await Assert.ThrowsAsync<MendException>(() => peer.RunAsync(new float[10]))).Error);
     }
 

@@ -73,7 +73,7 @@ internal sealed class TrainingOfTinyModel : IDisposable
         string run, int replicas, int stages, EditorTrainingOptions options, bool bfloat16 = false,
         Func<ITrainingShard, ShardPlace, ITrainingShard>? wrap = null, Action<TrainingProgress>? onStep = null, Func<long, EditBatch>? batch = null, CancellationToken cancellation = default)
     {
-        await using var trainer = new EmbeddedTrainer(Model, replicas, stages, TrainerOptions(run, options, bfloat16, batch), WeightType.Float32, wrap ?? ((shard, _) => shard));
+        await using var trainer = new EmbeddedTrainer(Model, replicas, stages, TrainerOptions(run, options, bfloat16, batch), DType.Float32, wrap ?? ((shard, _) => shard));
         var steps = new Steps(onStep);
         return (await trainer.TrainAsync(steps, cancellation), steps.Taken);
     }

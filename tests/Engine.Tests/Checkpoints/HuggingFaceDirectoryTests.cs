@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
 
@@ -215,7 +216,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
 
     private void WriteShard(string file, params string[] names) =>
         SafetensorsWriter.Write(Path.Combine(_folder.Path, file),
-            names.Select((name, i) => new TensorToWrite(name, StoredType.U8, [1], new[] { (byte)(i + 1) })));
+            names.Select((name, i) => new TensorToWrite(name, DType.UInt8, [1], new[] { (byte)(i + 1) })));
 
     private void WriteIndex(params (string Name, string File)[] entries) =>
         _folder.Write(Index, System.Text.Json.JsonSerializer.Serialize(new { weight_map = entries.ToDictionary(e => e.Name, e => e.File) }));

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tests.Training;
 using MendCluster.Engine.Torch;
@@ -61,7 +62,7 @@ public sealed class TensorBytesTests : IDisposable
     {
         using var scope = NewDisposeScope();
         using var archive = TorchArchive.Open(Fixture.Path("models/gpt2/pytorch_model.bin"));
-        var stored = archive.StateDict().Values.First(tensor => tensor.Shape.Length == 2 && tensor.Type == StoredType.F32);
+        var stored = archive.StateDict().Values.First(tensor => tensor.Shape.Length == 2 && tensor.Type == DType.Float32);
         var whole = TensorBytes.Load(stored);
         for (long first = 0; first < stored.Shape[0]; first += 7)
         {

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
 using static MendCluster.Testing.ForgedZip;
@@ -27,7 +28,7 @@ public sealed class TorchArchiveTests : IDisposable
         }
         Assert.Equal(state["transformer.wte.weight"].StorageKey, state["lm_head.weight"].StorageKey);
         Assert.Equal(state["transformer.wte.weight"].ToArray(), state["lm_head.weight"].ToArray());
-        Assert.Equal(StoredType.U8, state["transformer.h.0.attn.bias"].Type);
+        Assert.Equal(DType.UInt8, state["transformer.h.0.attn.bias"].Type);
     }
 
     [Fact]

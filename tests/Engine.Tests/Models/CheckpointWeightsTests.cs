@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
@@ -35,8 +36,8 @@ public sealed class CheckpointWeightsTests : IDisposable
     public void ExtraTensors_AreLeftAlone(string family)
     {
         var tensors = Tensors(family);
-        Write([.. tensors, new("extra", StoredType.F32, [2], Bytes([float.NaN, 1])), new("transformer.h.0.attn.bias", StoredType.U8, [1], new byte[] { 1 }),
-            .. Enum.GetValues<StoredType>().Select(type => new TensorToWrite($"extra.{type}", type, [8], new byte[8 * 8])).Select(tensor => tensor with { Write = stream => stream.Write(new byte[tensor.ByteLength]) })]);
+        Write([.. tensors, new("extra", DType.Float32, [2], Bytes([float.NaN, 1])), new("transformer.h.0.attn.bias", DType.UInt8, [1], new byte[] { 1 }),
+            .. Enum.GetValues<DType>().Select(type => new TensorToWrite($"extra.{type}", type, [8], new byte[8 * 8])).Select(tensor => tensor with { Write = stream => stream.Write(new byte[tensor.ByteLength]) })]);
         using var stage = Load(family);
         Assert.Equal(tensors.Select(tensor => tensor.Name).Order(), stage.Weights.Loaded.Keys.Order());
     }
@@ -49,7 +50,7 @@ public sealed class CheckpointWeightsTests : IDisposable
         foreach (var changed in tensors.Where((_, i) => i % 5 == 0))
         {
             long[] shape = [changed.Shape[0] + 1, .. changed.Shape[1..]];
-            Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, StoredType.F32, shape, new byte[4 * shape.Aggregate((a, b) => a * b)])]);
+            Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, DType.Float32, shape, new byte[4 * shape.Aggregate((a, b) => a * b)])]);
             var e = Assert.Throws<ModelException>(() => Load(family).Dispose());
             Assert.Equal((_folder["model.safetensors"], changed.Name), (e.Where, e.What));
             Assert.Contains($"[{string.Join(", ", shape)}]", e.Message, StringComparison.Ordinal);
@@ -70,7 +71,7 @@ public sealed class CheckpointWeightsTests : IDisposable
             {
                 var values = new float[changed.ByteLength / 4];
                 values[^3] = values[^1] = number;
-                Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, StoredType.F32, changed.Shape, Bytes(values))]);
+                Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, DType.Float32, changed.Shape, Bytes(values))]);
                 var e = Assert.Throws<ModelException>(() => Load(family).Dispose());
                 Assert.Equal((_folder["model.safetensors"], changed.Name), (e.Where, e.What));
                 Assert.Contains($"has 2 of {values.Length} entries that are NaN or infinite", e.Message, StringComparison.Ordinal);
@@ -87,7 +88,7 @@ public sealed class CheckpointWeightsTests : IDisposable
         var changed = tensors.First(tensor => tensor.Name == "shared.weight");
         var values = new float[changed.ByteLength / 4];
         Array.Fill(values, float.MaxValue);
-        Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, StoredType.F32, changed.Shape, Bytes(values))]);
+        Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, DType.Float32, changed.Shape, Bytes(values))]);
         Load("t5").Dispose();
     }
 
@@ -96,7 +97,7 @@ public sealed class CheckpointWeightsTests : IDisposable
     {
         var tensors = Tensors("gpt2");
         var changed = tensors.First(tensor => tensor.Name == "transformer.h.0.mlp.c_fc.weight");
-        Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, StoredType.I8, changed.Shape, new byte[changed.ByteLength / 4])]);
+        Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, DType.Int8, changed.Shape, new byte[changed.ByteLength / 4])]);
         var e = Assert.Throws<ModelException>(() => Load("gpt2").Dispose());
         Assert.Equal(changed.Name, e.What);
         Assert.Contains("is I8;", e.Message, StringComparison.Ordinal);
@@ -127,7 +128,7 @@ public sealed class CheckpointWeightsTests : IDisposable
             Assert.Equal(0, Difference(stage, family));
 
         var other = new float[tied.ByteLength / 4];
-        Write([.. tensors, new(copy, StoredType.F32, tied.Shape, Bytes(other))]);
+        Write([.. tensors, new(copy, DType.Float32, tied.Shape, Bytes(other))]);
         var e = Assert.Throws<ModelException>(() => Load(family).Dispose());
         Assert.Equal(name, e.What);
         Assert.Contains(copy, e.Message, StringComparison.Ordinal);
@@ -189,7 +190,7 @@ public sealed class CheckpointWeightsTests : IDisposable
     private static List<TensorToWrite> Tensors(string family)
     {
         using var stage = TinyModel.Load(family);
-        return [.. stage.Weights.Loaded.Select(weight => new TensorToWrite(weight.Key, StoredType.F32, weight.Value.AsStored().shape, Bytes(weight.Value.AsStored().data<float>().ToArray())))];
+        return [.. stage.Weights.Loaded.Select(weight => new TensorToWrite(weight.Key, DType.Float32, weight.Value.AsStored().shape, Bytes(weight.Value.AsStored().data<float>().ToArray())))];
     }
 
     private void Write(IReadOnlyList<TensorToWrite> tensors) => SafetensorsWriter.Write(_folder["model.safetensors"], tensors);

@@ -287,7 +287,7 @@ public class DeviceTests
         var enn = new EditorTrainingOptions { Algorithm = EditorAlgorithm.Enn, Enn = new() { EditSteps = 2, EditLr = 0.01 } };
         foreach (var options in new[] { ke, enn })
         {
-            using var editor = TrainableEditor.Create(stage, options);
+            using var editor = EditorRegistry.Train(stage, options);
             List<(string Name, Tensor Value)> parameters = [.. editor.Groups.SelectMany(group => group.Parameters)];
             var (figures, gradients) = editor.Step(batch, new(), [.. parameters.Select(parameter => parameter.Value)]);
             yield return ($"{options.Algorithm}'s figures", Figures(figures, device));
@@ -334,7 +334,7 @@ public class DeviceTests
     {
         using var here = Load(family, CPU);
         using var there = Load(family, device);
-        foreach (var options in new SamplingOptions[] { new(6), new(6, Temperature: 1, TopK: 20, TopP: 0.9, Seed: 3) })
+        foreach (var options in new AskOptions[] { new(6), new(6, Temperature: 1, TopK: 20, TopP: 0.9, Seed: 3) })
             Assert.Equal(Generation.Run(here, [5, 6, 7], options), Generation.Run(there, [5, 6, 7], options));
     }
 

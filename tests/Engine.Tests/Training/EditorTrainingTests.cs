@@ -99,7 +99,7 @@ public sealed class EditorTrainingTests : IDisposable
         using var checkpoint = EditorCheckpoint.Open(_folder["run/checkpoint.safetensors"]);
         Assert.Equal(EditorAlgorithm.Mend, checkpoint.Algorithm);
         using var stage = TinyModel.Load("t5");
-        var error = Assert.Throws<CheckpointException>(() => TrainableEditor.Create(stage, new() { Algorithm = EditorAlgorithm.Ke }, checkpoint));
+        var error = Assert.Throws<CheckpointException>(() => EditorRegistry.Train(stage, new() { Algorithm = EditorAlgorithm.Ke }, checkpoint));
         Assert.Contains("is Mend, expected Ke", error.Message, StringComparison.Ordinal);
     }
 
@@ -107,7 +107,7 @@ public sealed class EditorTrainingTests : IDisposable
     public void AnEditWithoutText_IsRefusedByTheKnowledgeEditor()
     {
         using var stage = TinyModel.Load("t5");
-        using var editor = TrainableEditor.Create(stage, new() { Algorithm = EditorAlgorithm.Ke, Ke = new() { HiddenDim = 6, ConditionDim = 5 } });
+        using var editor = EditorRegistry.Train(stage, new() { Algorithm = EditorAlgorithm.Ke, Ke = new() { HiddenDim = 6, ConditionDim = 5 } });
         var edit = TinyModel.Text(stage).Of([("is it red", "blue")]);
         Assert.Contains("EditRow", Assert.Throws<EditorException>(() => editor.Measure(new(edit, edit, edit), new())).Message, StringComparison.Ordinal);
     }

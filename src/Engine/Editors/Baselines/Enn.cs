@@ -1,24 +1,8 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
-
-/// <summary>Settings of the editable neural network; the defaults are the paper's (mend-spec 7.3).</summary>
-public sealed record EnnOptions
-{
-    /// <summary>Gradient steps of an edit.</summary>
-    public int EditSteps { get; init; } = 1;
-
-    /// <summary>Where the learned step of each weight begins.</summary>
-    public double EditLr { get; init; } = 1e-2;
-
-    /// <summary>Trains as if the edit's gradient did not depend on the weights: no second derivatives.</summary>
-    public bool FirstOrder { get; init; }
-
-    /// <exception cref="EditorException">Naming the setting.</exception>
-    public EnnOptions Validated() => EditSteps > 0 && EditLr > 0 ? this
-        : throw new EditorException($"n_edit_steps is {EditSteps} and edit_lr {EditLr}; both must be above 0");
-}
 
 /// <summary>
 /// ENN (Sinitsin et al., 2020; mend-spec 7.3): an edit is a plain gradient step with a learned size for each weight, and the model itself is

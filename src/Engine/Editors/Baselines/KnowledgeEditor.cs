@@ -1,3 +1,5 @@
+using MendCluster.Contracts;
+
 // KnowledgeEditor (De Cao, Aziz and Titov, 2021), as the paper's EFK baseline (mend-spec 7.4): a network reads the edit's text and makes, for
 // each weight, a mask and an offset of rank one for the raw gradient: W' = W + sigmoid(g) (dL/dW * A + B), A = softmax(ra)^T ca, B = softmax(rb)^T cb.
 // Since dL/dW = delta^T u, masking it by A scales the rows of delta and u, and B is one row more: no matrix of a weight's size is formed.
@@ -7,24 +9,6 @@ using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
-
-/// <summary>Settings of the KnowledgeEditor; the defaults are the published ones.</summary>
-public sealed record KnowledgeEditorOptions
-{
-    /// <summary>H, of the LSTM in each direction and of the networks behind it.</summary>
-    public int HiddenDim { get; init; } = 512;
-
-    /// <summary>K, the length of what the LSTM's result is summed up in.</summary>
-    public int ConditionDim { get; init; } = 768;
-
-    /// <summary>Most factor on gradient and offset.</summary>
-    public double MaxScale { get; init; } = 1;
-
-    /// <exception cref="EditorException">Naming the setting.</exception>
-    public KnowledgeEditorOptions Validated() =>
-        HiddenDim > 0 && ConditionDim > 0 && MaxScale > 0 ? this
-        : throw new EditorException($"hidden_dim {HiddenDim}, condition_dim {ConditionDim} and max_scale {MaxScale} must be above 0");
-}
 
 /// <summary>A weight that the KnowledgeEditor changes.</summary>
 /// <param name="IsTransposed">Whether its checkpoint stores [in, out] (Conv1D), which settles what is a row and what a column.</param>
