@@ -20,7 +20,7 @@ public sealed class OrleansTrainingRuns(IEditorTrainerGrain trainer, TimeProvide
         var steps = trainer.WatchAsync(run, after, cancellation).GetAsyncEnumerator(cancellation);
         try
         {
-            while (await LostAsync(steps.MoveNextAsync().AsTask, cancellation).ConfigureAwait(false))
+            while (await LostAsync(() => steps.MoveNextAsync().AsTask(), cancellation).ConfigureAwait(false))
                 yield return steps.Current;
         }
         finally

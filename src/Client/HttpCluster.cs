@@ -101,7 +101,8 @@ public sealed class HttpCluster : IMendCluster
             {
                 // By the attempt whose answer was lost.
                 using var response = await SendOnceAsync(HttpMethod.Get, $"v1/edits/{edit}", null, null, null, cancellation).ConfigureAwait(false);
-                var revert = (await ReadAsync<EditState>(response, cancellation).ConfigureAwait(false)).Revert ?? throw e;
+                if ((await ReadAsync<EditState>(response, cancellation).ConfigureAwait(false)).Revert is not { } revert)
+                    throw;
                 return new(edit, revert.Version, revert.Recomputed ?? 0);
             }
         }, cancellation).ConfigureAwait(false);

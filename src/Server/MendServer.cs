@@ -1,5 +1,4 @@
 using System.Net;
-using System.Security.Claims;
 using System.Threading.RateLimiting;
 using MendCluster.Contracts;
 using MendCluster.Server.Api;
@@ -148,10 +147,10 @@ public sealed class MendServer : IAsyncDisposable
         ConsoleFiles.Map(app);
         app.MapOpenApi("/openapi/{documentName}.json").Requires(Right.Read);
         var api = app.MapGroup("/v1").AddEndpointFilter(Requests.OnlyKnownQueryAsync);
-        EditEndpoints.Map(api);
-        ReadEndpoints.Map(api);
-        TrainingEndpoints.Map(api);
-        OpenAiEndpoints.Map(api);
+        EditEndpoints.Map(api.MapGroup("").WithTags("Edits"));
+        ReadEndpoints.Map(api.MapGroup("").WithTags("Questions, ledger and state"));
+        TrainingEndpoints.Map(api.MapGroup("").WithTags("Trainings"));
+        OpenAiEndpoints.Map(api.MapGroup("").WithTags("In OpenAI's form"));
         return app;
     }
 

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Server.Api;
 using Microsoft.AspNetCore.Http;
 
 namespace MendCluster.Server;

@@ -2,7 +2,6 @@ using System.Net.Http.Headers;
 using MendCluster.Contracts;
 using MendCluster.Server.Security;
 using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Server.Api;

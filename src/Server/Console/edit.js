@@ -50,7 +50,7 @@ export function edit(page, signal) {
     try {
       const receipt = await post("/v1/edits", shown, { signal, headers: { "Idempotency-Key": key } });
       out.prepend(el("div", { class: "note good", role: "status" }, el("strong", {}, `Edit ${receipt.id} is in force`), `, version ${receipt.version}; it took `,
-        `${milliseconds(Object.values(receipt.times).reduce((sum, time) => sum + time, 0))}. `, el("a", { href: "#/ledger" }, "It can be taken back in the ledger.")));
+        `${milliseconds(receipt.times.total)}. `, el("a", { href: "#/ledger" }, "It can be taken back in the ledger.")));
       shown = null;
     } catch (e) {
       out.prepend(problem(e));
