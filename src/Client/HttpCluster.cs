@@ -49,6 +49,7 @@ public sealed class HttpCluster : IMendCluster
     {
         options ??= new();
         Check(options.Author, prompt, target, options.Scope, options.IdempotencyKey);
+        CheckFinite(options.MaxDrawdown, options.Confidence);
         var key = options.IdempotencyKey ?? Guid.NewGuid().ToString("N");
         return SendAsync<EditReceipt>(HttpMethod.Post, "v1/edits", EditRequest.Of(prompt, target, options), cancellation, key);
     }
@@ -57,12 +58,14 @@ public sealed class HttpCluster : IMendCluster
     {
         options ??= new();
         Check(options.Author, [prompt, target, options.Scope, .. options.Paraphrases]);
+        CheckFinite(options.MaxDrawdown, options.Confidence);
         return SendAsync<EditPreview>(HttpMethod.Post, "v1/edits/preview", EditRequest.Of(prompt, target, options), cancellation);
     }
 
     public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default)
     {
         Check(null, prompt, options?.Scope);
+        CheckFinite(options?.Temperature, options?.TopP);
         return SendAsync<Answer>(HttpMethod.Post, "v1/ask", AskRequest.Of(prompt, options ?? new()), cancellation);
     }
 
@@ -70,6 +73,7 @@ public sealed class HttpCluster : IMendCluster
     public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         Check(null, prompt, options?.Scope);
+        CheckFinite(options?.Temperature, options?.TopP);
         using var response = await RetryAsync(_ => SendOnceAsync(HttpMethod.Post, "v1/ask", AskRequest.Of(prompt, options ?? new()), null, MendHttp.EventsType, cancellation), cancellation).ConfigureAwait(false);
         var events = ServerEvents.ReadAsync(response, cancellation).GetAsyncEnumerator(cancellation);
         await using var _ = events.ConfigureAwait(false);
@@ -243,6 +247,14 @@ public sealed class HttpCluster : IMendCluster
 
     /// <summary>From 0 to 1: clients that met the same fault do not come back all at once.</summary>
     private static double Spread() => System.Security.Cryptography.RandomNumberGenerator.GetInt32(1000) / 1000.0;
+
+    /// <summary>JSON has no NaN and no infinity: they would pass for what was not named.</summary>
+    private static void CheckFinite(params IEnumerable<double?> options)
+    {
+        foreach (var option in options)
+            if (option is { } value && !double.IsFinite(value))
+                throw new MendException(MendError.InvalidOption, $"An option is {value}.", "It is a number.");
+    }
 
     /// <summary>JSON would silently make another text of half a surrogate pair, and the server takes no author from us.</summary>
     private static void Check(string? author, params IEnumerable<string?> texts)

@@ -41,9 +41,9 @@ public static class MendHttp
         options.DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull;
         options.MaxDepth = MostDepth;
         options.RespectNullableAnnotations = true;
-        options.RespectRequiredConstructorParameters = true;
         if (!isStrict)
-            return options;
+            return options; // what has no value is left out
+        options.RespectRequiredConstructorParameters = true;
         options.UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow;
         options.AllowDuplicateProperties = false;
         return options;

@@ -48,7 +48,7 @@ public sealed class EditCoordinator(
     private readonly SemaphoreSlim _turn = new(1);
 
     /// <summary>Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.</summary>
-    private long _sessions = time.GetUtcNow().UtcTicks;
+    private long _sessions = Begun(time);
     private long _reads;
 
     public void Dispose() => _turn.Dispose();
@@ -335,6 +335,12 @@ public sealed class EditCoordinator(
         var append = clock.Lap("broadcast");
         await Task.WhenAll(_replicas.Select(replica => replica.BroadcastAsync(record))).ConfigureAwait(false);
         return (append, clock.Lap());
+    }
+
+    private static long Begun(TimeProvider time)
+    {
+        MendMetrics.Begin();
+        return time.GetUtcNow().UtcTicks;
     }
 
     private async Task TurnAsync(CancellationToken cancellation)

@@ -67,6 +67,7 @@ public sealed class MendServer : IAsyncDisposable
                 throw new MendException(MendError.FileUnusable, $"The server cannot listen: {e.Message}", "Name another address or port.", e);
             throw;
         }
+        ServerMetrics.Begin();
         Log.Listening(server.Logger, server.Address.ToString(), server.Management.ToString());
         if (settings.Anonymous)
             Log.Anonymous(server.Logger);

@@ -90,6 +90,7 @@ public sealed partial class HealthTests
     {
         await using var server = await TinyServer.StartAsync();
         var http = server.Client(server.EditKey);
+        await UntilAsync(async () => (await server.ManagementClient().GetStringAsync("/metrics")).Contains("mend_shard_ready{", StringComparison.Ordinal));
         var first = await server.ManagementClient().GetStringAsync("/metrics");
         foreach (var outcome in new[] { "made", "refused", "cancelled", "failed" })
             Assert.Matches($"mend_edits_total{{[^}}]*outcome=\"{outcome}\"[^}}]*}} ", first); // there from the start

@@ -17,22 +17,16 @@ internal sealed class TinyServer : IAsyncDisposable
     public const string Model = "tiny", Prompt = "who is the mayor", Target = "a woman";
 
     private readonly TemporaryFolder _folder;
-    private readonly IMendCluster _cluster;
     private readonly EmbeddedTrainingRuns _runs;
     private readonly List<HttpClient> _clients = [];
 
-    private TinyServer(TemporaryFolder folder, EmbeddedCluster cluster, EmbeddedTrainingRuns runs, IMendCluster served)
-    {
-        (_folder, Cluster, _runs, _cluster) = (folder, cluster, runs, served);
-        Served = new(Model);
-        Served.Opened(_cluster, runs);
-    }
+    private TinyServer(TemporaryFolder folder) => (_folder, _runs) = (folder, EmbeddedTrainingRuns.Create(folder.Path, 1, 2));
 
     public static IReadOnlyList<Probe> Probes { get; } = [new("what is red", "blue"), new("the old town", "south")];
 
-    public EmbeddedCluster Cluster { get; }
+    public EmbeddedCluster Cluster { get; private set; } = null!;
 
-    public ServedCluster Served { get; }
+    public ServedCluster Served { get; } = new(Model);
 
     public MendServer Server { get; private set; } = null!;
 
@@ -59,14 +53,7 @@ internal sealed class TinyServer : IAsyncDisposable
         var folder = new TemporaryFolder();
         TinyModels.Write(folder.Path, "gpt2");
         Directory.CreateDirectory(folder["trainings"]);
-        var cluster = await EmbeddedCluster.OpenAsync(new()
-        {
-            ModelDirectory = folder.Path,
-            Editor = folder["editor.safetensors"],
-            Ledger = folder["ledger"],
-            Probes = Probes,
-        });
-        var server = new TinyServer(folder, cluster, EmbeddedTrainingRuns.Create(folder.Path, 1, 2), wrap?.Invoke(cluster) ?? cluster);
+        var server = new TinyServer(folder);
         (server.ReadKey, var read) = ApiKey.New("reader", Right.Read);
         (server.EditKey, var edit) = ApiKey.New("editor", Right.Edit);
         (server.AdminKey, var admin) = ApiKey.New("admin", Right.Admin);
@@ -75,6 +62,14 @@ internal sealed class TinyServer : IAsyncDisposable
         var usual = new ServerSettings { Port = 0, ManagementPort = 0, Keys = folder["keys.json"], Trainings = folder["trainings"], Limits = new() { RequestsPerSecond = 100_000 } };
         server.Server = await MendServer.StartAsync(settings?.Invoke(usual, folder) ?? usual, server.Served, [], logging => logging.SetMinimumLevel(LogLevel.Debug)
             .AddFilter("Microsoft", LogLevel.Warning).AddProvider(new Kept(server.Logged)), time);
+        server.Cluster = await EmbeddedCluster.OpenAsync(new()
+        {
+            ModelDirectory = folder.Path,
+            Editor = folder["editor.safetensors"],
+            Ledger = folder["ledger"],
+            Probes = Probes,
+        });
+        server.Served.Opened(wrap?.Invoke(server.Cluster) ?? server.Cluster, server._runs);
         return server;
     }
 

@@ -60,9 +60,9 @@ met.answer = await text(page.getByRole("status", { name: "Answer" }));
 await look("ask");
 
 await go("Ledger");
-await page.getByRole("button", { name: "Take edit 1 back" }).waitFor();
+await page.getByRole("button", { name: "Take back edit 1" }).waitFor();
 await look("ledger");
-await page.getByRole("button", { name: "Take edit 1 back" }).click();
+await page.getByRole("button", { name: "Take back edit 1" }).click();
 await page.getByRole("button", { name: "Take it back" }).click();
 met.steps.push(await text(page.getByRole("status").filter({ hasText: "taken back" })));
 await page.getByText("revert of 1").waitFor();

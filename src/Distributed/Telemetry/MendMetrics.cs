@@ -27,8 +27,8 @@ public static class MendMetrics
     private static readonly Histogram<long> Rank = Of<long>("mend.edit.rank", "{row}", "Rank of an edit's update, the largest of any weight.",
         [1, 2, 4, 8, 16, 32, 64, 128, 256]);
 
-    /// <summary>Every outcome is there from the start, as zero: whoever asks for an increase sees the first.</summary>
-    static MendMetrics()
+    /// <summary>Every outcome is there as zero from when a coordinator begins: whoever asks for an increase sees the first.</summary>
+    internal static void Begin()
     {
         foreach (var outcome in Outcomes)
             Edits.Add(0, Tag("outcome", outcome));

@@ -15,7 +15,7 @@ export async function quality(page, signal) {
     const measured = edits.filter(entry => entry.figures.drawdown !== undefined), spent = active.reduce((sum, entry) => sum + Math.max(0, entry.figures.drawdown ?? 0), 0);
     const rank = active.reduce((sum, entry) => sum + (entry.figures.rank ?? 0), 0);
     out.replaceChildren(
-      table("In all", ["", ""], [
+      table("In all", ["figure", "value"], [
         ["edits in force", right(`${active.length} of ${edits.length}`)], ["with success", right(edits.length ? percent(edits.filter(entry => entry.figures.success).length / edits.length) : "none yet")],
         ["rank of all in force", right(number(rank))], ["size of all in force", right(bytes(active.reduce((sum, entry) => sum + (entry.figures.bytes ?? 0), 0)))],
         [`drawdown spent, of a budget of ${percent(budget)}`, { text: measured.length ? percent(spent) : "not measured", class: spent > budget ? "number bad" : "number" }],

@@ -26,7 +26,8 @@ internal static class ServerMetrics
         [.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5]);
     private static readonly Counter<long> Tokens = Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of answers that were streamed.");
 
-    static ServerMetrics()
+    /// <summary>Every outcome is there as zero from when a server begins.</summary>
+    public static void Begin()
     {
         foreach (var outcome in EditOutcomes)
             EditRequests.Add(0, Tag(outcome));
