@@ -126,18 +126,8 @@ internal static class ClusterCommands
         return command;
     }
 
-    private static LocalCluster? Running(string folder)
-    {
-        try
-        {
-            var cluster = LocalCluster.Open(folder);
-            return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
-        }
-        catch (MendException e) when (e.Error == MendError.InvalidOption)
-        {
-            return null;
-        }
-    }
+    private static LocalCluster? Running(string folder) =>
+        LocalCluster.IsIn(folder) && LocalCluster.Open(folder) is var cluster && cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
 
     private static void Show(LocalCluster cluster, IReadOnlyList<ShardStatus?> shards)
     {

@@ -46,6 +46,12 @@ internal sealed class LocalCluster(string folder)
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(30);
 
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+    };
+
     private const string SettingsName = "cluster.json", ProcessesName = "processes.json", MembershipName = "members.json";
 
     private static string Program => Path.Combine(AppContext.BaseDirectory, "MendCluster.Silo.dll");
@@ -61,17 +67,40 @@ internal sealed class LocalCluster(string folder)
     public LocalClusterSettings Settings { get; private set; } = null!;
 
     /// <summary>The folder, while silos are started from it.</summary>
-    public static OwnFolder Take(string folder) => OwnFolder.Take(Path.GetFullPath(folder), "mend cluster up", [SettingsName, ProcessesName, MembershipName]);
+    /// <exception cref="MendException">An earlier release's cluster is in it, or what no <c>mend cluster up</c> made.</exception>
+    public static OwnFolder Take(string folder)
+    {
+        var path = Path.GetFullPath(folder);
+        return IsIn(folder) && !File.Exists(Path.Combine(path, OwnFolder.LockFile)) ? throw OfAnotherRelease(path)
+            : OwnFolder.Take(path, "mend cluster up", [SettingsName, ProcessesName, MembershipName]);
+    }
 
-    /// <exception cref="MendException">There is none.</exception>
+    /// <summary>Whether a cluster was ever started from a folder.</summary>
+    public static bool IsIn(string folder) => File.Exists(Path.Combine(Path.GetFullPath(folder), ProcessesName));
+
+    /// <exception cref="MendException">There is none, or it is another release's.</exception>
     public static LocalCluster Open(string folder)
     {
         var cluster = new LocalCluster(Path.GetFullPath(folder));
         if (!File.Exists(cluster.ProcessesFile))
             throw new MendException(MendError.InvalidOption, $"There is no cluster in {cluster.ProcessesFile}.", "Start one: mend cluster up.");
-        cluster.Silos = JsonSerializer.Deserialize<List<SiloProcess>>(File.ReadAllBytes(cluster.ProcessesFile))!;
-        cluster.Settings = JsonSerializer.Deserialize<SiloFile>(File.ReadAllBytes(cluster.SettingsFile))!.Mend.Cluster;
-        return cluster;
+        try
+        {
+            cluster.Silos = JsonSerializer.Deserialize<List<SiloProcess>>(File.ReadAllBytes(cluster.ProcessesFile), Json)!;
+            cluster.Settings = JsonSerializer.Deserialize<SiloFile>(File.ReadAllBytes(cluster.SettingsFile), Json)!.Mend.Cluster;
+            return cluster;
+        }
+        catch (JsonException e)
+        {
+            throw OfAnotherRelease(Path.GetFullPath(folder), e);
+        }
+    }
+
+    private static MendException OfAnotherRelease(string folder, JsonException? inner = null)
+    {
+        var ledger = Path.Combine(folder, "ledger");
+        return new(MendError.OutputTaken, $"{folder} holds a cluster of another release{(inner is null ? "" : $", whose settings this one cannot read: {inner.Message}")}",
+            $"End its silos with the release that started them, and name another folder{(File.Exists(ledger) ? $"; --ledger {ledger} takes its edits along" : "")}.", inner);
     }
 
     public static LocalCluster Create(string folder, int silos, LocalClusterSettings settings)

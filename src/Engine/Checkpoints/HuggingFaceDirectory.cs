@@ -117,7 +117,10 @@ public sealed partial class HuggingFaceDirectory : IDisposable
         {
             if (new FileInfo(_source).Length is > IndexLimit and var length)
                 throw Bad("length", $"{length} bytes of index; expected at most {IndexLimit}");
-            using var json = JsonDocument.Parse(File.ReadAllText(_source), new() { AllowDuplicateProperties = false }); // as text: without a byte order mark
+            var text = File.ReadAllText(_source); // without a byte order mark
+            if (LfsPointer.Is(text))
+                throw Bad("offset 0", LfsPointer.Said);
+            using var json = JsonDocument.Parse(text, new() { AllowDuplicateProperties = false });
             if (json.RootElement.ValueKind != JsonValueKind.Object
                 || !json.RootElement.TryGetProperty("weight_map", out var map)
                 || map.ValueKind != JsonValueKind.Object)

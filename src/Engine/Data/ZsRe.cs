@@ -9,23 +9,44 @@ namespace MendCluster.Engine.Data;
 public static class ZsRe
 {
     /// <summary>
-    /// The ROME, EasyEdit and MzsRE form: a JSON array of {subject, src, rephrase, alt, loc, loc_ans} and perhaps {answers}.
-    /// Other fields are ignored.
+    /// A JSON array in the form of ROME, EasyEdit and MzsRE, {subject, src, rephrase, alt, loc, loc_ans} and perhaps {answers}, or in
+    /// that of EasyEdit's newer files (KnowEdit): see <see cref="OfKnowEdit"/>. Other fields are ignored.
     /// </summary>
     public static IReadOnlyList<EditExample> ReadExport(string path)
     {
         using var document = DataFile.Parse(path);
-        var rows = new List<EditExample>();
-        foreach (var row in new JsonAt(path, "the file", document.RootElement).Items())
-        {
-            var locality = new QaPair(NaturalQuestions.Question(row.Required("loc")), row.Required("loc_ans"));
-            var answer = row.Has("answers") && row.Field("answers").Texts() is [var first, ..] ? first : null;
-            rows.Add(new EditExample(
-                row.Text("src"), row.Text("alt"), [row.Text("rephrase")], [locality], answer, row.Text("subject"),
-                row.OptionalText("pred"), row.Where));
-        }
+        List<EditExample> rows = [.. new JsonAt(path, "the file", document.RootElement).Items()
+            .Select(row => row.Has("target_new") ? OfKnowEdit(row) : OfRome(row))];
         return DataFile.NotEmpty(path, rows.Where(row => row.Prompt.Length > 0 && row.Target.Length > 0 && row.Rephrases[0].Length > 0));
     }
+
+    private static EditExample OfRome(JsonAt row)
+    {
+        var locality = new QaPair(NaturalQuestions.Question(row.Required("loc")), row.Required("loc_ans"));
+        var answer = row.Has("answers") && row.Field("answers").Texts() is [var first, ..] ? first : null;
+        return new(row.Text("src"), row.Text("alt"), [row.Text("rephrase")], [locality], answer, row.Text("subject"),
+            row.OptionalText("pred"), row.Where);
+    }
+
+    /// <summary>
+    /// {subject, prompt, target_new, ground_truth, rephrase_prompt, locality: {kind: [{prompt, ground_truth}]}}, or with locality_prompt
+    /// and locality_ground_truth for the last. All kinds of locality count alike; where there is none, other rows' prompts with their
+    /// true answers are what must stay, as in the paper's form.
+    /// </summary>
+    private static EditExample OfKnowEdit(JsonAt row)
+    {
+        List<QaPair> locality = row.HasValue("locality_prompt")
+            ? [new(row.Required("locality_prompt"), Truth(row.Field("locality_ground_truth")))] : [];
+        if (row.HasValue("locality"))
+            locality.AddRange(row.Field("locality").Members().SelectMany(kind => kind.Items())
+                .Select(asked => new QaPair(asked.Required("prompt"), Truth(asked.Field("ground_truth")))));
+        return new(row.Text("prompt"), row.Text("target_new"), [row.Text("rephrase_prompt")], locality,
+            row.HasValue("ground_truth") ? Truth(row.Field("ground_truth")) : null, row.OptionalText("subject"), Place: row.Where);
+    }
+
+    /// <summary>A text, or a list of texts that mean the same, or of such lists: the first counts.</summary>
+    private static string Truth(JsonAt answer) => !answer.IsList ? answer.Required()
+        : Truth(answer.Items().FirstOrDefault() ?? throw answer.Wrong("an empty list", "write an answer, or delete the row"));
 
     /// <summary>
     /// The MEND paper's own form (De Cao et al.'s files): one JSON object a line with input, alternatives,

@@ -158,7 +158,8 @@ public sealed class ConfigFile
     {
         try
         {
-            return Parse(file, System.IO.File.ReadAllText(file));
+            var json = System.IO.File.ReadAllText(file);
+            return LfsPointer.Is(json) ? throw new ModelException(file, "offset 0", LfsPointer.Said) : Parse(file, json);
         }
         catch (JsonException e)
         {
@@ -168,7 +169,7 @@ public sealed class ConfigFile
 
     public static ConfigFile Parse(string file, string json)
     {
-        using var document = JsonDocument.Parse(json);
+        using var document = JsonDocument.Parse(PythonJson.ToJson(json));
         return document.RootElement.ValueKind == JsonValueKind.Object
             ? new(file, document.RootElement.Clone())
             : throw new ModelException(file, "JSON", "is not an object");

@@ -12,9 +12,6 @@ public static class TokenizerFiles
 
     private static ReadOnlySpan<byte> ByteOrderMark => [0xEF, 0xBB, 0xBF];
 
-    /// <summary>How the file begins that git leaves in place of a large one that was not fetched.</summary>
-    private static ReadOnlySpan<byte> LfsPointer => "version https://git-lfs"u8;
-
     private const long MostBytes = 256 << 20;
     private const int UsualExtraIds = 100, MostExtraIds = 100_000;
 
@@ -57,8 +54,8 @@ public static class TokenizerFiles
             if (length > MostBytes)
                 throw new TokenizerException(file, "size", $"is {length} bytes, more than {MostBytes}; is this a tokenizer's file?");
             var bytes = File.ReadAllBytes(file);
-            return !bytes.AsSpan().StartsWith(LfsPointer) ? bytes
-                : throw new TokenizerException(file, "offset 0", "is a git-LFS pointer, not the file that it points to; fetch it with 'git lfs pull'");
+            return !bytes.AsSpan().StartsWith(LfsPointer.Start) ? bytes
+                : throw new TokenizerException(file, "offset 0", LfsPointer.Said);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
