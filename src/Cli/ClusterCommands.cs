@@ -127,7 +127,8 @@ internal static class ClusterCommands
     }
 
     private static LocalCluster? Running(string folder) =>
-        LocalCluster.IsIn(folder) && LocalCluster.Open(folder) is var cluster && cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
+        LocalCluster.IsIn(folder) && LocalCluster.Open(folder) is var cluster && cluster.Silos.Any(silo => silo.Find() is not null)
+            ? cluster : null;
 
     private static void Show(LocalCluster cluster, IReadOnlyList<ShardStatus?> shards)
     {

@@ -99,8 +99,10 @@ internal sealed class LocalCluster(string folder)
     private static MendException OfAnotherRelease(string folder, JsonException? inner = null)
     {
         var ledger = Path.Combine(folder, "ledger");
-        return new(MendError.OutputTaken, $"{folder} holds a cluster of another release{(inner is null ? "" : $", whose settings this one cannot read: {inner.Message}")}",
-            $"End its silos with the release that started them, and name another folder{(File.Exists(ledger) ? $"; --ledger {ledger} takes its edits along" : "")}.", inner);
+        var along = File.Exists(ledger) ? $"; --ledger {ledger} takes its edits along" : "";
+        return new(MendError.OutputTaken,
+            $"{folder} holds a cluster of another release{(inner is null ? "" : $", whose settings this one cannot read: {inner.Message}")}",
+            $"End its silos with the release that started them, and name another folder{along}.", inner);
     }
 
     public static LocalCluster Create(string folder, int silos, LocalClusterSettings settings)

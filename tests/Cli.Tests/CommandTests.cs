@@ -393,13 +393,17 @@ public sealed class CommandTests : IDisposable
 
     /// <summary>Its settings are of a form that nothing reads any more, or nothing says who made the folder.</summary>
     [Theory]
-    [InlineData("""{"Mend":{"MembershipFile":"members.json","Cluster":{"Model":"model","ModelDirectory":"/m","Editor":null,"Ledger":"l","DType":"Float32","Stages":["silo-0"],"Probes":[]}}}""")]
-    [InlineData("""{"Mend":{"MembershipFile":"members.json","Cluster":{"Model":"model","ModelDirectory":"/m","Editor":null,"Ledger":"l","DType":"Float32","Replicas":[["silo-0"]],"Probes":[],"Devices":{}}}}""")]
+    [InlineData("\"Stages\":[\"silo-0\"]")]
+    [InlineData("\"Replicas\":[[\"silo-0\"]],\"Devices\":{}")]
     public void AnEarlierReleasesCluster_IsSaidToBeThere_AndLeftAsItIs(string settings)
     {
         Directory.CreateDirectory(_folder["old"]);
-        File.WriteAllText(_folder["old/cluster.json"], settings);
-        File.WriteAllText(_folder["old/processes.json"], """[{"Name":"silo-0","SiloPort":1,"GatewayPort":2,"Pid":0,"Started":"2026-01-01T00:00:00Z"}]""");
+        File.WriteAllText(_folder["old/cluster.json"], """
+            {"Mend":{"MembershipFile":"members.json","Cluster":{"Model":"model","ModelDirectory":"/m","Editor":null,"Ledger":"l","DType":"Float32",
+            "Probes":[],SETTINGS}}}
+            """.Replace("SETTINGS", settings, StringComparison.Ordinal));
+        File.WriteAllText(_folder["old/processes.json"],
+            """[{"Name":"silo-0","SiloPort":1,"GatewayPort":2,"Pid":0,"Started":"2026-01-01T00:00:00Z"}]""");
         File.WriteAllText(_folder["old/ledger"], "");
         var before = Files(_folder["old"]);
         List<string> commands = settings.Contains("Replicas", StringComparison.Ordinal) ? ["up"] : ["up", "status", "down"];

@@ -86,7 +86,8 @@ internal sealed unsafe class MappedFile : IDisposable
         var start = (nint)destination;
         try
         {
-            Parallel.For(0, (length + Piece - 1) / Piece, i => Read(offset + i * Piece, (byte*)(start + (nint)(i * Piece)), Math.Min(Piece, length - i * Piece)));
+            Parallel.For(0, (length + Piece - 1) / Piece,
+                i => Read(offset + i * Piece, (byte*)(start + (nint)(i * Piece)), Math.Min(Piece, length - i * Piece)));
         }
         catch (AggregateException e) when (e.InnerException is CheckpointException or IOException)
         {

@@ -6,8 +6,8 @@ using System.Text.Json;
 namespace MendCluster.Engine.Data;
 
 /// <summary>
-/// What the readers of published data files share. Whatever is wrong is an <see cref="InvalidDataException"/> that names the file, the place,
-/// what was found there and what to do.
+/// What the readers of published data files share. Whatever is wrong is an <see cref="InvalidDataException"/> that names the file,
+/// the place, what was found there and what to do.
 /// </summary>
 internal static class DataFile
 {
@@ -50,7 +50,8 @@ internal static class DataFile
             catch (DecoderFallbackException e)
             {
                 // The reader decodes a block ahead, so the line is the first that the bad bytes can be in.
-                throw new InvalidDataException($"{path}, at or after line {number}: found bytes that are not UTF-8. Save the file as UTF-8.", e);
+                throw new InvalidDataException(
+                    $"{path}, at or after line {number}: found bytes that are not UTF-8. Save the file as UTF-8.", e);
             }
         }
     }
@@ -163,7 +164,8 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
         }
     }
 
-    public int Whole() => Value.ValueKind == JsonValueKind.Number && Value.TryGetInt32(out var number) ? number : throw Wrong(Found, "write a whole number");
+    public int Whole() => Value.ValueKind == JsonValueKind.Number && Value.TryGetInt32(out var number) ? number
+        : throw Wrong(Found, "write a whole number");
 
     /// <summary>A text that must not be empty.</summary>
     public string Required(string field) => Field(field).Required();

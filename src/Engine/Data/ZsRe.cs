@@ -61,7 +61,8 @@ public static class ZsRe
     {
         var rows = new List<EditExample>();
         foreach (var row in DataFile.PaperRows(path))
-            rows.Add(new EditExample(row.Prompt, rng.Pick(row.Targets), row.Rephrases, [], row.Answer, Prediction: row.Row.OptionalText("prediction"), Place: row.Row.Where));
+            rows.Add(new EditExample(row.Prompt, rng.Pick(row.Targets), row.Rephrases, [], row.Answer,
+                Prediction: row.Row.OptionalText("prediction"), Place: row.Row.Where));
         return DataFile.NotEmpty(path, rows);
     }
 
@@ -75,7 +76,8 @@ public static class ZsRe
             if (fields.Length != 2)
             {
                 throw new InvalidDataException(
-                    $"{path}, line {number}: found {fields.Length - 1} tabs, wanted question, one tab, answer. Mend the line or delete it.");
+                    $"{path}, line {number}: found {fields.Length - 1} tabs, wanted question, one tab, answer. "
+                    + "Mend the line or delete it.");
             }
             rows.Add(new QaPair(TextBatch.WithoutEnds(fields[0]), TextBatch.WithoutEnds(fields[1])));
         }

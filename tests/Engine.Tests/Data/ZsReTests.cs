@@ -59,18 +59,22 @@ public sealed class ZsReTests : IDisposable
     public void KnowEdit_GivesEveryKindOfLocality_AndTheFirstOfEachTrueAnswer()
     {
         var path = Write("""
-            [{"subject": "Ep", "target_new": "Noc", "prompt": "Which family has Ep?", "ground_truth": ["Asp", "Aspi"], "rephrase_prompt": "What family is Ep?",
-              "cond": "x", "locality": {"Relation_Specificity": [{"prompt": "The rank of Ep is", "ground_truth": [["genus", "Genus"]]},
-              {"prompt": "Ep rank", "ground_truth": "genus"}], "Forgetfulness": [{"prompt": "The family, which is not Noc, is", "ground_truth": ["Asp"]}]},
+            [{"subject": "Ep", "target_new": "Noc", "prompt": "Which family has Ep?", "ground_truth": ["Asp", "Aspi"],
+              "rephrase_prompt": "What family is Ep?", "cond": "x",
+              "locality": {"Relation_Specificity": [{"prompt": "The rank of Ep is", "ground_truth": [["genus", "Genus"]]},
+                {"prompt": "Ep rank", "ground_truth": "genus"}],
+                "Forgetfulness": [{"prompt": "The family, which is not Noc, is", "ground_truth": ["Asp"]}]},
               "portability": {"Reasoning": [{"prompt": "y", "ground_truth": "z"}]}},
              {"target_new": "B", "prompt": "P?", "rephrase_prompt": "R?", "locality": {}, "ground_truth": "A"},
              {"target_new": "B", "prompt": "P2?", "rephrase_prompt": "R2?", "locality_prompt": "L?", "locality_ground_truth": "M",
               "locality": null, "ground_truth": null}]
             """);
         var rows = ZsRe.ReadExport(path);
-        Assert.Equal([("Which family has Ep?", "Noc", "Asp"), ("P?", "B", "A"), ("P2?", "B", null)], rows.Select(row => (row.Prompt, row.Target, row.Answer)));
+        Assert.Equal([("Which family has Ep?", "Noc", "Asp"), ("P?", "B", "A"), ("P2?", "B", null)],
+            rows.Select(row => (row.Prompt, row.Target, row.Answer)));
         Assert.Equal(["What family is Ep?", "R?", "R2?"], rows.SelectMany(row => row.Rephrases));
-        Assert.Equal([new("The rank of Ep is", "genus"), new("Ep rank", "genus"), new("The family, which is not Noc, is", "Asp")], rows[0].Locality);
+        Assert.Equal([new("The rank of Ep is", "genus"), new("Ep rank", "genus"), new("The family, which is not Noc, is", "Asp")],
+            rows[0].Locality);
         Assert.Empty(rows[1].Locality);
         Assert.Equal([new("L?", "M")], rows[2].Locality);
     }
@@ -79,11 +83,14 @@ public sealed class ZsReTests : IDisposable
     [InlineData("""{"prompt": "P?", "target_new": "A"}""", "item 0: found an object without the field \"rephrase_prompt\"")]
     [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": {"K": [{"prompt": "L?"}]}}""",
         "item 0, field \"locality\", field \"K\", item 0: found an object without the field \"ground_truth\"")]
-    [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": {"K": [{"prompt": "L?", "ground_truth": [[]]}]}}""",
+    [InlineData(
+        """{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": {"K": [{"prompt": "L?", "ground_truth": [[]]}]}}""",
         "field \"ground_truth\", item 0: found an empty list")]
-    [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": {"K": [{"prompt": "", "ground_truth": "x"}]}}""",
+    [InlineData(
+        """{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": {"K": [{"prompt": "", "ground_truth": "x"}]}}""",
         "field \"prompt\": found an empty text")]
-    [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": []}""", "field \"locality\": found a list; write an object")]
+    [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": []}""",
+        "field \"locality\": found a list; write an object")]
     [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "ground_truth": [" "]}""", "item 0: found an empty text")]
     public void KnowEdit_InAnotherForm_IsRefusedByPlaceAndField(string row, string expected) =>
         Refusals.AssertRefused(Write($"[{row}]"), ZsRe.ReadExport, expected);

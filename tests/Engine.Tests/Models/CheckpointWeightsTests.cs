@@ -170,7 +170,8 @@ public sealed class CheckpointWeightsTests : IDisposable
     {
         const string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n";
         _folder.Write("config.json", pointer);
-        Assert.Contains("is a git-LFS pointer", Assert.Throws<ModelException>(() => ModelFamily.FromDirectory(_folder.Path)).Message, StringComparison.Ordinal);
+        Assert.Contains("is a git-LFS pointer",
+            Assert.Throws<ModelException>(() => ModelFamily.FromDirectory(_folder.Path)).Message, StringComparison.Ordinal);
         foreach (var name in new[] { "pytorch_model.bin.index.json", "pytorch_model.bin", "model.safetensors.index.json", "model.safetensors" })
         {
             _folder.Write(name, pointer);

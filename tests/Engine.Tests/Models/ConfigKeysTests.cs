@@ -245,11 +245,13 @@ public class ConfigKeysTests
     public void NumbersThatAreNone_AreInNobodysWay_ButWhereTheyAreRead()
     {
         var config = TinyModel.Config("gpt2");
-        var more = config[..config.LastIndexOf('}')] + """, "x": NaN, "limits": [0.0, Infinity, -Infinity], "NaN": "say \"NaN\", Infinity" }""";
+        var more = config[..config.LastIndexOf('}')]
+            + """, "x": NaN, "limits": [0.0, Infinity, -Infinity], "NaN": "say \"NaN\", Infinity" }""";
         Assert.Equal(Model(config), Model(more));
         foreach (var none in new[] { "NaN", "Infinity", "-Infinity" })
         {
-            var refusal = Assert.Throws<ModelException>(() => Model(config.Replace("\"n_layer\": 3", $"\"layer_norm_epsilon\": {none}, \"n_layer\": 3", StringComparison.Ordinal)));
+            var read = config.Replace("\"n_layer\": 3", $"\"n_layer\": 3, \"layer_norm_epsilon\": {none}", StringComparison.Ordinal);
+            var refusal = Assert.Throws<ModelException>(() => Model(read));
             Assert.Equal("layer_norm_epsilon", refusal.What);
             Assert.Contains($"is \"{none}\", expected a number", refusal.Message, StringComparison.Ordinal);
         }
