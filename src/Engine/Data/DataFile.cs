@@ -117,6 +117,8 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
 {
     public bool IsList => Value.ValueKind == JsonValueKind.Array;
 
+    public bool IsObject => Value.ValueKind == JsonValueKind.Object;
+
     public bool Has(string field) => Value.ValueKind == JsonValueKind.Object && Value.TryGetProperty(field, out _);
 
     public JsonAt Field(string field)

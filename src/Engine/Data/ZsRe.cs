@@ -22,6 +22,9 @@ public static class ZsRe
 
     private static EditExample OfRome(JsonAt row)
     {
+        if (row.IsObject && !row.Has("src"))
+            throw row.Wrong("an object with neither \"src\" (as zsRE is exported) nor \"target_new\" (as in EasyEdit's KnowEdit)",
+                "give it in one of these forms");
         var locality = new QaPair(NaturalQuestions.Question(row.Required("loc")), row.Required("loc_ans"));
         var answer = row.Has("answers") && row.Field("answers").Texts() is [var first, ..] ? first : null;
         return new(row.Text("src"), row.Text("alt"), [row.Text("rephrase")], [locality], answer, row.Text("subject"),

@@ -47,6 +47,8 @@ public sealed class ZsReTests : IDisposable
     [InlineData("""[{"subject": "S", "src": ["Q?"], "rephrase": "R?", "alt": "A", "loc": "l", "loc_ans": "B"}]""",
         "item 0, field \"src\": found a list; write a string")]
     [InlineData("[7]", "item 0: found 7; write an object")]
+    [InlineData("""[{"requested_rewrite": {"prompt": "{} is"}}]""",
+        "item 0: found an object with neither \"src\" (as zsRE is exported) nor \"target_new\" (as in EasyEdit's KnowEdit)")]
     [InlineData("""{"src": "Q?"}""", "the file: found an object; write a list")]
     [InlineData("[\n{\"src\": \"Q?\"\n", "line 3: not JSON")]
     [InlineData("", "line 1: not JSON")]
