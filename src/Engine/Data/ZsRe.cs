@@ -33,8 +33,8 @@ public static class ZsRe
 
     /// <summary>
     /// {subject, prompt, target_new, ground_truth, rephrase_prompt, locality: {kind: [{prompt, ground_truth}]}}, or with locality_prompt
-    /// and locality_ground_truth for the last. All kinds of locality count alike; where there is none, other rows' prompts with their
-    /// true answers are what must stay, as in the paper's form.
+    /// and locality_ground_truth for the last. All kinds of locality count alike; where there is none, a training keeps other rows'
+    /// true answers, as with the paper's form.
     /// </summary>
     private static EditExample OfKnowEdit(JsonAt row)
     {
