@@ -126,9 +126,14 @@ internal static class ClusterCommands
         return command;
     }
 
-    private static LocalCluster? Running(string folder) =>
-        LocalCluster.IsIn(folder) && LocalCluster.Open(folder) is var cluster && cluster.Silos.Any(silo => silo.Find() is not null)
-            ? cluster : null;
+    private static LocalCluster? Running(string folder)
+    {
+        if (!LocalCluster.IsIn(folder))
+            return null;
+        var cluster = LocalCluster.Open(folder);
+        _ = cluster.Settings; // of another release they are refused before anything is started
+        return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
+    }
 
     private static void Show(LocalCluster cluster, IReadOnlyList<ShardStatus?> shards)
     {

@@ -64,7 +64,12 @@ internal sealed class LocalCluster(string folder)
 
     public IReadOnlyList<SiloProcess> Silos { get; private set; } = [];
 
-    public LocalClusterSettings Settings { get; private set; } = null!;
+    /// <exception cref="MendException">They are another release's.</exception>
+    public LocalClusterSettings Settings
+    {
+        get => field ??= Read<SiloFile>(SettingsFile).Mend.Cluster;
+        private init;
+    }
 
     /// <summary>The folder, while silos are started from it.</summary>
     /// <exception cref="MendException">An earlier release's cluster is in it, or what no <c>mend cluster up</c> made.</exception>
@@ -78,21 +83,25 @@ internal sealed class LocalCluster(string folder)
     /// <summary>Whether a cluster was ever started from a folder.</summary>
     public static bool IsIn(string folder) => File.Exists(Path.Combine(Path.GetFullPath(folder), ProcessesName));
 
-    /// <exception cref="MendException">There is none, or it is another release's.</exception>
+    /// <exception cref="MendException">There is none.</exception>
     public static LocalCluster Open(string folder)
     {
         var cluster = new LocalCluster(Path.GetFullPath(folder));
         if (!File.Exists(cluster.ProcessesFile))
             throw new MendException(MendError.InvalidOption, $"There is no cluster in {cluster.ProcessesFile}.", "Start one: mend cluster up.");
+        cluster.Silos = Read<List<SiloProcess>>(cluster.ProcessesFile);
+        return cluster;
+    }
+
+    private static T Read<T>(string file)
+    {
         try
         {
-            cluster.Silos = JsonSerializer.Deserialize<List<SiloProcess>>(File.ReadAllBytes(cluster.ProcessesFile), Json)!;
-            cluster.Settings = JsonSerializer.Deserialize<SiloFile>(File.ReadAllBytes(cluster.SettingsFile), Json)!.Mend.Cluster;
-            return cluster;
+            return JsonSerializer.Deserialize<T>(File.ReadAllBytes(file), Json)!;
         }
         catch (JsonException e)
         {
-            throw OfAnotherRelease(Path.GetFullPath(folder), e);
+            throw OfAnotherRelease(Path.GetDirectoryName(file)!, e);
         }
     }
 
@@ -100,9 +109,9 @@ internal sealed class LocalCluster(string folder)
     {
         var ledger = Path.Combine(folder, "ledger");
         var along = File.Exists(ledger) ? $"; --ledger {ledger} takes its edits along" : "";
-        return new(MendError.OutputTaken,
-            $"{folder} holds a cluster of another release{(inner is null ? "" : $", whose settings this one cannot read: {inner.Message}")}",
-            $"End its silos with the release that started them, and name another folder{along}.", inner);
+        var which = inner is null ? "of another release" : $"whose settings this release cannot read: {inner.Message}";
+        return new(MendError.OutputTaken, $"{folder} holds a cluster {which}{(which.EndsWith('.') ? "" : ".")}",
+            $"End its silos (mend cluster down), and name another folder{along}.", inner);
     }
 
     public static LocalCluster Create(string folder, int silos, LocalClusterSettings settings)
