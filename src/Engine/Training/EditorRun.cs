@@ -102,7 +102,7 @@ public sealed class EditorRun
     {
         _folder.DrawCurves();
         var result = new TrainingResult(iteration, why, _stopping.Best, _stopping.BestIteration);
-        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, result.BestLoss, result.BestIteration });
+        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, bestLoss = BestValidation, result.BestIteration });
         return result;
     }
 }

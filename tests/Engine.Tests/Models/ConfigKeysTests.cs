@@ -240,6 +240,23 @@ public class ConfigKeysTests
         Assert.Equal(Model(TinyModel.Config("gpt_neo")), Model(config.ToJsonString()));
     }
 
+    /// <summary>Python's json module writes and reads them; JSON has them not.</summary>
+    [Fact]
+    public void NumbersThatAreNone_AreInNobodysWay_ButWhereTheyAreRead()
+    {
+        var config = TinyModel.Config("gpt2");
+        var more = config[..config.LastIndexOf('}')]
+            + """, "x": NaN, "limits": [0.0, Infinity, -Infinity], "NaN": "say \"NaN\", Infinity" }""";
+        Assert.Equal(Model(config), Model(more));
+        foreach (var none in new[] { "NaN", "Infinity", "-Infinity" })
+        {
+            var read = config.Replace("\"n_layer\": 3", $"\"n_layer\": 3, \"layer_norm_epsilon\": {none}", StringComparison.Ordinal);
+            var refusal = Assert.Throws<ModelException>(() => Model(read));
+            Assert.Equal("layer_norm_epsilon", refusal.What);
+            Assert.Contains($"is \"{none}\", expected a number", refusal.Message, StringComparison.Ordinal);
+        }
+    }
+
     [Fact]
     public void AnAnswer_EndsWithAnyOfItsEnds()
     {
