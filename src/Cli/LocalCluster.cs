@@ -5,7 +5,8 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Engine.Reports;
+using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Files;
 
 namespace MendCluster.Cli;
 
@@ -32,7 +33,7 @@ internal sealed record SiloProcess(string Name, int SiloPort, int GatewayPort, i
 
 /// <summary>What was asked for when a cluster was started: every silo reads it, and so do the commands that follow.</summary>
 internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType,
-    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Probe> Probes, IReadOnlyDictionary<string, string> Devices)
+    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Editing.Probe> Probes, IReadOnlyDictionary<string, string> Devices)
 {
     /// <summary>Every shard's silo and place, replica after replica.</summary>
     [JsonIgnore]

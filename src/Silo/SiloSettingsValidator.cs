@@ -3,6 +3,7 @@ using System.Net;
 using System.Reflection;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Grains;
 using MendCluster.Grains.Interfaces;
 using Microsoft.Extensions.Configuration;

@@ -1,4 +1,6 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Tests.Training;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Checkpoints;

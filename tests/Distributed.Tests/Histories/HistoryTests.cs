@@ -1,6 +1,8 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Data;
+using MendCluster.Testing;
 using Xunit.Abstractions;
 
 namespace MendCluster.Distributed.Tests.Histories;

@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Testing;
 using static TorchSharp.torch;

@@ -1,5 +1,5 @@
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Models;
