@@ -5,7 +5,6 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Files;
 
 namespace MendCluster.Cli;

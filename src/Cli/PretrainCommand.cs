@@ -1,11 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using MendCluster.Contracts;
-using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
-using MendCluster.Engine.Training;
 using MendCluster.Experiments;
 
 namespace MendCluster.Cli;

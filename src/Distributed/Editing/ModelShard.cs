@@ -4,7 +4,6 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;

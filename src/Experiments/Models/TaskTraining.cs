@@ -1,4 +1,3 @@
-using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;

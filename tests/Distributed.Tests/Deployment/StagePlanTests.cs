@@ -1,6 +1,5 @@
 using MendCluster.Distributed.Deployment;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
