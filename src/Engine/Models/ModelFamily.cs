@@ -106,6 +106,7 @@ public abstract class ModelFamily
         config.RequireAbsent("quantization_config", "give the model that it was made from");
         config.RequireAbsent("pruned_heads", built);
         config.RequireAbsent("per_layer_config", built);
+        config.RequireAbsent("transformers_weights", "rename the weights that it names to model.safetensors, and delete the key");
         config.Require("tie_encoder_decoder", false);
         config.Require("add_cross_attention", false);
         return OfType(config);

@@ -24,6 +24,7 @@ public class ConfigKeysTests
         (All, "pruned_heads", ["""{"1": [0]}"""], Outcome.Refused),
         (All, "pruned_heads", ["{}"], Outcome.NoEffect),
         (All, "per_layer_config", ["""{"0": {"n_head": 1}}"""], Outcome.Refused),
+        (All, "transformers_weights", ["\"other.safetensors\""], Outcome.Refused), // what transformers 5 reads instead of model.safetensors
         (All, "tie_encoder_decoder", ["true"], Outcome.Refused),
         (All, "add_cross_attention", ["true"], Outcome.Refused),
         (Gpts + " bert", "is_encoder_decoder", ["true"], Outcome.Refused),
