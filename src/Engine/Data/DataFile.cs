@@ -119,7 +119,7 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
 
     public bool IsObject => Value.ValueKind == JsonValueKind.Object;
 
-    public bool Has(string field) => Value.ValueKind == JsonValueKind.Object && Value.TryGetProperty(field, out _);
+    public bool Has(string field) => IsObject && Value.TryGetProperty(field, out _);
 
     public JsonAt Field(string field)
     {
@@ -135,7 +135,7 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
         : throw Wrong(Found, "write a list");
 
     /// <summary>The values of an object's fields.</summary>
-    public IEnumerable<JsonAt> Members() => Value.ValueKind == JsonValueKind.Object
+    public IEnumerable<JsonAt> Members() => IsObject
         ? Value.EnumerateObject().Select(member => new JsonAt(Path, $"{Place}, field \"{member.Name}\"", member.Value))
         : throw Wrong(Found, "write an object");
 
