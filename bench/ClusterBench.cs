@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;

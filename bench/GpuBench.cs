@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;

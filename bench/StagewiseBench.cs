@@ -2,11 +2,11 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using MendCluster.Contracts;
-using MendCluster.Distributed;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Training;
 using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
 
 namespace MendCluster.Bench;
 
@@ -157,7 +157,7 @@ internal static class StagewiseBench
 
     private static IEnumerable<string> Files(string directory) => Directory.EnumerateFiles(directory, "*.safetensors").Order(StringComparer.Ordinal);
 
-    private static string Editor(string directory) => Path.Combine(directory, DemoRecipe.EditorFile);
+    private static string Editor(string directory) => Path.Combine(directory, EditorCheckpoint.FileName);
 
     /// <summary>A line of /proc/self/status, in bytes.</summary>
     private static long Status(string key) =>

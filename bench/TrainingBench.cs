@@ -6,9 +6,9 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
+using MendCluster.Experiments;
 
 namespace MendCluster.Bench;
 

@@ -5,6 +5,7 @@ using System.Net;
 using System.Net.Sockets;
 using MendCluster.Client.Orleans;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;

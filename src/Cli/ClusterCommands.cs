@@ -2,8 +2,9 @@ using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
-using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Training;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -38,8 +39,7 @@ internal static class ClusterCommands
         {
             var path = parsed.GetRequiredValue(folder);
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
-            var beside = Path.Combine(directory, DemoRecipe.EditorFile);
-            var chosen = parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null);
+            var chosen = parsed.GetValue(editor)?.FullName ?? EditorCheckpoint.Beside(directory);
             var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
             var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
             List<(string Silo, string Device)> shards =
@@ -66,7 +66,7 @@ internal static class ClusterCommands
                 isNew = true;
                 cluster = LocalCluster.Create(path, count, new("model", directory, chosen,
                     PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
-                    [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], DemoFiles.Probes(directory),
+                    [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], ProbeSet.Beside(directory),
                     shards.GroupBy(shard => shard.Silo).ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device)))));
             }
             cluster.Start();
@@ -128,15 +128,11 @@ internal static class ClusterCommands
 
     private static LocalCluster? Running(string folder)
     {
-        try
-        {
-            var cluster = LocalCluster.Open(folder);
-            return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
-        }
-        catch (MendException e) when (e.Error == MendError.InvalidOption)
-        {
+        if (!LocalCluster.IsIn(folder))
             return null;
-        }
+        var cluster = LocalCluster.Open(folder);
+        _ = cluster.Settings; // of another release they are refused before anything is started
+        return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
     }
 
     private static void Show(LocalCluster cluster, IReadOnlyList<ShardStatus?> shards)

@@ -1,9 +1,10 @@
 using System.CommandLine;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Training;
-using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Training;
 
 namespace MendCluster.Cli;
 
@@ -56,17 +57,16 @@ internal sealed class ClusterOptions
             throw new MendException(MendError.InvalidOption, $"{Tls.Name} was given, and no cluster.", $"Name the cluster (--cluster), or leave {Tls.Name} out.");
         OnlyThroughPostgres(parsed);
         var model = ModelOf(parsed);
-        var beside = Path.Combine(model, DemoRecipe.EditorFile);
         return await EmbeddedCluster.OpenAsync(new()
         {
             ModelDirectory = model,
-            Editor = parsed.GetValue(Editor)?.FullName ?? (File.Exists(beside) ? beside : null),
+            Editor = parsed.GetValue(Editor)?.FullName ?? EditorCheckpoint.Beside(model),
             Ledger = parsed.GetValue(Ledger) ?? DefaultLedger.Of(model),
             Stages = parsed.GetValue(Stages),
             Replicas = parsed.GetValue(Replicas),
             DType = TypeOf(parsed).Type,
             Device = parsed.GetRequiredValue(Device),
-            Probes = DemoFiles.Probes(model),
+            Probes = ProbeSet.Beside(model),
         }, cancellation);
     }
 

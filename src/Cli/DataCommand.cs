@@ -1,7 +1,7 @@
 using System.CommandLine;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Recipes;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;

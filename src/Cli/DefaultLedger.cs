@@ -1,4 +1,4 @@
-using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Cli;
 

@@ -3,9 +3,9 @@ using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
-using MendCluster.Engine.Data;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Reports;
+using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Files;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -69,7 +69,7 @@ internal static class DemoCommand
                 ModelDirectory = directory,
                 Editor = DemoFiles.Editor(directory),
                 Ledger = ledger,
-                Probes = DemoFiles.Probes(directory),
+                Probes = ProbeSet.Beside(directory),
                 Device = device,
             }, cancellation);
             var before = await AnswersAsync(cluster, prompts, cancellation);

@@ -3,12 +3,11 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
-using MendCluster.Engine.Metrics;
+using MendCluster.Engine.Files;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Reports;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -58,8 +57,8 @@ internal static class EvalCommand
             var folder = parsed.GetValue(output)?.FullName;
             using var own = folder is null ? null : OwnFolder.Take(folder, "mend eval");
             var reports = Measure(comparison, editors, counts, cases, folder is null ? null : new(Path.Combine(folder, "measured")), cancellation);
-            var trainings = trained.Select(editor => (editor.Name, Run: new RunFolder(Path.GetDirectoryName(editor.File)!))).Where(training => training.Run.IsMeasured).ToList();
-            var costs = trainings.Count == 0 ? null : RunFolder.Costs(trainings);
+            var trainings = trained.Select(editor => (editor.Name, Run: new RunFolder(Path.GetDirectoryName(editor.File)!))).Where(training => TrainingReports.IsMeasured(training.Run)).ToList();
+            var costs = trainings.Count == 0 ? null : TrainingReports.Costs(trainings);
             Tables.Show(ResultTables.Of(reports));
             if (costs is not null)
                 Tables.Show(costs);

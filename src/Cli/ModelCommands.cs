@@ -1,8 +1,8 @@
 using System.CommandLine;
 using System.Globalization;
-using MendCluster.Distributed;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Recipes;
 using Spectre.Console;
 
 namespace MendCluster.Cli;

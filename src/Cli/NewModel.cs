@@ -1,5 +1,5 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
 
 namespace MendCluster.Cli;
 

@@ -2,7 +2,9 @@ using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
-using MendCluster.Engine.Recipes;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Training;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -28,7 +30,7 @@ internal static class PlanCommand
         command.SetAction(parsed =>
         {
             var directory = parsed.GetRequiredValue(model).FullName;
-            var beside = Path.Combine(directory, DemoRecipe.EditorFile);
+            var beside = EditorCheckpoint.Beside(directory);
             var ofAnEditorToCome = new Option[] { editable, rank }.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false });
             if (parsed.GetValue(editor) is not null && ofAnEditorToCome is not null)
                 throw new MendException(MendError.InvalidOption, $"--editor and {ofAnEditorToCome.Name} were both given.", "An editor's file has its weights and its rank; leave one of the two out.");

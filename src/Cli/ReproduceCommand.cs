@@ -1,9 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
-using MendCluster.Distributed.Recipes;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;

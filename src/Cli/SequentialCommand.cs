@@ -1,8 +1,8 @@
 using System.CommandLine;
 using MendCluster.Contracts;
-using MendCluster.Distributed.Recipes;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Recipes;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -43,7 +43,7 @@ internal static class SequentialCommand
             var results = await AnsiConsole.Progress().AutoClear(true).StartAsync(progress =>
             {
                 var bar = progress.AddTask("edits", maxValue: 1);
-                return run.RunAsync(directory, parsed.GetValue(editor)?.FullName ?? DemoFiles.Editor(directory), DemoFiles.Probes(directory),
+                return run.RunAsync(directory, parsed.GetValue(editor)?.FullName ?? DemoFiles.Editor(directory), ProbeSet.Beside(directory),
                     Counts(parsed.GetValue(counts), set.Edits.Count), parsed.GetValue(revertAll), done => bar.Value = done, parsed.GetRequiredValue(device), cancellation);
             });
             Tables.Show(results.Table());

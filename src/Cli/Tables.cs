@@ -1,4 +1,4 @@
-using MendCluster.Engine.Reports;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Torch;
 
@@ -64,7 +65,7 @@ public sealed class EmbeddedCluster : IMendCluster
         OpenAsync(options, shard => shard, cancellation);
 
     /// <param name="wrap">Stands between coordinator and shards; for tests of faults.</param>
-    internal static async Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, Func<IModelShard, IModelShard> wrap, CancellationToken cancellation = default)
+    public static async Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, Func<IModelShard, IModelShard> wrap, CancellationToken cancellation = default)
     {
         IReadOnlyList<IModelShard> shards = [];
         IEditLedger? ledger = null;

@@ -1,4 +1,5 @@
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Training;
 using MendCluster.Grains.Interfaces;
 

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using MendCluster.Contracts;
-using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Grains.Interfaces;
 using Orleans.Concurrency;

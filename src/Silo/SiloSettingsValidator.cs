@@ -1,6 +1,7 @@
 using System.Net;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Grains;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Server;

@@ -32,7 +32,7 @@ public partial class DeviceSourceTests
         ("CheckpointWeights.cs", "Ne(0).reshape(-1).nonzero()", "names the bad entry of a weight that is refused"),
     ];
 
-    private static IEnumerable<(string File, string Text)> Sources => new[] { "Engine", "Distributed" }
+    private static IEnumerable<(string File, string Text)> Sources => new[] { "Engine", "Distributed", "Experiments" }
         .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs", SearchOption.AllDirectories))
         .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal))
         .Select(file => (Path.GetFileName(file), Comment().Replace(File.ReadAllText(file), "")));

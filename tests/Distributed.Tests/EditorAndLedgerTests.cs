@@ -1,4 +1,6 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;

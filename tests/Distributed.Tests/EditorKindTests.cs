@@ -4,6 +4,7 @@ using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Tests;

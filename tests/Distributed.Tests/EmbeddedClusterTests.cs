@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Testing;
 using static TorchSharp.torch;

@@ -1,7 +1,10 @@
 using System.Diagnostics.Metrics;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
+using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
 

@@ -1,6 +1,8 @@
 using MendCluster.Contracts;
-using MendCluster.Testing;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Torch;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Tests;

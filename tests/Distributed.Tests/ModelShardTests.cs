@@ -1,7 +1,8 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
 

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;

@@ -1,4 +1,4 @@
-using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Options;

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Grains;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;

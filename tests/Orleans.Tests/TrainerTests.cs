@@ -1,8 +1,8 @@
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
+using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;

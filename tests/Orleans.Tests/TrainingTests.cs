@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Recipes;
 using MendCluster.Grains;
 using MendCluster.Testing;
 

@@ -1,6 +1,6 @@
 using System.Globalization;
 using MendCluster.Contracts;
-using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Testing;
 

@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using MendCluster.Contracts;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
 
 namespace MendCluster.Distributed.Ledger;
 

@@ -2,9 +2,10 @@ using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using System.Text.Json;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 

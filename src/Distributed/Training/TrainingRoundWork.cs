@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;

@@ -3,10 +3,10 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Files;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Reports;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 

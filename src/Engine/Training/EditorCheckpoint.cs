@@ -13,6 +13,9 @@ namespace MendCluster.Engine.Training;
 /// </summary>
 public sealed class EditorCheckpoint : IDisposable
 {
+    /// <summary>What an editor's file is called beside its model, and in the folder of its training.</summary>
+    public const string FileName = "editor.safetensors";
+
     /// <summary>Version of the metadata.</summary>
     private const string Format = "mendcluster-editor/1";
 
@@ -60,6 +63,9 @@ public sealed class EditorCheckpoint : IDisposable
         file.Dispose();
         throw new CheckpointException(path, "metadata 'format'", $"is '{format}', expected '{Format}'; this is not an editor of this version");
     }
+
+    /// <summary>The editor's file in a model's directory; null: there is none.</summary>
+    public static string? Beside(string model) => Path.Combine(model, FileName) is var file && File.Exists(file) ? file : null;
 
     /// <summary>Null when there is no such file.</summary>
     public static EditorCheckpoint? TryOpen(string path) => File.Exists(path) ? Open(path) : null;

@@ -62,7 +62,6 @@ public sealed class EditorRun
         }
         _validated = validation.Iteration;
         Keep(validation.Iteration);
-        _folder.DrawCurves();
         return _stopping.IsOver(validation.Iteration);
     }
 
@@ -100,9 +99,8 @@ public sealed class EditorRun
 
     public TrainingResult End(long iteration, string why)
     {
-        _folder.DrawCurves();
         var result = new TrainingResult(iteration, why, _stopping.Best, _stopping.BestIteration);
-        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, result.BestLoss, result.BestIteration });
+        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, bestLoss = BestValidation, result.BestIteration });
         return result;
     }
 }

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Data;
 using MendCluster.Testing;

@@ -1,4 +1,6 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
+using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests.Histories;
 

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
-using static MendCluster.Engine.Tests.Checkpoints.ForgedSafetensors;
+using static MendCluster.Testing.ForgedSafetensors;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 using System.Text.Json;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
-using static MendCluster.Engine.Tests.Checkpoints.ForgedSafetensors;
+using static MendCluster.Testing.ForgedSafetensors;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 

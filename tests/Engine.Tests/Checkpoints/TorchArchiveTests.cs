@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
-using static MendCluster.Engine.Tests.Checkpoints.ForgedZip;
+using static MendCluster.Testing.ForgedZip;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 

@@ -1,5 +1,6 @@
 using System.Numerics;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Testing;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 

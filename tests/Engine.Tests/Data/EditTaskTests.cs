@@ -1,7 +1,6 @@
 using System.Text.Json;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;

@@ -1,7 +1,6 @@
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;

@@ -1,9 +1,6 @@
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Editors.Baselines;
-using MendCluster.Engine.Metrics;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
@@ -145,36 +142,6 @@ public class BertTests
         using var stage = TinyModel.Load("bert");
         var logits = Logits(stage);
         Assert.Equal([(int)logits.select(0, 0).argmax().item<long>()], Generation.Run(stage, [5, 9, 33], new(MaxTokens: 12)));
-    }
-
-    /// <summary>The paper's figures (section 4) of claims and labels: no part of the evaluation knows that it is a classifier.</summary>
-    [Fact]
-    public void AnEvaluation_ScoresClaimsByTheirLabels()
-    {
-        using var stage = TinyModel.Load("bert");
-        var text = TinyModel.Text(stage);
-        var (claim, wrong) = ("a cat is red", "false");
-        using (no_grad())
-        {
-            using var scope = NewDisposeScope();
-            var (input, labels) = text.Of([(claim, "true")]);
-            if (stage.Logits(stage.Forward(Activations.None, new Pass(input)), tensor([0L])).argmax().item<long>() == 0)
-                wrong = "true";
-        }
-        var options = new FineTuneOptions { EditLr = 3e-3 };
-        var result = new Evaluation(stage, text, edit => FineTuning.Edit(stage, options, edit).Edits)
-            .Run([new(claim, wrong, ["a red cat"], [new("two", "true"), new("the dog", "false")])])[0];
-        Assert.Equal((false, true, 1), (result.Edit.Before.Exact, result.Edit.After.Exact, result.Edit.Tokens));
-        Assert.True(result.LocalityKl > 0);
-        using var outer = NewDisposeScope();
-        using var _ = no_grad();
-        foreach (var question in result.Locality)
-        {
-            var (input, labels) = text.Of([(question.Question, question.Answer)]);
-            var rows = LabelRows.Of(labels, shifts: false);
-            var alone = Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new Pass(input)), rows.Rows), rows);
-            Assert.Equal(alone.Nll.item<float>(), question.Before.Nll, 1e-5);
-        }
     }
 
     private static ModelFamily With(params (string Key, string Value)[] settings)

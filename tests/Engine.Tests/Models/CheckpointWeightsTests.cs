@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -162,6 +161,22 @@ public sealed class CheckpointWeightsTests : IDisposable
         {
             Assert.DoesNotContain("lm_head.weight", stage.Weights.Loaded.Keys);
             Assert.True(Difference(stage, "t5") > 1e-3);
+        }
+    }
+
+    [Fact]
+    public void AGitLfsPointer_IsSaidToBeOne()
+    {
+        const string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n";
+        _folder.Write("config.json", pointer);
+        Assert.Contains("is a git-LFS pointer",
+            Assert.Throws<ModelException>(() => ModelFamily.FromDirectory(_folder.Path)).Message, StringComparison.Ordinal);
+        foreach (var name in new[] { "pytorch_model.bin.index.json", "pytorch_model.bin", "model.safetensors.index.json", "model.safetensors" })
+        {
+            _folder.Write(name, pointer);
+            var e = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path).Dispose());
+            Assert.StartsWith(_folder[name], e.Message, StringComparison.Ordinal);
+            Assert.Contains("is a git-LFS pointer", e.Message, StringComparison.Ordinal);
         }
     }
 

@@ -1,7 +1,7 @@
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Models;

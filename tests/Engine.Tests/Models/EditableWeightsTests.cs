@@ -1,5 +1,6 @@
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Testing;
+
 namespace MendCluster.Engine.Tests.Models;
 
 public class EditableWeightsTests

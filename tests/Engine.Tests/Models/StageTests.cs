@@ -1,6 +1,6 @@
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Models;

@@ -1,8 +1,8 @@
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Training;

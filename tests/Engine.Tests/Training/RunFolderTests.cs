@@ -3,8 +3,7 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -126,6 +125,20 @@ public sealed class RunFolderTests : IDisposable
     }
 
     [Fact]
+    public void ARunThatIsStoppedBeforeItsFirstNumber_NamesNone()
+    {
+        using var stop = new CancellationTokenSource();
+        Train(Options with { MaxIters = 60, ValInterval = 60, AccumulateBs = 3 }, onBatch: iteration =>
+        {
+            if (iteration == 5)
+                stop.Cancel();
+        }, cancellation: stop.Token);
+        using var end = JsonDocument.Parse(File.ReadLines(_folder["run/metrics.jsonl"]).Last());
+        Assert.Equal("cancelled", end.RootElement.GetProperty("stopped").GetString());
+        Assert.Equal(JsonValueKind.Null, end.RootElement.GetProperty("best_loss").ValueKind);
+    }
+
+    [Fact]
     public void ARunThatEndsBeforeItsInterval_IsValidatedAtItsEnd()
     {
         var result = Train(Options with { MaxIters = 6, ValInterval = 400 });
@@ -151,7 +164,7 @@ public sealed class RunFolderTests : IDisposable
     private TrainingResult Train(EditorTrainingOptions options, string answer = "blue", string run = "run", Action<long>? onBatch = null, CancellationToken cancellation = default)
     {
         var edits = Enumerable.Range(0, 12).Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[i % 5]], [new(Words[(i + 2) % 5], answer)])).ToList();
-        return TaskTraining.TrainEditor(_folder["model"], text => new Watched(QuestionAnswering.Task(text, edits, 0), onBatch), options, _folder[run], cancellation: cancellation);
+        return LocalTraining.Run(_folder["model"], text => new Watched(QuestionAnswering.Task(text, edits, 0), onBatch), options, _folder[run], cancellation: cancellation);
     }
 
     private List<(string, string)> Files() => [.. Directory.GetFiles(_folder["run"]).Order(StringComparer.Ordinal).Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file))))];
