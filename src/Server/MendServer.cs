@@ -146,7 +146,7 @@ public sealed class MendServer : IAsyncDisposable
         app.UseRateLimiter();
         app.UseAuthorization();
         ConsoleFiles.Map(app);
-        app.MapOpenApi("/openapi/{documentName}.json").Requires(Right.Read);
+        app.MapOpenApi("/openapi/v1.json").Requires(Right.Read);
         var api = app.MapGroup("/v1").AddEndpointFilter(Requests.OnlyKnownQueryAsync);
         EditEndpoints.Map(api.MapGroup("").WithTags("Edits"));
         ReadEndpoints.Map(api.MapGroup("").WithTags("Questions, ledger and state"));

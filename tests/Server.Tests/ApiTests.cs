@@ -157,6 +157,9 @@ public sealed class ApiTests : IAsyncLifetime
     [InlineData("POST", "/v1/edits", """{"prompt": "", "target": "b"}""", MendError.EmptyPrompt, 422)]
     [InlineData("POST", "/v1/edits", """{"prompt": "red", "target": " "}""", MendError.EmptyTarget, 422)]
     [InlineData("POST", "/v1/edits", """{"prompt": "red \ud800", "target": "b"}""", MendError.InvalidRequest, 400)]
+    [InlineData("POST", "/v1/edits", """{"prompt": "red", "target": "b", "paraphrases": null}""", MendError.InvalidOption, 422)]
+    [InlineData("POST", "/v1/edits/preview", """{"prompt": "red", "target": "b", "paraphrases": null}""", MendError.InvalidOption, 422)]
+    [InlineData("POST", "/v1/edits/preview", """{"prompt": "red", "target": "b", "paraphrases": ["a", null]}""", MendError.InvalidOption, 422)]
     [InlineData("POST", "/v1/edits/7/revert", "{}", MendError.UnknownEdit, 404)]
     [InlineData("POST", "/v1/edits/7/revert", """{"mode": 1}""", MendError.InvalidRequest, 400)]
     [InlineData("GET", "/v1/edits/7", null, MendError.UnknownEdit, 404)]
@@ -178,6 +181,17 @@ public sealed class ApiTests : IAsyncLifetime
         Assert.Equal((code, status), await CodeAsync(response));
         Assert.Empty(await _server.Cluster.LedgerAsync());
         Assert.DoesNotContain(_server.Logged, logged => logged.Level >= LogLevel.Error);
+    }
+
+    [Theory]
+    [InlineData("""{"model": "tiny", "prompt": "\ud800"}""")]
+    [InlineData("""{"model": "tiny", "prompt": "red", "stop": ["\ud800"]}""")]
+    [InlineData("""{"model": "tiny", "prompt": ["red", "blue"]}""")]
+    public async Task WhatIsNotRight_InOpenAisForm_IsRefusedInThatForm(string body)
+    {
+        using var response = await _http.PostAsync("/v1/completions", body);
+        Assert.Equal(400, (int)response.StatusCode);
+        Assert.Equal(nameof(MendError.InvalidRequest), (await response.JsonAsync()).GetProperty("error").GetProperty("code").GetString());
     }
 
     [Fact]

@@ -1,13 +1,12 @@
 using System.Net;
-using System.Text.RegularExpressions;
 using MendCluster.Contracts;
 using MendCluster.Testing;
 
 namespace MendCluster.Server.Tests;
 
-public sealed partial class HealthTests
+public sealed class HealthTests
 {
-    private const string Edit = $$"""{"prompt": "{{TinyServer.Prompt}}", "target": "{{TinyServer.Target}}"}""";
+    internal const string Edit = $$"""{"prompt": "{{TinyServer.Prompt}}", "target": "{{TinyServer.Target}}"}""";
 
     [Fact]
     public async Task HealthSaysWhatAServerWaitsFor_ThatItIsReady_AndThatItStops()
@@ -85,31 +84,7 @@ public sealed partial class HealthTests
         Assert.Equal(HttpStatusCode.NotFound, (await server.ManagementClient().SendAsync(api)).StatusCode);
     }
 
-    [Fact]
-    public async Task EveryMetricInTheDocs_IsScraped_AndTheOtherWayRound()
-    {
-        await using var server = await TinyServer.StartAsync();
-        var http = server.Client(server.EditKey);
-        await UntilAsync(async () => (await server.ManagementClient().GetStringAsync("/metrics")).Contains("mend_shard_ready{", StringComparison.Ordinal));
-        var first = await server.ManagementClient().GetStringAsync("/metrics");
-        foreach (var outcome in new[] { "made", "refused", "cancelled", "failed" })
-            Assert.Matches($"mend_edits_total{{[^}}]*outcome=\"{outcome}\"[^}}]*}} ", first); // there from the start
-        await http.PostAsync("/v1/edits", Edit);
-        using var stream = new HttpRequestMessage(HttpMethod.Post, "/v1/ask") { Content = Http.Json($$"""{"prompt": "{{TinyServer.Prompt}}"}""") };
-        stream.Headers.Accept.Add(new("text/event-stream"));
-        await http.SendAsync(stream);
-        var scrape = "";
-        await UntilAsync(async () => (scrape = await server.ManagementClient().GetStringAsync("/metrics")).Contains("mend_edits_active{", StringComparison.Ordinal)
-            && Regex.IsMatch(scrape, "mend_edits_active{[^}]*} 1 "));
-        var scraped = Family().Matches(scrape).Select(match => match.Groups["name"].Value).Where(name => name.StartsWith("mend_", StringComparison.Ordinal)).ToHashSet();
-        var documented = Documented().Matches(await File.ReadAllTextAsync(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md"))).Select(match => match.Groups["name"].Value).ToHashSet();
-        Assert.Equal(documented.Order(), scraped.Order());
-        Assert.Matches("mend_edit_drawdown_bucket{[^}]*le=\"0.02\"", scrape);
-        Assert.Matches("http_server_request_duration_seconds_bucket", scrape);
-        Assert.DoesNotContain("le=\"5\"", string.Join('\n', scrape.Split('\n').Where(line => line.StartsWith("mend_edit_drawdown", StringComparison.Ordinal))), StringComparison.Ordinal);
-    }
-
-    private static async Task UntilAsync(Func<Task<bool>> holds)
+    internal static async Task UntilAsync(Func<Task<bool>> holds)
     {
         for (var i = 0; !await holds(); i++)
         {
@@ -117,10 +92,4 @@ public sealed partial class HealthTests
             await Task.Delay(50);
         }
     }
-
-    [GeneratedRegex(@"^# TYPE (?<name>\w+) ", RegexOptions.Multiline)]
-    private static partial Regex Family();
-
-    [GeneratedRegex(@"^\| `mend\.[\w.]+` \| `(?<name>\w+)` \|", RegexOptions.Multiline)]
-    private static partial Regex Documented();
 }

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Training;
 using MendCluster.Server.Security;
 using MendCluster.Testing;

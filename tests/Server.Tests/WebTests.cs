@@ -61,7 +61,7 @@ public sealed class WebTests
         Assert.Empty(met.RootElement.GetProperty("errors").EnumerateArray().Select(each => each.GetString()));
         Assert.Empty(met.RootElement.GetProperty("violations").EnumerateArray().Select(each => each.GetString()));
         var steps = met.RootElement.GetProperty("steps").EnumerateArray().Select(each => each.GetString()!).ToList();
-        Assert.Equal("key left in the address: False", steps[0]);
+        Assert.Equal("key left in the address: false", steps[0]);
         Assert.Equal("previewed: 3 rows", steps[1]);
         Assert.StartsWith("Edit 1 is in force, version 1", steps[2], StringComparison.Ordinal);
         Assert.Equal("Edit 1 is taken back; the model is at version 2.", steps[3]);

@@ -369,6 +369,8 @@ public sealed class EditCoordinator(
                 "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
         if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.", "It is a probability, from 0 to 1, or null for the editor's own step.");
+        if (options.Paraphrases is null || options.Paraphrases.Contains(null!)) // as a body of JSON, or a program without nullable annotations, may have it
+            throw new MendException(MendError.InvalidOption, "Paraphrases are null, or one of them is.", "Give texts, or an empty list.");
         ModelText.CheckUnicode(options.Author, "author");
         ModelText.CheckUnicode(options.IdempotencyKey, "idempotency key");
         CheckScope(options.Scope);

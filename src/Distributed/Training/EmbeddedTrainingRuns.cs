@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Distributed.Training;
 

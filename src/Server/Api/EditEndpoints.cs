@@ -42,7 +42,7 @@ internal static class EditEndpoints
     {
         var (cluster, caller) = (api.Cluster, Caller.Of(http.User));
         caller.RequireEditsOf(request.Scope);
-        if (request.Paraphrases.Count > MostParaphrases)
+        if (request.Paraphrases is { Count: > MostParaphrases })
             throw new MendException(MendError.InvalidOption, $"There are {request.Paraphrases.Count} paraphrases.", $"A preview takes at most {MostParaphrases}.");
         api.SayTexts(http, "preview", request.Prompt, request.Target);
         return TypedResults.Ok(await api.Queue.RunAsync(() => cluster.PreviewAsync(request.Prompt, request.Target, request.Options(caller.Name, null), http.RequestAborted)));

@@ -146,8 +146,8 @@ internal static class OpenAiEndpoints
 
         public string OnlyPrompt() => Prompt switch
         {
-            { ValueKind: JsonValueKind.String } text => text.GetString()!,
-            { ValueKind: JsonValueKind.Array } list when list.GetArrayLength() == 1 && list[0].ValueKind == JsonValueKind.String => list[0].GetString()!,
+            { ValueKind: JsonValueKind.String } text => TextOf(text, "prompt"),
+            { ValueKind: JsonValueKind.Array } list when list.GetArrayLength() == 1 && list[0].ValueKind == JsonValueKind.String => TextOf(list[0], "prompt"),
             _ => throw Problems.InvalidRequest("prompt is not one text.", "Send a request for each text; tokens are not taken."),
         };
 
@@ -156,13 +156,15 @@ internal static class OpenAiEndpoints
             IReadOnlyList<string?> stops = Stop switch
             {
                 null or { ValueKind: JsonValueKind.Null } => [],
-                { ValueKind: JsonValueKind.String } one => [one.GetString()],
-                { ValueKind: JsonValueKind.Array } list => [.. list.EnumerateArray().Select(stop => stop.ValueKind == JsonValueKind.String ? stop.GetString() : null)],
+                { ValueKind: JsonValueKind.String } one => [TextOf(one, "stop")],
+                { ValueKind: JsonValueKind.Array } list => [.. list.EnumerateArray().Select(stop => stop.ValueKind == JsonValueKind.String ? TextOf(stop, "stop") : null)],
                 _ => [null],
             };
             return stops.Count <= MostStops && stops.All(stop => !string.IsNullOrEmpty(stop)) ? [.. stops.OfType<string>()]
                 : throw Problems.InvalidRequest($"stop is not a text or at most {MostStops} texts.", "Leave it out, or correct it.");
         }
+
+        private static string TextOf(JsonElement text, string name) => Requests.TextOf(() => text.GetString()!, name);
 
         public void RefuseWhatIsNotDone()
         {

@@ -47,6 +47,19 @@ internal static class Requests
         _ => throw Problems.InvalidRequest($"{MendHttp.IdempotencyKey} is not one key of 1 to {MendHttp.LongestKey} characters.", "Send the header once."),
     };
 
+    /// <summary>What is read of a piece of the body; the framework lets pieces in that are not Unicode, and fails on them when they are read.</summary>
+    public static string TextOf(Func<string> read, string name)
+    {
+        try
+        {
+            return read();
+        }
+        catch (InvalidOperationException e)
+        {
+            throw Problems.InvalidRequest($"{name} is not Unicode.", "Send UTF-8, without halves of surrogate pairs.", e);
+        }
+    }
+
     public static bool WantsEvents(HttpContext http) =>
         http.Request.Headers.Accept.Any(accept => accept?.Contains(MendHttp.EventsType, StringComparison.OrdinalIgnoreCase) == true);
 

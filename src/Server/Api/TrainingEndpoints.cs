@@ -32,7 +32,7 @@ internal static partial class TrainingEndpoints
         if (request.Options.ValueKind != JsonValueKind.Object)
             throw Problems.InvalidRequest("options is no object.", "It has the run's settings; {} for those of the method.");
         var (run, data) = (Below(folder, request.Run), Below(folder, request.Data));
-        await runs.StartAsync(new(request.Options.GetRawText(), data, run, request.BFloat16OnWire), http.RequestAborted);
+        await runs.StartAsync(new(Requests.TextOf(request.Options.GetRawText, "options"), data, run, request.BFloat16OnWire), http.RequestAborted);
         api.Changed(http, "train", $"run {request.Run}", ModelVersion.Base);
         return TypedResults.Accepted($"/v1/trainings/{request.Run}", await StateAsync(runs, run, request.Run, http));
     }
