@@ -17,7 +17,7 @@ public abstract class ClusterContractTests : IAsyncLifetime
 
     public async Task InitializeAsync() => _cluster = await OpenAsync();
 
-    public abstract Task DisposeAsync();
+    public virtual async Task DisposeAsync() => await _cluster.DisposeAsync();
 
     [Fact]
     public async Task AnEdit_IsMade_AndTakenBackToTheLastBit()
@@ -151,52 +151,48 @@ public abstract class ClusterContractTests : IAsyncLifetime
     }
 }
 
-public sealed class EmbeddedContractTests : ClusterContractTests
+public sealed class EmbeddedContractTests : ClusterContractTests, IDisposable
 {
     private readonly TemporaryFolder _folder = new();
-    private EmbeddedCluster _cluster = null!;
 
-    public override async Task DisposeAsync()
-    {
-        await _cluster.DisposeAsync();
-        _folder.Dispose();
-    }
+    public void Dispose() => _folder.Dispose();
 
     protected override async Task<IMendCluster> OpenAsync()
     {
         TinyModels.Write(_folder.Path, "gpt2");
-        return _cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = _folder.Path, Editor = _folder["editor.safetensors"], Ledger = _folder["ledger"], Probes = TinyServer.Probes });
+        return await EmbeddedCluster.OpenAsync(new() { ModelDirectory = _folder.Path, Editor = _folder["editor.safetensors"], Ledger = _folder["ledger"], Probes = TinyServer.Probes });
     }
 }
 
 public sealed class HttpContractTests : ClusterContractTests
 {
     private TinyServer _server = null!;
-    private HttpCluster _cluster = null!;
 
     public override async Task DisposeAsync()
     {
-        await _cluster.DisposeAsync();
+        await base.DisposeAsync();
         await _server.DisposeAsync();
     }
 
     protected override async Task<IMendCluster> OpenAsync()
     {
         _server = await TinyServer.StartAsync();
-        return _cluster = new(_server.Server.Address, _server.EditKey);
+        return new HttpCluster(_server.Server.Address, _server.EditKey);
     }
 }
 
-public sealed class OrleansContractTests : ClusterContractTests
+public sealed class OrleansContractTests : ClusterContractTests, IDisposable
 {
     private readonly TemporaryFolder _folder = new();
     private InProcessTestCluster _silos = null!;
 
     public override async Task DisposeAsync()
     {
+        await base.DisposeAsync();
         await _silos.DisposeAsync();
-        _folder.Dispose();
     }
+
+    public void Dispose() => _folder.Dispose();
 
     protected override async Task<IMendCluster> OpenAsync()
     {

@@ -1,6 +1,5 @@
 using System.Net;
 using MendCluster.Contracts;
-using MendCluster.Testing;
 
 namespace MendCluster.Server.Tests;
 
