@@ -11,6 +11,7 @@ namespace MendCluster.Server.Tests;
 /// Requests that nobody should send, over every route: each is answered in time and with what was wrong, none with a defect, and nothing is changed but what was
 /// acknowledged. The seed is fixed; a failure names the request.
 /// </summary>
+[Collection(nameof(Alone))]
 public sealed class FuzzTests
 {
     private const int Requests = 10_000, AtOnce = 16, Seed = 20260727;

@@ -3,9 +3,7 @@ using MendCluster.Testing;
 
 namespace MendCluster.Server.Tests;
 
-/// <summary>Alone: instruments are a process's, and another server in it would be measured too.</summary>
-[CollectionDefinition(nameof(MetricsTests), DisableParallelization = true)]
-[Collection(nameof(MetricsTests))]
+[Collection(nameof(Alone))]
 public sealed partial class MetricsTests
 {
     [Fact]
