@@ -2,8 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Training;
 using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
 namespace MendCluster.Bench;

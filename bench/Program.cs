@@ -8,6 +8,8 @@ using MendCluster.Contracts;
 //   ./mend bench stages DIR S DTYPE          an edit through S stages, a process for each, one at a time
 // What does it cost that a model is cut into stages, and that the stages are on silos?
 //   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
+// What do HTTP and JSON cost, and how many clients does one server bear?
+//   ./mend bench http MODEL                  MODEL: a directory, such as src/Cli/Demo; asks and edits, embedded and over HTTP in turn
 // Do large boundary tensors hold up the probes by which silos tell that the others live?
 //   ./mend bench wire [MB]                   edits over three silos, boundaries of so many megabytes (8); the probes that were missed
 // How fast is all of it on a GPU? bench/gpu/run.sh asks, by these:
@@ -58,6 +60,9 @@ switch (args)
     case ["cluster"]:
         await ClusterBench.RunAsync();
         return 0;
+    case ["http", var directory]:
+        await HttpBench.RunAsync(directory);
+        return 0;
     case ["wire"]:
         await WireBench.RunAsync(8);
         return 0;
@@ -72,7 +77,7 @@ switch (args)
         return 0;
     default:
         Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | cluster | wire [MB] | training DIR | gpu ...]");
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | training DIR | gpu ...]");
         return 2;
 }
 

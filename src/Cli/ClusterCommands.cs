@@ -128,15 +128,11 @@ internal static class ClusterCommands
 
     private static LocalCluster? Running(string folder)
     {
-        try
-        {
-            var cluster = LocalCluster.Open(folder);
-            return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
-        }
-        catch (MendException e) when (e.Error == MendError.InvalidOption)
-        {
+        if (!LocalCluster.IsIn(folder))
             return null;
-        }
+        var cluster = LocalCluster.Open(folder);
+        _ = cluster.Settings; // of another release they are refused before anything is started
+        return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
     }
 
     private static void Show(LocalCluster cluster, IReadOnlyList<ShardStatus?> shards)

@@ -3,6 +3,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
+using MendCluster.Distributed.Training;
 using MendCluster.Engine.Training;
 
 namespace MendCluster.Cli;
@@ -30,11 +31,13 @@ internal sealed class ClusterOptions
 
     public Option<string?> ClusterId { get; } = new("--cluster-id") { Description = "which cluster of that database; without it mend" };
 
+    public Option<DirectoryInfo?> Tls { get; } = new("--tls") { Description = $"folder with {ClusterTls.CertificateFile}, {ClusterTls.KeyFile} and {ClusterTls.AuthorityFile}, by which the cluster's silos know this program" };
+
     private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType, Device];
 
     public void AddTo(Command command)
     {
-        foreach (var option in OfAModel.Concat([Cluster, Name, ClusterId]))
+        foreach (var option in OfAModel.Concat([Cluster, Name, ClusterId, Tls]))
             command.Options.Add(option);
     }
 
@@ -45,11 +48,13 @@ internal sealed class ClusterOptions
             NoneGiven(OfAModel, parsed);
             if (PostgresLedger.ConnectionIn(place) is { } connection)
                 return await ClusterConnection.ConnectToPostgresAsync(
-                    connection, parsed.GetRequiredValue(Name), parsed.GetValue(ClusterId), cancellation);
+                    connection, parsed.GetRequiredValue(Name), parsed.GetValue(ClusterId), TlsOf(parsed), cancellation);
             OnlyThroughPostgres(parsed);
             var cluster = LocalCluster.Open(place);
-            return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
+            return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation, TlsOf(parsed));
         }
+        if (parsed.GetValue(Tls) is not null)
+            throw new MendException(MendError.InvalidOption, $"{Tls.Name} was given, and no cluster.", $"Name the cluster (--cluster), or leave {Tls.Name} out.");
         OnlyThroughPostgres(parsed);
         var model = ModelOf(parsed);
         return await EmbeddedCluster.OpenAsync(new()
@@ -73,6 +78,16 @@ internal sealed class ClusterOptions
     }
 
     private static WeightTypeChoice Given(DType type) => new(type, null);
+
+    /// <summary>What the model is called in this cluster; one in this process by its directory.</summary>
+    public string NameOf(ParseResult parsed) => parsed.GetValue(Cluster) is not { } place ? Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(ModelOf(parsed)))).ToLowerInvariant()
+        : PostgresLedger.ConnectionIn(place) is null ? LocalCluster.Open(place).Settings.Model : parsed.GetRequiredValue(Name);
+
+    /// <summary>The training runs of a cluster that was opened; whoever gets them disposes of them where they can be.</summary>
+    public ITrainingRuns TrainingRuns(ParseResult parsed, IMendCluster opened) => parsed.GetValue(Cluster) is not null ? ClusterConnection.TrainingRuns(opened)
+        : EmbeddedTrainingRuns.Create(ModelOf(parsed), parsed.GetValue(Replicas), parsed.GetValue(Stages), TypeOf(parsed).Type, parsed.GetRequiredValue(Device));
+
+    private ClusterTls? TlsOf(ParseResult parsed) => parsed.GetValue(Tls) is { } folder ? ClusterTls.In(folder.FullName) : null;
 
     private string ModelOf(ParseResult parsed) => parsed.GetValue(Model)?.FullName ?? DemoFiles.Shipped;
 

@@ -29,6 +29,8 @@ internal static class CommandLine
             EditCommands.Revert(),
             EditCommands.Ledger(),
             ClusterCommands.Create(),
+            ServeCommand.Create(),
+            KeyCommand.Create(),
             EvalCommand.Create(),
             SequentialCommand.Create(),
             PlanCommand.Create(),

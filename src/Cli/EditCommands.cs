@@ -72,7 +72,7 @@ internal static class EditCommands
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
-            var receipt = await opened.RevertAsync(new(parsed.GetValue(edit)), parsed.GetValue(recompute) ? RevertMode.Recompute : RevertMode.Remove, cancellation);
+            var receipt = await opened.RevertAsync(new(parsed.GetValue(edit)), parsed.GetValue(recompute) ? RevertMode.Recompute : RevertMode.Remove, Environment.UserName, cancellation);
             Say.Line($"Edit {receipt.Id} is taken back{(receipt.Recomputed > 0 ? $", {receipt.Recomputed} later ones were computed anew" : "")}; the model is at version {receipt.Version}.");
         });
         return command;

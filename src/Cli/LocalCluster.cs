@@ -5,7 +5,6 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Files;
 
 namespace MendCluster.Cli;
@@ -47,6 +46,12 @@ internal sealed class LocalCluster(string folder)
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(30);
 
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+    };
+
     private const string SettingsName = "cluster.json", ProcessesName = "processes.json", MembershipName = "members.json";
 
     private static string Program => Path.Combine(AppContext.BaseDirectory, "MendCluster.Silo.dll");
@@ -59,10 +64,24 @@ internal sealed class LocalCluster(string folder)
 
     public IReadOnlyList<SiloProcess> Silos { get; private set; } = [];
 
-    public LocalClusterSettings Settings { get; private set; } = null!;
+    /// <exception cref="MendException">They are another release's.</exception>
+    public LocalClusterSettings Settings
+    {
+        get => field ??= Read<SiloFile>(SettingsFile).Mend.Cluster;
+        private init;
+    }
 
     /// <summary>The folder, while silos are started from it.</summary>
-    public static OwnFolder Take(string folder) => OwnFolder.Take(Path.GetFullPath(folder), "mend cluster up", [SettingsName, ProcessesName, MembershipName]);
+    /// <exception cref="MendException">An earlier release's cluster is in it, or what no <c>mend cluster up</c> made.</exception>
+    public static OwnFolder Take(string folder)
+    {
+        var path = Path.GetFullPath(folder);
+        return IsIn(folder) && !File.Exists(Path.Combine(path, OwnFolder.LockFile)) ? throw OfAnotherRelease(path)
+            : OwnFolder.Take(path, "mend cluster up", [SettingsName, ProcessesName, MembershipName]);
+    }
+
+    /// <summary>Whether a cluster was ever started from a folder.</summary>
+    public static bool IsIn(string folder) => File.Exists(Path.Combine(Path.GetFullPath(folder), ProcessesName));
 
     /// <exception cref="MendException">There is none.</exception>
     public static LocalCluster Open(string folder)
@@ -70,9 +89,29 @@ internal sealed class LocalCluster(string folder)
         var cluster = new LocalCluster(Path.GetFullPath(folder));
         if (!File.Exists(cluster.ProcessesFile))
             throw new MendException(MendError.InvalidOption, $"There is no cluster in {cluster.ProcessesFile}.", "Start one: mend cluster up.");
-        cluster.Silos = JsonSerializer.Deserialize<List<SiloProcess>>(File.ReadAllBytes(cluster.ProcessesFile))!;
-        cluster.Settings = JsonSerializer.Deserialize<SiloFile>(File.ReadAllBytes(cluster.SettingsFile))!.Mend.Cluster;
+        cluster.Silos = Read<List<SiloProcess>>(cluster.ProcessesFile);
         return cluster;
+    }
+
+    private static T Read<T>(string file)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<T>(File.ReadAllBytes(file), Json)!;
+        }
+        catch (JsonException e)
+        {
+            throw OfAnotherRelease(Path.GetDirectoryName(file)!, e);
+        }
+    }
+
+    private static MendException OfAnotherRelease(string folder, JsonException? inner = null)
+    {
+        var ledger = Path.Combine(folder, "ledger");
+        var along = File.Exists(ledger) ? $"; --ledger {ledger} takes its edits along" : "";
+        var which = inner is null ? "of another release" : $"whose settings this release cannot read: {inner.Message}";
+        return new(MendError.OutputTaken, $"{folder} holds a cluster {which}{(which.EndsWith('.') ? "" : ".")}",
+            $"End its silos (mend cluster down), and name another folder{along}.", inner);
     }
 
     public static LocalCluster Create(string folder, int silos, LocalClusterSettings settings)

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Text;
 using MendCluster.Contracts;
 using MendCluster.Grains.Interfaces;
@@ -33,15 +34,17 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <summary>Connects to a cluster on this machine.</summary>
     /// <param name="membership">The file that its silos were started with.</param>
     /// <param name="clusterId">Theirs; null: <see cref="ClusterIdentity.Default"/>.</param>
+    /// <param name="tls">Where silos ask for certificates.</param>
     public static Task<OrleansCluster> ConnectAsync(
-        string membership, string model, string? clusterId = null, CancellationToken cancellation = default) => ConnectThroughAsync(
-            client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, cancellation);
+        string membership, string model, string? clusterId = null, ClusterTls? tls = null, CancellationToken cancellation = default) => ConnectThroughAsync(
+            client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, tls, cancellation);
 
     /// <summary>Connects to a cluster whose membership is in PostgreSQL.</summary>
     /// <param name="connection">As that of its silos; the role need not be theirs, and only reads.</param>
     /// <param name="clusterId">The silos', by which the database tells clusters apart; null: <see cref="ClusterIdentity.Default"/>.</param>
+    /// <param name="tls">Where silos ask for certificates.</param>
     public static async Task<OrleansCluster> ConnectToPostgresAsync(
-        string connection, string model, string? clusterId = null, CancellationToken cancellation = default)
+        string connection, string model, string? clusterId = null, ClusterTls? tls = null, CancellationToken cancellation = default)
     {
         try
         {
@@ -56,7 +59,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         {
             return await ConnectThroughAsync(
                 client => client.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection)),
-                model, clusterId, cancellation).ConfigureAwait(false);
+                model, clusterId, tls, cancellation).ConfigureAwait(false);
         }
         catch (MendException e) when (e.InnerException is PostgresException { IsTransient: false } refusal)
         {
@@ -68,9 +71,10 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <summary>Connects to a cluster whose membership is kept elsewhere.</summary>
     /// <param name="clustering">Says where, as for any Orleans client.</param>
     /// <param name="clusterId">The silos'; null: <see cref="ClusterIdentity.Default"/>.</param>
+    /// <param name="tls">Where silos ask for certificates.</param>
     /// <exception cref="MendException">No silo answers, or they speak another version of the protocol.</exception>
     public static async Task<OrleansCluster> ConnectThroughAsync(
-        Action<IClientBuilder> clustering, string model, string? clusterId = null, CancellationToken cancellation = default)
+        Action<IClientBuilder> clustering, string model, string? clusterId = null, ClusterTls? tls = null, CancellationToken cancellation = default)
     {
         if (clusterId is not null && ClusterIdentity.Fault(clusterId) is { } fault)
             throw new MendException(MendError.InvalidOption, $"The cluster id {fault}.", "Name that of the silos' Mend:Cluster:ClusterId.");
@@ -81,6 +85,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
             client.Configure<ClusterOptions>(options =>
                 (options.ClusterId, options.ServiceId) = (clusterId ?? ClusterIdentity.Default, ClusterIdentity.Default));
             client.AddMendClient();
+            if (tls is not null)
+                client.UseMendTls(tls, TimeProvider.System);
             clustering(client);
         });
         var host = builder.Build();
@@ -115,7 +121,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
 
     public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
     {
-        CheckUnicode(prompt, target, options?.Author, options?.IdempotencyKey, options?.Scope);
+        CheckUnicode([prompt, target, options?.Author, options?.IdempotencyKey, options?.Scope, .. options?.Paraphrases ?? []]);
         return RetryAsync(() => Coordinator.PreviewAsync(prompt, target, options, cancellation), cancellation);
     }
 
@@ -125,14 +131,39 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         return RetryAsync(() => Coordinator.AskAsync(prompt, options, cancellation), cancellation);
     }
 
-    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default)
+    /// <remarks>Sent again, as the other requests are, until the first piece is there.</remarks>
+    public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
+        CheckUnicode(prompt, options?.Scope);
+        IAsyncEnumerator<AnswerPart>? parts = null;
+        try
+        {
+            var more = await _retry.RunAsync(async _ =>
+            {
+                if (parts is not null)
+                    await parts.DisposeAsync().ConfigureAwait(false);
+                parts = Coordinator.AskStreamAsync(prompt, options, cancellation).GetAsyncEnumerator(cancellation);
+                return await NextAsync(parts, cancellation).ConfigureAwait(false);
+            }, RetryTimeout, cancellation).ConfigureAwait(false);
+            for (; more; more = await NextAsync(parts!, cancellation).ConfigureAwait(false))
+                yield return parts!.Current;
+        }
+        finally
+        {
+            if (parts is not null)
+                await parts.DisposeAsync().ConfigureAwait(false);
+        }
+    }
+
+    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default)
+    {
+        CheckUnicode(author);
         var sentBefore = false;
         return RetryAsync(async () =>
         {
             try
             {
-                return await Coordinator.RevertAsync(edit, mode, cancellation).ConfigureAwait(false);
+                return await Coordinator.RevertAsync(edit, mode, author, cancellation).ConfigureAwait(false);
             }
             catch (MendException e) when (e.Error == MendError.AlreadyReverted && sentBefore)
             {
@@ -151,9 +182,21 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) =>
         RetryAsync(async () => (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerAsync(cancellation).ConfigureAwait(false), cancellation);
 
+    public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default)
+    {
+        CheckUnicode([query.Text, query.Scope, query.Author, .. query.VisibleScopes ?? []]);
+        return RetryAsync(async () => (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerPageAsync(query, cancellation).ConfigureAwait(false), cancellation);
+    }
+
+    public Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) =>
+        RetryAsync(async () => (IReadOnlyList<ShardReport>)await Coordinator.ShardsAsync(cancellation).ConfigureAwait(false), cancellation);
+
     /// <summary>The state of every stage's shard, in order, replica after replica; null where none answers.</summary>
     public async Task<IReadOnlyList<ShardStatus?>> StatusAsync(CancellationToken cancellation = default) =>
         await RetryAsync(() => Coordinator.StatusAsync(cancellation), cancellation).ConfigureAwait(false);
+
+    /// <summary>The runs of the cluster's trainer.</summary>
+    public ITrainingRuns TrainingRuns => new OrleansTrainingRuns(grains.GetGrain<IEditorTrainerGrain>(model), time);
 
     /// <summary>Trains an editor of the cluster's model, with the replicas and stages of its layout.</summary>
     public IEditorTrainer Trainer(TrainingOrder order) =>
@@ -176,6 +219,19 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         try
         {
             return await _calls.RunAsync(send).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
+        {
+            throw Lost(e);
+        }
+    }
+
+    /// <summary>Whether there is another piece. What fails on the way is a lost coordinator.</summary>
+    private static async Task<bool> NextAsync(IAsyncEnumerator<AnswerPart> parts, CancellationToken cancellation)
+    {
+        try
+        {
+            return await parts.MoveNextAsync().ConfigureAwait(false);
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {

@@ -66,6 +66,10 @@ public sealed record EditOptions
     /// <value>Null: for everybody.</value>
     [Id(5)]
     public string? Scope { get; init; }
+
+    /// <summary>The prompt in other words, of a preview: it shows the answers to them too. An edit takes none.</summary>
+    [Id(6)]
+    public IReadOnlyList<string> Paraphrases { get; init; } = [];
 }
 
 /// <summary>What an edit did, measured on the edited model before the edit was made durable.</summary>
@@ -154,6 +158,10 @@ public sealed record ProbeChange(
 [GenerateSerializer, Immutable, Alias("mend.WeightPreview")]
 public sealed record WeightPreview([property: Id(0)] string Weight, [property: Id(1)] long Rank, [property: Id(2)] double Norm);
 
+/// <summary>What an edit would change about the answer to a prompt in other words.</summary>
+[GenerateSerializer, Immutable, Alias("mend.ParaphrasePreview")]
+public sealed record ParaphrasePreview([property: Id(0)] string Prompt, [property: Id(1)] string AnswerBefore, [property: Id(2)] string AnswerAfter);
+
 /// <summary>What an edit would do. Nothing was changed.</summary>
 /// <param name="Version">Of the model that it was tried on.</param>
 /// <param name="Refused">Why the edit would be refused with these options; null: it would be made.</param>
@@ -165,7 +173,12 @@ public sealed record WeightPreview([property: Id(0)] string Weight, [property: I
 public sealed record EditPreview(
     [property: Id(0)] ModelVersion Version, [property: Id(1)] EditFigures Figures, [property: Id(2)] string? Refused,
     [property: Id(3)] string AnswerBefore, [property: Id(4)] string AnswerAfter, [property: Id(5)] IReadOnlyList<ProbeChange> Probes,
-    [property: Id(6)] IReadOnlyList<WeightPreview> Weights, [property: Id(7)] EditTimes Times, [property: Id(8)] EditId? InForce = null);
+    [property: Id(6)] IReadOnlyList<WeightPreview> Weights, [property: Id(7)] EditTimes Times, [property: Id(8)] EditId? InForce = null)
+{
+    /// <summary>Of <see cref="EditOptions.Paraphrases"/>, in their order.</summary>
+    [Id(9)]
+    public IReadOnlyList<ParaphrasePreview> Paraphrases { get; init; } = [];
+}
 
 /// <summary>How the next token of an answer is chosen.</summary>
 /// <param name="MaxTokens">Most tokens of the answer.</param>
@@ -182,3 +195,12 @@ public sealed record AskOptions(
 /// <param name="Version">Of the model that gave the answer.</param>
 [GenerateSerializer, Immutable, Alias("mend.Answer")]
 public sealed record Answer([property: Id(0)] string Text, [property: Id(1)] ModelVersion Version);
+
+/// <summary>A piece of an answer that is being given.</summary>
+/// <param name="Text">What comes after the pieces before it; it may be empty. All of them together are the answer.</param>
+/// <param name="Version">Of the model that gives the answer.</param>
+/// <param name="Tokens">Of the answer so far.</param>
+/// <param name="Restarts">The pieces before it do not count: the answer begins anew, at a newer version or on another replica.</param>
+[GenerateSerializer, Immutable, Alias("mend.AnswerPart")]
+public sealed record AnswerPart(
+    [property: Id(0)] string Text, [property: Id(1)] ModelVersion Version, [property: Id(2)] int Tokens, [property: Id(3)] bool Restarts = false);

@@ -4,7 +4,17 @@ namespace MendCluster.Contracts;
 /// A language model that can be edited. An edit is a transaction: ordered, durable, applied to all of the model or to none of it, and
 /// exactly reversible. Every method may be called from several threads; reads run while an edit is under way.
 /// </summary>
-public interface IMendCluster : IEditCoordinator, IAsyncDisposable;
+public interface IMendCluster : IEditCoordinator, IAsyncDisposable
+{
+    /// <summary>Every stage of every replica and its state, in order, replica after replica.</summary>
+    /// <example>
+    /// <code>
+    /// foreach (var shard in await cluster.ShardsAsync())
+    ///     Console.WriteLine($"{shard.Place}: {shard.Status?.State} at version {shard.Status?.Version}");
+    /// </code>
+    /// </example>
+    Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default);
+}
 
 /// <summary>Orders the edits of one model, runs the distributed passes, decides, writes the ledger and tells the shards.</summary>
 public interface IEditCoordinator
@@ -39,13 +49,23 @@ public interface IEditCoordinator
     /// </example>
     Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default);
 
+    /// <summary>The same, token by token as they are chosen.</summary>
+    /// <example>
+    /// <code>
+    /// await foreach (var part in cluster.AskStreamAsync("Who is the prime minister of the UK?"))
+    ///     Console.Write(part.Text);
+    /// </code>
+    /// </example>
+    IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default);
+
     /// <summary>Takes an edit back, in any order. With all edits taken back the model is bit for bit the one that was loaded.</summary>
+    /// <param name="author">Who asks; kept in the ledger.</param>
     /// <example>
     /// <code>
     /// await cluster.RevertAsync(receipt.Id, RevertMode.Recompute);
     /// </code>
     /// </example>
-    Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default);
+    Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default);
 
     /// <summary>Everything that was ever done to the model, oldest first.</summary>
     /// <example>
@@ -55,4 +75,13 @@ public interface IEditCoordinator
     /// </code>
     /// </example>
     Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default);
+
+    /// <summary>A page of it.</summary>
+    /// <example>
+    /// <code>
+    /// foreach (var entry in await cluster.LedgerPageAsync(new() { Text = "minister", NewestFirst = true, Limit = 20 }))
+    ///     Console.WriteLine($"{entry.Version} {entry.Author}: {entry.Prompt} -> {entry.Target}");
+    /// </code>
+    /// </example>
+    Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default);
 }

@@ -104,6 +104,30 @@ public enum MendError
 
     /// <summary>Client and cluster are of versions that do not understand each other.</summary>
     ProtocolMismatch,
+
+    /// <summary>The server does not know who asks: no key, or one that is unknown or expired.</summary>
+    NotAuthenticated,
+
+    /// <summary>Whoever asks has no right to this.</summary>
+    NotAllowed,
+
+    /// <summary>A request is not in the form of the API.</summary>
+    InvalidRequest,
+
+    /// <summary>There are too many requests, of one caller or in all.</summary>
+    TooBusy,
+
+    /// <summary>A request took longer than the server allows.</summary>
+    TimedOut,
+
+    /// <summary>The server is starting or stopping.</summary>
+    Unavailable,
+
+    /// <summary>The server met what nobody foresaw.</summary>
+    Defect,
+
+    /// <summary>No such training run.</summary>
+    UnknownTraining,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
@@ -116,5 +140,6 @@ public sealed class MendException(MendError error, string message, string hint, 
 
     /// <summary>Whether the same request may succeed when sent again.</summary>
     public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.VersionGap
-        or MendError.LedgerWriteFailed or MendError.LedgerUnreachable or MendError.LedgerInDoubt or MendError.MembershipUnreachable;
+        or MendError.LedgerWriteFailed or MendError.LedgerUnreachable or MendError.LedgerInDoubt or MendError.MembershipUnreachable
+        or MendError.TooBusy or MendError.TimedOut or MendError.Unavailable;
 }

@@ -27,6 +27,11 @@ public sealed record ShardStatus(
     [property: Id(3)] int EndLayer, [property: Id(4)] IReadOnlyList<string> EditableWeights, [property: Id(5)] long WeightBytes,
     [property: Id(6)] string? Fault, [property: Id(7)] string Checksum = "", [property: Id(8)] long Epoch = 0);
 
+/// <summary>A stage of a replica as the cluster sees it.</summary>
+/// <param name="Status">Null: it does not answer.</param>
+[GenerateSerializer, Immutable, Alias("mend.ShardReport")]
+public sealed record ShardReport([property: Id(0)] ShardPlace Place, [property: Id(1)] ShardStatus? Status);
+
 /// <summary>A batch of token ids: B examples, S source tokens, T decoder tokens, int64, padded on the right.</summary>
 /// <param name="InputIds">[B, S].</param>
 /// <param name="AttentionMask">[B, S], 1 = token.</param>

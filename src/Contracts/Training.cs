@@ -11,6 +11,30 @@ public interface IEditorTrainer
     Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default);
 }
 
+/// <summary>The runs of a model, one at a time. A run goes on by itself, whoever watches it; it is named by its folder.</summary>
+public interface ITrainingRuns
+{
+    /// <summary>Begins a run, or joins the one that the same order began. Returns when the order was found good.</summary>
+    /// <exception cref="MendException">Another run is under way, or the order cannot be carried out; then nothing was written.</exception>
+    Task StartAsync(TrainingOrder order, CancellationToken cancellation = default);
+
+    /// <summary>Every step of a run from its start on, and those to come until it ends, however it does.</summary>
+    /// <param name="run">The run's folder.</param>
+    /// <param name="after">Only those of later iterations.</param>
+    /// <exception cref="MendException"><see cref="MendError.CoordinatorLost"/>: there is no such run.</exception>
+    IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after, CancellationToken cancellation = default);
+
+    /// <summary>Where a run is; null: none of this folder is known.</summary>
+    Task<TrainingStatus?> FindAsync(string run, CancellationToken cancellation = default);
+
+    /// <summary>Waits for the end of a run.</summary>
+    /// <exception cref="MendException">It failed.</exception>
+    Task<TrainingResult> ResultAsync(string run, CancellationToken cancellation = default);
+
+    /// <summary>Ends a run before its time, and waits until it has ended. It goes on from its last checkpoint when the order is sent again.</summary>
+    Task<TrainingResult> CancelAsync(string run, CancellationToken cancellation = default);
+}
+
 /// <summary>A run that a cluster is asked for. The same order sent again joins the run while it is under way, and goes on with it after.</summary>
 /// <param name="Options">The run's settings.</param>
 /// <param name="Data">Edits: a file that every silo which may have the trainer can read; .json, .jsonl or .tsv. A whole path.</param>
@@ -35,6 +59,22 @@ public sealed record TrainingProgress(
 public sealed record TrainingResult(
     [property: Id(0)] long Iterations, [property: Id(1)] string Stopped, [property: Id(2)] double BestLoss,
     [property: Id(3)] long BestIteration);
+
+public enum TrainingState
+{
+    Running,
+    Ended,
+    Failed,
+}
+
+/// <param name="Run">Its folder, or its name where folders are the server's own.</param>
+/// <param name="Last">The last step; null: there was none yet.</param>
+/// <param name="Result">How it ended.</param>
+/// <param name="Error">Why it failed, and what to do.</param>
+[GenerateSerializer, Immutable, Alias("mend.TrainingStatus")]
+public sealed record TrainingStatus(
+    [property: Id(0)] string Run, [property: Id(1)] TrainingState State, [property: Id(2)] TrainingProgress? Last = null,
+    [property: Id(3)] TrainingResult? Result = null, [property: Id(4)] string? Error = null);
 
 /// <summary>What a step measured of one edit.</summary>
 /// <param name="Edit">L_e: NLL of the target on the rephrases, edited model.</param>

@@ -54,9 +54,10 @@ public sealed class EmbeddedCluster : IMendCluster
     private readonly IReadOnlyList<IModelShard> _shards;
     private readonly IEditLedger _ledger;
     private readonly EditCoordinator _coordinator;
+    private readonly int _stages;
 
-    private EmbeddedCluster(IReadOnlyList<IModelShard> shards, IEditLedger ledger, EditCoordinator coordinator) =>
-        (_shards, _ledger, _coordinator) = (shards, ledger, coordinator);
+    private EmbeddedCluster(IReadOnlyList<IModelShard> shards, int stages, IEditLedger ledger, EditCoordinator coordinator) =>
+        (_shards, _stages, _ledger, _coordinator) = (shards, stages, ledger, coordinator);
 
     /// <summary>Loads the model, opens the ledger and brings the model to the ledger's version.</summary>
     /// <exception cref="MendException">Model, editor or ledger cannot be used.</exception>
@@ -96,7 +97,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 await shard.LoadAsync(cancellation).ConfigureAwait(false);
                 await shard.ApplyAsync(history, cancellation).ConfigureAwait(false);
             })).ConfigureAwait(false);
-            return new(shards, ledger, new([.. shards.Chunk(options.Stages)], ledger, text, options.Probes, options.Time, options.Logger));
+            return new(shards, options.Stages, ledger, new([.. shards.Chunk(options.Stages)], ledger, text, options.Probes, options.Time, options.Logger));
         }
         catch
         {
@@ -117,10 +118,18 @@ public sealed class EmbeddedCluster : IMendCluster
     public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
         _coordinator.AskAsync(prompt, options, cancellation);
 
-    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default) =>
-        _coordinator.RevertAsync(edit, mode, cancellation);
+    public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
+        _coordinator.AskStreamAsync(prompt, options, cancellation);
+
+    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default) =>
+        _coordinator.RevertAsync(edit, mode, author, cancellation);
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => _coordinator.LedgerAsync(cancellation);
+
+    public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) => _coordinator.LedgerPageAsync(query, cancellation);
+
+    public async Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) =>
+        [.. (await StatusAsync(cancellation).ConfigureAwait(false)).Select((status, i) => new ShardReport(new(i / _stages, i % _stages), status))];
 
     /// <summary>The state of every stage's shard, replica after replica.</summary>
     public Task<ShardStatus[]> StatusAsync(CancellationToken cancellation = default) =>

@@ -16,11 +16,17 @@ public interface IEditCoordinatorGrain : IGrainWithStringKey
     [Alias("ask"), ResponseTimeout("00:10:00")]
     Task<Answer> AskAsync(string prompt, AskOptions? options, CancellationToken cancellation = default);
 
+    [Alias("askStream"), ResponseTimeout("00:10:00")]
+    IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options, CancellationToken cancellation = default);
+
     [Alias("revert"), ResponseTimeout("01:00:00")]
-    Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, CancellationToken cancellation = default);
+    Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, string? author, CancellationToken cancellation = default);
 
     [Alias("ledger")]
     Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default);
+
+    [Alias("ledgerPage")]
+    Task<LedgerEntry[]> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default);
 
     /// <summary>Whether a call is being carried out here; see <see cref="WatchedCalls"/>.</summary>
     [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
@@ -29,4 +35,8 @@ public interface IEditCoordinatorGrain : IGrainWithStringKey
     /// <summary>The state of every stage's shard, in order, replica after replica; null where none answers.</summary>
     [Alias("status")]
     Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default);
+
+    /// <summary>The same with each shard's place.</summary>
+    [Alias("shards")]
+    Task<ShardReport[]> ShardsAsync(CancellationToken cancellation = default);
 }

@@ -19,6 +19,10 @@ public interface IEditorTrainerGrain : IGrainWithStringKey
     [Alias("watch")]
     IAsyncEnumerable<TrainingProgress> WatchAsync(string folder, long after, CancellationToken cancellation = default);
 
+    /// <summary>Where a run is; null: none of this folder is known.</summary>
+    [Alias("find")]
+    Task<TrainingStatus?> FindAsync(string folder, CancellationToken cancellation = default);
+
     /// <summary>How a run ended; waits for it.</summary>
     [Alias("result"), ResponseTimeout("00:30:00")]
     Task<TrainingResult> ResultAsync(string folder, CancellationToken cancellation = default);

@@ -16,8 +16,8 @@ public static class WireProtocol
 
     /// <summary>
     /// Of the interfaces of all grains. 1: records as JSON with their tensors beside it, large ones in pieces; its interfaces named no
-    /// version. 2: Orleans' serializer, messages whole. 3: a request and a reply for each
-    /// call of a shard, in place of one for all.
+    /// version. 2: Orleans' serializer, messages whole. 3: a request and a reply for each call of a shard, in place of one for all;
+    /// answers piece by piece, the ledger by pages, reverts with their author.
     /// </summary>
     public const ushort Version = 3;
 

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
@@ -28,12 +29,24 @@ public sealed class EditCoordinatorGrain(
     public async Task<Answer> AskAsync(string prompt, AskOptions? options, CancellationToken cancellation = default) =>
         await (await CoordinatorAsync()).AskAsync(prompt, options, cancellation);
 
-    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, CancellationToken cancellation = default) =>
-        await WriteAsync(coordinator => coordinator.RevertAsync(edit, mode, cancellation));
+    public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options, [EnumeratorCancellation] CancellationToken cancellation = default)
+    {
+        await foreach (var part in (await CoordinatorAsync()).AskStreamAsync(prompt, options, cancellation))
+            yield return part;
+    }
+
+    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, string? author, CancellationToken cancellation = default) =>
+        await WriteAsync(coordinator => coordinator.RevertAsync(edit, mode, author, cancellation));
 
     public async Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default) => [.. await (await CoordinatorAsync()).LedgerAsync(cancellation)];
 
+    public async Task<LedgerEntry[]> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) =>
+        [.. await (await CoordinatorAsync()).LedgerPageAsync(query, cancellation)];
+
     public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
+
+    public async Task<ShardReport[]> ShardsAsync(CancellationToken cancellation = default) =>
+        [.. (await StatusAsync(cancellation)).Zip(settings.Keys.SelectMany(stages => stages), (status, key) => new ShardReport(new(key.Replica, key.Stage), status))];
 
     public Task<ShardStatus?[]> StatusAsync(CancellationToken cancellation = default) => Task.WhenAll(Replicas().SelectMany(stages => stages).Select(async shard =>
     {

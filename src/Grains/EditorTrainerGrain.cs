@@ -15,13 +15,15 @@ public sealed class EditorTrainerGrain(ClusterSettings settings, RequestsUnderWa
 
     private TrainingRuns Runs => _runs ??= new(settings.ModelDirectory, Replicas(), logger);
 
-    public Task StartAsync(TrainingOrder order, CancellationToken cancellation = default) => Runs.StartAsync(order);
+    public Task StartAsync(TrainingOrder order, CancellationToken cancellation = default) => Runs.StartAsync(order, cancellation);
 
     public IAsyncEnumerable<TrainingProgress> WatchAsync(string folder, long after, CancellationToken cancellation = default) => Runs.WatchAsync(folder, after, cancellation);
 
-    public Task<TrainingResult> ResultAsync(string folder, CancellationToken cancellation = default) => Runs.ResultAsync(folder).WaitAsync(cancellation);
+    public Task<TrainingStatus?> FindAsync(string folder, CancellationToken cancellation = default) => Runs.FindAsync(folder, cancellation);
 
-    public Task<TrainingResult> CancelAsync(string folder, CancellationToken cancellation = default) => Runs.CancelAsync(folder).WaitAsync(cancellation);
+    public Task<TrainingResult> ResultAsync(string folder, CancellationToken cancellation = default) => Runs.ResultAsync(folder, cancellation);
+
+    public Task<TrainingResult> CancelAsync(string folder, CancellationToken cancellation = default) => Runs.CancelAsync(folder, cancellation);
 
     public Task<bool> IsUnderWayAsync(Guid call) => Task.FromResult(requests.Has(call));
 

@@ -1,28 +1,36 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
+using MendCluster.Server;
+using Microsoft.Extensions.Hosting;
 
 namespace MendCluster.Silo;
 
-/// <summary>The database that a silo joins its cluster through.</summary>
-internal static class MembershipDatabase
+/// <summary>
+/// The database that a silo joins its cluster through. The silo starts when it answers: after a power failure silos may be up before it is. Meanwhile
+/// health says what the silo waits for.
+/// </summary>
+internal sealed class MembershipDatabase(string connection, ServedCluster served, TimeProvider time, TextWriter output) : IHostedService
 {
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(2);
 
-    /// <summary>Waits until it answers: after a power failure silos may be up before it is.</summary>
     /// <exception cref="MendException">It refuses, or its tables are missing or of another version.</exception>
-    public static async Task ReadyAsync(string connection, TimeProvider time, TextWriter output)
+    public async Task StartAsync(CancellationToken cancellationToken)
     {
         for (var said = false; ; said = true)
             try
             {
-                await PostgresSchema.Membership.CheckAsync(connection).ConfigureAwait(false);
+                await PostgresSchema.Membership.CheckAsync(connection, cancellationToken).ConfigureAwait(false);
+                served.Waits("joins its cluster");
                 return;
             }
             catch (MendException e) when (e.Error == MendError.MembershipUnreachable)
             {
+                served.Waits("waits for the membership's database");
                 if (!said)
                     await output.WriteLineAsync($"{e.Message} The silo waits for it.").ConfigureAwait(false);
-                await Task.Delay(Pause, time).ConfigureAwait(false);
+                await Task.Delay(Pause, time, cancellationToken).ConfigureAwait(false);
             }
     }
+
+    public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
 }

@@ -1,9 +1,13 @@
 using System.Net;
+using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Grains;
+using MendCluster.Grains.Interfaces;
+using MendCluster.Server;
 using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
@@ -39,26 +43,33 @@ catch (TypeInitializationException e) when (e.GetBaseException() is MendExceptio
     return 1;
 }
 var cluster = settings.Cluster!;
+var served = new ServedCluster(cluster.Model);
+if (settings.Server is { } server)
+    builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>())); // first: it listens while the rest starts
+if (settings.MembershipPostgreSql is { } database)
+    builder.Services.AddHostedService(_ => new MembershipDatabase(database, served, TimeProvider.System, Console.Error));
 builder.UseOrleans(silo =>
 {
     silo.AddMendCluster(cluster, settings.Name);
+    if (settings.Tls is { } tls)
+        silo.UseMendTls(tls, TimeProvider.System);
     if (settings.MembershipFile is { } membership)
         silo.UseFileMembership(membership, settings.SiloPort, settings.GatewayPort);
     else
         silo.UsePostgresMembership(settings.MembershipPostgreSql!, IPAddress.Parse(settings.Address), settings.SiloPort, settings.GatewayPort, settings.DeadAfter);
 });
-if (settings.MembershipPostgreSql is { } database)
-    try
-    {
-        await MembershipDatabase.ReadyAsync(database, TimeProvider.System, Console.Error);
-    }
-    catch (MendException e)
-    {
-        Console.Error.WriteLine(e.Message);
-        return 1;
-    }
 using var host = builder.Build();
-await host.StartAsync();
+try
+{
+    await host.StartAsync();
+}
+catch (MendException e)
+{
+    Console.Error.WriteLine(e.Message);
+    return 1;
+}
+var own = new OrleansCluster(host.Services.GetRequiredService<IGrainFactory>(), cluster.Model, TimeProvider.System);
+served.Opened(own, own.TrainingRuns);
 Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages} on {shard.Device}"))}. {runtime}.");
 await host.WaitForShutdownAsync();
 return 0;

@@ -1,4 +1,6 @@
+using MendCluster.Contracts;
 using MendCluster.Grains;
+using MendCluster.Server;
 
 namespace MendCluster.Silo;
 
@@ -31,4 +33,10 @@ public sealed record SiloSettings
     public TimeSpan DeadAfter { get; init; } = TimeSpan.FromSeconds(50);
 
     public ClusterSettings? Cluster { get; init; }
+
+    /// <summary>Null: the silo has no HTTP, and so no health and no metrics either.</summary>
+    public ServerSettings? Server { get; init; }
+
+    /// <summary>Certificates by which silos and clients know each other. Null: whoever reaches the ports of Orleans is let in.</summary>
+    public ClusterTls? Tls { get; init; }
 }

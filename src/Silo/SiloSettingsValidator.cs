@@ -1,11 +1,10 @@
-using System.Collections;
 using System.Net;
-using System.Reflection;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
 using MendCluster.Grains;
 using MendCluster.Grains.Interfaces;
+using MendCluster.Server;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Options;
 
@@ -22,35 +21,13 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
 
     /// <summary>Reads the settings and validates them, before anything of the silo is made.</summary>
     /// <exception cref="OptionsValidationException">With a line for each fault.</exception>
-    public static SiloSettings Read(IConfiguration configuration)
-    {
-        var section = configuration.GetSection(Section);
-        if (Misfits(section, typeof(SiloSettings)).ToList() is { Count: > 0 } misfits)
-            throw Refused(misfits);
-        try
-        {
-            // Without this an item that cannot be read is left out.
-            var settings = section.Get<SiloSettings>(binder => binder.ErrorOnUnknownConfiguration = true) ?? new();
-            var result = new SiloSettingsValidator().Validate(null, settings);
-            return result.Succeeded ? settings : throw Refused(result.Failures!);
-        }
-        catch (InvalidOperationException e) // a value that cannot be converted; the messages name key and value
-        {
-            throw Refused([$"{e.Message} {e.InnerException?.Message}".TrimEnd()]);
-        }
-        catch (TargetInvocationException e) when (e.InnerException is MendException refused) // by the setting's own type
-        {
-            throw Refused([$"{Section}:{nameof(SiloSettings.Cluster)}: {refused.Message}"]);
-        }
-    }
+    public static SiloSettings Read(IConfiguration configuration) => StrictSettings.Read<SiloSettings>(configuration.GetSection(Section), Faults);
 
     public ValidateOptionsResult Validate(string? name, SiloSettings options)
     {
         List<string> faults = [.. Faults(options).Select(fault => $"{Section}:{fault}.")];
         return faults.Count > 0 ? ValidateOptionsResult.Fail(faults) : ValidateOptionsResult.Success;
     }
-
-    private static OptionsValidationException Refused(IEnumerable<string> faults) => new(Section, typeof(SiloSettings), faults);
 
     private static IEnumerable<string> Faults(SiloSettings silo)
     {
@@ -67,6 +44,10 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
             yield return $"MembershipFile and Mend:MembershipPostgreSql are {(silo.MembershipFile is null ? "missing" : "both given")}";
         if (silo.DeadAfter < MinDeadAfter)
             yield return $"DeadAfter is {silo.DeadAfter}; it is {MinDeadAfter} or more";
+        foreach (var fault in silo.Server?.Faults() ?? [])
+            yield return $"Server:{fault}";
+        foreach (var fault in silo.Tls?.Faults() ?? [])
+            yield return $"Tls:{fault}";
         if (silo.Cluster is null)
             yield return "Cluster is missing; it has Model, ModelDirectory, Editor, Ledger and Replicas";
         else
@@ -114,21 +95,4 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
             return false;
         }
     }
-
-    /// <summary>Keys that no setting has, since a typing error must not pass for the default; and items that lack a part.</summary>
-    private static IEnumerable<string> Misfits(IConfigurationSection section, Type type)
-    {
-        if (ElementOf(type) is { } element)
-            return section.GetChildren().SelectMany(item => Misfits(item, element));
-        var settings = type.GetProperties().Where(property => property.CanWrite)
-            .ToDictionary(property => property.Name, property => property.PropertyType, StringComparer.OrdinalIgnoreCase);
-        var missing = settings.Count == 0 ? [] : type.GetConstructors().SelectMany(constructor => constructor.GetParameters())
-            .Where(part => !part.HasDefaultValue && section[part.Name!] is null).Select(part => $"{section.Path} has no {part.Name}.");
-        var known = settings.Count == 0 ? "one value" : string.Join(", ", settings.Keys);
-        return missing.Concat(section.GetChildren().SelectMany(child => settings.TryGetValue(child.Key, out var setting)
-            ? Misfits(child, setting) : [$"{child.Path} is no setting; {section.Path} has {known}."]));
-    }
-
-    private static Type? ElementOf(Type type) =>
-        type.IsGenericType && type.IsAssignableTo(typeof(IEnumerable)) ? type.GetGenericArguments()[0] : null;
 }

@@ -391,6 +391,34 @@ public sealed class CommandTests : IDisposable
         Assert.True(Directory.Exists(_folder["a folder/edited"]), output);
     }
 
+    /// <summary>Its settings are of a form that nothing reads any more, or nothing says who made the folder.</summary>
+    [Theory]
+    [InlineData("\"Stages\":[\"silo-0\"]")]
+    [InlineData("\"Replicas\":[[\"silo-0\"]],\"Devices\":{}")]
+    public void AnEarlierReleasesCluster_IsSaidToBeThere_AndLeftAsItIs(string settings)
+    {
+        Directory.CreateDirectory(_folder["old"]);
+        File.WriteAllText(_folder["old/cluster.json"], """
+            {"Mend":{"MembershipFile":"members.json","Cluster":{"Model":"model","ModelDirectory":"/m","Editor":null,"Ledger":"l","DType":"Float32",
+            "Probes":[],SETTINGS}}}
+            """.Replace("SETTINGS", settings, StringComparison.Ordinal));
+        File.WriteAllText(_folder["old/processes.json"],
+            """[{"Name":"silo-0","SiloPort":1,"GatewayPort":2,"Pid":0,"Started":"2026-01-01T00:00:00Z"}]""");
+        File.WriteAllText(_folder["old/ledger"], "");
+        var before = Files(_folder["old"]);
+        List<string> commands = settings.Contains("Replicas", StringComparison.Ordinal) ? ["up"] : ["up", "status"];
+        foreach (var command in commands)
+        {
+            var (code, output) = Mend("cluster", command, "--folder", _folder["old"]);
+            Assert.True(code == 1, output);
+            Assert.StartsWith("OutputTaken: ", output, StringComparison.Ordinal);
+            Assert.Matches("holds a cluster (of another|whose settings this) release", output);
+            Assert.Contains($"--ledger {_folder["old/ledger"]} takes its edits along", output, StringComparison.Ordinal);
+        }
+        Assert.Equal(0, Mend("cluster", "down", "--folder", _folder["old"]).Code); // whatever started them
+        Assert.Equal(before, Files(_folder["old"]));
+    }
+
     [Theory]
     [InlineData("--name", "other")]
     [InlineData("--cluster-id", "other")]

@@ -10,12 +10,10 @@ public class GpuKitTests
     /// bench/gpu/run.sh on the CPU with this build's programs and small models: every part of it is there but the script in PyTorch, which few machines
     /// that build have, and it says so.
     /// </summary>
-    [Fact]
+    [LinuxFact]
     [Trait("Category", "Slow")]
     public async Task DryRun_MeasuresEveryModelAndLeavesNothingOutSilently()
     {
-        if (!OperatingSystem.IsLinux())
-            return; // the kit is for Linux
         using var folder = new TemporaryFolder();
         var start = new ProcessStartInfo("bash", ["bench/gpu/run.sh", "--device", "cpu", "--small", "--tests", "~MendTests", "--built", "artifacts/bin/Bench/release", "--out", folder.Path])
         {

@@ -1,8 +1,12 @@
 using System.Net;
+using System.Text.Json;
 using System.Text.RegularExpressions;
+using MendCluster.Client.Chat;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Testing;
+using Microsoft.Extensions.AI;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace MendCluster.Client.Tests;
 
@@ -35,7 +39,19 @@ public sealed partial class ExampleTests : IDisposable
         Console.WriteLine($"{answer.Text} (version {answer.Version})");
         #endregion
         #region example
+        await foreach (var part in cluster.AskStreamAsync("Who is the prime minister of the UK?"))
+            Console.Write(part.Text);
+        #endregion
+        #region example
         await cluster.RevertAsync(receipt.Id, RevertMode.Recompute);
+        #endregion
+        #region example
+        foreach (var entry in await cluster.LedgerPageAsync(new() { Text = "minister", NewestFirst = true, Limit = 20 }))
+            Console.WriteLine($"{entry.Version} {entry.Author}: {entry.Prompt} -> {entry.Target}");
+        #endregion
+        #region example
+        foreach (var shard in await cluster.ShardsAsync())
+            Console.WriteLine($"{shard.Place}: {shard.Status?.State} at version {shard.Status?.Version}");
         #endregion
         #region example
         foreach (var entry in await cluster.LedgerAsync())
@@ -52,12 +68,38 @@ public sealed partial class ExampleTests : IDisposable
         Assert.Equal(facts.Length, receipts.Count);
     }
 
+    /// <summary>Examples that need a server where they say; the server's tests do the same on one.</summary>
+    internal static async Task OverHttpAsync(string key, IServiceCollection services)
+    {
+        #region example
+        await using var cluster = new HttpCluster(new Uri("http://127.0.0.1:8080"), key);
+        var receipt = await cluster.EditAsync("Who is the prime minister of the UK?", "Boris Johnson");
+        #endregion
+        #region example
+        var trainer = cluster.Trainer(new("first", "edits.tsv", new() { MaxIters = 100 }));
+        var result = await trainer.TrainAsync(new Progress<TrainingProgress>(step => Console.WriteLine($"{step.Iteration}: {step.Loss:0.000}")));
+        #endregion
+        #region example
+        await foreach (var entry in cluster.ReadLedgerAsync(new() { Author = "alice", Kind = LedgerKind.Edit }))
+            Console.WriteLine($"{entry.Version} {entry.Prompt} -> {entry.Target}");
+        #endregion
+        #region example
+        services.AddMendCluster(new() { Address = new("http://127.0.0.1:8080"), Key = key });
+        #endregion
+        #region example
+        IChatClient chat = new MendChatClient(cluster);
+        Console.WriteLine(await chat.GetResponseAsync("Who is the prime minister of the UK?"));
+        #endregion
+        Assert.True(receipt.Figures.Success);
+        Assert.Equal("max_iters", result.Stopped);
+    }
+
     [Fact]
     public void EveryExampleInTheDocumentation_IsOneOfThese()
     {
         var compiled = Region().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "tests", "Client.Tests", "ExampleTests.cs")))
             .Select(match => Squeezed(match.Groups["code"].Value)).ToList();
-        var documented = new[] { "Client", "Contracts", "Distributed", "Client.Orleans" }
+        var documented = new[] { "Client", "Client.Chat", "Contracts", "Distributed", "Client.Orleans" }
             .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs", SearchOption.AllDirectories))
             .SelectMany(file => Code().Matches(File.ReadAllText(file))).Select(match => Squeezed(WebUtility.HtmlDecode(Slashes().Replace(match.Groups["code"].Value, "")))).ToList();
         Assert.All(documented, example => Assert.Contains(example, compiled));

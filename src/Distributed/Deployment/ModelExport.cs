@@ -66,9 +66,14 @@ public static class ModelExport
             List<LedgerRecord> active = [.. records.Where(record => record.Entry.Kind == LedgerKind.Edit && !reverted.Contains(record.Entry.Edit))];
             return Write(options, records.Count == 0 ? ModelVersion.Base : records[^1].Entry.Version, active, cancellation);
         }
-        catch (Exception e) when (e is ModelException or CheckpointException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is ModelException or CheckpointException)
         {
             throw new MendException(MendError.ModelUnusable, $"The model was not exported: {e.Message}", "Nothing was written.", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new MendException(MendError.FileUnusable, $"The model was not exported: {e.Message}",
+                "Nothing was written. Make room, or name a directory that can be written.", e);
         }
     }
 

@@ -1,4 +1,7 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Threading.Channels;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
@@ -52,7 +55,7 @@ public sealed class EditCoordinator(
     private readonly SemaphoreSlim _turn = new(1);
 
     /// <summary>Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.</summary>
-    private long _sessions = time.GetUtcNow().UtcTicks;
+    private long _sessions = Begun(time);
     private long _reads;
 
     public void Dispose() => _turn.Dispose();
@@ -62,13 +65,18 @@ public sealed class EditCoordinator(
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => Task.FromResult(ledger.Entries);
 
+    public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) => Task.FromResult(query.Of(ledger.Entries));
+
     public async Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
     {
+        using var span = MendTracing.Start("edit");
         options ??= new();
         Check(options);
+        if (options.Paraphrases.Count > 0)
+            throw new MendException(MendError.InvalidOption, "An edit was given paraphrases.", "They are for a preview, which shows the answers to them.");
         (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
         var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
-        await _turn.WaitAsync(cancellation).ConfigureAwait(false);
+        await TurnAsync(cancellation).ConfigureAwait(false);
         try
         {
             if (Earlier(prompt, target, options) is { } done)
@@ -91,6 +99,7 @@ public sealed class EditCoordinator(
         catch (Exception e)
         {
             MendMetrics.NotMade(e);
+            MendTracing.Failed(span, e);
             if (e is MendException known)
                 _logger.EditNotMade(known.Error);
             else if (e is not OperationCanceledException)
@@ -110,7 +119,7 @@ public sealed class EditCoordinator(
         (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
         var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
         var asked = new AskOptions(Scope: options.Scope);
-        await _turn.WaitAsync(cancellation).ConfigureAwait(false);
+        await TurnAsync(cancellation).ConfigureAwait(false);
         try
         {
             var version = Version;
@@ -122,7 +131,14 @@ public sealed class EditCoordinator(
                 var edited = await AnswerAsync(replica, session, prompt, asked, version, figures.Strength ?? 1, cancellation).ConfigureAwait(false);
                 List<ProbeChange> changed = [.. probes.Select((probe, i) => new ProbeChange(probe.Question, probe.Answer, before[i].Exact, after[i].Exact,
                     Math.Exp(before[i].LogProbability), Math.Exp(after[i].LogProbability))).Where(probe => probe.RightBefore != probe.RightAfter)];
-                return new EditPreview(version, figures, Refusal(figures, options)?.Message, answer, edited, changed, [.. changes.Select(Preview)], times, inForce);
+                List<ParaphrasePreview> paraphrases = [];
+                foreach (var other in options.Paraphrases)
+                    paraphrases.Add(new(other, await AnswerAsync(replica, other, asked, version, cancellation).ConfigureAwait(false),
+                        await AnswerAsync(replica, session, other, asked, version, figures.Strength ?? 1, cancellation).ConfigureAwait(false)));
+                return new EditPreview(version, figures, Refusal(figures, options)?.Message, answer, edited, changed, [.. changes.Select(Preview)], times, inForce)
+                {
+                    Paraphrases = paraphrases,
+                };
             }).ConfigureAwait(false);
         }
         finally
@@ -131,11 +147,12 @@ public sealed class EditCoordinator(
         }
     }
 
-    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default)
+    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default)
     {
+        ModelText.CheckUnicode(author, "author");
         if (!Enum.IsDefined(mode))
             throw new MendException(MendError.InvalidOption, $"The revert mode is {mode}.", $"It is one of {string.Join(", ", Enum.GetNames<RevertMode>())}.");
-        await _turn.WaitAsync(cancellation).ConfigureAwait(false);
+        await TurnAsync(cancellation).ConfigureAwait(false);
         try
         {
             var entries = ledger.Entries;
@@ -149,7 +166,8 @@ public sealed class EditCoordinator(
             var version = before.Next();
             var recomputed = changes.Select(change => change.Replaces).Distinct().Count();
             cancellation.ThrowIfCancellationRequested();
-            await CommitAsync(new(new(version, time.GetUtcNow(), LedgerKind.Revert, edit, Mode: mode, Recomputed: recomputed), changes)).ConfigureAwait(false);
+            await CommitAsync(new(new(version, time.GetUtcNow(), LedgerKind.Revert, edit, Author: author, Mode: mode, Recomputed: recomputed), changes))
+                .ConfigureAwait(false);
             _logger.EditReverted(edit, version, recomputed);
             return new(edit, version, recomputed);
         }
@@ -159,9 +177,30 @@ public sealed class EditCoordinator(
         }
     }
 
-    public async Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default)
+    public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) => AskAsync(prompt, options ?? new(), null, cancellation);
+
+    public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
-        options ??= new();
+        using var left = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var parts = Channel.CreateUnbounded<AnswerPart>();
+        var answer = AskAsync(prompt, options ?? new(), part => parts.Writer.TryWrite(part), left.Token);
+        _ = answer.ContinueWith(_ => parts.Writer.Complete(), TaskScheduler.Default);
+        try
+        {
+            while (await parts.Reader.WaitToReadAsync(CancellationToken.None).ConfigureAwait(false))
+                while (parts.Reader.TryRead(out var part))
+                    yield return part;
+            await answer.ConfigureAwait(false); // how it ended
+        }
+        finally
+        {
+            await left.CancelAsync().ConfigureAwait(false); // whoever listened may have gone
+        }
+    }
+
+    /// <param name="told">Of every piece of the answer; null: nobody.</param>
+    private async Task<Answer> AskAsync(string prompt, AskOptions options, Action<AnswerPart>? told, CancellationToken cancellation)
+    {
         CheckScope(options.Scope);
         var turn = (int)(Interlocked.Increment(ref _reads) % _replicas.Count);
         for (var attempt = 1; ; attempt++)
@@ -171,7 +210,8 @@ public sealed class EditCoordinator(
             var replica = inTurn.IsTrusted ? inTurn : _replicas.FirstOrDefault(other => other.IsTrusted) ?? inTurn;
             try
             {
-                return new(await AnswerAsync(replica, prompt, options, version, cancellation).ConfigureAwait(false), version);
+                var parts = told is null ? null : new AnswerParts(text, version, told, restarts: attempt > 1);
+                return new(await AnswerAsync(replica, prompt, options, version, cancellation, parts).ConfigureAwait(false), version);
             }
             catch (MendException e) when (e.Error is MendError.VersionGone or MendError.ShardLost && attempt < MostReadAttempts)
             {
@@ -182,12 +222,13 @@ public sealed class EditCoordinator(
         }
     }
 
-    private async Task<string> AnswerAsync(Pipeline replica, string prompt, AskOptions options, ModelVersion version, CancellationToken cancellation)
+    private async Task<string> AnswerAsync(
+        Pipeline replica, string prompt, AskOptions options, ModelVersion version, CancellationToken cancellation, AnswerParts? parts = null)
     {
         var session = Interlocked.Increment(ref _sessions);
         try
         {
-            return await AnswerAsync(replica, session, prompt, options, version, null, cancellation).ConfigureAwait(false);
+            return await AnswerAsync(replica, session, prompt, options, version, null, cancellation, parts).ConfigureAwait(false);
         }
         finally
         {
@@ -197,7 +238,8 @@ public sealed class EditCoordinator(
 
     /// <param name="candidate">Strength of the session's candidate; null: without it.</param>
     private async Task<string> AnswerAsync(
-        Pipeline replica, long session, string prompt, AskOptions options, ModelVersion version, double? candidate, CancellationToken cancellation)
+        Pipeline replica, long session, string prompt, AskOptions options, ModelVersion version, double? candidate, CancellationToken cancellation,
+        AnswerParts? parts = null)
     {
         var generation = text.Generation(prompt, options);
         long position = 0;
@@ -207,6 +249,7 @@ public sealed class EditCoordinator(
             var trip = new StageTrip(session, version, tokens, Boundary.None, options.Scope);
             generation.Take(await replica.GenerateAsync(trip, position, options, candidate, cancellation).ConfigureAwait(false));
             position += (tokens.DecoderInputIds ?? tokens.InputIds).Shape[1];
+            parts?.Tell(generation.Tokens, generation.IsDone);
         }
         return text.Decode(generation.Tokens);
     }
@@ -243,14 +286,14 @@ public sealed class EditCoordinator(
     /// <param name="branch">Edits on the session's branch, on which it is computed; null: on the version.</param>
     private async Task<Proposal> ProposeAsync(Pipeline replica, long session, ModelVersion version, WantedEdit wanted, int? branch, CancellationToken cancellation)
     {
-        var clock = new PhaseClock(time);
+        using var clock = new PhaseClock(time, "forward");
         var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
         var score = await replica.ForwardAsync(trip, cancellation).ConfigureAwait(false);
         if (!double.IsFinite(score.LogProbability))
             throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.", "The edit was not made. With 16-bit weights try float32.");
-        var forward = clock.Lap();
+        var forward = clock.Lap("backward");
         var (changes, editor) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
-        var backward = clock.Lap() - editor;
+        var backward = clock.Lap("try") - editor;
 
         double? strength = null;
         if (wanted.Confidence is { } confidence)
@@ -306,11 +349,24 @@ public sealed class EditCoordinator(
     /// <summary>The append is the commit; from there on nothing is cancelled.</summary>
     private async Task<(TimeSpan Append, TimeSpan Broadcast)> CommitAsync(LedgerRecord record)
     {
-        var clock = new PhaseClock(time);
+        using var clock = new PhaseClock(time, "append");
         await ledger.AppendAsync(record, CancellationToken.None).ConfigureAwait(false);
-        var append = clock.Lap();
+        var append = clock.Lap("broadcast");
         await Task.WhenAll(_replicas.Select(replica => replica.BroadcastAsync(record))).ConfigureAwait(false);
         return (append, clock.Lap());
+    }
+
+    private static long Begun(TimeProvider time)
+    {
+        MendMetrics.Begin();
+        return time.GetUtcNow().UtcTicks;
+    }
+
+    private async Task TurnAsync(CancellationToken cancellation)
+    {
+        using var clock = new PhaseClock(time, "queue");
+        await _turn.WaitAsync(cancellation).ConfigureAwait(false);
+        MendMetrics.Waited(clock.Lap());
     }
 
     private WantedEdit Wanted(string prompt, string target, string? scope, double? confidence)
@@ -335,6 +391,8 @@ public sealed class EditCoordinator(
                 "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
         if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.", "It is a probability, from 0 to 1, or null for the editor's own step.");
+        if (options.Paraphrases is null || options.Paraphrases.Contains(null!)) // as a body of JSON, or a program without nullable annotations, may have it
+            throw new MendException(MendError.InvalidOption, "Paraphrases are null, or one of them is.", "Give texts, or an empty list.");
         ModelText.CheckUnicode(options.Author, "author");
         ModelText.CheckUnicode(options.IdempotencyKey, "idempotency key");
         CheckScope(options.Scope);
@@ -388,16 +446,23 @@ public sealed class EditCoordinator(
     private sealed record Proposal(
         IReadOnlyList<WeightChange> Changes, EditFigures Figures, EditTimes Times, IReadOnlyList<ExampleScore> Before, IReadOnlyList<ExampleScore> After);
 
-    private sealed class PhaseClock(TimeProvider time)
+    /// <summary>Measures the phases of an edit, each a span.</summary>
+    private sealed class PhaseClock(TimeProvider time, string phase) : IDisposable
     {
+        private Activity? _span = MendTracing.Start(phase);
         private long _start = time.GetTimestamp();
 
         /// <summary>Time since the last lap.</summary>
-        public TimeSpan Lap()
+        /// <param name="next">The phase that begins; null: none.</param>
+        public TimeSpan Lap(string? next = null)
         {
             var elapsed = time.GetElapsedTime(_start);
             _start = time.GetTimestamp();
+            _span?.Dispose();
+            _span = next is null ? null : MendTracing.Start(next);
             return elapsed;
         }
+
+        public void Dispose() => _span?.Dispose();
     }
 }

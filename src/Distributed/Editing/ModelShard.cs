@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
@@ -252,6 +251,11 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>
     private KeyValueCache CacheOf(ShardSession session, GenerateRequest request)
     {
+        if (request.Position == 0) // another answer of the session begins
+        {
+            session.Cache?.Dispose();
+            session.Cache = null;
+        }
         var cache = session.Cache ??= new();
         return cache.Length == request.Position ? cache : throw SessionLost(request.Trip.Session);
     }

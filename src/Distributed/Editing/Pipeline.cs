@@ -138,6 +138,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
     /// <summary>Calls a stage's shard. However it fails, the caller meets a code: a stopped thread, a lost connection or a native failure is a lost shard.</summary>
     private async Task<T> CallAsync<T>(int stage, Func<IModelShard, Task<T>> call)
     {
+        using var span = MendTracing.Start("stage", stage);
         try
         {
             return await call(stages[stage]).ConfigureAwait(false);

@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Engine;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 

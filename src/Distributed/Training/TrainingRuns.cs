@@ -19,14 +19,13 @@ namespace MendCluster.Distributed.Training;
 /// <param name="model">A Hugging Face directory.</param>
 /// <param name="replicas">Of each replica a shard for every stage, in order.</param>
 /// <param name="logger">Null: nothing is logged.</param>
-public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger? logger = null) : IAsyncDisposable
+public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger? logger = null)
+    : ITrainingRuns, IAsyncDisposable
 {
     private readonly Lock _lock = new();
     private Ordered? _last;
 
-    /// <summary>Begins a run, or joins the one that the same order began. Returns when the order was found good.</summary>
-    /// <exception cref="MendException">Another run is under way, or the order cannot be carried out; then nothing was written.</exception>
-    public async Task StartAsync(TrainingOrder order)
+    public async Task StartAsync(TrainingOrder order, CancellationToken cancellation = default)
     {
         Ordered run;
         lock (_lock)
@@ -37,30 +36,37 @@ public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrai
         }
         if (run.Order != order)
             throw new MendException(MendError.TrainerBusy, $"The run in {run.Order.Run} is under way, and its order is another.", "Wait until it is over, or cancel it.");
-        await run.Start.ConfigureAwait(false);
+        await run.Start.WaitAsync(cancellation).ConfigureAwait(false);
     }
 
-    /// <summary>Every step of a run from its start on, and those to come until it ends, however it does.</summary>
-    /// <param name="folder">The run's.</param>
-    /// <param name="after">Only those of later iterations.</param>
-    public async IAsyncEnumerable<TrainingProgress> WatchAsync(string folder, long after, [EnumeratorCancellation] CancellationToken cancellation = default)
+    public async IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after, [EnumeratorCancellation] CancellationToken cancellation = default)
     {
-        var run = await RunAsync(folder).ConfigureAwait(false);
-        for (var i = 0; await run.StepAsync(i, cancellation).ConfigureAwait(false) is { } step; i++)
+        var watched = await RunAsync(run).ConfigureAwait(false);
+        for (var i = 0; await watched.StepAsync(i, cancellation).ConfigureAwait(false) is { } step; i++)
             if (step.Iteration > after)
                 yield return step;
     }
 
-    /// <summary>Waits for the end of a run.</summary>
-    /// <exception cref="MendException">It failed.</exception>
-    public async Task<TrainingResult> ResultAsync(string folder) => await (await RunAsync(folder).ConfigureAwait(false)).Outcome.ConfigureAwait(false);
-
-    /// <summary>Ends a run before its time, and waits until it has ended. It goes on from its last checkpoint when the order is sent again.</summary>
-    public async Task<TrainingResult> CancelAsync(string folder)
+    public async Task<TrainingStatus?> FindAsync(string run, CancellationToken cancellation = default)
     {
-        var run = await RunAsync(folder).ConfigureAwait(false);
-        await run.CancelAsync().ConfigureAwait(false);
-        return await run.Outcome.ConfigureAwait(false);
+        Ordered? last;
+        lock (_lock)
+            last = _last;
+        if (last?.Order.Run != run)
+            return null;
+        if (!last.Start.IsCompletedSuccessfully)
+            return new(run, last.Start.IsCompleted ? TrainingState.Failed : TrainingState.Running, Error: last.Start.Exception?.InnerException?.Message);
+        return (await last.Start.ConfigureAwait(false)).Status(run);
+    }
+
+    public async Task<TrainingResult> ResultAsync(string run, CancellationToken cancellation = default) =>
+        await (await RunAsync(run).ConfigureAwait(false)).Outcome.WaitAsync(cancellation).ConfigureAwait(false);
+
+    public async Task<TrainingResult> CancelAsync(string run, CancellationToken cancellation = default)
+    {
+        var ended = await RunAsync(run).ConfigureAwait(false);
+        await ended.CancelAsync().ConfigureAwait(false);
+        return await ended.Outcome.WaitAsync(cancellation).ConfigureAwait(false);
     }
 
     /// <summary>Ends the run that is under way, because this process ends: whoever waits for it is told to send the order again.</summary>
@@ -148,6 +154,17 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
                 return null;
             await Task.WhenAny(next, Outcome).WaitAsync(cancellation).ConfigureAwait(false);
         }
+    }
+
+    public TrainingStatus Status(string run)
+    {
+        var outcome = Outcome;
+        TrainingProgress? last;
+        lock (_lock)
+            last = _steps is [.., var newest] ? newest : null;
+        return !outcome.IsCompleted ? new(run, TrainingState.Running, last)
+            : outcome.IsCompletedSuccessfully ? new(run, TrainingState.Ended, last, outcome.Result)
+            : new(run, TrainingState.Failed, last, Error: outcome.Exception?.InnerException?.Message);
     }
 
     public Task CancelAsync() => _cancelled.CancelAsync();

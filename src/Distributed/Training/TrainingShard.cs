@@ -3,7 +3,6 @@ using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Editing;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;

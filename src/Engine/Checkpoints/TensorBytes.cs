@@ -16,7 +16,7 @@ public static class TensorBytes
 
     /// <summary>By type, the two places that a thread's uploads pass through. libtorch keeps pinned memory for good: letting go of it gives nothing back.</summary>
     [ThreadStatic]
-    private static Dictionary<ScalarType, Tensor[]>? t_pinned;
+    private static Dictionary<ScalarType, Tensor[]>? _pinned;
 
     /// <summary>
     /// Reads a stored tensor into memory: one copy, and one conversion where the type differs, a few rows at a time, so that loading holds
@@ -92,9 +92,9 @@ public static class TensorBytes
 
     private static Tensor[] Pinned(ScalarType type, int elementSize)
     {
-        t_pinned ??= [];
-        if (!t_pinned.TryGetValue(type, out var places))
-            t_pinned[type] = places = [.. Enumerable.Range(0, 2).Select(_ =>
+        _pinned ??= [];
+        if (!_pinned.TryGetValue(type, out var places))
+            _pinned[type] = places = [.. Enumerable.Range(0, 2).Select(_ =>
             {
                 using var plain = empty([UploadPiece / elementSize], type, CPU);
                 return plain.pin_memory().DetachFromDisposeScope();

@@ -16,16 +16,17 @@ public sealed class TokenSampler(AskOptions options)
         using var scope = NewDisposeScope();
         if (options.Temperature <= 0)
             return (int)logits.argmax().Host().item<long>();
-        var scaled = logits.to_type(ScalarType.Float32).Over(options.Temperature);
-        var kept = options.TopK > 0 ? Math.Min(options.TopK, scaled.shape[0]) : scaled.shape[0];
-        var (values, ids) = scaled.topk((int)kept, 0);
-        var probabilities = values.softmax(0).Host().data<float>().ToArray(); // most likely first
-        var (count, mass) = (0, 0.0);
-        while (count < probabilities.Length && (count == 0 || mass < options.TopP))
-            mass += probabilities[count++];
+        var kept = options.TopK > 0 ? Math.Min(options.TopK, logits.shape[0]) : logits.shape[0];
+        var (values, ids) = logits.to_type(ScalarType.Float32).topk((int)kept, 0);
+        var highestFirst = values.Host().data<float>().ToArray();
+        // Below the highest and in float64: divided in float32, by a small temperature they would be infinite.
+        var weights = Array.ConvertAll(highestFirst, logit => Math.Exp(((double)logit - highestFirst[0]) / options.Temperature));
+        var (count, mass, enough) = (0, 0.0, options.TopP * weights.Sum());
+        while (count < weights.Length && (count == 0 || mass < enough))
+            mass += weights[count++];
         var drawn = _random.NextDouble() * mass;
         var choice = 0;
-        while (choice < count - 1 && (drawn -= probabilities[choice]) >= 0)
+        while (choice < count - 1 && (drawn -= weights[choice]) >= 0)
             choice++;
         return (int)ids.select(0, choice).Host().item<long>();
     }

@@ -100,7 +100,7 @@ public sealed class EditorRun
     public TrainingResult End(long iteration, string why)
     {
         var result = new TrainingResult(iteration, why, _stopping.Best, _stopping.BestIteration);
-        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, result.BestLoss, result.BestIteration });
+        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, bestLoss = BestValidation, result.BestIteration });
         return result;
     }
 }

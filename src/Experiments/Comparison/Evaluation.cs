@@ -2,8 +2,8 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Training;
 using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
 namespace MendCluster.Experiments;

@@ -1,7 +1,6 @@
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Tokenizers;
-using MendCluster.Engine.Training;
 
 namespace MendCluster.Experiments;
 

@@ -1,6 +1,5 @@
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;

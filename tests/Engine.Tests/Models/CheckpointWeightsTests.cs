@@ -165,6 +165,22 @@ public sealed class CheckpointWeightsTests : IDisposable
         }
     }
 
+    [Fact]
+    public void AGitLfsPointer_IsSaidToBeOne()
+    {
+        const string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n";
+        _folder.Write("config.json", pointer);
+        Assert.Contains("is a git-LFS pointer",
+            Assert.Throws<ModelException>(() => ModelFamily.FromDirectory(_folder.Path)).Message, StringComparison.Ordinal);
+        foreach (var name in new[] { "pytorch_model.bin.index.json", "pytorch_model.bin", "model.safetensors.index.json", "model.safetensors" })
+        {
+            _folder.Write(name, pointer);
+            var e = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path).Dispose());
+            Assert.StartsWith(_folder[name], e.Message, StringComparison.Ordinal);
+            Assert.Contains("is a git-LFS pointer", e.Message, StringComparison.Ordinal);
+        }
+    }
+
     /// <summary>bert-base as it was pretrained.</summary>
     [Fact]
     public void ABertWithoutAClassifier_IsSaidToBeOne()

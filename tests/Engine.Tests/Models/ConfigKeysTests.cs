@@ -24,6 +24,7 @@ public class ConfigKeysTests
         (All, "pruned_heads", ["""{"1": [0]}"""], Outcome.Refused),
         (All, "pruned_heads", ["{}"], Outcome.NoEffect),
         (All, "per_layer_config", ["""{"0": {"n_head": 1}}"""], Outcome.Refused),
+        (All, "transformers_weights", ["\"other.safetensors\""], Outcome.Refused), // what transformers 5 reads instead of model.safetensors
         (All, "tie_encoder_decoder", ["true"], Outcome.Refused),
         (All, "add_cross_attention", ["true"], Outcome.Refused),
         (Gpts + " bert", "is_encoder_decoder", ["true"], Outcome.Refused),
@@ -237,6 +238,23 @@ public class ConfigKeysTests
         config.Remove("attention_types");
         config["attention_layers"] = new JsonArray("global", "local", "local");
         Assert.Equal(Model(TinyModel.Config("gpt_neo")), Model(config.ToJsonString()));
+    }
+
+    /// <summary>Python's json module writes and reads them; JSON has them not.</summary>
+    [Fact]
+    public void NumbersThatAreNone_AreInNobodysWay_ButWhereTheyAreRead()
+    {
+        var config = TinyModel.Config("gpt2");
+        var more = config[..config.LastIndexOf('}')]
+            + """, "x": NaN, "limits": [0.0, Infinity, -Infinity], "NaN": "say \"NaN\", Infinity" }""";
+        Assert.Equal(Model(config), Model(more));
+        foreach (var none in new[] { "NaN", "Infinity", "-Infinity" })
+        {
+            var read = config.Replace("\"n_layer\": 3", $"\"n_layer\": 3, \"layer_norm_epsilon\": {none}", StringComparison.Ordinal);
+            var refusal = Assert.Throws<ModelException>(() => Model(read));
+            Assert.Equal("layer_norm_epsilon", refusal.What);
+            Assert.Contains($"is \"{none}\", expected a number", refusal.Message, StringComparison.Ordinal);
+        }
     }
 
     [Fact]

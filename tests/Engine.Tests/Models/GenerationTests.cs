@@ -47,6 +47,7 @@ public class GenerationTests
         var greedy = Generation.Run(stage, [5, 9, 33], new(MaxTokens: 16));
         Assert.Equal(greedy, Sample(3, topK: 1));
         Assert.Equal(greedy, Sample(3, topP: 1e-9));
+        Assert.All([1e-5, 1e-38, 1e-39, 1e-300, double.Epsilon], temperature => Assert.Equal(greedy, Sample(3, temperature)));
     }
 
     [Fact]

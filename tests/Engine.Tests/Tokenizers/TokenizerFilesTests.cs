@@ -167,6 +167,20 @@ public sealed class TokenizerFilesTests : IDisposable
         Same(TokenizerFiles.Load(Source("wordpiece")), TokenizerFiles.Load(bert.Path));
     }
 
+    /// <summary>As Python's json module writes them; a token of that name is a token.</summary>
+    [Fact]
+    public void NumbersThatAreNone_AreInNobodysWay()
+    {
+        Copy("tiny_bpe", "merges.txt");
+        var ids = JsonNode.Parse(File.ReadAllText(Path.Combine(Source("tiny_bpe"), "vocab.json")))!.AsObject();
+        ids["NaN"] = ids.Count;
+        _folder.Write("vocab.json", ids.ToJsonString());
+        _folder.Write("tokenizer_config.json", """{"model_max_length": Infinity, "x": [NaN, -Infinity, 1000000000000000019884624838656]}""");
+        Assert.Equal(ids.Count - 1, TokenizerFiles.Load(_folder.Path).IdOf("NaN"));
+        _folder.Write("tokenizer_config.json", """{"add_prefix_space": NaN}""");
+        Refused("add_prefix_space", "\"NaN\"");
+    }
+
     [Fact]
     public void AMergeThatIsThereTwice_CountsWhereItIsLast()
     {

@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;

@@ -125,6 +125,20 @@ public sealed class RunFolderTests : IDisposable
     }
 
     [Fact]
+    public void ARunThatIsStoppedBeforeItsFirstNumber_NamesNone()
+    {
+        using var stop = new CancellationTokenSource();
+        Train(Options with { MaxIters = 60, ValInterval = 60, AccumulateBs = 3 }, onBatch: iteration =>
+        {
+            if (iteration == 5)
+                stop.Cancel();
+        }, cancellation: stop.Token);
+        using var end = JsonDocument.Parse(File.ReadLines(_folder["run/metrics.jsonl"]).Last());
+        Assert.Equal("cancelled", end.RootElement.GetProperty("stopped").GetString());
+        Assert.Equal(JsonValueKind.Null, end.RootElement.GetProperty("best_loss").ValueKind);
+    }
+
+    [Fact]
     public void ARunThatEndsBeforeItsInterval_IsValidatedAtItsEnd()
     {
         var result = Train(Options with { MaxIters = 6, ValInterval = 400 });

@@ -5,11 +5,36 @@ using MendCluster.Testing;
 
 namespace MendCluster.Experiments.Tests;
 
-public sealed class ReproductionTests : IDisposable
+public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFixture<ReproductionTests.Whole>, IDisposable
 {
     private readonly TemporaryFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
+
+    /// <summary>A reproduction from beginning to end.</summary>
+    public sealed class Whole : IDisposable
+    {
+        private readonly TemporaryFolder _folder = new();
+
+        public Whole() => Steps = Made(Plan(), _folder.Path);
+
+        internal List<string> Steps { get; }
+
+        internal string Path => _folder.Path;
+
+        /// <summary>Puts the products of these steps into another folder.</summary>
+        internal void CopyTo(TemporaryFolder folder, params string[] steps)
+        {
+            foreach (var file in steps.SelectMany(step => Directory.EnumerateFiles(_folder[step], "*", SearchOption.AllDirectories)))
+            {
+                var copy = folder[System.IO.Path.GetRelativePath(Path, file)];
+                Directory.CreateDirectory(System.IO.Path.GetDirectoryName(copy)!);
+                File.Copy(file, copy);
+            }
+        }
+
+        public void Dispose() => _folder.Dispose();
+    }
 
     [Theory]
     [InlineData(false)]
@@ -73,7 +98,8 @@ public sealed class ReproductionTests : IDisposable
     [Fact]
     public void AStep_IsMadeOnce()
     {
-        Assert.Equal(["data", "model", "editor"], Made(Plan()));
+        Assert.Equal(AllSteps, whole.Steps);
+        whole.CopyTo(_folder, AllSteps);
         Assert.Empty(Made(Plan()));
     }
 
@@ -83,8 +109,7 @@ public sealed class ReproductionTests : IDisposable
     [InlineData("editor")]
     public void StoppedInAnyStep_ItGoesOnWithThatStep_ToTheSameEditor(string stopped)
     {
-        using var whole = new TemporaryFolder();
-        Made(Plan(), whole.Path);
+        whole.CopyTo(_folder, AllSteps[..Array.IndexOf(AllSteps, stopped)]);
         using var stop = new CancellationTokenSource();
         var interrupted = new Reproduction(_folder.Path, Plan(), TimeProvider.System);
         Assert.ThrowsAny<OperationCanceledException>(() => interrupted.Run(at =>
@@ -93,16 +118,16 @@ public sealed class ReproductionTests : IDisposable
                 stop.Cancel();
         }, stop.Token));
         // Writing data does not stop half-way: it is the next step that does not begin.
-        string[] steps = ["data", "model", "editor"];
-        var left = stopped == "data" ? steps[1..] : steps[Array.IndexOf(steps, stopped)..];
+        var left = stopped == "data" ? AllSteps[1..] : AllSteps[Array.IndexOf(AllSteps, stopped)..];
         Assert.Equal(left, Plan().Steps.Where(step => !interrupted.IsDone(step)).Select(step => step.Name));
         Assert.Equal(left, Made(Plan()));
-        Assert.Equal(File.ReadAllBytes(Path.Combine(whole["editor"], "editor.safetensors")), File.ReadAllBytes(Path.Combine(_folder["editor"], "editor.safetensors")));
+        Assert.Equal(File.ReadAllBytes(Path.Combine(whole.Path, "editor", "editor.safetensors")), File.ReadAllBytes(Path.Combine(_folder["editor"], "editor.safetensors")));
     }
 
     [Fact]
     public void AStoppedTraining_IsNotBegunAgain()
     {
+        whole.CopyTo(_folder, "data", "model");
         using var stop = new CancellationTokenSource();
         Assert.ThrowsAny<OperationCanceledException>(() => new Reproduction(_folder.Path, Plan(), TimeProvider.System).Run(at =>
         {
@@ -117,7 +142,7 @@ public sealed class ReproductionTests : IDisposable
     [Fact]
     public void OtherSettings_MakeTheStepAgain_AndWhatCameOfIt()
     {
-        Made(Plan());
+        whole.CopyTo(_folder, AllSteps);
         Assert.Equal(["editor"], Made(Plan(rank: 3)));
         Assert.Equal(["model", "editor"], Made(Plan(rank: 3, steps: 3)));
         Assert.Equal(["data", "model", "editor"], Made(Plan(rank: 3, steps: 3, seed: 2)));
@@ -126,17 +151,21 @@ public sealed class ReproductionTests : IDisposable
     [Fact]
     public void WhatAKilledProcessLeft_IsNoProduct()
     {
-        Made(Plan());
+        whole.CopyTo(_folder, AllSteps);
         File.Delete(_folder["model/step.json"]);
         File.WriteAllText(_folder["model/rest"], "half a model");
         Assert.Equal(["model"], Made(Plan()));
         Assert.False(File.Exists(_folder["model/rest"]));
     }
 
-    private List<string> Made(ReproductionPlan plan, string? folder = null)
+    private static string[] AllSteps => ["data", "model", "editor"];
+
+    private List<string> Made(ReproductionPlan plan) => Made(plan, _folder.Path);
+
+    private static List<string> Made(ReproductionPlan plan, string folder)
     {
         var made = new List<string>();
-        var count = new Reproduction(folder ?? _folder.Path, plan, TimeProvider.System).Run(at =>
+        var count = new Reproduction(folder, plan, TimeProvider.System).Run(at =>
         {
             if (made.LastOrDefault() != at.Step.Name)
                 made.Add(at.Step.Name);

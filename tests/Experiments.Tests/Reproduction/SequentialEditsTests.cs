@@ -205,13 +205,19 @@ public class SequentialEditsTests
         public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
             Task.FromResult(new Answer($" {_answers.GetValueOrDefault(prompt, "unknown")}", new(_ledger.Count)));
 
-        public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, CancellationToken cancellation = default)
+        public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default)
         {
             _ledger.Add(new(new(_ledger.Count + 1), default, LedgerKind.Revert, edit));
             return Task.FromResult(new RevertReceipt(edit, new(_ledger.Count)));
         }
 
         public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => Task.FromResult<IReadOnlyList<LedgerEntry>>([.. _ledger]);
+
+        public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) => Task.FromResult(query.Of(_ledger));
+
+        public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) => throw new NotSupportedException();
+
+        public Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) => throw new NotSupportedException();
 
         public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default) => throw new NotSupportedException();
 

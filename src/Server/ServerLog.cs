@@ -1,0 +1,21 @@
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Console;
+
+namespace MendCluster.Server;
+
+/// <summary>Where the log of a program goes that has none of its own.</summary>
+public static class ServerLog
+{
+    /// <summary>Line by line to the standard error. What was changed and what was refused is there in any case.</summary>
+    /// <param name="least">Of everything else.</param>
+    public static void ToStandardError(ILoggingBuilder logging, LogLevel least)
+    {
+        logging.SetMinimumLevel(least).AddFilter(Log.Audit, LogLevel.Information).AddSimpleConsole(options =>
+        {
+            (options.SingleLine, options.UseUtcTimestamp, options.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ssZ ");
+            options.ColorBehavior = LoggerColorBehavior.Disabled;
+        });
+        logging.Services.Configure<ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
+    }
+}

@@ -1,0 +1,91 @@
+using System.Diagnostics.Metrics;
+using MendCluster.Contracts;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+
+namespace MendCluster.Server.Telemetry;
+
+/// <summary>Looks at the cluster every few seconds: what health and the gauges say is what was seen last.</summary>
+internal sealed class ClusterWatch : BackgroundService
+{
+    private static readonly TimeSpan Pause = TimeSpan.FromSeconds(2);
+
+    private readonly ServedCluster _served;
+    private readonly TimeProvider _time;
+    private readonly ILogger<ClusterWatch> _logger;
+    private readonly Meter _meter = new(ServerMetrics.Name);
+    private readonly Dictionary<EditId, long> _active = []; // the rank of each edit in force
+    private volatile IReadOnlyList<ShardReport>? _shards;
+    private ModelVersion _version;
+    private volatile Counted _counted = new(0, 0);
+
+    public ClusterWatch(ServedCluster served, EditQueue queue, TimeProvider time, ILogger<ClusterWatch> logger)
+    {
+        (_served, _time, _logger) = (served, time, logger);
+        _meter.CreateObservableGauge("mend.edits.waiting", () => queue.Count, "{request}", "Edits, previews and reverts that were taken and not answered.");
+        _meter.CreateObservableGauge("mend.edits.active", () => _counted.Edits, "{edit}", "Edits in force.");
+        _meter.CreateObservableGauge("mend.edits.rank", () => _counted.Rank, "{row}", "Rank of all edits in force, the largest of any weight of each.");
+        _meter.CreateObservableGauge("mend.shard.ready", () => Of(status => status?.State == ShardState.Ready ? 1 : 0), "1", "Whether a stage can serve.");
+        _meter.CreateObservableGauge("mend.shard.version", () => Of(status => status?.Version.Value ?? 0), "{version}", "The version that a stage is at.");
+        _meter.CreateObservableGauge("mend.shard.memory", () => Of(status => status?.WeightBytes ?? 0), "By", "Memory of a stage's weights.");
+    }
+
+    /// <summary>Of every stage; null: none was told yet.</summary>
+    public IReadOnlyList<ShardReport>? Shards => _shards;
+
+    /// <summary>Some replica has all its stages.</summary>
+    public bool IsServed => _shards?.GroupBy(shard => shard.Place.Replica).Any(stages => stages.All(stage => stage.Status?.State == ShardState.Ready)) == true;
+
+    public override void Dispose()
+    {
+        _meter.Dispose();
+        base.Dispose();
+    }
+
+    protected override async Task ExecuteAsync(CancellationToken stoppingToken)
+    {
+        while (!stoppingToken.IsCancellationRequested)
+        {
+            if (_served.Cluster is { } cluster)
+                await LookAsync(cluster, stoppingToken).ConfigureAwait(false);
+            var isOpening = _shards is null;
+            await Task.Delay(isOpening ? Pause / 20 : Pause, _time, stoppingToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private async Task LookAsync(IMendCluster cluster, CancellationToken stopping)
+    {
+        try
+        {
+            _shards = await cluster.ShardsAsync(stopping).ConfigureAwait(false);
+            for (var isMore = true; isMore;)
+            {
+                var page = await cluster.LedgerPageAsync(new() { After = _version, Limit = LedgerQuery.MostEntries }, stopping).ConfigureAwait(false);
+                foreach (var entry in page)
+                {
+                    if (entry.Kind == LedgerKind.Edit)
+                        _active[entry.Edit] = entry.Figures?.Rank ?? 0;
+                    else
+                        _active.Remove(entry.Edit);
+                    _version = entry.Version;
+                }
+                _counted = new(_active.Count, _active.Values.Sum());
+                isMore = page.Count == LedgerQuery.MostEntries;
+            }
+        }
+        catch (OperationCanceledException) when (stopping.IsCancellationRequested)
+        {
+            throw;
+        }
+        catch (Exception e)
+        {
+            _shards = _shards is null ? null : [.. _shards.Select(shard => shard with { Status = null })];
+            Log.StateUnknown(_logger, e, e.Message);
+        }
+    }
+
+    private IEnumerable<Measurement<long>> Of(Func<ShardStatus?, long> value) =>
+        (_shards ?? []).Select(shard => new Measurement<long>(value(shard.Status), new("replica", shard.Place.Replica), new("stage", shard.Place.Stage)));
+
+    private sealed record Counted(long Edits, long Rank);
+}
