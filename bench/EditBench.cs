@@ -114,7 +114,7 @@ internal static class EditBench
         if (family.IsEncoderDecoder)
             return new(new(Ids(tokens), mask, Ids(Math.Min(labels, 6))), Ids(Math.Min(labels, 6)));
         var ids = Ids(tokens);
-        var ignored = NewTensor.Full([1, tokens - labels], LabelRows.Ignored, ScalarType.Int64);
+        var ignored = NewTensor.Full([1, tokens - labels], ScoredPositions.Ignored, ScalarType.Int64);
         return new(new(ids, mask), cat([ignored, ids.narrow(1, tokens - labels, labels)], 1));
     }
 }

@@ -126,7 +126,7 @@ internal static class GpuBench
         List<EditBatch> batches = [.. Enumerable.Range(0, Window).Select(i => Batch(text, directory, i))];
 
         var (before, gradient) = TrainingStep.Record(stage, batches[0].Inner);
-        var after = TrainingStep.Score(stage, batches[0].Inner, new Edits(mend.Propose(gradient)));
+        var after = TrainingStep.Score(stage, batches[0].Inner, new WeightUpdates(mend.Propose(gradient)));
         (found["passes_log_p_before"], found["passes_log_p_after"]) = (-before.Loss, -after.Loss);
 
         long rows = 0;

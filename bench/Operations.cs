@@ -44,7 +44,7 @@ internal sealed record Operations(double Base, double Editor)
         mend.Parameters.Where(parameter => parameter.Name.EndsWith(".u", StringComparison.Ordinal) || parameter.Name.EndsWith(".v", StringComparison.Ordinal))
             .Sum(parameter => 2.0 * parameter.Value.numel()) * rows / mend.Parameters.Select(parameter => parameter.Name.Split(").")[0]).Distinct().Count();
 
-    private static long Scored(LabelledInput example) => LabelRows.Of(example.Labels, false).Targets.shape[0];
+    private static long Scored(LabelledInput example) => ScoredPositions.Of(example.Labels, false).Targets.shape[0];
 
     private static long Tokens(LabelledInput example) => (example.Input.DecoderInputIds ?? example.Input.InputIds).shape[1];
 }

@@ -132,7 +132,7 @@ internal static class StagewiseBench
     private static TokenBatch Batch(ModelFamily family)
     {
         var ids = Enumerable.Range(0, Tokens).Select(i => (100 + 7919L * i) % (family.VocabularySize - 1)).ToArray();
-        var labels = ids.Select((id, i) => i < Tokens - Labels ? LabelRows.Ignored : id).ToArray();
+        var labels = ids.Select((id, i) => i < Tokens - Labels ? ScoredPositions.Ignored : id).ToArray();
         WireTensor Row(IEnumerable<long> values) => new(DType.Int64, [1, Tokens], values.SelectMany(BitConverter.GetBytes).ToArray());
         return new(Row(ids), Row(ids.Select(_ => 1L)), null, null, Row(labels));
     }

@@ -88,11 +88,11 @@ internal static class TrainingBench
         using var receiver = await listener.AcceptTcpClientAsync();
         var sending = Task.Run(async () =>
         {
-            var block = new byte[RingAllReduce.MostElements * sizeof(float)];
+            var block = new byte[RingAllReduce.MaxElements * sizeof(float)];
             for (long sent = 0; sent < bytes; sent += block.Length)
                 await sender.GetStream().WriteAsync(block.AsMemory(0, (int)Math.Min(block.Length, bytes - sent)));
         });
-        var into = new byte[RingAllReduce.MostElements * sizeof(float)];
+        var into = new byte[RingAllReduce.MaxElements * sizeof(float)];
         for (long received = 0; received < bytes;)
             received += await receiver.GetStream().ReadAsync(into);
         await sending;

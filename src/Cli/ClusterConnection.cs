@@ -17,8 +17,8 @@ internal static class ClusterConnection
     public static Task<IReadOnlyList<ShardStatus?>> StatusAsync(IMendCluster cluster, CancellationToken cancellation) => ((OrleansCluster)cluster).StatusAsync(cancellation);
 
     /// <summary>The runs of the cluster's trainer.</summary>
-    public static ITrainingRuns TrainingRuns(IMendCluster cluster) => ((OrleansCluster)cluster).TrainingRuns;
+    public static ITrainingJobs TrainingJobs(IMendCluster cluster) => ((OrleansCluster)cluster).TrainingJobs;
 
     /// <summary>Trains an editor of the cluster's model there.</summary>
-    public static IEditorTrainer Trainer(IMendCluster cluster, TrainingOrder order) => ((OrleansCluster)cluster).Trainer(order);
+    public static IEditorTrainer Trainer(IMendCluster cluster, TrainingJobRequest order) => ((OrleansCluster)cluster).Trainer(order);
 }

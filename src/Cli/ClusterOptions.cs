@@ -84,8 +84,8 @@ internal sealed class ClusterOptions
         : PostgresLedger.ConnectionIn(place) is null ? LocalCluster.Open(place).Settings.Model : parsed.GetRequiredValue(Name);
 
     /// <summary>The training runs of a cluster that was opened; whoever gets them disposes of them where they can be.</summary>
-    public ITrainingRuns TrainingRuns(ParseResult parsed, IMendCluster opened) => parsed.GetValue(Cluster) is not null ? ClusterConnection.TrainingRuns(opened)
-        : EmbeddedTrainingRuns.Create(ModelOf(parsed), parsed.GetValue(Replicas), parsed.GetValue(Stages), TypeOf(parsed).Type, parsed.GetRequiredValue(Device));
+    public ITrainingJobs TrainingJobs(ParseResult parsed, IMendCluster opened) => parsed.GetValue(Cluster) is not null ? ClusterConnection.TrainingJobs(opened)
+        : EmbeddedTrainingJobs.Create(ModelOf(parsed), parsed.GetValue(Replicas), parsed.GetValue(Stages), TypeOf(parsed).Type, parsed.GetRequiredValue(Device));
 
     private ClusterTls? TlsOf(ParseResult parsed) => parsed.GetValue(Tls) is { } folder ? ClusterTls.In(folder.FullName) : null;
 

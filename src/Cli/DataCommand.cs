@@ -22,7 +22,7 @@ internal static class DataCommand
         var model = new Option<DirectoryInfo?>("--model") { Description = "with gen: the model that the edits' continuations are drawn from; without it the texts to train one on are written" };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of the world of facts" }.Within(0);
         var generate = new Command("generate", "Write a set about a made-up world, in the form in which the task's data is published") { task, output, model, seed };
-        generate.SetLongAction((parsed, cancellation) =>
+        generate.SetCancellableAction((parsed, cancellation) =>
         {
             var (folder, chosen, from) = (parsed.GetRequiredValue(output).FullName, parsed.GetValue(task), parsed.GetValue(seed));
             if (chosen != EditTaskKind.Gen && parsed.GetValue(model) is not null)

@@ -33,7 +33,7 @@ internal static class EvalCommand
         var device = DeviceOption.One();
         var output = new Option<DirectoryInfo?>("--out") { Description = "also write results.json, results.md, pictures, and measured/ with every case; run it again to go on where it stopped" };
         var command = new Command("eval", "Measure editors: edit success, drawdown, KL") { demo, model, editor, data, task, limit, together, beside, ultraRate, rate, device, output };
-        command.SetLongAction((parsed, cancellation) =>
+        command.SetCancellableAction((parsed, cancellation) =>
         {
             var isDemo = parsed.GetValue(demo);
             if (!isDemo && (parsed.GetValue(model) is null || parsed.GetValue(data) is null))
@@ -69,10 +69,10 @@ internal static class EvalCommand
         return command;
     }
 
-    private static List<ComparedEditor> Editors(
+    private static List<EditorSpec> Editors(
         IReadOnlyList<TrainedEditor> trained, List<string> rivals, FineTuneOptions fineTune, UltraEditOptions ultraEdit, Func<IReadOnlyList<TokenRow>> unrelated, bool isClassifier)
     {
-        var editors = new List<ComparedEditor>();
+        var editors = new List<EditorSpec>();
         foreach (var editor in trained)
         {
             if (rivals.Contains("searched") && new EditOptions().Confidence is { } confidence && editor.Searched(confidence) is { } searched)
@@ -96,24 +96,24 @@ internal static class EvalCommand
     private static List<string> RivalsOf(string list) => list == "none" ? [] : [.. list.Split(',').Select(name => Rivals.Contains(name) ? name
         : throw new MendException(MendError.InvalidOption, $"--editors \"{list}\": '{name}' is not known.", $"Known are {string.Join(", ", Rivals)}, or none."))];
 
-    private static List<EditorReport> Measure(EditorComparison comparison, List<ComparedEditor> editors, List<int> counts, IReadOnlyList<EditRows> cases,
+    private static List<EditorReport> Measure(EditorComparison comparison, List<EditorSpec> editors, List<int> counts, IReadOnlyList<EditRows> cases,
         MeasurementStore? store, CancellationToken cancellation)
     {
-        foreach (var editor in editors.Where(editor => counts.Any(count => count > editor.MostEdits)))
-            Say.Line($"[yellow]{editor.Name} makes {editor.MostEdits} edit at a time, and is left out of more.[/]");
+        foreach (var editor in editors.Where(editor => counts.Any(count => count > editor.MaxEdits)))
+            Say.Line($"[yellow]{editor.Name} makes {editor.MaxEdits} edit at a time, and is left out of more.[/]");
         var reports = new List<EditorReport>();
         AnsiConsole.Progress().AutoClear(true).Start(progress =>
         {
             foreach (var (editor, bar) in editors.Select(editor => (editor, progress.AddTask(Say.Cell(editor.Name), maxValue: Able(editor).Sum(count => cases.Count / Math.Max(1, count) * count)))).ToList())
                 foreach (var count in Able(editor))
                 {
-                    EditorReport Make() => comparison.Measure(editor, count, cases, new DirectProgress<CaseResult>(_ => bar.Increment(1)), cancellation);
+                    EditorReport Make() => comparison.Measure(editor, count, cases, new SynchronousProgress<CaseResult>(_ => bar.Increment(1)), cancellation);
                     reports.Add(store is null ? Make() : store.GetOrMeasure($"{editor.Name} {count}", comparison.ProtocolOf(editor, count, cases), Make));
                     bar.Value = reports.Where(report => report.Editor == editor.Name).Sum(report => report.Cases.Count);
                 }
         });
         return reports;
 
-        IEnumerable<int> Able(ComparedEditor editor) => counts.Where(count => count <= (editor.MostEdits ?? count));
+        IEnumerable<int> Able(EditorSpec editor) => counts.Where(count => count <= (editor.MaxEdits ?? count));
     }
 }

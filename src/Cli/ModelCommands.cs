@@ -17,9 +17,9 @@ internal static class ModelCommands
         var ledger = new Option<FileInfo?>("--ledger") { Description = $"ledger file; {DefaultLedger.Rule}" };
         var output = Output();
         var dtype = new Option<DType?>("--dtype") { HelpName = string.Join('|', WeightTypes.All), Description = "type of the weights; without it as the model has them" };
-        var most = new Option<double>("--max-file-gb") { Description = "largest file of weights, in 10^9 bytes", DefaultValueFactory = _ => HuggingFaceWriter.UsualFileLength / 1e9 }.MoreThan(0);
+        var most = new Option<double>("--max-file-gb") { Description = "largest file of weights, in 10^9 bytes", DefaultValueFactory = _ => HuggingFaceWriter.DefaultFileLength / 1e9 }.MoreThan(0);
         var command = new Command("export", "Write the edited model as a Hugging Face directory") { model, ledger, output, dtype, most };
-        command.SetLongAction(async (parsed, cancellation) =>
+        command.SetCancellableAction(async (parsed, cancellation) =>
         {
             var (gigabytes, directory) = (parsed.GetValue(most), parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped);
             using var alone = NewModel.Alone(parsed.GetRequiredValue(output).FullName);
@@ -29,7 +29,7 @@ internal static class ModelCommands
                 Ledger = parsed.GetValue(ledger)?.FullName ?? Path.GetFullPath(DefaultLedger.Of(directory)),
                 Output = parsed.GetRequiredValue(output).FullName,
                 DType = parsed.GetValue(dtype),
-                MostFileBytes = (long)Math.Min(gigabytes * 1e9, long.MaxValue),
+                MaxFileBytes = (long)Math.Min(gigabytes * 1e9, long.MaxValue),
             }, cancellation);
             var table = new Table().Border(TableBorder.Simple).AddColumns("weight", "rank of its edits", "norm of the change", "lost to rounding");
             foreach (var weight in report.Weights)
@@ -48,7 +48,7 @@ internal static class ModelCommands
         var stages = new Option<int>("--stages") { Description = "pipeline stages, one file each", DefaultValueFactory = _ => 2 }.Within(1);
         var output = Output();
         var command = new Command("import", "Write a model as safetensors, one file a stage") { model, stages, output };
-        command.SetLongAction((parsed, cancellation) =>
+        command.SetCancellableAction((parsed, cancellation) =>
         {
             using var alone = NewModel.Alone(parsed.GetRequiredValue(output).FullName);
             var files = ModelImport.Run(parsed.GetRequiredValue(model).FullName, parsed.GetValue(stages), parsed.GetRequiredValue(output).FullName, cancellation);

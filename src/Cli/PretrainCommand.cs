@@ -26,7 +26,7 @@ internal static class PretrainCommand
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of weights and order" }.Within(0);
         var command = new Command("pretrain", "Train a small model from scratch until it knows what some files say")
             { data, task, output, steps, lr, width, inner, vocabulary, goal, rewordings, seed };
-        command.SetLongAction(async (parsed, cancellation) =>
+        command.SetCancellableAction(async (parsed, cancellation) =>
         {
             string[] sources = [.. parsed.GetRequiredValue(data).Select(file => file.FullName)];
             var (kind, directory) = (parsed.GetValue(task), parsed.GetRequiredValue(output).FullName);

@@ -18,7 +18,7 @@ internal static class ReproduceCommand
         var only = new Option<string?>("--only") { Description = "tasks with commas between them: qa, fc, gen; without it all three" };
         var docs = new Option<FileInfo?>("--docs") { Description = "write the results to this file too, with pictures beside it" };
         var command = new Command("reproduce", "Make the paper's comparison: data, models, editors, measurements and tables; run it again to go on") { output, reduced, only, docs };
-        command.SetLongAction((parsed, cancellation) =>
+        command.SetCancellableAction((parsed, cancellation) =>
         {
             var folder = parsed.GetRequiredValue(output).FullName;
             var plan = ReproductionPlan.Of(parsed.GetValue(reduced), Tasks(parsed.GetValue(only)));

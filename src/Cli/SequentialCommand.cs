@@ -10,7 +10,7 @@ namespace MendCluster.Cli;
 /// <summary><c>mend sequence</c>: up to a thousand edits one after another through the ledger, and what holds on the way.</summary>
 internal static class SequentialCommand
 {
-    private static readonly int[] UsualCounts = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000];
+    private static readonly int[] DefaultCounts = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000];
 
     public static Command Create()
     {
@@ -19,7 +19,7 @@ internal static class SequentialCommand
         var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory" };
         var data = new Option<FileSystemInfo?>("--data") { Description = $"edits: {DataForms.Edits}. Or, with --task, a folder of the task's files" };
         var task = new Option<EditTaskKind?>("--task") { Description = "what --data's folder is for: qa or fc" };
-        var counts = new Option<string?>("--edits") { Description = $"measure after so many edits; without it after {string.Join(", ", UsualCounts)} and all, as far as there are so many" };
+        var counts = new Option<string?>("--edits") { Description = $"measure after so many edits; without it after {string.Join(", ", DefaultCounts)} and all, as far as there are so many" };
         var unrelated = new Option<int>("--unrelated") { Description = "ask at most so many unrelated questions", DefaultValueFactory = _ => 300 }.Within(0);
         var maxDrawdown = new Option<double?>("--max-drawdown") { Description = "refuse edits that cost more than this fraction of the probes" }.Within(0, 1);
         var ownStep = new Option<bool>("--own-step") { Description = "make the edits with the editor's own step, as in the paper" };
@@ -34,7 +34,7 @@ internal static class SequentialCommand
             if (!parsed.GetValue(demo) && (parsed.GetValue(model) is null || parsed.GetValue(data) is null))
                 throw new MendException(MendError.InvalidOption, "mend sequence needs edits to make.", "Give --demo, or --model and --data.");
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
-            var set = parsed.GetValue(demo) ? SequenceData.OfWorld(DemoRecipe.Seed, UsualCounts[^1], parsed.GetValue(unrelated))
+            var set = parsed.GetValue(demo) ? SequenceData.OfWorld(DemoRecipe.Seed, DefaultCounts[^1], parsed.GetValue(unrelated))
                 : Read(parsed.GetValue(data)!.FullName, parsed.GetValue(task), parsed.GetValue(unrelated));
             var options = new EditOptions { MaxDrawdown = parsed.GetValue(maxDrawdown) };
             if (parsed.GetValue(ownStep))
@@ -63,6 +63,6 @@ internal static class SequentialCommand
     }
 
     private static List<int> Counts(string? list, int edits) => list is null
-        ? [.. UsualCounts.Where(count => count < edits), Math.Min(edits, UsualCounts[^1])]
+        ? [.. DefaultCounts.Where(count => count < edits), Math.Min(edits, DefaultCounts[^1])]
         : EditCounts.Parse(list);
 }

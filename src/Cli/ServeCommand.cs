@@ -26,7 +26,7 @@ internal static class ServeCommand
         var trainings = new Option<DirectoryInfo?>("--trainings") { Description = "folder of training data and runs; without it no training is taken" };
         var command = new Command("serve", "Serve a model over HTTP: API, console, health and metrics") { settings, address, port, managementPort, keys, trainings };
         cluster.AddTo(command);
-        command.SetLongAction(async (parsed, cancellation) =>
+        command.SetCancellableAction(async (parsed, cancellation) =>
         {
             var read = Read(parsed.GetValue(settings)?.FullName);
             read = read with
@@ -50,7 +50,7 @@ internal static class ServeCommand
             logging => ServerLog.ToStandardError(logging, LogLevel.Warning), cancellation: cancellation);
         served.Waits("loads the model");
         await using var opened = await OpenAsync(cluster, parsed, served, cancellation);
-        var runs = settings.Trainings is null ? null : cluster.TrainingRuns(parsed, opened);
+        var runs = settings.Trainings is null ? null : cluster.TrainingJobs(parsed, opened);
         try
         {
             served.Opened(opened, runs);

@@ -39,7 +39,7 @@ internal static class TrainCommand
         var folder = new Option<string?>("--cluster") { Description = "folder of a cluster that is up (mend cluster up): its model is trained there, with its replicas and stages" };
         var command = new Command("train", "Train an editor for a model; run it again to go on")
             { model, data, task, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed, replicas, stages, wire, device, folder };
-        command.SetLongAction(async (parsed, cancellation) =>
+        command.SetCancellableAction(async (parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } settings
                 ? RunFolder.ReadConfiguration<EditorTrainingOptions>(settings.FullName)
@@ -73,7 +73,7 @@ internal static class TrainCommand
             double? drawn = null;
             await Bar.ShowAsync("editor", async bar =>
             {
-                var report = new DirectProgress<TrainingProgress>(at =>
+                var report = new SynchronousProgress<TrainingProgress>(at =>
                 {
                     if (up is null && at.BestValidation != drawn)
                         TrainingReports.DrawCurves(new(run));

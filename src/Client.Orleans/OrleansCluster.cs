@@ -21,7 +21,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
 {
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
 
-    private readonly WatchedCalls _calls = new(call => grains.GetGrain<IEditCoordinatorGrain>(model).IsUnderWayAsync(call), time);
+    private readonly CallLivenessProbe _calls = new(call => grains.GetGrain<IEditCoordinatorGrain>(model).IsUnderWayAsync(call), time);
     private readonly RequestRetry _retry = new(time);
     private IHost? _client;
 
@@ -196,10 +196,10 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         await RetryAsync(() => Coordinator.StatusAsync(cancellation), cancellation).ConfigureAwait(false);
 
     /// <summary>The runs of the cluster's trainer.</summary>
-    public ITrainingRuns TrainingRuns => new OrleansTrainingRuns(grains.GetGrain<IEditorTrainerGrain>(model), time);
+    public ITrainingJobs TrainingJobs => new OrleansTrainingJobs(grains.GetGrain<IEditorTrainerGrain>(model), time);
 
     /// <summary>Trains an editor of the cluster's model, with the replicas and stages of its layout.</summary>
-    public IEditorTrainer Trainer(TrainingOrder order) =>
+    public IEditorTrainer Trainer(TrainingJobRequest order) =>
         new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time) { RetryTimeout = RetryTimeout };
 
     public async ValueTask DisposeAsync()

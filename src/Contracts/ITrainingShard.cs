@@ -19,10 +19,10 @@ public interface ITrainingShard : IAsyncDisposable
     Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default);
 
     /// <summary>The state is whole: from here on the shard can begin the step that is named.</summary>
-    Task RestoreAsync(StateMark mark, CancellationToken cancellation = default);
+    Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default);
 
     /// <summary>Where Adam and the running average stand.</summary>
-    Task<StateMark> MarkAsync(CancellationToken cancellation = default);
+    Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default);
 
     /// <summary>Drops the round before, whatever came of it.</summary>
     /// <exception cref="MendException"><see cref="MendError.ShardLost"/> when the shard is not at the round's step.</exception>

@@ -12,11 +12,11 @@ public interface IEditorTrainer
 }
 
 /// <summary>The runs of a model, one at a time. A run goes on by itself, whoever watches it; it is named by its folder.</summary>
-public interface ITrainingRuns
+public interface ITrainingJobs
 {
     /// <summary>Begins a run, or joins the one that the same order began. Returns when the order was found good.</summary>
     /// <exception cref="MendException">Another run is under way, or the order cannot be carried out; then nothing was written.</exception>
-    Task StartAsync(TrainingOrder order, CancellationToken cancellation = default);
+    Task StartAsync(TrainingJobRequest order, CancellationToken cancellation = default);
 
     /// <summary>Every step of a run from its start on, and those to come until it ends, however it does.</summary>
     /// <param name="run">The run's folder.</param>
@@ -40,8 +40,8 @@ public interface ITrainingRuns
 /// <param name="Data">Edits: a file that every silo which may have the trainer can read; .json, .jsonl or .tsv. A whole path.</param>
 /// <param name="Run">The run's folder, within reach of the same silos; it tells a run from others. A whole path.</param>
 /// <param name="BFloat16OnWire">Gradients travel rounded to 16 bits.</param>
-[GenerateSerializer, Immutable, Alias("mend.TrainingOrder")]
-public sealed record TrainingOrder(
+[GenerateSerializer, Immutable, Alias("mend.TrainingJobRequest")]
+public sealed record TrainingJobRequest(
     [property: Id(0)] EditorTrainingOptions Options, [property: Id(1)] string Data, [property: Id(2)] string Run,
     [property: Id(3)] bool BFloat16OnWire = false);
 
@@ -119,8 +119,8 @@ public sealed record StateSlice([property: Id(0)] string Name, [property: Id(1)]
 /// <summary>What belongs to a state beside its tensors.</summary>
 /// <param name="Step">That comes next.</param>
 /// <param name="Statistics">One entry a shape.</param>
-[GenerateSerializer, Immutable, Alias("mend.StateMark")]
-public sealed record StateMark(
+[GenerateSerializer, Immutable, Alias("mend.OptimizerProgress")]
+public sealed record OptimizerProgress(
     [property: Id(0)] long Step, [property: Id(1)] long AdamSteps, [property: Id(2)] long AverageSteps,
     [property: Id(3)] IReadOnlyList<RowStatistics> Statistics);
 
@@ -215,13 +215,13 @@ public sealed record Ring([property: Id(0)] string Group, [property: Id(1)] IRea
 public sealed record ReduceRequest([property: Id(0)] long Round, [property: Id(1)] IReadOnlyList<Ring> Rings);
 
 /// <param name="SquaredNorm">Of the summed gradient.</param>
-[GenerateSerializer, Immutable, Alias("mend.GroupNorm")]
-public sealed record GroupNorm([property: Id(0)] string Group, [property: Id(1)] double SquaredNorm);
+[GenerateSerializer, Immutable, Alias("mend.GradientNorm")]
+public sealed record GradientNorm([property: Id(0)] string Group, [property: Id(1)] double SquaredNorm);
 
 /// <param name="Lost">The neighbour that could not be reached, and why; then there are no norms.</param>
 [GenerateSerializer, Immutable, Alias("mend.ReduceReply")]
 public sealed record ReduceReply(
-    [property: Id(0)] IReadOnlyList<GroupNorm> Norms, [property: Id(1)] ShardPlace? Lost = null, [property: Id(2)] string? Why = null);
+    [property: Id(0)] IReadOnlyList<GradientNorm> Norms, [property: Id(1)] ShardPlace? Lost = null, [property: Id(2)] string? Why = null);
 
 /// <param name="Column">Which chunk of every segment.</param>
 /// <param name="Step">Of the ring: the first half adds, the second copies.</param>

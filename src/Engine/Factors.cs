@@ -52,7 +52,7 @@ public abstract record WeightUpdate
 public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alpha) : WeightUpdate
 {
     /// <summary>Of its squared Frobenius norm, when an update is kept in fewer rows.</summary>
-    public const double UsuallyKept = 0.999;
+    public const double DefaultKept = 0.999;
 
     /// <summary>R, an upper bound of the update's rank.</summary>
     public long Rank => uTilde.shape[0];

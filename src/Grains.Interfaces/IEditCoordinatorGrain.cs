@@ -28,7 +28,7 @@ public interface IEditCoordinatorGrain : IGrainWithStringKey
     [Alias("ledgerPage")]
     Task<LedgerEntry[]> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default);
 
-    /// <summary>Whether a call is being carried out here; see <see cref="WatchedCalls"/>.</summary>
+    /// <summary>Whether a call is being carried out here; see <see cref="CallLivenessProbe"/>.</summary>
     [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
     Task<bool> IsUnderWayAsync(Guid call);
 

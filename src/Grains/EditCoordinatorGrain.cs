@@ -15,7 +15,7 @@ namespace MendCluster.Grains;
 /// </summary>
 [GrainType(PinnedPlacement.CoordinatorType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
 public sealed class EditCoordinatorGrain(
-    ClusterSettings settings, RequestsUnderWay requests, TimeProvider time, ILogger<EditCoordinator> logger) : Grain, IEditCoordinatorGrain, IAsyncDisposable
+    ClusterSettings settings, InFlightCalls requests, TimeProvider time, ILogger<EditCoordinator> logger) : Grain, IEditCoordinatorGrain, IAsyncDisposable
 {
     private IEditLedger? _ledger;
     private Task<EditCoordinator>? _coordinator;

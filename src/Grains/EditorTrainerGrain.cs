@@ -9,13 +9,13 @@ namespace MendCluster.Grains;
 
 /// <summary>The address of a model's trainer. Reentrant: a run is watched and cancelled while it goes on, outside the grain's turns.</summary>
 [GrainType(PinnedPlacement.TrainerType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
-public sealed class EditorTrainerGrain(ClusterSettings settings, RequestsUnderWay requests, ILogger<EditorTrainer> logger) : Grain, IEditorTrainerGrain
+public sealed class EditorTrainerGrain(ClusterSettings settings, InFlightCalls requests, ILogger<EditorTrainer> logger) : Grain, IEditorTrainerGrain
 {
-    private TrainingRuns? _runs;
+    private TrainingJobs? _runs;
 
-    private TrainingRuns Runs => _runs ??= new(settings.ModelDirectory, Replicas(), logger);
+    private TrainingJobs Runs => _runs ??= new(settings.ModelDirectory, Replicas(), logger);
 
-    public Task StartAsync(TrainingOrder order, CancellationToken cancellation = default) => Runs.StartAsync(order, cancellation);
+    public Task StartAsync(TrainingJobRequest order, CancellationToken cancellation = default) => Runs.StartAsync(order, cancellation);
 
     public IAsyncEnumerable<TrainingProgress> WatchAsync(string folder, long after, CancellationToken cancellation = default) => Runs.WatchAsync(folder, after, cancellation);
 

@@ -20,10 +20,10 @@ public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key) 
     public Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default) =>
         CallAsync(() => grain.WriteAsync(slice, values, cancellation), cancellation);
 
-    public Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) =>
+    public Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default) =>
         CallAsync(() => grain.RestoreAsync(mark, cancellation), cancellation);
 
-    public Task<StateMark> MarkAsync(CancellationToken cancellation = default) => CallAsync(() => grain.MarkAsync(cancellation), cancellation);
+    public Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default) => CallAsync(() => grain.MarkAsync(cancellation), cancellation);
 
     public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => CallAsync(() => grain.BeginAsync(round, cancellation), cancellation);
 

@@ -32,8 +32,8 @@ public static class MendClusterSiloExtensions
             .AddSingleton(settings)
             .AddSingleton<IOutgoingGrainCallFilter, WireProtocol.Said>()
             .AddSingleton<IIncomingGrainCallFilter, WireProtocol.Required>()
-            .AddSingleton<RequestsUnderWay>()
-            .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<RequestsUnderWay>())
+            .AddSingleton<InFlightCalls>()
+            .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<InFlightCalls>())
             .AddSingleton(provider => new ShardHost(
                 settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<ShardHost>>()))
             .AddSingleton(provider => new TrainingShardHost(settings.TrainingShardsOf(name), GrainTrainingShard.In(

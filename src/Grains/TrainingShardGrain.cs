@@ -28,9 +28,9 @@ public sealed class TrainingShardGrain(TrainingShardHost shards) : Grain, ITrain
 
     public Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default) => Shard.WriteAsync(slice, values, cancellation);
 
-    public Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) => Shard.RestoreAsync(mark, cancellation);
+    public Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default) => Shard.RestoreAsync(mark, cancellation);
 
-    public Task<StateMark> MarkAsync(CancellationToken cancellation = default) => Shard.MarkAsync(cancellation);
+    public Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default) => Shard.MarkAsync(cancellation);
 
     public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => Shard.BeginAsync(round, cancellation);
 

@@ -69,7 +69,7 @@ catch (MendException e)
     return 1;
 }
 var own = new OrleansCluster(host.Services.GetRequiredService<IGrainFactory>(), cluster.Model, TimeProvider.System);
-served.Opened(own, own.TrainingRuns);
+served.Opened(own, own.TrainingJobs);
 Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages} on {shard.Device}"))}. {runtime}.");
 await host.WaitForShutdownAsync();
 return 0;

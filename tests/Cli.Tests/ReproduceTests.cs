@@ -43,7 +43,7 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Equal(Ablations, Rows(results, "Generation, MEND without its parts"));
         Assert.Equal(30, Rows(results, "Training the editors").Count);
         Assert.Equal(3, Rows(results, "Models and data").Count);
-        Assert.NotEmpty(Rows(results, "Orderings"));
+        Assert.NotEmpty(Rows(results, "PaperClaims"));
         var pictures = Picture().Matches(results).Select(match => match.Groups["file"].Value).ToList();
         Assert.Equal(16, pictures.Count);
         Assert.All(pictures, picture => Assert.True(File.Exists(_folder[$"docs/{picture}"]), picture));

@@ -170,7 +170,7 @@ public class ClusterTests
     public async Task ACallThatNoSiloHas_IsGivenUp()
     {
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 1, stages: 1);
-        var calls = new WatchedCalls(cluster.Grains.GetGrain<IEditCoordinatorGrain>(cluster.Settings.Model).IsUnderWayAsync, TimeProvider.System);
+        var calls = new CallLivenessProbe(cluster.Grains.GetGrain<IEditCoordinatorGrain>(cluster.Settings.Model).IsUnderWayAsync, TimeProvider.System);
         await Assert.ThrowsAsync<TimeoutException>(() => calls.RunAsync(() => new TaskCompletionSource<int>().Task));
     }
 

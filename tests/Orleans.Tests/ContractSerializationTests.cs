@@ -43,13 +43,13 @@ public sealed class ContractSerializationTests : IDisposable
         new BackwardRequest(1, Edge), new BackwardReply(Edge, [new("w", Tensor, Tensor, 1)], new(7)),
         new BranchRequest(1, new(2), true, [new(3)], [new(new(new(1), default, LedgerKind.Edit, new(1)), [])]), new ProbeChange("q", "a", true, false, 0.5, 0.25), new WeightPreview("w", 3, 0.5),
         new EditPreview(new(1), Figures, "why", "a", "b", [new("q", "a", true, false, 0.5, 0.25)], [new("w", 3, 0.5)], EditTimes.Zero) { Paraphrases = [new("p", "a", "b")] },
-        new TrainingOrder(Options, "d", "r", true), new TrainingProgress(1, 2, double.NaN, 0.5, 3), new TrainingResult(1, "max_iters", 1e9, 2),
+        new TrainingJobRequest(Options, "d", "r", true), new TrainingProgress(1, 2, double.NaN, 0.5, 3), new TrainingResult(1, "max_iters", 1e9, 2),
         new TrainingStatus("r", TrainingState.Failed, new(1, 2, double.NaN, 0.5, 3), new(1, "max_iters", 1e9, 2), "why"), Steps, new ShardPlace(1, 2), new TrainingSetup(Options, 2, true),
         Options, Options.Mend, Options.Ke, Options.Enn, Options.Malmen, Options.Loss,
-        new TrainingShardStatus(["w"], ["(1, 2)"]), new StateSlice("s", 1L << 40, 3), Rows, new StateMark(1, 2, 3, [Rows]), new TrainingRound(1, RoundKind.Validation, 2),
+        new TrainingShardStatus(["w"], ["(1, 2)"]), new StateSlice("s", 1L << 40, 3), Rows, new OptimizerProgress(1, 2, 3, [Rows]), new TrainingRound(1, RoundKind.Validation, 2),
         new TrainingExample(Batch, Batch, Batch), Edge, new RecordRequest(1, 2, Batch, Edge, true), new PassBackward(1, 2, [Edge, Edge]), new RecordedReply(Edge, [Rows], true),
         new ProposeRequest(1, [2], [Rows]), new EvaluateRequest(1, 2, Batch, Batch, Edge, Edge, Edge, true), new EvaluateReply(Edge, Edge, Edge, Steps), new EvaluatedReply([Edge], true),
-        new GradientRequest(1, [2, 3], 0.1), new Ring("g", [new(0, 1), new(1, 0)]), new ReduceRequest(1, [new("g", [new(0, 1)])]), new GroupNorm("g", double.PositiveInfinity),
+        new GradientRequest(1, [2, 3], 0.1), new Ring("g", [new(0, 1), new(1, 0)]), new ReduceRequest(1, [new("g", [new(0, 1)])]), new GradientNorm("g", double.PositiveInfinity),
         new ReduceReply([new("g", 0.1)], new(1, 2), "why"), new RingChunk(1, "g", 2, 3, Tensor), new CommitRequest(1, 0.1, 0.2), new GroupDigest("g", "0a"),
     ];
 

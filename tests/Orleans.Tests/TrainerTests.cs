@@ -111,7 +111,7 @@ public sealed class TrainerTests : IDisposable
     public async Task AnOrderThatCannotBeCarriedOut_IsRefused_AndLeavesNothing()
     {
         await using var cluster = await StartAsync();
-        TrainingOrder[] orders =
+        TrainingJobRequest[] orders =
         [
             Order() with { Data = _folder["none.jsonl"] },
             Order() with { Data = _folder.Write("empty.jsonl", "") },
@@ -156,7 +156,7 @@ public sealed class TrainerTests : IDisposable
 
     private static IEditorTrainerGrain Trainer(TinyCluster cluster) => cluster.Grains.GetGrain<IEditorTrainerGrain>(cluster.Settings.Model);
 
-    private TrainingOrder Order(EditorTrainingOptions? training = null) => new(training ?? Training, Data, _folder["cluster"]);
+    private TrainingJobRequest Order(EditorTrainingOptions? training = null) => new(training ?? Training, Data, _folder["cluster"]);
 
     private Task<TrainingResult> EmbeddedAsync(TinyCluster cluster) => EmbeddedAsync(cluster.Model, replicas: 2, stages: 1, Data, _folder["embedded"]);
 
@@ -175,7 +175,7 @@ public sealed class TrainerTests : IDisposable
             Assert.Equal(File.ReadAllBytes(Path.Combine(expected, file)), File.ReadAllBytes(Path.Combine(run, file)));
     }
 
-    private static async Task<MendError> ErrorAsync(TinyCluster cluster, TrainingOrder order) =>
+    private static async Task<MendError> ErrorAsync(TinyCluster cluster, TrainingJobRequest order) =>
         (await Assert.ThrowsAsync<MendException>(() => cluster.Client.Trainer(order).TrainAsync())).Error;
 
     internal sealed class Steps(Action<TrainingProgress> taken) : IProgress<TrainingProgress>

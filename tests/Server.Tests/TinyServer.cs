@@ -18,10 +18,10 @@ internal sealed class TinyServer : IAsyncDisposable
     public const string Model = "tiny", Prompt = "who is the mayor", Target = "a woman";
 
     private readonly TemporaryFolder _folder;
-    private readonly EmbeddedTrainingRuns _runs;
+    private readonly EmbeddedTrainingJobs _runs;
     private readonly List<HttpClient> _clients = [];
 
-    private TinyServer(TemporaryFolder folder) => (_folder, _runs) = (folder, EmbeddedTrainingRuns.Create(folder.Path, 1, 2));
+    private TinyServer(TemporaryFolder folder) => (_folder, _runs) = (folder, EmbeddedTrainingJobs.Create(folder.Path, 1, 2));
 
     public static IReadOnlyList<Probe> Probes { get; } = [new("what is red", "blue"), new("the old town", "south")];
 

@@ -40,9 +40,9 @@ public abstract class InterruptedTrainingShard(ITrainingShard shard) : ITraining
     public virtual Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default) =>
         AfterAsync(TrainingCall.Write, () => Shard.WriteAsync(slice, values, cancellation));
 
-    public virtual Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) => AfterAsync(TrainingCall.Restore, () => Shard.RestoreAsync(mark, cancellation));
+    public virtual Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default) => AfterAsync(TrainingCall.Restore, () => Shard.RestoreAsync(mark, cancellation));
 
-    public virtual Task<StateMark> MarkAsync(CancellationToken cancellation = default) => AfterAsync(TrainingCall.Mark, () => Shard.MarkAsync(cancellation));
+    public virtual Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default) => AfterAsync(TrainingCall.Mark, () => Shard.MarkAsync(cancellation));
 
     public virtual Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => AfterAsync(TrainingCall.Begin, () => Shard.BeginAsync(round, cancellation));
 

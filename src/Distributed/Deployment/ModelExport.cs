@@ -24,7 +24,7 @@ public sealed record ExportOptions
     public required string Output { get; init; }
 
     /// <summary>Weights beyond this many bytes go to another file; a larger tensor has one of its own.</summary>
-    public long MostFileBytes { get; init; } = HuggingFaceWriter.UsualFileLength;
+    public long MaxFileBytes { get; init; } = HuggingFaceWriter.DefaultFileLength;
 
     /// <summary>Of all floating weights; null: each as the checkpoint has it.</summary>
     public DType? DType { get; init; }
@@ -108,7 +108,7 @@ public static class ModelExport
             });
         });
         List<LedgerEntry> edits = [.. active.Select(record => record.Entry)];
-        var names = HuggingFaceWriter.Write(options.Output, options.ModelDirectory, HuggingFaceWriter.Split(tensors, options.MostFileBytes),
+        var names = HuggingFaceWriter.Write(options.Output, options.ModelDirectory, HuggingFaceWriter.Split(tensors, options.MaxFileBytes),
             Texts(options, version, edits), cancellation);
         return new(version, edits, folded, names);
     }

@@ -9,9 +9,9 @@ namespace MendCluster.Distributed.Editing;
 /// </summary>
 public sealed class ComputeThread : IDisposable
 {
-    private const int MostWaiting = 1024;
+    private const int MaxWaiting = 1024;
 
-    private readonly BlockingCollection<Action> _queue = new(MostWaiting);
+    private readonly BlockingCollection<Action> _queue = new(MaxWaiting);
     private readonly Thread _thread;
     private bool _stopped;
 

@@ -21,7 +21,7 @@ namespace MendCluster.Distributed.Editing;
 /// inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no further;
 /// each stage turns its factors (u, delta) into its part of the candidate and keeps it.
 /// Try. The candidate is tried before it is real: the edited model and the unedited one answer the prompt and the probes in one batch.
-/// How large its step has to be is found out on the prompt first (<see cref="StrengthSearch"/>).
+/// How large its step has to be is found out on the prompt first (<see cref="EditScaleSearch"/>).
 /// Refuse, here and without a trace, what is not finite or costs more than the caller allows.
 /// Commit. The record, with the factors, is appended to the ledger. That append is the commit, and nothing else is.
 /// Broadcast. Every shard of every replica takes the record in; version v becomes v + 1, and reads are routed at it.
@@ -47,7 +47,7 @@ public sealed class EditCoordinator(
     ILogger? logger = null)
     : IEditCoordinator, IDisposable
 {
-    private const int MostReadAttempts = 5;
+    private const int MaxReadAttempts = 5;
 
     private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
@@ -82,7 +82,7 @@ public sealed class EditCoordinator(
             if (Earlier(prompt, target, options) is { } done)
                 return new(done.Edit, done.Version, done.Figures!, EditTimes.Zero);
             var before = Version;
-            var proposal = await OnAReplicaAsync((replica, session) => ProposeAsync(replica, session, before, wanted, null, cancellation)).ConfigureAwait(false);
+            var proposal = await WithFailoverAsync((replica, session) => ProposeAsync(replica, session, before, wanted, null, cancellation)).ConfigureAwait(false);
             if (Refusal(proposal.Figures, options) is { } refusal)
                 throw refusal;
 
@@ -124,7 +124,7 @@ public sealed class EditCoordinator(
         {
             var version = Version;
             var inForce = InForce().LastOrDefault(entry => (entry.Prompt, entry.Target, entry.Scope) == (prompt, target, options.Scope))?.Edit;
-            return await OnAReplicaAsync(async (replica, session) =>
+            return await WithFailoverAsync(async (replica, session) =>
             {
                 var (changes, figures, times, before, after) = await ProposeAsync(replica, session, version, wanted, null, cancellation).ConfigureAwait(false);
                 var answer = await AnswerAsync(replica, prompt, asked, version, cancellation).ConfigureAwait(false);
@@ -162,7 +162,7 @@ public sealed class EditCoordinator(
                 throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.", "Nothing is left to do.");
             var before = Version;
             IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove ? []
-                : await OnAReplicaAsync((replica, session) => RecomputeAsync(replica, session, before, edit, cancellation)).ConfigureAwait(false);
+                : await WithFailoverAsync((replica, session) => RecomputeAsync(replica, session, before, edit, cancellation)).ConfigureAwait(false);
             var version = before.Next();
             var recomputed = changes.Select(change => change.Replaces).Distinct().Count();
             cancellation.ThrowIfCancellationRequested();
@@ -213,7 +213,7 @@ public sealed class EditCoordinator(
                 var parts = told is null ? null : new AnswerParts(text, version, told, restarts: attempt > 1);
                 return new(await AnswerAsync(replica, prompt, options, version, cancellation, parts).ConfigureAwait(false), version);
             }
-            catch (MendException e) when (e.Error is MendError.VersionGone or MendError.ShardLost && attempt < MostReadAttempts)
+            catch (MendException e) when (e.Error is MendError.VersionGone or MendError.ShardLost && attempt < MaxReadAttempts)
             {
                 // Several edits landed while the answer was under way, or a shard came back without its keys and values: begin again at
                 // the newest version, on another replica if there is one.
@@ -261,7 +261,7 @@ public sealed class EditCoordinator(
     }
 
     /// <summary>Computes something under a session of its own. A replica that loses a shard over it is followed by the next.</summary>
-    private async Task<T> OnAReplicaAsync<T>(Func<Pipeline, long, Task<T>> compute)
+    private async Task<T> WithFailoverAsync<T>(Func<Pipeline, long, Task<T>> compute)
     {
         var untried = new Queue<Pipeline>(_replicas.OrderByDescending(replica => replica.IsTrusted));
         while (true)
@@ -298,7 +298,7 @@ public sealed class EditCoordinator(
         double? strength = null;
         if (wanted.Confidence is { } confidence)
         {
-            var search = new StrengthSearch(confidence);
+            var search = new EditScaleSearch(confidence);
             while (search.Next is { } next)
             {
                 var reply = await replica.TryAsync(trip, 1, next, cancellation).ConfigureAwait(false);

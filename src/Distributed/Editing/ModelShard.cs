@@ -6,7 +6,6 @@ using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
-using Edits = MendCluster.Engine.Models.Edits;
 
 namespace MendCluster.Distributed.Editing;
 
@@ -158,7 +157,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
         using var _ = no_grad();
         var top = loaded.Stage.Forward(loaded.Passes.Decode(request.Trip.Below),
-            new Pass(StagePasses.Input(request.Trip.Tokens), edits, cache: CacheOf(session, request)));
+            new ForwardContext(StagePasses.Input(request.Trip.Tokens), edits, cache: CacheOf(session, request)));
         if (loaded.Stage.Head is null)
             return new(new(StagePasses.Encode(top), _epoch));
         session.Sampler ??= new(request.Sampling);
@@ -182,7 +181,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
         using var _ = no_grad();
         var (stage, input) = (loaded.Stage, StagePasses.Input(request.Trip.Tokens));
-        var top = stage.Forward(loaded.Passes.Decode(request.Trip.Below), new Pass(input, edits));
+        var top = stage.Forward(loaded.Passes.Decode(request.Trip.Below), new ForwardContext(input, edits));
         if (stage.Head is null)
             return new(new(StagePasses.Encode(top), _epoch));
         var scored = loaded.Passes.Scored(request.Trip.Tokens);
@@ -209,7 +208,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     /// that. A stage that lost the branch or the candidate must not answer.
     /// </summary>
     /// <param name="candidate">Factor on the candidate's alpha; null: without it.</param>
-    private (LoadedStage Loaded, ShardSession Session, Edits Edits) Begin(StageTrip trip, double? candidate)
+    private (LoadedStage Loaded, ShardSession Session, WeightUpdates Edits) Begin(StageTrip trip, double? candidate)
     {
         var loaded = Ready();
         if (trip.Epoch > _epoch)

@@ -16,7 +16,7 @@ namespace MendCluster.Distributed.Editing;
 public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 {
     /// <summary>Tokens of a prompt or target where positions are relative and the model sets no limit.</summary>
-    public const int MostTokens = 1024;
+    public const int MaxTokens = 1024;
 
     private readonly TextBatch _text = new(family, tokenizer, int.MaxValue);
 
@@ -52,7 +52,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         }
     }
 
-    private long Limit => family.MaxPositions ?? MostTokens;
+    private long Limit => family.MaxPositions ?? MaxTokens;
 
     /// <summary>A prompt with its target in tokens.</summary>
     /// <exception cref="MendException">One of them has no tokens or too many.</exception>

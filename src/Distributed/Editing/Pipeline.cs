@@ -16,16 +16,16 @@ namespace MendCluster.Distributed.Editing;
 internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger ledger, ConcurrentDictionary<string, int> stageOf, TimeProvider time, ILogger logger)
 {
     /// <summary>How long a replica that lost a shard is passed over while another can answer.</summary>
-    private static readonly TimeSpan Shunned = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan CircuitOpenTime = TimeSpan.FromSeconds(5);
 
-    private const int MostAttempts = 3;
+    private const int MaxAttempts = 3;
 
     private readonly long[] _epochs = new long[stages.Count];
     private IReadOnlyList<bool>? _editableStages;
-    private long _shunnedUntil = long.MinValue;
+    private long _openUntil = long.MinValue;
 
     /// <summary>Whether it is worth a try before others.</summary>
-    public bool IsTrusted => time.GetUtcNow().UtcTicks >= Interlocked.Read(ref _shunnedUntil);
+    public bool IsTrusted => time.GetUtcNow().UtcTicks >= Interlocked.Read(ref _openUntil);
 
     /// <summary>The next token of an answer.</summary>
     public async Task<int> GenerateAsync(StageTrip trip, long position, AskOptions sampling, double? candidate, CancellationToken cancellation) =>
@@ -129,7 +129,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
                 }
                 return await ask().ConfigureAwait(false);
             }
-            catch (MendException e) when (e.Error is MendError.VersionBehind or MendError.VersionGap && attempt < MostAttempts)
+            catch (MendException e) when (e.Error is MendError.VersionBehind or MendError.VersionGap && attempt < MaxAttempts)
             {
                 // Behind, or restarted while the records were on their way.
             }
@@ -145,8 +145,8 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
         }
         catch (Exception e) when (e is not (MendException { Error: not MendError.ShardLost } or OperationCanceledException))
         {
-            logger.ReplicaPassedOver(stage, Shunned.TotalSeconds, e);
-            Interlocked.Exchange(ref _shunnedUntil, (time.GetUtcNow() + Shunned).UtcTicks);
+            logger.ReplicaPassedOver(stage, CircuitOpenTime.TotalSeconds, e);
+            Interlocked.Exchange(ref _openUntil, (time.GetUtcNow() + CircuitOpenTime).UtcTicks);
             Interlocked.Exchange(ref _epochs[stage], 0); // whoever answers next is meant: the clocks of two machines may differ
             throw e as MendException
                 ?? new MendException(MendError.ShardLost, $"The shard of stage {stage} failed: {e.Message}", "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);

@@ -21,7 +21,7 @@ public sealed record ShardOptions(
 /// Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows (<see cref="LowRankUpdate.Compress"/>).
 /// </param>
 /// <param name="DType">Of the factors: Float32 or BFloat16.</param>
-public sealed record FactorStorage(double Kept = LowRankUpdate.UsuallyKept, DType DType = DType.Float32)
+public sealed record FactorStorage(double Kept = LowRankUpdate.DefaultKept, DType DType = DType.Float32)
 {
     public DType DType { get; init => field = Checked(value); } = Checked(DType);
 

@@ -4,7 +4,6 @@ using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
-using Edits = MendCluster.Engine.Models.Edits;
 
 namespace MendCluster.Distributed.Editing;
 
@@ -39,23 +38,23 @@ internal sealed class StagePasses(Stage stage)
     /// <summary>A trip through the stage. The layers below the lowest editable one need a graph only when a stage below needs the gradient.</summary>
     /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
     /// <param name="keeps">Whether the rest of the stage keeps a graph.</param>
-    public Activations Through(Activations below, Pass pass, bool needsInputGradient, bool keeps)
+    public Activations Through(Activations below, ForwardContext pass, bool needsInputGradient, bool keeps)
     {
         Activations start;
         using (set_grad_enabled(needsInputGradient))
-            start = stage.Below(below, pass);
+            start = stage.ForwardFrozen(below, pass);
         using var _ = set_grad_enabled(keeps);
-        return stage.Above(start, pass);
+        return stage.ForwardEditable(start, pass);
     }
 
     /// <summary>The forward half of an edit's own pass, with a graph from the lowest place that the backward half has to reach.</summary>
     /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
     /// <param name="edits">In force; null: none.</param>
-    public RecordedPass Record(TokenBatch tokens, Boundary boundary, bool needsInputGradient, Edits? edits = null)
+    public RecordedPass Record(TokenBatch tokens, Boundary boundary, bool needsInputGradient, WeightUpdates? edits = null)
     {
         var keeps = needsInputGradient || stage.HasEditable;
         var (below, recording) = (Decode(boundary, needsInputGradient), new Recording());
-        var top = Through(below, new Pass(Input(tokens), edits, recording), needsInputGradient, keeps);
+        var top = Through(below, new ForwardContext(Input(tokens), edits, recording), needsInputGradient, keeps);
         if (stage.Head is null)
             return new(below, top, recording, keeps, null, null, null);
         using var _ = set_grad_enabled(keeps);
@@ -65,11 +64,11 @@ internal sealed class StagePasses(Stage stage)
     }
 
     /// <summary>The labelled positions of a batch.</summary>
-    public LabelRows Scored(TokenBatch tokens) => LabelRows.Of(WireTensorCodec.Decode(tokens.Labels!), stage.Family.ShiftsLabels);
+    public ScoredPositions Scored(TokenBatch tokens) => ScoredPositions.Of(WireTensorCodec.Decode(tokens.Labels!), stage.Family.ShiftsLabels);
 
     /// <summary>How well the labels of each example are predicted.</summary>
     /// <param name="logits">[N, V], of the labelled rows.</param>
-    public static List<ExampleScore> Scores(Tensor logits, LabelRows labels)
+    public static List<ExampleScore> Scores(Tensor logits, ScoredPositions labels)
     {
         var targets = labels.Targets.On(logits.device); // [N]
         var numbers = Devices.Numbers(logits.argmax(1).eq(targets).to_type(ScalarType.Float32),
@@ -90,7 +89,7 @@ internal sealed class StagePasses(Stage stage)
 /// <param name="Loss">On the last stage. [].</param>
 /// <param name="Logits">On the last stage, of <paramref name="Scored"/>. [N, V].</param>
 internal sealed record RecordedPass(
-    Activations Below, Activations Top, Recording Recording, bool Keeps, Tensor? Loss, Tensor? Logits, LabelRows? Scored)
+    Activations Below, Activations Top, Recording Recording, bool Keeps, Tensor? Loss, Tensor? Logits, ScoredPositions? Scored)
 {
     /// <summary>The graph that waits for the backward half, with all that it needs.</summary>
     public StageGraph Graph()

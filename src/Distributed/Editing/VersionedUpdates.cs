@@ -5,7 +5,6 @@ using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
-using Edits = MendCluster.Engine.Models.Edits;
 
 namespace MendCluster.Distributed.Editing;
 
@@ -164,7 +163,7 @@ internal sealed class ActiveEdit(EditId id, string? scope, IReadOnlyDictionary<s
         [.. active.Where(edit => edit.Scope is null || edit.Scope == scope)];
 
     /// <summary>The updates of some edits in their order, with a candidate on top if given.</summary>
-    public static Edits Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
+    public static WeightUpdates Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
     {
         using var _ = no_grad();
         var stacks = new Dictionary<string, LowRankUpdate>();
@@ -184,8 +183,8 @@ internal sealed class ActiveEdit(EditId id, string? scope, IReadOnlyDictionary<s
 internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisposable
 {
     private readonly List<Tensor> _owned = [];
-    private readonly Dictionary<string, Edits> _scopes = [];
-    private Edits? _everybody;
+    private readonly Dictionary<string, WeightUpdates> _scopes = [];
+    private WeightUpdates? _everybody;
 
     public IReadOnlyList<ActiveEdit> Active => active;
 
@@ -193,7 +192,7 @@ internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisp
     public int Readers { get; set; }
 
     /// <summary>What a scope sees; null: everybody.</summary>
-    public Edits For(string? scope)
+    public WeightUpdates For(string? scope)
     {
         if (scope is null || !active.Any(edit => edit.Scope == scope)) // a scope without edits costs nothing
             return _everybody ??= Kept(ActiveEdit.Stack(ActiveEdit.Seen(active, null)));
@@ -205,7 +204,7 @@ internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisp
     public void Dispose() => _owned.ForEach(tensor => tensor.Dispose());
 
     /// <summary>Aliases: a stack of one edit shares that edit's tensors, and what was stacked goes with the caller's scope.</summary>
-    private Edits Kept(Edits edits) => new(edits.Updates.ToDictionary(entry => entry.Key, entry =>
+    private WeightUpdates Kept(WeightUpdates edits) => new(edits.Updates.ToDictionary(entry => entry.Key, entry =>
     {
         var update = (LowRankUpdate)entry.Value;
         return new LowRankUpdate(Own(update.uTilde), Own(update.deltaTilde), Own(update.alpha));

@@ -184,7 +184,7 @@ public sealed class FileLedger : IEditLedger
         _stream.Position = offset;
         _stream.ReadExactly(frame);
         var size = BinaryPrimitives.ReadInt32LittleEndian(frame); // 0 in a tail of zeros, whose checksum would be right
-        if (size is <= 0 or > LedgerRecordFormat.MostPayload || size > length - offset - frame.Length)
+        if (size is <= 0 or > LedgerRecordFormat.MaxPayload || size > length - offset - frame.Length)
         {
             problem = $"a record of {size} bytes is announced, {length - offset - frame.Length} follow";
             return null;

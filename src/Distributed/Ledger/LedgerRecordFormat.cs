@@ -17,7 +17,7 @@ internal static class LedgerRecordFormat
     public const int Version = 1;
 
     /// <summary>Bytes. A longer payload is taken for damage.</summary>
-    public const int MostPayload = 1 << 30;
+    public const int MaxPayload = 1 << 30;
 
     private static readonly byte[] Magic = "MENDLEDG"u8.ToArray();
 

@@ -124,7 +124,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         attempt.Token.ThrowIfCancellationRequested(); // from here on nothing is cancelled
         await CommitAsync(attempt.Live, new(round, scale, rate), step).ConfigureAwait(false);
         foreach (var shape in mend.Shapes)
-            StatisticsOnWire.Set(shape, statistics.First(entry => entry.Name == shape.Key));
+            RowStatisticsCodec.Set(shape, statistics.First(entry => entry.Name == shape.Key));
         return new StepResult(figures, norm, isTaken ? edits.Count - accepted.Count : edits.Count);
     }, cancellation);
 
@@ -172,7 +172,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
     /// <summary>The statistics with the rows of a step's edits, shape by shape.</summary>
     private List<RowStatistics> Merge(Mend mend, IReadOnlyList<IReadOnlyList<RowStatistics>> edits)
     {
-        var merged = mend.Shapes.Select(shape => StatisticsOnWire.Merge(shape,
+        var merged = mend.Shapes.Select(shape => RowStatisticsCodec.Merge(shape,
             edits.SelectMany(rows => shape.Weights.Select(weight => rows.First(entry => entry.Name == weight))))).ToList();
         return merged.FirstOrDefault(entry => entry.Count < 2 && mend.Options.Norm) is not { } few ? merged
             : throw new EditorException($"after its first {_training.AccumulateBs} edits the statistics of {few.Name} have seen {few.Count} gradient rows and need at least 2");

@@ -29,17 +29,17 @@ namespace MendCluster.Distributed.Training;
 /// <param name="send">To the next peer.</param>
 /// <param name="receive">What the peer before sent for a column and step.</param>
 public sealed class RingAllReduce(
-    int rank, int peers, bool bfloat16, Func<long, int, WireTensor, Task> send, Func<long, int, Task<WireTensor>> receive, int mostElements = RingAllReduce.MostElements)
+    int rank, int peers, bool bfloat16, Func<long, int, WireTensor, Task> send, Func<long, int, Task<WireTensor>> receive, int maxElements = RingAllReduce.MaxElements)
 {
     /// <summary>Of a chunk: a message of 64 KiB. Larger arrays are collected with the oldest generation only, which costs more than the calls.</summary>
-    public const int MostElements = 1 << 14;
+    public const int MaxElements = 1 << 14;
 
     private const int ColumnsUnderWay = 4;
 
     /// <summary>Sums in place.</summary>
     public async Task RunAsync(float[] values)
     {
-        var chunks = new Chunks(values.Length, peers, mostElements);
+        var chunks = new Chunks(values.Length, peers, maxElements);
         if (chunks.Steps == 0)
             return;
         using var places = new SemaphoreSlim(ColumnsUnderWay);

@@ -26,7 +26,7 @@ internal sealed class RingReduction(ShardPlace place, Round round, bool bfloat16
         }
     }
 
-    private async Task<GroupNorm> RunAsync(Ring ring, CancellationToken cancellation)
+    private async Task<GradientNorm> RunAsync(Ring ring, CancellationToken cancellation)
     {
         var sum = round.Sums.GetValueOrDefault(ring.Group)
             ?? throw new MendException(MendError.ShardLost, $"The training shard of {place} does not have the gradient of {ring.Group}.",

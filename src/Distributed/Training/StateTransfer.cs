@@ -31,8 +31,8 @@ internal sealed class StateTransfer(EditorState state)
     /// <param name="step">That comes next.</param>
     public async Task DistributeAsync(Replica replica, long step, CancellationToken cancellation)
     {
-        var statistics = state.Mend.Shapes.Select(shape => StatisticsOnWire.Encode(shape.Key, shape.U, shape.Delta)).ToList();
-        var mark = new StateMark(step, state.Adam.Steps, state.Average?.Steps ?? 0, statistics);
+        var statistics = state.Mend.Shapes.Select(shape => RowStatisticsCodec.Encode(shape.Key, shape.U, shape.Delta)).ToList();
+        var mark = new OptimizerProgress(step, state.Adam.Steps, state.Average?.Steps ?? 0, statistics);
         await Task.WhenAll(Enumerable.Range(0, replica.Stages).Select(async stage =>
         {
             foreach (var group in replica.Groups[stage])

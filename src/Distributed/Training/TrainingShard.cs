@@ -8,7 +8,6 @@ using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
-using Edits = MendCluster.Engine.Models.Edits;
 
 namespace MendCluster.Distributed.Training;
 
@@ -57,7 +56,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         return Part(slice).copy_(WireTensorCodec.Decode(values)).numel();
     }, cancellation);
 
-    public Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) => RunAsync(() =>
+    public Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default) => RunAsync(() =>
     {
         LeaveRound();
         _editor?.Mark(mark.AdamSteps, mark.AverageSteps);
@@ -66,7 +65,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         return true;
     }, cancellation);
 
-    public Task<StateMark> MarkAsync(CancellationToken cancellation = default) => RunAsync(() => new StateMark(
+    public Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default) => RunAsync(() => new OptimizerProgress(
         _step ?? throw Lost("has no state"), _editor?.Adam.Steps ?? 0, _editor?.Average?.Steps ?? 0, []), cancellation);
 
     public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => RunAsync(() => Begin_OnComputeThread(round), cancellation);
@@ -235,14 +234,14 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         using var delta = new RunningStatistics(factors.delta.shape[1], factors.delta.device);
         u.Add(factors.u);
         delta.Add(factors.delta);
-        return StatisticsOnWire.Encode(weight, u, delta);
+        return RowStatisticsCodec.Encode(weight, u, delta);
     }
 
     private void SetStatistics(IReadOnlyList<RowStatistics> statistics)
     {
         var byName = statistics.ToDictionary(entry => entry.Name);
         foreach (var shape in _editor?.Mend.Shapes ?? [])
-            StatisticsOnWire.Set(shape, byName[shape.Key]);
+            RowStatisticsCodec.Set(shape, byName[shape.Key]);
     }
 
     private bool Propose_OnComputeThread(ProposeRequest request)
@@ -267,12 +266,12 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         var work = round.Edit(request.Edit);
         if (_stage!.EditableOrder.Any(weight => !work.Updates.ContainsKey(weight)))
             throw Lost($"does not have the update of edit {request.Edit}");
-        var edits = new Edits(work.Updates);
+        var edits = new WeightUpdates(work.Updates);
         var (needsInput, keeps) = (round.Trains && request.NeedsInputGradient, round.Trains && (request.NeedsInputGradient || _stage.HasEditable));
 
         var (outerInput, outerLabels) = StagePasses.Labelled(request.Outer);
         var outerBelow = _passes!.Decode(request.OuterBelow, needsInput);
-        var outer = _passes.Through(outerBelow, new Pass(outerInput, edits), needsInput, keeps);
+        var outer = _passes.Through(outerBelow, new ForwardContext(outerInput, edits), needsInput, keeps);
 
         var (input, labels) = StagePasses.Labelled(request.Locality);
         var beforeBelow = _passes!.Decode(request.BeforeBelow, false);
@@ -282,18 +281,18 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         {
             using (no_grad())
             {
-                afterBelow = _stage.Below(beforeBelow, new Pass(input));
-                before = _stage.Above(afterBelow, new Pass(input));
+                afterBelow = _stage.ForwardFrozen(beforeBelow, new ForwardContext(input));
+                before = _stage.ForwardEditable(afterBelow, new ForwardContext(input));
             }
             using (set_grad_enabled(keeps))
                 if (_stage.HasEditable)
-                    after = _stage.Above(afterBelow, new Pass(input, edits));
+                    after = _stage.ForwardEditable(afterBelow, new ForwardContext(input, edits));
         }
         else
         {
             afterBelow = _passes!.Decode(request.AfterBelow, needsInput);
-            before = _passes.Through(beforeBelow, new Pass(input), false, false);
-            after = _passes.Through(afterBelow, new Pass(input, edits), needsInput, keeps);
+            before = _passes.Through(beforeBelow, new ForwardContext(input), false, false);
+            after = _passes.Through(afterBelow, new ForwardContext(input, edits), needsInput, keeps);
         }
 
         StepFigures? figures = null;

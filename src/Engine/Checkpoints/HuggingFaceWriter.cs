@@ -12,7 +12,7 @@ namespace MendCluster.Engine.Checkpoints;
 public static class HuggingFaceWriter
 {
     /// <summary>Where transformers begins another file.</summary>
-    public const long UsualFileLength = 5_000_000_000;
+    public const long DefaultFileLength = 5_000_000_000;
 
     /// <summary>What belongs to a model beside its weights: settings, tokenizer, licence. Other files of the source are left where they are.</summary>
     private static readonly string[] Beside =

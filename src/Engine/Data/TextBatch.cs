@@ -60,7 +60,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         int[][] ids = [.. rows.Select(row => row.Ids)];
         int[][]? decoder = rows[0].DecoderIds is null ? null : [.. rows.Select(row => row.DecoderIds!)];
         return new(new(Ids(ids), Mask(ids), decoder is null ? null : Ids(decoder), decoder is null ? null : Mask(decoder)),
-            Padded([.. rows.Select(row => row.Labels)], LabelRows.Ignored))
+            Padded([.. rows.Select(row => row.Labels)], ScoredPositions.Ignored))
         {
             Condition = rows is [{ Condition: { } condition }] ? Ids([condition]) : null,
         };
@@ -88,11 +88,11 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         }
         var answer = Cut(written, target, "target", prompt);
         if (!family.IsEncoderDecoder)
-            return new(prompt, target, [.. read, .. answer], null, [.. read.Select(_ => LabelRows.Ignored), .. answer.Select(id => (long)id)]);
+            return new(prompt, target, [.. read, .. answer], null, [.. read.Select(_ => ScoredPositions.Ignored), .. answer.Select(id => (long)id)]);
         var given = family.DecoderPrefix;
         // Position t predicts label t, or label t + 1 in a family that shifts: there the labels stand at the decoder's own inputs.
         int[] decoder = [.. given, .. family.ShiftsLabels ? answer : answer[..^1]];
-        var ignored = Enumerable.Repeat(LabelRows.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
+        var ignored = Enumerable.Repeat(ScoredPositions.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
         return new(prompt, target, read, decoder, [.. ignored, .. answer.Select(id => (long)id)]);
     }
 
@@ -136,7 +136,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <summary>A passage that is scored on its last tokens.</summary>
     /// <param name="ids">At least <paramref name="scored"/>.</param>
     public TokenRow Passage(int[] ids, int scored) => new(tokenizer.Decode(ids[..^scored]), tokenizer.Decode(ids[^scored..]), ids, null,
-        [.. ids.Select((id, i) => i < ids.Length - scored ? LabelRows.Ignored : id)]);
+        [.. ids.Select((id, i) => i < ids.Length - scored ? ScoredPositions.Ignored : id)]);
 
     /// <param name="row">Whose part the text is, for errors: its prompt.</param>
     private int[] Cut(IReadOnlyList<int> ids, string text, string what, string row) =>

@@ -12,7 +12,7 @@ public sealed record Continuations(int Tokens, IReadOnlyList<string> Completions
 public static class Wikitext
 {
     /// <summary>Shorter paragraphs of Wikitext are left out: headings, captions, lists.</summary>
-    public const int LeastWords = 50;
+    public const int MinWords = 50;
 
     private const int TrainingTenths = 9;
 
@@ -38,7 +38,7 @@ public static class Wikitext
     }
 
     /// <summary>
-    /// <c>wiki.train.raw</c> and its like: a paragraph a line. Kept are those of <see cref="LeastWords"/> words, parted by spaces, or more
+    /// <c>wiki.train.raw</c> and its like: a paragraph a line. Kept are those of <see cref="MinWords"/> words, parted by spaces, or more
     /// that are ASCII throughout.
     /// </summary>
     /// <param name="path">The file.</param>
@@ -47,7 +47,7 @@ public static class Wikitext
     {
         var lines = DataFile.Lines(path).Select(line => line.Text).ToList();
         return DataFile.NotEmpty(path, lines.Take((int)Math.Ceiling(lines.Count * share))
-            .Where(text => text.Split(' ').Length >= LeastWords && System.Text.Ascii.IsValid(text)));
+            .Where(text => text.Split(' ').Length >= MinWords && System.Text.Ascii.IsValid(text)));
     }
 
     /// <summary>OpenWebText as lines of {"text": ...}.</summary>

@@ -95,7 +95,7 @@ public sealed class Bart(BartConfig config) : ModelFamily
     public override IReadOnlyList<string> DefaultEditableWeights { get; } =
         [.. LastTwo("encoder", config.EncoderLayers), .. LastTwo("decoder", config.DecoderLayers)];
 
-    public override Layer Build(int index, Weights weights)
+    public override Layer Build(int index, WeightSource weights)
     {
         var name = LayerNames[index];
         return name switch
@@ -116,7 +116,7 @@ public sealed class Bart(BartConfig config) : ModelFamily
         select $"model.{stack}.layers.{i}.{matrix}.weight";
 }
 
-internal sealed class BartNorm(string name, int width, Weights weights)
+internal sealed class BartNorm(string name, int width, WeightSource weights)
 {
     private readonly Tensor weight = weights.Norm(name + ".weight", width);
     private readonly Tensor bias = weights.Norm(name + ".bias", width);
@@ -124,7 +124,7 @@ internal sealed class BartNorm(string name, int width, Weights weights)
     public Tensor Forward(Tensor x) => Layers.LayerNorm(x, weight, bias, 1e-5);
 }
 
-internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isDecoder) : Layer
+internal sealed class BartEmbedding(BartConfig config, WeightSource weights, bool isDecoder) : Layer
 {
     /// <summary>Positions count from here: the first rows of the published tables belonged to padding.</summary>
     public const int Offset = 2;
@@ -139,7 +139,7 @@ internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isD
 
     public override bool IsEncoder => !isDecoder;
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = isDecoder ? pass.Input.DecoderInputIds! : pass.Input.InputIds; // [B, T]
         var start = isDecoder ? pass.Cache?.Length ?? 0 : 0;
@@ -149,7 +149,7 @@ internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isD
     }
 }
 
-internal sealed class BartAttention(BartConfig config, int heads, string name, Weights weights)
+internal sealed class BartAttention(BartConfig config, int heads, string name, WeightSource weights)
 {
     private readonly EditableLinear q_proj = weights.Editable(name + ".q_proj", config.DModel, config.DModel);
     private readonly EditableLinear k_proj = weights.Editable(name + ".k_proj", config.DModel, config.DModel);
@@ -159,11 +159,11 @@ internal sealed class BartAttention(BartConfig config, int heads, string name, W
     public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
 
     /// <param name="x">[B, S, C].</param>
-    public Tensor OverSource(Tensor x, Pass pass) =>
+    public Tensor OverSource(Tensor x, ForwardContext pass) =>
         Attend(x, Heads(k_proj, x, pass), Heads(v_proj, x, pass), pass.SourceBias, pass);
 
     /// <param name="x">[B, T, C]; with a cache, the earlier keys and values are put before this pass's.</param>
-    public Tensor OverSelf(Tensor x, Pass pass)
+    public Tensor OverSelf(Tensor x, ForwardContext pass)
     {
         var (key, value) = (Heads(k_proj, x, pass), Heads(v_proj, x, pass)); // [B, H, T, D]
         if (pass.Cache is { } cache)
@@ -173,23 +173,23 @@ internal sealed class BartAttention(BartConfig config, int heads, string name, W
 
     /// <param name="x">[B, T, C].</param>
     /// <param name="memory">[B, S, C]; read only when its keys and values are not cached.</param>
-    public Tensor OverMemory(Tensor x, Tensor? memory, Pass pass)
+    public Tensor OverMemory(Tensor x, Tensor? memory, ForwardContext pass)
     {
         (Tensor, Tensor) Make() => (Heads(k_proj, memory!, pass), Heads(v_proj, memory!, pass));
         var (key, value) = pass.Cache is { } cache ? cache.GetOrAdd(name, Make) : Make();
         return Attend(x, key, value, pass.SourceBias, pass);
     }
 
-    private Tensor Heads(EditableLinear projection, Tensor x, Pass pass) => Layers.SplitHeads(projection.Forward(x, pass), heads);
+    private Tensor Heads(EditableLinear projection, Tensor x, ForwardContext pass) => Layers.SplitHeads(projection.Forward(x, pass), heads);
 
-    private Tensor Attend(Tensor x, Tensor key, Tensor value, Tensor bias, Pass pass)
+    private Tensor Attend(Tensor x, Tensor key, Tensor value, Tensor bias, ForwardContext pass)
     {
         var query = Heads(q_proj, x, pass);
         return out_proj.Forward(Layers.MergeHeads(Layers.Attention(query, key, value, bias, 1.0 / Math.Sqrt(query.shape[3]))), pass);
     }
 }
 
-internal sealed class BartFeedForward(BartConfig config, int width, string name, Weights weights)
+internal sealed class BartFeedForward(BartConfig config, int width, string name, WeightSource weights)
 {
     private readonly EditableLinear fc1 = weights.Editable(name + ".fc1", width, config.DModel);
     private readonly EditableLinear fc2 = weights.Editable(name + ".fc2", config.DModel, width);
@@ -197,10 +197,10 @@ internal sealed class BartFeedForward(BartConfig config, int width, string name,
 
     public IReadOnlyList<EditableLinear> Linears => [fc1, fc2];
 
-    public Tensor Forward(Tensor x, Pass pass) => fc2.Forward(act(fc1.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => fc2.Forward(act(fc1.Forward(x, pass)), pass);
 }
 
-internal sealed class BartEncoderBlock(BartConfig config, string name, Weights weights, bool isLast) : Layer
+internal sealed class BartEncoderBlock(BartConfig config, string name, WeightSource weights, bool isLast) : Layer
 {
     private readonly BartAttention self_attn = new(config, config.EncoderAttentionHeads, name + ".self_attn", weights);
     private readonly BartNorm self_attn_layer_norm = new(name + ".self_attn_layer_norm", config.DModel, weights);
@@ -211,7 +211,7 @@ internal sealed class BartEncoderBlock(BartConfig config, string name, Weights w
 
     public override IReadOnlyList<EditableLinear> Linears => [.. self_attn.Linears, .. feedForward.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, S, C]
         x = self_attn_layer_norm.Forward(x.Plus(self_attn.OverSource(x, pass)));
@@ -220,7 +220,7 @@ internal sealed class BartEncoderBlock(BartConfig config, string name, Weights w
     }
 }
 
-internal sealed class BartDecoderBlock(BartConfig config, string name, Weights weights) : Layer
+internal sealed class BartDecoderBlock(BartConfig config, string name, WeightSource weights) : Layer
 {
     private readonly BartAttention self_attn = new(config, config.DecoderAttentionHeads, name + ".self_attn", weights);
     private readonly BartNorm self_attn_layer_norm = new(name + ".self_attn_layer_norm", config.DModel, weights);
@@ -231,7 +231,7 @@ internal sealed class BartDecoderBlock(BartConfig config, string name, Weights w
 
     public override IReadOnlyList<EditableLinear> Linears => [.. self_attn.Linears, .. encoder_attn.Linears, .. feedForward.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         x = self_attn_layer_norm.Forward(x.Plus(self_attn.OverSelf(x, pass)));
@@ -241,14 +241,14 @@ internal sealed class BartDecoderBlock(BartConfig config, string name, Weights w
     }
 }
 
-internal sealed class BartHead(BartConfig config, Weights weights) : Head
+internal sealed class BartHead(BartConfig config, WeightSource weights) : Head
 {
     public const string Bias = "final_logits_bias";
 
     private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel, Bart.SharedCopies);
     private readonly Tensor? final_logits_bias = weights.Has(Bias) ? weights.Table(Bias, 1, config.VocabSize) : null; // [1, V]
 
-    public override Activations Forward(Activations activations, Pass pass) => activations;
+    public override Activations Forward(Activations activations, ForwardContext pass) => activations;
 
     public override Tensor Logits(Tensor hidden)
     {

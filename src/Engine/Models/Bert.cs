@@ -96,7 +96,7 @@ public sealed class Bert(BertConfig config) : ModelFamily
         [.. Enumerable.Range(Math.Max(0, config.NumHiddenLayers - 3), Math.Min(3, config.NumHiddenLayers))
             .SelectMany(i => new[] { "intermediate", "output" }.Select(part => $"{Prefix(config)}.encoder.layer.{i}.{part}.dense.weight"))];
 
-    public override Layer Build(int index, Weights weights) =>
+    public override Layer Build(int index, WeightSource weights) =>
         index == 0 ? new BertEmbeddings(config, LayerNames[index], weights)
         : index == LayerNames.Count - 1 ? new BertClassifier(config, _prefix, weights)
         : new BertBlock(config, LayerNames[index], weights);
@@ -106,7 +106,7 @@ public sealed class Bert(BertConfig config) : ModelFamily
     private static string Prefix(BertConfig config) => config.HasLogitPerClass ? "bert" : "model";
 }
 
-internal sealed class BertNorm(BertConfig config, string name, Weights weights)
+internal sealed class BertNorm(BertConfig config, string name, WeightSource weights)
 {
     private readonly Tensor weight = weights.Norm(name + ".weight", config.HiddenSize);
     private readonly Tensor bias = weights.Norm(name + ".bias", config.HiddenSize);
@@ -114,14 +114,14 @@ internal sealed class BertNorm(BertConfig config, string name, Weights weights)
     public Tensor Forward(Tensor x) => Layers.LayerNorm(x, weight, bias, config.LayerNormEps);
 }
 
-internal sealed class BertEmbeddings(BertConfig config, string name, Weights weights) : Layer
+internal sealed class BertEmbeddings(BertConfig config, string name, WeightSource weights) : Layer
 {
     private readonly Tensor word_embeddings = weights.Embedding(name + ".word_embeddings.weight", config.VocabSize, config.HiddenSize);
     private readonly Tensor position_embeddings = weights.Embedding(name + ".position_embeddings.weight", config.MaxPositionEmbeddings, config.HiddenSize);
     private readonly Tensor token_type_embeddings = weights.Embedding(name + ".token_type_embeddings.weight", config.TypeVocabSize, config.HiddenSize);
     private readonly BertNorm LayerNorm = new(config, name + ".LayerNorm", weights);
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
         var positions = position_embeddings.narrow(0, 0, ids.shape[1]).to_type(ScalarType.Float32);  // [T, C]
@@ -130,7 +130,7 @@ internal sealed class BertEmbeddings(BertConfig config, string name, Weights wei
     }
 }
 
-internal sealed class BertAttention(BertConfig config, string name, Weights weights)
+internal sealed class BertAttention(BertConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear query = weights.Editable(name + ".self.query", config.HiddenSize, config.HiddenSize);
     private readonly EditableLinear key = weights.Editable(name + ".self.key", config.HiddenSize, config.HiddenSize);
@@ -140,7 +140,7 @@ internal sealed class BertAttention(BertConfig config, string name, Weights weig
 
     public IReadOnlyList<EditableLinear> Linears => [query, key, value, dense];
 
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         Tensor Heads(EditableLinear projection) => Layers.SplitHeads(projection.Forward(x, pass), config.NumAttentionHeads); // [B, H, T, D]
         var (q, k, v) = (Heads(query), Heads(key), Heads(value));
@@ -149,7 +149,7 @@ internal sealed class BertAttention(BertConfig config, string name, Weights weig
     }
 }
 
-internal sealed class BertBlock(BertConfig config, string name, Weights weights) : Layer
+internal sealed class BertBlock(BertConfig config, string name, WeightSource weights) : Layer
 {
     private readonly BertAttention attention = new(config, name + ".attention", weights);
     private readonly EditableLinear intermediate = weights.Editable(name + ".intermediate.dense", config.IntermediateSize, config.HiddenSize);
@@ -159,7 +159,7 @@ internal sealed class BertBlock(BertConfig config, string name, Weights weights)
 
     public override IReadOnlyList<EditableLinear> Linears => [.. attention.Linears, intermediate, output];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = attention.Forward(activations.Hidden!, pass); // [B, T, C]
         return activations with { Hidden = LayerNorm.Forward(x.Plus(output.Forward(act(intermediate.Forward(x, pass)), pass))) };
@@ -167,7 +167,7 @@ internal sealed class BertBlock(BertConfig config, string name, Weights weights)
 }
 
 /// <summary>The pooler, then a logit for each class. One row an example: the head's input is [B, 1, C].</summary>
-internal sealed class BertClassifier(BertConfig config, string prefix, Weights weights) : Head
+internal sealed class BertClassifier(BertConfig config, string prefix, WeightSource weights) : Head
 {
     private readonly EditableLinear pooler = weights.Editable(prefix + ".pooler.dense", config.HiddenSize, config.HiddenSize);
     private readonly int classes = config.HasLogitPerClass ? config.Labels.Count : 1;
@@ -176,7 +176,7 @@ internal sealed class BertClassifier(BertConfig config, string prefix, Weights w
 
     public override IReadOnlyList<EditableLinear> Linears => [pooler];
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = pooler.Forward(activations.Hidden!.narrow(1, 0, 1), pass).tanh() };
 
     public override Tensor Logits(Tensor hidden)

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Models;
 
 /// <summary>Weights read from a Hugging Face directory, each when a layer asks for it.</summary>
-public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, ScalarType dtype, Device? device = null) : Weights(dtype, device)
+public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, ScalarType dtype, Device? device = null) : WeightSource(dtype, device)
 {
     private static readonly string[] HeadModelPrefixes = [.. FamilyRegistry.All.SelectMany(kind => kind.HeadModelPrefixes).Distinct()];
 

@@ -80,7 +80,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, As
     }
 
     /// <summary>Generates on a whole model.</summary>
-    public static IReadOnlyList<int> Run(Stage stage, IReadOnlyList<int> prompt, AskOptions options, Edits? edits = null)
+    public static IReadOnlyList<int> Run(Stage stage, IReadOnlyList<int> prompt, AskOptions options, WeightUpdates? edits = null)
     {
         using var _ = no_grad();
         using var cache = new KeyValueCache();
@@ -88,7 +88,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, As
         while (!generation.IsDone)
         {
             using var scope = NewDisposeScope();
-            var top = stage.Forward(Activations.None, new Pass(generation.NextInput(), edits, cache: cache)).Hidden!; // [1, T, C]
+            var top = stage.Forward(Activations.None, new ForwardContext(generation.NextInput(), edits, cache: cache)).Hidden!; // [1, T, C]
             generation.Take(stage.Head!.Logits(top.select(1, top.shape[1] - 1)).squeeze(0));
         }
         return generation.Tokens;

@@ -58,7 +58,7 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
 
     public override int PadId => config.PadTokenId;
 
-    public override Layer Build(int index, Weights weights) =>
+    public override Layer Build(int index, WeightSource weights) =>
         index == 0 ? new Gpt2Embedding(config, weights)
         : index == LayerNames.Count - 1 ? new Gpt2Head(config, weights)
         : new Gpt2Block(config, LayerNames[index], weights);
@@ -68,12 +68,12 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
         name.EndsWith("c_proj.weight", StringComparison.Ordinal) ? 0.02 / Math.Sqrt(2.0 * config.NLayer) : 0.02;
 }
 
-internal sealed class Gpt2Embedding(Gpt2Config config, Weights weights) : Layer
+internal sealed class Gpt2Embedding(Gpt2Config config, WeightSource weights) : Layer
 {
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd, "lm_head.weight");
     private readonly Tensor wpe = weights.Embedding("transformer.wpe.weight", config.NPositions, config.NEmbd);
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
         var start = pass.Cache?.Length ?? 0;
@@ -82,7 +82,7 @@ internal sealed class Gpt2Embedding(Gpt2Config config, Weights weights) : Layer
     }
 }
 
-internal sealed class Gpt2Attention(Gpt2Config config, string name, Weights weights)
+internal sealed class Gpt2Attention(Gpt2Config config, string name, WeightSource weights)
 {
     private readonly EditableLinear c_attn = new(name + ".c_attn.weight",
         weights.Conv1D(name + ".c_attn.weight", 3 * config.NEmbd, config.NEmbd), weights.Bias(name + ".c_attn.bias", 3 * config.NEmbd));
@@ -92,7 +92,7 @@ internal sealed class Gpt2Attention(Gpt2Config config, string name, Weights weig
 
     public IReadOnlyList<EditableLinear> Linears => [c_attn, c_proj];
 
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         var qkv = c_attn.Forward(x, pass).split(config.NEmbd, 2); // 3 x [B, T, C]
         var q = Layers.SplitHeads(qkv[0], config.NHead);           // [B, H, T, D]
@@ -105,7 +105,7 @@ internal sealed class Gpt2Attention(Gpt2Config config, string name, Weights weig
     }
 }
 
-internal sealed class Gpt2Mlp(Gpt2Config config, string name, Weights weights)
+internal sealed class Gpt2Mlp(Gpt2Config config, string name, WeightSource weights)
 {
     private readonly EditableLinear c_fc = new(name + ".c_fc.weight",
         weights.Conv1D(name + ".c_fc.weight", config.NInner, config.NEmbd), weights.Bias(name + ".c_fc.bias", config.NInner));
@@ -117,10 +117,10 @@ internal sealed class Gpt2Mlp(Gpt2Config config, string name, Weights weights)
 
     public IReadOnlyList<EditableLinear> Linears => [c_fc, c_proj];
 
-    public Tensor Forward(Tensor x, Pass pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
 }
 
-internal sealed class Gpt2Block(Gpt2Config config, string name, Weights weights) : Layer
+internal sealed class Gpt2Block(Gpt2Config config, string name, WeightSource weights) : Layer
 {
     private readonly Tensor ln_1_weight = weights.Norm(name + ".ln_1.weight", config.NEmbd);
     private readonly Tensor ln_1_bias = weights.Norm(name + ".ln_1.bias", config.NEmbd);
@@ -131,7 +131,7 @@ internal sealed class Gpt2Block(Gpt2Config config, string name, Weights weights)
 
     public override IReadOnlyList<EditableLinear> Linears => [.. attn.Linears, .. mlp.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         x = x.Plus(attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass));
@@ -140,13 +140,13 @@ internal sealed class Gpt2Block(Gpt2Config config, string name, Weights weights)
     }
 }
 
-internal sealed class Gpt2Head(Gpt2Config config, Weights weights) : Head
+internal sealed class Gpt2Head(Gpt2Config config, WeightSource weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.NEmbd);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.NEmbd);
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd, "lm_head.weight");
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };
 
     public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, wte);

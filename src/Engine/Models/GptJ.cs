@@ -90,7 +90,7 @@ public sealed class GptJ(GptJConfig config) : Gpt(config.NLayer, ["fc_in", "fc_o
 
     public override int PadId => config.PadTokenId;
 
-    public override Layer Build(int index, Weights weights) =>
+    public override Layer Build(int index, WeightSource weights) =>
         index == 0 ? new GptJEmbedding(config, weights)
         : index == LayerNames.Count - 1 ? new GptJHead(config, weights)
         : new GptJBlock(config, LayerNames[index], weights);
@@ -99,15 +99,15 @@ public sealed class GptJ(GptJConfig config) : Gpt(config.NLayer, ["fc_in", "fc_o
     public override double InitialStd(string name, long[] shape) => 0.02;
 }
 
-internal sealed class GptJEmbedding(GptJConfig config, Weights weights) : Layer
+internal sealed class GptJEmbedding(GptJConfig config, WeightSource weights) : Layer
 {
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd);
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.Embed(wte, pass.Input.InputIds) };
 }
 
-internal sealed class GptJAttention(GptJConfig config, string name, Weights weights)
+internal sealed class GptJAttention(GptJConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear q_proj = Project(config, name + ".q_proj.weight", weights);
     private readonly EditableLinear k_proj = Project(config, name + ".k_proj.weight", weights);
@@ -116,7 +116,7 @@ internal sealed class GptJAttention(GptJConfig config, string name, Weights weig
 
     public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
 
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         var q = Layers.SplitHeads(q_proj.Forward(x, pass), config.NHead); // [B, H, T, D]
         var k = Layers.SplitHeads(k_proj.Forward(x, pass), config.NHead);
@@ -132,7 +132,7 @@ internal sealed class GptJAttention(GptJConfig config, string name, Weights weig
     /// <summary>Turns the pair (2i, 2i+1) at position p by the angle p / 10000^(2i/R), for i below R/2.</summary>
     /// <param name="x">[B, H, T, D].</param>
     /// <param name="start">Position of the first of the T tokens.</param>
-    private Tensor Rotate(Tensor x, long start, Pass pass)
+    private Tensor Rotate(Tensor x, long start, ForwardContext pass)
     {
         var (B, H, T, D, R) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3], (long)config.RotaryDim);
         var angles = pass.Shared("rotary angles", () => Layers.RotaryAngles(start, T, R, x.device)); // [T, R/2]
@@ -143,11 +143,11 @@ internal sealed class GptJAttention(GptJConfig config, string name, Weights weig
         return R == D ? turned : cat([turned, x.narrow(3, R, D - R)], 3);
     }
 
-    private static EditableLinear Project(GptJConfig config, string name, Weights weights) =>
+    private static EditableLinear Project(GptJConfig config, string name, WeightSource weights) =>
         new(name, weights.Linear(name, config.NEmbd, config.NEmbd), null);
 }
 
-internal sealed class GptJMlp(GptJConfig config, string name, Weights weights)
+internal sealed class GptJMlp(GptJConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear fc_in = new(name + ".fc_in.weight",
         weights.Linear(name + ".fc_in.weight", config.NInner, config.NEmbd), weights.Bias(name + ".fc_in.bias", config.NInner));
@@ -159,10 +159,10 @@ internal sealed class GptJMlp(GptJConfig config, string name, Weights weights)
 
     public IReadOnlyList<EditableLinear> Linears => [fc_in, fc_out];
 
-    public Tensor Forward(Tensor x, Pass pass) => fc_out.Forward(act(fc_in.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => fc_out.Forward(act(fc_in.Forward(x, pass)), pass);
 }
 
-internal sealed class GptJBlock(GptJConfig config, string name, Weights weights) : Layer
+internal sealed class GptJBlock(GptJConfig config, string name, WeightSource weights) : Layer
 {
     private readonly Tensor ln_1_weight = weights.Norm(name + ".ln_1.weight", config.NEmbd);
     private readonly Tensor ln_1_bias = weights.Norm(name + ".ln_1.bias", config.NEmbd);
@@ -171,7 +171,7 @@ internal sealed class GptJBlock(GptJConfig config, string name, Weights weights)
 
     public override IReadOnlyList<EditableLinear> Linears => [.. attn.Linears, .. mlp.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         var normed = Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon);
@@ -179,14 +179,14 @@ internal sealed class GptJBlock(GptJConfig config, string name, Weights weights)
     }
 }
 
-internal sealed class GptJHead(GptJConfig config, Weights weights) : Head
+internal sealed class GptJHead(GptJConfig config, WeightSource weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.NEmbd);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.NEmbd);
     private readonly Tensor lm_head_weight = weights.Linear("lm_head.weight", config.VocabSize, config.NEmbd);
     private readonly Tensor lm_head_bias = weights.Bias("lm_head.bias", config.VocabSize);
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };
 
     public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, lm_head_weight, lm_head_bias);

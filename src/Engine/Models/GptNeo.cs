@@ -97,7 +97,7 @@ public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc",
 
     public override int PadId => config.PadTokenId;
 
-    public override Layer Build(int index, Weights weights) =>
+    public override Layer Build(int index, WeightSource weights) =>
         index == 0 ? new GptNeoEmbedding(config, weights)
         : index == LayerNames.Count - 1 ? new GptNeoHead(config, weights)
         : new GptNeoBlock(config, index - 1, LayerNames[index], weights);
@@ -106,12 +106,12 @@ public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc",
     public override double InitialStd(string name, long[] shape) => 0.02;
 }
 
-internal sealed class GptNeoEmbedding(GptNeoConfig config, Weights weights) : Layer
+internal sealed class GptNeoEmbedding(GptNeoConfig config, WeightSource weights) : Layer
 {
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize, "lm_head.weight");
     private readonly Tensor wpe = weights.Embedding("transformer.wpe.weight", config.MaxPositionEmbeddings, config.HiddenSize);
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
         var positions = wpe.narrow(0, pass.Cache?.Length ?? 0, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
@@ -119,7 +119,7 @@ internal sealed class GptNeoEmbedding(GptNeoConfig config, Weights weights) : La
     }
 }
 
-internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string name, Weights weights)
+internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string name, WeightSource weights)
 {
     private readonly EditableLinear q_proj = Project(config, name + ".q_proj.weight", weights);
     private readonly EditableLinear k_proj = Project(config, name + ".k_proj.weight", weights);
@@ -130,7 +130,7 @@ internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string 
 
     public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
 
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         var q = Layers.SplitHeads(q_proj.Forward(x, pass), config.NumHeads); // [B, H, T, D]
         var k = Layers.SplitHeads(k_proj.Forward(x, pass), config.NumHeads);
@@ -141,11 +141,11 @@ internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string 
         return out_proj.Forward(Layers.MergeHeads(Layers.Attention(q, k, v, bias, 1.0)), pass);
     }
 
-    private static EditableLinear Project(GptNeoConfig config, string name, Weights weights) =>
+    private static EditableLinear Project(GptNeoConfig config, string name, WeightSource weights) =>
         new(name, weights.Linear(name, config.HiddenSize, config.HiddenSize), null);
 }
 
-internal sealed class GptNeoMlp(GptNeoConfig config, string name, Weights weights)
+internal sealed class GptNeoMlp(GptNeoConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear c_fc = new(name + ".c_fc.weight",
         weights.Linear(name + ".c_fc.weight", config.IntermediateSize, config.HiddenSize), weights.Bias(name + ".c_fc.bias", config.IntermediateSize));
@@ -157,10 +157,10 @@ internal sealed class GptNeoMlp(GptNeoConfig config, string name, Weights weight
 
     public IReadOnlyList<EditableLinear> Linears => [c_fc, c_proj];
 
-    public Tensor Forward(Tensor x, Pass pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
 }
 
-internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, Weights weights) : Layer
+internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, WeightSource weights) : Layer
 {
     private readonly Tensor ln_1_weight = weights.Norm(name + ".ln_1.weight", config.HiddenSize);
     private readonly Tensor ln_1_bias = weights.Norm(name + ".ln_1.bias", config.HiddenSize);
@@ -171,7 +171,7 @@ internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, W
 
     public override IReadOnlyList<EditableLinear> Linears => [.. attn.Linears, .. mlp.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         x = x.Plus(attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass));
@@ -180,13 +180,13 @@ internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, W
     }
 }
 
-internal sealed class GptNeoHead(GptNeoConfig config, Weights weights) : Head
+internal sealed class GptNeoHead(GptNeoConfig config, WeightSource weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.HiddenSize);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.HiddenSize);
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize, "lm_head.weight");
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };
 
     public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, wte);

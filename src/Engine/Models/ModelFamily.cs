@@ -77,7 +77,7 @@ public abstract class ModelFamily
     public abstract IReadOnlyList<string> DefaultEditableWeights { get; }
 
     /// <summary>Builds layer <paramref name="index"/> of <see cref="LayerNames"/>, reading its weights and no others.</summary>
-    public abstract Layer Build(int index, Weights weights);
+    public abstract Layer Build(int index, WeightSource weights);
 
     /// <summary>Standard deviation of a weight at the start of training from scratch.</summary>
     public abstract double InitialStd(string name, long[] shape);
@@ -121,7 +121,7 @@ public abstract class ModelFamily
 /// <summary>One layer of a model. Its tensors belong to the stage that built it.</summary>
 public abstract class Layer
 {
-    public abstract Activations Forward(Activations activations, Pass pass);
+    public abstract Activations Forward(Activations activations, ForwardContext pass);
 
     /// <summary>Whether this layer belongs to an encoder, and so has nothing to do from the second generated token on.</summary>
     public virtual bool IsEncoder => false;

@@ -32,14 +32,14 @@ public sealed record T5Config(
     }
 
     /// <summary>The names under which a checkpoint may keep the embedding; the head's only if it is tied.</summary>
-    internal string[] SharedCopies(Weights weights) =>
+    internal string[] SharedCopies(WeightSource weights) =>
         ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", .. HasOwnHead(weights) ? [] : new[] { "lm_head.weight" }];
 
     /// <summary>
     /// Whether the head is a weight of its own. Of a model whose output is not scaled transformers 5 says that it is tied, and keeps the head
     /// that the checkpoint has all the same.
     /// </summary>
-    internal bool HasOwnHead(Weights weights) => !TieWordEmbeddings || (!ScaleDecoderOutputs && weights.Has("lm_head.weight"));
+    internal bool HasOwnHead(WeightSource weights) => !TieWordEmbeddings || (!ScaleDecoderOutputs && weights.Has("lm_head.weight"));
 
     /// <summary>"relu", "gated-gelu" and the like; "gated-gelu" means the tanh form, as in the published v1.1 code.</summary>
     private static (bool IsGated, string Activation) FeedForward(ConfigFile config)
@@ -101,7 +101,7 @@ public sealed class T5(T5Config config) : ModelFamily
         .. LastTwo(config.NumDecoderLayers).SelectMany(i => FeedForward(config, $"decoder.block.{i}.layer.2")),
     ];
 
-    public override Layer Build(int index, Weights weights)
+    public override Layer Build(int index, WeightSource weights)
     {
         var name = LayerNames[index];
         return name switch
@@ -136,17 +136,17 @@ public sealed class T5(T5Config config) : ModelFamily
     ];
 }
 
-internal sealed class T5Embedding(T5Config config, Weights weights, bool isDecoder) : Layer
+internal sealed class T5Embedding(T5Config config, WeightSource weights, bool isDecoder) : Layer
 {
     private readonly Tensor shared = weights.Embedding("shared.weight", config.VocabSize, config.DModel, config.SharedCopies(weights));
 
     public override bool IsEncoder => !isDecoder;
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.Embed(shared, isDecoder ? pass.Input.DecoderInputIds! : pass.Input.InputIds) };
 }
 
-internal sealed class T5Attention(T5Config config, string name, Weights weights)
+internal sealed class T5Attention(T5Config config, string name, WeightSource weights)
 {
     private readonly EditableLinear q = Project(name + ".q.weight", config.NumHeads * config.DKv, config.DModel, weights);
     private readonly EditableLinear k = Project(name + ".k.weight", config.NumHeads * config.DKv, config.DModel, weights);
@@ -158,7 +158,7 @@ internal sealed class T5Attention(T5Config config, string name, Weights weights)
     /// <param name="x">[B, T, C] normed hidden states.</param>
     /// <param name="bias">Of the stack.</param>
     /// <param name="pass">With a cache, the decoder's earlier keys and values are put before this pass's.</param>
-    public Tensor OverSelf(Tensor x, T5PositionBias bias, Pass pass, bool isDecoder)
+    public Tensor OverSelf(Tensor x, T5PositionBias bias, ForwardContext pass, bool isDecoder)
     {
         var key = Layers.SplitHeads(k.Forward(x, pass), config.NumHeads); // [B, H, T, D]
         var value = Layers.SplitHeads(v.Forward(x, pass), config.NumHeads);
@@ -169,7 +169,7 @@ internal sealed class T5Attention(T5Config config, string name, Weights weights)
 
     /// <param name="x">[B, T, C] normed hidden states.</param>
     /// <param name="memory">[B, S, C]; read only when its keys and values are not cached.</param>
-    public Tensor OverMemory(Tensor x, Tensor? memory, Pass pass)
+    public Tensor OverMemory(Tensor x, Tensor? memory, ForwardContext pass)
     {
         (Tensor, Tensor) Make() => (Layers.SplitHeads(k.Forward(memory!, pass), config.NumHeads),
             Layers.SplitHeads(v.Forward(memory!, pass), config.NumHeads));
@@ -177,18 +177,18 @@ internal sealed class T5Attention(T5Config config, string name, Weights weights)
         return Attend(x, key, value, pass.SourceBias, pass);
     }
 
-    private Tensor Attend(Tensor x, Tensor key, Tensor value, Tensor bias, Pass pass)
+    private Tensor Attend(Tensor x, Tensor key, Tensor value, Tensor bias, ForwardContext pass)
     {
         var query = Layers.SplitHeads(q.Forward(x, pass), config.NumHeads);
         return o.Forward(Layers.MergeHeads(Layers.Attention(query, key, value, bias, 1.0)), pass);
     }
 
-    private static EditableLinear Project(string name, long outFeatures, long inFeatures, Weights weights) =>
+    private static EditableLinear Project(string name, long outFeatures, long inFeatures, WeightSource weights) =>
         new(name, weights.Linear(name, outFeatures, inFeatures), null);
 }
 
 /// <summary>Version 1.0: wo(act(wi x)).</summary>
-internal sealed class T5FeedForward(T5Config config, string name, Weights weights) : IT5FeedForward
+internal sealed class T5FeedForward(T5Config config, string name, WeightSource weights) : IT5FeedForward
 {
     private readonly EditableLinear wi = new(name + ".wi.weight", weights.Linear(name + ".wi.weight", config.DFf, config.DModel), null);
     private readonly EditableLinear wo = new(name + ".wo.weight", weights.Linear(name + ".wo.weight", config.DModel, config.DFf), null);
@@ -196,11 +196,11 @@ internal sealed class T5FeedForward(T5Config config, string name, Weights weight
 
     public IReadOnlyList<EditableLinear> Linears => [wi, wo];
 
-    public Tensor Forward(Tensor x, Pass pass) => wo.Forward(act(wi.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => wo.Forward(act(wi.Forward(x, pass)), pass);
 }
 
 /// <summary>Version 1.1: wo(act(wi_0 x) * wi_1 x).</summary>
-internal sealed class T5GatedFeedForward(T5Config config, string name, Weights weights) : IT5FeedForward
+internal sealed class T5GatedFeedForward(T5Config config, string name, WeightSource weights) : IT5FeedForward
 {
     private readonly EditableLinear wi_0 = new(name + ".wi_0.weight", weights.Linear(name + ".wi_0.weight", config.DFf, config.DModel), null);
     private readonly EditableLinear wi_1 = new(name + ".wi_1.weight", weights.Linear(name + ".wi_1.weight", config.DFf, config.DModel), null);
@@ -209,18 +209,18 @@ internal sealed class T5GatedFeedForward(T5Config config, string name, Weights w
 
     public IReadOnlyList<EditableLinear> Linears => [wi_0, wi_1, wo];
 
-    public Tensor Forward(Tensor x, Pass pass) => wo.Forward(act(wi_0.Forward(x, pass)) * wi_1.Forward(x, pass), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => wo.Forward(act(wi_0.Forward(x, pass)) * wi_1.Forward(x, pass), pass);
 }
 
 internal interface IT5FeedForward
 {
     IReadOnlyList<EditableLinear> Linears { get; }
 
-    Tensor Forward(Tensor x, Pass pass);
+    Tensor Forward(Tensor x, ForwardContext pass);
 }
 
 /// <summary>What all blocks of one stack add to their scores: the relative position bias and the masks.</summary>
-internal sealed class T5PositionBias(T5Config config, Weights weights, bool isDecoder)
+internal sealed class T5PositionBias(T5Config config, WeightSource weights, bool isDecoder)
 {
     private readonly string _stack = isDecoder ? "decoder" : "encoder";
 
@@ -230,7 +230,7 @@ internal sealed class T5PositionBias(T5Config config, Weights weights, bool isDe
         config.RelativeAttentionNumBuckets, config.NumHeads);
 
     /// <returns>[B or 1, H, T, S]; queries are the last T of S tokens.</returns>
-    public Tensor Of(long T, long S, Pass pass) => pass.Shared(_stack + " bias", () =>
+    public Tensor Of(long T, long S, ForwardContext pass) => pass.Shared(_stack + " bias", () =>
     {
         var buckets = new long[T * S];
         for (var i = 0; i < T; i++)
@@ -267,7 +267,7 @@ internal sealed class T5PositionBias(T5Config config, Weights weights, bool isDe
 }
 
 /// <summary>A block of either stack: self-attention, in the decoder also attention over the memory, feed-forward; each pre-normed.</summary>
-internal sealed class T5Block(T5Config config, string name, Weights weights, bool isDecoder) : Layer
+internal sealed class T5Block(T5Config config, string name, WeightSource weights, bool isDecoder) : Layer
 {
     private readonly T5PositionBias positionBias = new(config, weights, isDecoder);
     private readonly Tensor selfNorm = weights.Norm($"{name}.layer.0.layer_norm.weight", config.DModel);
@@ -285,7 +285,7 @@ internal sealed class T5Block(T5Config config, string name, Weights weights, boo
     public override IReadOnlyList<EditableLinear> Linears =>
         [.. SelfAttention.Linears, .. EncDecAttention?.Linears ?? [], .. DenseReluDense.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         x = x.Plus(SelfAttention.OverSelf(Layers.RmsNorm(x, selfNorm, config.LayerNormEpsilon), positionBias, pass, isDecoder));
@@ -296,17 +296,17 @@ internal sealed class T5Block(T5Config config, string name, Weights weights, boo
     }
 }
 
-internal sealed class T5EncoderNorm(T5Config config, Weights weights) : Layer
+internal sealed class T5EncoderNorm(T5Config config, WeightSource weights) : Layer
 {
     private readonly Tensor final_layer_norm = weights.Norm("encoder.final_layer_norm.weight", config.DModel);
 
     public override bool IsEncoder => true;
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         new(null, Layers.RmsNorm(activations.Hidden!, final_layer_norm, config.LayerNormEpsilon));
 }
 
-internal sealed class T5Head(T5Config config, Weights weights) : Head
+internal sealed class T5Head(T5Config config, WeightSource weights) : Head
 {
     private readonly Tensor final_layer_norm = weights.Norm("decoder.final_layer_norm.weight", config.DModel);
 
@@ -314,7 +314,7 @@ internal sealed class T5Head(T5Config config, Weights weights) : Head
         ? weights.Embedding("lm_head.weight", config.VocabSize, config.DModel)
         : weights.Embedding("shared.weight", config.VocabSize, config.DModel, config.SharedCopies(weights));
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = Layers.RmsNorm(activations.Hidden!, final_layer_norm, config.LayerNormEpsilon);
         return activations with { Hidden = config.ScaleDecoderOutputs ? x.Times(1.0 / Math.Sqrt(config.DModel)) : x };

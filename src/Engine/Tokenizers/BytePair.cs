@@ -11,7 +11,7 @@ namespace MendCluster.Engine.Tokenizers;
 /// </summary>
 public sealed class BytePair : Tokenizer
 {
-    private const int MostCachedWords = 50_000;
+    private const int MaxCachedWords = 50_000;
     private const int LongestCachedWord = 64;
     private const int Joined = -1;
 
@@ -82,7 +82,7 @@ public sealed class BytePair : Tokenizer
             if (!_wordsBySpan.TryGetValue(word, out var encoded))
             {
                 encoded = EncodeWord(word);
-                if (word.Length <= LongestCachedWord && _cachedWords < MostCachedWords && _words.TryAdd(word.ToString(), encoded))
+                if (word.Length <= LongestCachedWord && _cachedWords < MaxCachedWords && _words.TryAdd(word.ToString(), encoded))
                     Interlocked.Increment(ref _cachedWords);
             }
             ids.AddRange(encoded);

@@ -12,8 +12,8 @@ public static class TokenizerFiles
 
     private static ReadOnlySpan<byte> ByteOrderMark => [0xEF, 0xBB, 0xBF];
 
-    private const long MostBytes = 256 << 20;
-    private const int UsualExtraIds = 100, MostExtraIds = 100_000;
+    private const long MaxBytes = 256 << 20;
+    private const int DefaultExtraIds = 100, MaxExtraIds = 100_000;
 
     /// <exception cref="TokenizerException">No tokenizer that is known, or a broken one.</exception>
     public static ITokenizer Load(string directory)
@@ -52,8 +52,8 @@ public static class TokenizerFiles
         try
         {
             var length = new FileInfo(file).Length;
-            if (length > MostBytes)
-                throw new TokenizerException(file, "size", $"is {length} bytes, more than {MostBytes}; is this a tokenizer's file?");
+            if (length > MaxBytes)
+                throw new TokenizerException(file, "size", $"is {length} bytes, more than {MaxBytes}; is this a tokenizer's file?");
             var bytes = File.ReadAllBytes(file);
             return !bytes.AsSpan().StartsWith(LfsPointer.Start) ? bytes
                 : throw new TokenizerException(file, "offset 0", LfsPointer.Said);
@@ -149,9 +149,9 @@ public static class TokenizerFiles
     {
         var listed = settings.Others.Count(token => token.Text.Contains("<extra_id_", StringComparison.Ordinal));
         var stated = settings["extra_ids"];
-        var extraIds = !stated.IsNull ? stated.Whole : listed > 0 ? listed : UsualExtraIds;
-        if (extraIds is < 0 or > MostExtraIds || (listed > 0 && listed != extraIds))
-            throw stated.Error($"is {extraIds}, expected 0 to {MostExtraIds} and as many as additional_special_tokens lists, {listed}");
+        var extraIds = !stated.IsNull ? stated.Whole : listed > 0 ? listed : DefaultExtraIds;
+        if (extraIds is < 0 or > MaxExtraIds || (listed > 0 && listed != extraIds))
+            throw stated.Error($"is {extraIds}, expected 0 to {MaxExtraIds} and as many as additional_special_tokens lists, {listed}");
         return extraIds;
     }
 

@@ -11,14 +11,14 @@ namespace MendCluster.Engine.Training;
 /// <param name="Targets">[N] int64, the token each row has to predict.</param>
 /// <param name="Sequences">[N] int64, the example each row belongs to.</param>
 /// <param name="BatchSize">B.</param>
-public sealed record LabelRows(Tensor Rows, Tensor Targets, Tensor Sequences, long BatchSize)
+public sealed record ScoredPositions(Tensor Rows, Tensor Targets, Tensor Sequences, long BatchSize)
 {
     /// <summary>Labels of -100 are not scored.</summary>
     public const long Ignored = -100;
 
     /// <param name="labels">[B, T] int64, on the host.</param>
     /// <param name="shifts">Whether position t predicts label t + 1 (<see cref="ModelFamily.ShiftsLabels"/>).</param>
-    public static LabelRows Of(Tensor labels, bool shifts)
+    public static ScoredPositions Of(Tensor labels, bool shifts)
     {
         var (B, T) = (labels.shape[0], labels.shape[1]);
         var scored = shifts ? labels.narrow(1, 1, T - 1) : labels; // [B, T'] the label that position t predicts
@@ -63,7 +63,7 @@ public sealed class Scored(Tensor nll, Tensor figures, long tokens)
 public static class Losses
 {
     /// <param name="logits">[N, V], the rows of <paramref name="labels"/>.</param>
-    public static Scored MaskedNll(Tensor logits, LabelRows labels)
+    public static Scored MaskedNll(Tensor logits, ScoredPositions labels)
     {
         var logProbabilities = logits.to_type(ScalarType.Float32).log_softmax(-1);
         var targets = labels.Targets.On(logits.device);
@@ -79,7 +79,7 @@ public static class Losses
     /// <summary>Each example's mean over its scored tokens, summed over the examples: the gradient of each is what it would be alone.</summary>
     /// <param name="logits">[N, V], the rows of <paramref name="labels"/>.</param>
     /// <returns>[] float32, carries the graph.</returns>
-    public static Tensor SummedNll(Tensor logits, LabelRows labels)
+    public static Tensor SummedNll(Tensor logits, ScoredPositions labels)
     {
         var sequences = labels.Sequences.On(logits.device);
         var ofTarget = logits.to_type(ScalarType.Float32).log_softmax(-1).gather(1, labels.Targets.On(logits.device).unsqueeze(1)).squeeze(1); // [N]

@@ -55,7 +55,7 @@ public static class MalmenStep
         Stage stage, Dictionary<string, LowRankUpdate> updates, IReadOnlyList<EditBatch> portions, LossWeights weights, bool trains)
     {
         using var _ = set_grad_enabled(trains);
-        var edits = new Edits(updates);
+        var edits = new WeightUpdates(updates);
         Tensor[] leaves = trains ? [.. updates.Values.Select(update => update.deltaTilde.requires_grad_())] : [];
         Tensor[] sums = [.. leaves.Select(leaf => zeros_like(leaf))];
         var all = new List<(StepFigures Figures, double Share)>();

@@ -90,9 +90,9 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
     public void Start<T>(T configuration, long iteration)
     {
         System.IO.Directory.CreateDirectory(Directory);
-        WholeFile.Write(Configuration, JsonSerializer.Serialize(configuration, IndentedJson) + "\n");
+        AtomicFile.Write(Configuration, JsonSerializer.Serialize(configuration, IndentedJson) + "\n");
         if (inputs is not null)
-            WholeFile.Write(Inputs, JsonSerializer.Serialize(inputs, IndentedJson) + "\n");
+            AtomicFile.Write(Inputs, JsonSerializer.Serialize(inputs, IndentedJson) + "\n");
         var kept = File.Exists(Metrics) && iteration > 0
             ? File.ReadLines(Metrics).Where(line => Read(line) is { } entry && entry.Iteration <= iteration && entry.Kind != "end")
             : [];

@@ -24,7 +24,7 @@ public sealed class EditorComparison : IDisposable
     private const int TrainingRows = 500;
 
     private readonly ModelFamily _family;
-    private readonly Weights _weights;
+    private readonly WeightSource _weights;
     private readonly Stage _stage;
     private readonly ITokenizer _tokenizer;
     private readonly TextBatch _text;
@@ -58,7 +58,7 @@ public sealed class EditorComparison : IDisposable
 
     /// <summary>How <see cref="Measure"/> would measure.</summary>
     /// <param name="edits">At once.</param>
-    public Protocol ProtocolOf(ComparedEditor editor, int edits, IReadOnlyList<EditRows> cases)
+    public Protocol ProtocolOf(EditorSpec editor, int edits, IReadOnlyList<EditRows> cases)
     {
         var measured = Batched(edits, cases);
         return new(_task, edits,
@@ -74,10 +74,10 @@ public sealed class EditorComparison : IDisposable
     /// <param name="progress">Told each case as it is measured.</param>
     /// <exception cref="InvalidDataException">More edits at once than there are cases or than the editor can make.</exception>
     public EditorReport Measure(
-        ComparedEditor editor, int edits, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+        EditorSpec editor, int edits, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
     {
-        if (edits > editor.MostEdits)
-            throw new InvalidDataException($"{editor.Name} makes at most {editor.MostEdits} edit at once, not {edits}");
+        if (edits > editor.MaxEdits)
+            throw new InvalidDataException($"{editor.Name} makes at most {editor.MaxEdits} edit at once, not {edits}");
         switch (editor)
         {
             case FineTunedEditor fineTuned:
@@ -94,7 +94,7 @@ public sealed class EditorComparison : IDisposable
                     {
                         var rows = Record(plain, batch);
                         learning.AddToStatistics(rows);
-                        return new Edits(learning.Propose(rows));
+                        return new WeightUpdates(learning.Propose(rows));
                     });
             case TrainedEditor trained:
                 using (var checkpoint = EditorCheckpoint.Open(trained.File))
@@ -115,7 +115,7 @@ public sealed class EditorComparison : IDisposable
                                 return Run(stage, (batch, _) =>
                                 {
                                     var updates = prepared.Propose(Record(stage, batch));
-                                    return trained.Confidence is { } wanted ? AsStrongAsNeeded(stage, updates, Edit(batch), wanted) : new Edits(updates);
+                                    return trained.Confidence is { } wanted ? AsStrongAsNeeded(stage, updates, Edit(batch), wanted) : new WeightUpdates(updates);
                                 });
                     }
                 }
@@ -123,7 +123,7 @@ public sealed class EditorComparison : IDisposable
                 throw new ArgumentOutOfRangeException(nameof(editor), editor, "is no editor that this knows");
         }
 
-        EditorReport Run(Stage stage, Func<IReadOnlyList<EditRows>, int, Edits> edit, Stage? original = null)
+        EditorReport Run(Stage stage, Func<IReadOnlyList<EditRows>, int, WeightUpdates> edit, Stage? original = null)
         {
             var results = new List<CaseResult>();
             var (spent, peak) = (TimeSpan.Zero, (long?)null);
@@ -162,7 +162,7 @@ public sealed class EditorComparison : IDisposable
     private Stage StageOf(IReadOnlyList<string> editable) => Stage.LoadWhole(_family, _weights, EditableWeights.Select(_family, editable));
 
     /// <summary>Many edits have more rows than their weight; as a matrix they answer in less time. Only to be measured: on an edit's own path they stay factors.</summary>
-    private static Edits Cheapest(Edits made) => new(made.Updates.ToDictionary(update => update.Key, update => update.Value is LowRankUpdate rows
+    private static WeightUpdates Cheapest(WeightUpdates made) => new(made.Updates.ToDictionary(update => update.Key, update => update.Value is LowRankUpdate rows
         && rows.Rank * (rows.uTilde.shape[1] + rows.deltaTilde.shape[1]) > rows.uTilde.shape[1] * rows.deltaTilde.shape[1] ? new DenseUpdate(rows.ToDense()) : update.Value));
 
     private static IReadOnlyList<EditRows> Batched(int edits, IReadOnlyList<EditRows> cases) => edits >= 1 && edits <= cases.Count
@@ -191,10 +191,10 @@ public sealed class EditorComparison : IDisposable
     private static string Asked(TokenRow row) => row.Prompt.Length > 0 ? row.Prompt : row.Target;
 
     /// <summary>As through the cluster: in few rows, and with the smallest step that does it.</summary>
-    private static Edits AsStrongAsNeeded(Stage stage, IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)
+    private static WeightUpdates AsStrongAsNeeded(Stage stage, IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)
     {
-        updates = updates.ToDictionary(update => update.Key, update => update.Value.Compress(LowRankUpdate.UsuallyKept));
-        var search = new StrengthSearch(confidence);
+        updates = updates.ToDictionary(update => update.Key, update => update.Value.Compress(LowRankUpdate.DefaultKept));
+        var search = new EditScaleSearch(confidence);
         while (search.Next is { } strength)
         {
             var scored = TrainingStep.Score(stage, input, At(strength));
@@ -202,6 +202,6 @@ public sealed class EditorComparison : IDisposable
         }
         return At(search.Chosen);
 
-        Edits At(double strength) => new(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength)));
+        WeightUpdates At(double strength) => new(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength)));
     }
 }

@@ -38,11 +38,11 @@ public sealed record CaseResult(
 /// <param name="text">Makes the batches.</param>
 /// <param name="edit">Makes one edit of the base model. Called in a dispose scope that ends with the case.</param>
 /// <param name="original">What "before" is; null: <paramref name="stage"/> without the edit. ENN's training alone changes the model.</param>
-public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, Edits> edit, Stage? original = null)
+public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, WeightUpdates> edit, Stage? original = null)
 {
     /// <summary>Measures an editor of recorded gradients, such as MEND.</summary>
     public Evaluation(Stage stage, TextBatch text, IEditor editor)
-        : this(stage, text, input => new Edits(editor.Propose(TrainingStep.Record(stage, input).Factors)))
+        : this(stage, text, input => new WeightUpdates(editor.Propose(TrainingStep.Record(stage, input).Factors)))
     {
     }
 
@@ -77,10 +77,10 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         List<TokenRow> asked = [example.Edit, .. example.Rephrases, .. example.Locality];
         var firstLocality = 1 + example.Rephrases.Count;
         var (input, labels) = text.Of(asked);
-        var scored = LabelRows.Of(labels, stage.Family.ShiftsLabels);
-        var below = stage.Below(Activations.None, new Pass(input)); // once for both models
-        var before = original is null ? stage.Above(below, new Pass(input)) : original.Forward(Activations.None, new Pass(input));
-        var after = stage.Above(below, new Pass(input, edits));
+        var scored = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
+        var below = stage.ForwardFrozen(Activations.None, new ForwardContext(input)); // once for both models
+        var before = original is null ? stage.ForwardEditable(below, new ForwardContext(input)) : original.Forward(Activations.None, new ForwardContext(input));
+        var after = stage.ForwardEditable(below, new ForwardContext(input, edits));
 
         var questions = Compare(asked, scored, Answers(original ?? stage, before, scored), Answers(stage, after, scored));
         return new(index, questions[0], questions[1..firstLocality], questions[firstLocality..],
@@ -89,9 +89,9 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
     }
 
     /// <summary>Whether the model writes the answer when it reads its own tokens instead of the answer's.</summary>
-    private bool Writes(TokenRow row, Edits edits)
+    private bool Writes(TokenRow row, WeightUpdates edits)
     {
-        var answer = row.Labels.Where(label => label != LabelRows.Ignored).ToList();
+        var answer = row.Labels.Where(label => label != ScoredPositions.Ignored).ToList();
         var prompt = stage.Family.IsEncoderDecoder ? row.Ids : row.Ids[..^answer.Count];
         var written = Generation.Run(stage, prompt, new AskOptions(MaxTokens: answer.Count), edits);
         // The end of sequence is no token of what was written: without it there would be one token more.
@@ -107,14 +107,14 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
     }
 
     /// <summary>The most likely token and the log-probability of the labelled one, at every scored position.</summary>
-    private static (long[] Likeliest, float[] LogProbabilities) Answers(Stage model, Activations top, LabelRows scored)
+    private static (long[] Likeliest, float[] LogProbabilities) Answers(Stage model, Activations top, ScoredPositions scored)
     {
         var logits = model.Logits(top, scored.Rows).to_type(ScalarType.Float32); // [N, V]
         var ofTarget = logits.log_softmax(-1).gather(1, scored.Targets.On(logits.device).unsqueeze(1)).squeeze(1);        // [N]
         return (logits.argmax(1).Host().data<long>().ToArray(), ofTarget.Host().data<float>().ToArray());
     }
 
-    private static List<QuestionResult> Compare(List<TokenRow> asked, LabelRows scored,
+    private static List<QuestionResult> Compare(List<TokenRow> asked, ScoredPositions scored,
         (long[] Likeliest, float[] LogProbabilities) before, (long[] Likeliest, float[] LogProbabilities) after)
     {
         var targets = scored.Targets.Host().data<long>().ToArray();

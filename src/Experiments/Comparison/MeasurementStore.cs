@@ -29,7 +29,7 @@ public sealed class MeasurementStore(string folder)
             return kept;
         var report = measure();
         Directory.CreateDirectory(folder);
-        WholeFile.Write(path, JsonSerializer.Serialize(report, Json) + "\n");
+        AtomicFile.Write(path, JsonSerializer.Serialize(report, Json) + "\n");
         return report;
     }
 

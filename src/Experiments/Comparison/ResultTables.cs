@@ -16,7 +16,7 @@ public static class ResultTables
 
     /// <summary>Editors with more and more edits at once (the paper's table 5).</summary>
     /// <param name="reports">At least one, of one model and task.</param>
-    public static ResultTable AtOnce(IReadOnlyList<EditorReport> reports) => Table("Edits made at once; 95% intervals over the edits", reports, atOnce: true);
+    public static ResultTable AtOnce(IReadOnlyList<EditorReport> reports) => Table("WeightUpdates made at once; 95% intervals over the edits", reports, atOnce: true);
 
     /// <summary>The table that suits the reports.</summary>
     public static ResultTable Of(IReadOnlyList<EditorReport> reports) => IsOneByOne(reports) ? SideBySide(reports) : AtOnce(reports);
@@ -55,7 +55,7 @@ public static class ResultTables
             return node;
         }
 
-        void WriteFile(string name, string text) => WholeFile.Write(Path.Combine(folder, name), text);
+        void WriteFile(string name, string text) => AtomicFile.Write(Path.Combine(folder, name), text);
     }
 
     /// <summary>The reports that <see cref="Write"/> wrote into the folder, without their cases.</summary>

@@ -45,8 +45,8 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
                 cancellation.ThrowIfCancellationRequested();
                 using var scope = NewDisposeScope();
                 var (input, labels) = batch(step);
-                var top = stage.Forward(Activations.None, new Pass(input));
-                var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+                var top = stage.Forward(Activations.None, new ForwardContext(input));
+                var rows = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
                 var loss = Losses.MaskedNll(stage.Logits(top, rows.Rows), rows).Nll;
                 Tensor[] gradients = [.. Derivatives.Of([loss], parameters)];
                 Adam.ClipNorm(gradients, options.GradClip);
@@ -68,15 +68,15 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
     }
 
     /// <summary>Fraction of the examples answered exactly, teacher-forced (which for one answer equals greedy decoding).</summary>
-    public static double ExactMatch(Stage stage, IEnumerable<LabelledInput> batches, Edits? edits = null)
+    public static double ExactMatch(Stage stage, IEnumerable<LabelledInput> batches, WeightUpdates? edits = null)
     {
         using var _ = no_grad();
         var (right, all) = (0.0, 0L);
         foreach (var (input, labels) in batches)
         {
             using var scope = NewDisposeScope();
-            var top = stage.Forward(Activations.None, new Pass(input, edits));
-            var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+            var top = stage.Forward(Activations.None, new ForwardContext(input, edits));
+            var rows = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
             right += Losses.MaskedNll(stage.Logits(top, rows.Rows), rows).Accuracy * input.BatchSize;
             all += input.BatchSize;
         }

@@ -13,7 +13,7 @@ public static class TrainingReports
     {
         var entries = run.Entries().Where(entry => entry.Total > 0 && double.IsFinite(entry.Total)).ToList();
         if (entries.Count > 0)
-            WholeFile.Write(run.Curves, new LineChart("Editor training: total loss", "iteration", "loss", [Line("training"), Line("validation")]) { IsLogarithmic = true }.ToSvg());
+            AtomicFile.Write(run.Curves, new LineChart("Editor training: total loss", "iteration", "loss", [Line("training"), Line("validation")]) { IsLogarithmic = true }.ToSvg());
 
         ChartLine Line(string kind) => new(kind, [.. entries.Where(entry => entry.Kind == kind).Select(entry => new ChartPoint(entry.Iteration, entry.Total))]);
     }

@@ -129,7 +129,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 meter?.Reset();
                 var run = new RunFolder(product);
                 var trained = LocalTraining.Run(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
-                    editor.Options, product, new DirectProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation: cancellation);
+                    editor.Options, product, new SynchronousProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation: cancellation);
                 TrainingReports.DrawCurves(run);
                 if (meter is not null)
                     run.LogMemory(trained.Iterations, meter.Peak);
@@ -155,9 +155,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         List<EditRows> cases = work.Kind == ComparisonKind.ManyAtOnce
             ? [.. SyntheticTasks.ManyEdits(work.Seed, work.MostCases).Select(text.Rows)]
             : [.. Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation)];
-        var editors = new List<(ComparedEditor Editor, IReadOnlyList<int> Counts)>();
-        void Add(ComparedEditor editor, IReadOnlyList<int>? counts = null) =>
-            editors.Add((editor, [.. (counts ?? work.Counts).Where(count => count <= Math.Min(cases.Count, editor.MostEdits ?? count))]));
+        var editors = new List<(EditorSpec Editor, IReadOnlyList<int> Counts)>();
+        void Add(EditorSpec editor, IReadOnlyList<int>? counts = null) =>
+            editors.Add((editor, [.. (counts ?? work.Counts).Where(count => count <= Math.Min(cases.Count, editor.MaxEdits ?? count))]));
         if (work.FineTune is { } fineTune)
         {
             Add(new FineTunedEditor(fineTune, work.Editable));
@@ -188,7 +188,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 cancellation.ThrowIfCancellationRequested();
                 var before = measured;
                 reports.Add(store.GetOrMeasure($"{editor.Name} {count} of {cases.Count}", comparison.ProtocolOf(editor, count, cases),
-                    () => comparison.Measure(editor, count, cases, new DirectProgress<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
+                    () => comparison.Measure(editor, count, cases, new SynchronousProgress<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
                 measured = before + Cases(count);
             }
         ResultTables.Write(product, reports);
@@ -218,7 +218,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     }
 
     private void Write(ReproductionStep step, StepRecord state) =>
-        WholeFile.Write(RecordFile(step), JsonSerializer.Serialize(state with { Settings = step.Work }, Json) + "\n");
+        AtomicFile.Write(RecordFile(step), JsonSerializer.Serialize(state with { Settings = step.Work }, Json) + "\n");
 
     private string RecordFile(ReproductionStep step) => Path.Combine(this[step.Name], "step.json");
 

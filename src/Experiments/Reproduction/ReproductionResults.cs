@@ -31,7 +31,7 @@ public static class ReproductionResults
 
         var measurements = reproduction.Plan.Steps.Where(step => step.Work is MeasurementWork)
             .Select(step => (Work: (MeasurementWork)step.Work, Reports: reproduction.Reports(step))).ToList();
-        Table(Orderings(measurements));
+        Table(PaperClaims(measurements));
         Table(ModelsAndData(reproduction));
         foreach (var (work, reports) in measurements)
         {
@@ -52,21 +52,21 @@ public static class ReproductionResults
         }
         Table(TrainingCost(reproduction));
         Table(PaperFigures.VeryLarge);
-        WholeFile.Write(file, text.ToString().TrimEnd() + "\n");
+        AtomicFile.Write(file, text.ToString().TrimEnd() + "\n");
 
         void Paragraph(string paragraph) => text.Append(paragraph).Append("\n\n");
         void Table(ResultTable table) => Paragraph(table.ToMarkdown().TrimEnd());
     }
 
-    private static ResultTable Orderings(IEnumerable<(MeasurementWork Work, IReadOnlyList<EditorReport> Reports)> measurements)
+    private static ResultTable PaperClaims(IEnumerable<(MeasurementWork Work, IReadOnlyList<EditorReport> Reports)> measurements)
     {
         var rows = measurements.SelectMany(measured => (measured.Work.Kind switch
         {
-            ComparisonKind.SideBySide => Experiments.Orderings.SideBySide(measured.Work.Task, measured.Reports),
-            ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => Experiments.Orderings.AtOnce(measured.Reports),
-            _ => Experiments.Orderings.Ablations(measured.Reports),
+            ComparisonKind.SideBySide => Experiments.PaperClaims.SideBySide(measured.Work.Task, measured.Reports),
+            ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => Experiments.PaperClaims.AtOnce(measured.Reports),
+            _ => Experiments.PaperClaims.Ablations(measured.Reports),
         }).Select(ordering => (IReadOnlyList<string>)[$"{Name(measured.Work.Task)}: {ordering.Claim}", ordering.Holds ? "holds" : "does not hold", ordering.Figures]));
-        return new("Orderings", ["what the comparison is to show", "here", "figures"], [.. rows],
+        return new("PaperClaims", ["what the comparison is to show", "here", "figures"], [.. rows],
             ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% interval of the difference, found from those of the two, is on one side of 0."]);
     }
 

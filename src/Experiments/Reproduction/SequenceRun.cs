@@ -162,10 +162,10 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
 
     private void Save(SequenceResults results, bool withPictures)
     {
-        WholeFile.Write(Path.Combine(folder, ResultsFile), JsonSerializer.Serialize(results, Json));
+        AtomicFile.Write(Path.Combine(folder, ResultsFile), JsonSerializer.Serialize(results, Json));
         if (!withPictures)
             return;
-        WholeFile.Write(Path.Combine(folder, TableFile), $"{results.Table().ToMarkdown()}\n![curve]({CurveFile})\n");
-        WholeFile.Write(Path.Combine(folder, CurveFile), results.Curve().ToSvg());
+        AtomicFile.Write(Path.Combine(folder, TableFile), $"{results.Table().ToMarkdown()}\n![curve]({CurveFile})\n");
+        AtomicFile.Write(Path.Combine(folder, CurveFile), results.Curve().ToSvg());
     }
 }

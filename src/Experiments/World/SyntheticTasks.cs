@@ -17,9 +17,9 @@ namespace MendCluster.Experiments;
 public static class SyntheticTasks
 {
     private const int Alternatives = 3, TrainingTexts = 4000, ValidationTexts = 400, TrainingSamples = 2000, ValidationSamples = 200;
-    private const int SampledTokens = 10, MoreSubjects = 6, LeastPassage = 20, MostPassage = 60;
+    private const int SampledTokens = 10, MoreSubjects = 6, MinPassage = 20, MaxPassage = 60;
 
-    private const ulong MostDraws = 20;
+    private const ulong MaxDraws = 20;
 
     private static readonly JsonSerializerOptions Json = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
@@ -110,12 +110,12 @@ public static class SyntheticTasks
             for (ulong draw = 0; completions.Count < count; draw++)
             {
                 cancellation.ThrowIfCancellationRequested();
-                if (draw > MostDraws * (ulong)count)
+                if (draw > MaxDraws * (ulong)count)
                     throw new InvalidDataException($"{model}: after {draw} draws only {completions.Count} of {count} continuations of {SampledTokens} tokens. "
-                        + $"Is it trained on texts like those in {folder}, and are they longer than {LeastPassage + SampledTokens} tokens?");
+                        + $"Is it trained on texts like those in {folder}, and are they longer than {MinPassage + SampledTokens} tokens?");
                 var rng = Prng.At(training ? seed : ~seed, draw);
                 var ids = text.Tokens(rng.Pick(texts));
-                var length = LeastPassage + rng.Next(MostPassage - LeastPassage);
+                var length = MinPassage + rng.Next(MaxPassage - MinPassage);
                 if (ids.Length < length + SampledTokens)
                     continue;
                 var sampled = Generation.Run(stage, ids[..length], new AskOptions(SampledTokens, Temperature: 1, Seed: rng.Next(int.MaxValue)));
@@ -137,7 +137,7 @@ public static class SyntheticTasks
         var sentences = new List<string>();
         var subject = rng.Pick(world.Facts).Subject;
         var told = new HashSet<Subject>();
-        while (sentences.Sum(sentence => sentence.Split(' ').Length) < Wikitext.LeastWords + 10)
+        while (sentences.Sum(sentence => sentence.Split(' ').Length) < Wikitext.MinWords + 10)
         {
             told.Add(subject);
             var facts = rng.Shuffle(world.Facts.Where(fact => fact.Subject == subject));

@@ -69,7 +69,7 @@ public sealed class World
     public const int NewPhrasings = 2;
 
     /// <summary>So many edits <see cref="EditsAtOnce"/> has names for.</summary>
-    public const int MostEditsAtOnce = 10_000;
+    public const int MaxEditsAtOnce = 10_000;
 
     private const int HeldOutFacts = 300;
     private const int ValidationFacts = 60;
@@ -245,12 +245,12 @@ public sealed class World
     /// <see cref="TrainingEdit"/> never gives. Rephrases and locality are in the phrasings that training never uses, and locality asks for the
     /// other held-out facts, which all the edits together leave true.
     /// </summary>
-    /// <param name="count">1 to <see cref="MostEditsAtOnce"/>.</param>
+    /// <param name="count">1 to <see cref="MaxEditsAtOnce"/>.</param>
     /// <param name="rng">Draws targets, phrasings, locality and names.</param>
     public IReadOnlyList<EditExample> EditsAtOnce(int count, Prng rng)
     {
-        if (count is < 1 or > MostEditsAtOnce)
-            throw new InvalidDataException($"{count} edits at once cannot be drawn from this world; it has 1 to {MostEditsAtOnce}");
+        if (count is < 1 or > MaxEditsAtOnce)
+            throw new InvalidDataException($"{count} edits at once cannot be drawn from this world; it has 1 to {MaxEditsAtOnce}");
         var edited = Split.HeldOut.Where((_, i) => i % 2 == 0);
         var staying = Split.HeldOut.Where((_, i) => i % 2 == 1).ToList();
         var (names, taken) = (new WorldNames(rng, isLonger: true), new HashSet<string>());

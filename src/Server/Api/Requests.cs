@@ -29,7 +29,7 @@ internal sealed class ApiContext(ServedCluster served, EditQueue queue, ServerSe
     }
 
     /// <summary>The trainings of this cluster and the folder that they are in.</summary>
-    public (ITrainingRuns Runs, string Folder) Trainings()
+    public (ITrainingJobs Runs, string Folder) Trainings()
     {
         _ = Cluster;
         return served.Trainings is { } runs && settings.Trainings is { } folder ? (runs, Path.GetFullPath(folder))

@@ -72,7 +72,7 @@ internal static partial class TrainingEndpoints
         return TypedResults.NoContent();
     }
 
-    private static async Task<TrainingStatus> StateAsync(ITrainingRuns runs, string path, string run, HttpContext http) =>
+    private static async Task<TrainingStatus> StateAsync(ITrainingJobs runs, string path, string run, HttpContext http) =>
         await runs.FindAsync(path, http.RequestAborted) is { } status ? status with { Run = run }
             : throw new MendException(MendError.UnknownTraining, $"The trainer has no run '{run}'; it may have been started anew.", "Send the order: the run goes on from its last checkpoint.");
 

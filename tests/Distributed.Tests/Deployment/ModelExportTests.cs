@@ -168,7 +168,7 @@ public sealed class ModelExportTests : IDisposable
         using var model = new ClusterOfTinyModel("bart");
         await EditAsync(model, Facts);
         await ModelExport.RunAsync(Options(model));
-        var report = await ModelExport.RunAsync(Options(model) with { Output = _folder["many"], MostFileBytes = 20_000 });
+        var report = await ModelExport.RunAsync(Options(model) with { Output = _folder["many"], MaxFileBytes = 20_000 });
         Assert.True(report.Files.Count > 2);
         Assert.Equal($"model-00001-of-{report.Files.Count:00000}.safetensors", report.Files[0]);
         using var index = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(_folder["many"], "model.safetensors.index.json")));

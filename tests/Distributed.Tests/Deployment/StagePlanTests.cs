@@ -99,8 +99,8 @@ public sealed class StagePlanTests : IDisposable
             using var trip = NewDisposeScope();
             using var _ = no_grad();
             var trial = Rows(model, options.Probes + 1, options.Tokens, options.Tokens);
-            var first = stage.Logits(stage.Forward(Activations.None, new Pass(trial.Input)), Losses.LocalityRows(trial.Input, model));
-            Losses.LocalityKl(first, stage.Logits(stage.Forward(Activations.None, new Pass(trial.Input)), Losses.LocalityRows(trial.Input, model)));
+            var first = stage.Logits(stage.Forward(Activations.None, new ForwardContext(trial.Input)), Losses.LocalityRows(trial.Input, model));
+            Losses.LocalityKl(first, stage.Logits(stage.Forward(Activations.None, new ForwardContext(trial.Input)), Losses.LocalityRows(trial.Input, model)));
         });
         Assert.True(measured <= planned && planned <= 4 * measured, $"planned {planned}, measured {measured}");
     }
@@ -152,6 +152,6 @@ public sealed class StagePlanTests : IDisposable
         var (ids, mask) = (ones([rows, tokens], ScalarType.Int64), ones([rows, tokens], ScalarType.Int64));
         return family.IsEncoderDecoder
             ? new(new(ids, mask, ids, mask), ids)
-            : new(new(ids, mask), cat([NewTensor.Full([rows, tokens - labels], LabelRows.Ignored, ScalarType.Int64), ones([rows, labels], ScalarType.Int64)], 1));
+            : new(new(ids, mask), cat([NewTensor.Full([rows, tokens - labels], ScoredPositions.Ignored, ScalarType.Int64), ones([rows, labels], ScalarType.Int64)], 1));
     }
 }

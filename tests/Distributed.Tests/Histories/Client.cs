@@ -42,7 +42,7 @@ internal sealed class History
 /// <summary>A user with a few requests, each sent again while its failure is a passing one.</summary>
 internal sealed class Client(FaultyCluster cluster, History history, int number, Prng rng)
 {
-    private const int MostAttempts = 6;
+    private const int MaxAttempts = 6;
 
     private static readonly string[] Prompts = ["who is the mayor", "what is red", "the old town"];
     private static readonly string[] Targets = ["a woman", "blue", "south"];
@@ -101,7 +101,7 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
     /// <returns>Null: it was never answered.</returns>
     private static async Task<T?> PatientlyAsync<T>(Func<Task<T>> send) where T : class
     {
-        for (var attempt = 1; attempt <= MostAttempts; attempt++)
+        for (var attempt = 1; attempt <= MaxAttempts; attempt++)
             try
             {
                 return await send();

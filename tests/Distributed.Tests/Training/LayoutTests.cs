@@ -6,7 +6,6 @@ using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
-using Edits = MendCluster.Engine.Models.Edits;
 
 namespace MendCluster.Distributed.Tests.Training;
 
@@ -109,7 +108,7 @@ public class LayoutTests
             var loss = 0.0;
             for (var i = 0; i < batches.Count; i++)
             {
-                var (figures, total) = TrainingStep.Evaluate(stage, new Edits(mend.ProposeWithGraph(factors[i])), batches[i], options.Loss);
+                var (figures, total) = TrainingStep.Evaluate(stage, new WeightUpdates(mend.ProposeWithGraph(factors[i])), batches[i], options.Loss);
                 loss += figures.Total / batches.Count;
                 var gradients = Derivatives.Of([total], [.. parameters]);
                 for (var p = 0; p < sums.Count; p++)

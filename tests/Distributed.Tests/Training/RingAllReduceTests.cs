@@ -115,7 +115,7 @@ public class RingAllReduceTests
                 mail[(rank + 1) % peers].Put(new(0, "g", column, step, chunk));
                 return Task.CompletedTask;
             },
-            (column, step) => mail[rank].TakeAsync("g", column, step, default), mostElements: 16).RunAsync(values[rank]))));
+            (column, step) => mail[rank].TakeAsync("g", column, step, default), maxElements: 16).RunAsync(values[rank]))));
         return values;
     }
 }

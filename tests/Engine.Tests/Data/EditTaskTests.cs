@@ -114,7 +114,7 @@ public sealed class EditTaskTests : IDisposable
         {
             var rows = task.Training(i);
             Assert.Equal(("abcdefgh", "ijk"), (rows.Edit.Prompt, rows.Edit.Target));
-            Assert.Equal([.. Enumerable.Repeat(LabelRows.Ignored, 8), 'i', 'j', 'k'], rows.Edit.Labels);
+            Assert.Equal([.. Enumerable.Repeat(ScoredPositions.Ignored, 8), 'i', 'j', 'k'], rows.Edit.Labels);
             Assert.Equal(rows.Edit.Ids, rows.Edit.Condition);
             var rephrase = Assert.Single(rows.Rephrases);
             dropped.Add(rows.Edit.Ids.Length - rephrase.Ids.Length);
@@ -169,7 +169,7 @@ public sealed class EditTaskTests : IDisposable
         var (input, labels) = text.Of([text.Passage(text.Tokens("abcd"), 2), text.Passage(text.Tokens("abcdef"), 6)]);
         Assert.Equal([1L, 1, 1, 1, 0, 0], input.AttentionMask.select(0, 0).data<long>().ToArray());
         Assert.Equal([-100L, -100, 'c', 'd', -100, -100], labels.select(0, 0).data<long>().ToArray());
-        Assert.Equal(5, LabelRows.Of(labels, shifts: true).Sequences.Eq(1).sum().item<long>()); // nothing predicts the first token
+        Assert.Equal(5, ScoredPositions.Of(labels, shifts: true).Sequences.Eq(1).sum().item<long>()); // nothing predicts the first token
     }
 
     [Theory]

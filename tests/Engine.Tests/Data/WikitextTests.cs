@@ -6,7 +6,7 @@ namespace MendCluster.Engine.Tests.Data;
 
 public sealed class WikitextTests : IDisposable
 {
-    private static readonly string Long = string.Join(' ', Enumerable.Repeat("word", Wikitext.LeastWords));
+    private static readonly string Long = string.Join(' ', Enumerable.Repeat("word", Wikitext.MinWords));
 
     private readonly TemporaryFolder _folder = new();
 

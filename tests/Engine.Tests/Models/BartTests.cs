@@ -50,7 +50,7 @@ public class BartTests
         using var _ = no_grad();
         using var stage = Stage.Load(With("scale_embedding", "true"), new(0, 1), Random(), []);
         var weights = stage.Weights.Loaded;
-        var found = stage.Forward(Activations.None, new Pass(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64)))).Hidden!;
+        var found = stage.Forward(Activations.None, new ForwardContext(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64)))).Hidden!;
         var summed = weights["model.shared.weight"].Value.index_select(0, tensor([5L, 9])).Times(Math.Sqrt(32)).Plus(weights["model.encoder.embed_positions.weight"].Value.narrow(0, 2, 2));
         Assert.True((nn.functional.layer_norm(summed, [32]) - found.squeeze(0)).abs().max().item<float>() < 1e-5);
     }
@@ -93,7 +93,7 @@ public class BartTests
         var (input, labels) = new TextBatch(ModelFamily.FromDirectory(folder.Path), tokenizer).Of([("who is red", "a woman")]);
         Assert.Equal([2, .. y, 2], input.DecoderInputIds!.data<long>().ToArray());
         Assert.Equal([-100, .. y, 2], labels.data<long>().ToArray());
-        Assert.Equal([.. y, 2], LabelRows.Of(labels, shifts: true).Targets.data<long>().ToArray());
+        Assert.Equal([.. y, 2], ScoredPositions.Of(labels, shifts: true).Targets.data<long>().ToArray());
         Assert.Equal(0, input.InputIds.data<long>().ToArray()[0]); // <s> before the prompt
     }
 
@@ -107,7 +107,7 @@ public class BartTests
         var (input, labels) = TinyModel.Text(stage).Of([("Where?", "ab")]);
         Assert.Equal([127, 126, 'a', 'b', 127], input.DecoderInputIds!.data<long>().ToArray());
         Assert.Equal([-100, -100, 'a', 'b', 127], labels.data<long>().ToArray());
-        var first = stage.Forward(Activations.None, new Pass(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64), tensor([127L, 126], [1, 2]))));
+        var first = stage.Forward(Activations.None, new ForwardContext(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64), tensor([127L, 126], [1, 2]))));
         Assert.Equal((int)stage.Logits(first, tensor([1L])).argmax().item<long>(), Generation.Run(stage, [5, 9], new(MaxTokens: 4))[0]);
     }
 
@@ -147,7 +147,7 @@ public class BartTests
     {
         using var _ = no_grad();
         var input = new ModelInput(tensor([5L, 9, 33], [1, 3]), ones([1, 3], ScalarType.Int64), tensor([127L, 70], [1, 2]));
-        return stage.Logits(stage.Forward(Activations.None, new Pass(input)), NewTensor.Arange(0, 2, ScalarType.Int64));
+        return stage.Logits(stage.Forward(Activations.None, new ForwardContext(input)), NewTensor.Arange(0, 2, ScalarType.Int64));
     }
 
     /// <returns>The logits of what was saved.</returns>

@@ -66,7 +66,7 @@ public class BertTests
         using var scope = NewDisposeScope();
         Tensor Pair(float[] s) => stack([zeros(s.Length), tensor(s)], 1);
         var before = Pair([1.5f, -0.5f, 0.2f]);
-        var scored = Losses.MaskedNll(before, LabelRows.Of(tensor([1L, 1, 0], [3, 1]), shifts: false));
+        var scored = Losses.MaskedNll(before, ScoredPositions.Of(tensor([1L, 1, 0], [3, 1]), shifts: false));
         Assert.Equal(0.657876, scored.Nll.item<float>(), 1e-6);
         Assert.Equal(1.0 / 3, scored.Accuracy, 1e-6);
         Assert.Equal(0.0191190, Losses.LocalityKl(before, Pair([0.75f, -0.25f, 0.1f])).item<float>(), 1e-6);
@@ -100,7 +100,7 @@ public class BertTests
             foreach (var range in StageRange.Split(family.LayerNames.Count, count, range => range.Count))
             {
                 using var stage = Stage.Load(family, range, new CheckpointWeights(files, ScalarType.Float32), []);
-                activations = stage.Forward(activations, new Pass(Input()));
+                activations = stage.Forward(activations, new ForwardContext(Input()));
                 if (stage.Head is not null)
                     Assert.Equal(0, (Logits(whole) - stage.Logits(activations, NewTensor.Arange(0, 2, ScalarType.Int64))).abs().max().item<float>());
             }
@@ -131,7 +131,7 @@ public class BertTests
         using var _ = no_grad();
         using var stage = TinyModel.Load("bert");
         var alone = new ModelInput(tensor([7L, 8], [1, 2]), ones([1, 2], ScalarType.Int64));
-        var logits = stage.Logits(stage.Forward(Activations.None, new Pass(alone)), tensor([0L]));
+        var logits = stage.Logits(stage.Forward(Activations.None, new ForwardContext(alone)), tensor([0L]));
         Assert.True((Logits(stage).narrow(0, 1, 1) - logits).abs().max().item<float>() < 1e-5);
     }
 
@@ -162,6 +162,6 @@ public class BertTests
     private static Tensor Logits(Stage stage)
     {
         using var _ = no_grad();
-        return stage.Logits(stage.Forward(Activations.None, new Pass(Input())), NewTensor.Arange(0, 2, ScalarType.Int64));
+        return stage.Logits(stage.Forward(Activations.None, new ForwardContext(Input())), NewTensor.Arange(0, 2, ScalarType.Int64));
     }
 }

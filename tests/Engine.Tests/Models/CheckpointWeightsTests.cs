@@ -198,7 +198,7 @@ public sealed class CheckpointWeightsTests : IDisposable
         using var scope = NewDisposeScope();
         using var _ = no_grad();
         using var expected = TinyModel.Load(family);
-        Tensor Logits(Stage model) => model.Logits(model.Forward(Activations.None, new Pass(new(tensor([5L, 9, 33], [1, 3]), ones([1, 3], ScalarType.Int64),
+        Tensor Logits(Stage model) => model.Logits(model.Forward(Activations.None, new ForwardContext(new(tensor([5L, 9, 33], [1, 3]), ones([1, 3], ScalarType.Int64),
             model.Family.IsEncoderDecoder ? tensor([7L, 70], [1, 2]) : null))), NewTensor.Arange(0, 2, ScalarType.Int64));
         return (Logits(stage) - Logits(expected)).abs().max().item<float>();
     }

@@ -304,7 +304,7 @@ public class ConfigKeysTests
         using var stage = Stage.LoadWhole(family, new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
         long[] ids = [5, 9, 33, 70, 8, 21, 40, 3, 11, 12, 64, 2, 90, 91];
         var decoder = family.IsEncoderDecoder ? tensor(ids[..4], [1, 4]) : null;
-        var top = stage.Forward(Activations.None, new Pass(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64), decoder)));
+        var top = stage.Forward(Activations.None, new ForwardContext(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64), decoder)));
         var logits = stage.Logits(top, NewTensor.Arange(0, top.Hidden!.shape[1], ScalarType.Int64));
         return string.Create(CultureInfo.InvariantCulture, $"{string.Join(' ', logits.data<float>().ToArray())} {logits.shape[1]} {family.MaxPositions} ")
             + $"{string.Join(' ', family.EosIds)} {string.Join(' ', family.DecoderPrefix)} {string.Join(' ', family.Labels ?? [])} {string.Join(' ', family.LayerNames)} "

@@ -117,7 +117,7 @@ public class DecoderConfigTests
     private static Tensor Logits(Stage stage, long[] ids)
     {
         using var _ = no_grad();
-        var top = stage.Forward(Activations.None, new Pass(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64))));
+        var top = stage.Forward(Activations.None, new ForwardContext(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64))));
         return stage.Logits(top, NewTensor.Arange(0, ids.Length, ScalarType.Int64));
     }
 }

@@ -25,7 +25,7 @@ public class GenerationTests
             long[] ids = stage.Family.IsEncoderDecoder ? [5, 9, 33, 70] : [5, 9, 33, 70, .. plain.Select(id => (long)id)];
             var input = new ModelInput(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64),
                 stage.Family.IsEncoderDecoder ? tensor(decoder, [1, decoder.Length]) : null);
-            var top = stage.Forward(Activations.None, new Pass(input));
+            var top = stage.Forward(Activations.None, new ForwardContext(input));
             var next = (int)stage.Logits(top, tensor(new[] { top.Hidden!.shape[1] - 1 })).argmax().item<long>();
             if (next == stage.Family.EosId)
                 break;

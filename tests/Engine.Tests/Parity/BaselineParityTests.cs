@@ -35,7 +35,7 @@ public class BaselineParityTests
         foreach (var (name, update) in updates)
             Reference.Same($"{run} update/{name}", reference["update/" + name], Stored(stage, name, update.ToDense()), Tolerance.Factors);
 
-        var edits = new Edits(updates);
+        var edits = new WeightUpdates(updates);
         var (figures, total) = TrainingStep.Evaluate(stage, edits, batch, Weights(reference));
         SameFigures(run, reference, figures);
         var gradients = Derivatives.Of([total], [.. editor.Parameters.Values]);
@@ -113,12 +113,12 @@ public class BaselineParityTests
             Reference.Same($"{run} {name}", numbers.GetProperty(name).GetDouble(), actual, Tolerance.Loss);
     }
 
-    private static void SameLogits(string run, Reference reference, Stage stage, Edits edits, EditBatch batch)
+    private static void SameLogits(string run, Reference reference, Stage stage, WeightUpdates edits, EditBatch batch)
     {
         using var _ = no_grad();
         foreach (var (part, input) in new[] { ("outer", batch.Outer.Input), ("loc", batch.Locality.Input) })
         {
-            var top = stage.Forward(Activations.None, new Pass(input, edits));
+            var top = stage.Forward(Activations.None, new ForwardContext(input, edits));
             var tokens = Losses.LocalityRows(input, stage.Family);
             var logits = reference[$"post/{part}_logits"];
             Reference.Same($"{run} post/{part}_logits", Reference.Rows(logits).index_select(0, tokens),

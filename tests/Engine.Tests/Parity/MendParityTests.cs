@@ -39,7 +39,7 @@ public class MendParityTests
                 Reference.Same($"{configuration} {block}/update/{name}", reference[$"{block}/update/{name}"], dense, Tolerance.Factors);
             }
             using var _ = no_grad();
-            CheckFigures(reference, block, stage, batch, TrainingStep.Evaluate(stage, new Edits(updates), batch, Weights(reference)).Figures, new Edits(updates));
+            CheckFigures(reference, block, stage, batch, TrainingStep.Evaluate(stage, new WeightUpdates(updates), batch, Weights(reference)).Figures, new WeightUpdates(updates));
         }
         foreach (var (name, value) in mend.State)
             Reference.Same($"{configuration}: an edit changed {name}", before[name], value, 0);
@@ -62,8 +62,8 @@ public class MendParityTests
         var (_, factors) = TrainingStep.Record(stage, batch.Inner);
         var updates = mend.ProposeForTraining(factors);
         CheckFactors(reference, "train", factors, updates);
-        var (figures, total) = TrainingStep.Evaluate(stage, new Edits(updates), batch, Weights(reference));
-        CheckFigures(reference, "train", stage, batch, figures, new Edits(updates));
+        var (figures, total) = TrainingStep.Evaluate(stage, new WeightUpdates(updates), batch, Weights(reference));
+        CheckFigures(reference, "train", stage, batch, figures, new WeightUpdates(updates));
         Assert.Null(optimiser.Take([.. Derivatives.Of([total], [.. optimiser.Parameters])])); // the published trainer's first window is one longer
         var gradients = optimiser.Collected;
 
@@ -157,7 +157,7 @@ public class MendParityTests
         }
     }
 
-    private static void CheckFigures(Reference reference, string block, Stage stage, EditBatch batch, StepFigures figures, Edits edits)
+    private static void CheckFigures(Reference reference, string block, Stage stage, EditBatch batch, StepFigures figures, WeightUpdates edits)
     {
         var info = reference.Json.GetProperty(block).GetProperty("info");
         void Same(string name, double actual, double tolerance = Tolerance.Loss) =>
@@ -176,7 +176,7 @@ public class MendParityTests
         using var _ = no_grad();
         foreach (var (part, (input, _)) in new[] { ("outer", batch.Outer), ("loc", batch.Locality) })
         {
-            var top = stage.Forward(Activations.None, new Pass(input, edits));
+            var top = stage.Forward(Activations.None, new ForwardContext(input, edits));
             var tokens = Losses.LocalityRows(input, stage.Family);
             var expected = reference[$"{block}/post/{part}_logits"];
             Reference.Same($"{reference.Path} {block}/post/{part}_logits", Reference.Rows(expected).index_select(0, tokens),

@@ -134,7 +134,7 @@ internal sealed class Reference : IDisposable
     private static Tensor ShiftRight(Tensor labels, int start, int pad)
     {
         var shifted = cat([NewTensor.Full([labels.shape[0], 1], start, ScalarType.Int64), labels.narrow(1, 0, labels.shape[1] - 1)], 1);
-        return where(shifted.Eq(LabelRows.Ignored), NewTensor.Full(shifted.shape, pad, ScalarType.Int64), shifted);
+        return where(shifted.Eq(ScoredPositions.Ignored), NewTensor.Full(shifted.shape, pad, ScalarType.Int64), shifted);
     }
 }
 

@@ -154,7 +154,7 @@ public class DeviceTests
         using var stage = Load(family, device);
         var batch = Batch(stage, 3);
         using var _ = no_grad();
-        var top = stage.Forward(Activations.None, new Pass(batch.Outer.Input));
+        var top = stage.Forward(Activations.None, new ForwardContext(batch.Outer.Input));
         yield return ("hidden", top.Hidden!);
         if (top.Memory is not null)
             yield return ("memory", top.Memory);
@@ -184,7 +184,7 @@ public class DeviceTests
             yield return ("compressed update of " + name, compressed.ToDense());
         }
         var stacked = updates.ToDictionary(entry => entry.Key, entry => LowRankUpdate.Stack([entry.Value, entry.Value.Times(0.5)]));
-        yield return ("edited", TrainingStep.Score(stage, batch.Outer, new Edits(stacked)).Figures);
+        yield return ("edited", TrainingStep.Score(stage, batch.Outer, new WeightUpdates(stacked)).Figures);
     }
 
     /// <summary>An editor's step by the gradient of the edited model's loss, and the losses of a training step without theirs.</summary>
@@ -195,9 +195,9 @@ public class DeviceTests
         using var optimiser = new EditorOptimiser(mend, 0.01, 0.01, window: 1, gradClip: 1);
         using var average = new ParameterAverage(optimiser.Parameters, 0.9);
         var batch = Batch(stage, 1);
-        var edits = new Edits(mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors));
-        var rows = LabelRows.Of(batch.Outer.Labels, stage.Family.ShiftsLabels);
-        var loss = Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new Pass(batch.Outer.Input, edits)), rows.Rows), rows).Nll;
+        var edits = new WeightUpdates(mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors));
+        var rows = ScoredPositions.Of(batch.Outer.Labels, stage.Family.ShiftsLabels);
+        var loss = Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new ForwardContext(batch.Outer.Input, edits)), rows.Rows), rows).Nll;
         List<Tensor> gradients = [.. Derivatives.Of([loss], [.. optimiser.Parameters])];
         foreach (var ((name, _), gradient) in optimiser.Adam.Parameters.Zip(gradients))
             yield return ("gradient of " + name, gradient);

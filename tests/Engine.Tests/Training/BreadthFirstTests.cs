@@ -13,7 +13,7 @@ public class BreadthFirstTests
 {
     private static readonly BreadthFirstOptions Options = new() { EditLr = 1e-2, BatchSize = 10, MaxEpochs = 200 };
 
-    private static (Edits Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) Run(Stage stage, BreadthFirstOptions options, LabelledInput edits) =>
+    private static (WeightUpdates Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) Run(Stage stage, BreadthFirstOptions options, LabelledInput edits) =>
         FineTuning.BreadthFirst(stage, options, edits, epoch => Prng.At(options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, (int)edits.Input.BatchSize)));
 
     public static TheoryData<string> Families => [.. TinyModel.Families];
@@ -112,5 +112,5 @@ public class BreadthFirstTests
     private static LabelledInput Edits(Stage stage, int count) =>
         TinyModel.Text(stage).Of([.. Enumerable.Range(0, count).Select(i => i % 2 == 0 ? ($"Who leads {(char)('A' + i)}?", "Ann") : ($"{(char)('A' + i)}: where?", "Bo"))]);
 
-    private static Tensor R(Edits edits) => ((DenseUpdate)edits.Updates.Values.Single()).R;
+    private static Tensor R(WeightUpdates edits) => ((DenseUpdate)edits.Updates.Values.Single()).R;
 }

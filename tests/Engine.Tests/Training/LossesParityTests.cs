@@ -30,7 +30,7 @@ public class LossesParityTests
         var isSequence = predictions.dim() == 3;
         var @case = reference.Json[index];
         // Predictions without a sequence: each is an example of one position, which is never shifted.
-        var rows = LabelRows.Of(isSequence ? labels : labels.unsqueeze(1), isSequence && @case.GetProperty("shift").GetBoolean());
+        var rows = ScoredPositions.Of(isSequence ? labels : labels.unsqueeze(1), isSequence && @case.GetProperty("shift").GetBoolean());
 
         var scored = Losses.MaskedNll(predictions.reshape(-1, predictions.shape[^1]).index_select(0, rows.Rows), rows);
 
@@ -71,7 +71,7 @@ public class LossesParityTests
         using var scope = NewDisposeScope();
         using var reference = Open();
         var (predictions, labels) = (reference[$"{index}.pred"].requires_grad_(), reference[$"{index}.targ"].to_type(ScalarType.Int64).reshape(-1, 1));
-        var scored = Losses.MaskedNll(TwoClasses(predictions), LabelRows.Of(labels, shifts: false));
+        var scored = Losses.MaskedNll(TwoClasses(predictions), ScoredPositions.Of(labels, shifts: false));
 
         var @case = reference.Json[index];
         var (name, expected) = (@case.GetProperty("name").GetString()!, @case.GetProperty("expected"));

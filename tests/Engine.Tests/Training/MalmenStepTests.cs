@@ -42,7 +42,7 @@ public sealed class MalmenStepTests : IDisposable
             var S = K.t().mm(malmen.Shifts(entry.Key, entry.Value).to_type(ScalarType.Float64)).cholesky_solve(L); // [m, n]
             return new LowRankUpdate(one.to_type(ScalarType.Float32), S.to_type(ScalarType.Float32), tensor(1f));
         });
-        var (_, total) = TrainingStep.Evaluate(_stage, new Edits(updates), batch, new LossWeights());
+        var (_, total) = TrainingStep.Evaluate(_stage, new WeightUpdates(updates), batch, new LossWeights());
         Assert.Equal(total.item<float>(), figures.Total, 4);
         List<(string Name, Tensor Value)> parameters = [.. malmen.Parameters, .. malmen.StepSizes];
         foreach (var ((name, _), (expected, actual)) in parameters.Zip(Derivatives.Of([total], [.. parameters.Select(p => p.Value)]).Zip(gradients)))

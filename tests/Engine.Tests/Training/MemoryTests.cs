@@ -192,8 +192,8 @@ public class MemoryTests
     {
         var (_, factors) = TrainingStep.Record(stage, edit);
         using var _ = no_grad();
-        var top = stage.Forward(Activations.None, new Pass(edit.Input, new Edits(mend.Propose(factors)))).Hidden!;
-        var rows = LabelRows.Of(edit.Labels, stage.Family.ShiftsLabels);
+        var top = stage.Forward(Activations.None, new ForwardContext(edit.Input, new WeightUpdates(mend.Propose(factors)))).Hidden!;
+        var rows = ScoredPositions.Of(edit.Labels, stage.Family.ShiftsLabels);
         return Losses.MaskedNll(stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows.Rows)), rows);
     }
 

@@ -35,7 +35,7 @@ public class EvaluationTests
         Assert.Equal("PSG", result.Rephrases[0].Answer);
         foreach (var question in result.Rephrases.Concat(result.Locality).Append(result.Edit))
         {
-            var (before, predictedBefore) = Alone(question, Edits.None);
+            var (before, predictedBefore) = Alone(question, WeightUpdates.None);
             var (after, predictedAfter) = Alone(question, edits);
             Same(before, question.Before);
             Same(after, question.After);
@@ -43,12 +43,12 @@ public class EvaluationTests
         }
         Assert.Contains(result.Locality, question => !question.Retained);
 
-        (AnswerScore Score, long[] Predicted) Alone(QuestionResult question, Edits active)
+        (AnswerScore Score, long[] Predicted) Alone(QuestionResult question, WeightUpdates active)
         {
             using var _ = no_grad();
             var (input, labels) = text.Of([(question.Question, question.Answer)]);
-            var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
-            var top = stage.Forward(Activations.None, new Pass(input, active)).Hidden!;
+            var rows = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
+            var top = stage.Forward(Activations.None, new ForwardContext(input, active)).Hidden!;
             var logits = stage.Head!.Logits(top.select(0, 0).index_select(0, rows.Rows));
             var scored = Losses.MaskedNll(logits, rows);
             Assert.Equal(question.Tokens, scored.Tokens);
@@ -93,13 +93,13 @@ public class EvaluationTests
 
         var result = new Evaluation(stage, text, _ => edits).Run(Cases)[0];
 
-        var expected = Losses.LocalityKl(Logits(Edits.None), Logits(edits)).item<float>();
+        var expected = Losses.LocalityKl(Logits(WeightUpdates.None), Logits(edits)).item<float>();
         Assert.True(expected > 1e-3);
         Assert.Equal(expected, result.LocalityKl!.Value, 1e-4 * expected);
 
-        Tensor Logits(Edits active)
+        Tensor Logits(WeightUpdates active)
         {
-            var top = stage.Forward(Activations.None, new Pass(input, active)).Hidden!;
+            var top = stage.Forward(Activations.None, new ForwardContext(input, active)).Hidden!;
             return stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows));
         }
     }
@@ -109,7 +109,7 @@ public class EvaluationTests
     public void AnEditThatChangesNothing_DrawsNothingDownAndRetainsEverything(string family)
     {
         using var stage = TinyModel.Load(family);
-        foreach (var result in new Evaluation(stage, TinyModel.Text(stage), _ => Edits.None).Run(Cases))
+        foreach (var result in new Evaluation(stage, TinyModel.Text(stage), _ => WeightUpdates.None).Run(Cases))
         {
             Assert.Equal(0, result.LocalityKl);
             Assert.All(result.Locality.Concat(result.Rephrases).Append(result.Edit), question =>
@@ -145,7 +145,7 @@ public class EvaluationTests
         {
             using var scope = NewDisposeScope();
             var (input, labels) = text.Of([(claim, "true")]);
-            if (stage.Logits(stage.Forward(Activations.None, new Pass(input)), tensor([0L])).argmax().item<long>() == 0)
+            if (stage.Logits(stage.Forward(Activations.None, new ForwardContext(input)), tensor([0L])).argmax().item<long>() == 0)
                 wrong = "true";
         }
         var options = new FineTuneOptions { EditLr = 3e-3 };
@@ -158,8 +158,8 @@ public class EvaluationTests
         foreach (var question in result.Locality)
         {
             var (input, labels) = text.Of([(question.Question, question.Answer)]);
-            var rows = LabelRows.Of(labels, shifts: false);
-            var alone = Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new Pass(input)), rows.Rows), rows);
+            var rows = ScoredPositions.Of(labels, shifts: false);
+            var alone = Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new ForwardContext(input)), rows.Rows), rows);
             Assert.Equal(alone.Nll.item<float>(), question.Before.Nll, 1e-5);
         }
     }
@@ -199,7 +199,7 @@ public class EvaluationTests
     public void CasesWithoutRephrasesOrLocality_LackThoseFiguresOnly()
     {
         using var stage = TinyModel.Load("gpt2");
-        var result = new Evaluation(stage, TinyModel.Text(stage), _ => Edits.None).Run([new("Who?", "Ann", [], [])])[0];
+        var result = new Evaluation(stage, TinyModel.Text(stage), _ => WeightUpdates.None).Run([new("Who?", "Ann", [], [])])[0];
         Assert.Empty(result.Rephrases);
         Assert.Empty(result.Locality);
         Assert.Null(result.LocalityKl);
@@ -227,14 +227,14 @@ public class EvaluationTests
             cancellation.Cancel();
         });
         Assert.Throws<OperationCanceledException>(() =>
-            new Evaluation(stage, TinyModel.Text(stage), _ => Edits.None).Run(Cases, report, cancellation.Token));
+            new Evaluation(stage, TinyModel.Text(stage), _ => WeightUpdates.None).Run(Cases, report, cancellation.Token));
         Assert.Equal(1, seen);
     }
 
     private static Evaluation FineTune(Stage stage) => new(stage, TinyModel.Text(stage),
         edit => FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 }, edit).Edits);
 
-    private static Edits FineTuned(Stage stage, TextBatch text, EditExample example) =>
+    private static WeightUpdates FineTuned(Stage stage, TextBatch text, EditExample example) =>
         FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 }, text.Of([(example.Prompt, example.Target)])).Edits;
 
     /// <summary>A step down the gradient itself, in factored form.</summary>

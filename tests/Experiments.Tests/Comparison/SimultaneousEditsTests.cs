@@ -83,11 +83,11 @@ public sealed class SimultaneousEditsTests : IDisposable
         foreach (var factors in alone)
             mend.ProposeForTraining(factors);
         var sum = alone.Select(mend.Propose).Aggregate((first, second) => first.ToDictionary(update => update.Key, update => LowRankUpdate.Stack([update.Value, second[update.Key]])));
-        var expected = TrainingStep.Evaluate(stage, new Edits(sum), batch, new()).Figures;
+        var expected = TrainingStep.Evaluate(stage, new WeightUpdates(sum), batch, new()).Figures;
         var figures = TrainingStep.Run(stage, mend, batch, new(), []).Figures;
         Assert.Equal(expected.Edit, figures.Edit, 1e-3); // normalising magnifies the rounding
         Assert.Equal(expected.Locality, figures.Locality, 1e-3);
-        Assert.NotEqual(expected.Edit, TrainingStep.Evaluate(stage, new Edits(alone.Select(mend.Propose).First()), batch, new()).Figures.Edit, 1e-2);
+        Assert.NotEqual(expected.Edit, TrainingStep.Evaluate(stage, new WeightUpdates(alone.Select(mend.Propose).First()), batch, new()).Figures.Edit, 1e-2);
     }
 
     [Fact]

@@ -208,7 +208,7 @@ public class WorldTests
 
     [Theory]
     [InlineData(0)]
-    [InlineData(World.MostEditsAtOnce + 1)]
+    [InlineData(World.MaxEditsAtOnce + 1)]
     public void SoManyEditsAtOnceThatThereAreNoNames_AreRefused(int count) =>
         Assert.Contains($"{count} edits", Assert.Throws<InvalidDataException>(() => Zero.EditsAtOnce(count, new Prng(6))).Message, StringComparison.Ordinal);
 

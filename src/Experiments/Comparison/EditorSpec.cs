@@ -10,14 +10,14 @@ namespace MendCluster.Experiments;
 /// <summary>A row of a comparison: how its edits are made.</summary>
 /// <param name="Name">As in the paper's tables.</param>
 /// <param name="Digest">Tells it from another of the same name.</param>
-public abstract record ComparedEditor(string Name, string Digest)
+public abstract record EditorSpec(string Name, string Digest)
 {
     /// <summary>How many edits it can make at once; null: any number.</summary>
-    public virtual int? MostEdits => null;
+    public virtual int? MaxEdits => null;
 }
 
 /// <summary>A trained editor of any algorithm.</summary>
-public sealed record TrainedEditor : ComparedEditor
+public sealed record TrainedEditor : EditorSpec
 {
     /// <param name="file">Its safetensors file.</param>
     public TrainedEditor(string file)
@@ -36,12 +36,12 @@ public sealed record TrainedEditor : ComparedEditor
     public IReadOnlyList<string> Editable { get; }
 
     /// <summary>
-    /// Each edit as strong as it has to be for this probability of its target (<see cref="StrengthSearch"/>), as through the cluster. Null: as in the paper.
+    /// Each edit as strong as it has to be for this probability of its target (<see cref="EditScaleSearch"/>), as through the cluster. Null: as in the paper.
     /// </summary>
     public double? Confidence { get; private init; }
 
     /// <summary>KE reads the text of one edit, and a strength is that of one edit.</summary>
-    public override int? MostEdits => Confidence is not null ? 1 : EditorRegistry.Of(Algorithm).MaxEdits;
+    public override int? MaxEdits => Confidence is not null ? 1 : EditorRegistry.Of(Algorithm).MaxEdits;
 
     /// <summary>The same editor with <see cref="Confidence"/>, for one edit at a time; null of KE and ENN, whose edits have no strength.</summary>
     public TrainedEditor? Searched(double confidence) => Algorithm is EditorAlgorithm.Ke or EditorAlgorithm.Enn ? null
@@ -73,7 +73,7 @@ public sealed record TrainedEditor : ComparedEditor
 }
 
 /// <summary>FT, or with unrelated rows FT+KL.</summary>
-public sealed record FineTunedEditor : ComparedEditor
+public sealed record FineTunedEditor : EditorSpec
 {
     /// <param name="editable">Weights; none: the family's choice.</param>
     /// <param name="unrelated">
@@ -92,10 +92,10 @@ public sealed record FineTunedEditor : ComparedEditor
 }
 
 /// <summary>Fine-tuning with epochs over all edits, of one weight.</summary>
-public sealed record BreadthFirstEditor(BreadthFirstOptions Options) : ComparedEditor("FT, breadth-first", Experiments.Digest.OfText(JsonSerializer.Serialize(Options)));
+public sealed record BreadthFirstEditor(BreadthFirstOptions Options) : EditorSpec("FT, breadth-first", Experiments.Digest.OfText(JsonSerializer.Serialize(Options)));
 
 /// <summary>UltraEdit, whose statistics are those of the batches that it has edited so far.</summary>
-public sealed record UntrainedUltraEdit : ComparedEditor
+public sealed record UntrainedUltraEdit : EditorSpec
 {
     /// <param name="editable">Weights; none: the family's choice.</param>
     public UntrainedUltraEdit(UltraEditOptions options, IReadOnlyList<string> editable)

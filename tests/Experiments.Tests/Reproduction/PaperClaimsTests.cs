@@ -2,7 +2,7 @@ using MendCluster.Engine.Data;
 
 namespace MendCluster.Experiments.Tests;
 
-public sealed class OrderingsTests
+public sealed class PaperClaimsTests
 {
     [Theory]
     [InlineData(0.957, 0.005, true)]
@@ -11,14 +11,14 @@ public sealed class OrderingsTests
     public void MendsBar_IsHighSuccessAndLittleDrawdown(double success, double drawdown, bool holds)
     {
         string[] names = ["MEND, to 0.95", "MEND"]; // with the cluster's search for a step, and as published
-        var bars = Orderings.SideBySide(EditTaskKind.Qa, [.. names.Select(name => Report(name, success, drawdown))]).Take(2);
+        var bars = PaperClaims.SideBySide(EditTaskKind.Qa, [.. names.Select(name => Report(name, success, drawdown))]).Take(2);
         Assert.Equal(names.Select(name => $"{name}: edit success at least 0.95 with drawdown at most 0.01: {(holds ? "holds" : "does not hold")} ({FormattableString.Invariant($"{success:0.000}, {drawdown:0.000}")})"),
             bars.Select(bar => bar.ToString()));
     }
 
     [Fact]
     public void Generation_HasNoBarOfAccuracy() =>
-        Assert.DoesNotContain(Orderings.SideBySide(EditTaskKind.Gen, [Report("MEND", 1, 0)]), ordering => ordering.Claim.Contains("at least", StringComparison.Ordinal));
+        Assert.DoesNotContain(PaperClaims.SideBySide(EditTaskKind.Gen, [Report("MEND", 1, 0)]), ordering => ordering.Claim.Contains("at least", StringComparison.Ordinal));
 
     [Theory]
     [InlineData(0.92, 0.00, false)] // with intervals of 0.05 to each side, that of a difference is 0.07 to each
@@ -28,8 +28,8 @@ public sealed class OrderingsTests
     public void ClearlyWorse_IsADifferenceWhoseIntervalIsOnOneSideOf0_OnOneAxis(double success, double drawdown, bool holds)
     {
         EditorReport mend = Report("MEND", 0.98, 0.01);
-        Assert.Equal(holds, Orderings.SideBySide(EditTaskKind.Fc, [Report("FT", success, drawdown), mend]).Single(ordering => ordering.Claim.StartsWith("FT clearly", StringComparison.Ordinal)).Holds);
-        var ablations = Orderings.Ablations([Report("MEND, no norm", success, drawdown), Report("MEND, only u", 0, 1), mend]).ToList();
+        Assert.Equal(holds, PaperClaims.SideBySide(EditTaskKind.Fc, [Report("FT", success, drawdown), mend]).Single(ordering => ordering.Claim.StartsWith("FT clearly", StringComparison.Ordinal)).Holds);
+        var ablations = PaperClaims.Ablations([Report("MEND, no norm", success, drawdown), Report("MEND, only u", 0, 1), mend]).ToList();
         Assert.Equal([holds], ablations.Select(ordering => ordering.Holds)); // of only u nothing is claimed
     }
 
@@ -37,7 +37,7 @@ public sealed class OrderingsTests
     public void GenerationsDrawdown_IsThatOfPerplexity()
     {
         var worse = Report("FT", 0.9, 0, perplexity: 9, task: EditTaskKind.Gen);
-        Assert.True(Orderings.SideBySide(EditTaskKind.Gen, [worse, Report("MEND", 0.9, 0, perplexity: 0.1, task: EditTaskKind.Gen)]).First().Holds);
+        Assert.True(PaperClaims.SideBySide(EditTaskKind.Gen, [worse, Report("MEND", 0.9, 0, perplexity: 0.1, task: EditTaskKind.Gen)]).First().Holds);
     }
 
     [Fact]
@@ -45,10 +45,10 @@ public sealed class OrderingsTests
     {
         // BERT-base: FT .76, FT+KL .64, KE .95; ENN .99 and MEND >.99 are too near to say anything.
         List<EditorReport> reports = [Report("FT", 0.7, 0), Report("FT+KL", 0.6, 0), Report("KE", 0.8, 0), Report("ENN", 0.99, 0), Report("MEND", 0.9, 0)];
-        var order = Orderings.SideBySide(EditTaskKind.Fc, reports).Last();
+        var order = PaperClaims.SideBySide(EditTaskKind.Fc, reports).Last();
         Assert.True(order.Holds, order.ToString());
         reports[1] = Report("FT+KL", 0.75, 0);
-        order = Orderings.SideBySide(EditTaskKind.Fc, reports).Last();
+        order = PaperClaims.SideBySide(EditTaskKind.Fc, reports).Last();
         Assert.False(order.Holds);
         Assert.Contains("6 of 7 pairs; not: FT 0.700 above FT+KL 0.750", order.Figures, StringComparison.Ordinal);
     }
@@ -56,7 +56,7 @@ public sealed class OrderingsTests
     [Fact]
     public void MendIsToBeAheadOfEnn_From25EditsOn()
     {
-        var orderings = Orderings.AtOnce([
+        var orderings = PaperClaims.AtOnce([
             Report("ENN", 0.99, 0, edits: 5), Report("ENN", 0.5, 0, edits: 25), Report("ENN", 0.8, 0, edits: 125),
             Report("MEND", 0.9, 0.1, edits: 5), Report("MEND", 0.8, 0.1, edits: 25), Report("MEND", 0.7, 0.2, edits: 125), Report("MALMEN", 0.96, 0.2, edits: 125),
             Report("MEND", 0.1, 0.9, edits: 250), Report("MALMEN", 0.5, 0.4, edits: 250), Report("MEND", 0, 1, edits: 1000), Report("MALMEN", 0.89, 0.5, edits: 1000)]).ToList();

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 namespace MendCluster.Distributed.Training;
 
 /// <summary>Running statistics to messages and back.</summary>
-internal static class StatisticsOnWire
+internal static class RowStatisticsCodec
 {
     public static RowStatistics Encode(string name, RunningStatistics u, RunningStatistics delta) => new(name, u.Count,
         WireTensorCodec.Encode(u.Mean), WireTensorCodec.Encode(u.Squares), WireTensorCodec.Encode(delta.Mean), WireTensorCodec.Encode(delta.Squares));

@@ -4,16 +4,16 @@ using MendCluster.Distributed.Editing;
 namespace MendCluster.Distributed.Training;
 
 /// <summary>The runs of a model in this process. Weights are read when a run begins, beside those that are served.</summary>
-public sealed class EmbeddedTrainingRuns : ITrainingRuns, IAsyncDisposable
+public sealed class EmbeddedTrainingJobs : ITrainingJobs, IAsyncDisposable
 {
     private readonly IReadOnlyList<IReadOnlyList<TrainingShard>> _shards;
-    private readonly TrainingRuns _runs;
+    private readonly TrainingJobs _runs;
 
-    private EmbeddedTrainingRuns(string model, IReadOnlyList<IReadOnlyList<TrainingShard>> shards) => (_shards, _runs) = (shards, new(model, shards));
+    private EmbeddedTrainingJobs(string model, IReadOnlyList<IReadOnlyList<TrainingShard>> shards) => (_shards, _runs) = (shards, new(model, shards));
 
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="device">Of the shards; a list such as <c>cuda:0,cuda:1</c> in turn, replica after replica.</param>
-    public static EmbeddedTrainingRuns Create(string model, int replicas, int stages, DType dtype = DType.Float32, string device = "cpu")
+    public static EmbeddedTrainingJobs Create(string model, int replicas, int stages, DType dtype = DType.Float32, string device = "cpu")
     {
         List<List<TrainingShard>> shards = [];
         for (var replica = 0; replica < replicas; replica++)
@@ -25,7 +25,7 @@ public sealed class EmbeddedTrainingRuns : ITrainingRuns, IAsyncDisposable
         return new(model, shards);
     }
 
-    public Task StartAsync(TrainingOrder order, CancellationToken cancellation = default) => _runs.StartAsync(order, cancellation);
+    public Task StartAsync(TrainingJobRequest order, CancellationToken cancellation = default) => _runs.StartAsync(order, cancellation);
 
     public IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after, CancellationToken cancellation = default) => _runs.WatchAsync(run, after, cancellation);
 

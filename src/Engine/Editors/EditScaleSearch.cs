@@ -7,7 +7,7 @@ namespace MendCluster.Engine.Editors;
 /// Where no step reaches the probability: the first at which the target is the answer at all; where there is none, the editor's own.
 /// </summary>
 /// <param name="confidence">Of the target, from 0 to 1: geometric mean over its tokens.</param>
-public sealed class StrengthSearch(double confidence)
+public sealed class EditScaleSearch(double confidence)
 {
     private readonly Queue<double> _untried = new(Strengths);
     private double? _chosen;

@@ -5,14 +5,14 @@ namespace MendCluster.Grains.Interfaces;
 /// the caller knows of; nobody tells, and timeouts are as long as the longest honest answer. So whoever waits asks in between whether the
 /// call is still under way.
 /// </summary>
-/// <param name="isUnderWay">Asks the grain that was called; see <see cref="RequestsUnderWay"/>.</param>
-public sealed class WatchedCalls(Func<Guid, Task<bool>> isUnderWay, TimeProvider time)
+/// <param name="isUnderWay">Asks the grain that was called; see <see cref="InFlightCalls"/>.</param>
+public sealed class CallLivenessProbe(Func<Guid, Task<bool>> isUnderWay, TimeProvider time)
 {
     /// <summary>Under this name the call's number travels with it.</summary>
     internal const string Number = "mend.call";
 
     /// <summary>Before it is given up: an answer may be on its way just when the question is asked, or the silo busy.</summary>
-    private const int MostSilent = 3;
+    private const int MaxSilent = 3;
 
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(2);
 
@@ -38,7 +38,7 @@ public sealed class WatchedCalls(Func<Guid, Task<bool>> isUnderWay, TimeProvider
     private async Task GoneAsync(Guid call, CancellationToken answered)
     {
         RequestContext.Remove(Number); // the question must not pass for the call itself
-        for (var silent = 0; silent < MostSilent && !answered.IsCancellationRequested;)
+        for (var silent = 0; silent < MaxSilent && !answered.IsCancellationRequested;)
             try
             {
                 await Task.Delay(Pause, time, answered).ConfigureAwait(false);
@@ -51,8 +51,8 @@ public sealed class WatchedCalls(Func<Guid, Task<bool>> isUnderWay, TimeProvider
     }
 }
 
-/// <summary>What a silo's grains are doing just now, by the numbers of <see cref="WatchedCalls"/>.</summary>
-public sealed class RequestsUnderWay : IIncomingGrainCallFilter
+/// <summary>What a silo's grains are doing just now, by the numbers of <see cref="CallLivenessProbe"/>.</summary>
+public sealed class InFlightCalls : IIncomingGrainCallFilter
 {
     private readonly HashSet<Guid> _calls = [];
     private readonly Lock _lock = new();
@@ -65,7 +65,7 @@ public sealed class RequestsUnderWay : IIncomingGrainCallFilter
 
     public async Task Invoke(IIncomingGrainCallContext context)
     {
-        if (RequestContext.Get(WatchedCalls.Number) is not Guid call || !Begin(call))
+        if (RequestContext.Get(CallLivenessProbe.Number) is not Guid call || !Begin(call))
         {
             await context.Invoke();
             return;

@@ -32,13 +32,13 @@ public sealed record Activations(Tensor? Hidden, Tensor? Memory)
 /// <param name="edits">Active updates by weight name; empty for the base model.</param>
 /// <param name="recording">Collects (u, z) of the editable layers when the pass is an edit's.</param>
 /// <param name="cache">Keys and values of the tokens before this pass, when generating.</param>
-public sealed class Pass(ModelInput input, Edits? edits = null, Recording? recording = null, KeyValueCache? cache = null)
+public sealed class ForwardContext(ModelInput input, WeightUpdates? edits = null, Recording? recording = null, KeyValueCache? cache = null)
 {
     private readonly Dictionary<string, Tensor> _shared = [];
 
     public ModelInput Input { get; } = input;
 
-    public Edits Edits { get; } = edits ?? Edits.None;
+    public WeightUpdates Edits { get; } = edits ?? WeightUpdates.None;
 
     public Recording? Recording { get; } = recording;
 
@@ -72,12 +72,12 @@ public sealed class Pass(ModelInput input, Edits? edits = null, Recording? recor
 }
 
 /// <summary>The updates that are in force, by the name of the weight they change. Immutable: a version of the model is one of these.</summary>
-public sealed class Edits(IReadOnlyDictionary<string, WeightUpdate> updates)
+public sealed class WeightUpdates(IReadOnlyDictionary<string, WeightUpdate> updates)
 {
-    public static readonly Edits None = new(new Dictionary<string, WeightUpdate>());
+    public static readonly WeightUpdates None = new(new Dictionary<string, WeightUpdate>());
 
     /// <summary>Of updates that an editor made.</summary>
-    public Edits(IReadOnlyDictionary<string, LowRankUpdate> updates)
+    public WeightUpdates(IReadOnlyDictionary<string, LowRankUpdate> updates)
         : this(updates.ToDictionary(update => update.Key, update => (WeightUpdate)update.Value))
     {
     }

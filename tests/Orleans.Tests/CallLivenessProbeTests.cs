@@ -4,7 +4,7 @@ using Microsoft.Extensions.Time.Testing;
 
 namespace MendCluster.Orleans.Tests;
 
-public class WatchedCallsTests
+public class CallLivenessProbeTests
 {
     private readonly FakeTimeProvider _time = new();
     private bool _underWay = true;
@@ -28,7 +28,7 @@ public class WatchedCallsTests
     {
         var asked = 0;
         var answer = new TaskCompletionSource<int>();
-        var calls = new WatchedCalls(_ =>
+        var calls = new CallLivenessProbe(_ =>
         {
             if (++asked == 4)
                 answer.SetResult(7);
@@ -37,5 +37,5 @@ public class WatchedCallsTests
         Assert.Equal(7, await _time.RunAsync(calls.RunAsync(() => answer.Task)));
     }
 
-    private WatchedCalls Calls() => new(_ => Task.FromResult(_underWay), _time);
+    private CallLivenessProbe Calls() => new(_ => Task.FromResult(_underWay), _time);
 }

@@ -5,11 +5,11 @@ using MendCluster.Grains.Interfaces;
 namespace MendCluster.Client.Orleans;
 
 /// <summary>The runs of a cluster's trainer. A request is sent once: <see cref="OrleansTrainer"/> is for one that is to outlive a silo.</summary>
-public sealed class OrleansTrainingRuns(IEditorTrainerGrain trainer, TimeProvider time) : ITrainingRuns
+public sealed class OrleansTrainingJobs(IEditorTrainerGrain trainer, TimeProvider time) : ITrainingJobs
 {
-    private readonly WatchedCalls _calls = new(trainer.IsUnderWayAsync, time);
+    private readonly CallLivenessProbe _calls = new(trainer.IsUnderWayAsync, time);
 
-    public Task StartAsync(TrainingOrder order, CancellationToken cancellation = default) => AskAsync(async () =>
+    public Task StartAsync(TrainingJobRequest order, CancellationToken cancellation = default) => AskAsync(async () =>
     {
         await trainer.StartAsync(order, cancellation).ConfigureAwait(false);
         return true;

@@ -16,15 +16,15 @@ public sealed record Ordering(string Claim, bool Holds, string Figures)
 /// generation of perplexity. "Clearly" means that the 95% interval of the difference is on one side of 0; of two estimates it is found from their own
 /// intervals (Newcombe 1998; Zou and Donner 2008), as if they were of different cases, which is careful where they are of the same.
 /// </summary>
-public static class Orderings
+public static class PaperClaims
 {
     /// <summary>Two published figures that are closer say nothing of another model.</summary>
     private const double Apart = 0.05;
 
-    private const double LeastSuccess = 0.95, MostDrawdown = 0.01;
+    private const double MinSuccess = 0.95, MaxDrawdown = 0.01;
 
     /// <summary>Edit success that MALMEN is to have at so many edits at once.</summary>
-    private static readonly Dictionary<int, double> OfMalmen = new() { [125] = LeastSuccess, [1000] = 0.90 };
+    private static readonly Dictionary<int, double> OfMalmen = new() { [125] = MinSuccess, [1000] = 0.90 };
 
     /// <param name="reports">One edit at a time, of one task.</param>
     public static IEnumerable<Ordering> SideBySide(EditTaskKind task, IReadOnlyList<EditorReport> reports)
@@ -34,8 +34,8 @@ public static class Orderings
             yield break;
         if (task != EditTaskKind.Gen)
             foreach (var editor in reports.Where(report => report == mend || report.Editor.StartsWith("MEND, to ", StringComparison.Ordinal)))
-                yield return new(Invariant($"{editor.Editor}: edit success at least {LeastSuccess} with drawdown at most {MostDrawdown}"),
-                    Success(editor).Value >= LeastSuccess && Drawdown(editor).Value <= MostDrawdown, $"{Text(Success(editor).Value)}, {Text(Drawdown(editor).Value)}");
+                yield return new(Invariant($"{editor.Editor}: edit success at least {MinSuccess} with drawdown at most {MaxDrawdown}"),
+                    Success(editor).Value >= MinSuccess && Drawdown(editor).Value <= MaxDrawdown, $"{Text(Success(editor).Value)}, {Text(Drawdown(editor).Value)}");
         if (named.TryGetValue("FT", out var fineTuned))
             yield return ClearlyWorse(fineTuned, mend);
         yield return AsInThePaper(PaperFigures.SideBySide(task), reports);

@@ -9,7 +9,7 @@ namespace MendCluster.Engine.Models;
 /// </summary>
 /// <param name="dtype">In memory, of matrices, their biases and embeddings. Norms stay float32.</param>
 /// <param name="device">Where they are held; null: the CPU.</param>
-public abstract class Weights(ScalarType dtype, Device? device = null)
+public abstract class WeightSource(ScalarType dtype, Device? device = null)
 {
     private readonly Dictionary<string, LoadedWeight> _loaded = [];
     private readonly Dictionary<string, string[]> _copies = [];
@@ -91,7 +91,7 @@ public sealed record LoadedWeight(Tensor Value, bool IsTransposed)
 /// Weights drawn at random from a seed, for training from scratch and for benchmarks: N(0, std), norms 1, biases 0. The same on every device.
 /// </summary>
 /// <param name="std">By name and shape (as stored); the family's <see cref="ModelFamily.InitialStd"/> fits training from scratch.</param>
-public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long[], double> std, Device? device = null) : Weights(dtype, device)
+public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long[], double> std, Device? device = null) : WeightSource(dtype, device)
 {
     private ulong _drawn;
 
@@ -105,7 +105,7 @@ public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long
 }
 
 /// <summary>A copy of another model's weights, of the layers that it has.</summary>
-public sealed class CopiedWeights(Weights source) : Weights(source.DType, source.Device)
+public sealed class CopiedWeights(WeightSource source) : WeightSource(source.DType, source.Device)
 {
     public override bool Has(string name) => source.Has(name);
 

@@ -2,7 +2,7 @@ using MendCluster.Engine.Editors;
 
 namespace MendCluster.Engine.Tests.Editors;
 
-public class StrengthSearchTests
+public class EditScaleSearchTests
 {
     [Theory]
     [InlineData(0.9, 0.7, 0.9, 0.7, 1)]     // at once
@@ -12,7 +12,7 @@ public class StrengthSearchTests
     [InlineData(0.9, 3, 1, 1, 6)]           // never the answer: the editor's own step
     public void TheSmallestStrengthThatIsSureOfTheTarget_IsChosen(double confidence, double exactFrom, double probability, double chosen, int tries)
     {
-        var search = new StrengthSearch(confidence);
+        var search = new EditScaleSearch(confidence);
         var tried = new List<double>();
         while (search.Next is { } strength)
         {
@@ -20,16 +20,16 @@ public class StrengthSearchTests
             search.Report(strength >= exactFrom, probability);
         }
         Assert.Equal(chosen, search.Chosen);
-        Assert.Equal(StrengthSearch.Strengths.Take(tries), tried);
+        Assert.Equal(EditScaleSearch.Strengths.Take(tries), tried);
     }
 
     [Fact]
     public void ALargerStrengthThatIsSure_IsPreferredToASmallerOneThatIsNot()
     {
-        var search = new StrengthSearch(0.9);
+        var search = new EditScaleSearch(0.9);
         search.Report(true, 0.5);
         search.Report(true, 0.91);
         Assert.Null(search.Next);
-        Assert.Equal(StrengthSearch.Strengths[1], search.Chosen);
+        Assert.Equal(EditScaleSearch.Strengths[1], search.Chosen);
     }
 }

@@ -19,19 +19,19 @@ namespace MendCluster.Distributed.Training;
 /// <param name="model">A Hugging Face directory.</param>
 /// <param name="replicas">Of each replica a shard for every stage, in order.</param>
 /// <param name="logger">Null: nothing is logged.</param>
-public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger? logger = null)
-    : ITrainingRuns, IAsyncDisposable
+public sealed class TrainingJobs(string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger? logger = null)
+    : ITrainingJobs, IAsyncDisposable
 {
     private readonly Lock _lock = new();
     private Ordered? _last;
 
-    public async Task StartAsync(TrainingOrder order, CancellationToken cancellation = default)
+    public async Task StartAsync(TrainingJobRequest order, CancellationToken cancellation = default)
     {
         Ordered run;
         lock (_lock)
         {
             if (_last is not { IsUnderWay: true })
-                _last = new(order, Task.Run(() => TrainingRun.Start(order, model, replicas, logger ?? NullLogger.Instance))); // reading the data may take long
+                _last = new(order, Task.Run(() => TrainingJob.Start(order, model, replicas, logger ?? NullLogger.Instance))); // reading the data may take long
             run = _last;
         }
         if (run.Order != order)
@@ -82,23 +82,23 @@ public sealed class TrainingRuns(string model, IReadOnlyList<IReadOnlyList<ITrai
             await (await last.Start.ConfigureAwait(false)).DisposeAsync().ConfigureAwait(false);
     }
 
-    private async Task<TrainingRun> RunAsync(string folder)
+    private async Task<TrainingJob> RunAsync(string folder)
     {
         Ordered? last;
         lock (_lock)
             last = _last;
         return last?.Order.Run == folder ? await last.Start.ConfigureAwait(false)
-            : throw TrainingRun.Lost($"The trainer has no run in {folder}; it may have been started anew.");
+            : throw TrainingJob.Lost($"The trainer has no run in {folder}; it may have been started anew.");
     }
 
-    private sealed record Ordered(TrainingOrder Order, Task<TrainingRun> Start)
+    private sealed record Ordered(TrainingJobRequest Order, Task<TrainingJob> Start)
     {
         public bool IsUnderWay => !Start.IsCompleted || (Start.IsCompletedSuccessfully && !Start.Result.Outcome.IsCompleted);
     }
 }
 
 /// <summary>A run that goes on by itself.</summary>
-internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposable
+internal sealed class TrainingJob : IProgress<TrainingProgress>, IAsyncDisposable
 {
     private readonly CancellationTokenSource _cancelled = new();
     private readonly Lock _lock = new();
@@ -106,13 +106,13 @@ internal sealed class TrainingRun : IProgress<TrainingProgress>, IAsyncDisposabl
     private TaskCompletionSource _next = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool _interrupted;
 
-    private TrainingRun(EditorTrainer trainer, OwnFolder folder) => Outcome = Task.Run(() => RunAsync(trainer, folder));
+    private TrainingJob(EditorTrainer trainer, OwnFolder folder) => Outcome = Task.Run(() => RunAsync(trainer, folder));
 
     public Task<TrainingResult> Outcome { get; }
 
     /// <summary>Reads what the run needs, takes its folder, and begins.</summary>
     /// <exception cref="MendException">The order cannot be carried out.</exception>
-    public static TrainingRun Start(TrainingOrder order, string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger logger)
+    public static TrainingJob Start(TrainingJobRequest order, string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger logger)
     {
         foreach (var path in new[] { order.Data, order.Run })
             if (!Path.IsPathFullyQualified(path))
