@@ -86,7 +86,8 @@ public sealed class ContractSerializationTests : IDisposable
     public void EveryKindOfRecord_IsTried()
     {
         var kinds = typeof(IModelShard).Assembly.GetExportedTypes().Where(type =>
-            type.IsDefined(typeof(GenerateSerializerAttribute), inherit: false) && !type.IsEnum && type != typeof(MendException));
+            type.IsDefined(typeof(GenerateSerializerAttribute), inherit: false) && !type.IsEnum && type != typeof(MendException))
+            .Append(typeof(WireTensor)); // which has a codec of its own
         Assert.Equal(kinds.OrderBy(type => type.Name), Records.Select(record => record.GetType()).OrderBy(type => type.Name));
     }
 
