@@ -26,9 +26,9 @@ internal static class KeyCommand
             var expires = parsed.GetValue(days) is { } number ? TimeProvider.System.GetUtcNow().AddDays(number) : (DateTimeOffset?)null;
             var (key, kept) = ApiKey.New(parsed.GetRequiredValue(name), parsed.GetValue(right), parsed.GetValue(scopes) is { Length: > 0 } some ? some : null, expires);
             var path = parsed.GetRequiredValue(file).FullName;
-            var content = File.Exists(path) ? JsonNode.Parse(File.ReadAllBytes(path)) as JsonObject : new();
-            if (content is null || (content[Keys] ??= new JsonArray()) is not JsonArray list)
-                throw new MendException(MendError.InvalidData, $"{path} is no file of keys.", "It is made by mend key; docs/security.md has its form.");
+            var content = Read(path);
+            if ((content[Keys] ??= new JsonArray()) is not JsonArray list)
+                throw NoKeys(path);
             list.Add(JsonSerializer.SerializeToNode(kept, MendHttp.Json));
             ApiKey.Check(content.ToJsonString()); // before anything is written
             Write(path, content.ToJsonString(Indented) + "\n");
@@ -36,6 +36,21 @@ internal static class KeyCommand
         });
         return command;
     }
+
+    private static JsonObject Read(string path)
+    {
+        try
+        {
+            return !File.Exists(path) ? new() : JsonNode.Parse(File.ReadAllBytes(path)) as JsonObject ?? throw NoKeys(path);
+        }
+        catch (JsonException e)
+        {
+            throw NoKeys(path, e);
+        }
+    }
+
+    private static MendException NoKeys(string path, Exception? inner = null) =>
+        new(MendError.InvalidData, $"{path} is no file of keys.", "It is made by mend key; docs/security.md has its form.", inner);
 
     /// <summary>Whole or not at all: a server may read it just now.</summary>
     private static void Write(string path, string text)

@@ -102,5 +102,9 @@ internal static class ServeCommand
         {
             throw new MendException(MendError.InvalidOption, string.Join(' ', e.Failures), $"Correct the settings; they are read from --settings FILE and from variables such as Mend__Server__Port.");
         }
+        catch (Exception e) when (e is InvalidDataException or FormatException)
+        {
+            throw new MendException(MendError.InvalidData, $"The settings in {file} cannot be read: {(e.InnerException ?? e).Message.TrimEnd('.')}.", "They are JSON; docs/security.md has an example.", e);
+        }
     }
 }

@@ -116,7 +116,7 @@ public sealed class HttpCluster : IMendCluster
     public async Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default)
     {
         var entries = new List<LedgerEntry>();
-        await foreach (var entry in this.ReadLedgerAsync(new() { Limit = LedgerQuery.MostEntries }, cancellation).ConfigureAwait(false))
+        await foreach (var entry in this.ReadLedgerAsync(new() { Limit = LedgerQuery.MaxEntries }, cancellation).ConfigureAwait(false))
             entries.Add(entry);
         return entries;
     }

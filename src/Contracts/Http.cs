@@ -18,7 +18,7 @@ public static class MendHttp
     /// <summary>Characters of an idempotency key, at most.</summary>
     public const int LongestKey = 200;
 
-    private const int MostDepth = 16;
+    private const int MaxDepth = 16;
 
     /// <summary>
     /// Names in camel case, enums by name, versions and numbers of edits as plain numbers, times in seconds, numbers that are not finite as null.
@@ -39,7 +39,7 @@ public static class MendHttp
         options.NumberHandling = JsonNumberHandling.Strict;
         options.PropertyNameCaseInsensitive = false;
         options.DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull;
-        options.MaxDepth = MostDepth;
+        options.MaxDepth = MaxDepth;
         options.RespectNullableAnnotations = true;
         if (!isStrict)
             return options; // what has no value is left out

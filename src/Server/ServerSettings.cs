@@ -73,6 +73,8 @@ public sealed record ServerSettings
             yield return $"{nameof(Tls)} has no Certificate or no Key; both are PEM files";
         foreach (var fault in Limits.Faults())
             yield return $"{nameof(Limits)}:{fault}";
+        if (Trainings is not null && !Directory.Exists(Trainings))
+            yield return $"{nameof(Trainings)} is '{Trainings}'; there is no such folder";
         if (Otlp is not null && !(Uri.TryCreate(Otlp, UriKind.Absolute, out var collector) && collector.Scheme is "http" or "https"))
             yield return $"{nameof(Otlp)} is '{Otlp}'; it is an address such as http://collector:4317";
         foreach (var (name, time) in new[] { (nameof(Drain), Drain), (nameof(ShutdownTimeout), ShutdownTimeout) })

@@ -71,9 +71,11 @@ public sealed partial class BadValueTests : IDisposable
         var command = Commands.First(entry => entry.Name == name).Command;
         File.WriteAllText(_folder["file"], "not what you think");
         foreach (var option in command.Options.Where(option => IsPath(TypeOf(option)) || IsListOrPlace(option)))
-            foreach (var value in option.Name is "--out" or "--docs" ? [_folder["file"], _folder["file/below"], _folder[new string('n', 300)]]
+            foreach (var value in option.Name is "--out" or "--docs" || (name, option.Name) is ("key", "--keys") ? [_folder["file"], _folder["file/below"], _folder[new string('n', 300)]]
                 : new[] { _folder["nowhere"], _folder["file"], _folder["file/below"], _folder.Path, "nul\0", new string('n', 5000), "postgres:nonsense", "\u0007,;[red]{0}" })
             {
+                if (option.Name == "--trainings" && value == _folder.Path)
+                    continue; // a folder like any other
                 var before = Directory.EnumerateFileSystemEntries(_folder.Path, "*", SearchOption.AllDirectories).Count();
                 var (code, output) = await RunAsync(Arguments(command, name, option, value));
                 Assert.True(code == 1, $"{name} {option.Name} {value}: {code} {output}");
@@ -140,9 +142,13 @@ public sealed partial class BadValueTests : IDisposable
             ["--task"] = "qa",
             ["--postgres"] = "Host=/nowhere;Username=nobody;Timeout=1",
             ["--out"] = _folder["out"],
+            ["--keys"] = _folder["keys.json"],
+            ["--port"] = "0",
+            ["--management-port"] = "0",
         };
         var options = new List<string>();
-        foreach (var option in command.Options.Where(option => option == of || option.Required || (name is "eval" or "sequence" or "train" && option.Name is "--model" or "--data")))
+        foreach (var option in command.Options.Where(option => option == of || option.Required || (name is "eval" or "sequence" or "train" && option.Name is "--model" or "--data")
+            || option.Name is "--port" or "--management-port"))
             if (option != of)
                 options.AddRange([option.Name, given[option.Name]]);
         if (of is Option bad)

@@ -22,11 +22,12 @@ public sealed partial class CpuSettingsTests : IDisposable
         ["pretrain"] = "mend pretrain --data edits.tsv --out model --steps 2",
         ["train"] = $"mend train --model '{Demo}' --data edits.tsv --out run --max-iters 10 --rank 8",
         ["export"] = "mend edit red blue >/dev/null 2>&1; mend export --out edited",
+        ["serve"] = "set -m; mend serve --port 0 --management-port 0 & sleep 15; kill -TERM -- -$!; wait",
     };
 
     /// <summary>Without a tensor of their own: silos have theirs (Orleans.Tests), and <c>reproduce</c> does what <c>pretrain</c>, <c>train</c> and <c>eval</c> do.</summary>
     private static readonly string[] Others =
-        ["import", "data generate", "ledger migrate", "reproduce", "cluster up", "cluster status", "cluster kill", "cluster down", "cluster migrate"];
+        ["import", "data generate", "key", "ledger migrate", "reproduce", "cluster up", "cluster status", "cluster kill", "cluster down", "cluster migrate"];
 
     private readonly TemporaryFolder _folder = new();
 

@@ -153,8 +153,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
         var task = TaskFolder.Open(data, work.Task, text, work.Seed);
         List<EditRows> cases = work.Kind == ComparisonKind.ManyAtOnce
-            ? [.. SyntheticTasks.ManyEdits(work.Seed, work.MostCases).Select(text.Rows)]
-            : [.. Enumerable.Range(0, Math.Min(work.MostCases, task.ValidationCount)).Select(task.Validation)];
+            ? [.. SyntheticTasks.ManyEdits(work.Seed, work.MaxCases).Select(text.Rows)]
+            : [.. Enumerable.Range(0, Math.Min(work.MaxCases, task.ValidationCount)).Select(task.Validation)];
         var editors = new List<(EditorSpec Editor, IReadOnlyList<int> Counts)>();
         void Add(EditorSpec editor, IReadOnlyList<int>? counts = null) =>
             editors.Add((editor, [.. (counts ?? work.Counts).Where(count => count <= Math.Min(cases.Count, editor.MaxEdits ?? count))]));

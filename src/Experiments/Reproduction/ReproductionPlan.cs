@@ -54,9 +54,9 @@ public sealed record MeasuredEditor(string Step, IReadOnlyList<int>? Counts = nu
 /// <param name="Confidence">MEND is measured a second time with each edit as strong as it has to be for this, as through a cluster. Null: it is not.</param>
 /// <param name="Editable">Weights that the untrained change, as <see cref="EditorTrainingOptions.Editable"/>.</param>
 /// <param name="Counts">Edits at once.</param>
-/// <param name="MostCases">The first so many edits are measured; of <see cref="ComparisonKind.ManyAtOnce"/> so many are made up.</param>
+/// <param name="MaxCases">The first so many edits are measured; of <see cref="ComparisonKind.ManyAtOnce"/> so many are made up.</param>
 public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<MeasuredEditor> Trained, FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
-    UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MostCases, ulong Seed) : ReproductionWork(Task);
+    UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MaxCases, ulong Seed) : ReproductionWork(Task);
 
 /// <summary>Edits by MEND one after another through the ledger, as <c>mend sequence</c> makes them.</summary>
 /// <param name="Probes">Facts of the training part that each edit is judged by.</param>
@@ -78,7 +78,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
     private const ulong Seed = 1;
 
     /// <summary>More than any generated set has: a measurement reads them all.</summary>
-    private const int MostCases = 1000;
+    private const int MaxCases = 1000;
 
     private static readonly int[] AtOnce = [1, 5, 25, 75, 125], ManyAtOnce = [250, 500, 1000];
 
@@ -130,7 +130,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         foreach (var editor in new[] { mend, ke, enn }.Concat(batched).Concat(ablations))
             yield return editor;
 
-        var few = reduced ? 4 : MostCases;
+        var few = reduced ? 4 : MaxCases;
         // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
         yield return Measurement(name, 2, new(task, ComparisonKind.SideBySide, Everywhere([enn, ke, mend, .. batched]), TaskTraining.FineTune(task), DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
@@ -148,14 +148,14 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
                 yield return editor;
 
             MeasurementWork atOnce = new(task, ComparisonKind.AtOnce, [.. At(enns), .. At(mends), .. Everywhere(batched)], null, DemoRecipe.BreadthFirst, ultraEdit, null,
-                options.Editable, AtOnce, reduced ? AtOnce[^1] : MostCases, Seed);
+                options.Editable, AtOnce, reduced ? AtOnce[^1] : MaxCases, Seed);
             yield return Measurement($"{name}-at-once", 2, atOnce);
             yield return Measurement($"{name}-many-at-once", 5, atOnce with
             {
                 Kind = ComparisonKind.ManyAtOnce,
                 Trained = Everywhere([enns[^1].Step, mends[^1].Step, .. batched]),
                 Counts = reduced ? [2, 4] : ManyAtOnce,
-                MostCases = reduced ? 4 : ManyAtOnce[^1],
+                MaxCases = reduced ? 4 : ManyAtOnce[^1],
             });
             SequenceWork sequence = new(new EditOptions(), 0, reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed);
             yield return Sequence($"{name}-sequence", sequence);

@@ -42,13 +42,13 @@ internal static class EditEndpoints
     {
         var (cluster, caller) = (api.Cluster, Caller.Of(http.User));
         caller.RequireEditsOf(request.Scope);
-        if (request.Paraphrases is { Count: > MostParaphrases })
-            throw new MendException(MendError.InvalidOption, $"There are {request.Paraphrases.Count} paraphrases.", $"A preview takes at most {MostParaphrases}.");
+        if (request.Paraphrases is { Count: > MaxParaphrases })
+            throw new MendException(MendError.InvalidOption, $"There are {request.Paraphrases.Count} paraphrases.", $"A preview takes at most {MaxParaphrases}.");
         api.SayTexts(http, "preview", request.Prompt, request.Target);
         return TypedResults.Ok(await api.Queue.RunAsync(() => cluster.PreviewAsync(request.Prompt, request.Target, request.Options(caller.Name, null), http.RequestAborted)));
     }
 
-    private const int MostParaphrases = 32;
+    private const int MaxParaphrases = 32;
 
     private static async Task<Ok<EditState>> FindAsync(long id, HttpContext http, ApiContext api) => TypedResults.Ok(await StateAsync(id, http, api));
 

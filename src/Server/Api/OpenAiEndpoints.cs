@@ -39,9 +39,9 @@ internal static class OpenAiEndpoints
         var (prompt, stops) = (request.OnlyPrompt(), request.Stops());
         request.RefuseWhatIsNotDone();
         Caller.Of(http.User).RequireAnswersOf(request.Scope);
-        ReadEndpoints.CheckTokens(request.MaxTokens ?? CompletionRequest.UsualTokens, api);
+        ReadEndpoints.CheckTokens(request.MaxTokens ?? CompletionRequest.DefaultTokens, api);
         api.SayTexts(http, "complete", prompt);
-        var options = new AskOptions(request.MaxTokens ?? CompletionRequest.UsualTokens, request.Temperature ?? 0, 0, request.TopP ?? 1, request.Seed ?? 0, request.Scope);
+        var options = new AskOptions(request.MaxTokens ?? CompletionRequest.DefaultTokens, request.Temperature ?? 0, 0, request.TopP ?? 1, request.Seed ?? 0, request.Scope);
         var (id, created) = ($"cmpl-{Guid.NewGuid():N}", time.GetUtcNow().ToUnixTimeSeconds());
         using var enough = CancellationTokenSource.CreateLinkedTokenSource(http.RequestAborted);
         var (answer, sent, tokens, isStopped) = ("", 0, 0, false);
@@ -103,9 +103,9 @@ internal static class OpenAiEndpoints
     /// <summary>Names are OpenAI's.</summary>
     internal sealed record CompletionRequest(string Model, JsonElement Prompt)
     {
-        public const int UsualTokens = 16;
+        public const int DefaultTokens = 16;
 
-        private const int MostStops = 4;
+        private const int MaxStops = 4;
 
         [JsonPropertyName("max_tokens")]
         public int? MaxTokens { get; init; }
@@ -160,8 +160,8 @@ internal static class OpenAiEndpoints
                 { ValueKind: JsonValueKind.Array } list => [.. list.EnumerateArray().Select(stop => stop.ValueKind == JsonValueKind.String ? TextOf(stop, "stop") : null)],
                 _ => [null],
             };
-            return stops.Count <= MostStops && stops.All(stop => !string.IsNullOrEmpty(stop)) ? [.. stops.OfType<string>()]
-                : throw Problems.InvalidRequest($"stop is not a text or at most {MostStops} texts.", "Leave it out, or correct it.");
+            return stops.Count <= MaxStops && stops.All(stop => !string.IsNullOrEmpty(stop)) ? [.. stops.OfType<string>()]
+                : throw Problems.InvalidRequest($"stop is not a text or at most {MaxStops} texts.", "Leave it out, or correct it.");
         }
 
         private static string TextOf(JsonElement text, string name) => Requests.TextOf(() => text.GetString()!, name);

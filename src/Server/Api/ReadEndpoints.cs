@@ -81,7 +81,7 @@ internal static class ReadEndpoints
         var query = new LedgerQuery
         {
             After = after is { } version ? new(version) : null,
-            Limit = limit ?? LedgerQuery.UsualEntries,
+            Limit = limit ?? LedgerQuery.DefaultEntries,
             Text = text,
             Scope = scope,
             Author = author,

@@ -60,7 +60,7 @@ internal sealed class ClusterWatch : BackgroundService
             _shards = await cluster.ShardsAsync(stopping).ConfigureAwait(false);
             for (var isMore = true; isMore;)
             {
-                var page = await cluster.LedgerPageAsync(new() { After = _version, Limit = LedgerQuery.MostEntries }, stopping).ConfigureAwait(false);
+                var page = await cluster.LedgerPageAsync(new() { After = _version, Limit = LedgerQuery.MaxEntries }, stopping).ConfigureAwait(false);
                 foreach (var entry in page)
                 {
                     if (entry.Kind == LedgerKind.Edit)
@@ -70,7 +70,7 @@ internal sealed class ClusterWatch : BackgroundService
                     _version = entry.Version;
                 }
                 _counted = new(_active.Count, _active.Values.Sum());
-                isMore = page.Count == LedgerQuery.MostEntries;
+                isMore = page.Count == LedgerQuery.MaxEntries;
             }
         }
         catch (OperationCanceledException) when (stopping.IsCancellationRequested)
