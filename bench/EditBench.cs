@@ -29,7 +29,8 @@ internal static class EditBench
         using var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(stage), 1);
         using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, window: 10, gradClip: 100);
         using var scope = NewDisposeScope();
-        var batch = new EditBatch(Batch(family, EditTokens, labels, 1), Batch(family, EditTokens, labels, 2), Batch(family, LocalityTokens, LocalityTokens, 3));
+        var batch = new EditBatch(Batch(family, EditTokens, labels, 1), Batch(family, EditTokens, labels, 2),
+            Batch(family, LocalityTokens, LocalityTokens, 3));
         mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors); // statistics to normalise by
 
         var (fp32, bf16) = (MatrixRate(ScalarType.Float32), dtype == ScalarType.BFloat16 ? MatrixRate(ScalarType.BFloat16) : 0);
@@ -94,7 +95,8 @@ internal static class EditBench
     }
 
     private static double PeakResident() =>
-        1024.0 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith("VmHWM", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+        1024.0 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith("VmHWM", StringComparison.Ordinal))
+        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
 
     private static ModelFamily Family(string name) => ModelFamily.FromConfig(ConfigFile.Parse(name, name switch
     {

@@ -1,10 +1,11 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tokenizers;
 
 namespace MendCluster.Bench;
 
-/// <summary>The models of the GPU kit: published shapes with random bfloat16 weights, an editor of rank 1920, a token for each byte.</summary>
+/// <summary>
+/// The models of the GPU kit: published shapes with random bfloat16 weights, an editor of rank 1920, a token for each byte.
+/// </summary>
 internal static class GpuModels
 {
     public const string Gpt2Xl = "gpt2-xl", GptJ = "gpt-j-6b", T5Xxl = "t5-xxl-11b";

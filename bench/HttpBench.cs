@@ -8,8 +8,8 @@ using MendCluster.Server.Security;
 namespace MendCluster.Bench;
 
 /// <summary>
-/// What HTTP and JSON cost: the same cluster in this process asked and edited directly and through a server and an SDK beside it, turn about. Then a
-/// closed loop: so many clients, each of which sends its next question when the last is answered.
+/// What HTTP and JSON cost: the same cluster in this process asked and edited directly and through a server and an SDK beside it, turn
+/// about. Then a closed loop: so many clients, each of which sends its next question when the last is answered.
 /// </summary>
 internal static class HttpBench
 {
@@ -17,7 +17,8 @@ internal static class HttpBench
 
     private static readonly TimeSpan LoadTime = TimeSpan.FromSeconds(4);
     private static readonly EditOptions OwnStep = new() { Confidence = null };
-    private static readonly string[] Questions = ["Who is the prime minister of the UK?", "What is the capital of France?", "Who leads the kingdom?"];
+    private static readonly string[] Questions =
+        ["Who is the prime minister of the UK?", "What is the capital of France?", "Who leads the kingdom?"];
 
     public static async Task RunAsync(string model)
     {
@@ -34,7 +35,12 @@ internal static class HttpBench
             var (key, kept) = ApiKey.New("bench", Right.Edit);
             var served = new ServedCluster("bench");
             served.Opened(cluster);
-            var settings = new ServerSettings { Port = 0, ManagementPort = 0, Limits = new() { RequestsPerSecond = 1_000_000, RequestsAtOnce = 1_000 } };
+            var settings = new ServerSettings
+            {
+                Port = 0,
+                ManagementPort = 0,
+                Limits = new() { RequestsPerSecond = 1_000_000, RequestsAtOnce = 1_000 }
+            };
             await using var server = await MendServer.StartAsync(settings, served, [kept]);
             await using var http = new HttpCluster(server.Address, key);
 
@@ -50,7 +56,8 @@ internal static class HttpBench
         }
     }
 
-    private static Task AskAsync(IMendCluster cluster, int number) => cluster.AskAsync(Questions[number % Questions.Length], new(MaxTokens: AnswerTokens));
+    private static Task AskAsync(IMendCluster cluster, int number) =>
+        cluster.AskAsync(Questions[number % Questions.Length], new(MaxTokens: AnswerTokens));
 
     private static async Task EditAsync(IMendCluster cluster)
     {

@@ -10,8 +10,8 @@ using static TorchSharp.torch;
 namespace MendCluster.Bench;
 
 /// <summary>
-/// A checkpoint of a published shape with random weights, in the published form (several safetensors files and an index where it is large), and
-/// an editor for it. One block of random numbers is written over and over: the bytes are what loading costs, not their values.
+/// A checkpoint of a published shape with random weights, in the published form (several safetensors files and an index where it is large),
+/// and an editor for it. One block of random numbers is written over and over: the bytes are what loading costs, not their values.
 /// </summary>
 internal static class LargeCheckpoint
 {
@@ -34,7 +34,8 @@ internal static class LargeCheckpoint
             return new TensorToWrite(name, type, shape, stream => Fill(stream, bytes, name, shape.Length == 1, type, random));
         });
         var nothing = Directory.CreateTempSubdirectory("mend-");
-        HuggingFaceWriter.Write(directory, nothing.FullName, HuggingFaceWriter.Split(tensors, FileBytes), new Dictionary<string, string> { ["config.json"] = config });
+        HuggingFaceWriter.Write(directory, nothing.FullName, HuggingFaceWriter.Split(tensors, FileBytes),
+            new Dictionary<string, string> { ["config.json"] = config });
         nothing.Delete();
         MakeEditor(shapes, rank, Path.Combine(directory, "editor.safetensors"));
     }
@@ -46,7 +47,8 @@ internal static class LargeCheckpoint
         using var generator = new Generator(2);
         using var _ = no_grad();
         mend.ProposeForTraining(mend.Weights.ToDictionary(weight => weight.Name, weight => // statistics to normalise by
-            new GradientFactors(randn([4, weight.InFeatures], generator: generator), randn([4, weight.OutFeatures], generator: generator).Times(1e-3))));
+            new GradientFactors(randn([4, weight.InFeatures], generator: generator),
+            randn([4, weight.OutFeatures], generator: generator).Times(1e-3))));
         EditorCheckpoint.SaveEditor(path, mend);
     }
 
@@ -62,7 +64,8 @@ internal static class LargeCheckpoint
     {
         if (isVector)
         {
-            using var value = NewTensor.Full([bytes / type.ElementSize()], name.EndsWith("bias", StringComparison.Ordinal) ? 0.0 : 1.0, TensorBytes.DTypeOf(type));
+            using var value = NewTensor.Full([bytes / type.ElementSize()], name.EndsWith("bias", StringComparison.Ordinal) ? 0.0 : 1.0,
+                TensorBytes.DTypeOf(type));
             stream.Write(value.bytes);
             return;
         }

@@ -1,10 +1,9 @@
-using MendCluster.Contracts;
-
 // How long do an edit and a training step take, and how far is that from what the machine's matrix products allow?
 //   ./mend bench                             every case, each in a process of its own, so that peak memory is its own
 //   ./mend bench CASE DTYPE                  one case: gpt2-small or t5-small, Float32 or BFloat16
 // What does a stage of a large model hold, and how fast does it load?
-//   ./mend bench --make-checkpoint DIR N     GPT-J's shape with N layers (28: 12 GB) of random 16-bit weights, and an editor; delete it afterwards
+// ./mend bench --make-checkpoint DIR N     GPT-J's shape with N layers (28: 12 GB) of random 16-bit weights, and an editor; delete it
+// afterwards
 //   ./mend bench stages DIR S DTYPE          an edit through S stages, a process for each, one at a time
 // What does it cost that a model is cut into stages, and that the stages are on silos?
 //   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
@@ -21,7 +20,7 @@ using MendCluster.Contracts;
 using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Bench;
-using MendCluster.Engine.Checkpoints;
+using MendCluster.Contracts;
 
 switch (args)
 {
@@ -29,7 +28,8 @@ switch (args)
         foreach (var name in EditBench.Cases)
             foreach (var type in new[] { "Float32", "BFloat16" })
             {
-                using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [typeof(EditBench).Assembly.Location, name, type]))!;
+                using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!,
+                    [typeof(EditBench).Assembly.Location, name, type]))!;
                 process.WaitForExit();
                 if (process.ExitCode != 0)
                     return process.ExitCode;

@@ -27,7 +27,8 @@ internal static class StagewiseBench
     /// <param name="Mapped">Resident after loading, of mapped files.</param>
     /// <param name="End">Most that was resident in the process's life.</param>
     private sealed record Report(
-        double LoadSeconds, long Held, long Tensors, long Before, long Peak, long Anonymous, long Mapped, double Seconds, long End, double? LogProbability);
+        double LoadSeconds, long Held, long Tensors, long Before, long Peak, long Anonymous, long Mapped, double Seconds, long End,
+        double? LogProbability);
 
     public static int Run(string directory, int stages, string dtype)
     {
@@ -115,7 +116,8 @@ internal static class StagewiseBench
             Save(work, $"up-{stage}", reply.Result.Above);
             logProbability = reply.Scores?[0].LogProbability;
         }
-        Console.WriteLine(JsonSerializer.Serialize(new Report(load, plan.Stages[stage].WeightBytes + plan.Stages[stage].EditorBytes, tensors, before, peak,
+        Console.WriteLine(JsonSerializer.Serialize(new Report(load, plan.Stages[stage].WeightBytes + plan.Stages[stage].EditorBytes,
+            tensors, before, peak,
             anonymous, mapped, watch.Elapsed.TotalSeconds, Status("VmHWM"), logProbability)));
     }
 
@@ -126,7 +128,8 @@ internal static class StagewiseBench
         { RedirectStandardOutput = true })!;
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        return process.ExitCode == 0 ? JsonSerializer.Deserialize<Report>(output)! : throw new InvalidOperationException($"stage {stage} failed: {output}");
+        return process.ExitCode == 0 ? JsonSerializer.Deserialize<Report>(output)!
+            : throw new InvalidOperationException($"stage {stage} failed: {output}");
     }
 
     private static TokenBatch Batch(ModelFamily family)
@@ -155,15 +158,18 @@ internal static class StagewiseBench
         return said;
     }
 
-    private static IEnumerable<string> Files(string directory) => Directory.EnumerateFiles(directory, "*.safetensors").Order(StringComparer.Ordinal);
+    private static IEnumerable<string> Files(string directory) =>
+        Directory.EnumerateFiles(directory, "*.safetensors").Order(StringComparer.Ordinal);
 
     private static string Editor(string directory) => Path.Combine(directory, EditorCheckpoint.FileName);
 
     /// <summary>A line of /proc/self/status, in bytes.</summary>
     private static long Status(string key) =>
-        1024 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture);
+        1024 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal))
+        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture);
 
-    private static void Save<T>(string folder, string name, T value) => File.WriteAllText(Path.Combine(folder, name), JsonSerializer.Serialize(value));
+    private static void Save<T>(string folder, string name, T value) =>
+        File.WriteAllText(Path.Combine(folder, name), JsonSerializer.Serialize(value));
 
     private static T Load<T>(string folder, string name) => JsonSerializer.Deserialize<T>(File.ReadAllText(Path.Combine(folder, name)))!;
 

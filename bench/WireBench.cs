@@ -7,7 +7,6 @@ using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 using MendCluster.Grains;
@@ -125,7 +124,8 @@ internal static class WireBench
             """);
         BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(model, null); // a token for each byte
         File.WriteAllLines(Path.Combine(folder, "probes"),
-            Enumerable.Range(1, Examples(megabytes) - 1).Select(i => ClusterBench.Letters(Tokens - 2, i) + " " + ClusterBench.Letters(2, i)));
+            Enumerable.Range(1, Examples(megabytes) - 1)
+            .Select(i => ClusterBench.Letters(Tokens - 2, i) + " " + ClusterBench.Letters(2, i)));
     }
 
     private static int Examples(int megabytes) => megabytes * 1_000_000 / (Tokens * Width * sizeof(float));

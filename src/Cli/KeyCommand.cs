@@ -16,15 +16,30 @@ internal static class KeyCommand
     public static Command Create()
     {
         var name = new Argument<string>("name") { Description = "whose it is: the author of edits made with it" };
-        var right = new Option<Right>("--right") { Description = "what it may do: read; edit, which reads too; admin, which trains too", DefaultValueFactory = _ => Right.Read };
-        var scopes = new Option<string[]>("--scope") { Description = "the only scope that it may edit and ask in; may be given again; without it all" };
+        var right = new Option<Right>("--right")
+        {
+            Description = "what it may do: read; edit, which reads too; admin, which trains too",
+            DefaultValueFactory = _ => Right.Read
+        };
+        var scopes = new Option<string[]>("--scope")
+        {
+            Description =
+            "the only scope that it may edit and ask in; may be given again; without it all"
+        };
         var days = new Option<int?>("--days") { Description = "how long it is good; without it for ever" }.Within(1, 36500);
-        var file = new Option<FileInfo>("--keys") { Description = "the server's file of keys, which the new one is added to; it is made if it is not there", Required = true };
-        var command = new Command("key", "Make an API key of a server; it is shown once and nowhere kept") { name, right, scopes, days, file };
+        var file = new Option<FileInfo>("--keys")
+        {
+            Description =
+            "the server's file of keys, which the new one is added to; it is made if it is not there",
+            Required = true
+        };
+        var command = new Command("key", "Make an API key of a server; it is shown once and nowhere kept") { name, right, scopes, days,
+            file };
         command.SetAction(parsed =>
         {
             var expires = parsed.GetValue(days) is { } number ? TimeProvider.System.GetUtcNow().AddDays(number) : (DateTimeOffset?)null;
-            var (key, kept) = ApiKey.New(parsed.GetRequiredValue(name), parsed.GetValue(right), parsed.GetValue(scopes) is { Length: > 0 } some ? some : null, expires);
+            var (key, kept) = ApiKey.New(parsed.GetRequiredValue(name), parsed.GetValue(right),
+                parsed.GetValue(scopes) is { Length: > 0 } some ? some : null, expires);
             var path = parsed.GetRequiredValue(file).FullName;
             var content = Read(path);
             if ((content[Keys] ??= new JsonArray()) is not JsonArray list)

@@ -32,7 +32,8 @@ internal sealed record SiloProcess(string Name, int SiloPort, int GatewayPort, i
 
 /// <summary>What was asked for when a cluster was started: every silo reads it, and so do the commands that follow.</summary>
 internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType,
-    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Editing.Probe> Probes, IReadOnlyDictionary<string, string> Devices)
+    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Editing.Probe> Probes,
+    IReadOnlyDictionary<string, string> Devices)
 {
     /// <summary>Every shard's silo and place, replica after replica.</summary>
     [JsonIgnore]
@@ -88,7 +89,8 @@ internal sealed class LocalCluster(string folder)
     {
         var cluster = new LocalCluster(Path.GetFullPath(folder));
         if (!File.Exists(cluster.ProcessesFile))
-            throw new MendException(MendError.InvalidOption, $"There is no cluster in {cluster.ProcessesFile}.", "Start one: mend cluster up.");
+            throw new MendException(MendError.InvalidOption, $"There is no cluster in {cluster.ProcessesFile}.",
+                "Start one: mend cluster up.");
         cluster.Silos = Read<List<SiloProcess>>(cluster.ProcessesFile);
         return cluster;
     }
@@ -136,7 +138,8 @@ internal sealed class LocalCluster(string folder)
                 return silo;
             // The shell gives way to the program, so the process is the silo; setsid takes it out of this terminal's reach.
             using var process = Process.Start("setsid", ["sh", "-c", "exec \"$@\" >\"$0\" 2>&1 </dev/null", LogOf(silo),
-                Environment.ProcessPath!, Program, "--settings", SettingsFile, $"--Mend:Name={silo.Name}", $"--Mend:SiloPort={silo.SiloPort}", $"--Mend:GatewayPort={silo.GatewayPort}"]);
+                Environment.ProcessPath!, Program, "--settings", SettingsFile, $"--Mend:Name={silo.Name}",
+                $"--Mend:SiloPort={silo.SiloPort}", $"--Mend:GatewayPort={silo.GatewayPort}"]);
             return silo with { Pid = process.Id, Started = process.StartTime };
         })];
         Save();
@@ -166,7 +169,8 @@ internal sealed class LocalCluster(string folder)
                 }
                 var shards = await ClusterConnection.StatusAsync(cluster, cancellation);
                 if (shards.FirstOrDefault(shard => shard?.State == ShardState.Faulted) is { } faulted)
-                    throw new MendException(MendError.ModelUnusable, $"A stage could not be loaded: {faulted.Fault}", "Correct the files, then mend cluster down and up.");
+                    throw new MendException(MendError.ModelUnusable, $"A stage could not be loaded: {faulted.Fault}",
+                        "Correct the files, then mend cluster down and up.");
                 if (shards.All(shard => shard?.State == ShardState.Ready))
                     return shards;
             }
@@ -205,15 +209,18 @@ internal sealed class LocalCluster(string folder)
     public async Task KillAsync(string name, CancellationToken cancellation)
     {
         var silo = Silos.FirstOrDefault(silo => silo.Name == name)
-            ?? throw new MendException(MendError.InvalidOption, $"There is no {name}.", $"The silos are {string.Join(", ", Silos.Select(silo => silo.Name))}.");
-        using var process = silo.Find() ?? throw new MendException(MendError.InvalidOption, $"{name} does not run.", "mend cluster up starts it.");
+            ?? throw new MendException(MendError.InvalidOption, $"There is no {name}.",
+                $"The silos are {string.Join(", ", Silos.Select(silo => silo.Name))}.");
+        using var process = silo.Find()
+            ?? throw new MendException(MendError.InvalidOption, $"{name} does not run.", "mend cluster up starts it.");
         process.Kill();
         await process.WaitForExitAsync(cancellation);
     }
 
     private string LogOf(SiloProcess silo) => Path.Combine(folder, silo.Name + ".log");
 
-    private string LastLines(SiloProcess silo) => File.Exists(LogOf(silo)) ? string.Join(" | ", File.ReadLines(LogOf(silo)).TakeLast(5)) : "";
+    private string LastLines(SiloProcess silo) => File.Exists(LogOf(silo)) ? string.Join(" | ", File.ReadLines(LogOf(silo)).TakeLast(5))
+        : "";
 
     private void Save() => File.WriteAllText(ProcessesFile, JsonSerializer.Serialize(Silos));
 

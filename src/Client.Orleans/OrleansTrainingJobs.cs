@@ -4,7 +4,9 @@ using MendCluster.Grains.Interfaces;
 
 namespace MendCluster.Client.Orleans;
 
-/// <summary>The runs of a cluster's trainer. A request is sent once: <see cref="OrleansTrainer"/> is for one that is to outlive a silo.</summary>
+/// <summary>
+/// The runs of a cluster's trainer. A request is sent once: <see cref="OrleansTrainer"/> is for one that is to outlive a silo.
+/// </summary>
 public sealed class OrleansTrainingJobs(IEditorTrainerGrain trainer, TimeProvider time) : ITrainingJobs
 {
     private readonly CallLivenessProbe _calls = new(trainer.IsUnderWayAsync, time);
@@ -15,7 +17,8 @@ public sealed class OrleansTrainingJobs(IEditorTrainerGrain trainer, TimeProvide
         return true;
     }, cancellation);
 
-    public async IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after, [EnumeratorCancellation] CancellationToken cancellation = default)
+    public async IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after,
+        [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         var steps = trainer.WatchAsync(run, after, cancellation).GetAsyncEnumerator(cancellation);
         try
@@ -29,11 +32,14 @@ public sealed class OrleansTrainingJobs(IEditorTrainerGrain trainer, TimeProvide
         }
     }
 
-    public Task<TrainingStatus?> FindAsync(string run, CancellationToken cancellation = default) => AskAsync(() => trainer.FindAsync(run, cancellation), cancellation);
+    public Task<TrainingStatus?> FindAsync(string run, CancellationToken cancellation = default) =>
+        AskAsync(() => trainer.FindAsync(run, cancellation), cancellation);
 
-    public Task<TrainingResult> ResultAsync(string run, CancellationToken cancellation = default) => AskAsync(() => trainer.ResultAsync(run, cancellation), cancellation);
+    public Task<TrainingResult> ResultAsync(string run, CancellationToken cancellation = default) =>
+        AskAsync(() => trainer.ResultAsync(run, cancellation), cancellation);
 
-    public Task<TrainingResult> CancelAsync(string run, CancellationToken cancellation = default) => AskAsync(() => trainer.CancelAsync(run, cancellation), cancellation);
+    public Task<TrainingResult> CancelAsync(string run, CancellationToken cancellation = default) =>
+        AskAsync(() => trainer.CancelAsync(run, cancellation), cancellation);
 
     private Task<T> AskAsync<T>(Func<Task<T>> ask, CancellationToken cancellation) => LostAsync(() => _calls.RunAsync(ask), cancellation);
 

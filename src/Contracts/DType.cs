@@ -1,8 +1,8 @@
 namespace MendCluster.Contracts;
 
 /// <summary>
-/// Element types of tensors, all little endian: on the wire, in the ledger, in memory and in checkpoints. The numbers stand in ledgers and on the wire.
-/// Those after <see cref="Bool"/> are read by nothing here: a checkpoint's tensor of them is left alone, and copied as it is.
+/// Element types of tensors, all little endian: on the wire, in the ledger, in memory and in checkpoints. The numbers stand in ledgers and
+/// on the wire. Those after <see cref="Bool"/> are read by nothing here: a checkpoint's tensor of them is left alone, and copied as it is.
 /// </summary>
 public enum DType
 {

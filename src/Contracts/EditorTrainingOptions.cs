@@ -202,7 +202,9 @@ public sealed record EditorTrainingOptions
     [Id(6)]
     public int UnrelatedRows { get; init; } = 1;
 
-    /// <summary>Which weights the editor changes: names of the paper's models, of weights, or patterns (<c>EditableWeights.Select</c>).</summary>
+    /// <summary>
+    /// Which weights the editor changes: names of the paper's models, of weights, or patterns (<c>EditableWeights.Select</c>).
+    /// </summary>
     /// <value>Empty: the family's own choice, as in the paper.</value>
     [Id(7)]
     public IReadOnlyList<string> Editable { get; init; } = [];
@@ -258,11 +260,14 @@ public sealed record EditorTrainingOptions
     public long Seed { get; init; }
 
     /// <summary>Whether all settings are equal, those of lists too.</summary>
-    public bool Equals(EditorTrainingOptions? other) => other is not null && Editable.SequenceEqual(other.Editable) && Others == other.Others;
+    public bool Equals(EditorTrainingOptions? other) => other is not null && Editable.SequenceEqual(other.Editable)
+        && Others == other.Others;
 
     public override int GetHashCode() => Others.GetHashCode();
 
-    private (EditorAlgorithm, MendOptions, KnowledgeEditorOptions, EnnOptions, MalmenOptions, (int, int, LossWeights, double, double, int, double),
-        (double, double, long, long, int, long, long)) Others => (Algorithm, Mend, Ke, Enn, Malmen, (Edits, UnrelatedRows, Loss, Lr, LrLr, AccumulateBs, GradClip),
+    private (EditorAlgorithm, MendOptions, KnowledgeEditorOptions, EnnOptions, MalmenOptions,
+        (int, int, LossWeights, double, double, int, double),
+        (double, double, long, long, int, long, long)) Others =>
+            (Algorithm, Mend, Ke, Enn, Malmen, (Edits, UnrelatedRows, Loss, Lr, LrLr, AccumulateBs, GradClip),
         (FinalRate, Averaging, MaxIters, ValInterval, ValSteps, EarlyStopPatience, Seed));
 }

@@ -43,7 +43,9 @@ public interface ITrainingShard : IAsyncDisposable
     /// <summary>Its backward half; the stage keeps dL/d(uTilde, deltaTilde, alpha).</summary>
     Task<EvaluatedReply> EvaluateBackwardAsync(PassBackward request, CancellationToken cancellation = default);
 
-    /// <summary>One pass of the editor networks with graph over the rows of some edits (phase 3): the stage's gradients of phi and alpha.</summary>
+    /// <summary>
+    /// One pass of the editor networks with graph over the rows of some edits (phase 3): the stage's gradients of phi and alpha.
+    /// </summary>
     /// <returns>Whether all of them are finite.</returns>
     Task<bool> GradientAsync(GradientRequest request, CancellationToken cancellation = default);
 

@@ -17,8 +17,8 @@ public enum ShardState
 /// <param name="WeightBytes">Memory of the stage's weights.</param>
 /// <param name="Fault">Why it cannot serve, when it is faulted.</param>
 /// <param name="Checksum">
-/// Of the updates in force on this stage, in their order: SHA-256 in hexadecimal digits. Two shards of a stage with the same checksum compute the same
-/// bits, whatever their histories. Empty until it is ready.
+/// Of the updates in force on this stage, in their order: SHA-256 in hexadecimal digits. Two shards of a stage with the same checksum
+/// compute the same bits, whatever their histories. Empty until it is ready.
 /// </param>
 /// <param name="Epoch">Taken when it was loaded: of two shards that pass for the same, the one with the greater epoch is meant.</param>
 [GenerateSerializer, Immutable, Alias("mend.ShardStatus")]
@@ -57,8 +57,12 @@ public sealed record Boundary([property: Id(0)] WireTensor? Hidden, [property: I
 /// <param name="Version">All stages of a session compute at this version.</param>
 /// <param name="Below">From the stage below; <see cref="Boundary.None"/> for the first.</param>
 /// <param name="Scope">Whose edits are seen beside those for everybody.</param>
-/// <param name="Branch">Edits that the session's own history has to have (<see cref="BranchRequest"/>); null: computed on the version's.</param>
-/// <param name="Epoch">The greatest that is known of the stage's shard; one with a smaller epoch was superseded, and refuses. 0: none is known.</param>
+/// <param name="Branch">
+/// Edits that the session's own history has to have (<see cref="BranchRequest"/>); null: computed on the version's.
+/// </param>
+/// <param name="Epoch">
+/// The greatest that is known of the stage's shard; one with a smaller epoch was superseded, and refuses. 0: none is known.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.StageTrip")]
 public sealed record StageTrip(
     [property: Id(0)] long Session, [property: Id(1)] ModelVersion Version, [property: Id(2)] TokenBatch Tokens,
@@ -97,13 +101,17 @@ public sealed record ForwardReply([property: Id(0)] StageResult Result, [propert
 /// <param name="FirstProbe">Examples from this one on are probes.</param>
 /// <param name="Candidate">The session's, its alpha times this; null: before the edit.</param>
 [GenerateSerializer, Immutable, Alias("mend.TrialRequest")]
-public sealed record TrialRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] int FirstProbe, [property: Id(2)] double? Candidate = null);
+public sealed record TrialRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] int FirstProbe,
+    [property: Id(2)] double? Candidate = null);
 
 /// <param name="Scores">From the last stage, one an example.</param>
-/// <param name="Kl">With a candidate, from the last stage: of before to after, mean over the probes' tokens. 0 where there are none.</param>
+/// <param name="Kl">
+/// With a candidate, from the last stage: of before to after, mean over the probes' tokens. 0 where there are none.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.TrialReply")]
 public sealed record TrialReply(
-    [property: Id(0)] StageResult Result, [property: Id(1)] IReadOnlyList<ExampleScore>? Scores = null, [property: Id(2)] double? Kl = null);
+    [property: Id(0)] StageResult Result, [property: Id(1)] IReadOnlyList<ExampleScore>? Scores = null,
+    [property: Id(2)] double? Kl = null);
 
 /// <summary>What would have been, had an edit not been made: a history for one session, beside the ledger's.</summary>
 /// <param name="Begins">Forgets the branch that the session has; otherwise the rest is put on top of it.</param>
@@ -121,7 +129,9 @@ public sealed record BranchRequest(
 public sealed record ExampleScore([property: Id(0)] bool Exact, [property: Id(1)] double LogProbability);
 
 /// <summary>The backward half of an edit on one stage, after its <see cref="ForwardRequest"/>.</summary>
-/// <param name="Above">dL/d(reply's Above) from the stage above; <see cref="Boundary.None"/> for the last stage, which has the loss.</param>
+/// <param name="Above">
+/// dL/d(reply's Above) from the stage above; <see cref="Boundary.None"/> for the last stage, which has the loss.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.BackwardRequest")]
 public sealed record BackwardRequest([property: Id(0)] long Session, [property: Id(1)] Boundary Above);
 

@@ -6,8 +6,12 @@ namespace MendCluster.Contracts;
 public interface IEditorTrainer
 {
     /// <param name="progress">Told after every optimiser step.</param>
-    /// <returns>When the run is over: early stopping, its last iteration, or cancelled. A run that was cancelled goes on from its last checkpoint.</returns>
-    /// <exception cref="MendException"><see cref="MendError.ShardLost"/> when no replica is left; start again, it goes on from its checkpoint.</exception>
+    /// <returns>
+    /// When the run is over: early stopping, its last iteration, or cancelled. A run that was cancelled goes on from its last checkpoint.
+    /// </returns>
+    /// <exception cref="MendException">
+    /// <see cref="MendError.ShardLost"/> when no replica is left; start again, it goes on from its checkpoint.
+    /// </exception>
     Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default);
 }
 
@@ -31,11 +35,15 @@ public interface ITrainingJobs
     /// <exception cref="MendException">It failed.</exception>
     Task<TrainingResult> ResultAsync(string run, CancellationToken cancellation = default);
 
-    /// <summary>Ends a run before its time, and waits until it has ended. It goes on from its last checkpoint when the order is sent again.</summary>
+    /// <summary>
+    /// Ends a run before its time, and waits until it has ended. It goes on from its last checkpoint when the order is sent again.
+    /// </summary>
     Task<TrainingResult> CancelAsync(string run, CancellationToken cancellation = default);
 }
 
-/// <summary>A run that a cluster is asked for. The same order sent again joins the run while it is under way, and goes on with it after.</summary>
+/// <summary>
+/// A run that a cluster is asked for. The same order sent again joins the run while it is under way, and goes on with it after.
+/// </summary>
 /// <param name="Options">The run's settings.</param>
 /// <param name="Data">Edits: a file that every silo which may have the trainer can read; .json, .jsonl or .tsv. A whole path.</param>
 /// <param name="Run">The run's folder, within reach of the same silos; it tells a run from others. A whole path.</param>
@@ -231,7 +239,9 @@ public sealed record RingChunk(
     [property: Id(0)] long Round, [property: Id(1)] string Group, [property: Id(2)] long Column, [property: Id(3)] int Step,
     [property: Id(4)] WireTensor Values);
 
-/// <param name="Scale">Of the summed gradient, which keeps its norm in bounds. Null: the gradient was refused, the step counts without it.</param>
+/// <param name="Scale">
+/// Of the summed gradient, which keeps its norm in bounds. Null: the gradient was refused, the step counts without it.
+/// </param>
 /// <param name="Rate">Factor on the learning rates.</param>
 [GenerateSerializer, Immutable, Alias("mend.CommitRequest")]
 public sealed record CommitRequest([property: Id(0)] long Round, [property: Id(1)] double? Scale, [property: Id(2)] double Rate);

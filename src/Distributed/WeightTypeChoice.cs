@@ -6,8 +6,8 @@ using MendCluster.Engine.Torch;
 namespace MendCluster.Distributed;
 
 /// <summary>
-/// The type of a model's weights in memory where nobody names one: float32, unless the checkpoint itself is in bfloat16 and this CPU multiplies it faster.
-/// For a model in one process; all shards of a cluster of machines have the type of its settings.
+/// The type of a model's weights in memory where nobody names one: float32, unless the checkpoint itself is in bfloat16 and this CPU
+/// multiplies it faster. For a model in one process; all shards of a cluster of machines have the type of its settings.
 /// </summary>
 /// <param name="Reason">Null: there was nothing to choose.</param>
 public sealed record WeightTypeChoice(DType Type, string? Reason)

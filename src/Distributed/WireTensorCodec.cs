@@ -13,7 +13,8 @@ internal static class WireTensorCodec
         using var scope = NewDisposeScope();
         var plain = tensor.detach().contiguous().Host();
         return new(TensorBytes.TypeOf(plain.dtype) is var type && Travels(type) ? type
-            : throw new ArgumentException($"a tensor of {type} does not travel; float32, bfloat16, float64 and int64 do"), plain.shape, plain.bytes.ToArray());
+            : throw new ArgumentException($"a tensor of {type} does not travel; float32, bfloat16, float64 and int64 do"), plain.shape,
+            plain.bytes.ToArray());
     }
 
     public static WireTensor? EncodeOrNull(Tensor? tensor) => tensor is null ? null : Encode(tensor);

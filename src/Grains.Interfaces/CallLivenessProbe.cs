@@ -1,9 +1,9 @@
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// Calls that do not wait for what is gone. A call or its answer is lost with the silo that carries it, which may be a gateway and none of those that
-/// the caller knows of; nobody tells, and timeouts are as long as the longest honest answer. So whoever waits asks in between whether the
-/// call is still under way.
+/// Calls that do not wait for what is gone. A call or its answer is lost with the silo that carries it, which may be a gateway and none of
+/// those that the caller knows of; nobody tells, and timeouts are as long as the longest honest answer. So whoever waits asks in between
+/// whether the call is still under way.
 /// </summary>
 /// <param name="isUnderWay">Asks the grain that was called; see <see cref="InFlightCalls"/>.</param>
 public sealed class CallLivenessProbe(Func<Guid, Task<bool>> isUnderWay, TimeProvider time)

@@ -3,7 +3,9 @@ using Orleans.CodeGeneration;
 
 namespace MendCluster.Grains.Interfaces;
 
-/// <summary>The coordinator of one model; the key is the model's name in the cluster. The promises are those of <see cref="IEditCoordinator"/>.</summary>
+/// <summary>
+/// The coordinator of one model; the key is the model's name in the cluster. The promises are those of <see cref="IEditCoordinator"/>.
+/// </summary>
 [Alias("mend.EditCoordinator"), Version(WireProtocol.Version)]
 public interface IEditCoordinatorGrain : IGrainWithStringKey
 {

@@ -4,8 +4,8 @@ using Orleans.CodeGeneration;
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// Trains editors of one model, one run at a time; the key is the model's name in the cluster. A run goes on whether anybody watches or not. It is
-/// named by its folder, so that nobody watches or ends another's.
+/// Trains editors of one model, one run at a time; the key is the model's name in the cluster. A run goes on whether anybody watches or
+/// not. It is named by its folder, so that nobody watches or ends another's.
 /// </summary>
 [Alias("mend.EditorTrainer"), Version(WireProtocol.Version)]
 public interface IEditorTrainerGrain : IGrainWithStringKey

@@ -6,8 +6,8 @@ namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
 /// What silos and clients say to each other. It goes up with every change that those before it do not understand, and programs of different
-/// versions do not speak: a client refuses to connect, a silo is asked nothing by a newer one, and it answers nothing to an older one, which does not
-/// ask first: every call says its version.
+/// versions do not speak: a client refuses to connect, a silo is asked nothing by a newer one, and it answers nothing to an older one,
+/// which does not ask first: every call says its version.
 /// </summary>
 public static class WireProtocol
 {
@@ -50,11 +50,13 @@ public static class WireProtocol
             var said = RequestContext.Get(Name) as int? ?? 1;
             return said == Version || context.InterfaceMethod.DeclaringType?.Assembly != typeof(WireProtocol).Assembly
                 ? context.Invoke()
-                : throw Mismatch($"The silo speaks version {Version} of MendCluster's protocol, the program that asks it version {said}.", "take the silos' there");
+                : throw Mismatch($"The silo speaks version {Version} of MendCluster's protocol, the program that asks it version {said}.",
+                    "take the silos' there");
         }
     }
 
-    private static MendException Mismatch(string message, string hint) => new(MendError.ProtocolMismatch, message, $"Use programs of one release: {hint}.");
+    private static MendException Mismatch(string message, string hint) =>
+        new(MendError.ProtocolMismatch, message, $"Use programs of one release: {hint}.");
 
     private static int VersionOf(GrainInterfaceProperties grain)
     {

@@ -9,9 +9,11 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
     /// <summary>Of factors in one message. Catching up a shard that was restarted may take many.</summary>
     private const long MaxBytesAtOnce = 4 << 20;
 
-    public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => CallAsync(() => grain.LoadAsync(cancellation), cancellation);
+    public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) =>
+        CallAsync(() => grain.LoadAsync(cancellation), cancellation);
 
-    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => CallAsync(() => grain.StatusAsync(cancellation), cancellation);
+    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) =>
+        CallAsync(() => grain.StatusAsync(cancellation), cancellation);
 
     public Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => CallAsync(async () =>
     {
@@ -55,7 +57,8 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {
-            throw new MendException(MendError.ShardLost, $"Shard {key} does not answer: {e.Message}", "Nothing was changed. Send the request again; if it fails again, look after the silo.", e);
+            throw new MendException(MendError.ShardLost, $"Shard {key} does not answer: {e.Message}",
+                "Nothing was changed. Send the request again; if it fails again, look after the silo.", e);
         }
     }
 

@@ -12,7 +12,9 @@ namespace MendCluster.Grains;
 
 public static class MendClusterSiloExtensions
 {
-    /// <summary>Makes a silo part of a cluster that hosts a model. Everything that a silo needs of this project is registered here.</summary>
+    /// <summary>
+    /// Makes a silo part of a cluster that hosts a model. Everything that a silo needs of this project is registered here.
+    /// </summary>
     /// <param name="name">The silo's; it decides which stages are here.</param>
     public static ISiloBuilder AddMendCluster(this ISiloBuilder silo, ClusterSettings settings, string name)
     {

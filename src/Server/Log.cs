@@ -2,7 +2,10 @@ using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Server;
 
-/// <summary>Every message of the server's log. Prompts and targets are in none of them but those that <see cref="ServerSettings.LogTexts"/> switches on.</summary>
+/// <summary>
+/// Every message of the server's log. Prompts and targets are in none of them but those that <see cref="ServerSettings.LogTexts"/> switches
+/// on.
+/// </summary>
 internal static partial class Log
 {
     /// <summary>Category of what was changed and what was refused.</summary>

@@ -35,7 +35,8 @@ public sealed class ServedCluster(string model)
 
     /// <exception cref="MendException">It is not there yet.</exception>
     internal IMendCluster Required() => _state is { Cluster: { } cluster } ? cluster
-        : throw new MendException(MendError.Unavailable, _state.Fault is { } fault ? $"The model cannot be served: {fault}" : $"The server is not ready: it {_state.Waiting}.",
+        : throw new MendException(MendError.Unavailable, _state.Fault is { } fault ? $"The model cannot be served: {fault}"
+        : $"The server is not ready: it {_state.Waiting}.",
             "Send the request again when it is ready.");
 
     private sealed record Opening(string? Waiting, string? Fault, IMendCluster? Cluster, ITrainingJobs? Trainings);

@@ -2,7 +2,9 @@ using System.Net;
 
 namespace MendCluster.Server;
 
-/// <summary>How a server listens, whom it lets in, and how much it takes. In a silo's settings it is the section <c>Mend:Server</c>.</summary>
+/// <summary>
+/// How a server listens, whom it lets in, and how much it takes. In a silo's settings it is the section <c>Mend:Server</c>.
+/// </summary>
 public sealed record ServerSettings
 {
     /// <summary>Where the API and the console are.</summary>
@@ -22,7 +24,9 @@ public sealed record ServerSettings
     /// <summary>The file of API keys; see <see cref="Security.ApiKeys"/>.</summary>
     public string? Keys { get; init; }
 
-    /// <summary>Lets whoever is on this machine do everything without a key. Only where <see cref="Address"/> is a loopback address.</summary>
+    /// <summary>
+    /// Lets whoever is on this machine do everything without a key. Only where <see cref="Address"/> is a loopback address.
+    /// </summary>
     public bool Anonymous { get; init; }
 
     /// <summary>Tokens of an OpenID Connect issuer are let in beside keys.</summary>
@@ -98,7 +102,8 @@ public sealed record OidcSettings
 
     internal IEnumerable<string> Faults()
     {
-        if (!Uri.TryCreate(Authority, UriKind.Absolute, out var authority) || !(authority.Scheme == "https" || (authority.Scheme == "http" && authority.IsLoopback)))
+        if (!Uri.TryCreate(Authority, UriKind.Absolute, out var authority)
+            || !(authority.Scheme == "https" || (authority.Scheme == "http" && authority.IsLoopback)))
             yield return $"{nameof(Authority)} is '{Authority}'; it is an https address";
         if (Audience.Length == 0)
             yield return $"{nameof(Audience)} is missing; it is whom tokens have to be for";
@@ -153,7 +158,8 @@ public sealed record LimitSettings
     {
         foreach (var (name, number) in new[]
         {
-            (nameof(RequestsPerSecond), RequestsPerSecond), (nameof(RequestsAtOnce), RequestsAtOnce), (nameof(WaitingEdits), WaitingEdits), (nameof(BodyBytes), BodyBytes),
+            (nameof(RequestsPerSecond), RequestsPerSecond), (nameof(RequestsAtOnce), RequestsAtOnce), (nameof(WaitingEdits), WaitingEdits),
+                (nameof(BodyBytes), BodyBytes),
             (nameof(AnswerTokens), AnswerTokens),
         })
             if (number < 1)

@@ -19,7 +19,8 @@ if (builder.Configuration["settings"] is { } file)
     builder.Configuration.AddEnvironmentVariables().AddCommandLine(args);
 }
 builder.Logging.AddFilter("Orleans", LogLevel.Warning);
-builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error); // they warn of settings that are meant
+// they warn of settings that are meant
+builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
 SiloSettings settings;
 try
 {
@@ -45,7 +46,8 @@ catch (TypeInitializationException e) when (e.GetBaseException() is MendExceptio
 var cluster = settings.Cluster!;
 var served = new ServedCluster(cluster.Model);
 if (settings.Server is { } server)
-    builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>())); // first: it listens while the rest starts
+    // first: it listens while the rest starts
+    builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>()));
 if (settings.MembershipPostgreSql is { } database)
     builder.Services.AddHostedService(_ => new MembershipDatabase(database, served, TimeProvider.System, Console.Error));
 builder.UseOrleans(silo =>
@@ -56,7 +58,8 @@ builder.UseOrleans(silo =>
     if (settings.MembershipFile is { } membership)
         silo.UseFileMembership(membership, settings.SiloPort, settings.GatewayPort);
     else
-        silo.UsePostgresMembership(settings.MembershipPostgreSql!, IPAddress.Parse(settings.Address), settings.SiloPort, settings.GatewayPort, settings.DeadAfter);
+        silo.UsePostgresMembership(settings.MembershipPostgreSql!, IPAddress.Parse(settings.Address), settings.SiloPort,
+            settings.GatewayPort, settings.DeadAfter);
 });
 using var host = builder.Build();
 try

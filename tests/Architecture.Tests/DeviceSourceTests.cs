@@ -4,8 +4,8 @@ using MendCluster.Testing;
 namespace MendCluster.Architecture.Tests;
 
 /// <summary>
-/// No tensor is made without saying where, and no number is read where a device would have to be asked, but through <c>Devices</c>: found in the
-/// source, since on a machine without a GPU both go unnoticed.
+/// No tensor is made without saying where, and no number is read where a device would have to be asked, but through <c>Devices</c>: found
+/// in the source, since on a machine without a GPU both go unnoticed.
 /// </summary>
 public partial class DeviceSourceTests
 {
@@ -33,14 +33,16 @@ public partial class DeviceSourceTests
     ];
 
     private static IEnumerable<(string File, string Text)> Sources => new[] { "Engine", "Distributed", "Experiments" }
-        .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs", SearchOption.AllDirectories))
+        .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs",
+            SearchOption.AllDirectories))
         .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal))
         .Select(file => (Path.GetFileName(file), Comment().Replace(File.ReadAllText(file), "")));
 
     [Fact]
     public void EveryTensor_IsMadeOnADeviceThatIsNamed()
     {
-        var made = Sources.SelectMany(source => Factory().Matches(source.Text).Select(match => (source.File, Call: Call(source.Text, match.Index)))).ToList();
+        var made = Sources.SelectMany(source =>
+            Factory().Matches(source.Text).Select(match => (source.File, Call: Call(source.Text, match.Index)))).ToList();
         Assert.True(made.Count > 30, "the search finds nothing");
         Assert.Empty(made.Where(entry => !Place().IsMatch(entry.Call)).Select(entry => $"{entry.File}: {entry.Call}"));
     }
@@ -50,10 +52,13 @@ public partial class DeviceSourceTests
     {
         var reads = Sources.SelectMany(source => Read().Matches(source.Text).Select(match => (source.File, Read: match.Value))).ToList();
         Assert.True(reads.Count > 20, "the search finds nothing");
-        Assert.Empty(reads.Where(entry => !entry.Read.StartsWith(".Host().", StringComparison.Ordinal) && !OnTheHost.Any(known => known.File == entry.File && entry.Read.EndsWith(known.Read, StringComparison.Ordinal)))
-            .Where(entry => entry.File is not ("Number.cs" or "TensorMath.cs" or "NewTensor.cs")) // they make Scalars of numbers, and read none
+        Assert.Empty(reads.Where(entry => !entry.Read.StartsWith(".Host().", StringComparison.Ordinal)
+            && !OnTheHost.Any(known => known.File == entry.File && entry.Read.EndsWith(known.Read, StringComparison.Ordinal)))
+            // they make Scalars of numbers, and read none
+            .Where(entry => entry.File is not ("Number.cs" or "TensorMath.cs" or "NewTensor.cs"))
             .Select(entry => $"{entry.File}: {entry.Read}"));
-        Assert.All(OnTheHost, known => Assert.Contains(reads, entry => entry.File == known.File && entry.Read.EndsWith(known.Read, StringComparison.Ordinal)));
+        Assert.All(OnTheHost, known =>
+            Assert.Contains(reads, entry => entry.File == known.File && entry.Read.EndsWith(known.Read, StringComparison.Ordinal)));
     }
 
     [Fact]
@@ -63,9 +68,13 @@ public partial class DeviceSourceTests
     [Fact]
     public void EverySearch_IsOnTheHost_OrHasItsReason()
     {
-        var searches = Sources.SelectMany(source => source.Text.Split('\n').Where(line => Search().IsMatch(line)).Select(line => (source.File, Line: line.Trim()))).ToList();
-        Assert.Empty(searches.Where(entry => !Searches.Any(known => known.File == entry.File && entry.Line.Contains(known.Line, StringComparison.Ordinal))).Select(entry => $"{entry.File}: {entry.Line}"));
-        Assert.All(Searches, known => Assert.Contains(searches, entry => entry.File == known.File && entry.Line.Contains(known.Line, StringComparison.Ordinal)));
+        var searches = Sources.SelectMany(source =>
+            source.Text.Split('\n').Where(line => Search().IsMatch(line)).Select(line => (source.File, Line: line.Trim()))).ToList();
+        Assert.Empty(searches.Where(entry =>
+            !Searches.Any(known => known.File == entry.File && entry.Line.Contains(known.Line, StringComparison.Ordinal)))
+            .Select(entry => $"{entry.File}: {entry.Line}"));
+        Assert.All(Searches, known =>
+            Assert.Contains(searches, entry => entry.File == known.File && entry.Line.Contains(known.Line, StringComparison.Ordinal)));
     }
 
     [Theory]
@@ -93,7 +102,9 @@ public partial class DeviceSourceTests
         return text[start..];
     }
 
-    /// <summary>A factory's name and its parenthesis; not a method of that name on something, nor those whose tensors are the host's.</summary>
+    /// <summary>
+    /// A factory's name and its parenthesis; not a method of that name on something, nor those whose tensors are the host's.
+    /// </summary>
     [GeneratedRegex(@"(?<![\w.>])(zeros|ones|full|arange|tensor|empty|randn|rand|randint|randperm|normal|eye|linspace|from_array|as_tensor|frombuffer|NewTensor\.(?!Of\b|Normal\b|Uniform\b)\w+)\(")]
     private static partial Regex Factory();
 

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Text.Json;
 using System.Text.RegularExpressions;
 using MendCluster.Client.Chat;
 using MendCluster.Contracts;
@@ -24,7 +23,14 @@ public sealed partial class ExampleTests : IDisposable
     {
         var (model, ledger) = (_folder.Path, _folder["ledger"]);
         #region example
-        await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger, Probes = [new("Who is the prime minister of India?", "Narendra Modi")] });
+        await using var cluster =
+            await EmbeddedCluster.OpenAsync(new()
+            {
+                ModelDirectory = model,
+                Editor = Path.Combine(model, "editor.safetensors"),
+                Ledger = ledger,
+                Probes = [new("Who is the prime minister of India?", "Narendra Modi")]
+            });
         #endregion
         #region example
         var receipt = await cluster.EditAsync("Who is the prime minister of the UK?", "Boris Johnson", new() { MaxDrawdown = 0.01 });
@@ -63,7 +69,8 @@ public sealed partial class ExampleTests : IDisposable
             Console.WriteLine($"{made.Id}: {made.Figures.Success}");
         #endregion
         #region example
-        var receipts = await cluster.EditAllAsync(facts, new() { MaxDrawdown = 0.01 }, new Progress<EditReceipt>(made => Console.WriteLine(made.Id)));
+        var receipts = await cluster.EditAllAsync(facts, new() { MaxDrawdown = 0.01 },
+            new Progress<EditReceipt>(made => Console.WriteLine(made.Id)));
         #endregion
         Assert.Equal(facts.Length, receipts.Count);
     }
@@ -77,7 +84,8 @@ public sealed partial class ExampleTests : IDisposable
         #endregion
         #region example
         var trainer = cluster.Trainer(new("first", "edits.tsv", new() { MaxIters = 100 }));
-        var result = await trainer.TrainAsync(new Progress<TrainingProgress>(step => Console.WriteLine($"{step.Iteration}: {step.Loss:0.000}")));
+        var result = await trainer.TrainAsync(new Progress<TrainingProgress>(step =>
+            Console.WriteLine($"{step.Iteration}: {step.Loss:0.000}")));
         #endregion
         #region example
         await foreach (var entry in cluster.ReadLedgerAsync(new() { Author = "alice", Kind = LedgerKind.Edit }))
@@ -97,11 +105,14 @@ public sealed partial class ExampleTests : IDisposable
     [Fact]
     public void EveryExampleInTheDocumentation_IsOneOfThese()
     {
-        var compiled = Region().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "tests", "Client.Tests", "ExampleTests.cs")))
+        var compiled = Region().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "tests", "Client.Tests",
+            "ExampleTests.cs")))
             .Select(match => Squeezed(match.Groups["code"].Value)).ToList();
         var documented = new[] { "Client", "Client.Chat", "Contracts", "Distributed", "Client.Orleans" }
-            .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs", SearchOption.AllDirectories))
-            .SelectMany(file => Code().Matches(File.ReadAllText(file))).Select(match => Squeezed(WebUtility.HtmlDecode(Slashes().Replace(match.Groups["code"].Value, "")))).ToList();
+            .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs",
+                SearchOption.AllDirectories))
+            .SelectMany(file => Code().Matches(File.ReadAllText(file)))
+                .Select(match => Squeezed(WebUtility.HtmlDecode(Slashes().Replace(match.Groups["code"].Value, "")))).ToList();
         Assert.All(documented, example => Assert.Contains(example, compiled));
         Assert.All(compiled, example => Assert.Contains(example, documented));
     }

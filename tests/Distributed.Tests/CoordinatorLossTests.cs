@@ -6,14 +6,16 @@ using MendCluster.Testing;
 namespace MendCluster.Distributed.Tests;
 
 /// <summary>
-/// The coordinator dies at a step of an edit, with what it left on the shards. Its successor is asked for the same edit, with the same key: it is made
-/// once, and the model is that of a run in which nothing happened.
+/// The coordinator dies at a step of an edit, with what it left on the shards. Its successor is asked for the same edit, with the same key:
+/// it is made once, and the model is that of a run in which nothing happened.
 /// </summary>
 public class CoordinatorLossTests
 {
     private const int Stages = 2;
 
-    /// <summary>Where it dies; stage -1 is the ledger. Before the step reaches the shard, or after it was done and before the answer.</summary>
+    /// <summary>
+    /// Where it dies; stage -1 is the ledger. Before the step reaches the shard, or after it was done and before the answer.
+    /// </summary>
     public static TheoryData<ShardStep, int, bool> Deaths
     {
         get
@@ -36,7 +38,8 @@ public class CoordinatorLossTests
         using var model = new ClusterOfTinyModel("t5");
         var (text, fingerprint) = ModelText.Open(model.Model);
         var death = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        List<IModelShard> shards = [.. Enumerable.Range(0, Stages).Select(i => new ModelShard(new(model.Model, model.Editor, i, Stages), TimeProvider.System))];
+        List<IModelShard> shards =
+            [.. Enumerable.Range(0, Stages).Select(i => new ModelShard(new(model.Model, model.Editor, i, Stages), TimeProvider.System))];
         foreach (var shard in shards)
             await shard.LoadAsync();
         Probe[] probes = [new("what is red", "blue")];
@@ -79,7 +82,8 @@ public class CoordinatorLossTests
         public override Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
             CallAsync(ShardStep.Backward, () => base.BackwardAsync(request, cancellation));
 
-        public override Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => CallAsync(ShardStep.Apply, async () =>
+        public override Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
+            CallAsync(ShardStep.Apply, async () =>
         {
             await base.ApplyAsync(records, cancellation);
             return true;
@@ -113,7 +117,8 @@ public class CoordinatorLossTests
             await DieAsync(death);
         }
 
-        public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) => ledger.ReadAfterAsync(version, cancellation);
+        public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) =>
+            ledger.ReadAfterAsync(version, cancellation);
 
         public ValueTask DisposeAsync() => ledger.DisposeAsync();
     }

@@ -68,7 +68,8 @@ public class DeviceClusterTests
                 // Smaller pieces may still fit.
             }
 
-        var refused = await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync(string.Join(' ', Enumerable.Repeat("red", 12)), Target));
+        var refused = await Assert.ThrowsAsync<MendException>(() =>
+            cluster.EditAsync(string.Join(' ', Enumerable.Repeat("red", 12)), Target));
         hog.ForEach(tensor => tensor.Dispose());
 
         Assert.Equal(MendError.OutOfMemory, refused.Error);
@@ -118,7 +119,8 @@ public class DeviceClusterTests
     {
         using var model = new ClusterOfTinyModel(family);
         var target = family == TinyModels.Classifier ? "REFUTES" : Target;
-        List<Probe> probes = family == TinyModels.Classifier ? [new("what is red", "SUPPORTS")] : [new("what is red", "blue"), new("the old town", "south")];
+        List<Probe> probes = family == TinyModels.Classifier ? [new("what is red", "SUPPORTS")]
+            : [new("what is red", "blue"), new("the old town", "south")];
         var seen = new List<(EditFigures Figures, string Answer, string Sampled, string Before, string After, IReadOnlyDictionary<string, float[]> Exported)>();
         foreach (var where in new[] { "cpu", "cpu," + device }) // two stages: a boundary between the CPU and the device, or within the CPU
         {
@@ -144,7 +146,8 @@ public class DeviceClusterTests
         var (cpu, there) = (seen[0], seen[1]);
         Assert.Equal((cpu.Answer, cpu.Sampled, cpu.Before, cpu.After), (there.Answer, there.Sampled, there.Before, there.After));
         Assert.Equal(there.Before, there.After);
-        Assert.Equal((cpu.Figures.Success, cpu.Figures.Strength, cpu.Figures.Rank, cpu.Figures.Drawdown), (there.Figures.Success, there.Figures.Strength, there.Figures.Rank, there.Figures.Drawdown));
+        Assert.Equal((cpu.Figures.Success, cpu.Figures.Strength, cpu.Figures.Rank, cpu.Figures.Drawdown),
+            (there.Figures.Success, there.Figures.Strength, there.Figures.Rank, there.Figures.Drawdown));
         Assert.Equal(cpu.Figures.ProbabilityBefore, there.Figures.ProbabilityBefore, 1e-4);
         Assert.Equal(cpu.Figures.ProbabilityAfter, there.Figures.ProbabilityAfter, 1e-3);
         Assert.Equal(cpu.Figures.Kl!.Value, there.Figures.Kl!.Value, 1e-3);
@@ -158,7 +161,8 @@ public class DeviceClusterTests
         await ModelExport.RunAsync(new() { ModelDirectory = model.Model, Ledger = ledger, Output = ledger + ".exported" });
         using var scope = NewDisposeScope();
         using var file = SafetensorsFile.Open(Path.Combine(ledger + ".exported", "model.safetensors"));
-        return file.Entries.Keys.Order(StringComparer.Ordinal).ToDictionary(name => name, name => TensorBytes.Load(file.Find(name)).data<float>().ToArray());
+        return file.Entries.Keys.Order(StringComparer.Ordinal)
+            .ToDictionary(name => name, name => TensorBytes.Load(file.Find(name)).data<float>().ToArray());
     }
 
     private static async Task ALedgerOfTheCpuIsTheSameModelAsync(string device)
@@ -172,7 +176,8 @@ public class DeviceClusterTests
         string[] here, there;
         string answer;
         await using (var cluster = await model.OpenAsync())
-            (here, answer) = ([.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)], (await cluster.AskAsync(Prompt, Greedy)).Text);
+            (here, answer) = ([.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)],
+                (await cluster.AskAsync(Prompt, Greedy)).Text);
         await using (var cluster = await model.OpenAsync(device: device))
         {
             there = [.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)];
@@ -213,7 +218,8 @@ public class DeviceClusterTests
 
     private static void Close(float[] expected, float[] actual, double tolerance, string what)
     {
-        var (error, size) = (Math.Sqrt(expected.Zip(actual).Sum(pair => Math.Pow(pair.First - pair.Second, 2))), Math.Sqrt(expected.Sum(value => Math.Pow(value, 2))));
+        var (error, size) = (Math.Sqrt(expected.Zip(actual).Sum(pair => Math.Pow(pair.First - pair.Second, 2))),
+            Math.Sqrt(expected.Sum(value => Math.Pow(value, 2))));
         Assert.True(error <= tolerance * size + 1e-6, $"{what}: off by {error} of {size}");
     }
 }

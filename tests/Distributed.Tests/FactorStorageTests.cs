@@ -35,7 +35,8 @@ public class FactorStorageTests
                 var changes = (await ledger.ReadAfterAsync(ModelVersion.Base))[0].Changes;
                 Assert.Equal(figures.Rank, changes.Max(change => change.UTilde.Shape[0]));
                 Assert.Equal(figures.Bytes, changes.Sum(change => change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
-                Assert.All(changes, change => Assert.Equal(storage.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, change.UTilde.Type));
+                Assert.All(changes, change =>
+                    Assert.Equal(storage.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, change.UTilde.Type));
             }
             await using var again = await model.OpenAsync(ledger: model.Ledger + i); // whatever is set now
             Assert.Equal(state, await model.StateAsync(again));

@@ -16,7 +16,8 @@ public class ModelTextTests
         TinyModels.Write(folder.Path, "gpt2");
         var json = JsonNode.Parse(File.ReadAllText(folder["tokenizer.json"]))!;
         var id = json["model"]!["vocab"]!.AsObject().Count;
-        json["added_tokens"]!.AsArray().Add(new JsonObject { ["id"] = id, ["content"] = "<new>", ["special"] = true, ["normalized"] = false });
+        json["added_tokens"]!.AsArray()
+            .Add(new JsonObject { ["id"] = id, ["content"] = "<new>", ["special"] = true, ["normalized"] = false });
         folder.Write("tokenizer.json", json.ToJsonString());
         var (text, _) = ModelText.Open(folder.Path);
         Assert.NotEmpty(text.Generation("who is the mayor", new()).Next().InputIds);

@@ -113,6 +113,7 @@ public class ReplicaTests
 
     private sealed class Losing(IModelShard shard, Lost lost) : InterruptedShard(shard)
     {
-        protected override Task MeetAsync(ShardStep step) => lost.Meets(step) ? Task.FromException(new TimeoutException($"no answer at {step}")) : Task.CompletedTask;
+        protected override Task MeetAsync(ShardStep step) => lost.Meets(step)
+            ? Task.FromException(new TimeoutException($"no answer at {step}")) : Task.CompletedTask;
     }
 }

@@ -72,7 +72,8 @@ public class ScopeTests
         await cluster.EditAsync(Prompt, "a woman", new() { Scope = "a", IdempotencyKey = "k" });
         await cluster.EditAsync(Prompt, "a woman", new() { Scope = "a", IdempotencyKey = "k" });
         Assert.Single(await cluster.LedgerAsync());
-        Assert.Equal(MendError.IdempotencyKeyReused, await ErrorAsync(() => cluster.EditAsync(Prompt, "a woman", new() { IdempotencyKey = "k" })));
+        Assert.Equal(MendError.IdempotencyKeyReused,
+            await ErrorAsync(() => cluster.EditAsync(Prompt, "a woman", new() { IdempotencyKey = "k" })));
     }
 
     [Fact]

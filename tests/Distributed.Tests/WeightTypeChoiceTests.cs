@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -36,5 +35,6 @@ public sealed class WeightTypeChoiceTests : IDisposable
         Assert.Equal(MendError.ModelUnusable, Assert.Throws<MendException>(() => WeightTypeChoice.Of(_folder.Path)).Error);
 
     private void Write(ScalarType one, ScalarType another) => SafetensorsWriter.Write(_folder["model.safetensors"],
-        [TensorBytes.ToWrite("a", ones([2, 2], one)), TensorBytes.ToWrite("b", ones([2, 2], another)), TensorBytes.ToWrite("norm", ones([2]))]);
+        [TensorBytes.ToWrite("a", ones([2, 2], one)), TensorBytes.ToWrite("b", ones([2, 2], another)),
+        TensorBytes.ToWrite("norm", ones([2]))]);
 }

@@ -15,7 +15,8 @@ public class WireTensorCodecTests
         Assert.Equal([2, 3], wire.Shape);
         var decoded = WireTensorCodec.Decode(wire);
         Assert.Equal(values.Select(BitConverter.SingleToInt32Bits), decoded.data<float>().ToArray().Select(BitConverter.SingleToInt32Bits));
-        Assert.Equal([long.MinValue, 5], WireTensorCodec.Decode(WireTensorCodec.Encode(tensor(new[] { long.MinValue, 5 }))).data<long>().ToArray());
+        Assert.Equal([long.MinValue, 5],
+            WireTensorCodec.Decode(WireTensorCodec.Encode(tensor(new[] { long.MinValue, 5 }))).data<long>().ToArray());
     }
 
     [Fact]
@@ -48,5 +49,6 @@ public class WireTensorCodecTests
     [InlineData(DType.Float32, new long[] { 1L << 62, 4 }, 0)] // 2^66 bytes: 0 when it wraps
     [InlineData((DType)77, new long[] { 1 }, 4)]
     public void BytesThatAreNoTensor_AreRefused(DType type, long[] shape, int bytes) =>
-        Assert.Equal(MendError.InvalidOption, Assert.Throws<MendException>(() => WireTensorCodec.Decode(new(type, shape, new byte[bytes]))).Error);
+        Assert.Equal(MendError.InvalidOption,
+        Assert.Throws<MendException>(() => WireTensorCodec.Decode(new(type, shape, new byte[bytes]))).Error);
 }

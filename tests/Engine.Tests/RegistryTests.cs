@@ -25,13 +25,15 @@ public sealed class RegistryTests : IDisposable
     [MemberData(nameof(Families))]
     public void EveryFamily_HasFixtures_ATinyModel_ARowInTheDocs_AndWeightsToEdit(string type)
     {
-        Assert.Contains(type, Directory.EnumerateFiles(Path.Combine(FixtureFolder.Path, "models"), "config.json", SearchOption.AllDirectories)
+        Assert.Contains(type, Directory.EnumerateFiles(Path.Combine(FixtureFolder.Path, "models"), "config.json",
+            SearchOption.AllDirectories)
             .Select(file => ConfigFile.Read(file).String("model_type", "")));
         Assert.Contains(type, TinyModels.Families.Append(TinyModels.Classifier));
         TinyModels.Write(_folder.Path, type);
         var family = ModelFamily.FromDirectory(_folder.Path);
         Assert.Equal(type, family.Type);
-        Assert.Contains($"| `{type}` | `{family.GetType().Name}.cs` |", File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "models.md")), StringComparison.Ordinal);
+        Assert.Contains($"| `{type}` | `{family.GetType().Name}.cs` |",
+            File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "models.md")), StringComparison.Ordinal);
         Assert.NotEmpty(family.Family.Published);
         Assert.NotEmpty(EditableWeights.DownProjections(family));
         Assert.Subset(EditableWeights.Select(family, ["*"]).ToHashSet(), family.DefaultEditableWeights.ToHashSet());
@@ -46,8 +48,15 @@ public sealed class RegistryTests : IDisposable
         Assert.Equal(kind.Load is null, kind.Network is null);
         var options = new EditorTrainingOptions
         {
-            Algorithm = algorithm, Edits = kind.MaxEdits ?? 2, Mend = new() { Rank = 4 }, Malmen = new() { Rank = 4 }, Ke = new() { HiddenDim = 6, ConditionDim = 5 },
-            AccumulateBs = 1, MaxIters = 2, ValInterval = 2, ValSteps = 1,
+            Algorithm = algorithm,
+            Edits = kind.MaxEdits ?? 2,
+            Mend = new() { Rank = 4 },
+            Malmen = new() { Rank = 4 },
+            Ke = new() { HiddenDim = 6, ConditionDim = 5 },
+            AccumulateBs = 1,
+            MaxIters = 2,
+            ValInterval = 2,
+            ValSteps = 1,
         };
         if (kind.Train is null)
         {
@@ -55,8 +64,11 @@ public sealed class RegistryTests : IDisposable
             return;
         }
         TinyModels.Write(_folder.Path, "gpt2");
-        var edits = Enumerable.Range(0, 12).Select(i => new EditExample($"{Words[i % 5]} {Words[i % 4]}", Words[(i + 1) % 5], [Words[i % 5]], [new(Words[(i + 2) % 5], "blue")], "old")).ToList();
-        Assert.Equal(2, LocalTraining.Run(_folder.Path, text => QuestionAnswering.Task(text, edits, 0), options, _folder["run"]).Iterations);
+        var edits = Enumerable.Range(0, 12)
+            .Select(i => new EditExample($"{Words[i % 5]} {Words[i % 4]}", Words[(i + 1) % 5], [Words[i % 5]],
+            [new(Words[(i + 2) % 5], "blue")], "old")).ToList();
+        Assert.Equal(2, LocalTraining.Run(_folder.Path, text => QuestionAnswering.Task(text, edits, 0), options,
+            _folder["run"]).Iterations);
         using var checkpoint = EditorCheckpoint.Open(_folder["run/checkpoint.safetensors"]);
         Assert.Equal(algorithm, checkpoint.Algorithm);
         if (kind.Load is null)

@@ -14,7 +14,8 @@ public class CallLivenessProbeTests
 
     [Fact]
     public async Task AFailure_ComesThroughAsWhatItIs() =>
-        await Assert.ThrowsAsync<MendException>(() => Calls().RunAsync(() => Task.FromException<int>(new MendException(MendError.TooLong, "", ""))));
+        await Assert.ThrowsAsync<MendException>(() =>
+        Calls().RunAsync(() => Task.FromException<int>(new MendException(MendError.TooLong, "", ""))));
 
     [Fact]
     public async Task ACallThatIsLost_IsGivenUp()

@@ -39,7 +39,13 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
             {
                 MembershipPostgreSql = Members,
                 DeadAfter = "00:00:05",
-                Cluster = new { ModelDirectory = Model, Editor, Ledger = "postgres:" + _server.Connection(), Replicas = new[] { new[] { "silo-0" }, ["silo-1"] } },
+                Cluster = new
+                {
+                    ModelDirectory = Model,
+                    Editor,
+                    Ledger = "postgres:" + _server.Connection(),
+                    Replicas = new[] { new[] { "silo-0" }, ["silo-1"] }
+                },
             },
         }));
     }
@@ -76,7 +82,8 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         receipts.Add(await client.EditAsync("what is red", "blue"));
         var ledger = await client.LedgerAsync();
         Assert.Equal(receipts.Select(receipt => (receipt.Id, receipt.Version)), ledger.Select(entry => (entry.Edit, entry.Version)));
-        await using var embedded = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = Model, Editor = Editor, Ledger = _folder["ledger"], Stages = 1 });
+        await using var embedded =
+            await EmbeddedCluster.OpenAsync(new() { ModelDirectory = Model, Editor = Editor, Ledger = _folder["ledger"], Stages = 1 });
         foreach (var entry in ledger)
             Assert.Equal(entry.Figures, (await embedded.EditAsync(entry.Prompt!, entry.Target!)).Figures);
         foreach (var question in new[] { Prompt, "what is red", "the old town", Prompt }) // the replicas take turns
@@ -135,7 +142,9 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
             _ports[name] = ports = (HostedSilo.FreePort(), HostedSilo.FreePort());
         var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "MendCluster.Silo.dll");
         var silo = Process.Start(new ProcessStartInfo("dotnet",
-            [program, "--settings", _folder["silo.json"], $"--Mend:Name={name}", string.Create(CultureInfo.InvariantCulture, $"--Mend:SiloPort={ports.Silo}"), string.Create(CultureInfo.InvariantCulture, $"--Mend:GatewayPort={ports.Gateway}")])
+            [program, "--settings", _folder["silo.json"], $"--Mend:Name={name}",
+            string.Create(CultureInfo.InvariantCulture, $"--Mend:SiloPort={ports.Silo}"),
+            string.Create(CultureInfo.InvariantCulture, $"--Mend:GatewayPort={ports.Gateway}")])
         {
             WorkingDirectory = _folder.Path,
             RedirectStandardOutput = true,
@@ -174,7 +183,8 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         UntilAsync(async () => $"{(await client.StatusAsync()).Count(shard => shard?.State == ShardState.Ready)} ready", $"{ready} ready");
 
     /// <summary>Of a silo and those that had its name before.</summary>
-    private Task<string> StatusAsync(string silo) => _server.SqlAsync($"select string_agg(status::text, '|' order by status) from mend_silo where name = '{silo}'", "members");
+    private Task<string> StatusAsync(string silo) =>
+        _server.SqlAsync($"select string_agg(status::text, '|' order by status) from mend_silo where name = '{silo}'", "members");
 
     private static async Task UntilAsync(Func<Task<string>> look, string expected)
     {

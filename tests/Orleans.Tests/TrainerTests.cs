@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Training;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;
@@ -29,7 +28,8 @@ public sealed class TrainerTests : IDisposable
 
     public TrainerTests() => File.WriteAllLines(Data, Questions);
 
-    internal static IEnumerable<string> Questions => Enumerable.Range(0, 30).Select(i => $"what is {Words[i % 5]} {i}?\t{Words[(i + 1) % 5]}");
+    internal static IEnumerable<string> Questions =>
+        Enumerable.Range(0, 30).Select(i => $"what is {Words[i % 5]} {i}?\t{Words[(i + 1) % 5]}");
 
     private string Data => _folder["edits.tsv"];
 
@@ -61,7 +61,8 @@ public sealed class TrainerTests : IDisposable
         var result = await cluster.Client.Trainer(Order()).TrainAsync(new Steps(step => seen.Add(step.Iteration)));
         Assert.Equal("max_iters", result.Stopped);
         Assert.Equal(Enumerable.Range(1, 12).Select(step => 5L * step), seen); // from its start on: it was joined, not begun again
-        Assert.Equal(seen.Where(iteration => iteration > 30), await trainer.WatchAsync(Order().Run, 30).Select(step => step.Iteration).ToListAsync());
+        Assert.Equal(seen.Where(iteration => iteration > 30),
+            await trainer.WatchAsync(Order().Run, 30).Select(step => step.Iteration).ToListAsync());
     }
 
     [Fact]
@@ -92,7 +93,9 @@ public sealed class TrainerTests : IDisposable
         Assert.Equal(MendError.TrainerBusy, e.Error);
         Assert.Contains(Order().Run, e.Message, StringComparison.Ordinal);
         Assert.False(Directory.Exists(_folder["other"]));
-        Assert.Equal(MendError.CoordinatorLost, (await Assert.ThrowsAsync<MendException>(() => trainer.CancelAsync(_folder["other"]))).Error); // nobody ends another's run
+        // nobody ends another's run
+        Assert.Equal(MendError.CoordinatorLost,
+            (await Assert.ThrowsAsync<MendException>(() => trainer.CancelAsync(_folder["other"]))).Error);
         Assert.Equal("cancelled", (await trainer.CancelAsync(Order().Run)).Stopped);
         Assert.Equal("max_iters", (await cluster.Client.Trainer(Order() with { Run = _folder["other"] }).TrainAsync()).Stopped);
     }
@@ -127,7 +130,8 @@ public sealed class TrainerTests : IDisposable
             Assert.Equal((order, MendError.InvalidOption), (order, await ErrorAsync(cluster, order)));
         Assert.Equal(MendError.FileUnusable, await ErrorAsync(cluster, Order() with { Run = Path.Combine(Data, "run") }));
         Assert.Equal(MendError.ModelUnusable, await ErrorAsync(cluster, Order(Training with { Editable = ["no.such.weight"] })));
-        Assert.Equal(["edits.doc", "edits.tsv", "empty.jsonl"], Directory.EnumerateFileSystemEntries(_folder.Path).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+        Assert.Equal(["edits.doc", "edits.tsv", "empty.jsonl"],
+            Directory.EnumerateFileSystemEntries(_folder.Path).Select(Path.GetFileName).Order(StringComparer.Ordinal));
         Assert.Equal("max_iters", (await cluster.Client.Trainer(Order()).TrainAsync()).Stopped);
     }
 
@@ -158,7 +162,8 @@ public sealed class TrainerTests : IDisposable
 
     private TrainingJobRequest Order(EditorTrainingOptions? training = null) => new(training ?? Training, Data, _folder["cluster"]);
 
-    private Task<TrainingResult> EmbeddedAsync(TinyCluster cluster) => EmbeddedAsync(cluster.Model, replicas: 2, stages: 1, Data, _folder["embedded"]);
+    private Task<TrainingResult> EmbeddedAsync(TinyCluster cluster) =>
+        EmbeddedAsync(cluster.Model, replicas: 2, stages: 1, Data, _folder["embedded"]);
 
     internal static async Task<TrainingResult> EmbeddedAsync(string model, int replicas, int stages, string data, string run)
     {

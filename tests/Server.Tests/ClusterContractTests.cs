@@ -53,7 +53,8 @@ public abstract class ClusterContractTests : IAsyncLifetime
         var before = await _cluster.AskAsync("the mayor is");
         var receipt = await _cluster.EditAsync(TinyServer.Prompt, TinyServer.Target);
         Assert.Equal(receipt.Figures, preview.Figures);
-        Assert.Equal(new ParaphrasePreview("the mayor is", before.Text, (await _cluster.AskAsync("the mayor is")).Text), preview.Paraphrases.Single());
+        Assert.Equal(new ParaphrasePreview("the mayor is", before.Text, (await _cluster.AskAsync("the mayor is")).Text),
+            preview.Paraphrases.Single());
         Assert.NotEmpty(preview.Weights);
     }
 
@@ -88,10 +89,12 @@ public abstract class ClusterContractTests : IAsyncLifetime
             await _cluster.EditAsync("what is red", "blue");
         await _cluster.RevertAsync(new(2));
         Assert.Equal([3, 4], (await _cluster.LedgerPageAsync(new() { After = new(2), Limit = 2 })).Select(entry => entry.Version.Value));
-        Assert.Equal([4, 3], (await _cluster.LedgerPageAsync(new() { NewestFirst = true, Limit = 2 })).Select(entry => entry.Version.Value));
+        Assert.Equal([4, 3], (await _cluster.LedgerPageAsync(new() { NewestFirst = true, Limit = 2 }))
+            .Select(entry => entry.Version.Value));
         Assert.Equal([2, 4], (await _cluster.LedgerPageAsync(new() { Edit = new(2) })).Select(entry => entry.Version.Value));
         Assert.Equal([4], (await _cluster.LedgerPageAsync(new() { Kind = LedgerKind.Revert })).Select(entry => entry.Version.Value));
-        Assert.Equal([1, 2, 3, 4], await _cluster.ReadLedgerAsync(new() { Limit = 2, Text = "RED" }).Select(entry => entry.Version.Value).ToListAsync());
+        Assert.Equal([1, 2, 3, 4],
+            await _cluster.ReadLedgerAsync(new() { Limit = 2, Text = "RED" }).Select(entry => entry.Version.Value).ToListAsync());
         Assert.Equal(MendError.InvalidOption, await ErrorAsync(() => _cluster.LedgerPageAsync(new() { Limit = 0 })));
     }
 
@@ -126,7 +129,8 @@ public abstract class ClusterContractTests : IAsyncLifetime
     {
         using var cancelled = new CancellationTokenSource();
         await cancelled.CancelAsync();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => _cluster.EditAsync(TinyServer.Prompt, TinyServer.Target, cancellation: cancelled.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
+            _cluster.EditAsync(TinyServer.Prompt, TinyServer.Target, cancellation: cancelled.Token));
         Assert.Empty(await _cluster.LedgerAsync());
     }
 
@@ -160,7 +164,13 @@ public sealed class EmbeddedContractTests : ClusterContractTests, IDisposable
     protected override async Task<IMendCluster> OpenAsync()
     {
         TinyModels.Write(_folder.Path, "gpt2");
-        return await EmbeddedCluster.OpenAsync(new() { ModelDirectory = _folder.Path, Editor = _folder["editor.safetensors"], Ledger = _folder["ledger"], Probes = TinyServer.Probes });
+        return await EmbeddedCluster.OpenAsync(new()
+        {
+            ModelDirectory = _folder.Path,
+            Editor = _folder["editor.safetensors"],
+            Ledger = _folder["ledger"],
+            Probes = TinyServer.Probes
+        });
     }
 }
 

@@ -29,7 +29,8 @@ public sealed class HealthTests
         var stopping = server.Server.StopAsync();
         await UntilAsync(async () => await HealthAsync("ready") == (503, "stops"));
         Assert.Equal(200, (await HealthAsync("live")).Status);
-        Assert.Equal(HttpStatusCode.OK, (await server.Client(server.EditKey).PostAsync("/v1/ask", """{"prompt": "red"}""")).StatusCode); // until whoever sends requests has heard of it
+        // until whoever sends requests has heard of it
+        Assert.Equal(HttpStatusCode.OK, (await server.Client(server.EditKey).PostAsync("/v1/ask", """{"prompt": "red"}""")).StatusCode);
         Assert.Equal(MendError.Unavailable, (await (await server.Client(server.EditKey).PostAsync("/v1/edits", Edit)).ProblemAsync()).Code);
         await stopping;
 
@@ -46,7 +47,8 @@ public sealed class HealthTests
         var gate = new TaskCompletionSource();
         foreach (var isOpened in new[] { true, false })
         {
-            await using var server = await TinyServer.StartAsync((settings, _) => settings with { ShutdownTimeout = TimeSpan.FromSeconds(isOpened ? 20 : 0.5) },
+            await using var server =
+                await TinyServer.StartAsync((settings, _) => settings with { ShutdownTimeout = TimeSpan.FromSeconds(isOpened ? 20 : 0.5) },
                 cluster => new Waiting(cluster, isOpened ? gate.Task : Task.Delay(Timeout.Infinite)));
             var edit = server.Client(server.EditKey).PostAsync("/v1/edits", Edit);
             while (server.Served.Cluster is Waiting { Count: 0 })

@@ -14,7 +14,8 @@ public sealed class PackageTests
     {
         using var folder = new TemporaryFolder();
         foreach (var project in Projects)
-            await RunAsync(FixtureFolder.Repository, "dotnet", "pack", Path.Combine("src", project), "-c", "Release", "--no-build", "-o", folder["feed"], "-nologo", "-v", "quiet");
+            await RunAsync(FixtureFolder.Repository, "dotnet", "pack", Path.Combine("src", project), "-c", "Release", "--no-build", "-o",
+                folder["feed"], "-nologo", "-v", "quiet");
         foreach (var package in Directory.EnumerateFiles(folder["feed"], "*.nupkg"))
         {
             using var content = ZipFile.OpenRead(package);
@@ -59,7 +60,12 @@ public sealed class PackageTests
 
     private static async Task<string> RunAsync(string folder, string program, params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true })!;
+        using var process = Process.Start(new ProcessStartInfo(program, arguments)
+        {
+            WorkingDirectory = folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        })!;
         var error = process.StandardError.ReadToEndAsync();
         var output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();

@@ -49,7 +49,8 @@ internal sealed class TinyServer : IAsyncDisposable
 
     /// <param name="settings">Changes them.</param>
     /// <param name="wrap">Stands between server and cluster.</param>
-    public static async Task<TinyServer> StartAsync(Func<ServerSettings, TemporaryFolder, ServerSettings>? settings = null, Func<IMendCluster, IMendCluster>? wrap = null, TimeProvider? time = null)
+    public static async Task<TinyServer> StartAsync(Func<ServerSettings, TemporaryFolder, ServerSettings>? settings = null,
+        Func<IMendCluster, IMendCluster>? wrap = null, TimeProvider? time = null)
     {
         var folder = new TemporaryFolder();
         TinyModels.Write(folder.Path, "gpt2");
@@ -59,9 +60,18 @@ internal sealed class TinyServer : IAsyncDisposable
         (server.EditKey, var edit) = ApiKey.New("editor", Right.Edit);
         (server.AdminKey, var admin) = ApiKey.New("admin", Right.Admin);
         (server.ScopedKey, var scoped) = ApiKey.New("scoped", Right.Edit, [Scope]);
-        await File.WriteAllTextAsync(folder["keys.json"], JsonSerializer.Serialize(new { keys = new[] { read, edit, admin, scoped } }, MendHttp.Json));
-        var usual = new ServerSettings { Port = 0, ManagementPort = 0, Keys = folder["keys.json"], Trainings = folder["trainings"], Limits = new() { RequestsPerSecond = 100_000 } };
-        server.Server = await MendServer.StartAsync(settings?.Invoke(usual, folder) ?? usual, server.Served, [], logging => logging.SetMinimumLevel(LogLevel.Debug)
+        await File.WriteAllTextAsync(folder["keys.json"],
+            JsonSerializer.Serialize(new { keys = new[] { read, edit, admin, scoped } }, MendHttp.Json));
+        var usual = new ServerSettings
+        {
+            Port = 0,
+            ManagementPort = 0,
+            Keys = folder["keys.json"],
+            Trainings = folder["trainings"],
+            Limits = new() { RequestsPerSecond = 100_000 }
+        };
+        server.Server = await MendServer.StartAsync(settings?.Invoke(usual, folder) ?? usual, server.Served, [],
+            logging => logging.SetMinimumLevel(LogLevel.Debug)
             .AddFilter("Microsoft", LogLevel.Warning).AddProvider(new Kept(server.Logged)), time);
         server.Cluster = await EmbeddedCluster.OpenAsync(new()
         {
@@ -116,7 +126,8 @@ internal sealed class TinyServer : IAsyncDisposable
 
             public bool IsEnabled(LogLevel logLevel) => true;
 
-            public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
+            public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception,
+                Func<TState, Exception?, string> formatter) =>
                 logged.Enqueue((category, logLevel, eventId.Id, $"{formatter(state, exception)} {exception}"));
         }
     }
@@ -145,7 +156,8 @@ internal static class Http
     public static async Task<Problem> ProblemAsync(this HttpResponseMessage response)
     {
         var text = await response.Content.ReadAsStringAsync();
-        Assert.True(response.Content.Headers.ContentType?.MediaType == MendHttp.ProblemType, $"{(int)response.StatusCode} {response.Content.Headers.ContentType}: {text}");
+        Assert.True(response.Content.Headers.ContentType?.MediaType == MendHttp.ProblemType,
+            $"{(int)response.StatusCode} {response.Content.Headers.ContentType}: {text}");
         var problem = JsonSerializer.Deserialize<Problem>(text, MendHttp.Json)!;
         Assert.Equal((int)response.StatusCode, problem.Status);
         Assert.NotEmpty(problem.Hint);

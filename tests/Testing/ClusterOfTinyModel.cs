@@ -35,7 +35,8 @@ public sealed class ClusterOfTinyModel : IDisposable
     /// <summary>The shards of the cluster that was opened last.</summary>
     public IReadOnlyList<IModelShard> Shards => _shards;
 
-    public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null, bool withEditor = true,
+    public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null,
+        bool withEditor = true,
         IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null,
         string device = "cpu", DType dtype = DType.Float32)
     {
@@ -72,7 +73,8 @@ public sealed class ClusterOfTinyModel : IDisposable
     public Task<string> StateAsync(EmbeddedCluster cluster) => ModelState.OfAsync(Model, _shards, cluster);
 
     /// <summary>The same of one replica.</summary>
-    public Task<string> StateAsync(EmbeddedCluster cluster, int replica, int stages) => ModelState.OfAsync(Model, [.. _shards.Skip(replica * stages).Take(stages)], cluster);
+    public Task<string> StateAsync(EmbeddedCluster cluster, int replica, int stages) =>
+        ModelState.OfAsync(Model, [.. _shards.Skip(replica * stages).Take(stages)], cluster);
 
     public void Dispose() => _own?.Dispose();
 }

@@ -115,7 +115,8 @@ public static class ForgedLegacy
         [
             .. new ForgedPickle().Op(0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19).Stop(),
             .. new ForgedPickle().Op('M', 0xe9, 0x03).Stop(),
-            .. new ForgedPickle().Op('}').Op('(').Text("protocol_version").Op('M', 0xe9, 0x03).Text("little_endian").Op(0x88).Op('u').Stop(),
+            .. new ForgedPickle().Op('}').Op('(').Text("protocol_version").Op('M', 0xe9, 0x03).Text("little_endian").Op(0x88).Op('u')
+                .Stop(),
             .. state,
             .. keys.Op('e').Stop(),
             .. storages.SelectMany(storage => (byte[])[.. BitConverter.GetBytes(storage.Floats.LongLength / 4), .. storage.Floats]),
@@ -158,7 +159,8 @@ public static class ForgedZip
             var claimed = member.ClaimedOffset ?? offset;
             Put(directory, 0x02014b50u, (ushort)20, (ushort)20, member.Flags, member.Method, 0u, 0u,
                 zip64 ? uint.MaxValue : (uint)length, zip64 ? uint.MaxValue : (uint)length,
-                (ushort)name.Length, (ushort)(zip64 ? 28 : 0), (ushort)0, (ushort)0, (ushort)0, 0u, zip64 ? uint.MaxValue : (uint)claimed, name);
+                (ushort)name.Length, (ushort)(zip64 ? 28 : 0), (ushort)0, (ushort)0, (ushort)0, 0u, zip64 ? uint.MaxValue : (uint)claimed,
+                    name);
             if (zip64)
                 Put(directory, (ushort)1, (ushort)24, length, length, claimed);
         }

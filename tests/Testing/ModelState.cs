@@ -24,6 +24,7 @@ public static class ModelState
         var answers = new List<string>();
         foreach (var question in Questions)
             answers.Add((await cluster.AskAsync(question, new(MaxTokens: 6))).Text);
-        return string.Join('\n', reply.Scores!.Select(score => score.LogProbability.ToString("R", CultureInfo.InvariantCulture)).Concat(answers));
+        return string.Join('\n',
+            reply.Scores!.Select(score => score.LogProbability.ToString("R", CultureInfo.InvariantCulture)).Concat(answers));
     }
 }

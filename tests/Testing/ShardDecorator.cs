@@ -11,19 +11,23 @@ public abstract class ShardDecorator(IModelShard shard) : IModelShard
 
     public virtual Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => Shard.StatusAsync(cancellation);
 
-    public virtual Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => Shard.ApplyAsync(records, cancellation);
+    public virtual Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
+        Shard.ApplyAsync(records, cancellation);
 
     public virtual Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
         Shard.GenerateAsync(request, cancellation);
 
-    public virtual Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) => Shard.ForwardAsync(request, cancellation);
+    public virtual Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
+        Shard.ForwardAsync(request, cancellation);
 
-    public virtual Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) => Shard.TryAsync(request, cancellation);
+    public virtual Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+        Shard.TryAsync(request, cancellation);
 
     public virtual Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         Shard.BackwardAsync(request, cancellation);
 
-    public virtual Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => Shard.BranchAsync(request, cancellation);
+    public virtual Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
+        Shard.BranchAsync(request, cancellation);
 
     public virtual Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
 

@@ -22,13 +22,16 @@ public static class ModelImport
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
         var ranges = StagePlan.Cut(family, stages, EditorCheckpoint.Beside(model));
-        var first = CheckpointMap.Of(family, files).GroupBy(weight => weight.StoredName).ToDictionary(group => group.Key, group => group.Min(weight => weight.Layer));
+        var first = CheckpointMap.Of(family, files).GroupBy(weight => weight.StoredName)
+            .ToDictionary(group => group.Key, group => group.Min(weight => weight.Layer));
         var tensors = HuggingFaceWriter.WithoutTies(files, first.ContainsKey).ToList();
         // What no layer reads (a mask, say) is kept for other tools, in the last file.
-        var byStage = tensors.ToLookup(tensor => first.TryGetValue(tensor.Name, out var layer) ? ranges.Index().First(range => layer < range.Item.End).Index : stages - 1,
+        var byStage = tensors.ToLookup(tensor => first.TryGetValue(tensor.Name, out var layer)
+            ? ranges.Index().First(range => layer < range.Item.End).Index : stages - 1,
             tensor => new TensorToWrite(tensor.Name, tensor.Tensor));
         var filled = Enumerable.Range(0, stages).Where(byStage.Contains).ToList();
-        var names = HuggingFaceWriter.Write(output, model, [.. filled.Select(stage => byStage[stage].ToList())], new Dictionary<string, string>(), cancellation);
+        var names = HuggingFaceWriter.Write(output, model, [.. filled.Select(stage => byStage[stage].ToList())],
+            new Dictionary<string, string>(), cancellation);
         return [.. filled.Zip(names, (stage, name) => new StageFile(name, ranges[stage], byStage[stage].Sum(tensor => tensor.ByteLength)))];
     }
 }

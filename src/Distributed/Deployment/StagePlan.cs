@@ -64,7 +64,9 @@ public sealed class StagePlan
     /// </summary>
     private const int KeptInGraph = 4;
 
-    /// <summary>What the cut reckons with: a model that has to be cut is held in 16 bits, and one model has one cut whatever its type.</summary>
+    /// <summary>
+    /// What the cut reckons with: a model that has to be cut is held in 16 bits, and one model has one cut whatever its type.
+    /// </summary>
     private const int BytesWhereItMatters = 2;
 
     private readonly StagePlanOptions _options;
@@ -73,7 +75,8 @@ public sealed class StagePlan
     private readonly long _vocabulary;
     private readonly int _lowestEditable;
 
-    private StagePlan(ModelFamily family, IReadOnlyList<LayerShape> layers, IReadOnlyList<EditableWeight> editable, StagePlanOptions options)
+    private StagePlan(ModelFamily family, IReadOnlyList<LayerShape> layers, IReadOnlyList<EditableWeight> editable,
+        StagePlanOptions options)
     {
         (_options, _layers, _editable, _vocabulary) = (options, layers, editable, family.VocabularySize);
         if (options.Stages < 1 || options.Stages > layers.Count)
@@ -85,7 +88,8 @@ public sealed class StagePlan
         Ranges = StageRange.Split(layers.Count, options.Stages, range =>
         {
             var stage = Stage(range, BytesWhereItMatters);
-            return (double)(stage.WeightBytes + stage.EditorBytes) / (whole.WeightBytes + whole.EditorBytes) + stage.Operations / whole.Operations;
+            return (double)(stage.WeightBytes + stage.EditorBytes) / (whole.WeightBytes + whole.EditorBytes)
+                + stage.Operations / whole.Operations;
         });
         Stages = [.. Ranges.Select(range => Stage(range, options.BytesPerWeight))];
     }
@@ -125,7 +129,8 @@ public sealed class StagePlan
     public static IReadOnlyList<StageRange> Cut(ModelFamily family, int stages, string? editor)
     {
         using var checkpoint = editor is null ? null : EditorCheckpoint.Open(editor);
-        return new StagePlan(family, LayerShape.Of(family), checkpoint?.Weights ?? [], new() { Stages = stages, Mend = checkpoint?.Options ?? new() }).Ranges;
+        return new StagePlan(family, LayerShape.Of(family), checkpoint?.Weights ?? [],
+            new() { Stages = stages, Mend = checkpoint?.Options ?? new() }).Ranges;
     }
 
     private static StagePlan Of(ModelFamily family, IReadOnlyList<LayerShape> layers, StagePlanOptions options)
@@ -158,7 +163,8 @@ public sealed class StagePlan
             }
         // A network serves the rows of all weights of its shape at once.
         Add(editor / 4.0, editor, (double)_options.Tokens * editable.Count / Math.Max(1, Shapes(editable)));
-        return new(range, layers[0].Layer.Name, layers[^1].Layer.Name, editable, weights, editor, Activations(layers), operations, TimeSpan.FromSeconds(seconds));
+        return new(range, layers[0].Layer.Name, layers[^1].Layer.Name, editable, weights, editor, Activations(layers), operations,
+            TimeSpan.FromSeconds(seconds));
     }
 
     private int Shapes(List<string> editable) =>
@@ -166,7 +172,8 @@ public sealed class StagePlan
 
     /// <summary>Elements of the matrices that a token is multiplied by: an embedding is looked up.</summary>
     private static long Products(LayerShape layer) =>
-        layer.IsHead ? layer.Weights.Values.Max(weight => weight.Elements) : layer.Linears.Sum(linear => linear.InFeatures * linear.OutFeatures);
+        layer.IsHead ? layer.Weights.Values.Max(weight => weight.Elements)
+        : layer.Linears.Sum(linear => linear.InFeatures * linear.OutFeatures);
 
     /// <summary>The larger of an edit's graph and of a trial on the edit and its probes, of which one layer at a time is at work.</summary>
     private long Activations(List<(LayerShape Layer, bool InGraph)> layers)
@@ -174,7 +181,8 @@ public sealed class StagePlan
         long Wide(LayerShape layer) => KeptInGraph * layer.Linears.Sum(linear => linear.InFeatures + linear.OutFeatures);
         var tried = (1L + _options.Probes) * _options.Tokens;
         var logits = layers[^1].Layer.IsHead ? _vocabulary : 0;
-        var graph = layers.Where(layer => layer.InGraph).Sum(layer => Wide(layer.Layer)) * _options.Tokens + 4 * logits * _options.LabelledTokens;
+        var graph = layers.Where(layer => layer.InGraph).Sum(layer => Wide(layer.Layer)) * _options.Tokens
+            + 4 * logits * _options.LabelledTokens;
         var trial = layers.Max(layer => Wide(layer.Layer)) * tried + 4 * logits * tried; // before and after, and their log-softmax
         return sizeof(float) * Math.Max(graph, trial);
     }

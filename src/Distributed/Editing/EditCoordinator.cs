@@ -17,9 +17,9 @@ namespace MendCluster.Distributed.Editing;
 /// <summary>
 /// Orders the edits of one model and carries each out as a transaction over the shards of its stages.
 ///
-/// Propose. The prompt goes up the stages of one replica, stage by stage (hub and spokes: every boundary passes through here, no stage waits
-/// inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no further;
-/// each stage turns its factors (u, delta) into its part of the candidate and keeps it.
+/// Propose. The prompt goes up the stages of one replica, stage by stage (hub and spokes: every boundary passes through here, no stage
+/// waits inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no
+/// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it.
 /// Try. The candidate is tried before it is real: the edited model and the unedited one answer the prompt and the probes in one batch.
 /// How large its step has to be is found out on the prompt first (<see cref="EditScaleSearch"/>).
 /// Refuse, here and without a trace, what is not finite or costs more than the caller allows.
@@ -27,17 +27,18 @@ namespace MendCluster.Distributed.Editing;
 /// Broadcast. Every shard of every replica takes the record in; version v becomes v + 1, and reads are routed at it.
 ///
 /// What holds when something fails:
-/// - before the append: nothing happened. Candidates live under the edit's session on the shards, which is ended in any case. Where there is
+/// - before the append: nothing happened. Candidates live under the edit's session on the shards, which is ended in any case. Where there
+/// is
 ///   another replica, it begins anew there.
 /// - in the append: the ledger says whether the record is whole. If not, nothing happened.
 /// - after the append: the edit happened. A shard that did not hear of it says so at the next request that names the version
 ///   (<see cref="MendError.VersionBehind"/>) and is given what it lacks; one that was restarted is at version 0 and rebuilt the same way.
 /// A caller that lost the answer sends the request again with the same idempotency key and gets the receipt of the edit that was made.
 ///
-/// Edits and reverts take turns. Reads do not wait for them: each pins the newest version when it starts and keeps to it on all stages of one
-/// replica. Isolation and order are those of a single-writer log, as in Raft-based stores; here one process owns the log, and the ledger
-/// fences off whoever owned it before. Shards need no fence of their own: they hear of a record only after it is durable, so a coordinator
-/// that was superseded has nothing to tell them that is not true.
+/// Edits and reverts take turns. Reads do not wait for them: each pins the newest version when it starts and keeps to it on all stages of
+/// one replica. Isolation and order are those of a single-writer log, as in Raft-based stores; here one process owns the log, and the
+/// ledger fences off whoever owned it before. Shards need no fence of their own: they hear of a record only after it is durable, so a
+/// coordinator that was superseded has nothing to tell them that is not true.
 /// </summary>
 /// <param name="replicas">For each replica one shard for each stage, in order; loaded.</param>
 /// <param name="probes">Asked before and after every edit; may be empty.</param>
@@ -54,7 +55,9 @@ public sealed class EditCoordinator(
     private readonly Lazy<List<TokenRow>> _probeRows = new(() => [.. probes.Select(probe => text.Row(probe.Question, probe.Answer))]);
     private readonly SemaphoreSlim _turn = new(1);
 
-    /// <summary>Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.</summary>
+    /// <summary>
+    /// Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.
+    /// </summary>
     private long _sessions = Begun(time);
     private long _reads;
 
@@ -65,15 +68,18 @@ public sealed class EditCoordinator(
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => Task.FromResult(ledger.Entries);
 
-    public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) => Task.FromResult(query.Of(ledger.Entries));
+    public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) =>
+        Task.FromResult(query.Of(ledger.Entries));
 
-    public async Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
+    public async Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null,
+        CancellationToken cancellation = default)
     {
         using var span = MendTracing.Start("edit");
         options ??= new();
         Check(options);
         if (options.Paraphrases.Count > 0)
-            throw new MendException(MendError.InvalidOption, "An edit was given paraphrases.", "They are for a preview, which shows the answers to them.");
+            throw new MendException(MendError.InvalidOption, "An edit was given paraphrases.",
+                "They are for a preview, which shows the answers to them.");
         (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
         var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
         await TurnAsync(cancellation).ConfigureAwait(false);
@@ -82,16 +88,19 @@ public sealed class EditCoordinator(
             if (Earlier(prompt, target, options) is { } done)
                 return new(done.Edit, done.Version, done.Figures!, EditTimes.Zero);
             var before = Version;
-            var proposal = await WithFailoverAsync((replica, session) => ProposeAsync(replica, session, before, wanted, null, cancellation)).ConfigureAwait(false);
+            var proposal = await WithFailoverAsync((replica, session) => ProposeAsync(replica, session, before, wanted, null, cancellation))
+                .ConfigureAwait(false);
             if (Refusal(proposal.Figures, options) is { } refusal)
                 throw refusal;
 
             var version = before.Next();
-            var entry = new LedgerEntry(version, time.GetUtcNow(), LedgerKind.Edit, new(version.Value), prompt, target, options.Author, options.IdempotencyKey,
+            var entry = new LedgerEntry(version, time.GetUtcNow(), LedgerKind.Edit, new(version.Value), prompt, target, options.Author,
+                options.IdempotencyKey,
                 proposal.Figures, options.Scope, options.Confidence);
             cancellation.ThrowIfCancellationRequested();
             var (append, broadcast) = await CommitAsync(new(entry, proposal.Changes)).ConfigureAwait(false);
-            var receipt = new EditReceipt(entry.Edit, version, proposal.Figures, proposal.Times with { Append = append, Broadcast = broadcast });
+            var receipt = new EditReceipt(entry.Edit, version, proposal.Figures,
+                proposal.Times with { Append = append, Broadcast = broadcast });
             MendMetrics.Made(receipt);
             _logger.EditMade(receipt.Id, receipt.Figures.Rank, receipt.Figures.Bytes, receipt.Figures.Drawdown);
             return receipt;
@@ -112,7 +121,8 @@ public sealed class EditCoordinator(
         }
     }
 
-    public async Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
+    public async Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null,
+        CancellationToken cancellation = default)
     {
         options ??= new();
         Check(options);
@@ -123,19 +133,26 @@ public sealed class EditCoordinator(
         try
         {
             var version = Version;
-            var inForce = InForce().LastOrDefault(entry => (entry.Prompt, entry.Target, entry.Scope) == (prompt, target, options.Scope))?.Edit;
+            var inForce = InForce().LastOrDefault(entry =>
+                (entry.Prompt, entry.Target, entry.Scope) == (prompt, target, options.Scope))?.Edit;
             return await WithFailoverAsync(async (replica, session) =>
             {
-                var (changes, figures, times, before, after) = await ProposeAsync(replica, session, version, wanted, null, cancellation).ConfigureAwait(false);
+                var (changes, figures, times, before, after) = await ProposeAsync(replica, session, version, wanted, null, cancellation)
+                    .ConfigureAwait(false);
                 var answer = await AnswerAsync(replica, prompt, asked, version, cancellation).ConfigureAwait(false);
-                var edited = await AnswerAsync(replica, session, prompt, asked, version, figures.Strength ?? 1, cancellation).ConfigureAwait(false);
-                List<ProbeChange> changed = [.. probes.Select((probe, i) => new ProbeChange(probe.Question, probe.Answer, before[i].Exact, after[i].Exact,
-                    Math.Exp(before[i].LogProbability), Math.Exp(after[i].LogProbability))).Where(probe => probe.RightBefore != probe.RightAfter)];
+                var edited = await AnswerAsync(replica, session, prompt, asked, version, figures.Strength ?? 1, cancellation)
+                    .ConfigureAwait(false);
+                List<ProbeChange> changed =
+                    [.. probes.Select((probe, i) => new ProbeChange(probe.Question, probe.Answer, before[i].Exact, after[i].Exact,
+                    Math.Exp(before[i].LogProbability), Math.Exp(after[i].LogProbability)))
+                        .Where(probe => probe.RightBefore != probe.RightAfter)];
                 List<ParaphrasePreview> paraphrases = [];
                 foreach (var other in options.Paraphrases)
                     paraphrases.Add(new(other, await AnswerAsync(replica, other, asked, version, cancellation).ConfigureAwait(false),
-                        await AnswerAsync(replica, session, other, asked, version, figures.Strength ?? 1, cancellation).ConfigureAwait(false)));
-                return new EditPreview(version, figures, Refusal(figures, options)?.Message, answer, edited, changed, [.. changes.Select(Preview)], times, inForce)
+                        await AnswerAsync(replica, session, other, asked, version, figures.Strength ?? 1, cancellation)
+                        .ConfigureAwait(false)));
+                return new EditPreview(version, figures, Refusal(figures, options)?.Message, answer, edited, changed,
+                    [.. changes.Select(Preview)], times, inForce)
                 {
                     Paraphrases = paraphrases,
                 };
@@ -147,11 +164,13 @@ public sealed class EditCoordinator(
         }
     }
 
-    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default)
+    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
+        CancellationToken cancellation = default)
     {
         ModelText.CheckUnicode(author, "author");
         if (!Enum.IsDefined(mode))
-            throw new MendException(MendError.InvalidOption, $"The revert mode is {mode}.", $"It is one of {string.Join(", ", Enum.GetNames<RevertMode>())}.");
+            throw new MendException(MendError.InvalidOption, $"The revert mode is {mode}.",
+                $"It is one of {string.Join(", ", Enum.GetNames<RevertMode>())}.");
         await TurnAsync(cancellation).ConfigureAwait(false);
         try
         {
@@ -159,14 +178,17 @@ public sealed class EditCoordinator(
             if (!entries.Any(entry => entry.Kind == LedgerKind.Edit && entry.Edit == edit))
                 throw new MendException(MendError.UnknownEdit, $"There is no edit {edit}.", "The ledger lists the edits.");
             if (entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } revert)
-                throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.", "Nothing is left to do.");
+                throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.",
+                    "Nothing is left to do.");
             var before = Version;
             IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove ? []
-                : await WithFailoverAsync((replica, session) => RecomputeAsync(replica, session, before, edit, cancellation)).ConfigureAwait(false);
+                : await WithFailoverAsync((replica, session) => RecomputeAsync(replica, session, before, edit, cancellation))
+                    .ConfigureAwait(false);
             var version = before.Next();
             var recomputed = changes.Select(change => change.Replaces).Distinct().Count();
             cancellation.ThrowIfCancellationRequested();
-            await CommitAsync(new(new(version, time.GetUtcNow(), LedgerKind.Revert, edit, Author: author, Mode: mode, Recomputed: recomputed), changes))
+            await CommitAsync(new(new(version, time.GetUtcNow(), LedgerKind.Revert, edit, Author: author, Mode: mode,
+                Recomputed: recomputed), changes))
                 .ConfigureAwait(false);
             _logger.EditReverted(edit, version, recomputed);
             return new(edit, version, recomputed);
@@ -177,9 +199,11 @@ public sealed class EditCoordinator(
         }
     }
 
-    public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) => AskAsync(prompt, options ?? new(), null, cancellation);
+    public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
+        AskAsync(prompt, options ?? new(), null, cancellation);
 
-    public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, [EnumeratorCancellation] CancellationToken cancellation = default)
+    public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         using var left = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var parts = Channel.CreateUnbounded<AnswerPart>();
@@ -223,7 +247,8 @@ public sealed class EditCoordinator(
     }
 
     private async Task<string> AnswerAsync(
-        Pipeline replica, string prompt, AskOptions options, ModelVersion version, CancellationToken cancellation, AnswerParts? parts = null)
+        Pipeline replica, string prompt, AskOptions options, ModelVersion version, CancellationToken cancellation,
+        AnswerParts? parts = null)
     {
         var session = Interlocked.Increment(ref _sessions);
         try
@@ -238,7 +263,8 @@ public sealed class EditCoordinator(
 
     /// <param name="candidate">Strength of the session's candidate; null: without it.</param>
     private async Task<string> AnswerAsync(
-        Pipeline replica, long session, string prompt, AskOptions options, ModelVersion version, double? candidate, CancellationToken cancellation,
+        Pipeline replica, long session, string prompt, AskOptions options, ModelVersion version, double? candidate,
+        CancellationToken cancellation,
         AnswerParts? parts = null)
     {
         var generation = text.Generation(prompt, options);
@@ -254,7 +280,8 @@ public sealed class EditCoordinator(
         return text.Decode(generation.Tokens);
     }
 
-    private static List<Pipeline> Pipelines(IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, TimeProvider time, ILogger logger)
+    private static List<Pipeline> Pipelines(IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, TimeProvider time,
+        ILogger logger)
     {
         var stageOf = new ConcurrentDictionary<string, int>(); // all replicas are cut alike
         return [.. replicas.Select(stages => new Pipeline(stages, ledger, stageOf, time, logger))];
@@ -284,13 +311,15 @@ public sealed class EditCoordinator(
 
     /// <summary>Computes a candidate and measures it.</summary>
     /// <param name="branch">Edits on the session's branch, on which it is computed; null: on the version.</param>
-    private async Task<Proposal> ProposeAsync(Pipeline replica, long session, ModelVersion version, WantedEdit wanted, int? branch, CancellationToken cancellation)
+    private async Task<Proposal> ProposeAsync(Pipeline replica, long session, ModelVersion version, WantedEdit wanted, int? branch,
+        CancellationToken cancellation)
     {
         using var clock = new PhaseClock(time, "forward");
         var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
         var score = await replica.ForwardAsync(trip, cancellation).ConfigureAwait(false);
         if (!double.IsFinite(score.LogProbability))
-            throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.", "The edit was not made. With 16-bit weights try float32.");
+            throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
+                "The edit was not made. With 16-bit weights try float32.");
         var forward = clock.Lap("backward");
         var (changes, editor) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
         var backward = clock.Lap("try") - editor;
@@ -310,24 +339,28 @@ public sealed class EditCoordinator(
         var before = probes.Count == 0 ? null : await replica.TryAsync(trip, 1, null, cancellation).ConfigureAwait(false);
         var after = await replica.TryAsync(trip, 1, strength ?? 1, cancellation).ConfigureAwait(false);
         if (!after.Scores!.All(each => double.IsFinite(each.LogProbability)) || !double.IsFinite(after.Kl ?? 0))
-            throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.", "The edit was not made. With 16-bit weights try float32.");
+            throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.",
+                "The edit was not made. With 16-bit weights try float32.");
         List<ExampleScore> probesBefore = [.. before?.Scores!.Skip(1) ?? []];
         List<ExampleScore> probesAfter = [.. after.Scores!.Skip(1)];
         var lost = probesBefore.Count(probe => probe.Exact) - probesAfter.Count(probe => probe.Exact);
         var figures = new EditFigures(after.Scores![0].Exact, Math.Exp(score.LogProbability), Math.Exp(after.Scores[0].LogProbability),
             probes.Count, (double)lost / Math.Max(1, probes.Count), after.Kl ?? 0, strength,
-            changes.Max(change => change.UTilde.Shape[0]), changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
+            changes.Max(change => change.UTilde.Shape[0]),
+                changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
         return new([.. changes.Select(change => change with { Alpha = (float)(change.Alpha * (strength ?? 1)) })], figures,
             new(forward, backward, editor, clock.Lap(), default, default), probesBefore, probesAfter);
     }
 
     /// <summary>Computes the later edits anew on a branch that never had this one. Those that could not see it stay as they are.</summary>
-    private async Task<IReadOnlyList<WeightChange>> RecomputeAsync(Pipeline replica, long session, ModelVersion version, EditId without, CancellationToken cancellation)
+    private async Task<IReadOnlyList<WeightChange>> RecomputeAsync(Pipeline replica, long session, ModelVersion version, EditId without,
+        CancellationToken cancellation)
     {
         var active = InForce();
         var place = active.FindIndex(entry => entry.Edit == without);
         var scope = active[place].Scope;
-        await replica.BranchAsync(new(session, version, true, [.. active.Take(place).Select(entry => entry.Edit)], []), cancellation).ConfigureAwait(false);
+        await replica.BranchAsync(new(session, version, true, [.. active.Take(place).Select(entry => entry.Edit)], []), cancellation)
+            .ConfigureAwait(false);
         var changes = new List<WeightChange>();
         for (var i = place + 1; i < active.Count; i++)
         {
@@ -341,7 +374,8 @@ public sealed class EditCoordinator(
             var proposal = await ProposeAsync(replica, session, version, wanted, i - 1, cancellation).ConfigureAwait(false);
             changes.AddRange(proposal.Changes.Select(change => change with { Replaces = entry.Edit }));
             if (i + 1 < active.Count)
-                await replica.BranchAsync(new(session, version, false, [], [new(entry, proposal.Changes)]), cancellation).ConfigureAwait(false);
+                await replica.BranchAsync(new(session, version, false, [], [new(entry, proposal.Changes)]), cancellation)
+                    .ConfigureAwait(false);
         }
         return changes;
     }
@@ -390,8 +424,10 @@ public sealed class EditCoordinator(
             throw new MendException(MendError.InvalidOption, "A limit of the drawdown was given, and there are no probes to measure it on.",
                 "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
         if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
-            throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.", "It is a probability, from 0 to 1, or null for the editor's own step.");
-        if (options.Paraphrases is null || options.Paraphrases.Contains(null!)) // as a body of JSON, or a program without nullable annotations, may have it
+            throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.",
+                "It is a probability, from 0 to 1, or null for the editor's own step.");
+        // as a body of JSON, or a program without nullable annotations, may have it
+        if (options.Paraphrases is null || options.Paraphrases.Contains(null!))
             throw new MendException(MendError.InvalidOption, "Paraphrases are null, or one of them is.", "Give texts, or an empty list.");
         ModelText.CheckUnicode(options.Author, "author");
         ModelText.CheckUnicode(options.IdempotencyKey, "idempotency key");
@@ -423,19 +459,25 @@ public sealed class EditCoordinator(
         if (options.IdempotencyKey is not { } key || ledger.Entries.FirstOrDefault(entry => entry.IdempotencyKey == key) is not { } entry)
             return null;
         if ((entry.Prompt, entry.Target, entry.Scope) != (prompt, target, options.Scope))
-            throw new MendException(MendError.IdempotencyKeyReused, $"The idempotency key '{key}' was used for edit {entry.Edit}, \"{entry.Prompt}\".",
+            throw new MendException(MendError.IdempotencyKeyReused,
+                $"The idempotency key '{key}' was used for edit {entry.Edit}, \"{entry.Prompt}\".",
                 "Use a new key for another edit.");
         return ledger.Entries.FirstOrDefault(other => other.Kind == LedgerKind.Revert && other.Edit == entry.Edit) is not { } revert ? entry
-            : throw new MendException(MendError.AlreadyReverted, $"The edit of the idempotency key '{key}' is edit {entry.Edit}, which version {revert.Version} took back.",
+            : throw new MendException(MendError.AlreadyReverted,
+                $"The edit of the idempotency key '{key}' is edit {entry.Edit}, which version {revert.Version} took back.",
                 "It is not in force. Use a new key to make it again.");
     }
 
-    /// <summary>||alpha deltaTilde^T uTilde|| from the factors: its square is the sum of (uTilde uTilde^T) * (deltaTilde deltaTilde^T).</summary>
+    /// <summary>
+    /// ||alpha deltaTilde^T uTilde|| from the factors: its square is the sum of (uTilde uTilde^T) * (deltaTilde deltaTilde^T).
+    /// </summary>
     private static WeightPreview Preview(WeightChange change)
     {
         using var scope = NewDisposeScope();
-        var (u, delta) = (WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64), WireTensorCodec.Decode(change.DeltaTilde).to_type(ScalarType.Float64));
-        return new(change.Weight, u.shape[0], Math.Abs(change.Alpha) * Math.Sqrt(Math.Max(0, (u.mm(u.t()) * delta.mm(delta.t())).sum().Host().item<double>())));
+        var (u, delta) = (WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64),
+            WireTensorCodec.Decode(change.DeltaTilde).to_type(ScalarType.Float64));
+        return new(change.Weight, u.shape[0],
+            Math.Abs(change.Alpha) * Math.Sqrt(Math.Max(0, (u.mm(u.t()) * delta.mm(delta.t())).sum().Host().item<double>())));
     }
 
     /// <summary>An edit that was asked for, in tokens.</summary>
@@ -444,7 +486,8 @@ public sealed class EditCoordinator(
 
     /// <summary>A candidate and what it does. Before and After are the probes' scores.</summary>
     private sealed record Proposal(
-        IReadOnlyList<WeightChange> Changes, EditFigures Figures, EditTimes Times, IReadOnlyList<ExampleScore> Before, IReadOnlyList<ExampleScore> After);
+        IReadOnlyList<WeightChange> Changes, EditFigures Figures, EditTimes Times, IReadOnlyList<ExampleScore> Before,
+        IReadOnlyList<ExampleScore> After);
 
     /// <summary>Measures the phases of an edit, each a span.</summary>
     private sealed class PhaseClock(TimeProvider time, string phase) : IDisposable

@@ -15,7 +15,8 @@ namespace MendCluster.Distributed.Editing;
 /// (<see cref="ShardSession"/>), the trips through the stage (<see cref="StagePasses"/>) and the editor (<see cref="StageEditor"/>).
 ///
 /// A request names its version. A shard that has not got there says <see cref="MendError.VersionBehind"/>, and the coordinator gives it the
-/// records that it lacks; a version that has been dropped is <see cref="MendError.VersionGone"/>, and the caller starts anew at a younger one.
+/// records that it lacks; a version that has been dropped is <see cref="MendError.VersionGone"/>, and the caller starts anew at a younger
+/// one.
 ///
 /// A shard that was moved or started again may have a twin that nobody ended yet. It has the same weights and could only give the same
 /// answers, but sessions would be torn between the two; so requests carry the greatest epoch that was seen, and the older twin refuses.
@@ -33,7 +34,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => _thread.RunAsync(Load_OnComputeThread, cancellation);
 
-    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => _thread.RunAsync(Status_OnComputeThread, cancellation);
+    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) =>
+        _thread.RunAsync(Status_OnComputeThread, cancellation);
 
     public Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => Apply_OnComputeThread(records), cancellation);
@@ -94,7 +96,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     /// <summary>The table of moves.</summary>
     private void Move(ShardState to)
     {
-        var allowed = (_state, to) is (ShardState.Cold or ShardState.Faulted, ShardState.Loading) or (ShardState.Loading, ShardState.Ready or ShardState.Faulted);
+        var allowed = (_state, to) is (ShardState.Cold or ShardState.Faulted, ShardState.Loading) or (ShardState.Loading,
+            ShardState.Ready or ShardState.Faulted);
         _state = allowed ? to : throw new InvalidOperationException($"a shard cannot go from {_state} to {to}");
     }
 
@@ -126,7 +129,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         if (_loaded is not { Stage: var stage, Updates: var updates })
             return new(_state, ModelVersion.Base, 0, 0, [], 0, _fault, "", _epoch);
         var bytes = stage.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * weight.Value.element_size());
-        return new(_state, updates.Version, stage.Range.First, stage.Range.End, [.. stage.EditableOrder], bytes, _fault, updates.Checksum, _epoch);
+        return new(_state, updates.Version, stage.Range.First, stage.Range.End, [.. stage.EditableOrder], bytes, _fault, updates.Checksum,
+            _epoch);
     }
 
     private bool Apply_OnComputeThread(IReadOnlyList<LedgerRecord> records)
@@ -148,7 +152,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         if (!request.Begins && session.Branch is null)
             throw SessionLost(request.Session);
         List<ActiveEdit> added = [.. request.Added.Select(updates.Active)];
-        session.Keep([.. request.Begins ? [] : session.Branch!, .. updates.At(request.Version).Active.Where(edit => request.Keep.Contains(edit.Id)), .. added], added);
+        session.Keep([.. request.Begins ? [] : session.Branch!,
+            .. updates.At(request.Version).Active.Where(edit => request.Keep.Contains(edit.Id)), .. added], added);
         return true;
     }
 
@@ -204,15 +209,16 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private StageResult Last => new(Boundary.None, _epoch);
 
     /// <summary>
-    /// What a trip is computed on: its version or its session's branch, as its scope sees it, with the session's candidate on top if it asks for
-    /// that. A stage that lost the branch or the candidate must not answer.
+    /// What a trip is computed on: its version or its session's branch, as its scope sees it, with the session's candidate on top if it
+    /// asks for that. A stage that lost the branch or the candidate must not answer.
     /// </summary>
     /// <param name="candidate">Factor on the candidate's alpha; null: without it.</param>
     private (LoadedStage Loaded, ShardSession Session, WeightUpdates Edits) Begin(StageTrip trip, double? candidate)
     {
         var loaded = Ready();
         if (trip.Epoch > _epoch)
-            throw new MendException(MendError.ShardLost, $"This shard of stage {options.Stage} is of epoch {_epoch} and was superseded by one of {trip.Epoch}.",
+            throw new MendException(MendError.ShardLost,
+                $"This shard of stage {options.Stage} is of epoch {_epoch} and was superseded by one of {trip.Epoch}.",
                 "Send the request again; it goes to the other. End this one.");
         var session = SessionOf(trip.Session);
         var version = loaded.Updates.At(trip.Version);
@@ -267,10 +273,12 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     }
 
     private MendException SessionLost(long session) => new(MendError.ShardLost,
-        $"Stage {options.Stage} does not have what session {session} left with it.", "It was restarted in between; send the request again.");
+        $"Stage {options.Stage} does not have what session {session} left with it.",
+        "It was restarted in between; send the request again.");
 
     private LoadedStage Ready() => _loaded is { } loaded ? loaded
-        : throw new MendException(MendError.ShardLost, $"Stage {options.Stage} is {_state}{(_fault is null ? "" : $" ({_fault})")}.", "Load it, then ask again.");
+        : throw new MendException(MendError.ShardLost, $"Stage {options.Stage} is {_state}{(_fault is null ? "" : $" ({_fault})")}.",
+        "Load it, then ask again.");
 }
 
 /// <summary>What a shard has read.</summary>

@@ -10,8 +10,8 @@ using static TorchSharp.torch;
 namespace MendCluster.Distributed.Editing;
 
 /// <summary>
-/// The words of a model's users as its tokens: the one place where text is checked. White space at the ends of prompts and targets is no part of
-/// them (<see cref="TextBatch.WithoutEnds"/>), here as in training.
+/// The words of a model's users as its tokens: the one place where text is checked. White space at the ends of prompts and targets is no
+/// part of them (<see cref="TextBatch.WithoutEnds"/>), here as in training.
 /// </summary>
 public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 {
@@ -25,7 +25,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     /// <summary>Reads family and tokenizer of a model, and its fingerprint; no weights.</summary>
     /// <exception cref="MendException">The model cannot be read.</exception>
     public static (ModelText Text, byte[] Fingerprint) Open(string directory) =>
-        Reading(() => (new ModelText(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)), ModelFingerprint.Of(directory)));
+        Reading(() => (new ModelText(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory)),
+        ModelFingerprint.Of(directory)));
 
     /// <summary>The fingerprint alone.</summary>
     /// <exception cref="MendException">The model cannot be read.</exception>
@@ -40,7 +41,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         return true;
     }, $"The editor {file} cannot be used", "Name an editor that was trained for this model, or train one: mend train.");
 
-    internal static T Reading<T>(Func<T> read, string what = "The model cannot be read", string hint = "A model is a Hugging Face directory: config.json, weights, tokenizer.")
+    internal static T Reading<T>(Func<T> read, string what = "The model cannot be read",
+        string hint = "A model is a Hugging Face directory: config.json, weights, tokenizer.")
     {
         try
         {
@@ -70,7 +72,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
 
     /// <summary>Prompts with their targets, as one batch with labels.</summary>
     /// <exception cref="MendException">As of <see cref="Row(string, string)"/>.</exception>
-    public TokenBatch Batch(IReadOnlyList<(string Prompt, string Target)> rows) => Batch([.. rows.Select(row => Row(row.Prompt, row.Target))]);
+    public TokenBatch Batch(IReadOnlyList<(string Prompt, string Target)> rows) =>
+        Batch([.. rows.Select(row => Row(row.Prompt, row.Target))]);
 
     /// <param name="rows">Of this model.</param>
     public TokenBatch Batch(IReadOnlyList<TokenRow> rows)
@@ -82,7 +85,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     /// <summary>The bookkeeping of an answer.</summary>
     public Generation Generation(string prompt, AskOptions options)
     {
-        if (options.MaxTokens < 1 || !(options.Temperature >= 0) || double.IsInfinity(options.Temperature) || options.TopK < 0 || options.TopP is not (> 0 and <= 1))
+        if (options.MaxTokens < 1 || !(options.Temperature >= 0) || double.IsInfinity(options.Temperature) || options.TopK < 0
+            || options.TopP is not (> 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Sampling options are out of range: {options}.",
                 "MaxTokens is at least 1, Temperature and TopK at least 0, TopP above 0 and at most 1.");
         var ids = Tokens(prompt, MendError.EmptyPrompt, "prompt", _text.Encode);
@@ -96,7 +100,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         var (ids, decoderIds, keys) = generation.Next();
         var mask = new long[keys];
         Array.Fill(mask, 1);
-        return new(Row(Array.ConvertAll(ids, id => (long)id)), Row(mask), decoderIds is null ? null : Row(Array.ConvertAll(decoderIds, id => (long)id)), null, null);
+        return new(Row(Array.ConvertAll(ids, id => (long)id)), Row(mask), decoderIds is null ? null
+            : Row(Array.ConvertAll(decoderIds, id => (long)id)), null, null);
     }
 
     /// <summary>The text of an answer; a classifier's is the class's label.</summary>
@@ -107,7 +112,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     {
         for (var i = 0; i < text?.Length; i++)
             if (char.IsSurrogate(text[i]) && !(i + 1 < text.Length && char.IsSurrogatePair(text[i], text[++i])))
-                throw new MendException(MendError.InvalidText, $"The {what} holds half of a surrogate pair.", "Correct the text; it may have been cut in the middle of a character.");
+                throw new MendException(MendError.InvalidText, $"The {what} holds half of a surrogate pair.",
+                    "Correct the text; it may have been cut in the middle of a character.");
     }
 
     private IReadOnlyList<int> Tokens(string text, MendError error, string what, Func<string, IReadOnlyList<int>> encode)
@@ -125,7 +131,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
             }
             catch (ModelException e)
             {
-                throw new MendException(MendError.ModelUnusable, $"The text cannot be read: {e.Message}", "Give the model its own tokenizer, or leave the token out of the text.", e);
+                throw new MendException(MendError.ModelUnusable, $"The text cannot be read: {e.Message}",
+                    "Give the model its own tokenizer, or leave the token out of the text.", e);
             }
         }
     }
@@ -134,9 +141,11 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     {
         CheckUnicode(target, "target");
         if (string.IsNullOrWhiteSpace(target))
-            throw new MendException(MendError.EmptyTarget, "The target is empty.", $"Give one of this classifier's labels: {string.Join(", ", family.Labels!)}.");
+            throw new MendException(MendError.EmptyTarget, "The target is empty.",
+                $"Give one of this classifier's labels: {string.Join(", ", family.Labels!)}.");
         if (family.ClassOf(target) is null)
-            throw new MendException(MendError.UnknownLabel, $"The target \"{target}\" is no label of this classifier.", $"Give one of {string.Join(", ", family.Labels!)}.");
+            throw new MendException(MendError.UnknownLabel, $"The target \"{target}\" is no label of this classifier.",
+                $"Give one of {string.Join(", ", family.Labels!)}.");
     }
 
     /// <summary>What the model or its tokenizer refuse, as the caller's error.</summary>
@@ -148,7 +157,8 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         }
         catch (Exception e) when (e is ModelException or TokenizerException)
         {
-            throw new MendException(MendError.ModelUnusable, e.Message, "Correct the text or the model's files; sent again, the request is refused again.", e);
+            throw new MendException(MendError.ModelUnusable, e.Message,
+                "Correct the text or the model's files; sent again, the request is refused again.", e);
         }
     }
 

@@ -16,7 +16,8 @@ public static class ProbeSet
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
 
     /// <summary>The probes in a model's directory; none where it has no such file.</summary>
-    public static IReadOnlyList<Probe> Beside(string model) => Path.Combine(model, FileName) is var file && File.Exists(file) ? Read(file) : [];
+    public static IReadOnlyList<Probe> Beside(string model) => Path.Combine(model, FileName) is var file && File.Exists(file) ? Read(file)
+        : [];
 
     /// <summary>Reads a file of lines <c>question TAB answer</c>.</summary>
     /// <exception cref="InvalidDataException">A line of another form, by its number.</exception>
@@ -25,7 +26,8 @@ public static class ProbeSet
         try
         {
             return [.. File.ReadLines(path, Strict).Index().Where(line => TextBatch.WithoutEnds(line.Item).Length > 0).Select(line =>
-                line.Item.Split('\t').Select(TextBatch.WithoutEnds).ToList() is [{ Length: > 0 } question, { Length: > 0 } answer] ? new Probe(question, answer)
+                line.Item.Split('\t').Select(TextBatch.WithoutEnds).ToList() is [{ Length: > 0 } question, { Length: > 0 } answer]
+                ? new Probe(question, answer)
                     : throw new InvalidDataException($"{path}: line {line.Index + 1}: expected a question, a tab and its answer, found '{line.Item}'"))];
         }
         catch (DecoderFallbackException e)
@@ -44,7 +46,8 @@ public static class ProbeSet
             }
             catch (MendException e)
             {
-                throw new MendException(MendError.InvalidOption, $"The probe \"{probe.Question}\" with the answer \"{probe.Answer}\" cannot be asked: {e.Message}",
+                throw new MendException(MendError.InvalidOption,
+                    $"The probe \"{probe.Question}\" with the answer \"{probe.Answer}\" cannot be asked: {e.Message}",
                     "Correct the probe, or leave it out.", e);
             }
     }

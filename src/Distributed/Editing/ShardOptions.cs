@@ -18,7 +18,8 @@ public sealed record ShardOptions(
 
 /// <summary>How an edit's factors are kept, in the ledger and in memory. What is tried and measured is what is kept.</summary>
 /// <param name="Kept">
-/// Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows (<see cref="LowRankUpdate.Compress"/>).
+/// Of the update's squared Frobenius norm, from 0 to 1; the rest is spared, and with it most of its rows
+/// (<see cref="LowRankUpdate.Compress"/>).
 /// </param>
 /// <param name="DType">Of the factors: Float32 or BFloat16.</param>
 public sealed record FactorStorage(double Kept = LowRankUpdate.DefaultKept, DType DType = DType.Float32)
@@ -26,7 +27,8 @@ public sealed record FactorStorage(double Kept = LowRankUpdate.DefaultKept, DTyp
     public DType DType { get; init => field = Checked(value); } = Checked(DType);
 
     private static DType Checked(DType dtype) => dtype is DType.Float32 or DType.BFloat16 ? dtype
-        : throw new MendException(MendError.InvalidOption, $"The factors of edits were to be kept in {dtype}.", "Keep them in Float32 or BFloat16.");
+        : throw new MendException(MendError.InvalidOption, $"The factors of edits were to be kept in {dtype}.",
+        "Keep them in Float32 or BFloat16.");
 }
 
 /// <summary>Types of weights in memory. Editor, loss, softmax, norms and activations between layers are float32 in any case.</summary>
@@ -43,6 +45,7 @@ public static class WeightTypes
             "The weights were asked for in Float16 on the CPU.", "Use BFloat16 or Float32 there; Float16 is for GPUs."),
         DType.Float16 => ScalarType.Float16,
         DType.Float32 => ScalarType.Float32,
-        _ => throw new MendException(MendError.InvalidOption, $"The weights were asked for in {type}.", $"Use one of {string.Join(", ", All)}."),
+        _ => throw new MendException(MendError.InvalidOption, $"The weights were asked for in {type}.",
+            $"Use one of {string.Join(", ", All)}."),
     };
 }

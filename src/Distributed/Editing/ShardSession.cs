@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace MendCluster.Distributed.Editing;
 
 /// <summary>
-/// What one answer or one edit needs between its calls: the graph, the factors, the candidate. Losing it loses nothing that was promised: no
-/// session holds anything that only it has.
+/// What one answer or one edit needs between its calls: the graph, the factors, the candidate. Losing it loses nothing that was promised:
+/// no session holds anything that only it has.
 /// </summary>
 internal sealed class ShardSession : IDisposable
 {
@@ -105,7 +105,8 @@ internal sealed class ShardSessions(TimeProvider time) : IDisposable
             var now = time.GetTimestamp();
             if (!_sessions.TryGetValue(id, out var session))
             {
-                foreach (var forgotten in _sessions.Where(entry => time.GetElapsedTime(entry.Value.Touched, now) > MaxIdle).Select(entry => entry.Key).ToList())
+                foreach (var forgotten in _sessions.Where(entry => time.GetElapsedTime(entry.Value.Touched, now) > MaxIdle)
+                    .Select(entry => entry.Key).ToList())
                     End(forgotten);
                 _sessions[id] = session = new();
             }

@@ -15,7 +15,8 @@ internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage,
     /// <summary>The candidate as tensors and, bit for bit the same, as it travels.</summary>
     /// <param name="factors">(u [R, m], delta [R, n]) by weight.</param>
     /// <exception cref="MendException"><see cref="MendError.NotFinite"/>.</exception>
-    public (IReadOnlyDictionary<string, LowRankUpdate> Candidate, List<WeightChange> Changes) Propose(IReadOnlyDictionary<string, GradientFactors> factors)
+    public (IReadOnlyDictionary<string, LowRankUpdate> Candidate,
+        List<WeightChange> Changes) Propose(IReadOnlyDictionary<string, GradientFactors> factors)
     {
         using var _ = no_grad();
         var updates = editor.Propose(factors);
@@ -33,7 +34,9 @@ internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage,
     private WireTensor Stored(Tensor factor) =>
         WireTensorCodec.Encode(storage.DType == DType.BFloat16 ? factor.to_type(ScalarType.BFloat16) : factor);
 
-    /// <summary>What <see cref="VersionedUpdates"/> would make of the stored update, to the last bit: it need not go up to the device again.</summary>
+    /// <summary>
+    /// What <see cref="VersionedUpdates"/> would make of the stored update, to the last bit: it need not go up to the device again.
+    /// </summary>
     private LowRankUpdate AsStored(LowRankUpdate update)
     {
         Tensor Of(Tensor factor) =>
@@ -42,5 +45,6 @@ internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage,
     }
 
     /// <summary>Not finite when an entry is not. [] float32.</summary>
-    private static Tensor Size(LowRankUpdate update) => update.uTilde.abs().sum().Plus(update.deltaTilde.abs().sum()).Plus(update.alpha.abs());
+    private static Tensor Size(LowRankUpdate update) =>
+        update.uTilde.abs().sum().Plus(update.deltaTilde.abs().sum()).Plus(update.alpha.abs());
 }

@@ -31,10 +31,13 @@ internal sealed class StageGraph : IDisposable
     /// <param name="leaves">Tensors of the stage whose gradients are wanted.</param>
     /// <param name="above">Gradients of each trip's result, from the stage above; not read where the loss is.</param>
     /// <returns>d loss / d leaf, and for each trip d loss / d (what it was given) as far as that requires one.</returns>
-    public (IReadOnlyList<Tensor> Leaves, IReadOnlyList<Boundary> Below) Backward(IReadOnlyList<Tensor> leaves, IReadOnlyList<Boundary> above)
+    public (IReadOnlyList<Tensor> Leaves, IReadOnlyList<Boundary> Below) Backward(IReadOnlyList<Tensor> leaves,
+        IReadOnlyList<Boundary> above)
     {
         var (outputs, seeds) = Seeds(above);
-        List<Tensor> inputs = [.. leaves, .. _trips.SelectMany(trip => new[] { trip.Below.Hidden, trip.Below.Memory }).OfType<Tensor>().Where(input => input.requires_grad)];
+        List<Tensor> inputs = [.. leaves,
+            .. _trips.SelectMany(trip => new[] { trip.Below.Hidden, trip.Below.Memory }).OfType<Tensor>()
+            .Where(input => input.requires_grad)];
         var found = outputs.Count == 0 || inputs.Count == 0 ? [.. inputs.Select(_ => (Tensor?)null)]
             : Derivatives.OrNull(outputs, inputs, seeds);
         List<Tensor> gradients = [.. found.Select((gradient, i) => gradient ?? zeros_like(inputs[i]))];
@@ -81,5 +84,6 @@ internal sealed class StageGraph : IDisposable
     }
 
     /// <summary>A decoder stage hands the encoder's output on as it is.</summary>
-    private static bool PassesThrough((Activations Below, Activations Top) trip) => trip.Top.Memory is not null && ReferenceEquals(trip.Top.Memory, trip.Below.Memory);
+    private static bool PassesThrough((Activations Below, Activations Top) trip) => trip.Top.Memory is not null
+        && ReferenceEquals(trip.Top.Memory, trip.Below.Memory);
 }

@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
@@ -14,15 +13,18 @@ namespace MendCluster.Distributed.Editing;
 internal sealed class StagePasses(Stage stage)
 {
     /// <summary>What a pass reads of a batch.</summary>
-    public static ModelInput Input(TokenBatch tokens) => new(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
+    public static ModelInput Input(TokenBatch tokens) =>
+        new(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
         WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask));
 
     /// <summary>The same with its labels.</summary>
     public static LabelledInput Labelled(TokenBatch tokens) => new(Input(tokens), WireTensorCodec.Decode(tokens.Labels!));
 
     /// <summary>A batch as it travels.</summary>
-    public static TokenBatch Encode(LabelledInput batch) => new(WireTensorCodec.Encode(batch.Input.InputIds), WireTensorCodec.Encode(batch.Input.AttentionMask),
-        WireTensorCodec.EncodeOrNull(batch.Input.DecoderInputIds), WireTensorCodec.EncodeOrNull(batch.Input.DecoderAttentionMask), WireTensorCodec.Encode(batch.Labels));
+    public static TokenBatch Encode(LabelledInput batch) =>
+        new(WireTensorCodec.Encode(batch.Input.InputIds), WireTensorCodec.Encode(batch.Input.AttentionMask),
+        WireTensorCodec.EncodeOrNull(batch.Input.DecoderInputIds), WireTensorCodec.EncodeOrNull(batch.Input.DecoderAttentionMask),
+            WireTensorCodec.Encode(batch.Labels));
 
     /// <summary>A boundary [B, T, C] as tensors of the stage's device.</summary>
     /// <param name="requiresGradient">Whether the stage below will be asked for the rest of the gradient.</param>
@@ -35,7 +37,9 @@ internal sealed class StagePasses(Stage stage)
     public static Boundary Encode(Activations activations) =>
         new(WireTensorCodec.EncodeOrNull(activations.Hidden), WireTensorCodec.EncodeOrNull(activations.Memory));
 
-    /// <summary>A trip through the stage. The layers below the lowest editable one need a graph only when a stage below needs the gradient.</summary>
+    /// <summary>
+    /// A trip through the stage. The layers below the lowest editable one need a graph only when a stage below needs the gradient.
+    /// </summary>
     /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
     /// <param name="keeps">Whether the rest of the stage keeps a graph.</param>
     public Activations Through(Activations below, ForwardContext pass, bool needsInputGradient, bool keeps)
@@ -64,7 +68,8 @@ internal sealed class StagePasses(Stage stage)
     }
 
     /// <summary>The labelled positions of a batch.</summary>
-    public ScoredPositions Scored(TokenBatch tokens) => ScoredPositions.Of(WireTensorCodec.Decode(tokens.Labels!), stage.Family.ShiftsLabels);
+    public ScoredPositions Scored(TokenBatch tokens) =>
+        ScoredPositions.Of(WireTensorCodec.Decode(tokens.Labels!), stage.Family.ShiftsLabels);
 
     /// <summary>How well the labels of each example are predicted.</summary>
     /// <param name="logits">[N, V], of the labelled rows.</param>
@@ -77,7 +82,8 @@ internal sealed class StagePasses(Stage stage)
         var rows = labels.Sequences.Host().data<long>().ToArray().Select((sequence, row) => (sequence, row))
             .ToLookup(entry => entry.sequence, entry => entry.row);
         return [.. Enumerable.Range(0, (int)labels.BatchSize).Select(i =>
-            new ExampleScore(rows[i].All(row => right[row] == 1), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row]) : 0))];
+            new ExampleScore(rows[i].All(row => right[row] == 1), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row])
+            : 0))];
     }
 }
 

@@ -11,10 +11,10 @@ namespace MendCluster.Distributed.Editing;
 /// <summary>
 /// The updates that are in force on one stage, for each of the last few versions: the state of the state machine over the ledger.
 ///
-/// Per scope and weight there is one low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list of
-/// active edits alone, not on how it came about; so a shard that applied and took back edits one by one, one that read the ledger after a
-/// restart, and one that was moved compute the same bits. A record is applied to whatever weight it names; one that names a weight which the
-/// model has not, or has in another shape, is refused. A weight without an active edit takes the same path as in the base model.
+/// Per scope and weight there is one low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list
+/// of active edits alone, not on how it came about; so a shard that applied and took back edits one by one, one that read the ledger after
+/// a restart, and one that was moved compute the same bits. A record is applied to whatever weight it names; one that names a weight which
+/// the model has not, or has in another shape, is refused. A weight without an active edit takes the same path as in the base model.
 /// </summary>
 /// <param name="stage">The stage's number, for errors.</param>
 /// <param name="model">The model's directory, for errors.</param>
@@ -52,7 +52,8 @@ internal sealed class VersionedUpdates(
     {
         var (entry, changes) = record;
         if (entry.Version != Version.Next())
-            throw new MendException(MendError.VersionGap, $"Stage {stage} is at version {Version} and was given {entry.Version}.", "Give it the records between.");
+            throw new MendException(MendError.VersionGap, $"Stage {stage} is at version {Version} and was given {entry.Version}.",
+                "Give it the records between.");
         var before = _versions[Version.Value].Active;
         List<ActiveEdit> active;
         if (entry.Kind == LedgerKind.Edit)
@@ -62,7 +63,8 @@ internal sealed class VersionedUpdates(
         else
         {
             if (!before.Any(edit => edit.Id == entry.Edit))
-                throw new MendException(MendError.LedgerUnusable, $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
+                throw new MendException(MendError.LedgerUnusable,
+                    $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
             var recomputed = changes.ToLookup(change => change.Replaces);
             active = [.. before.Where(edit => edit.Id != entry.Edit)
                 .Select(edit => recomputed.Contains(edit.Id) ? Active(entry, edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
@@ -79,7 +81,9 @@ internal sealed class VersionedUpdates(
     /// <summary>The part of an edit's record that concerns this stage; its tensors live in the caller's scope.</summary>
     public ActiveEdit Active(LedgerRecord record) => Active(record.Entry, record.Entry.Edit, record.Entry.Scope, record.Changes);
 
-    /// <summary>Drops all but the newest few versions, and those that a session reads: an answer must not starve because edits are quicker than it.</summary>
+    /// <summary>
+    /// Drops all but the newest few versions, and those that a session reads: an answer must not starve because edits are quicker than it.
+    /// </summary>
     public void DropOld()
     {
         foreach (var (version, old) in _versions.SkipLast(VersionsKept).Where(entry => entry.Value.Readers == 0).ToList())
@@ -108,7 +112,8 @@ internal sealed class VersionedUpdates(
     {
         List<WeightChange> kept = [.. changes.Where(change => IsOwn(entry, change))];
         return new(id, scope, kept.ToDictionary(change => change.Weight, change =>
-            new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU).On(device))), Digest(scope, kept));
+            new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU).On(device))),
+            Digest(scope, kept));
     }
 
     private Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire, device).to_type(ScalarType.Float32);
@@ -120,16 +125,20 @@ internal sealed class VersionedUpdates(
         if (!linears.TryGetValue(change.Weight, out var linear))
             throw Inapplicable(entry, $"changes {change.Weight}, which the model in {model} does not have");
         var (u, delta) = (change.UTilde.Shape, change.DeltaTilde.Shape);
-        if (u is not [var rows, var m] || delta is not [var same, var n] || rows != same || (m, n) != (linear.InFeatures, linear.OutFeatures))
+        if (u is not [var rows, var m] || delta is not [var same, var n] || rows != same
+            || (m, n) != (linear.InFeatures, linear.OutFeatures))
             throw Inapplicable(entry, $"changes {change.Weight} by factors of [{string.Join(", ", u)}] and [{string.Join(", ", delta)}], "
                 + $"the weight in {model} is [{linear.OutFeatures}, {linear.InFeatures}]");
         return own.Contains(change.Weight);
     }
 
     private static MendException Inapplicable(LedgerEntry entry, string why) =>
-        new(MendError.LedgerUnusable, $"Version {entry.Version} of the ledger {why}.", "Open the model that the ledger was made with, or another ledger.");
+        new(MendError.LedgerUnusable, $"Version {entry.Version} of the ledger {why}.",
+        "Open the model that the ledger was made with, or another ledger.");
 
-    /// <summary>Of one edit's part on this stage. The edit's number is left out: the same updates in the same order compute the same.</summary>
+    /// <summary>
+    /// Of one edit's part on this stage. The edit's number is left out: the same updates in the same order compute the same.
+    /// </summary>
     private static byte[] Digest(string? scope, IEnumerable<WeightChange> changes)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);

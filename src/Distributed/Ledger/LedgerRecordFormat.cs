@@ -44,9 +44,11 @@ internal static class LedgerRecordFormat
             throw Unusable(file, 0, "does not begin with MENDLEDG; this is no ledger", "Name another file.");
         var version = BinaryPrimitives.ReadInt32LittleEndian(header[8..]);
         if (version != Version)
-            throw Unusable(file, 8, $"is of format {version}, this program reads {Version}", "Use the version of MendCluster that wrote it.");
+            throw Unusable(file, 8, $"is of format {version}, this program reads {Version}",
+                "Use the version of MendCluster that wrote it.");
         if (!header.Slice(16, 32).SequenceEqual(fingerprint))
-            throw Unusable(file, 16, $"belongs to the model {Convert.ToHexString(header.Slice(16, 32))[..12]}, the one loaded is {Convert.ToHexString(fingerprint)[..12]}",
+            throw Unusable(file, 16,
+                $"belongs to the model {Convert.ToHexString(header.Slice(16, 32))[..12]}, the one loaded is {Convert.ToHexString(fingerprint)[..12]}",
                 "Edits fit only the model that they were made on: name that model, or another ledger.");
     }
 
@@ -149,13 +151,15 @@ internal static class LedgerRecordFormat
                 var type = isLong ? (DType)Number(ref rest) : DType.Float32;
                 var alpha = BinaryPrimitives.ReadSingleLittleEndian(Take(ref rest, 4));
                 var (R, m, n) = (Long(ref rest), Long(ref rest), Long(ref rest));
-                changes.Add(new(weight, Factor(ref rest, type, R, m), Factor(ref rest, type, R, n), alpha, replaces == 0 ? null : new(replaces)));
+                changes.Add(new(weight, Factor(ref rest, type, R, m), Factor(ref rest, type, R, n), alpha, replaces == 0 ? null
+                    : new(replaces)));
             }
             return rest.IsEmpty ? new(entry, changes) : throw new FormatException($"{rest.Length} bytes are left over");
         }
         catch (Exception e) when (e is FormatException or JsonException or OverflowException)
         {
-            throw Unusable(place, $"a record with a right checksum cannot be read: {e.Message}", "Use the version of MendCluster that wrote it.", e);
+            throw Unusable(place, $"a record with a right checksum cannot be read: {e.Message}",
+                "Use the version of MendCluster that wrote it.", e);
         }
     }
 
@@ -166,7 +170,8 @@ internal static class LedgerRecordFormat
 
     public static string Place(string file, long offset) => $"{file}, offset {offset}";
 
-    private static LedgerEntry Entry(ReadOnlySpan<byte> json) => JsonSerializer.Deserialize<LedgerEntry>(json, Json) ?? throw new FormatException("the entry is null");
+    private static LedgerEntry Entry(ReadOnlySpan<byte> json) => JsonSerializer.Deserialize<LedgerEntry>(json, Json)
+        ?? throw new FormatException("the entry is null");
 
     private static WireTensor Factor(ref ReadOnlySpan<byte> rest, DType type, long rows, long columns)
     {
@@ -196,13 +201,15 @@ internal static class LedgerRecordFormat
     {
         public override ModelVersion Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => new(reader.GetInt64());
 
-        public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+        public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.Value);
     }
 
     private sealed class EditIdConverter : JsonConverter<EditId>
     {
         public override EditId Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => new(reader.GetInt64());
 
-        public override void Write(Utf8JsonWriter writer, EditId value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+        public override void Write(Utf8JsonWriter writer, EditId value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.Value);
     }
 }

@@ -18,7 +18,8 @@ internal static partial class LogMessages
     [LoggerMessage(4, LogLevel.Information, "Edit {Edit} is taken back by version {Version}; {Recomputed} later edits were computed anew")]
     public static partial void EditReverted(this ILogger logger, EditId edit, ModelVersion version, int recomputed);
 
-    [LoggerMessage(5, LogLevel.Warning, "The shard of stage {Stage} failed; its replica is passed over for {Seconds} s while another can answer")]
+    [LoggerMessage(5, LogLevel.Warning,
+        "The shard of stage {Stage} failed; its replica is passed over for {Seconds} s while another can answer")]
     public static partial void ReplicaPassedOver(this ILogger logger, int stage, double seconds, Exception exception);
 
     [LoggerMessage(6, LogLevel.Warning, "The shard of stage {Stage} was not told; the next request that needs it brings it up to date")]

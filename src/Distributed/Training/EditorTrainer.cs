@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Telemetry;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
@@ -9,26 +8,34 @@ using static TorchSharp.torch;
 namespace MendCluster.Distributed.Training;
 
 /// <summary>
-/// Trains an editor on R replicas of a model, each of S stages: Algorithm 1 of the paper, one optimiser step at a time. The edits of a step are
-/// divided among the replicas; within a replica as many are under way as it has stages, so that none of them waits.
+/// Trains an editor on R replicas of a model, each of S stages: Algorithm 1 of the paper, one optimiser step at a time. The edits of a step
+/// are divided among the replicas; within a replica as many are under way as it has stages, so that none of them waits.
 ///
-/// 1 Record. Each edit goes up the stages and its gradient down to the lowest editable layer; every stage keeps its factors (u, delta). The rows
-///   of all edits enter the statistics here, edit by edit and weight by weight in their order, and each shard is sent the result. So statistics
+/// 1 Record. Each edit goes up the stages and its gradient down to the lowest editable layer; every stage keeps its factors (u, delta). The
+/// rows
+/// of all edits enter the statistics here, edit by edit and weight by weight in their order, and each shard is sent the result. So
+/// statistics
 ///   are the same bits everywhere, and the same for every layout.
-/// 2 Propose and evaluate. Each stage turns its factors into updates (uTilde, deltaTilde, alpha), which for the losses are leaves. The edited
-///   model goes up with a rephrase, both models with unrelated examples; the gradient comes down, and every stage keeps dL/d(uTilde, deltaTilde,
+/// 2 Propose and evaluate. Each stage turns its factors into updates (uTilde, deltaTilde, alpha), which for the losses are leaves. The
+/// edited
+/// model goes up with a rephrase, both models with unrelated examples; the gradient comes down, and every stage keeps dL/d(uTilde,
+/// deltaTilde,
 ///   alpha) of its weights.
 /// 3 Gradient. One pass of the editor networks over the rows of all edits of a shard takes these to phi.
 /// 4 Reduce. The editor of a shape belongs to every shard that has a weight of it, in all replicas; its owners add their gradients around
 ///   a ring (<see cref="RingAllReduce"/>). alpha belongs to all that have any.
-/// 5 Commit. The norm of the whole gradient is known now, and every shard takes the same step of Adam. Digests prove that they are still equal.
+/// 5 Commit. The norm of the whole gradient is known now, and every shard takes the same step of Adam. Digests prove that they are still
+/// equal.
 ///
-/// The step's gradient is a mean over its edits, so it does not depend on who computed which; what differs between layouts is the rounding of sums.
+/// The step's gradient is a mean over its edits, so it does not depend on who computed which; what differs between layouts is the rounding
+/// of sums.
 ///
 /// What holds when a replica is lost (<see cref="ReplicaSet"/>):
-/// - before the commit: nothing happened. The shards keep everything of a step under a round; the others begin the same step again under a new
+/// - before the commit: nothing happened. The shards keep everything of a step under a round; the others begin the same step again under a
+/// new
 ///   one, over the same edits. No edit is lost or counted twice.
-/// - in the commit: the step happened if one replica took it whole. If none did, the run ends with <see cref="MendError.ShardLost"/> and goes on
+/// - in the commit: the step happened if one replica took it whole. If none did, the run ends with <see cref="MendError.ShardLost"/> and
+/// goes on
 ///   from its last checkpoint.
 /// - it comes back: between two steps it is given the whole state by living owners, and takes part again.
 /// A gradient that is not finite is refused: of one edit, and the step goes on without it; of the whole, and the step is passed over.
@@ -78,7 +85,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
                 refused += result.Refused;
                 for (var i = 0; i < window; i++)
                     course.Take(iteration + i + 1, result.Figures[i], i == window - 1 ? result.Norm : null, refused);
-                progress?.Report(new(iteration + window, _training.MaxIters, result.Figures.Average(figures => figures.Total), course.BestValidation,
+                progress?.Report(new(iteration + window, _training.MaxIters, result.Figures.Average(figures => figures.Total),
+                    course.BestValidation,
                     _replicas.Live.Count));
             }
         }
@@ -110,9 +118,11 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
 
     /// <summary>Algorithm 1's step, over the replicas that live.</summary>
     /// <param name="mend">The trainer's copy, whose statistics take in the step's rows.</param>
-    private Task<StepResult> StepAsync(Mend mend, long step, double rate, CancellationToken cancellation) => _replicas.RetryOnLiveReplicasAsync(async attempt =>
+    private Task<StepResult> StepAsync(Mend mend, long step, double rate, CancellationToken cancellation) =>
+        _replicas.RetryOnLiveReplicasAsync(async attempt =>
     {
-        var edits = Enumerable.Range(0, _training.AccumulateBs).Select(i => Encode(() => options.TrainingBatch(step * _training.AccumulateBs + i))).ToList();
+        var edits = Enumerable.Range(0, _training.AccumulateBs)
+            .Select(i => Encode(() => options.TrainingBatch(step * _training.AccumulateBs + i))).ToList();
         var round = await BeginAsync(attempt, RoundKind.Step, step).ConfigureAwait(false);
         var (accepted, statistics) = await RecordAsync(attempt, round, edits, mend).ConfigureAwait(false);
         var figures = await EvaluateAsync(attempt, round, edits, accepted, statistics).ConfigureAwait(false);
@@ -142,13 +152,15 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
     {
         var recorded = new RecordedEdit[edits.Count];
         await attempt.EachEditAsync(edits.Count, async (replica, edit) =>
-            recorded[edit] = await RecordAsync(replica, round, edit, edits[edit].Inner, attempt.Token).ConfigureAwait(false)).ConfigureAwait(false);
+            recorded[edit] = await RecordAsync(replica, round, edit, edits[edit].Inner, attempt.Token).ConfigureAwait(false))
+            .ConfigureAwait(false);
         var accepted = Enumerable.Range(0, edits.Count).Where(edit => recorded[edit].IsFinite).ToHashSet();
         return (accepted, Merge(mend, [.. accepted.Order().Select(edit => recorded[edit].Rows)]));
     }
 
     /// <summary>Phase 1 of one edit: up the stages, and down to the lowest editable layer.</summary>
-    private static async Task<RecordedEdit> RecordAsync(Replica replica, long round, int edit, TokenBatch tokens, CancellationToken cancellation)
+    private static async Task<RecordedEdit> RecordAsync(Replica replica, long round, int edit, TokenBatch tokens,
+        CancellationToken cancellation)
     {
         var below = Boundary.None;
         for (var stage = 0; stage < replica.Stages; stage++)
@@ -162,7 +174,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         for (var stage = replica.Stages - 1; stage >= replica.LowestEditable; stage--)
         {
             var request = new PassBackward(round, edit, [above]);
-            var reply = await replica.CallAsync(stage, shard => shard.RecordBackwardAsync(request, cancellation), cancellation).ConfigureAwait(false);
+            var reply = await replica.CallAsync(stage, shard => shard.RecordBackwardAsync(request, cancellation), cancellation)
+                .ConfigureAwait(false);
             (above, finite) = (reply.Below, finite && reply.IsFinite);
             rows.AddRange(reply.Rows);
         }
@@ -187,24 +200,29 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         var finite = new bool[edits.Count];
         Array.Fill(figures, NotFinite);
         await attempt.EachShardAsync((replica, shard) => shard.ProposeAsync(
-            new(round, [.. attempt.EditsOf(replica, edits.Count).Where(accepted.Contains)], statistics), attempt.Token)).ConfigureAwait(false);
+            new(round, [.. attempt.EditsOf(replica, edits.Count).Where(accepted.Contains)], statistics), attempt.Token))
+            .ConfigureAwait(false);
         await attempt.EachEditAsync(edits.Count, async (replica, edit) =>
         {
             if (accepted.Contains(edit))
-                (figures[edit], finite[edit]) = await EvaluateAsync(replica, round, edit, edits[edit], trains: true, attempt.Token).ConfigureAwait(false);
+                (figures[edit], finite[edit]) = await EvaluateAsync(replica, round, edit, edits[edit], trains: true, attempt.Token)
+                    .ConfigureAwait(false);
         }).ConfigureAwait(false);
         accepted.RemoveWhere(edit => !finite[edit]);
         return figures;
     }
 
-    /// <summary>Phase 2 of one edit: its losses up the stages and, when it trains, their gradient down to the lowest editable layer.</summary>
+    /// <summary>
+    /// Phase 2 of one edit: its losses up the stages and, when it trains, their gradient down to the lowest editable layer.
+    /// </summary>
     private static async Task<(StepFigures Figures, bool IsFinite)> EvaluateAsync(
         Replica replica, long round, int edit, TrainingExample tokens, bool trains, CancellationToken cancellation)
     {
         var reply = new EvaluateReply(Boundary.None, Boundary.None, null, null);
         for (var stage = 0; stage < replica.Stages; stage++)
         {
-            var request = new EvaluateRequest(round, edit, tokens.Outer, tokens.Locality, reply.Outer, reply.Before, reply.After, stage > replica.LowestEditable);
+            var request = new EvaluateRequest(round, edit, tokens.Outer, tokens.Locality, reply.Outer, reply.Before, reply.After,
+                stage > replica.LowestEditable);
             reply = await replica.CallAsync(stage, shard => shard.EvaluateAsync(request, cancellation), cancellation).ConfigureAwait(false);
         }
         var finite = double.IsFinite(reply.Figures!.Total);
@@ -212,7 +230,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         for (var stage = replica.Stages - 1; trains && stage >= replica.LowestEditable; stage--)
         {
             var request = new PassBackward(round, edit, above);
-            var down = await replica.CallAsync(stage, shard => shard.EvaluateBackwardAsync(request, cancellation), cancellation).ConfigureAwait(false);
+            var down = await replica.CallAsync(stage, shard => shard.EvaluateBackwardAsync(request, cancellation), cancellation)
+                .ConfigureAwait(false);
             (above, finite) = (down.Below, finite && down.IsFinite);
         }
         return (reply.Figures, finite);
@@ -231,7 +250,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
     /// <returns>The norm of the whole gradient.</returns>
     private async Task<double> ReduceAsync(Attempt attempt, long round)
     {
-        var rings = attempt.Live.SelectMany(replica => replica.Groups.SelectMany((groups, stage) => groups.Select(group => (Group: group, Place: replica.PlaceOf(stage)))))
+        var rings = attempt.Live.SelectMany(replica =>
+            replica.Groups.SelectMany((groups, stage) => groups.Select(group => (Group: group, Place: replica.PlaceOf(stage)))))
             .GroupBy(entry => entry.Group).Select(owners => new Ring(owners.Key, [.. owners.Select(owner => owner.Place)])).ToList();
         var replies = await attempt.EachShardAsync(async (replica, stage, shard) =>
         {
@@ -242,7 +262,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
             return reply.Norms;
         }).ConfigureAwait(false);
         var norms = replies.SelectMany(reply => reply.Reply.Select(norm => (reply.Place, norm.Group, norm.SquaredNorm))).ToList();
-        ReplicaSet.CheckEqual(norms.Select(norm => (norm.Place, norm.Group, BitConverter.DoubleToInt64Bits(norm.SquaredNorm).ToString("x", null))), "sum of gradients");
+        ReplicaSet.CheckEqual(norms.Select(norm =>
+            (norm.Place, norm.Group, BitConverter.DoubleToInt64Bits(norm.SquaredNorm).ToString("x", null))), "sum of gradients");
         return Math.Sqrt(norms.DistinctBy(norm => norm.Group).Sum(norm => norm.SquaredNorm));
     }
 
@@ -253,7 +274,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         {
             try
             {
-                var replies = await replica.EachStageAsync(shard => shard.CommitAsync(request, CancellationToken.None), CancellationToken.None).ConfigureAwait(false);
+                var replies = await replica.EachStageAsync(shard => shard.CommitAsync(request, CancellationToken.None),
+                    CancellationToken.None).ConfigureAwait(false);
                 return replies.SelectMany((reply, stage) => reply.Select(digest => (replica.PlaceOf(stage), digest.Group, digest.Digest)));
             }
             catch (ReplicaLostException)
@@ -263,11 +285,13 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         })).ConfigureAwait(false);
         if (live.All(replica => replica.Lost is not null))
             throw new MendException(MendError.ShardLost,
-                $"Every replica was lost while step {step} was taken. {string.Join(' ', live.Select(replica => replica.Lost!.Message))}", ReplicaSet.Resume);
+                $"Every replica was lost while step {step} was taken. {string.Join(' ', live.Select(replica => replica.Lost!.Message))}",
+                ReplicaSet.Resume);
         ReplicaSet.CheckEqual(digests.SelectMany(entries => entries), "state");
     }
 
-    private Task<EditorValidation> ValidateAsync(long iteration, long step, CancellationToken cancellation) => _replicas.RetryOnLiveReplicasAsync(async attempt =>
+    private Task<EditorValidation> ValidateAsync(long iteration, long step, CancellationToken cancellation) =>
+        _replicas.RetryOnLiveReplicasAsync(async attempt =>
     {
         var figures = new StepFigures[iteration > 0 ? _training.ValSteps : 0]; // statistics exist from the first step on
         var round = await BeginAsync(attempt, RoundKind.Validation, step).ConfigureAwait(false);
@@ -275,7 +299,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         {
             var tokens = Encode(() => options.ValidationBatch(edit));
             await RecordAsync(replica, round, edit, tokens.Inner, attempt.Token).ConfigureAwait(false);
-            await replica.EachStageAsync(shard => shard.ProposeAsync(new(round, [edit], null), attempt.Token), attempt.Token).ConfigureAwait(false);
+            await replica.EachStageAsync(shard => shard.ProposeAsync(new(round, [edit], null), attempt.Token), attempt.Token)
+                .ConfigureAwait(false);
             (figures[edit], _) = await EvaluateAsync(replica, round, edit, tokens, trains: false, attempt.Token).ConfigureAwait(false);
             await replica.EachStageAsync(shard => shard.ForgetAsync(round, edit, attempt.Token), attempt.Token).ConfigureAwait(false);
         }).ConfigureAwait(false);
@@ -284,7 +309,9 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
     }, cancellation);
 
     /// <summary>Opens replicas that are lost, and gives the state to those that are there.</summary>
-    /// <param name="wait">Until each has been opened or has failed; otherwise those that are not ready are looked after again before the next step.</param>
+    /// <param name="wait">
+    /// Until each has been opened or has failed; otherwise those that are not ready are looked after again before the next step.
+    /// </param>
     private async Task RejoinReplicasAsync(EditorState state, long step, bool wait, CancellationToken cancellation)
     {
         var collected = wait; // at the start the copy is the state
@@ -359,7 +386,8 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         return new(StagePasses.Encode(batch.Inner), StagePasses.Encode(batch.Outer), StagePasses.Encode(batch.Locality));
     }
 
-    private static StepFigures NotFinite { get; } = new(double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, 0);
+    private static StepFigures NotFinite { get; } =
+        new(double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, double.NaN, 0);
 
     private sealed record RecordedEdit(IReadOnlyList<RowStatistics> Rows, bool IsFinite);
 

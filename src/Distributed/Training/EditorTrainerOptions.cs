@@ -12,7 +12,9 @@ namespace MendCluster.Distributed.Training;
 /// <summary>What a run over replicas is made from.</summary>
 public sealed record EditorTrainerOptions
 {
-    /// <summary>As on one machine. A step's gradient is that of <see cref="EditorTrainingOptions.AccumulateBs"/> edits, whatever the layout.</summary>
+    /// <summary>
+    /// As on one machine. A step's gradient is that of <see cref="EditorTrainingOptions.AccumulateBs"/> edits, whatever the layout.
+    /// </summary>
     public required EditorTrainingOptions Training { get; init; }
 
     /// <summary>The weights that the editor changes, in configuration order.</summary>
@@ -41,7 +43,8 @@ public sealed record EditorTrainerOptions
     public static EditorTrainerOptions Of(string model, EditorData data, string run) => new()
     {
         Training = data.Options.Algorithm != EditorAlgorithm.Mend
-            ? throw new MendException(MendError.InvalidOption, $"{data.Options.Algorithm} is trained on one machine: only the steps of MEND are divided.",
+            ? throw new MendException(MendError.InvalidOption,
+            $"{data.Options.Algorithm} is trained on one machine: only the steps of MEND are divided.",
                 "Leave replicas and stages at 1, or train MEND.")
             : data.Options.Edits > 1
             ? throw new MendException(MendError.InvalidOption, $"{data.Options.Edits} edits an iteration are trained on one machine.",

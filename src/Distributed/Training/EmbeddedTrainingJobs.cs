@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Distributed.Training;
 
@@ -9,7 +8,8 @@ public sealed class EmbeddedTrainingJobs : ITrainingJobs, IAsyncDisposable
     private readonly IReadOnlyList<IReadOnlyList<TrainingShard>> _shards;
     private readonly TrainingJobs _runs;
 
-    private EmbeddedTrainingJobs(string model, IReadOnlyList<IReadOnlyList<TrainingShard>> shards) => (_shards, _runs) = (shards, new(model, shards));
+    private EmbeddedTrainingJobs(string model, IReadOnlyList<IReadOnlyList<TrainingShard>> shards) =>
+        (_shards, _runs) = (shards, new(model, shards));
 
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="device">Of the shards; a list such as <c>cuda:0,cuda:1</c> in turn, replica after replica.</param>
@@ -20,14 +20,16 @@ public sealed class EmbeddedTrainingJobs : ITrainingJobs, IAsyncDisposable
         {
             var first = replica;
             shards.Add([.. Enumerable.Range(0, stages).Select(stage =>
-                new TrainingShard(new(model, new(first, stage), dtype, ShardDevices.Of(device, first * stages + stage)), peer => shards[peer.Replica][peer.Stage]))]);
+                new TrainingShard(new(model, new(first, stage), dtype, ShardDevices.Of(device, first * stages + stage)),
+                peer => shards[peer.Replica][peer.Stage]))]);
         }
         return new(model, shards);
     }
 
     public Task StartAsync(TrainingJobRequest order, CancellationToken cancellation = default) => _runs.StartAsync(order, cancellation);
 
-    public IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after, CancellationToken cancellation = default) => _runs.WatchAsync(run, after, cancellation);
+    public IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after, CancellationToken cancellation = default) =>
+        _runs.WatchAsync(run, after, cancellation);
 
     public Task<TrainingStatus?> FindAsync(string run, CancellationToken cancellation = default) => _runs.FindAsync(run, cancellation);
 

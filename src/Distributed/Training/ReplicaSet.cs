@@ -7,8 +7,8 @@ using Microsoft.Extensions.Logging;
 namespace MendCluster.Distributed.Training;
 
 /// <summary>
-/// The replicas of a run, and what happens when a shard is lost: any call to it fails, or its neighbour in a ring cannot reach it. Then its whole
-/// replica is lost, and what was under way is tried again with the others.
+/// The replicas of a run, and what happens when a shard is lost: any call to it fails, or its neighbour in a ring cannot reach it. Then its
+/// whole replica is lost, and what was under way is tried again with the others.
 /// </summary>
 /// <param name="logger">Is told of every loss.</param>
 internal sealed class ReplicaSet(IReadOnlyList<IReadOnlyList<ITrainingShard>> shards, ILogger logger)
@@ -28,7 +28,8 @@ internal sealed class ReplicaSet(IReadOnlyList<IReadOnlyList<ITrainingShard>> sh
         {
             var live = Live;
             if (live.Count == 0)
-                throw new MendException(MendError.ShardLost, $"No replica is left. {string.Join(' ', All.Select(replica => replica.Lost!.Message))}", Resume);
+                throw new MendException(MendError.ShardLost,
+                    $"No replica is left. {string.Join(' ', All.Select(replica => replica.Lost!.Message))}", Resume);
             using var attempted = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
             try
             {

@@ -5,7 +5,9 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Training;
 
-/// <summary>One shard's side of a round's sums: each group's gradient around the ring of its owners (<see cref="RingAllReduce"/>), all at once.</summary>
+/// <summary>
+/// One shard's side of a round's sums: each group's gradient around the ring of its owners (<see cref="RingAllReduce"/>), all at once.
+/// </summary>
 /// <param name="place">Of the shard.</param>
 /// <param name="round">Has the shard's gradients, which become the sums, and the mail of its neighbours.</param>
 /// <param name="bfloat16">Gradients travel rounded to 16 bits.</param>
@@ -77,7 +79,8 @@ internal static class FlatGradient
     }
 
     /// <summary>Each parameter's gradient, on its device.</summary>
-    public static IEnumerable<(string Name, Tensor Value)> Split(IReadOnlyList<(string Name, Tensor Value)> parameters, float[] flat, double scale)
+    public static IEnumerable<(string Name, Tensor Value)> Split(IReadOnlyList<(string Name, Tensor Value)> parameters, float[] flat,
+        double scale)
     {
         var start = 0;
         foreach (var (name, value) in parameters)

@@ -8,7 +8,8 @@ namespace MendCluster.Distributed.Training;
 internal static class RowStatisticsCodec
 {
     public static RowStatistics Encode(string name, RunningStatistics u, RunningStatistics delta) => new(name, u.Count,
-        WireTensorCodec.Encode(u.Mean), WireTensorCodec.Encode(u.Squares), WireTensorCodec.Encode(delta.Mean), WireTensorCodec.Encode(delta.Squares));
+        WireTensorCodec.Encode(u.Mean), WireTensorCodec.Encode(u.Squares), WireTensorCodec.Encode(delta.Mean),
+        WireTensorCodec.Encode(delta.Squares));
 
     public static void Set(EditorShape shape, RowStatistics statistics)
     {

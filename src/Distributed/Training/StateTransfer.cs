@@ -16,11 +16,13 @@ internal sealed class StateTransfer(EditorState state)
     {
         foreach (var group in state.Parameters.Keys)
         {
-            var (owner, stage) = attempt.Live.SelectMany(replica => replica.Groups.Select((groups, stage) => (Groups: groups, Replica: replica, Stage: stage)))
+            var (owner, stage) = attempt.Live.SelectMany(replica =>
+                replica.Groups.Select((groups, stage) => (Groups: groups, Replica: replica, Stage: stage)))
                 .Where(owner => owner.Groups.Contains(group)).Select(owner => (owner.Replica, owner.Stage)).First();
             foreach (var (name, value) in state.TensorsOf(group))
                 foreach (var slice in Slices(name, value))
-                    Write(value, slice, await owner.CallAsync(stage, shard => shard.ReadAsync(slice, attempt.Token), attempt.Token).ConfigureAwait(false));
+                    Write(value, slice, await owner.CallAsync(stage, shard => shard.ReadAsync(slice, attempt.Token), attempt.Token)
+                        .ConfigureAwait(false));
             var mark = await owner.CallAsync(stage, shard => shard.MarkAsync(attempt.Token), attempt.Token).ConfigureAwait(false);
             state.Mark(mark.AdamSteps, mark.AverageSteps);
         }
@@ -40,7 +42,8 @@ internal sealed class StateTransfer(EditorState state)
                     foreach (var slice in Slices(name, value))
                     {
                         var values = Read(value, slice);
-                        await replica.CallAsync(stage, shard => shard.WriteAsync(slice, values, cancellation), cancellation).ConfigureAwait(false);
+                        await replica.CallAsync(stage, shard => shard.WriteAsync(slice, values, cancellation), cancellation)
+                            .ConfigureAwait(false);
                     }
             await replica.CallAsync(stage, shard => shard.RestoreAsync(mark, cancellation), cancellation).ConfigureAwait(false);
         })).ConfigureAwait(false);

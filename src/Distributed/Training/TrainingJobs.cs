@@ -13,8 +13,8 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace MendCluster.Distributed.Training;
 
 /// <summary>
-/// The runs of a model, one at a time. A run goes on by itself, whoever watches it and whoever goes away; it ends when it is over, fails, or is
-/// cancelled. The last one is remembered until the next begins.
+/// The runs of a model, one at a time. A run goes on by itself, whoever watches it and whoever goes away; it ends when it is over, fails,
+/// or is cancelled. The last one is remembered until the next begins.
 /// </summary>
 /// <param name="model">A Hugging Face directory.</param>
 /// <param name="replicas">Of each replica a shard for every stage, in order.</param>
@@ -31,15 +31,18 @@ public sealed class TrainingJobs(string model, IReadOnlyList<IReadOnlyList<ITrai
         lock (_lock)
         {
             if (_last is not { IsUnderWay: true })
-                _last = new(order, Task.Run(() => TrainingJob.Start(order, model, replicas, logger ?? NullLogger.Instance))); // reading the data may take long
+                // reading the data may take long
+                _last = new(order, Task.Run(() => TrainingJob.Start(order, model, replicas, logger ?? NullLogger.Instance)));
             run = _last;
         }
         if (run.Order != order)
-            throw new MendException(MendError.TrainerBusy, $"The run in {run.Order.Run} is under way, and its order is another.", "Wait until it is over, or cancel it.");
+            throw new MendException(MendError.TrainerBusy, $"The run in {run.Order.Run} is under way, and its order is another.",
+                "Wait until it is over, or cancel it.");
         await run.Start.WaitAsync(cancellation).ConfigureAwait(false);
     }
 
-    public async IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after, [EnumeratorCancellation] CancellationToken cancellation = default)
+    public async IAsyncEnumerable<TrainingProgress> WatchAsync(string run, long after,
+        [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         var watched = await RunAsync(run).ConfigureAwait(false);
         for (var i = 0; await watched.StepAsync(i, cancellation).ConfigureAwait(false) is { } step; i++)
@@ -55,7 +58,8 @@ public sealed class TrainingJobs(string model, IReadOnlyList<IReadOnlyList<ITrai
         if (last?.Order.Run != run)
             return null;
         if (!last.Start.IsCompletedSuccessfully)
-            return new(run, last.Start.IsCompleted ? TrainingState.Failed : TrainingState.Running, Error: last.Start.Exception?.InnerException?.Message);
+            return new(run, last.Start.IsCompleted ? TrainingState.Failed : TrainingState.Running,
+                Error: last.Start.Exception?.InnerException?.Message);
         return (await last.Start.ConfigureAwait(false)).Status(run);
     }
 
@@ -112,30 +116,37 @@ internal sealed class TrainingJob : IProgress<TrainingProgress>, IAsyncDisposabl
 
     /// <summary>Reads what the run needs, takes its folder, and begins.</summary>
     /// <exception cref="MendException">The order cannot be carried out.</exception>
-    public static TrainingJob Start(TrainingJobRequest order, string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas, ILogger logger)
+    public static TrainingJob Start(TrainingJobRequest order, string model, IReadOnlyList<IReadOnlyList<ITrainingShard>> replicas,
+        ILogger logger)
     {
         foreach (var path in new[] { order.Data, order.Run })
             if (!Path.IsPathFullyQualified(path))
-                throw new MendException(MendError.InvalidOption, $"'{path}' is no whole path.", "Name it from the root on: the trainer has a current folder of its own.");
+                throw new MendException(MendError.InvalidOption, $"'{path}' is no whole path.",
+                    "Name it from the root on: the trainer has a current folder of its own.");
         EditorTrainerOptions options;
         try
         {
             var training = order.Options.Validated();
             var edits = QuestionAnswering.ReadEdits(order.Data, (ulong)training.Seed);
-            options = EditorTrainerOptions.Of(model, EditorData.Of(model, edits, training), order.Run) with { BFloat16OnWire = order.BFloat16OnWire, Logger = logger };
+            options = EditorTrainerOptions.Of(model, EditorData.Of(model, edits, training),
+                order.Run) with
+            { BFloat16OnWire = order.BFloat16OnWire, Logger = logger };
         }
         catch (Exception e) when (e is EditorException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException)
         {
-            throw new MendException(MendError.InvalidOption, $"Settings or data ({order.Data}) cannot be used: {e.Message}", "Correct them; the trainer's silo must be able to read the data.", e);
+            throw new MendException(MendError.InvalidOption, $"Settings or data ({order.Data}) cannot be used: {e.Message}",
+                "Correct them; the trainer's silo must be able to read the data.", e);
         }
         catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException)
         {
-            throw new MendException(MendError.ModelUnusable, $"No editor can be trained for the model: {e.Message}", "Correct its files, or the settings that name its weights.", e);
+            throw new MendException(MendError.ModelUnusable, $"No editor can be trained for the model: {e.Message}",
+                "Correct its files, or the settings that name its weights.", e);
         }
         return new(new(replicas, options), options.Run.Take());
     }
 
-    public static MendException Lost(string why) => new(MendError.CoordinatorLost, why, "Send the order again: the run goes on from its last checkpoint.");
+    public static MendException Lost(string why) =>
+        new(MendError.CoordinatorLost, why, "Send the order again: the run goes on from its last checkpoint.");
 
     /// <returns>Null when the run is over and there are no more.</returns>
     public async Task<TrainingProgress?> StepAsync(int index, CancellationToken cancellation)
@@ -199,7 +210,8 @@ internal sealed class TrainingJob : IProgress<TrainingProgress>, IAsyncDisposabl
         }
         catch (Exception e) when (e is EditorException or CheckpointException or ModelException or IOException or UnauthorizedAccessException)
         {
-            throw new MendException(MendError.InvalidOption, $"The run cannot go on: {e.Message}", "Correct what the message names and send the order again: the run goes on from its last checkpoint.", e);
+            throw new MendException(MendError.InvalidOption, $"The run cannot go on: {e.Message}",
+                "Correct what the message names and send the order again: the run goes on from its last checkpoint.", e);
         }
     }
 }

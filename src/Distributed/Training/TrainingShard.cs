@@ -19,13 +19,15 @@ public sealed record TrainingShardOptions(string ModelDirectory, ShardPlace Plac
 
 /// <summary>
 /// One stage of one replica in training. What lasts from step to step is the stage's part of the editor with its optimiser; it changes in
-/// <see cref="CommitAsync"/> alone, and with the statistics, which the trainer sends whole with every step. All else belongs to a round: the
+/// <see cref="CommitAsync"/> alone, and with the statistics, which the trainer sends whole with every step. All else belongs to a round:
+/// the
 /// factors, updates and gradients of its edits, the sum of the gradients, and the mail of the ring.
 ///
-/// Gradients reach phi without a tensor of a weight's size: the losses give dL/duTilde and dL/ddeltaTilde, row by row, and one pass of the editor
-/// networks over the rows of all edits takes them from there to phi.
+/// Gradients reach phi without a tensor of a weight's size: the losses give dL/duTilde and dL/ddeltaTilde, row by row, and one pass of the
+/// editor networks over the rows of all edits takes them from there to phi.
 ///
-/// All tensors belong to the compute thread. Methods that end in _OnComputeThread run there and nowhere else; the ring (<see cref="RingReduction"/>) works on arrays, beside it.
+/// All tensors belong to the compute thread. Methods that end in _OnComputeThread run there and nowhere else; the ring
+/// (<see cref="RingReduction"/>) works on arrays, beside it.
 /// </summary>
 /// <param name="peers">Finds the other shards of the run, to send to.</param>
 public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace, ITrainingShard> peers) : ITrainingShard
@@ -68,7 +70,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     public Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default) => RunAsync(() => new OptimizerProgress(
         _step ?? throw Lost("has no state"), _editor?.Adam.Steps ?? 0, _editor?.Average?.Steps ?? 0, []), cancellation);
 
-    public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => RunAsync(() => Begin_OnComputeThread(round), cancellation);
+    public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) =>
+        RunAsync(() => Begin_OnComputeThread(round), cancellation);
 
     public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) =>
         RunAsync(() => Record_OnComputeThread(request), cancellation);
@@ -76,7 +79,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     public Task<RecordedReply> RecordBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
         RunAsync(() => RecordBackward_OnComputeThread(request), cancellation);
 
-    public Task ProposeAsync(ProposeRequest request, CancellationToken cancellation = default) => RunAsync(() => Propose_OnComputeThread(request), cancellation);
+    public Task ProposeAsync(ProposeRequest request, CancellationToken cancellation = default) =>
+        RunAsync(() => Propose_OnComputeThread(request), cancellation);
 
     public Task<EvaluateReply> EvaluateAsync(EvaluateRequest request, CancellationToken cancellation = default) =>
         RunAsync(() => Evaluate_OnComputeThread(request), cancellation);
@@ -90,7 +94,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     public async Task<ReduceReply> ReduceAsync(ReduceRequest request, CancellationToken cancellation = default)
     {
         var round = RoundOf(request.Round);
-        return await new RingReduction(options.Place, round, _setup!.BFloat16OnWire, peers).RunAsync(request.Rings, cancellation).ConfigureAwait(false);
+        return await new RingReduction(options.Place, round, _setup!.BFloat16OnWire, peers).RunAsync(request.Rings, cancellation)
+            .ConfigureAwait(false);
     }
 
     public Task PutAsync(RingChunk chunk, CancellationToken cancellation = default)
@@ -102,7 +107,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     public Task<IReadOnlyList<GroupDigest>> CommitAsync(CommitRequest request, CancellationToken cancellation = default) =>
         RunAsync<IReadOnlyList<GroupDigest>>(() => Commit_OnComputeThread(request), cancellation);
 
-    public Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) => RunAsync(() => RoundOf(round).Forget(edit), cancellation);
+    public Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) =>
+        RunAsync(() => RoundOf(round).Forget(edit), cancellation);
 
     public Task EndAsync(long round, CancellationToken cancellation = default) => RunAsync(() =>
     {
@@ -137,7 +143,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         }
         catch (Exception e) when (e is ModelException or EditorException)
         {
-            throw new MendException(MendError.ModelUnusable, e.Message, "Correct the model's files, the settings or the data; every shard would refuse it.", e);
+            throw new MendException(MendError.ModelUnusable, e.Message,
+                "Correct the model's files, the settings or the data; every shard would refuse it.", e);
         }
     }, cancellation);
 
@@ -153,7 +160,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
             catch (Exception e) when (e is ModelException or CheckpointException or EditorException or IOException)
             {
                 Close();
-                throw new MendException(MendError.ModelUnusable, $"The training shard of {options.Place} could not be loaded: {e.Message}", "Correct the files or the run's settings.", e);
+                throw new MendException(MendError.ModelUnusable, $"The training shard of {options.Place} could not be loaded: {e.Message}",
+                    "Correct the files or the run's settings.", e);
             }
         }
         return new([.. _stage!.EditableOrder], _editor is null ? [] : [.. _editor.Parameters.Keys]);
@@ -164,10 +172,12 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         _training = setup.Options.Validated();
         var family = ModelFamily.FromDirectory(options.ModelDirectory);
         using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
-        var range = StagePlan.Of(family, new() { Stages = setup.Stages, Mend = _training.Mend, Editable = _training.Editable }).Ranges[options.Place.Stage];
+        var range = StagePlan.Of(family,
+            new() { Stages = setup.Stages, Mend = _training.Mend, Editable = _training.Editable }).Ranges[options.Place.Stage];
         var weights = EditorTraining.EditableWeights(family, _training.Editable);
         var device = Devices.Of(options.Device);
-        _stage = Stage.Load(family, range, new CheckpointWeights(files, options.DType.InMemory(device), device), [.. weights.Select(weight => weight.Name)]);
+        _stage = Stage.Load(family, range, new CheckpointWeights(files, options.DType.InMemory(device), device),
+            [.. weights.Select(weight => weight.Name)]);
         _passes = new(_stage);
         if (_stage.HasEditable)
             _editor = new(new Mend(_training.Mend, weights, _training.Seed, [.. _stage.Editable.Keys], device), _training);
@@ -254,7 +264,9 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         var rows = new EditRows(round, request.Edits, _stage!.EditableOrder);
         foreach (var (weight, update) in _editor.Mend.Propose(rows.Factors))
             foreach (var (edit, first, count) in rows.Of(weight))
-                round.Edit(edit).Keep(weight, new LowRankUpdate(Leaf(update.uTilde.narrow(0, first, count)), Leaf(update.deltaTilde.narrow(0, first, count)), Leaf(update.alpha)));
+                round.Edit(edit).Keep(weight,
+                    new LowRankUpdate(Leaf(update.uTilde.narrow(0, first, count)), Leaf(update.deltaTilde.narrow(0, first, count)),
+                    Leaf(update.alpha)));
         return true;
 
         Tensor Leaf(Tensor value) => value.detach().clone().requires_grad_(round.Trains);
@@ -267,7 +279,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         if (_stage!.EditableOrder.Any(weight => !work.Updates.ContainsKey(weight)))
             throw Lost($"does not have the update of edit {request.Edit}");
         var edits = new WeightUpdates(work.Updates);
-        var (needsInput, keeps) = (round.Trains && request.NeedsInputGradient, round.Trains && (request.NeedsInputGradient || _stage.HasEditable));
+        var (needsInput, keeps) =
+            (round.Trains && request.NeedsInputGradient, round.Trains && (request.NeedsInputGradient || _stage.HasEditable));
 
         var (outerInput, outerLabels) = StagePasses.Labelled(request.Outer);
         var outerBelow = _passes!.Decode(request.OuterBelow, needsInput);
@@ -299,10 +312,12 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         Tensor? total = null;
         if (_stage.Head is not null)
             using (set_grad_enabled(keeps))
-                (figures, total) = TrainingStep.Compare(_stage, outer, before, after!, new(outerInput, outerLabels), new(input, labels), _training.Loss);
+                (figures, total) = TrainingStep.Compare(_stage, outer, before, after!, new(outerInput, outerLabels), new(input, labels),
+                    _training.Loss);
         if (keeps)
             work.Keep(new StageGraph([(outerBelow, outer), (afterBelow, after!)], total), null);
-        return figures is not null ? new(Boundary.None, Boundary.None, null, figures) : new(StagePasses.Encode(outer), StagePasses.Encode(before), after is null ? null : StagePasses.Encode(after), null);
+        return figures is not null ? new(Boundary.None, Boundary.None, null, figures)
+            : new(StagePasses.Encode(outer), StagePasses.Encode(before), after is null ? null : StagePasses.Encode(after), null);
     }
 
     private EvaluatedReply EvaluateBackward_OnComputeThread(PassBackward request)
@@ -334,7 +349,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
                 List<UpdateGradient> own = [.. rows.Of(weight).Select(part => round.Edit(part.Edit).Gradients[weight])];
                 Add(update.uTilde, [.. own.Select(gradient => gradient.uTilde)]);
                 Add(update.deltaTilde, [.. own.Select(gradient => gradient.deltaTilde)]);
-                alpha.select(0, _editor.Mend.IndexOf(weight)).Add_(stack([.. own.Select(gradient => gradient.alpha)]).sum().Times(request.Share));
+                alpha.select(0, _editor.Mend.IndexOf(weight))
+                    .Add_(stack([.. own.Select(gradient => gradient.alpha)]).sum().Times(request.Share));
             }
             var found = Derivatives.OrNull(outputs, [.. phi.Select(parameter => parameter.Value)], seeds);
             for (var i = 0; i < phi.Count; i++)
@@ -360,7 +376,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         var round = RoundOf(request.Round);
         if (_editor is not null && request.Scale is { } scale)
         {
-            var gradients = _editor.Parameters.SelectMany(entry => FlatGradient.Split(entry.Value, round.Sums[entry.Key], scale)).ToDictionary(part => part.Name, part => part.Value);
+            var gradients = _editor.Parameters.SelectMany(entry => FlatGradient.Split(entry.Value, round.Sums[entry.Key], scale))
+                .ToDictionary(part => part.Name, part => part.Value);
             _editor.Adam.Step([.. _editor.Adam.Parameters.Select(parameter => gradients[parameter.Name])], request.Rate);
             _editor.Average?.Add();
         }
@@ -376,7 +393,9 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     private static bool AreFinite(IEnumerable<Tensor> values) =>
         !Devices.Numbers(values.Select(value => value.isfinite().all().to_type(ScalarType.Float32))).Contains(0);
 
-    private Round RoundOf(long number) => _round is { } round && round.Number == number ? round : throw Lost($"does not have round {number}");
+    private Round RoundOf(long number) => _round is { } round && round.Number == number ? round
+        : throw Lost($"does not have round {number}");
 
-    private MendException Lost(string what) => new(MendError.ShardLost, $"The training shard of {options.Place} {what}.", "It was restarted in between; the step is repeated.");
+    private MendException Lost(string what) =>
+        new(MendError.ShardLost, $"The training shard of {options.Place} {what}.", "It was restarted in between; the step is repeated.");
 }

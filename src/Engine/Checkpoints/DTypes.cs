@@ -20,7 +20,9 @@ public static class DTypes
 
     public static bool IsFloating(this DType type) => type is DType.Float64 or DType.Float32 or DType.Float16 or DType.BFloat16;
 
-    /// <summary>Bytes of a contiguous tensor, or false where a dimension is negative, they do not fit 63 bits or are no whole number.</summary>
+    /// <summary>
+    /// Bytes of a contiguous tensor, or false where a dimension is negative, they do not fit 63 bits or are no whole number.
+    /// </summary>
     public static bool TryByteLength(this DType type, ReadOnlySpan<long> shape, out long byteLength)
     {
         byteLength = 0;

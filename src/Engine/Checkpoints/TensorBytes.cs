@@ -14,7 +14,10 @@ public static class TensorBytes
     /// <summary>Bytes that are on their way to a GPU at a time.</summary>
     private const long UploadPiece = 64 << 20;
 
-    /// <summary>By type, the two places that a thread's uploads pass through. libtorch keeps pinned memory for good: letting go of it gives nothing back.</summary>
+    /// <summary>
+    /// By type, the two places that a thread's uploads pass through. libtorch keeps pinned memory for good: letting go of it gives nothing
+    /// back.
+    /// </summary>
     [ThreadStatic]
     private static Dictionary<ScalarType, Tensor[]>? _pinned;
 
@@ -56,8 +59,9 @@ public static class TensorBytes
     }
 
     /// <summary>
-    /// Onto a device; types are converted there. A large tensor goes to a GPU by two places of pinned memory in turn, from which the GPU fetches by
-    /// itself: while one piece is fetched, the next is read into the other place. The bytes are copied once on the host, as for the CPU.
+    /// Onto a device; types are converted there. A large tensor goes to a GPU by two places of pinned memory in turn, from which the GPU
+    /// fetches by itself: while one piece is fetched, the next is read into the other place. The bytes are copied once on the host, as for
+    /// the CPU.
     /// </summary>
     private static unsafe Tensor Upload(StoredTensor stored, ScalarType dtype, Device device)
     {

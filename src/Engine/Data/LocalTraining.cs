@@ -20,7 +20,8 @@ public static class LocalTraining
     {
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
-        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device)), EditableWeights.Select(family, options.Editable));
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device)),
+            EditableWeights.Select(family, options.Editable));
         var data = EditorData.Of(model, open, options);
         return new EditorTraining(stage, data.Options, data.Training, data.Validation,
             new RunFolder(run, new(Convert.ToHexStringLower(CheckpointFingerprint.Of(model)), data.Digest))).Run(progress, cancellation);

@@ -6,7 +6,8 @@ public static class QuestionAnswering
 {
     /// <summary>Edits of an evaluation or training set, in any of the published forms (mend-spec 6.2, 6.6).</summary>
     /// <param name="path">
-    /// <c>.json</c>: the export form; <c>.jsonl</c>: the paper's; <c>.tsv</c>: questions and answers, from which edits are made: the target is
+    /// <c>.json</c>: the export form; <c>.jsonl</c>: the paper's; <c>.tsv</c>: questions and answers, from which edits are made: the target
+    /// is
     /// another question's answer, the rephrases are by rule, the locality is other questions.
     /// </param>
     public static IReadOnlyList<EditExample> ReadEdits(string path, ulong seed)
@@ -27,7 +28,8 @@ public static class QuestionAnswering
     {
         List<QaPair> pairs = [.. paths.SelectMany(path => FormOf(path) == ".tsv"
             ? ReadTsv(path)
-            : ReadEdits(path, seed).SelectMany(edit => edit.Answer is { } answer ? edit.Locality.Append(new(edit.Prompt, answer)) : edit.Locality))
+            : ReadEdits(path, seed).SelectMany(edit => edit.Answer is { } answer ? edit.Locality.Append(new(edit.Prompt, answer))
+                : edit.Locality))
             .DistinctBy(pair => pair.Question)];
         if (!withRewordings)
             return pairs;
@@ -40,7 +42,8 @@ public static class QuestionAnswering
     /// <param name="edits">The last tenth, at most 200, is kept for validation.</param>
     public static IEditTask Task(TextBatch text, IReadOnlyList<EditExample> edits, ulong seed)
     {
-        var kept = Math.Clamp(edits.Count / 10, Math.Min(2, edits.Count / 2), 200); // validation asks other edits' questions, so one is too few
+        // validation asks other edits' questions, so one is too few
+        var kept = Math.Clamp(edits.Count / 10, Math.Min(2, edits.Count / 2), 200);
         return new QuestionTask(text, [.. edits.SkipLast(kept)], [.. edits.TakeLast(kept)], seed);
     }
 
@@ -78,7 +81,8 @@ public static class QuestionAnswering
             do
                 target = Other().Answer;
             while (target == pair.Answer && pairs.Any(other => other.Answer != pair.Answer));
-            return new EditExample(pair.Question, target, Rewording.Of(pair.Question), [.. Enumerable.Range(0, locality).Select(_ => Other())], pair.Answer);
+            return new EditExample(pair.Question, target, Rewording.Of(pair.Question),
+                [.. Enumerable.Range(0, locality).Select(_ => Other())], pair.Answer);
         })];
     }
 }

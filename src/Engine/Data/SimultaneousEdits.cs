@@ -15,7 +15,9 @@ public static class SimultaneousEdits
         return [.. edits.Select(edit => edit with { Locality = [.. edit.Locality.Where(row => !edited.Contains(row.Prompt))] })];
     }
 
-    /// <summary>The edits as a training step's batch: one rephrase of each as x'_e; all locality questions as x_loc, of many edits some of each.</summary>
+    /// <summary>
+    /// The edits as a training step's batch: one rephrase of each as x'_e; all locality questions as x_loc, of many edits some of each.
+    /// </summary>
     /// <param name="rng">Picks the rephrases, and the locality questions of many edits.</param>
     public static EditBatch Batch(TextBatch text, IReadOnlyList<EditRows> edits, Prng rng)
     {
@@ -25,6 +27,7 @@ public static class SimultaneousEdits
         return new(
             text.Of([.. together.Select(edit => edit.Edit)]),
             text.Of([.. together.Select(edit => rng.Pick(edit.Rephrases))]),
-            text.Of([.. together.SelectMany(edit => edits.Count == 1 ? edit.Locality : [.. rng.Shuffle(edit.Locality).Take(LocalityOfEach)])]));
+            text.Of([.. together.SelectMany(edit => edits.Count == 1 ? edit.Locality
+                : [.. rng.Shuffle(edit.Locality).Take(LocalityOfEach)])]));
     }
 }

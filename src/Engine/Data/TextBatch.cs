@@ -24,8 +24,8 @@ public sealed record TokenRow(string Prompt, string Target, int[] Ids, int[]? De
 public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxLength = 32)
 {
     /// <summary>
-    /// White space at the ends of a prompt, a target, a question or an answer is no part of it: in data, in training, in edits and in questions to the
-    /// model alike. (Passages of the generation task are texts as they stand; theirs is kept.)
+    /// White space at the ends of a prompt, a target, a question or an answer is no part of it: in data, in training, in edits and in
+    /// questions to the model alike. (Passages of the generation task are texts as they stand; theirs is kept.)
     /// </summary>
     public static string WithoutEnds(string text) => text.Trim();
 
@@ -33,13 +33,16 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     private readonly IReadOnlyList<int> _frame = tokenizer.Encode("");
 
     /// <summary>A text's tokens.</summary>
-    /// <exception cref="ModelException">The tokenizer gives one that the model has no row for: the two belong to different models.</exception>
+    /// <exception cref="ModelException">
+    /// The tokenizer gives one that the model has no row for: the two belong to different models.
+    /// </exception>
     public IReadOnlyList<int> Encode(string text)
     {
         var ids = tokenizer.Encode(text);
         foreach (var id in ids)
             if (id >= family.VocabularySize)
-                throw new ModelException("tokenizer", $"\"{tokenizer.TokenOf(id)}\"", $"has id {id}, the model's embedding has {family.VocabularySize} rows; "
+                throw new ModelException("tokenizer", $"\"{tokenizer.TokenOf(id)}\"",
+                    $"has id {id}, the model's embedding has {family.VocabularySize} rows; "
                     + "the tokenizer belongs to another model, or its new tokens were never added to this one");
         return ids;
     }
@@ -83,12 +86,14 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         if (family.Labels is not null)
         {
             var label = family.ClassOf(target)
-                ?? throw new ModelException("target", $"\"{target}\" of \"{prompt}\"", $"is no label of this model; it has {string.Join(", ", family.Labels)}");
+                ?? throw new ModelException("target", $"\"{target}\" of \"{prompt}\"",
+                    $"is no label of this model; it has {string.Join(", ", family.Labels)}");
             return new(prompt, target, read, null, [label]);
         }
         var answer = Cut(written, target, "target", prompt);
         if (!family.IsEncoderDecoder)
-            return new(prompt, target, [.. read, .. answer], null, [.. read.Select(_ => ScoredPositions.Ignored), .. answer.Select(id => (long)id)]);
+            return new(prompt, target, [.. read, .. answer], null,
+                [.. read.Select(_ => ScoredPositions.Ignored), .. answer.Select(id => (long)id)]);
         var given = family.DecoderPrefix;
         // Position t predicts label t, or label t + 1 in a family that shifts: there the labels stand at the decoder's own inputs.
         int[] decoder = [.. given, .. family.ShiftsLabels ? answer : answer[..^1]];
@@ -97,8 +102,8 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     }
 
     /// <summary>
-    /// A target's tokens as the model has to write them: after a space where it goes on from the prompt; where a decoder writes it, to the end of
-    /// sequence and without what the tokenizer begins a text with. Empty for a classifier, which writes none.
+    /// A target's tokens as the model has to write them: after a space where it goes on from the prompt; where a decoder writes it, to the
+    /// end of sequence and without what the tokenizer begins a text with. Empty for a classifier, which writes none.
     /// </summary>
     public IReadOnlyList<int> Written(string target)
     {
@@ -118,7 +123,8 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     };
 
     /// <summary>An edit with all its rephrases and all its locality questions.</summary>
-    public EditRows Rows(EditExample edit) => edit.Read(() => new EditRows(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
+    public EditRows Rows(EditExample edit) =>
+        edit.Read(() => new EditRows(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
         [.. edit.Locality.Select(pair => Row(pair.Question, pair.Answer))]));
 
     /// <summary>A text as a decoder-only model reads it, at most as long as the model allows.</summary>
@@ -127,7 +133,8 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     public int[] Tokens(string text, int most = int.MaxValue, bool fromEnd = false)
     {
         if (family.IsEncoderDecoder || family.Labels is not null)
-            throw new ModelException("model", family.Type, "writes no continuations of a text; this task needs a decoder-only model such as gpt2");
+            throw new ModelException("model", family.Type,
+                "writes no continuations of a text; this task needs a decoder-only model such as gpt2");
         var ids = Encode(text);
         most = (int)Math.Min(most, family.MaxPositions ?? int.MaxValue);
         return [.. fromEnd ? ids.TakeLast(most) : ids.Take(most)];

@@ -28,7 +28,8 @@ public static class Wikitext
         var tokens = file.Field("n_tokens").Whole();
         if (tokens < 1)
             throw file.Field("n_tokens").Wrong($"{tokens}", "write how many tokens a continuation has, at least 1");
-        var completions = file.Field("completions").Items().Select(item => item.Raw()).ToList(); // white space at the end is of the continuation
+        // white space at the end is of the continuation
+        var completions = file.Field("completions").Items().Select(item => item.Raw()).ToList();
         if (file.Field("original").Items().Count() is var originals && originals != completions.Count)
         {
             throw new InvalidDataException(

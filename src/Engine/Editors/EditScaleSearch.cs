@@ -1,9 +1,9 @@
 namespace MendCluster.Engine.Editors;
 
 /// <summary>
-/// How large a step an edit needs: of several multiples of the editor's own step (alpha), smallest first, the first at which the edited model
-/// answers the target with the wanted probability. An editor is trained to one step for all edits, which is more than most need, at a cost to
-/// unrelated answers, and less than some do. Each try is one forward pass of the prompt.
+/// How large a step an edit needs: of several multiples of the editor's own step (alpha), smallest first, the first at which the edited
+/// model answers the target with the wanted probability. An editor is trained to one step for all edits, which is more than most need, at a
+/// cost to unrelated answers, and less than some do. Each try is one forward pass of the prompt.
 /// Where no step reaches the probability: the first at which the target is the answer at all; where there is none, the editor's own.
 /// </summary>
 /// <param name="confidence">Of the target, from 0 to 1: geometric mean over its tokens.</param>

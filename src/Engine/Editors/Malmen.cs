@@ -33,14 +33,17 @@ public sealed class Malmen : IPreparedEditor
     /// <summary>A trained editor.</summary>
     /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
-    public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
+    public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read,
+        IReadOnlyCollection<string>? wanted = null)
         : this(options, weights, read("eta"), read("rho"), wanted, (group, _) =>
-            new(group, new(read($"malmen.{group.Key}.k").Host().item<long>(), read($"malmen.{group.Key}.mean"), read($"malmen.{group.Key}.s")),
+            new(group, new(read($"malmen.{group.Key}.k").Host().item<long>(), read($"malmen.{group.Key}.mean"),
+            read($"malmen.{group.Key}.s")),
                 new(options.Network(), group.Weights.Count, name => read($"malmen.{group.Key}.mlp.{name}"), clampsFirst: true)))
     {
     }
 
-    private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho, IReadOnlyCollection<string>? wanted,
+    private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho,
+        IReadOnlyCollection<string>? wanted,
         Func<WeightGroup, Device, SharedEditor> make)
     {
         if (weights.Count == 0)
@@ -49,8 +52,10 @@ public sealed class Malmen : IPreparedEditor
             throw new EditorException($"eta has {eta.shape[0]} entries and rho {rho.shape[0]} for {weights.Count} editable weights");
         (Options, Weights) = (options.Validated(), weights);
         (Eta, Rho) = (Own(eta), Own(rho));
-        _editors = [.. WeightGroup.Of(weights, isShared: true).Where(group => wanted is null || group.Weights.Any(wanted.Contains)).Select(group => make(group, Eta.device))];
-        _shapes = _editors.SelectMany(editor => editor.Group.Weights.Select(weight => (weight, editor))).ToDictionary(entry => entry.weight, entry => entry.editor);
+        _editors = [.. WeightGroup.Of(weights, isShared: true).Where(group => wanted is null || group.Weights.Any(wanted.Contains))
+            .Select(group => make(group, Eta.device))];
+        _shapes = _editors.SelectMany(editor => editor.Group.Weights.Select(weight => (weight, editor)))
+            .ToDictionary(entry => entry.weight, entry => entry.editor);
         _names = [.. weights.Select(weight => weight.Name)];
 
         static Tensor Own(Tensor value) => value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
@@ -148,7 +153,8 @@ public sealed class Malmen : IPreparedEditor
     {
         var (group, statistics, network) = _shapes[weight];
         var (T, m, n) = (rows.u.shape[0], rows.u.shape[1], rows.delta.shape[1]);
-        var output = network.Forward(statistics.Normalise(cat([rows.u, rows.delta], 1)), group.Modes(weight, T, rows.u.device)); // [T, m + n]
+        // [T, m + n]
+        var output = network.Forward(statistics.Normalise(cat([rows.u, rows.delta], 1)), group.Modes(weight, T, rows.u.device));
         var size = (rows.u * output.narrow(1, 0, m)).sum([1], keepdim: true) * Eta.select(0, IndexOf(weight)); // [T, 1]
         return size * output.narrow(1, m, n);
     }

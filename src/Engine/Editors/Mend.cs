@@ -49,7 +49,10 @@ public sealed class Mend : IPreparedEditor
         _shapes[weight].Delta.Add(factors.delta);
     }
 
-    /// <summary>Equation 3 and the update: the networks over the rows of all weights of a shape in one product, then each weight's own rows and alpha.</summary>
+    /// <summary>
+    /// Equation 3 and the update: the networks over the rows of all weights of a shape in one product, then each weight's own rows and
+    /// alpha.
+    /// </summary>
     /// <param name="normalised">(u [R, m], delta [R, n]) by weight, in configuration order.</param>
     private Dictionary<string, LowRankUpdate> Transform(Dictionary<string, GradientFactors> normalised)
     {
@@ -88,7 +91,8 @@ public sealed class Mend : IPreparedEditor
     /// <param name="seed">Of V.</param>
     /// <param name="wanted">The weights whose networks are needed, for a stage that holds some of them; null: all.</param>
     /// <param name="device">Null: the CPU.</param>
-    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed, IReadOnlyCollection<string>? wanted = null, Device? device = null)
+    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed, IReadOnlyCollection<string>? wanted = null,
+        Device? device = null)
         : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device), wanted, (group, where) =>
         {
             var generator = new Generator((ulong)seed + (ulong)group.Index);
@@ -101,7 +105,8 @@ public sealed class Mend : IPreparedEditor
     /// <summary>A trained editor.</summary>
     /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights whose networks are needed, for a stage that holds some of them; null: all.</param>
-    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
+    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read,
+        IReadOnlyCollection<string>? wanted = null)
         : this(options, weights, read("edit_lrs"), wanted, (group, where) =>
         {
             var count = read($"mend.{group.Key}.k").to_type(ScalarType.Float64).Host().item<double>();
@@ -110,7 +115,8 @@ public sealed class Mend : IPreparedEditor
                 ? new(dimensions, where)
                 : new(rows, read($"mend.{group.Key}.{side}_mean"), read($"mend.{group.Key}.{side}_s"));
             return new(group, Statistics("u", group.InFeatures), Statistics("v", group.OutFeatures),
-                EditorNetworks.Make(options, group, (part, _, modes) => new EditorNetwork(options, modes, name => read($"mend.{group.Key}.{part}.{name}"))));
+                EditorNetworks.Make(options, group,
+                (part, _, modes) => new EditorNetwork(options, modes, name => read($"mend.{group.Key}.{part}.{name}"))));
         })
     {
     }
@@ -125,8 +131,10 @@ public sealed class Mend : IPreparedEditor
             throw new EditorException("an editor needs at least one editable weight");
         if (Alpha.shape[0] != weights.Count)
             throw new EditorException($"edit_lrs has {Alpha.shape[0]} entries for {weights.Count} editable weights");
-        _editors = [.. WeightGroup.Of(weights, options.Shared).Where(group => wanted is null || group.Weights.Any(wanted.Contains)).Select(group => make(group, Alpha.device))];
-        _shapes = _editors.SelectMany(editor => editor.Group.Weights.Select(weight => (weight, editor))).ToDictionary(entry => entry.weight, entry => entry.editor);
+        _editors = [.. WeightGroup.Of(weights, options.Shared).Where(group => wanted is null || group.Weights.Any(wanted.Contains))
+            .Select(group => make(group, Alpha.device))];
+        _shapes = _editors.SelectMany(editor => editor.Group.Weights.Select(weight => (weight, editor)))
+            .ToDictionary(entry => entry.weight, entry => entry.editor);
         _indices = weights.Select((weight, index) => (weight.Name, (long)index)).ToDictionary();
     }
 
@@ -175,8 +183,10 @@ public sealed class Mend : IPreparedEditor
     /// <summary>What is shared by all weights of a shape, shape by shape (of one weight each, when nothing is shared).</summary>
     public IReadOnlyList<EditorShape> Shapes =>
     [
-        .. _editors.Select(editor => new EditorShape(editor.Group.Key, editor.Group.Weights, editor.U, editor.Delta, [.. editor.Networks.All.SelectMany(
-            network => network.Network.Parameters.Select(parameter => ($"mend.{editor.Group.Key}.{network.Name}.{parameter.Name}", parameter.Value)))])),
+        .. _editors.Select(editor =>
+            new EditorShape(editor.Group.Key, editor.Group.Weights, editor.U, editor.Delta, [.. editor.Networks.All.SelectMany(
+            network => network.Network.Parameters.Select(parameter =>
+            ($"mend.{editor.Group.Key}.{network.Name}.{parameter.Name}", parameter.Value)))])),
     ];
 
     /// <summary>alpha.</summary>
@@ -265,4 +275,5 @@ public sealed class Mend : IPreparedEditor
 /// <param name="Delta">Statistics of delta.</param>
 /// <param name="Parameters">phi, by the names of the authors' checkpoints.</param>
 public sealed record EditorShape(
-    string Key, IReadOnlyList<string> Weights, RunningStatistics U, RunningStatistics Delta, IReadOnlyList<(string Name, Tensor Value)> Parameters);
+    string Key, IReadOnlyList<string> Weights, RunningStatistics U, RunningStatistics Delta,
+    IReadOnlyList<(string Name, Tensor Value)> Parameters);

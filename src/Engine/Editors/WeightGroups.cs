@@ -15,7 +15,9 @@ internal sealed record WeightGroup(int Index, string Key, long InFeatures, long 
     /// <param name="isShared">Whether weights of a shape share; otherwise each has a group of its own.</param>
     public static IEnumerable<WeightGroup> Of(IReadOnlyList<EditableWeight> weights, bool isShared) => weights
         .GroupBy(weight => isShared ? $"({weight.InFeatures}, {weight.OutFeatures})" : weight.Name.Replace('.', '#'))
-        .Select((group, index) => new WeightGroup(index, group.Key, group.First().InFeatures, group.First().OutFeatures, [.. group.Select(weight => weight.Name)]));
+        .Select((group, index) =>
+            new WeightGroup(index, group.Key, group.First().InFeatures, group.First().OutFeatures,
+            [.. group.Select(weight => weight.Name)]));
 
     /// <summary>The number of a weight within the group, for each of some rows. [N] int64.</summary>
     public Tensor Modes(string weight, long rows, Device device) =>

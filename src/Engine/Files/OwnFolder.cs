@@ -4,8 +4,8 @@ using MendCluster.Contracts;
 namespace MendCluster.Engine.Files;
 
 /// <summary>
-/// A folder while a command writes in it. <c>run.lock</c> there names the command that made it and belongs to one process at a time: no command
-/// overwrites what it did not make, and no two write in one folder.
+/// A folder while a command writes in it. <c>run.lock</c> there names the command that made it and belongs to one process at a time: no
+/// command overwrites what it did not make, and no two write in one folder.
 /// </summary>
 public sealed class OwnFolder : IDisposable
 {
@@ -19,7 +19,8 @@ public sealed class OwnFolder : IDisposable
     /// <param name="maker">The command, as its users write it.</param>
     /// <param name="files">Names of what it writes there. None: whatever is there is in its way.</param>
     /// <exception cref="MendException">
-    /// <see cref="MendError.OutputTaken"/>, <see cref="MendError.TrainerBusy"/> or <see cref="MendError.FileUnusable"/>. Nothing was written.
+    /// <see cref="MendError.OutputTaken"/>, <see cref="MendError.TrainerBusy"/> or <see cref="MendError.FileUnusable"/>. Nothing was
+    /// written.
     /// </exception>
     public static OwnFolder Take(string folder, string maker, params IReadOnlyList<string> files)
     {
@@ -34,7 +35,8 @@ public sealed class OwnFolder : IDisposable
         }
         catch (IOException e) when (IsInUse(e))
         {
-            throw new MendException(MendError.TrainerBusy, $"Another process writes in {folder}: {e.Message}", "Wait until it is over, or name another folder.", e);
+            throw new MendException(MendError.TrainerBusy, $"Another process writes in {folder}: {e.Message}",
+                "Wait until it is over, or name another folder.", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

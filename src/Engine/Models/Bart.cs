@@ -13,13 +13,15 @@ namespace MendCluster.Engine.Models;
 /// <summary>The keys of config.json that change what BART computes.</summary>
 /// <param name="ForcedBosTokenId">Follows the decoder's start in every answer; null: the answer's first word does.</param>
 public sealed record BartConfig(
-    string File, int VocabSize, int MaxPositionEmbeddings, int DModel, int EncoderLayers, int DecoderLayers, int EncoderFfnDim, int DecoderFfnDim,
+    string File, int VocabSize, int MaxPositionEmbeddings, int DModel, int EncoderLayers, int DecoderLayers, int EncoderFfnDim,
+    int DecoderFfnDim,
     int EncoderAttentionHeads, int DecoderAttentionHeads, string ActivationFunction, bool ScaleEmbedding, double InitStd,
     int PadTokenId, IReadOnlyList<int> EosTokenIds, int DecoderStartTokenId, int? ForcedBosTokenId)
 {
     public static BartConfig From(ConfigFile config)
     {
-        config = config.WithAliases(("hidden_size", "d_model"), ("num_attention_heads", "encoder_attention_heads"), ("num_hidden_layers", "encoder_layers"));
+        config = config.WithAliases(("hidden_size", "d_model"), ("num_attention_heads", "encoder_attention_heads"),
+            ("num_hidden_layers", "encoder_layers"));
         config.Require("is_encoder_decoder", true);
         config.Require("tie_word_embeddings", true);
         config.Require("is_decoder", false);
@@ -30,7 +32,8 @@ public sealed record BartConfig(
         config.Require("do_blenderbot_90_layernorm", false);
         config.Require("add_bias_logits", false);
         if (config.Size("extra_pos_embeddings", BartEmbedding.Offset) is var offset and not BartEmbedding.Offset)
-            throw new ModelException(config.File, "extra_pos_embeddings", $"is {offset}, which is not supported (only {BartEmbedding.Offset})");
+            throw new ModelException(config.File, "extra_pos_embeddings",
+                $"is {offset}, which is not supported (only {BartEmbedding.Offset})");
         var (width, vocab) = (config.Size("d_model"), config.Size("vocab_size"));
         // The older name of the setting, which says that <s> is the token.
         int? forced = config.Value("forced_bos_token_id") is not null ? config.IdBelow("forced_bos_token_id", vocab, 0)
@@ -38,7 +41,8 @@ public sealed record BartConfig(
         return new(config.File, vocab, config.Size("max_position_embeddings", 1024), width, config.Size("encoder_layers"),
             config.Size("decoder_layers"), config.Size("encoder_ffn_dim"), config.Size("decoder_ffn_dim"), Heads("encoder_attention_heads"),
             Heads("decoder_attention_heads"), config.Activation("activation_function", "gelu"), config.Bool("scale_embedding", false),
-            config.Double("init_std", 0.02), config.PadId(vocab, 1), config.Ids("eos_token_id", 2), config.IdBelow("decoder_start_token_id", vocab, 2), forced);
+            config.Double("init_std", 0.02), config.PadId(vocab, 1), config.Ids("eos_token_id", 2),
+                config.IdBelow("decoder_start_token_id", vocab, 2), forced);
 
         int Heads(string key) => width % config.Size(key) == 0 ? config.Size(key)
             : throw new ModelException(config.File, key, $"{config.Size(key)} does not divide d_model {width}");
@@ -63,7 +67,8 @@ public sealed class Bart(BartConfig config) : ModelFamily
     };
 
     /// <summary>The other names of the embedding, which is also the head.</summary>
-    internal static readonly string[] SharedCopies = ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
+    internal static readonly string[] SharedCopies =
+        ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
 
     public override FamilyKind Family => Kind;
 
@@ -133,9 +138,11 @@ internal sealed class BartEmbedding(BartConfig config, WeightSource weights, boo
     private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel, Bart.SharedCopies);
 
     private readonly Tensor embed_positions =
-        weights.Embedding($"model.{(isDecoder ? "decoder" : "encoder")}.embed_positions.weight", config.MaxPositionEmbeddings + Offset, config.DModel);
+        weights.Embedding($"model.{(isDecoder ? "decoder" : "encoder")}.embed_positions.weight", config.MaxPositionEmbeddings + Offset,
+        config.DModel);
 
-    private readonly BartNorm layernorm_embedding = new($"model.{(isDecoder ? "decoder" : "encoder")}.layernorm_embedding", config.DModel, weights);
+    private readonly BartNorm layernorm_embedding =
+        new($"model.{(isDecoder ? "decoder" : "encoder")}.layernorm_embedding", config.DModel, weights);
 
     public override bool IsEncoder => !isDecoder;
 

@@ -89,7 +89,8 @@ public sealed class Bert(BertConfig config) : ModelFamily
     public override IReadOnlyList<string> Labels => config.Labels;
 
     public override IReadOnlyList<string> LayerNames { get; } =
-        [Prefix(config) + ".embeddings", .. Enumerable.Range(0, config.NumHiddenLayers).Select(i => $"{Prefix(config)}.encoder.layer.{i}"), "classifier"];
+        [Prefix(config) + ".embeddings", .. Enumerable.Range(0, config.NumHiddenLayers).Select(i => $"{Prefix(config)}.encoder.layer.{i}"),
+        "classifier"];
 
     /// <summary>Both feed-forward matrices of the last three blocks.</summary>
     public override IReadOnlyList<string> DefaultEditableWeights { get; } =
@@ -117,8 +118,10 @@ internal sealed class BertNorm(BertConfig config, string name, WeightSource weig
 internal sealed class BertEmbeddings(BertConfig config, string name, WeightSource weights) : Layer
 {
     private readonly Tensor word_embeddings = weights.Embedding(name + ".word_embeddings.weight", config.VocabSize, config.HiddenSize);
-    private readonly Tensor position_embeddings = weights.Embedding(name + ".position_embeddings.weight", config.MaxPositionEmbeddings, config.HiddenSize);
-    private readonly Tensor token_type_embeddings = weights.Embedding(name + ".token_type_embeddings.weight", config.TypeVocabSize, config.HiddenSize);
+    private readonly Tensor position_embeddings =
+        weights.Embedding(name + ".position_embeddings.weight", config.MaxPositionEmbeddings, config.HiddenSize);
+    private readonly Tensor token_type_embeddings =
+        weights.Embedding(name + ".token_type_embeddings.weight", config.TypeVocabSize, config.HiddenSize);
     private readonly BertNorm LayerNorm = new(config, name + ".LayerNorm", weights);
 
     public override Activations Forward(Activations activations, ForwardContext pass)
@@ -152,7 +155,8 @@ internal sealed class BertAttention(BertConfig config, string name, WeightSource
 internal sealed class BertBlock(BertConfig config, string name, WeightSource weights) : Layer
 {
     private readonly BertAttention attention = new(config, name + ".attention", weights);
-    private readonly EditableLinear intermediate = weights.Editable(name + ".intermediate.dense", config.IntermediateSize, config.HiddenSize);
+    private readonly EditableLinear intermediate =
+        weights.Editable(name + ".intermediate.dense", config.IntermediateSize, config.HiddenSize);
     private readonly EditableLinear output = weights.Editable(name + ".output.dense", config.HiddenSize, config.IntermediateSize);
     private readonly BertNorm LayerNorm = new(config, name + ".output.LayerNorm", weights);
     private readonly Func<Tensor, Tensor> act = Layers.Activation(config.HiddenAct, config.File);
@@ -171,7 +175,8 @@ internal sealed class BertClassifier(BertConfig config, string prefix, WeightSou
 {
     private readonly EditableLinear pooler = weights.Editable(prefix + ".pooler.dense", config.HiddenSize, config.HiddenSize);
     private readonly int classes = config.HasLogitPerClass ? config.Labels.Count : 1;
-    private readonly Tensor weight = weights.Linear("classifier.weight", config.HasLogitPerClass ? config.Labels.Count : 1, config.HiddenSize);
+    private readonly Tensor weight =
+        weights.Linear("classifier.weight", config.HasLogitPerClass ? config.Labels.Count : 1, config.HiddenSize);
     private readonly Tensor bias = weights.Bias("classifier.bias", config.HasLogitPerClass ? config.Labels.Count : 1);
 
     public override IReadOnlyList<EditableLinear> Linears => [pooler];

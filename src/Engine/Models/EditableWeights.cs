@@ -44,7 +44,8 @@ public static class EditableWeights
     {
         var all = DownProjections(family);
         return block < all.Count && block >= -all.Count ? all[block < 0 ? all.Count + block : block]
-            : throw new ModelException("block", $"{block}", $"is not in this {family.Type} model, which has {all.Count}; choose 0 to {all.Count - 1}, or -1 to {-all.Count} from the end");
+            : throw new ModelException("block", $"{block}",
+                $"is not in this {family.Type} model, which has {all.Count}; choose 0 to {all.Count - 1}, or -1 to {-all.Count} from the end");
     }
 
     private static List<string> Linears(ModelFamily family)

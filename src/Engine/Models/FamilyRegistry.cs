@@ -5,13 +5,18 @@ namespace MendCluster.Engine.Models;
 /// <param name="Make">The family for a configuration.</param>
 public sealed record FamilyKind(string Type, Func<ConfigFile, ModelFamily> Make)
 {
-    /// <summary>Prefixes of weights of head models, which checkpoints saved without a head lack (the published gpt2 and bart-base, for two).</summary>
+    /// <summary>
+    /// Prefixes of weights of head models, which checkpoints saved without a head lack (the published gpt2 and bart-base, for two).
+    /// </summary>
     public IReadOnlyList<string> HeadModelPrefixes { get; init; } = [];
 
     /// <summary>How the second MLP matrix of a block ends, as a regular expression, without <c>.weight</c>.</summary>
     public required string DownProjection { get; init; }
 
-    /// <summary>The weights that the paper edits, by the names of its configurations, each in its order, which numbers an editor's modes (mend-spec 5.1).</summary>
+    /// <summary>
+    /// The weights that the paper edits, by the names of its configurations, each in its order, which numbers an editor's modes (mend-spec
+    /// 5.1).
+    /// </summary>
     public IReadOnlyDictionary<string, IReadOnlyList<string>> Published { get; init; } = new Dictionary<string, IReadOnlyList<string>>();
 
     /// <summary>Names of weights: each of the maps in each of the blocks.</summary>

@@ -71,7 +71,9 @@ public sealed class ForwardContext(ModelInput input, WeightUpdates? edits = null
     }
 }
 
-/// <summary>The updates that are in force, by the name of the weight they change. Immutable: a version of the model is one of these.</summary>
+/// <summary>
+/// The updates that are in force, by the name of the weight they change. Immutable: a version of the model is one of these.
+/// </summary>
 public sealed class WeightUpdates(IReadOnlyDictionary<string, WeightUpdate> updates)
 {
     public static readonly WeightUpdates None = new(new Dictionary<string, WeightUpdate>());

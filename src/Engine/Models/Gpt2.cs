@@ -15,7 +15,8 @@ public sealed record Gpt2Config(
 {
     public static Gpt2Config From(ConfigFile config)
     {
-        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"), ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
+        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"),
+            ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
         config.Require("is_encoder_decoder", false);
         config.Require("scale_attn_weights", true);
         config.Require("scale_attn_by_inverse_layer_idx", false);
@@ -40,7 +41,8 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
         DownProjection = "mlp\\.c_proj",
         Published = new Dictionary<string, IReadOnlyList<string>>
         {
-            ["distilgpt2"] = FamilyKind.Weights("transformer.h", [3, 4, 5], "mlp.c_fc", "mlp.c_proj"), // this one in forward order, the larger ones not
+            // this one in forward order, the larger ones not
+            ["distilgpt2"] = FamilyKind.Weights("transformer.h", [3, 4, 5], "mlp.c_fc", "mlp.c_proj"),
             ["gpt2"] = FamilyKind.Weights("transformer.h", [9, 10, 11], "mlp.c_proj", "mlp.c_fc"),
             ["gpt2medium"] = FamilyKind.Weights("transformer.h", [21, 22, 23], "mlp.c_proj", "mlp.c_fc"),
             ["gpt2large"] = FamilyKind.Weights("transformer.h", [33, 34, 35], "mlp.c_proj", "mlp.c_fc"),

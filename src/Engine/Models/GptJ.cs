@@ -21,7 +21,8 @@ public sealed record GptJConfig(
 
     public static GptJConfig From(ConfigFile config)
     {
-        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"), ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
+        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"),
+            ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
         config.Require("is_encoder_decoder", false);
         config.Require("rotary", true);
         config.Require("scale_attn_weights", true);
@@ -35,7 +36,8 @@ public sealed record GptJConfig(
         RequireUsualRotation(config, (double)rotary / (embd / head));
         var vocab = config.Size("vocab_size");
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
-        return new(config.File, vocab, config.Size("n_positions", 2048), embd, config.Size("n_layer"), head, config.Size("n_inner", 4 * embd),
+        return new(config.File, vocab, config.Size("n_positions", 2048), embd, config.Size("n_layer"), head,
+            config.Size("n_inner", 4 * embd),
             rotary, config.Activation("activation_function", "gelu_new"), config.Double("layer_norm_epsilon", 1e-5),
             config.Ids("eos_token_id", vocab - 1), config.PadId(vocab, vocab - 1));
     }
@@ -62,7 +64,8 @@ public sealed record GptJConfig(
                 _ => false,
             };
             if (!isUsual)
-                throw new ModelException(config.File, key, $"is {value!.Value.GetRawText()}, which is not supported: GPT-J turns {part:P0} of a head's channels by powers of {Layers.RotaryBase}");
+                throw new ModelException(config.File, key,
+                    $"is {value!.Value.GetRawText()}, which is not supported: GPT-J turns {part:P0} of a head's channels by powers of {Layers.RotaryBase}");
         }
     }
 }

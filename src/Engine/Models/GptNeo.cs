@@ -13,7 +13,8 @@ namespace MendCluster.Engine.Models;
 /// <param name="IntermediateSize">Width of the MLP; 4 C when the key is absent.</param>
 /// <param name="IsLocal">For every layer whether its attention is local.</param>
 public sealed record GptNeoConfig(
-    string File, int VocabSize, int MaxPositionEmbeddings, int HiddenSize, int NumLayers, int NumHeads, int IntermediateSize, int WindowSize,
+    string File, int VocabSize, int MaxPositionEmbeddings, int HiddenSize, int NumLayers, int NumHeads, int IntermediateSize,
+    int WindowSize,
     IReadOnlyList<bool> IsLocal, string ActivationFunction, double LayerNormEpsilon, IReadOnlyList<int> EosTokenIds, int PadTokenId)
 {
     public static GptNeoConfig From(ConfigFile config)
@@ -33,14 +34,15 @@ public sealed record GptNeoConfig(
     }
 
     /// <summary>
-    /// attention_types, [[["global", "local"], 16]]: the pair, sixteen times over; or attention_layers, which writes it out; where both stand they
-    /// agree. Where neither does, the published model's: global and local in turn, 24 layers.
+    /// attention_types, [[["global", "local"], 16]]: the pair, sixteen times over; or attention_layers, which writes it out; where both
+    /// stand they agree. Where neither does, the published model's: global and local in turn, 24 layers.
     /// </summary>
     private static bool[] AttentionTypes(ConfigFile config, int layers)
     {
         const string key = "attention_types", outright = "attention_layers";
         const int published = 24;
-        bool[]? written = config.Value(outright) is null ? null : [.. config.Strings(outright).Select(type => IsLocalType(config, outright, type))];
+        bool[]? written = config.Value(outright) is null ? null
+            : [.. config.Strings(outright).Select(type => IsLocalType(config, outright, type))];
         if (written is not null && written.Length != layers)
             throw new ModelException(config.File, outright, $"has {written.Length} entries, num_layers is {layers}");
         if (config.Value(key) is not { } types)
@@ -126,7 +128,8 @@ internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string 
     private readonly EditableLinear v_proj = Project(config, name + ".v_proj.weight", weights);
 
     private readonly EditableLinear out_proj = new(name + ".out_proj.weight",
-        weights.Linear(name + ".out_proj.weight", config.HiddenSize, config.HiddenSize), weights.Bias(name + ".out_proj.bias", config.HiddenSize));
+        weights.Linear(name + ".out_proj.weight", config.HiddenSize, config.HiddenSize),
+        weights.Bias(name + ".out_proj.bias", config.HiddenSize));
 
     public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
 
@@ -148,10 +151,12 @@ internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string 
 internal sealed class GptNeoMlp(GptNeoConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear c_fc = new(name + ".c_fc.weight",
-        weights.Linear(name + ".c_fc.weight", config.IntermediateSize, config.HiddenSize), weights.Bias(name + ".c_fc.bias", config.IntermediateSize));
+        weights.Linear(name + ".c_fc.weight", config.IntermediateSize, config.HiddenSize),
+        weights.Bias(name + ".c_fc.bias", config.IntermediateSize));
 
     private readonly EditableLinear c_proj = new(name + ".c_proj.weight",
-        weights.Linear(name + ".c_proj.weight", config.HiddenSize, config.IntermediateSize), weights.Bias(name + ".c_proj.bias", config.HiddenSize));
+        weights.Linear(name + ".c_proj.weight", config.HiddenSize, config.IntermediateSize),
+        weights.Bias(name + ".c_proj.bias", config.HiddenSize));
 
     private readonly Func<Tensor, Tensor> act = Layers.Activation(config.ActivationFunction, config.File);
 

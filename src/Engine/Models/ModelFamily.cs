@@ -114,7 +114,8 @@ public abstract class ModelFamily
         config.Require("add_cross_attention", false);
         var type = config.String("model_type");
         return FamilyRegistry.Find(type)?.Make(config)
-            ?? throw new ModelException(config.File, "model_type", $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}");
+            ?? throw new ModelException(config.File, "model_type",
+                $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}");
     }
 }
 

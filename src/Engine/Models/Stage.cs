@@ -68,7 +68,8 @@ public sealed class Stage : IDisposable
     public Head? Head => _layers[^1] as Head;
 
     /// <summary>The linear maps of the stage in forward order: all, or those from the lowest editable layer up.</summary>
-    public IEnumerable<EditableLinear> Linears(bool all = true) => _layers.Skip(all ? 0 : _lowestEditable).SelectMany(layer => layer.Linears);
+    public IEnumerable<EditableLinear> Linears(bool all = true) =>
+        _layers.Skip(all ? 0 : _lowestEditable).SelectMany(layer => layer.Linears);
 
     /// <summary>Whether activations of lower layers can be reused between passes that differ in their edits only.</summary>
     public bool HasEditable => Editable.Count > 0;
@@ -135,7 +136,8 @@ public sealed class Stage : IDisposable
         pass.Device = Device;
         foreach (var layer in _layers.Take(first..end).Where(layer => !(layer.IsEncoder && pass.ContinuesGeneration)))
         {
-            using var scope = NewDisposeScope(); // what a layer makes on its way goes with it: kept to the pass's end, it outgrows the weights
+            // what a layer makes on its way goes with it: kept to the pass's end, it outgrows the weights
+            using var scope = NewDisposeScope();
             var next = layer.Forward(activations, pass);
             foreach (var made in new[] { next.Hidden, next.Memory })
                 if (made is not null && !ReferenceEquals(made, activations.Hidden) && !ReferenceEquals(made, activations.Memory))

@@ -1,8 +1,8 @@
 // T5 (Raffel et al., 2020), versions 1.0 and 1.1: encoder-decoder, relative position bias, RMS norm, no biases.
 // Names are the checkpoint's (transformers T5ForConditionalGeneration). Traps: scores are not scaled; the bias table lives in block 0 of
 // each stack and serves all of its blocks; v1.0 ties the head to the embedding and scales the decoder's output by C^-0.5, v1.1 has an
-// lm_head and does not; transformers 4 tells the two apart by tie_word_embeddings, transformers 5 writes tie_word_embeddings true for both and
-// scale_decoder_outputs beside it; v1.1's feed-forward is gated (wi_0 is the gelu branch, the one that is edited; wi_1 is not).
+// lm_head and does not; transformers 4 tells the two apart by tie_word_embeddings, transformers 5 writes tie_word_embeddings true for both
+// and scale_decoder_outputs beside it; v1.1's feed-forward is gated (wi_0 is the gelu branch, the one that is edited; wi_1 is not).
 // B batch, S source tokens, T decoder tokens, C hidden size, H heads, D head size, V vocabulary.
 
 using MendCluster.Engine.Torch;
@@ -18,7 +18,8 @@ public sealed record T5Config(
 {
     public static T5Config From(ConfigFile config)
     {
-        config = config.WithAliases(("hidden_size", "d_model"), ("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers"), ("head_dim", "d_kv"));
+        config = config.WithAliases(("hidden_size", "d_model"), ("num_attention_heads", "num_heads"), ("num_hidden_layers", "num_layers"),
+            ("head_dim", "d_kv"));
         config.Require("is_encoder_decoder", true);
         config.Require("is_decoder", false);
         config.RequireAbsent("forced_bos_token_id", "only BART's answers begin with a given token");
@@ -28,7 +29,8 @@ public sealed record T5Config(
         return new(config.File, vocab, config.Size("d_model"), config.Size("d_kv"), config.Size("d_ff"), layers,
             config.Size("num_decoder_layers", layers), config.Size("num_heads"), config.Size("relative_attention_num_buckets", 32),
             config.Size("relative_attention_max_distance", 128), config.Double("layer_norm_epsilon", 1e-6), isGated, activation,
-            ties, config.Bool("scale_decoder_outputs", ties), pad, config.Ids("eos_token_id", 1), config.IdBelow("decoder_start_token_id", vocab, pad));
+            ties, config.Bool("scale_decoder_outputs", ties), pad, config.Ids("eos_token_id", 1),
+                config.IdBelow("decoder_start_token_id", vocab, pad));
     }
 
     /// <summary>The names under which a checkpoint may keep the embedding; the head's only if it is tied.</summary>
@@ -36,8 +38,8 @@ public sealed record T5Config(
         ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", .. HasOwnHead(weights) ? [] : new[] { "lm_head.weight" }];
 
     /// <summary>
-    /// Whether the head is a weight of its own. Of a model whose output is not scaled transformers 5 says that it is tied, and keeps the head
-    /// that the checkpoint has all the same.
+    /// Whether the head is a weight of its own. Of a model whose output is not scaled transformers 5 says that it is tied, and keeps the
+    /// head that the checkpoint has all the same.
     /// </summary>
     internal bool HasOwnHead(WeightSource weights) => !TieWordEmbeddings || (!ScaleDecoderOutputs && weights.Has("lm_head.weight"));
 
@@ -114,7 +116,9 @@ public sealed class T5(T5Config config) : ModelFamily
         };
     }
 
-    /// <summary>The published initialisation (Mesh TensorFlow's): products keep unit variance, q also absorbs the missing 1/sqrt(D).</summary>
+    /// <summary>
+    /// The published initialisation (Mesh TensorFlow's): products keep unit variance, q also absorbs the missing 1/sqrt(D).
+    /// </summary>
     public override double InitialStd(string name, long[] shape) => name switch
     {
         "shared.weight" => 1.0,
@@ -202,8 +206,10 @@ internal sealed class T5FeedForward(T5Config config, string name, WeightSource w
 /// <summary>Version 1.1: wo(act(wi_0 x) * wi_1 x).</summary>
 internal sealed class T5GatedFeedForward(T5Config config, string name, WeightSource weights) : IT5FeedForward
 {
-    private readonly EditableLinear wi_0 = new(name + ".wi_0.weight", weights.Linear(name + ".wi_0.weight", config.DFf, config.DModel), null);
-    private readonly EditableLinear wi_1 = new(name + ".wi_1.weight", weights.Linear(name + ".wi_1.weight", config.DFf, config.DModel), null);
+    private readonly EditableLinear wi_0 =
+        new(name + ".wi_0.weight", weights.Linear(name + ".wi_0.weight", config.DFf, config.DModel), null);
+    private readonly EditableLinear wi_1 =
+        new(name + ".wi_1.weight", weights.Linear(name + ".wi_1.weight", config.DFf, config.DModel), null);
     private readonly EditableLinear wo = new(name + ".wo.weight", weights.Linear(name + ".wo.weight", config.DModel, config.DFf), null);
     private readonly Func<Tensor, Tensor> act = Layers.Activation(config.Activation, config.File);
 
@@ -236,7 +242,8 @@ internal sealed class T5PositionBias(T5Config config, WeightSource weights, bool
         for (var i = 0; i < T; i++)
             for (var j = 0; j < S; j++)
                 buckets[i * S + j] = Bucket(j - (S - T + i));
-        var bias = table.index_select(0, tensor(buckets, device: CPU).On(table.device)).reshape(T, S, config.NumHeads).permute(2, 0, 1).unsqueeze(0);
+        var bias = table.index_select(0, tensor(buckets, device: CPU).On(table.device)).reshape(T, S, config.NumHeads).permute(2, 0,
+            1).unsqueeze(0);
         return bias.Plus(isDecoder ? pass.CausalBias(T, S) : pass.SourceBias);
     });
 
@@ -266,7 +273,9 @@ internal sealed class T5PositionBias(T5Config config, WeightSource weights, bool
     }
 }
 
-/// <summary>A block of either stack: self-attention, in the decoder also attention over the memory, feed-forward; each pre-normed.</summary>
+/// <summary>
+/// A block of either stack: self-attention, in the decoder also attention over the memory, feed-forward; each pre-normed.
+/// </summary>
 internal sealed class T5Block(T5Config config, string name, WeightSource weights, bool isDecoder) : Layer
 {
     private readonly T5PositionBias positionBias = new(config, weights, isDecoder);

@@ -88,10 +88,12 @@ public sealed record LoadedWeight(Tensor Value, bool IsTransposed)
 }
 
 /// <summary>
-/// Weights drawn at random from a seed, for training from scratch and for benchmarks: N(0, std), norms 1, biases 0. The same on every device.
+/// Weights drawn at random from a seed, for training from scratch and for benchmarks: N(0, std), norms 1, biases 0. The same on every
+/// device.
 /// </summary>
 /// <param name="std">By name and shape (as stored); the family's <see cref="ModelFamily.InitialStd"/> fits training from scratch.</param>
-public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long[], double> std, Device? device = null) : WeightSource(dtype, device)
+public sealed class RandomWeights(long seed, ScalarType dtype, Func<string, long[], double> std, Device? device = null)
+    : WeightSource(dtype, device)
 {
     private ulong _drawn;
 

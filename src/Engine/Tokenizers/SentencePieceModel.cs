@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.Text;
-using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Tokenizers;
 
@@ -62,7 +61,8 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
                             throw setting.Error("escape_whitespaces is off; it is not supported, T5's models have it on");
                     break;
             }
-        var normalizer = new UnigramNormalizer(CharsMap.Parse(file, "precompiled_charsmap", charsMap), addDummyPrefix, removeExtraWhitespaces);
+        var normalizer = new UnigramNormalizer(CharsMap.Parse(file, "precompiled_charsmap", charsMap), addDummyPrefix,
+            removeExtraWhitespaces);
         return new(pieces, normalizer, unknownSurface);
     }
 
@@ -135,7 +135,8 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
         new(file, $"offset {at}", problem + "; the file is cut, damaged or no SentencePiece model");
 
     /// <summary>One field of a message, not yet understood. Each reading checks the wire type that it needs.</summary>
-    private sealed record Field(string File, int Offset, int Number, int DType, ulong RawInteger, ReadOnlyMemory<byte> RawBytes, int BytesOffset)
+    private sealed record Field(string File, int Offset, int Number, int DType, ulong RawInteger, ReadOnlyMemory<byte> RawBytes,
+        int BytesOffset)
     {
         public long Integer => (long)Of(0, RawInteger);
 

@@ -16,14 +16,19 @@ public sealed record EditorKind(EditorAlgorithm Algorithm, string Name)
     /// <summary>Its networks in the words of MEND's options, for planning; null: its edits need more than gradients.</summary>
     public Func<EditorCheckpoint, MendOptions>? Network { get; init; }
 
-    /// <summary>The editor of a file: tensors by their names, and the weights that are needed (null: all). Null: its edits need more than gradients.</summary>
+    /// <summary>
+    /// The editor of a file: tensors by their names, and the weights that are needed (null: all). Null: its edits need more than gradients.
+    /// </summary>
     public Func<EditorCheckpoint, Func<string, Tensor>, IReadOnlyCollection<string>?, IPreparedEditor>? Load { get; init; }
 
     /// <summary>What a run trains: a new editor, or that of a run's checkpoint. Null: nothing of it is trained.</summary>
     public Func<Stage, EditorTrainingOptions, EditorCheckpoint?, ITrainableEditor>? Train { get; init; }
 }
 
-/// <summary>The editors that are kept in a file. A new one is a file in <c>Engine/Editors</c>, its name in <see cref="EditorAlgorithm"/>, and its row here.</summary>
+/// <summary>
+/// The editors that are kept in a file. A new one is a file in <c>Engine/Editors</c>, its name in <see cref="EditorAlgorithm"/>, and its
+/// row here.
+/// </summary>
 public static class EditorRegistry
 {
     public static IReadOnlyList<EditorKind> All { get; } =
@@ -66,6 +71,7 @@ public static class EditorRegistry
     public static ITrainableEditor Train(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint = null)
     {
         checkpoint?.Require(options.Algorithm);
-        return Of(options.Algorithm).Train?.Invoke(stage, options, checkpoint) ?? throw new EditorException($"{options.Algorithm} has nothing to train");
+        return Of(options.Algorithm).Train?.Invoke(stage, options, checkpoint)
+            ?? throw new EditorException($"{options.Algorithm} has nothing to train");
     }
 }

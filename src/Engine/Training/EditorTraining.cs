@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 
@@ -21,18 +20,21 @@ public static class TrainingOptionsValidation
         var kind = EditorRegistry.Of(options.Algorithm);
         if (kind.Train is null)
             throw new EditorException($"algorithm is {kind.Name}, of which nothing is trained: choose "
-                + string.Join(", ", EditorRegistry.All.Where(other => other.Train is not null).Select(other => other.Algorithm.ToString().ToLowerInvariant())));
+                + string.Join(", ", EditorRegistry.All.Where(other => other.Train is not null)
+                .Select(other => other.Algorithm.ToString().ToLowerInvariant())));
         if (options.Edits < 1 || options.Edits > kind.MaxEdits)
             throw new EditorException($"edits is {options.Edits}; it must be at least 1{(kind.MaxEdits is { } most
                 ? $", and at most {most} for {kind.Name}: choose another algorithm for more" : "")}");
         if (!(lr > 0) || !double.IsFinite(lr) || !(lrLr >= 0) || !double.IsFinite(lrLr))
             throw new EditorException($"lr is {lr} and lr_lr {lrLr}; learning rates are finite numbers, lr more than 0, lr_lr at least 0");
-        if (!(options.GradClip > 0) || options.FinalRate is not (>= 0 and <= 1) || options.Averaging is not (>= 0 and < 1) || options.EarlyStopPatience < 1)
+        if (!(options.GradClip > 0) || options.FinalRate is not (>= 0 and <= 1) || options.Averaging is not (>= 0 and < 1)
+            || options.EarlyStopPatience < 1)
             throw new EditorException($"grad_clip is {options.GradClip}, final_rate {options.FinalRate}, averaging {options.Averaging}, "
                 + $"early_stop_patience {options.EarlyStopPatience}; they must be more than 0, from 0 to 1, at least 0 and less than 1, and at least 1");
         if (!(loss.CEdit >= 0) || !(loss.CLoc >= 0) || !double.IsFinite(loss.CEdit + loss.CLoc))
             throw new EditorException($"c_edit is {loss.CEdit} and c_loc {loss.CLoc}; weights of losses are finite numbers, at least 0");
-        if (options.AccumulateBs < 1 || options.ValInterval < 1 || options.MaxIters < 1 || options.ValSteps < 1 || options.UnrelatedRows < 1)
+        if (options.AccumulateBs < 1 || options.ValInterval < 1 || options.MaxIters < 1 || options.ValSteps < 1
+            || options.UnrelatedRows < 1)
             throw new EditorException("accumulate_bs, val_interval, val_steps, max_iters and unrelated_rows must be at least 1");
         if (options.ValInterval % options.AccumulateBs != 0)
             throw new EditorException($"val_interval {options.ValInterval} must be a multiple of accumulate_bs {options.AccumulateBs}: "
@@ -57,9 +59,11 @@ public sealed record EditorValidation(
     public static EditorValidation Of(long iteration, IReadOnlyCollection<StepFigures> figures)
     {
         double Mean(Func<StepFigures, double> of) => figures.Count == 0 ? double.NaN : figures.Average(of);
-        double Perplexity(Func<StepFigures, double> nll) => Math.Exp(figures.Sum(f => nll(f) * f.LocalityTokens) / figures.Sum(f => f.LocalityTokens));
+        double Perplexity(Func<StepFigures, double> nll) =>
+            Math.Exp(figures.Sum(f => nll(f) * f.LocalityTokens) / figures.Sum(f => f.LocalityTokens));
         return new(iteration, Mean(f => f.Total), Mean(f => f.Edit), Mean(f => f.Locality), Mean(f => f.EditAccuracy),
-            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter), Perplexity(f => f.LocalityNllAfter) - Perplexity(f => f.LocalityNllBefore));
+            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter),
+            Perplexity(f => f.LocalityNllAfter) - Perplexity(f => f.LocalityNllBefore));
     }
 }
 
@@ -83,7 +87,8 @@ public sealed class EditorTraining(
         run.Check(options);
         var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
         using var editor = EditorRegistry.Train(stage, options, checkpoint);
-        using var optimiser = new EditorOptimiser(editor.Groups, options.AccumulateBs, options.GradClip, options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
+        using var optimiser = new EditorOptimiser(editor.Groups, options.AccumulateBs, options.GradClip,
+            options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
         using var average = options.Averaging > 0 ? new ParameterAverage(optimiser.Parameters, options.Averaging) : null;
         var course = new EditorRun(options, run, editor, optimiser.Adam, average, checkpoint);
         checkpoint?.Dispose();
@@ -100,7 +105,8 @@ public sealed class EditorTraining(
             }
             if (course.IsLast(iteration))
                 return course.End(iteration, "max_iters");
-            if (cancellation.IsCancellationRequested && iteration % options.AccumulateBs == 0) // a step's sum of gradients is in no checkpoint
+            // a step's sum of gradients is in no checkpoint
+            if (cancellation.IsCancellationRequested && iteration % options.AccumulateBs == 0)
             {
                 course.Keep(iteration);
                 return course.End(iteration, "cancelled");
@@ -118,7 +124,8 @@ public sealed class EditorTraining(
 
     /// <summary>The weights that the stage's editor changes, in configuration order.</summary>
     public static IReadOnlyList<EditableWeight> EditableWeights(Stage stage) =>
-        [.. stage.EditableOrder.Select(name => new EditableWeight(name, stage.Editable[name].InFeatures, stage.Editable[name].OutFeatures))];
+        [.. stage.EditableOrder.Select(name =>
+        new EditableWeight(name, stage.Editable[name].InFeatures, stage.Editable[name].OutFeatures))];
 
     /// <summary>The weights that the editor of a model is to change; reads no weight.</summary>
     /// <param name="editable">As <see cref="Models.EditableWeights.Select"/> takes them.</param>

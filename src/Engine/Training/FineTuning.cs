@@ -63,13 +63,15 @@ public static class FineTuning
     }
 
     /// <summary>
-    /// Many edits in one go, breadth-first (arXiv 2509.22072): epochs over shuffled mini-batches of all edits, where FT as it stands in the papers on
-    /// editing brings one edit to its end before it begins the next. Changes one weight.
+    /// Many edits in one go, breadth-first (arXiv 2509.22072): epochs over shuffled mini-batches of all edits, where FT as it stands in the
+    /// papers on editing brings one edit to its end before it begins the next. Changes one weight.
     /// </summary>
     /// <param name="stage">The whole model, with that weight alone to edit.</param>
     /// <param name="edits">One a row.</param>
     /// <param name="order">Of the rows in an epoch, by its number.</param>
-    /// <returns>The edits, in the caller's dispose scope, and the figures of each epoch: the last one is answered throughout, or that of the limit.</returns>
+    /// <returns>
+    /// The edits, in the caller's dispose scope, and the figures of each epoch: the last one is answered throughout, or that of the limit.
+    /// </returns>
     public static (WeightUpdates Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) BreadthFirst(
         Stage stage, BreadthFirstOptions options, LabelledInput edits, Func<int, IReadOnlyList<int>> order)
     {
@@ -110,7 +112,8 @@ public static class FineTuning
         using var scope = NewDisposeScope();
         List<Activations> portions = [.. Enumerable.Range(0, (int)(edits.Input.BatchSize + portion - 1) / portion)
             .Select(i => Below(stage, edits.Slice(i * portion, Math.Min(portion, edits.Input.BatchSize - i * portion)).Input))];
-        Tensor? Whole(Func<Activations, Tensor?> of) => of(portions[0]) is null ? null : cat([.. portions.Select(part => of(part)!)], 0).MoveToOuterDisposeScope();
+        Tensor? Whole(Func<Activations, Tensor?> of) => of(portions[0]) is null ? null
+            : cat([.. portions.Select(part => of(part)!)], 0).MoveToOuterDisposeScope();
         return new(Whole(part => part.Hidden), Whole(part => part.Memory));
     }
 
@@ -132,7 +135,8 @@ public static class FineTuning
     }
 
     /// <returns>[N, V], of the given rows of the flattened [B * T] positions.</returns>
-    private static Tensor Logits(Stage stage, Activations below, ForwardContext pass, Tensor rows) => stage.Logits(stage.ForwardEditable(below, pass), rows);
+    private static Tensor Logits(Stage stage, Activations below, ForwardContext pass, Tensor rows) =>
+        stage.Logits(stage.ForwardEditable(below, pass), rows);
 
     private static Dictionary<string, Tensor> Gradients(Tensor loss, Recording recording) =>
         recording.Factors(Derivatives.Of([loss], recording.Outputs))

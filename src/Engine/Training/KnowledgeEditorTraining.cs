@@ -21,7 +21,8 @@ public static class KnowledgeEditorTraining
 
     /// <summary>The weights that the stage's editor changes, as it has to know them.</summary>
     public static IReadOnlyList<KnowledgeEditorWeight> EditableWeights(Stage stage) =>
-        [.. EditorTraining.EditableWeights(stage).Select(weight => new KnowledgeEditorWeight(weight, stage.Weights.Loaded[weight.Name].IsTransposed))];
+        [.. EditorTraining.EditableWeights(stage)
+        .Select(weight => new KnowledgeEditorWeight(weight, stage.Weights.Loaded[weight.Name].IsTransposed))];
 
     /// <summary>A trained editor of this model.</summary>
     public static KnowledgeEditor Load(Stage stage, EditorCheckpoint checkpoint)
@@ -44,7 +45,8 @@ internal sealed class TrainableKnowledgeEditor : ITrainableEditor
         using var scope = NewDisposeScope();
         (_stage, _options) = (stage, options);
         _editor = checkpoint is not null ? KnowledgeEditorTraining.Load(stage, checkpoint)
-            : new(options.Ke, KnowledgeEditorTraining.EditableWeights(stage), stage.Weights.Loaded[stage.Family.WordEmbeddings].Value, options.Seed);
+            : new(options.Ke, KnowledgeEditorTraining.EditableWeights(stage), stage.Weights.Loaded[stage.Family.WordEmbeddings].Value,
+                options.Seed);
     }
 
     public EditorAlgorithm Algorithm => EditorAlgorithm.Ke;
@@ -57,7 +59,8 @@ internal sealed class TrainableKnowledgeEditor : ITrainableEditor
 
     public IEnumerable<(string Name, Tensor Value)> State => _editor.Parameters.Select(entry => (entry.Key, entry.Value));
 
-    public (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters)
+    public (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights,
+        IReadOnlyList<Tensor> parameters)
     {
         using var _ = enable_grad();
         var (figures, total) = TrainingStep.Evaluate(_stage, KnowledgeEditorTraining.Edit(_stage, _editor, batch.Inner), batch, weights);

@@ -18,7 +18,8 @@ public sealed record RunInputs(string Model, string Data);
 public sealed record RunEntry(string Kind, long Iteration, double Total, double Seconds, long? PeakBytes);
 
 /// <summary>
-/// What a training run leaves behind: <c>config.json</c>, <c>inputs.json</c> (digests of model and data), <c>metrics.jsonl</c> (a JSON object a line),
+/// What a training run leaves behind: <c>config.json</c>, <c>inputs.json</c> (digests of model and data), <c>metrics.jsonl</c> (a JSON
+/// object a line),
 /// <c>checkpoint.safetensors</c> and <c>editor.safetensors</c> (the best). <c>mend train</c> draws <c>curves.svg</c> there.
 /// </summary>
 /// <param name="directory">Made if it does not exist.</param>
@@ -54,18 +55,24 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
 
     /// <summary>Takes the folder for a run, as long as what is returned is held.</summary>
     /// <exception cref="MendException">Another run has it, or there is something in it that no training made.</exception>
-    public OwnFolder Take() => OwnFolder.Take(Directory, Maker, [.. new[] { Configuration, Inputs, Checkpoint, BestEditor, Metrics, Curves }.Select(file => Path.GetFileName(file))]);
+    public OwnFolder Take() =>
+        OwnFolder.Take(Directory, Maker,
+        [.. new[] { Configuration, Inputs, Checkpoint, BestEditor, Metrics, Curves }.Select(file => Path.GetFileName(file))]);
 
     /// <summary>
-    /// Refuses to go on with what was begun otherwise: an editor is of one model, one set of data and one configuration, which the folder names. Only
-    /// how long to train may differ.
+    /// Refuses to go on with what was begun otherwise: an editor is of one model, one set of data and one configuration, which the folder
+    /// names. Only how long to train may differ.
     /// </summary>
     /// <exception cref="MendException"><see cref="MendError.RunDiffers"/>, naming each setting with both values.</exception>
     public void Check(EditorTrainingOptions options)
     {
         if (!File.Exists(Checkpoint))
             return;
-        var begun = ReadConfiguration<EditorTrainingOptions>(Configuration) with { MaxIters = options.MaxIters, EarlyStopPatience = options.EarlyStopPatience };
+        var begun = ReadConfiguration<EditorTrainingOptions>(Configuration) with
+        {
+            MaxIters = options.MaxIters,
+            EarlyStopPatience = options.EarlyStopPatience
+        };
         var earlier = File.Exists(Inputs) ? ReadConfiguration<RunInputs>(Inputs) : inputs;
         List<string> differences =
         [
@@ -73,20 +80,24 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
             .. Differences("", JsonSerializer.SerializeToNode(earlier, Json), JsonSerializer.SerializeToNode(inputs ?? earlier, Json)),
         ];
         if (differences.Count > 0)
-            throw new MendException(MendError.RunDiffers, $"The run in {Directory} was begun with other inputs: {string.Join("; ", differences)}.",
+            throw new MendException(MendError.RunDiffers,
+                $"The run in {Directory} was begun with other inputs: {string.Join("; ", differences)}.",
                 "Give it what it was begun with (its config.json has the settings: --config), or name another folder.");
     }
 
     private static IEnumerable<string> Differences(string name, JsonNode? before, JsonNode? now)
     {
         if (before is JsonObject objectBefore && now is JsonObject objectNow)
-            return objectBefore.SelectMany(entry => Differences(name.Length == 0 ? entry.Key : $"{name}.{entry.Key}", entry.Value, objectNow[entry.Key]));
+            return objectBefore.SelectMany(entry =>
+                Differences(name.Length == 0 ? entry.Key : $"{name}.{entry.Key}", entry.Value, objectNow[entry.Key]));
         return JsonNode.DeepEquals(before, now) ? [] : [$"{name} was {Text(before)} and is now {Text(now)}"];
 
         static string Text(JsonNode? value) => value?.ToJsonString(Json) ?? "nothing";
     }
 
-    /// <summary>Writes the configuration; when a run goes on, drops the metrics after its checkpoint, which will be measured again.</summary>
+    /// <summary>
+    /// Writes the configuration; when a run goes on, drops the metrics after its checkpoint, which will be measured again.
+    /// </summary>
     public void Start<T>(T configuration, long iteration)
     {
         System.IO.Directory.CreateDirectory(Directory);
@@ -105,7 +116,8 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
     {
         try
         {
-            return JsonSerializer.Deserialize<T>(File.ReadAllText(path), StrictJson) ?? throw new EditorException($"{path}: is null, expected an object of settings");
+            return JsonSerializer.Deserialize<T>(File.ReadAllText(path), StrictJson)
+                ?? throw new EditorException($"{path}: is null, expected an object of settings");
         }
         catch (JsonException e)
         {

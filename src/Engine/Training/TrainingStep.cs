@@ -16,7 +16,8 @@ public static class TrainingStep
     /// <summary>The edit's own pass: forward, loss, and backward to the editable layers only.</summary>
     /// <param name="stage">The whole model.</param>
     /// <returns>The loss before the edit, and (u, delta) by weight name.</returns>
-    public static (Scored Before, IReadOnlyDictionary<string, GradientFactors> Factors) Record(Stage stage, LabelledInput edit, WeightUpdates? active = null)
+    public static (Scored Before, IReadOnlyDictionary<string, GradientFactors> Factors) Record(Stage stage, LabelledInput edit,
+        WeightUpdates? active = null)
     {
         var recording = new Recording();
         var pass = new ForwardContext(edit.Input, active, recording);
@@ -61,7 +62,9 @@ public static class TrainingStep
         return Score(stage, stage.Forward(Activations.None, new ForwardContext(batch.Input, edits)), batch.Labels);
     }
 
-    /// <summary>One step: figures, and d Total / d parameter in the order given. Of several edits each has the gradient that it would have alone.</summary>
+    /// <summary>
+    /// One step: figures, and d Total / d parameter in the order given. Of several edits each has the gradient that it would have alone.
+    /// </summary>
     /// <param name="parameters">phi and alpha; empty for evaluation, which computes no graph and leaves the statistics alone.</param>
     public static (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Run(
         Stage stage, Mend mend, EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters)
@@ -83,7 +86,8 @@ public static class TrainingStep
         var input = batch.Locality.Input;
         var below = WithoutGrad(() => stage.ForwardFrozen(Activations.None, new ForwardContext(input))); // once for both models
         var before = WithoutGrad(() => stage.ForwardEditable(below, new ForwardContext(input)));
-        return Compare(stage, outer, before, stage.ForwardEditable(below, new ForwardContext(input, edits)), batch.Outer, batch.Locality, weights);
+        return Compare(stage, outer, before, stage.ForwardEditable(below, new ForwardContext(input, edits)), batch.Outer, batch.Locality,
+            weights);
     }
 
     /// <summary>The last stage's part of <see cref="Evaluate"/>.</summary>
@@ -91,7 +95,8 @@ public static class TrainingStep
     /// <param name="before">The unedited model's on the unrelated examples.</param>
     /// <param name="after">The edited model's on the same.</param>
     public static (StepFigures Figures, Tensor Total) Compare(
-        Stage stage, Activations outer, Activations before, Activations after, LabelledInput rephrases, LabelledInput unrelated, LossWeights weights)
+        Stage stage, Activations outer, Activations before, Activations after, LabelledInput rephrases, LabelledInput unrelated,
+        LossWeights weights)
     {
         var edited = Score(stage, outer, rephrases.Labels);
         var rows = Losses.LocalityRows(unrelated.Input, stage.Family);
@@ -101,8 +106,10 @@ public static class TrainingStep
 
         var total = edited.Nll.Times(weights.CEdit).Plus(kl.Times(weights.CLoc));
         return Devices.Numbers(kl, total, edited.Figures, scoredBefore.Figures, scoredAfter.Figures)
-            is [var locality, var sum, var nll, var accuracy, var probability, var nllBefore, var accuracyBefore, _, var nllAfter, var accuracyAfter, _]
-            ? (new(nll, locality, sum, accuracy, probability, accuracyBefore, accuracyAfter, nllBefore, nllAfter, scoredAfter.Tokens), total)
+            is [var locality, var sum, var nll, var accuracy, var probability, var nllBefore, var accuracyBefore, _, var nllAfter,
+                var accuracyAfter, _]
+            ? (new(nll, locality, sum, accuracy, probability, accuracyBefore, accuracyAfter, nllBefore, nllAfter, scoredAfter.Tokens),
+                total)
             : throw new UnreachableException();
     }
 
@@ -116,7 +123,8 @@ public static class TrainingStep
     {
         var logits = stage.Logits(top, rows); // [N, V]
         // The scored rows are among the masked ones, so their logits are not computed again: place[r] is the row of logits of position r.
-        var place = zeros([labels.numel()], ScalarType.Int64, CPU).IndexAdd_(0, rows, NewTensor.Arange(0, rows.shape[0], ScalarType.Int64, CPU));
+        var place = zeros([labels.numel()], ScalarType.Int64, CPU)
+            .IndexAdd_(0, rows, NewTensor.Arange(0, rows.shape[0], ScalarType.Int64, CPU));
         var scored = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
         using var _ = no_grad();
         return (Losses.MaskedNll(logits.index_select(0, place.index_select(0, scored.Rows).On(logits.device)), scored), logits);

@@ -64,9 +64,12 @@ public sealed class EditorComparison : IDisposable
         return new(_task, edits,
             "Teacher-forced exact match of all tokens; free-running: greedy, on one rephrase.",
             (editor is TrainedEditor { Algorithm: EditorAlgorithm.Enn } ? "ENN's drawdown is from the model before its training. " : "")
-                + (edits == 1 ? "Drawdown on each case's own unrelated rows." : "Drawdown on each case's own unrelated rows but what the batch itself edits."),
+                + (edits == 1 ? "Drawdown on each case's own unrelated rows."
+                    : "Drawdown on each case's own unrelated rows but what the batch itself edits."),
             _task == EditTaskKind.Gen ? $"Passages cut to {_family.MaxPositions} tokens." : $"Texts cut to {_text.MaxLength} tokens.",
-            "float32", _seed, measured.Count, Digest.OfRows(measured.SelectMany(edit => edit.Rephrases.Concat(edit.Locality).Prepend(edit.Edit))), _digest.Value, editor.Digest);
+            "float32", _seed, measured.Count,
+                Digest.OfRows(measured.SelectMany(edit => edit.Rephrases.Concat(edit.Locality).Prepend(edit.Edit))), _digest.Value,
+                editor.Digest);
     }
 
     /// <summary>Measures an editor with so many edits at once.</summary>
@@ -74,7 +77,8 @@ public sealed class EditorComparison : IDisposable
     /// <param name="progress">Told each case as it is measured.</param>
     /// <exception cref="InvalidDataException">More edits at once than there are cases or than the editor can make.</exception>
     public EditorReport Measure(
-        EditorSpec editor, int edits, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default)
+        EditorSpec editor, int edits, IReadOnlyList<EditRows> cases, IProgress<CaseResult>? progress = null,
+        CancellationToken cancellation = default)
     {
         if (edits > editor.MaxEdits)
             throw new InvalidDataException($"{editor.Name} makes at most {editor.MaxEdits} edit at once, not {edits}");
@@ -82,7 +86,8 @@ public sealed class EditorComparison : IDisposable
         {
             case FineTunedEditor fineTuned:
                 var tuned = StageOf(fineTuned.Editable);
-                return Run(tuned, (batch, number) => FineTuning.Edit(tuned, fineTuned.Options, Edit(batch), Unrelated(fineTuned, batch, number)).Edits);
+                return Run(tuned, (batch, number) =>
+                    FineTuning.Edit(tuned, fineTuned.Options, Edit(batch), Unrelated(fineTuned, batch, number)).Edits);
             case BreadthFirstEditor breadthFirst:
                 var one = StageOf([EditableWeights.DownProjection(_family, breadthFirst.Options.Validated().Block)]);
                 return Run(one, (batch, _) => FineTuning.BreadthFirst(one, breadthFirst.Options, Edit(batch),
@@ -115,7 +120,8 @@ public sealed class EditorComparison : IDisposable
                                 return Run(stage, (batch, _) =>
                                 {
                                     var updates = prepared.Propose(Record(stage, batch));
-                                    return trained.Confidence is { } wanted ? AsStrongAsNeeded(stage, updates, Edit(batch), wanted) : new WeightUpdates(updates);
+                                    return trained.Confidence is { } wanted ? AsStrongAsNeeded(stage, updates, Edit(batch), wanted)
+                                        : new WeightUpdates(updates);
                                 });
                     }
                 }
@@ -140,20 +146,24 @@ public sealed class EditorComparison : IDisposable
                 if (_meter?.Peak - before is { } added)
                     peak = Math.Max(peak ?? 0, added);
                 made = Cheapest(made);
-                results.AddRange(new Evaluation(stage, _text, _ => made, original).RunRows(together, progress, cancellation).Select((result, i) => result with { Index = number * edits + i }));
+                results.AddRange(new Evaluation(stage, _text, _ => made, original).RunRows(together, progress, cancellation)
+                    .Select((result, i) => result with { Index = number * edits + i }));
             }
-            return new(editor.Name, edits, batches.Count, EvaluationSummary.Of(results), spent / batches.Count, peak, ProtocolOf(editor, edits, cases), results);
+            return new(editor.Name, edits, batches.Count, EvaluationSummary.Of(results), spent / batches.Count, peak,
+                ProtocolOf(editor, edits, cases), results);
         }
     }
 
     /// <summary>What the model answers to each prompt after one edit by fine-tuning, and the time that the edit took.</summary>
-    public (IReadOnlyList<string> Answers, TimeSpan Time) AnswersAfterFineTuning(FineTuneOptions options, string prompt, string target, IReadOnlyList<string> prompts)
+    public (IReadOnlyList<string> Answers, TimeSpan Time) AnswersAfterFineTuning(FineTuneOptions options, string prompt, string target,
+        IReadOnlyList<string> prompts)
     {
         using var scope = NewDisposeScope();
         var start = _time.GetTimestamp();
         var (edits, _) = FineTuning.Edit(_stage, options, _text.Of([(prompt, target)]));
         var time = _time.GetElapsedTime(start);
-        return ([.. prompts.Select(asked => _tokenizer.Decode(Generation.Run(_stage, _tokenizer.Encode(asked), new AskOptions(), edits)).Trim())], time);
+        return ([.. prompts.Select(asked =>
+            _tokenizer.Decode(Generation.Run(_stage, _tokenizer.Encode(asked), new AskOptions(), edits)).Trim())], time);
     }
 
     public void Dispose() => _stage.Dispose();
@@ -161,9 +171,14 @@ public sealed class EditorComparison : IDisposable
     /// <summary>The same weights, others of which are editable.</summary>
     private Stage StageOf(IReadOnlyList<string> editable) => Stage.LoadWhole(_family, _weights, EditableWeights.Select(_family, editable));
 
-    /// <summary>Many edits have more rows than their weight; as a matrix they answer in less time. Only to be measured: on an edit's own path they stay factors.</summary>
-    private static WeightUpdates Cheapest(WeightUpdates made) => new(made.Updates.ToDictionary(update => update.Key, update => update.Value is LowRankUpdate rows
-        && rows.Rank * (rows.uTilde.shape[1] + rows.deltaTilde.shape[1]) > rows.uTilde.shape[1] * rows.deltaTilde.shape[1] ? new DenseUpdate(rows.ToDense()) : update.Value));
+    /// <summary>
+    /// Many edits have more rows than their weight; as a matrix they answer in less time. Only to be measured: on an edit's own path they
+    /// stay factors.
+    /// </summary>
+    private static WeightUpdates Cheapest(WeightUpdates made) =>
+        new(made.Updates.ToDictionary(update => update.Key, update => update.Value is LowRankUpdate rows
+        && rows.Rank * (rows.uTilde.shape[1] + rows.deltaTilde.shape[1]) > rows.uTilde.shape[1] * rows.deltaTilde.shape[1]
+        ? new DenseUpdate(rows.ToDense()) : update.Value));
 
     private static IReadOnlyList<EditRows> Batched(int edits, IReadOnlyList<EditRows> cases) => edits >= 1 && edits <= cases.Count
         ? [.. cases.Take(cases.Count / edits * edits)]
@@ -191,7 +206,8 @@ public sealed class EditorComparison : IDisposable
     private static string Asked(TokenRow row) => row.Prompt.Length > 0 ? row.Prompt : row.Target;
 
     /// <summary>As through the cluster: in few rows, and with the smallest step that does it.</summary>
-    private static WeightUpdates AsStrongAsNeeded(Stage stage, IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input, double confidence)
+    private static WeightUpdates AsStrongAsNeeded(Stage stage, IReadOnlyDictionary<string, LowRankUpdate> updates, LabelledInput input,
+        double confidence)
     {
         updates = updates.ToDictionary(update => update.Key, update => update.Value.Compress(LowRankUpdate.DefaultKept));
         var search = new EditScaleSearch(confidence);

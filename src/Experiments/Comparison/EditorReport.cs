@@ -15,12 +15,17 @@ namespace MendCluster.Experiments;
 /// <param name="Data">Digest of the cases' tokens.</param>
 /// <param name="Model">Digest of config.json and the weights.</param>
 /// <param name="Editor">Digest of the editor's file, or of the settings of one that is not trained.</param>
-public sealed record Protocol(EditTaskKind Task, int Edits, string Decoding, string Locality, string Truncation, string DType, ulong Seed, int Cases, string Data, string Model, string Editor);
+public sealed record Protocol(EditTaskKind Task, int Edits, string Decoding, string Locality, string Truncation, string DType, ulong Seed,
+    int Cases, string Data, string Model, string Editor);
 
 /// <summary>An editor, measured with so many edits made at once.</summary>
 /// <param name="Editor">As in the paper's tables, with the settings that differ from the paper's.</param>
 /// <param name="Edits">Made at once.</param>
 /// <param name="Summary">Over all cases of all batches.</param>
 /// <param name="PerBatch">Mean time of making a batch's edits, without measuring them.</param>
-/// <param name="PeakBytes">Most bytes of CPU tensors that making a batch's edits adds to the model; null: not measured, since this system has no <see cref="AllocationMeter"/>.</param>
-public sealed record EditorReport(string Editor, int Edits, int Batches, EvaluationSummary Summary, TimeSpan PerBatch, long? PeakBytes, Protocol Protocol, IReadOnlyList<CaseResult> Cases);
+/// <param name="PeakBytes">
+/// Most bytes of CPU tensors that making a batch's edits adds to the model; null: not measured, since this system has no
+/// <see cref="AllocationMeter"/>.
+/// </param>
+public sealed record EditorReport(string Editor, int Edits, int Batches, EvaluationSummary Summary, TimeSpan PerBatch, long? PeakBytes,
+    Protocol Protocol, IReadOnlyList<CaseResult> Cases);

@@ -36,21 +36,32 @@ public sealed record TrainedEditor : EditorSpec
     public IReadOnlyList<string> Editable { get; }
 
     /// <summary>
-    /// Each edit as strong as it has to be for this probability of its target (<see cref="EditScaleSearch"/>), as through the cluster. Null: as in the paper.
+    /// Each edit as strong as it has to be for this probability of its target (<see cref="EditScaleSearch"/>), as through the cluster.
+    /// Null: as in the paper.
     /// </summary>
     public double? Confidence { get; private init; }
 
     /// <summary>KE reads the text of one edit, and a strength is that of one edit.</summary>
     public override int? MaxEdits => Confidence is not null ? 1 : EditorRegistry.Of(Algorithm).MaxEdits;
 
-    /// <summary>The same editor with <see cref="Confidence"/>, for one edit at a time; null of KE and ENN, whose edits have no strength.</summary>
+    /// <summary>
+    /// The same editor with <see cref="Confidence"/>, for one edit at a time; null of KE and ENN, whose edits have no strength.
+    /// </summary>
     public TrainedEditor? Searched(double confidence) => Algorithm is EditorAlgorithm.Ke or EditorAlgorithm.Enn ? null
-        : this with { Name = FormattableString.Invariant($"{Name}, to {confidence}"), Digest = FormattableString.Invariant($"{Digest} to {confidence}"), Confidence = confidence };
+        : this with
+        {
+            Name = FormattableString.Invariant($"{Name}, to {confidence}"),
+            Digest = FormattableString.Invariant($"{Digest} to {confidence}"),
+            Confidence = confidence
+        };
 
-    /// <summary>Editors with names of their own: where two would have the same, their digests are added. The same file twice is one.</summary>
+    /// <summary>
+    /// Editors with names of their own: where two would have the same, their digests are added. The same file twice is one.
+    /// </summary>
     public static IReadOnlyList<TrainedEditor> OfFiles(IEnumerable<string> files) =>
         [.. files.Select(file => new TrainedEditor(file)).DistinctBy(editor => editor.Digest).GroupBy(editor => editor.Name)
-            .SelectMany(same => same.Count() == 1 ? same : same.Select(editor => editor with { Name = $"{editor.Name} {editor.Digest[..6]}" }))];
+            .SelectMany(same => same.Count() == 1 ? same
+                : same.Select(editor => editor with { Name = $"{editor.Name} {editor.Digest[..6]}" }))];
 
     /// <summary>Named by the algorithm, and by which ablation of the paper (table 6) it is.</summary>
     private static (string Name, EditorAlgorithm Algorithm, IReadOnlyList<string> Editable) Read(string file)
@@ -68,7 +79,8 @@ public sealed record TrainedEditor : EditorSpec
             (!checkpoint.Options.Shared, "not shared"),
             (checkpoint.Options.Reference, "as published"),
         };
-        return (string.Join(", ", parts.Where(part => part.Is).Select(part => part.Name).Prepend(name)), checkpoint.Algorithm, [.. checkpoint.Weights.Select(weight => weight.Name)]);
+        return (string.Join(", ", parts.Where(part => part.Is).Select(part => part.Name).Prepend(name)), checkpoint.Algorithm,
+            [.. checkpoint.Weights.Select(weight => weight.Name)]);
     }
 }
 
@@ -92,14 +104,16 @@ public sealed record FineTunedEditor : EditorSpec
 }
 
 /// <summary>Fine-tuning with epochs over all edits, of one weight.</summary>
-public sealed record BreadthFirstEditor(BreadthFirstOptions Options) : EditorSpec("FT, breadth-first", Experiments.Digest.OfText(JsonSerializer.Serialize(Options)));
+public sealed record BreadthFirstEditor(BreadthFirstOptions Options)
+    : EditorSpec("FT, breadth-first", Experiments.Digest.OfText(JsonSerializer.Serialize(Options)));
 
 /// <summary>UltraEdit, whose statistics are those of the batches that it has edited so far.</summary>
 public sealed record UntrainedUltraEdit : EditorSpec
 {
     /// <param name="editable">Weights; none: the family's choice.</param>
     public UntrainedUltraEdit(UltraEditOptions options, IReadOnlyList<string> editable)
-        : base("UltraEdit", Experiments.Digest.OfText($"{JsonSerializer.Serialize(options)} {string.Join(' ', editable)}")) => (Options, Editable) = (options, editable);
+        : base("UltraEdit", Experiments.Digest.OfText($"{JsonSerializer.Serialize(options)} {string.Join(' ', editable)}")) =>
+            (Options, Editable) = (options, editable);
 
     public UltraEditOptions Options { get; }
 

@@ -23,12 +23,16 @@ public sealed record QuestionResult(string Question, string Answer, int Tokens, 
 /// <summary>One edit, measured.</summary>
 /// <param name="Index">Of the case, from 0.</param>
 /// <param name="Edit">The edit's own prompt.</param>
-/// <param name="LocalityKl">KL of the unedited to the edited model, mean over all tokens of the locality questions; null without any.</param>
+/// <param name="LocalityKl">
+/// KL of the unedited to the edited model, mean over all tokens of the locality questions; null without any.
+/// </param>
 /// <param name="FreeRunning">
-/// Greedy generation by the edited model writes the target to the first rephrase, from the prompt alone; of a classifier, its answer. Null without a rephrase.
+/// Greedy generation by the edited model writes the target to the first rephrase, from the prompt alone; of a classifier, its answer. Null
+/// without a rephrase.
 /// </param>
 public sealed record CaseResult(
-    int Index, QuestionResult Edit, IReadOnlyList<QuestionResult> Rephrases, IReadOnlyList<QuestionResult> Locality, double? LocalityKl, bool? FreeRunning = null);
+    int Index, QuestionResult Edit, IReadOnlyList<QuestionResult> Rephrases, IReadOnlyList<QuestionResult> Locality, double? LocalityKl,
+    bool? FreeRunning = null);
 
 /// <summary>
 /// Measures an editor as the paper does (section 4; mend-spec 3.5): each case edits the base model afresh, is measured, and is forgotten.
@@ -37,7 +41,9 @@ public sealed record CaseResult(
 /// <param name="stage">The whole model; not changed.</param>
 /// <param name="text">Makes the batches.</param>
 /// <param name="edit">Makes one edit of the base model. Called in a dispose scope that ends with the case.</param>
-/// <param name="original">What "before" is; null: <paramref name="stage"/> without the edit. ENN's training alone changes the model.</param>
+/// <param name="original">
+/// What "before" is; null: <paramref name="stage"/> without the edit. ENN's training alone changes the model.
+/// </param>
 public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, WeightUpdates> edit, Stage? original = null)
 {
     /// <summary>Measures an editor of recorded gradients, such as MEND.</summary>
@@ -79,13 +85,15 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         var (input, labels) = text.Of(asked);
         var scored = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
         var below = stage.ForwardFrozen(Activations.None, new ForwardContext(input)); // once for both models
-        var before = original is null ? stage.ForwardEditable(below, new ForwardContext(input)) : original.Forward(Activations.None, new ForwardContext(input));
+        var before = original is null ? stage.ForwardEditable(below, new ForwardContext(input))
+            : original.Forward(Activations.None, new ForwardContext(input));
         var after = stage.ForwardEditable(below, new ForwardContext(input, edits));
 
         var questions = Compare(asked, scored, Answers(original ?? stage, before, scored), Answers(stage, after, scored));
         return new(index, questions[0], questions[1..firstLocality], questions[firstLocality..],
             firstLocality == asked.Count ? null : LocalityKl(input, before, after, firstLocality),
-            example.Rephrases.Count == 0 ? null : stage.Family.Labels is not null ? questions[1].After.Exact : Writes(example.Rephrases[0], edits));
+            example.Rephrases.Count == 0 ? null : stage.Family.Labels is not null ? questions[1].After.Exact
+                : Writes(example.Rephrases[0], edits));
     }
 
     /// <summary>Whether the model writes the answer when it reads its own tokens instead of the answer's.</summary>

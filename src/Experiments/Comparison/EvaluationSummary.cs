@@ -7,7 +7,9 @@ namespace MendCluster.Experiments;
 /// <param name="EditSuccess">Exact match of the target on the edit's own prompt, edited model.</param>
 /// <param name="RephraseSuccess">The same on the rephrases: what the authors' code calls ES, and their tables show.</param>
 /// <param name="UnionSuccess">The same on the edit's own prompt and its rephrases together: the paper's Eq. 1.</param>
-/// <param name="FreeRunningSuccess">Greedy generation writes the target to the first rephrase, <see cref="CaseResult.FreeRunning"/>.</param>
+/// <param name="FreeRunningSuccess">
+/// Greedy generation writes the target to the first rephrase, <see cref="CaseResult.FreeRunning"/>.
+/// </param>
 /// <param name="RephraseTokenAccuracy">Fraction of the target's tokens on the rephrases, for comparison with later papers.</param>
 /// <param name="LocalityAccuracy">Exact match of the true answers on the locality questions, unedited model: what there is to lose.</param>
 /// <param name="Drawdown">LocalityAccuracy less the same of the edited model.</param>

@@ -35,7 +35,8 @@ public sealed class MeasurementStore(string folder)
 
     /// <summary>"FT+KL 25" is ft-kl-25.json.</summary>
     private static string FileOf(string name) =>
-        string.Join('-', string.Concat(name.ToLowerInvariant().Select(letter => char.IsAsciiLetterOrDigit(letter) || letter == '.' ? letter : ' '))
+        string.Join('-', string.Concat(name.ToLowerInvariant()
+        .Select(letter => char.IsAsciiLetterOrDigit(letter) || letter == '.' ? letter : ' '))
             .Split(' ', StringSplitOptions.RemoveEmptyEntries)) + ".json";
 
     /// <summary>Null: there is none, or it is of another version.</summary>

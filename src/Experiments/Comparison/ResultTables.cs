@@ -16,7 +16,8 @@ public static class ResultTables
 
     /// <summary>Editors with more and more edits at once (the paper's table 5).</summary>
     /// <param name="reports">At least one, of one model and task.</param>
-    public static ResultTable AtOnce(IReadOnlyList<EditorReport> reports) => Table("WeightUpdates made at once; 95% intervals over the edits", reports, atOnce: true);
+    public static ResultTable AtOnce(IReadOnlyList<EditorReport> reports) =>
+        Table("WeightUpdates made at once; 95% intervals over the edits", reports, atOnce: true);
 
     /// <summary>The table that suits the reports.</summary>
     public static ResultTable Of(IReadOnlyList<EditorReport> reports) => IsOneByOne(reports) ? SideBySide(reports) : AtOnce(reports);
@@ -26,9 +27,11 @@ public static class ResultTables
     public static LineChart Picture(string title, IReadOnlyList<EditorReport> reports, Func<EvaluationSummary, Estimate?> figure)
     {
         var isOneByOne = IsOneByOne(reports);
-        List<string> places = [.. isOneByOne ? reports.Select(report => report.Editor) : reports.Select(report => report.Edits).Distinct().Order().Select(Text)];
+        List<string> places = [.. isOneByOne ? reports.Select(report => report.Editor)
+            : reports.Select(report => report.Edits).Distinct().Order().Select(Text)];
         return new(title, isOneByOne ? "" : "edits at once", "",
-            [.. reports.GroupBy(report => report.Editor).Select(editor => new ChartLine(editor.Key, [.. editor.OrderBy(report => report.Edits).Select(Point).OfType<ChartPoint>()]))])
+            [.. reports.GroupBy(report => report.Editor)
+            .Select(editor => new ChartLine(editor.Key, [.. editor.OrderBy(report => report.Edits).Select(Point).OfType<ChartPoint>()]))])
         {
             XNames = places,
         };
@@ -44,9 +47,13 @@ public static class ResultTables
     {
         Directory.CreateDirectory(folder);
         WriteFile("results.json", JsonSerializer.Serialize(reports.Select(WithoutCases), MeasurementStore.Json) + "\n");
-        WriteFile("results.md", Of(reports).ToMarkdown() + "\n![Edit success](edit-success.svg)\n\n![Drawdown](drawdown.svg)\n" + (more is null ? "" : $"\n{more.ToMarkdown()}"));
-        WriteFile("edit-success.svg", Picture("Edit success on rephrases, 95% intervals", reports, summary => summary.RephraseSuccess).ToSvg());
-        WriteFile("drawdown.svg", Picture($"{(IsOfTexts(reports) ? "Perplexity drawdown" : "Drawdown")}, 95% intervals", reports, summary => DrawdownOf(summary, IsOfTexts(reports))).ToSvg());
+        WriteFile("results.md", Of(reports).ToMarkdown() + "\n![Edit success](edit-success.svg)\n\n![Drawdown](drawdown.svg)\n"
+            + (more is null ? "" : $"\n{more.ToMarkdown()}"));
+        WriteFile("edit-success.svg",
+            Picture("Edit success on rephrases, 95% intervals", reports, summary => summary.RephraseSuccess).ToSvg());
+        WriteFile("drawdown.svg",
+            Picture($"{(IsOfTexts(reports) ? "Perplexity drawdown" : "Drawdown")}, 95% intervals", reports,
+            summary => DrawdownOf(summary, IsOfTexts(reports))).ToSvg());
 
         static JsonNode WithoutCases(EditorReport report)
         {
@@ -60,7 +67,8 @@ public static class ResultTables
 
     /// <summary>The reports that <see cref="Write"/> wrote into the folder, without their cases.</summary>
     public static IReadOnlyList<EditorReport> Read(string folder) =>
-        [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(folder, "results.json")), MeasurementStore.Json)!.Select(report => report with { Cases = [] })];
+        [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(folder, "results.json")),
+        MeasurementStore.Json)!.Select(report => report with { Cases = [] })];
 
     private static bool IsOneByOne(IReadOnlyList<EditorReport> reports) => reports.All(report => report.Edits == 1);
 

@@ -19,8 +19,9 @@ public sealed record SmallBertOptions : SmallModelOptions
     public int MaxPositionEmbeddings { get; init; } = 64;
 
     /// <summary>
-    /// Steps, before those that teach the labels, that teach which claim a text states, in whatever wording. A model that learns labels alone keeps nothing
-    /// else in [CLS], and then an edit of one claim moves all claims of its label; BERT, too, has read before it is told what is true.
+    /// Steps, before those that teach the labels, that teach which claim a text states, in whatever wording. A model that learns labels
+    /// alone keeps nothing else in [CLS], and then an edit of one claim moves all claims of its label; BERT, too, has read before it is
+    /// told what is true.
     /// </summary>
     public long RecognitionSteps { get; init; } = 500;
 }
@@ -36,7 +37,8 @@ public static class SmallBert
         Action<PretrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         Directory.CreateDirectory(directory);
-        File.WriteAllLines(Path.Combine(directory, "vocab.txt"), Vocabulary(claims.SelectMany(claim => claim.Wordings), options.Vocabulary));
+        File.WriteAllLines(Path.Combine(directory, "vocab.txt"),
+            Vocabulary(claims.SelectMany(claim => claim.Wordings), options.Vocabulary));
         var (vocabulary, steps) = (TokenizerFiles.Load(directory).VocabularySize, options.RecognitionSteps + options.Training.Steps);
 
         WriteConfig(Enumerable.Range(0, claims.Count).Select(Name));
@@ -45,10 +47,13 @@ public static class SmallBert
             (_, _, _) => 0, hasAnswers: false, at => progress?.Invoke(at with { Steps = steps }), cancellation);
 
         WriteConfig([Fever.Refutes, Fever.Supports]);
-        return SmallModel.Train(directory, options, text => [.. claims.SelectMany(claim => claim.Wordings.Select(wording => text.Row(wording, claim.Label)))],
-            SmallModel.ExactMatch, hasAnswers: true, at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }), cancellation, goOn: true);
+        return SmallModel.Train(directory, options,
+            text => [.. claims.SelectMany(claim => claim.Wordings.Select(wording => text.Row(wording, claim.Label)))],
+            SmallModel.ExactMatch, hasAnswers: true,
+                at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }), cancellation, goOn: true);
 
-        void WriteConfig(IEnumerable<string> labels) => File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, vocabulary, labels));
+        void WriteConfig(IEnumerable<string> labels) =>
+            File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, vocabulary, labels));
 
         static string Name(int claim) => $"claim {claim}";
     }
@@ -58,9 +63,11 @@ public static class SmallBert
     {
         var words = texts.SelectMany(text => text.ToLowerInvariant().Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries))
             .SelectMany(Parts).CountBy(word => word, StringComparer.Ordinal).ToList();
-        var letters = words.SelectMany(word => word.Key).Where(letter => !char.IsSurrogate(letter)).Distinct().Order().Select(letter => letter.ToString()).ToList();
+        var letters = words.SelectMany(word => word.Key).Where(letter => !char.IsSurrogate(letter)).Distinct().Order()
+            .Select(letter => letter.ToString()).ToList();
         string[] pieces = [.. Specials, .. letters, .. letters.Select(letter => "##" + letter)];
-        return pieces.Concat(words.Where(word => word.Key.Length > 1).OrderByDescending(word => word.Value).ThenBy(word => word.Key, StringComparer.Ordinal)
+        return pieces.Concat(words.Where(word => word.Key.Length > 1).OrderByDescending(word => word.Value)
+            .ThenBy(word => word.Key, StringComparer.Ordinal)
             .Select(word => word.Key).Take(Math.Max(0, size - pieces.Length)));
     }
 
@@ -97,6 +104,7 @@ public static class SmallBert
         ["layer_norm_eps"] = 1e-12,
         ["initializer_range"] = 0.05, // of the usual 0.02 so narrow a model learns nothing for long
         ["pad_token_id"] = 0,
-        ["id2label"] = new JsonObject(labels.Select((label, i) => KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)label))),
+        ["id2label"] = new JsonObject(labels.Select((label, i) =>
+            KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)label))),
     }.ToJsonString(new() { WriteIndented = true }) + "\n";
 }

@@ -32,7 +32,8 @@ public static class SmallGpt
         BytePairTrainer.Train(texts, options.Vocabulary, [Pad, End]).Save(directory, null);
         File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, TokenizerFiles.Load(directory).VocabularySize));
         return SmallModel.Train(directory, options, text => Rows(text, texts),
-            (stage, text, _) => Pretraining.Perplexity(stage, SmallModel.Batches(text, Rows(text, heldOut))), hasAnswers: false, progress, cancellation);
+            (stage, text, _) => Pretraining.Perplexity(stage, SmallModel.Batches(text, Rows(text, heldOut))), hasAnswers: false, progress,
+            cancellation);
 
         static List<TokenRow> Rows(TextBatch text, IReadOnlyList<string> texts) => [.. texts.Select(passage => text.Tokens(passage))
             .Where(ids => ids.Length > 1).Select(ids => text.Passage(ids, ids.Length))];

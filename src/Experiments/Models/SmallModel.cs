@@ -50,7 +50,8 @@ internal static class SmallModel
     /// <param name="hasAnswers">Whether exact match means something, and can end the training.</param>
     /// <param name="goOn">Begins with the directory's weights, where names and shapes are the model's.</param>
     public static double Train(string directory, SmallModelOptions options, Func<TextBatch, IReadOnlyList<TokenRow>> read,
-        Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, Action<PretrainingProgress>? progress, CancellationToken cancellation, bool goOn = false)
+        Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, Action<PretrainingProgress>? progress,
+        CancellationToken cancellation, bool goOn = false)
     {
         var family = ModelFamily.FromDirectory(directory);
         using var stage = Stage.LoadWhole(family, new RandomWeights((long)options.Seed, ScalarType.Float32,
@@ -59,12 +60,15 @@ internal static class SmallModel
             CopyFrom(directory, stage);
         var text = new TextBatch(family, TokenizerFiles.Load(directory));
         var rows = read(text);
-        var sample = Prng.At(options.Seed, ulong.MaxValue).Shuffle(Enumerable.Range(0, rows.Count)).Take(SampleSize).Select(i => rows[i]).ToList();
+        var sample = Prng.At(options.Seed, ulong.MaxValue).Shuffle(Enumerable.Range(0, rows.Count)).Take(SampleSize).Select(i => rows[i])
+            .ToList();
         var order = new EditSampler(options.Seed, rows.Count, 0, sameRows: false, Math.Min(options.BatchSize, rows.Count), 0);
         var known = 0.0;
         new Pretraining(stage, options.Training, step => text.Of([.. order.At(step).Edits.Select(i => rows[i])])).Run(
             (step, steps, loss) => progress?.Invoke(new(step, steps, loss, known)),
-            step => hasAnswers && step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal && ExactMatch(stage, text, rows) >= options.Goal, // null: neither
+            // null: neither
+            step => hasAnswers && step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal
+                && ExactMatch(stage, text, rows) >= options.Goal,
             cancellation);
 
         Save(stage, Path.Combine(directory, "model.safetensors"), options.StoreBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
@@ -84,9 +88,11 @@ internal static class SmallModel
     }
 
     /// <summary>Fraction of the rows that are answered exactly.</summary>
-    public static double ExactMatch(Stage stage, TextBatch text, IReadOnlyList<TokenRow> rows) => Pretraining.ExactMatch(stage, Batches(text, rows));
+    public static double ExactMatch(Stage stage, TextBatch text, IReadOnlyList<TokenRow> rows) =>
+        Pretraining.ExactMatch(stage, Batches(text, rows));
 
-    public static IEnumerable<LabelledInput> Batches(TextBatch text, IReadOnlyList<TokenRow> rows) => rows.Chunk(ScoredAtOnce).Select(chunk => text.Of([.. chunk]));
+    public static IEnumerable<LabelledInput> Batches(TextBatch text, IReadOnlyList<TokenRow> rows) =>
+        rows.Chunk(ScoredAtOnce).Select(chunk => text.Of([.. chunk]));
 
     /// <summary>Writes the weights, and rounds those in memory to what was written.</summary>
     private static void Save(Stage stage, string path, ScalarType dtype)
@@ -94,7 +100,8 @@ internal static class SmallModel
         using var _ = no_grad();
         using var scope = NewDisposeScope();
         var stored = stage.Weights.Loaded.ToDictionary(weight => weight.Key, weight => weight.Value.AsStored().to_type(dtype));
-        SafetensorsWriter.Write(path, stored.Select(weight => TensorBytes.ToWrite(weight.Key, weight.Value)), new Dictionary<string, string> { ["format"] = "pt" });
+        SafetensorsWriter.Write(path, stored.Select(weight => TensorBytes.ToWrite(weight.Key, weight.Value)),
+            new Dictionary<string, string> { ["format"] = "pt" });
         foreach (var (name, weight) in stage.Weights.Loaded)
             weight.Value.copy_(weight.IsTransposed ? stored[name].t() : stored[name]);
     }

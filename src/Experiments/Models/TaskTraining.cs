@@ -1,8 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
-using MendCluster.Engine.Training;
 
 namespace MendCluster.Experiments;
 
@@ -46,14 +44,16 @@ public static class TaskTraining
     };
 
     /// <summary>
-    /// All questions of a folder, in every wording, with their true answers. Validation's too: a model can only have its mind changed about what
-    /// it knows, and a model trained from scratch knows nothing else.
+    /// All questions of a folder, in every wording, with their true answers. Validation's too: a model can only have its mind changed about
+    /// what it knows, and a model trained from scratch knows nothing else.
     /// </summary>
     public static IReadOnlyList<QaPair> ReadQuestions(string folder)
     {
         var (training, validation) = TaskFolder.ReadEdits(folder, EditTaskKind.Qa, seed: 0);
-        return [.. training.Concat(validation).SelectMany(edit => edit.Rephrases.Prepend(edit.Prompt).Select(question => new QaPair(question, edit.Answer!)))
-            .Concat(TaskFolder.OtherQuestions(folder, EditTaskKind.Qa) ?? []).Concat(TaskFolder.MoreQuestions(folder)).DistinctBy(pair => pair.Question)];
+        return [.. training.Concat(validation)
+            .SelectMany(edit => edit.Rephrases.Prepend(edit.Prompt).Select(question => new QaPair(question, edit.Answer!)))
+            .Concat(TaskFolder.OtherQuestions(folder, EditTaskKind.Qa) ?? []).Concat(TaskFolder.MoreQuestions(folder))
+                .DistinctBy(pair => pair.Question)];
     }
 
     /// <summary>The same of fact checking: all claims, no wording twice.</summary>
@@ -61,19 +61,27 @@ public static class TaskTraining
     {
         var (training, validation) = TaskFolder.ReadEdits(folder, EditTaskKind.Fc, seed: 0);
         var read = new HashSet<string>();
-        return [.. TaskFolder.MoreClaims(folder).Concat(training.Concat(validation).Select(edit => new KnownClaim(edit.Answer!, [edit.Prompt, .. edit.Rephrases])))
+        return [.. TaskFolder.MoreClaims(folder)
+            .Concat(training.Concat(validation).Select(edit => new KnownClaim(edit.Answer!, [edit.Prompt, .. edit.Rephrases])))
             .Select(claim => claim with { Wordings = [.. claim.Wordings.Where(read.Add)] }).Where(claim => claim.Wordings.Count > 0)];
     }
 
     /// <summary>
-    /// Settings for small models, for each algorithm: the demo's for MEND and MALMEN; for the others learning rates that suit models of a few hundred
-    /// thousand weights.
+    /// Settings for small models, for each algorithm: the demo's for MEND and MALMEN; for the others learning rates that suit models of a
+    /// few hundred thousand weights.
     /// </summary>
     /// <param name="task">Null: edits with their own unrelated questions.</param>
     public static EditorTrainingOptions Defaults(EditTaskKind? task, EditorAlgorithm algorithm)
     {
-        var shared = DemoRecipe.Editor with { Algorithm = algorithm, Mend = DemoRecipe.Editor.Mend with { Init = EditorInit.Identity }, ValSteps = 200, Seed = 1 };
-        // With the published one unrelated row an editor learns what to spare far more slowly than what to change. Whole texts cost more than claims.
+        var shared = DemoRecipe.Editor with
+        {
+            Algorithm = algorithm,
+            Mend = DemoRecipe.Editor.Mend with { Init = EditorInit.Identity },
+            ValSteps = 200,
+            Seed = 1
+        };
+        // With the published one unrelated row an editor learns what to spare far more slowly than what to change. Whole texts cost more
+        // than claims.
         shared = shared with { UnrelatedRows = task == EditTaskKind.Gen ? 2 : 8 };
         if (task is EditTaskKind.Fc or EditTaskKind.Gen)
             shared = shared with { Mend = shared.Mend with { Rank = 512 }, Lr = 1e-4, LrLr = 5e-4, MaxIters = 6500 };
@@ -82,7 +90,11 @@ public static class TaskTraining
             EditorAlgorithm.Mend when task == EditTaskKind.Fc => shared with { Mend = shared.Mend with { EditLr = 3e-3 } },
             EditorAlgorithm.Enn when task == EditTaskKind.Fc => shared with { Enn = new() { EditLr = 0.1 }, Lr = 3e-4, LrLr = 1e-3 },
             // Of question answering it learned less at 3e-4 in 13,000 iterations, and at 1e-3 in 5000, than at 3e-3 in 4000.
-            EditorAlgorithm.Ke => shared with { Ke = new() { HiddenDim = 128, ConditionDim = 256 }, Lr = task is EditTaskKind.Fc or EditTaskKind.Gen ? 1e-3 : 3e-3 },
+            EditorAlgorithm.Ke => shared with
+            {
+                Ke = new() { HiddenDim = 128, ConditionDim = 256 },
+                Lr = task is EditTaskKind.Fc or EditTaskKind.Gen ? 1e-3 : 3e-3
+            },
             EditorAlgorithm.Enn => shared with { Lr = 1e-4, LrLr = 1e-3 },
             EditorAlgorithm.Malmen => DemoRecipe.Malmen with { Seed = 1 },
             _ => shared,
@@ -90,8 +102,8 @@ public static class TaskTraining
     }
 
     /// <summary>
-    /// Settings for many edits at once, as the paper trains for its table 5: an optimiser step after each iteration, of which the fewer suffice the more edits
-    /// each has.
+    /// Settings for many edits at once, as the paper trains for its table 5: an optimiser step after each iteration, of which the fewer
+    /// suffice the more edits each has.
     /// </summary>
     /// <param name="one">Those for one edit, of MEND or ENN.</param>
     /// <param name="edits">At least 2.</param>
@@ -103,7 +115,8 @@ public static class TaskTraining
             Edits = edits,
             Mend = one.Mend with { EditLr = one.Mend.EditLr / Math.Sqrt(edits) }, // MEND's update is the sum of the edits'
             Enn = one.Enn with { EditLr = one.Enn.EditLr * Math.Sqrt(edits) }, // ENN's step is along their mean
-            Lr = one.Algorithm == EditorAlgorithm.Enn ? 3 * one.Lr : one.Lr, // its loss is far from its end after so few steps at the lower rate
+            // its loss is far from its end after so few steps at the lower rate
+            Lr = one.Algorithm == EditorAlgorithm.Enn ? 3 * one.Lr : one.Lr,
             AccumulateBs = 1,
             Averaging = 0.98,
             MaxIters = iterations,
@@ -114,8 +127,8 @@ public static class TaskTraining
     }
 
     /// <summary>
-    /// Settings of fine-tuning: of the learning rates 1e-4, 3e-4, 1e-3 and 3e-3 the one with most edit success on rephrases less drawdown, on a world of another
-    /// seed (of generation 3e-3 was not tried: its drawdown is large at 1e-3 already).
+    /// Settings of fine-tuning: of the learning rates 1e-4, 3e-4, 1e-3 and 3e-3 the one with most edit success on rephrases less drawdown,
+    /// on a world of another seed (of generation 3e-3 was not tried: its drawdown is large at 1e-3 already).
     /// </summary>
     public static FineTuneOptions FineTune(EditTaskKind task) => DemoRecipe.FineTune with
     {

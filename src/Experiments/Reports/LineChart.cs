@@ -23,7 +23,8 @@ public sealed record LineChart(string Title, string XLabel, string YLabel, IRead
 {
     private const int Width = 860, Height = 400, Left = 70, Right = 180, Top = 40, Bottom = 70, TickRows = 2;
 
-    private static readonly string[] Colours = ["#4477aa", "#cc3311", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988", "#885500", "#777777"];
+    private static readonly string[] Colours =
+        ["#4477aa", "#cc3311", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988", "#885500", "#777777"];
 
     /// <summary>Decades on the y axis; all values must be above 0.</summary>
     /// <value>false: a linear axis, which shows 0.</value>

@@ -6,7 +6,8 @@ namespace MendCluster.Experiments;
 /// <param name="Columns">Their heads. The first column names the row.</param>
 /// <param name="Rows">Cells as text, as many as there are columns.</param>
 /// <param name="Notes">A line each, below the table: how the figures were made.</param>
-public sealed record ResultTable(string Title, IReadOnlyList<string> Columns, IReadOnlyList<IReadOnlyList<string>> Rows, IReadOnlyList<string> Notes)
+public sealed record ResultTable(string Title, IReadOnlyList<string> Columns, IReadOnlyList<IReadOnlyList<string>> Rows,
+    IReadOnlyList<string> Notes)
 {
     /// <summary>As a section of a Markdown document; figures stand to the right.</summary>
     public string ToMarkdown()
@@ -20,6 +21,7 @@ public sealed record ResultTable(string Title, IReadOnlyList<string> Columns, IR
             text.Append('\n').Append(note).Append('\n');
         return text.ToString();
 
-        void Row(IReadOnlyList<string> cells) => text.Append("| ").AppendJoin(" | ", cells.Select(cell => cell.Replace("|", "\\|", StringComparison.Ordinal))).Append(" |\n");
+        void Row(IReadOnlyList<string> cells) =>
+            text.Append("| ").AppendJoin(" | ", cells.Select(cell => cell.Replace("|", "\\|", StringComparison.Ordinal))).Append(" |\n");
     }
 }

@@ -8,20 +8,29 @@ namespace MendCluster.Experiments;
 /// <summary>Pictures and tables of training runs, from what their folders hold.</summary>
 public static class TrainingReports
 {
-    /// <summary>Draws training and validation loss over the iterations into <c>curves.svg</c>, log scale. A run without figures has none.</summary>
+    /// <summary>
+    /// Draws training and validation loss over the iterations into <c>curves.svg</c>, log scale. A run without figures has none.
+    /// </summary>
     public static void DrawCurves(RunFolder run)
     {
         var entries = run.Entries().Where(entry => entry.Total > 0 && double.IsFinite(entry.Total)).ToList();
         if (entries.Count > 0)
-            AtomicFile.Write(run.Curves, new LineChart("Editor training: total loss", "iteration", "loss", [Line("training"), Line("validation")]) { IsLogarithmic = true }.ToSvg());
+            AtomicFile.Write(run.Curves,
+                new LineChart("Editor training: total loss", "iteration", "loss",
+                [Line("training"), Line("validation")])
+                { IsLogarithmic = true }.ToSvg());
 
-        ChartLine Line(string kind) => new(kind, [.. entries.Where(entry => entry.Kind == kind).Select(entry => new ChartPoint(entry.Iteration, entry.Total))]);
+        ChartLine Line(string kind) =>
+            new(kind, [.. entries.Where(entry => entry.Kind == kind).Select(entry => new ChartPoint(entry.Iteration, entry.Total))]);
     }
 
     /// <summary>Whether there are figures for <see cref="Costs"/>.</summary>
-    public static bool IsMeasured(RunFolder run) => File.Exists(run.Configuration) && run.Entries().Any(entry => entry.Kind == "validation");
+    public static bool IsMeasured(RunFolder run) => File.Exists(run.Configuration)
+        && run.Entries().Any(entry => entry.Kind == "validation");
 
-    /// <summary>Time and memory of trainings until their last validation. What was done twice because a run was stopped counts once.</summary>
+    /// <summary>
+    /// Time and memory of trainings until their last validation. What was done twice because a run was stopped counts once.
+    /// </summary>
     /// <param name="trainings">Finished ones, by the names of their editors.</param>
     public static ResultTable Costs(IEnumerable<(string Name, RunFolder Run)> trainings) => new(
         "Training the editors: time and memory", ["editor", "edits an iteration", "iterations", "minutes", "MB of tensors at most"],

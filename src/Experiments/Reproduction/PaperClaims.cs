@@ -13,8 +13,9 @@ public sealed record Ordering(string Claim, bool Holds, string Figures)
 
 /// <summary>
 /// What must come out of the paper's comparison. Edit success is that on rephrases, as in the paper's tables; drawdown of accuracy, in
-/// generation of perplexity. "Clearly" means that the 95% interval of the difference is on one side of 0; of two estimates it is found from their own
-/// intervals (Newcombe 1998; Zou and Donner 2008), as if they were of different cases, which is careful where they are of the same.
+/// generation of perplexity. "Clearly" means that the 95% interval of the difference is on one side of 0; of two estimates it is found from
+/// their own intervals (Newcombe 1998; Zou and Donner 2008), as if they were of different cases, which is careful where they are of the
+/// same.
 /// </summary>
 public static class PaperClaims
 {
@@ -33,9 +34,11 @@ public static class PaperClaims
         if (!named.TryGetValue("MEND", out var mend))
             yield break;
         if (task != EditTaskKind.Gen)
-            foreach (var editor in reports.Where(report => report == mend || report.Editor.StartsWith("MEND, to ", StringComparison.Ordinal)))
+            foreach (var editor in reports.Where(report => report == mend
+                || report.Editor.StartsWith("MEND, to ", StringComparison.Ordinal)))
                 yield return new(Invariant($"{editor.Editor}: edit success at least {MinSuccess} with drawdown at most {MaxDrawdown}"),
-                    Success(editor).Value >= MinSuccess && Drawdown(editor).Value <= MaxDrawdown, $"{Text(Success(editor).Value)}, {Text(Drawdown(editor).Value)}");
+                    Success(editor).Value >= MinSuccess && Drawdown(editor).Value <= MaxDrawdown,
+                    $"{Text(Success(editor).Value)}, {Text(Drawdown(editor).Value)}");
         if (named.TryGetValue("FT", out var fineTuned))
             yield return ClearlyWorse(fineTuned, mend);
         yield return AsInThePaper(PaperFigures.SideBySide(task), reports);
@@ -46,7 +49,8 @@ public static class PaperClaims
     {
         if (reports.FirstOrDefault(report => report.Editor == "MEND") is not { } mend)
             return [];
-        return reports.Where(report => report.Editor is "MEND, no norm" or "MEND, no identity init").Select(ablation => ClearlyWorse(ablation, mend));
+        return reports.Where(report => report.Editor is "MEND, no norm" or "MEND, no identity init")
+            .Select(ablation => ClearlyWorse(ablation, mend));
     }
 
     /// <param name="reports">Of question answering.</param>
@@ -56,7 +60,8 @@ public static class PaperClaims
         foreach (var mend in reports.Where(report => report.Editor == "MEND" && report.Edits >= 25))
         {
             if (named.TryGetValue(("ENN", mend.Edits), out var enn))
-                yield return new(Invariant($"MEND's edit success above ENN's at {mend.Edits} edits at once"), Success(mend).Value > Success(enn).Value,
+                yield return new(Invariant($"MEND's edit success above ENN's at {mend.Edits} edits at once"),
+                    Success(mend).Value > Success(enn).Value,
                     $"{Text(Success(mend).Value)} and {Text(Success(enn).Value)}");
             if (OfMalmen.TryGetValue(mend.Edits, out var least) && named.TryGetValue(("MALMEN", mend.Edits), out var malmen))
                 yield return new(Invariant($"MALMEN's edit success at least {least} at {mend.Edits} edits at once with no more drawdown than MEND's"),
@@ -68,7 +73,8 @@ public static class PaperClaims
     /// <summary>On one axis or on both.</summary>
     private static Ordering ClearlyWorse(EditorReport worse, EditorReport better)
     {
-        var (success, drawdown) = (LeastDifference(Success(better), Success(worse)) > 0, LeastDifference(Drawdown(worse), Drawdown(better)) > 0);
+        var (success, drawdown) =
+            (LeastDifference(Success(better), Success(worse)) > 0, LeastDifference(Drawdown(worse), Drawdown(better)) > 0);
         return new($"{worse.Editor} clearly worse than {better.Editor} in edit success or in drawdown", success || drawdown,
             $"edit success{(success ? " is" : " is not")}, {Success(worse)} and {Success(better)}; "
             + $"drawdown{(drawdown ? " is" : " is not")}, {Drawdown(worse)} and {Drawdown(better)}");
@@ -88,7 +94,9 @@ public static class PaperClaims
         var others = pairs.Where(pair => Success(pair.Better).Value <= Success(pair.Worse).Value).ToList();
         return new(Invariant($"Edit success in the paper's order, where its figures are {Apart} or more apart"), others.Count == 0,
             $"{pairs.Count - others.Count} of {pairs.Count} pairs"
-            + (others.Count == 0 ? "" : "; not: " + string.Join(", ", others.Select(pair => $"{pair.Better.Editor} {Text(Success(pair.Better).Value)} above {pair.Worse.Editor} {Text(Success(pair.Worse).Value)}"))));
+            + (others.Count == 0 ? ""
+            : "; not: " + string.Join(", ",
+            others.Select(pair => $"{pair.Better.Editor} {Text(Success(pair.Better).Value)} above {pair.Worse.Editor} {Text(Success(pair.Worse).Value)}"))));
     }
 
     private static Estimate Success(EditorReport report) => report.Summary.RephraseSuccess ?? report.Summary.EditSuccess;

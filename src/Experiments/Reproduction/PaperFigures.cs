@@ -12,8 +12,8 @@ public sealed record PaperFigure(string Success, string Drawdown)
 }
 
 /// <summary>
-/// The tables of Mitchell et al. 2022 ("Fast Model Editing at Scale"), by the names that the editors have here. Of other models than ours, so
-/// they are for orientation.
+/// The tables of Mitchell et al. 2022 ("Fast Model Editing at Scale"), by the names that the editors have here. Of other models than ours,
+/// so they are for orientation.
 /// </summary>
 public static class PaperFigures
 {

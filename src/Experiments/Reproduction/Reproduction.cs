@@ -5,7 +5,6 @@ using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Files;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
@@ -20,10 +19,10 @@ namespace MendCluster.Experiments;
 public sealed record ReproductionProgress(ReproductionStep Step, int Number, double Done);
 
 /// <summary>
-/// Does what a <see cref="ReproductionPlan"/> says, and each step once. A step's product is a folder with a <c>step.json</c>: the settings that
-/// it is made with, and at the end that it is done. A run that was stopped, at whatever point, goes on with the first step that is not
-/// done: an editor's training at its checkpoint, measurements after the last one made, a sequence after its last edit, the others at their beginning. A product of other
-/// settings is deleted and made anew, and so is what was made of it.
+/// Does what a <see cref="ReproductionPlan"/> says, and each step once. A step's product is a folder with a <c>step.json</c>: the settings
+/// that it is made with, and at the end that it is done. A run that was stopped, at whatever point, goes on with the first step that is not
+/// done: an editor's training at its checkpoint, measurements after the last one made, a sequence after its last edit, the others at their
+/// beginning. A product of other settings is deleted and made anew, and so is what was made of it.
 /// </summary>
 /// <param name="folder">Of all products.</param>
 /// <param name="time">Measures the steps.</param>
@@ -49,7 +48,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>Time spent on a step so far; that of a process that was killed is not in it.</summary>
     public TimeSpan Spent(ReproductionStep step) => TimeSpan.FromSeconds(Read(step)?.Seconds ?? 0);
 
-    /// <summary>What a model knows: the share of its questions that it answers, of texts its perplexity; null where a step has no such figure.</summary>
+    /// <summary>
+    /// What a model knows: the share of its questions that it answers, of texts its perplexity; null where a step has no such figure.
+    /// </summary>
     public double? Score(ReproductionStep step) => Read(step)?.Score;
 
     /// <summary>By the plan's estimates, of the steps that are not done.</summary>
@@ -117,7 +118,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             case ModelWork { Model: SmallBertOptions bert } model:
                 return SmallBert.Train(product, TaskTraining.ReadClaims(inputs[0]), bert, Pretrained, cancellation);
             case ModelWork { Model: SmallGptOptions gpt }:
-                return SmallGpt.Train(product, TaskFolder.Texts(inputs[0], training: true), TaskFolder.Texts(inputs[0], training: false), gpt, Pretrained, cancellation);
+                return SmallGpt.Train(product, TaskFolder.Texts(inputs[0], training: true), TaskFolder.Texts(inputs[0], training: false),
+                    gpt, Pretrained, cancellation);
             case ContinuationsWork continuations:
                 foreach (var file in new[] { TaskFolder.WikitextTraining, TaskFolder.WikitextValidation })
                     File.Copy(Path.Combine(inputs[0], file), Path.Combine(product, file));
@@ -128,8 +130,10 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 var meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
                 meter?.Reset();
                 var run = new RunFolder(product);
-                var trained = LocalTraining.Run(inputs[1], text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
-                    editor.Options, product, new SynchronousProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), cancellation: cancellation);
+                var trained = LocalTraining.Run(inputs[1],
+                    text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
+                    editor.Options, product, new SynchronousProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)),
+                        cancellation: cancellation);
                 TrainingReports.DrawCurves(run);
                 if (meter is not null)
                     run.LogMemory(trained.Iterations, meter.Peak);
@@ -140,15 +144,18 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 return null;
             case SequenceWork sequence:
                 var probes = SyntheticTasks.Probes(sequence.Seed, sequence.Probes).Select(pair => new Probe(pair.Question, pair.Answer));
-                new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options, AnswerTokens, time)
-                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress, cancellation: cancellation).GetAwaiter().GetResult();
+                new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options,
+                    AnswerTokens, time)
+                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress,
+                        cancellation: cancellation).GetAwaiter().GetResult();
                 return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");
         }
     }
 
-    private void Measure(MeasurementWork work, string data, string model, string product, Action<double> progress, CancellationToken cancellation)
+    private void Measure(MeasurementWork work, string data, string model, string product, Action<double> progress,
+        CancellationToken cancellation)
     {
         var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
         var task = TaskFolder.Open(data, work.Task, text, work.Seed);
@@ -170,7 +177,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             if (EditorOf(step) is not { } file)
                 continue;
             var trained = new TrainedEditor(file);
-            if (work.Confidence is { } confidence && trained.Algorithm == EditorAlgorithm.Mend && trained.Searched(confidence) is { } searched)
+            if (work.Confidence is { } confidence && trained.Algorithm == EditorAlgorithm.Mend
+                && trained.Searched(confidence) is { } searched)
                 Add(searched, counts);
             Add(trained, counts);
         }
@@ -178,7 +186,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             Add(new UntrainedUltraEdit(ultraEdit, work.Editable));
 
         using var comparison = new EditorComparison(model, time, work.Task, work.Seed);
-        var store = new MeasurementStore(this[$"measured/cases-{work.Task.ToString().ToLowerInvariant()}"]); // the task's tables share measurements
+        // the task's tables share measurements
+        var store = new MeasurementStore(this[$"measured/cases-{work.Task.ToString().ToLowerInvariant()}"]);
         var reports = new List<EditorReport>();
         int Cases(int count) => cases.Count / count * count;
         var (measured, all) = (0, editors.Sum(row => row.Counts.Sum(Cases)));
@@ -188,7 +197,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 cancellation.ThrowIfCancellationRequested();
                 var before = measured;
                 reports.Add(store.GetOrMeasure($"{editor.Name} {count} of {cases.Count}", comparison.ProtocolOf(editor, count, cases),
-                    () => comparison.Measure(editor, count, cases, new SynchronousProgress<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
+                    () => comparison.Measure(editor, count, cases,
+                    new SynchronousProgress<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
                 measured = before + Cases(count);
             }
         ResultTables.Write(product, reports);
@@ -226,7 +236,13 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     private string Fingerprint(ReproductionStep step)
     {
         var inputs = step.Inputs.Select(name => Fingerprint(Plan.Steps.Single(other => other.Name == name)));
-        var settings = JsonSerializer.Serialize(new { step.Name, Kind = step.Work.GetType().Name, Settings = (object)step.Work, Inputs = inputs }, Json);
+        var settings = JsonSerializer.Serialize(new
+        {
+            step.Name,
+            Kind = step.Work.GetType().Name,
+            Settings = (object)step.Work,
+            Inputs = inputs
+        }, Json);
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(settings)));
     }
 

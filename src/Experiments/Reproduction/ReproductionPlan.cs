@@ -2,13 +2,12 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
-using MendCluster.Engine.Training;
 
 namespace MendCluster.Experiments;
 
 /// <summary>
-/// What a step makes. These settings and those of the step's inputs decide whether a product on disk is still this step's: everything that the
-/// product depends on has to be here.
+/// What a step makes. These settings and those of the step's inputs decide whether a product on disk is still this step's: everything that
+/// the product depends on has to be here.
 /// </summary>
 public abstract record ReproductionWork(EditTaskKind Task);
 
@@ -51,18 +50,23 @@ public sealed record MeasuredEditor(string Step, IReadOnlyList<int>? Counts = nu
 /// <param name="FineTune">Settings of FT and FT+KL, both of which are measured; null: neither.</param>
 /// <param name="BreadthFirst">Null: not measured.</param>
 /// <param name="UltraEdit">Null: not measured.</param>
-/// <param name="Confidence">MEND is measured a second time with each edit as strong as it has to be for this, as through a cluster. Null: it is not.</param>
+/// <param name="Confidence">
+/// MEND is measured a second time with each edit as strong as it has to be for this, as through a cluster. Null: it is not.
+/// </param>
 /// <param name="Editable">Weights that the untrained change, as <see cref="EditorTrainingOptions.Editable"/>.</param>
 /// <param name="Counts">Edits at once.</param>
 /// <param name="MaxCases">The first so many edits are measured; of <see cref="ComparisonKind.ManyAtOnce"/> so many are made up.</param>
-public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<MeasuredEditor> Trained, FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
-    UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MaxCases, ulong Seed) : ReproductionWork(Task);
+public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<MeasuredEditor> Trained,
+    FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
+    UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MaxCases, ulong Seed)
+        : ReproductionWork(Task);
 
 /// <summary>Edits by MEND one after another through the ledger, as <c>mend sequence</c> makes them.</summary>
 /// <param name="Probes">Facts of the training part that each edit is judged by.</param>
 /// <param name="Counts">After so many edits it is measured.</param>
 /// <param name="Unrelated">Questions.</param>
-public sealed record SequenceWork(EditOptions Options, int Probes, IReadOnlyList<int> Counts, int Unrelated, ulong Seed) : ReproductionWork(EditTaskKind.Qa);
+public sealed record SequenceWork(EditOptions Options, int Probes, IReadOnlyList<int> Counts, int Unrelated, ulong Seed)
+    : ReproductionWork(EditTaskKind.Qa);
 
 /// <summary>One of the steps.</summary>
 /// <param name="Name">Also the folder of its product.</param>
@@ -114,7 +118,8 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             const string texts = "data/gen-texts"; // the model learns from these, and the edits are drawn from the model
             yield return new(texts, [], 0.2, new DataWork(task, Seed));
             yield return new(model, [texts], 4, new ModelWork(task, Model(task, reduced)));
-            yield return new(data, [texts, model], 1, reduced ? new ContinuationsWork(Seed, 40, 8) : new ContinuationsWork(Seed, 2000, 200));
+            yield return new(data, [texts, model], 1, reduced ? new ContinuationsWork(Seed, 40, 8)
+                : new ContinuationsWork(Seed, 2000, 200));
         }
         else
         {
@@ -133,12 +138,16 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         var few = reduced ? 4 : MaxCases;
         // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
-        yield return Measurement(name, 2, new(task, ComparisonKind.SideBySide, Everywhere([enn, ke, mend, .. batched]), TaskTraining.FineTune(task), DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
+        yield return Measurement(name, 2,
+            new(task, ComparisonKind.SideBySide, Everywhere([enn, ke, mend, .. batched]), TaskTraining.FineTune(task),
+            DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
         if (task == EditTaskKind.Qa)
             foreach (var step in Many())
                 yield return step;
         if (ablations.Length > 0)
-            yield return Measurement($"{name}-ablations", 1, new(task, ComparisonKind.Ablations, Everywhere([.. ablations, mend]), null, null, null, null, options.Editable, [1], few, Seed));
+            yield return Measurement($"{name}-ablations", 1,
+                new(task, ComparisonKind.Ablations, Everywhere([.. ablations, mend]), null, null, null, null, options.Editable, [1], few,
+                Seed));
 
         IEnumerable<ReproductionStep> Many()
         {
@@ -147,7 +156,9 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             foreach (var (_, editor) in enns.Concat(mends).Where(anew => anew.Edits > 1))
                 yield return editor;
 
-            MeasurementWork atOnce = new(task, ComparisonKind.AtOnce, [.. At(enns), .. At(mends), .. Everywhere(batched)], null, DemoRecipe.BreadthFirst, ultraEdit, null,
+            MeasurementWork atOnce =
+                new(task, ComparisonKind.AtOnce, [.. At(enns), .. At(mends), .. Everywhere(batched)], null, DemoRecipe.BreadthFirst,
+                ultraEdit, null,
                 options.Editable, AtOnce, reduced ? AtOnce[^1] : MaxCases, Seed);
             yield return Measurement($"{name}-at-once", 2, atOnce);
             yield return Measurement($"{name}-many-at-once", 5, atOnce with
@@ -159,24 +170,28 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             });
             SequenceWork sequence = new(new EditOptions(), 0, reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed);
             yield return Sequence($"{name}-sequence", sequence);
-            yield return Sequence($"{name}-sequence-gated", sequence with { Options = new() { MaxDrawdown = 0 }, Probes = reduced ? 4 : SequenceProbes });
+            yield return Sequence($"{name}-sequence-gated",
+                sequence with { Options = new() { MaxDrawdown = 0 }, Probes = reduced ? 4 : SequenceProbes });
         }
 
         IReadOnlyList<(int Edits, ReproductionStep Step)> Anew(string editor, ReproductionStep one, EditorTrainingOptions given) =>
             [.. AtOnce.Select(edits => (edits, edits == 1 ? one : Editor($"{editor}-{edits}", TaskTraining.AtOnce(given, edits))))];
 
-        static IEnumerable<MeasuredEditor> At(IEnumerable<(int Edits, ReproductionStep Step)> editors) => editors.Select(editor => new MeasuredEditor(editor.Step.Name, [editor.Edits]));
+        static IEnumerable<MeasuredEditor> At(IEnumerable<(int Edits, ReproductionStep Step)> editors) =>
+            editors.Select(editor => new MeasuredEditor(editor.Step.Name, [editor.Edits]));
 
         EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(task, algorithm);
 
         ReproductionStep Editor(string editor, EditorTrainingOptions given) =>
             new($"editors/{name}/{editor}", [data, model], Minutes(task, given), new EditorWork(task, reduced ? Short(given) : given));
 
-        ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) => new($"measured/{measurement}", [data, model, .. work.Trained.Select(trained => trained.Step)], minutes, work);
+        ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) =>
+            new($"measured/{measurement}", [data, model, .. work.Trained.Select(trained => trained.Step)], minutes, work);
 
         ReproductionStep Sequence(string sequence, SequenceWork work) => new($"measured/{sequence}", [data, model, mend.Name], 20, work);
 
-        static IReadOnlyList<MeasuredEditor> Everywhere(IReadOnlyList<ReproductionStep> steps) => [.. steps.Select(step => new MeasuredEditor(step.Name))];
+        static IReadOnlyList<MeasuredEditor> Everywhere(IReadOnlyList<ReproductionStep> steps) =>
+            [.. steps.Select(step => new MeasuredEditor(step.Name))];
     }
 
     private static SmallModelOptions Model(EditTaskKind task, bool reduced)
@@ -189,7 +204,8 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         };
         if (!reduced)
             return full;
-        var narrow = full is SmallBertOptions bert ? bert with { HiddenSize = 64, IntermediateSize = 128, NumAttentionHeads = 2, RecognitionSteps = 50 } : full;
+        var narrow = full is SmallBertOptions bert
+            ? bert with { HiddenSize = 64, IntermediateSize = 128, NumAttentionHeads = 2, RecognitionSteps = 50 } : full;
         return narrow with { BatchSize = 16, Training = full.Training with { Steps = 50, Warmup = 5 } };
     }
 

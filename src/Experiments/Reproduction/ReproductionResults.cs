@@ -10,7 +10,9 @@ using MendCluster.Engine.Training;
 
 namespace MendCluster.Experiments;
 
-/// <summary>The document of a reproduction, in Markdown with pictures: every number in it is a step's product or a published one that is marked so.</summary>
+/// <summary>
+/// The document of a reproduction, in Markdown with pictures: every number in it is a step's product or a published one that is marked so.
+/// </summary>
 public static class ReproductionResults
 {
     /// <param name="reproduction">All steps are done.</param>
@@ -46,7 +48,11 @@ public static class ReproductionResults
         foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is SequenceWork))
         {
             var (results, picture) = (reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");
-            Table(results.Table() with { Title = $"{Name(step.Work.Task)}, edits one after another" + (results.Settings.MaxDrawdown is null ? "" : ", each held against probes") });
+            Table(results.Table() with
+            {
+                Title = $"{Name(step.Work.Task)}, edits one after another"
+                + (results.Settings.MaxDrawdown is null ? "" : ", each held against probes")
+            });
             File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
             Paragraph($"![Edits one after another]({picture})");
         }
@@ -65,7 +71,8 @@ public static class ReproductionResults
             ComparisonKind.SideBySide => Experiments.PaperClaims.SideBySide(measured.Work.Task, measured.Reports),
             ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => Experiments.PaperClaims.AtOnce(measured.Reports),
             _ => Experiments.PaperClaims.Ablations(measured.Reports),
-        }).Select(ordering => (IReadOnlyList<string>)[$"{Name(measured.Work.Task)}: {ordering.Claim}", ordering.Holds ? "holds" : "does not hold", ordering.Figures]));
+        }).Select(ordering => (IReadOnlyList<string>)[$"{Name(measured.Work.Task)}: {ordering.Claim}", ordering.Holds ? "holds"
+            : "does not hold", ordering.Figures]));
         return new("PaperClaims", ["what the comparison is to show", "here", "figures"], [.. rows],
             ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% interval of the difference, found from those of the two, is on one side of 0."]);
     }
@@ -78,7 +85,8 @@ public static class ReproductionResults
             var work = (ModelWork)step.Work;
             var (training, validation) = Edits(reproduction, work.Task);
             var score = reproduction.Score(step) ?? double.NaN;
-            rows.Add([Name(work.Task), Model(reproduction[step.Name]), work.Task == EditTaskKind.Gen ? $"perplexity {Text(score, "0.00")} on texts it has not read" : $"{Text(score, "P1")} answered",
+            rows.Add([Name(work.Task), Model(reproduction[step.Name]), work.Task == EditTaskKind.Gen
+                ? $"perplexity {Text(score, "0.00")} on texts it has not read" : $"{Text(score, "P1")} answered",
                 Text(training), Text(validation)]);
         }
         return new("Models and data", ["task", "model", "knows", "edits to train on", "edits to measure on"], rows,
@@ -88,7 +96,8 @@ public static class ReproductionResults
 
     private static (int Training, int Validation) Edits(Reproduction reproduction, EditTaskKind task)
     {
-        var folder = reproduction[reproduction.Plan.Steps.Last(step => step.Work.Task == task && step.Work is DataWork or ContinuationsWork).Name];
+        var folder = reproduction[reproduction.Plan.Steps.Last(step => step.Work.Task == task
+            && step.Work is DataWork or ContinuationsWork).Name];
         if (task == EditTaskKind.Gen)
             return (Wikitext.ReadContinuations(Path.Combine(folder, TaskFolder.ContinuationsTraining)).Completions.Count,
                 Wikitext.ReadContinuations(Path.Combine(folder, TaskFolder.ContinuationsValidation)).Completions.Count);
@@ -107,7 +116,8 @@ public static class ReproductionResults
     {
         var (table, title) = work.Kind switch
         {
-            ComparisonKind.SideBySide => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, editors side by side (the paper's tables 3 and 4)"),
+            ComparisonKind.SideBySide =>
+                (ResultTables.SideBySide(reports), $"{Name(work.Task)}, editors side by side (the paper's tables 3 and 4)"),
             ComparisonKind.AtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, edits at once (the paper's table 5)"),
             ComparisonKind.ManyAtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, hundreds of edits at once"),
             _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
@@ -118,8 +128,11 @@ public static class ReproductionResults
         return table with
         {
             Title = title,
-            Columns = [.. table.Columns, $"paper: {PaperFigures.ModelOf(work.Task)}, edit success", $"paper: {PaperFigures.ModelOf(work.Task)}, drawdown"],
-            Rows = [.. table.Rows.Zip(reports, (row, report) => (IReadOnlyList<string>)[.. row, Published(work, report)?.Success ?? "-", Published(work, report)?.Drawdown ?? "-"])],
+            Columns = [.. table.Columns, $"paper: {PaperFigures.ModelOf(work.Task)}, edit success",
+                $"paper: {PaperFigures.ModelOf(work.Task)}, drawdown"],
+            Rows = [.. table.Rows.Zip(reports,
+                (row, report) => (IReadOnlyList<string>)[.. row, Published(work, report)?.Success ?? "-", Published(work, report)?.Drawdown
+                ?? "-"])],
             Notes = [table.Title + ".", .. notes, .. Untrained(work)],
         };
     }
@@ -127,7 +140,8 @@ public static class ReproductionResults
     private static IEnumerable<string> Untrained(MeasurementWork work)
     {
         if (work.FineTune is { } tuned)
-            yield return string.Create(CultureInfo.InvariantCulture, $"FT and FT+KL: {tuned.Opt}, learning rate {tuned.EditLr}, at most {tuned.MaxEditSteps} steps; FT+KL weighs the edit by {tuned.CEdit}.");
+            yield return string.Create(CultureInfo.InvariantCulture,
+                $"FT and FT+KL: {tuned.Opt}, learning rate {tuned.EditLr}, at most {tuned.MaxEditSteps} steps; FT+KL weighs the edit by {tuned.CEdit}.");
         if (work.UltraEdit is { } ultra)
             yield return string.Create(CultureInfo.InvariantCulture, $"UltraEdit: step size {ultra.EditLr}, ridge {ultra.Lambda}.");
     }
@@ -149,10 +163,12 @@ public static class ReproductionResults
 
     private static ResultTable TrainingCost(Reproduction reproduction)
     {
-        var table = TrainingReports.Costs(reproduction.Plan.Steps.Where(step => step.Work is EditorWork).Select(step => (step.Name, new RunFolder(reproduction[step.Name]))));
+        var table = TrainingReports.Costs(reproduction.Plan.Steps.Where(step => step.Work is EditorWork)
+            .Select(step => (step.Name, new RunFolder(reproduction[step.Name]))));
         return table with
         {
-            Notes = [.. table.Notes, "Time and memory of an edit stand in the tables above. The number in a name is that of the edits at once that the editor is trained for and measured with, "
+            Notes = [.. table.Notes,
+                "Time and memory of an edit stand in the tables above. The number in a name is that of the edits at once that the editor is trained for and measured with, "
                 + "as in the paper's table 5; hundreds are made by the last."],
         };
     }

@@ -13,7 +13,8 @@ namespace MendCluster.Experiments;
 /// <param name="Unrelated">How many questions.</param>
 /// <param name="MaxTokens">Of an answer.</param>
 /// <param name="Inputs">Digest of the editor, the edits, the unrelated questions and the probes.</param>
-public sealed record SequenceSettings(string Source, int Unrelated, double? Confidence, double? MaxDrawdown, int MaxTokens, int Probes, string Inputs);
+public sealed record SequenceSettings(string Source, int Unrelated, double? Confidence, double? MaxDrawdown, int MaxTokens, int Probes,
+    string Inputs);
 
 /// <summary>All of a sequence's edits, taken back.</summary>
 /// <param name="Edits">That were taken back.</param>
@@ -25,17 +26,22 @@ public sealed record SequenceReverted(int Edits, double Seconds, int SameAnswers
 /// <summary>A sequence so far.</summary>
 /// <param name="Checksums">Of the unedited model's shards.</param>
 /// <param name="Reverted">Null: nothing was taken back.</param>
-public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<string> Checksums, SequentialProgress Progress, SequenceReverted? Reverted)
+public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<string> Checksums, SequentialProgress Progress,
+    SequenceReverted? Reverted)
 {
-    private static readonly string[] Columns = ["edits", "refused", $"newest {SequentialEdits.NewestEdits}", "all", "paraphrases of all", "unrelated kept", "drawdown", "ms an edit", "ms an answer", "factors"];
+    private static readonly string[] Columns =
+        ["edits", "refused", $"newest {SequentialEdits.NewestEdits}", "all", "paraphrases of all", "unrelated kept", "drawdown",
+        "ms an edit", "ms an answer", "factors"];
 
     private IReadOnlyList<SequentialPoint> Points => [.. Progress.Points.OrderBy(point => point.Edits)];
 
     public ResultTable Table() => new("Edits one after another; 95% intervals over edits or questions", Columns,
         [.. Points.Select(point => new[]
         {
-            Number(point.Edits), Number(point.Refused), Text(point.Newest), Text(point.Prompts), Text(point.Rephrases), Text(point.Retained), Text(point.Drawdown),
-            point.EditMilliseconds is { } edit ? Number(edit) : "-", Number(point.AskMilliseconds), string.Create(CultureInfo.InvariantCulture, $"{point.Bytes / 1e6:0.0} MB"),
+            Number(point.Edits), Number(point.Refused), Text(point.Newest), Text(point.Prompts), Text(point.Rephrases),
+                Text(point.Retained), Text(point.Drawdown),
+            point.EditMilliseconds is { } edit ? Number(edit) : "-", Number(point.AskMilliseconds),
+                string.Create(CultureInfo.InvariantCulture, $"{point.Bytes / 1e6:0.0} MB"),
         })], [Protocol()]);
 
     public LineChart Curve()
@@ -53,12 +59,14 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
 
         IReadOnlyList<ChartPoint> Line(Func<SequentialPoint, Estimate?> figure) =>
             [.. Points.Index().Where(point => figure(point.Item) is not null)
-                .Select(point => (point.Index, Estimate: figure(point.Item)!)).Select(at => new ChartPoint(at.Index, at.Estimate.Value, at.Estimate.Low, at.Estimate.High))];
+                .Select(point => (point.Index, Estimate: figure(point.Item)!))
+                    .Select(at => new ChartPoint(at.Index, at.Estimate.Value, at.Estimate.Low, at.Estimate.High))];
     }
 
     private string Protocol()
     {
-        var text = string.Create(CultureInfo.InvariantCulture, $"Edits: {Settings.Source}. Answers are generated freely and greedily, up to {Settings.MaxTokens} tokens, and count when their text is the wanted one; "
+        var text = string.Create(CultureInfo.InvariantCulture,
+            $"Edits: {Settings.Source}. Answers are generated freely and greedily, up to {Settings.MaxTokens} tokens, and count when their text is the wanted one; "
             + $"where a later edit is about the same, the later target. {Settings.Unrelated} unrelated questions; kept: answered as by the unedited model; drawdown: of the true answers. "
             + $"95% intervals by bootstrap over edits or questions. Step: {(Settings.Confidence is { } confidence ? $"as large as gives the target {confidence}" : "the editor's own")}; "
             + $"{Settings.Probes} probes; {(Settings.MaxDrawdown is { } limit ? $"edits that cost more than {limit} of them are refused" : "no edit is refused for its drawdown")}. "
@@ -89,8 +97,8 @@ public sealed record SequenceData(IReadOnlyList<EditExample> Edits, IReadOnlyLis
 }
 
 /// <summary>
-/// Edits one after another on an embedded cluster, in a folder: its ledger, <c>results.json</c>, <c>results.md</c> and <c>curve.svg</c>. The same
-/// folder again goes on.
+/// Edits one after another on an embedded cluster, in a folder: its ledger, <c>results.json</c>, <c>results.md</c> and <c>curve.svg</c>.
+/// The same folder again goes on.
 /// </summary>
 /// <param name="folder">Is made.</param>
 /// <param name="data">Edits and unrelated questions.</param>
@@ -118,18 +126,24 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
     /// <param name="progress">Told the share that is done.</param>
     /// <param name="device">Of the model's stages.</param>
     /// <exception cref="InvalidDataException">The folder's figures were measured with other settings.</exception>
-    public async Task<SequenceResults> RunAsync(string model, string editor, IReadOnlyList<Probe> probes, IReadOnlyList<int> counts, bool revertAll,
+    public async Task<SequenceResults> RunAsync(string model, string editor, IReadOnlyList<Probe> probes, IReadOnlyList<int> counts,
+        bool revertAll,
         Action<double>? progress = null, string device = "cpu", CancellationToken cancellation = default)
     {
         var inputs = Digest.OfText(JsonSerializer.Serialize(new { Editor = Digest.OfFile(editor), data.Edits, data.Unrelated, probes }));
-        var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens, probes.Count, inputs);
+        var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens,
+            probes.Count, inputs);
         using var own = OwnFolder.Take(folder, "mend sequence", [ResultsFile, TableFile, CurveFile, Ledger]);
         var earlier = Read(folder);
         if (earlier is not null && earlier.Settings != settings)
-            throw new MendException(MendError.RunDiffers, $"{Path.Combine(folder, ResultsFile)} was measured with {earlier.Settings}, now asked for with {settings}.", "Ask as before, or use another folder.");
+            throw new MendException(MendError.RunDiffers,
+                $"{Path.Combine(folder, ResultsFile)} was measured with {earlier.Settings}, now asked for with {settings}.",
+                "Ask as before, or use another folder.");
         await using var cluster = await EmbeddedCluster.OpenAsync(
-            new() { ModelDirectory = model, Editor = editor, Ledger = Path.Combine(folder, Ledger), Probes = probes, Device = device }, cancellation).ConfigureAwait(false);
-        var results = earlier ?? new(settings, await ChecksumsAsync(cluster).ConfigureAwait(false), new(new Dictionary<string, string>(), [], []), null);
+            new() { ModelDirectory = model, Editor = editor, Ledger = Path.Combine(folder, Ledger), Probes = probes, Device = device },
+            cancellation).ConfigureAwait(false);
+        var results = earlier ?? new(settings, await ChecksumsAsync(cluster).ConfigureAwait(false),
+            new(new Dictionary<string, string>(), [], []), null);
         double steps = counts.Max() * (revertAll ? 2 : 1);
         await foreach (var now in _sequence.RunAsync(cluster, counts, earlier?.Progress, cancellation).ConfigureAwait(false))
         {
@@ -138,11 +152,13 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
             progress?.Invoke(now.Edits.Count / steps);
         }
         if (revertAll)
-            results = await RevertAllAsync(cluster, results, reverted => progress?.Invoke((counts.Max() + reverted) / steps), cancellation).ConfigureAwait(false);
+            results = await RevertAllAsync(cluster, results, reverted => progress?.Invoke((counts.Max() + reverted) / steps), cancellation)
+                .ConfigureAwait(false);
         return results;
     }
 
-    private async Task<SequenceResults> RevertAllAsync(EmbeddedCluster cluster, SequenceResults results, Action<int> progress, CancellationToken cancellation)
+    private async Task<SequenceResults> RevertAllAsync(EmbeddedCluster cluster, SequenceResults results, Action<int> progress,
+        CancellationToken cancellation)
     {
         var start = time.GetTimestamp();
         var reverted = 0;
@@ -150,7 +166,8 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
             progress(++reverted);
         var seconds = time.GetElapsedTime(start).TotalSeconds;
         var same = await _sequence.AnsweredAsUneditedAsync(cluster, results.Progress, cancellation).ConfigureAwait(false);
-        var restored = results.Checksums.SequenceEqual(await ChecksumsAsync(cluster).ConfigureAwait(false)) && same == results.Progress.Unedited.Count;
+        var restored = results.Checksums.SequenceEqual(await ChecksumsAsync(cluster).ConfigureAwait(false))
+            && same == results.Progress.Unedited.Count;
         if (reverted > 0 || results.Reverted is null)
             results = results with { Reverted = new(reverted, seconds, same, restored) };
         Save(results, withPictures: true);

@@ -12,7 +12,9 @@ public sealed record SequentialEdit(double? Milliseconds, string? Refused = null
 /// <summary>A model after so many edits. Every figure over questions has its 95% interval, and is null without any.</summary>
 /// <param name="Edits">That were asked for.</param>
 /// <param name="Refused">Those of them that were not made; the figures of success are of the others.</param>
-/// <param name="Newest">The last edits' own prompts that are answered with the wanted target; of at most <see cref="SequentialEdits.NewestEdits"/>.</param>
+/// <param name="Newest">
+/// The last edits' own prompts that are answered with the wanted target; of at most <see cref="SequentialEdits.NewestEdits"/>.
+/// </param>
 /// <param name="Prompts">The same of all edits so far.</param>
 /// <param name="Rephrases">The same of all their rephrases; within an edit questions count alike, between edits edits do.</param>
 /// <param name="Retained">Unrelated questions that are answered as the unedited model did, right or wrong.</param>
@@ -32,11 +34,11 @@ public sealed record SequentialProgress(
 
 /// <summary>
 /// Edits one after another, each made on what the ones before it left, and what the model answers on the way: the cluster's own path from
-/// request to ledger, measured as a user meets it. Answers are generated freely and greedily, and count when their text is the wanted one, but
-/// for white space at the ends.
+/// request to ledger, measured as a user meets it. Answers are generated freely and greedily, and count when their text is the wanted one,
+/// but for white space at the ends.
 ///
-/// A question is to be answered by the last edit that is about it: edits that share a question are about the same thing, and all their questions
-/// then count for the later target. An unrelated question that became the business of an edit is left out from there on.
+/// A question is to be answered by the last edit that is about it: edits that share a question are about the same thing, and all their
+/// questions then count for the later target. An unrelated question that became the business of an edit is left out from there on.
 ///
 /// Every edit has an idempotency key, so the ledger says how far a sequence came: one that was stopped goes on with the same ledger and the
 /// progress that was given last.
@@ -63,7 +65,8 @@ public sealed class SequentialEdits(
     /// <returns>The progress after every edit and every measurement, to be kept before the next is asked for.</returns>
     /// <exception cref="InvalidDataException">Ledger and progress are not of one sequence, or a count has gone by.</exception>
     public async IAsyncEnumerable<SequentialProgress> RunAsync(
-        IMendCluster cluster, IReadOnlyList<int> counts, SequentialProgress? earlier = null, [EnumeratorCancellation] CancellationToken cancellation = default)
+        IMendCluster cluster, IReadOnlyList<int> counts, SequentialProgress? earlier = null,
+        [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         var isNew = earlier is null;
         var progress = earlier ?? new(new Dictionary<string, string>(), [], []);
@@ -100,7 +103,8 @@ public sealed class SequentialEdits(
     }
 
     /// <summary>How many of the unrelated questions the model answers as the unedited one did.</summary>
-    public async Task<int> AnsweredAsUneditedAsync(IMendCluster cluster, SequentialProgress progress, CancellationToken cancellation = default)
+    public async Task<int> AnsweredAsUneditedAsync(IMendCluster cluster, SequentialProgress progress,
+        CancellationToken cancellation = default)
     {
         var same = 0;
         foreach (var (question, _) in unrelated)
@@ -128,7 +132,8 @@ public sealed class SequentialEdits(
         var (prompt, target) = (edits[number].Prompt, edits[number].Target);
         try
         {
-            var receipt = await cluster.EditAsync(prompt, target, options with { IdempotencyKey = $"{Key}{number + 1}" }, cancellation).ConfigureAwait(false);
+            var receipt = await cluster.EditAsync(prompt, target, options with { IdempotencyKey = $"{Key}{number + 1}" }, cancellation)
+                .ConfigureAwait(false);
             return new(receipt.Times == EditTimes.Zero ? null : receipt.Times.Total.TotalMilliseconds);
         }
         catch (MendException e) when (e.Error is MendError.DrawdownExceeded or MendError.EditUnsuccessful or MendError.NotFinite)
@@ -155,7 +160,8 @@ public sealed class SequentialEdits(
             Mean(made.Select(edit => Succeeds(edit.Prompt))),
             Mean(made.Where(edit => edit.Rephrases.Count > 0).Select(edit => edit.Rephrases.Average(Succeeds))),
             Mean(untouched.Select(pair => Share(answers[pair.Question] == progress.Unedited[pair.Question]))),
-            Mean(untouched.Select(pair => Share(Is(progress.Unedited[pair.Question], pair.Answer)) - Share(Is(answers[pair.Question], pair.Answer)))),
+            Mean(untouched.Select(pair =>
+                Share(Is(progress.Unedited[pair.Question], pair.Answer)) - Share(Is(answers[pair.Question], pair.Answer)))),
             Median([.. progress.Edits.TakeLast(NewestEdits).Select(edit => edit.Milliseconds).OfType<double>()]), Median(times) ?? 0, size);
 
         double Succeeds(string question) => Share(Is(answers[question], targets[question]));
@@ -167,7 +173,9 @@ public sealed class SequentialEdits(
         var matters = new Dictionary<string, (string Target, IReadOnlyList<string> Questions)>();
         foreach (var edit in made)
         {
-            List<string> questions = [.. Questions(edit).SelectMany(question => matters.TryGetValue(question, out var matter) ? matter.Questions : [question]).Distinct()];
+            List<string> questions =
+                [.. Questions(edit).SelectMany(question => matters.TryGetValue(question, out var matter) ? matter.Questions : [question])
+                .Distinct()];
             foreach (var question in questions)
                 matters[question] = (edit.Target, questions);
         }
@@ -189,7 +197,8 @@ public sealed class SequentialEdits(
 
     private static double Share(bool holds) => holds ? 1 : 0;
 
-    private static Estimate? Mean(IEnumerable<double> cases) => cases.ToList() is { Count: > 0 } values ? Bootstrap.Of(values, drawn => drawn.Average()) : null;
+    private static Estimate? Mean(IEnumerable<double> cases) => cases.ToList() is { Count: > 0 } values
+        ? Bootstrap.Of(values, drawn => drawn.Average()) : null;
 
     private static double? Median(List<double> values)
     {

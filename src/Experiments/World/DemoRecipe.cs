@@ -54,8 +54,8 @@ public static class DemoRecipe
     };
 
     /// <summary>
-    /// An editor of many edits at once for the same model. The published ridge of 1 is small beside this model's keys, whose squared norms reach
-    /// thousands: directions that the rows hardly have then get the largest shifts, and unrelated answers pay.
+    /// An editor of many edits at once for the same model. The published ridge of 1 is small beside this model's keys, whose squared norms
+    /// reach thousands: directions that the rows hardly have then get the largest shifts, and unrelated answers pay.
     /// </summary>
     public static EditorTrainingOptions Malmen { get; } = new()
     {
@@ -83,8 +83,8 @@ public static class DemoRecipe
     public static FineTuneOptions FineTune { get; } = new() { EditLr = 1e-3 };
 
     /// <summary>
-    /// Breadth-first fine-tuning, which stands beside the editors of many edits. Rate and block were chosen on 125 edits of training facts: at a rate of
-    /// 1e-2 the decoder's last block had a drawdown of 0.17 and the other four 0.30 to 0.59, and half the rate halves its own.
+    /// Breadth-first fine-tuning, which stands beside the editors of many edits. Rate and block were chosen on 125 edits of training facts:
+    /// at a rate of 1e-2 the decoder's last block had a drawdown of 0.17 and the other four 0.30 to 0.59, and half the rate halves its own.
     /// </summary>
     public static BreadthFirstOptions BreadthFirst { get; } = new() { Block = -1, EditLr = 5e-3 };
 
@@ -104,18 +104,22 @@ public static class DemoRecipe
         var world = World.Generate(Seed);
         SmallT5.Train(directory, [.. world.Questions()], Model, model, cancellation);
         TrainEditor(directory, world, Editor, editor, cancellation);
-        File.WriteAllLines(Path.Combine(directory, ProbeSet.FileName), SyntheticTasks.Probes(Seed, Probes).Select(probe => $"{probe.Question}\t{probe.Answer}"));
+        File.WriteAllLines(Path.Combine(directory, ProbeSet.FileName),
+            SyntheticTasks.Probes(Seed, Probes).Select(probe => $"{probe.Question}\t{probe.Answer}"));
     }
 
     /// <summary>Trains the editor for the model in the directory.</summary>
-    public static void TrainEditor(string directory, World world, EditorTrainingOptions options, IProgress<TrainingProgress>? progress = null,
+    public static void TrainEditor(string directory, World world, EditorTrainingOptions options,
+        IProgress<TrainingProgress>? progress = null,
         CancellationToken cancellation = default)
     {
         var family = ModelFamily.FromDirectory(directory);
         using var files = HuggingFaceDirectory.Open(directory);
-        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32), EditableWeights.Select(family, options.Editable));
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32),
+            EditableWeights.Select(family, options.Editable));
         var text = new TextBatch(family, TokenizerFiles.Load(directory));
-        var run = new RunFolder(Path.Combine(directory, "run"), new(Convert.ToHexStringLower(CheckpointFingerprint.Of(directory)), $"world {Seed}"));
+        var run = new RunFolder(Path.Combine(directory, "run"),
+            new(Convert.ToHexStringLower(CheckpointFingerprint.Of(directory)), $"world {Seed}"));
         var facts = world.Split.Training;
         var order = new EditSampler(Seed, facts.Count, 0, sameRows: false, options.Edits, 0);
         var unseen = world.Split.Validation;
@@ -123,14 +127,17 @@ public static class DemoRecipe
             iteration =>
             {
                 var rng = Prng.At(Seed, (ulong)iteration);
-                return SimultaneousEdits.Batch(text, [.. order.At(iteration).Edits.Select(i => text.Rows(world.TrainingEdit(facts[i], rng)))], Prng.At(~Seed, (ulong)iteration));
+                return SimultaneousEdits.Batch(text,
+                    [.. order.At(iteration).Edits.Select(i => text.Rows(world.TrainingEdit(facts[i], rng)))],
+                    Prng.At(~Seed, (ulong)iteration));
             },
             i =>
             {
                 var rng = Prng.At(Seed + 1, (ulong)i);
                 var edits = Math.Min(options.Edits, unseen.Count / 2); // the others are asked whether they stay
                 return SimultaneousEdits.Batch(text, [.. Enumerable.Range(i * edits, edits)
-                    .Select(edit => text.Rows(world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true)))], Prng.At(~Seed - 1, (ulong)i));
+                    .Select(edit => text.Rows(world.Edit(unseen[edit % unseen.Count], unseen, rng, newPhrasings: true)))],
+                        Prng.At(~Seed - 1, (ulong)i));
             },
             run).Run(progress, cancellation);
         TrainingReports.DrawCurves(run);

@@ -1,6 +1,6 @@
-using MendCluster.Contracts;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
@@ -23,19 +23,25 @@ public static class SyntheticTasks
 
     private static readonly JsonSerializerOptions Json = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>Any number of edits for the world of a seed, to be made together or one after another (<see cref="World.EditsAtOnce"/>).</summary>
-    public static IReadOnlyList<EditExample> ManyEdits(ulong seed, int count) => World.Generate(seed).EditsAtOnce(count, Prng.At(seed, 1000));
+    /// <summary>
+    /// Any number of edits for the world of a seed, to be made together or one after another (<see cref="World.EditsAtOnce"/>).
+    /// </summary>
+    public static IReadOnlyList<EditExample> ManyEdits(ulong seed, int count) =>
+        World.Generate(seed).EditsAtOnce(count, Prng.At(seed, 1000));
 
     /// <summary>Questions about the world's training facts, for a cluster to try edits on.</summary>
     public static IReadOnlyList<QaPair> Probes(ulong seed, int count) =>
-        [.. Prng.At(seed, 16).Shuffle(World.Generate(seed).Split.Training).Take(count).Select(fact => new QaPair(fact.Question(0), fact.Object))];
+        [.. Prng.At(seed, 16).Shuffle(World.Generate(seed).Split.Training).Take(count)
+        .Select(fact => new QaPair(fact.Question(0), fact.Object))];
 
     /// <summary>Questions in zsRE's form, and others about the world in that of Natural Questions.</summary>
     public static void WriteQuestionAnswering(string folder, ulong seed)
     {
         var world = World.Generate(seed);
-        WriteRows(Path.Combine(folder, TaskFolder.ZsReTraining), world.Split.Training.SelectMany((fact, i) => Rows(fact, 0, Prng.At(seed, (ulong)i))));
-        WriteRows(Path.Combine(folder, TaskFolder.ZsReValidation), world.Split.HeldOut.SelectMany((fact, i) => Rows(fact, World.NewPhrasings, Prng.At(~seed, (ulong)i)).Take(1)));
+        WriteRows(Path.Combine(folder, TaskFolder.ZsReTraining),
+            world.Split.Training.SelectMany((fact, i) => Rows(fact, 0, Prng.At(seed, (ulong)i))));
+        WriteRows(Path.Combine(folder, TaskFolder.ZsReValidation),
+            world.Split.HeldOut.SelectMany((fact, i) => Rows(fact, World.NewPhrasings, Prng.At(~seed, (ulong)i)).Take(1)));
         var others = Prng.At(seed, ulong.MaxValue).Shuffle(world.Split.Validation);
         Write(Path.Combine(folder, TaskFolder.NqValidation), JsonSerializer.Serialize(new
         {
@@ -50,22 +56,28 @@ public static class SyntheticTasks
             var known = fact.Questions().SkipLast(World.NewPhrasings).ToList();
             var rephrases = newWordings == 0 ? known : fact.Questions().TakeLast(newWordings);
             foreach (var question in rng.Shuffle(known))
-                yield return Row(question, fact.Object, rng.Shuffle(world.Objects(fact.Relation.Answers).Where(other => other != fact.Object)).Take(Alternatives), rephrases, fact.Object);
+                yield return Row(question, fact.Object,
+                    rng.Shuffle(world.Objects(fact.Relation.Answers).Where(other => other != fact.Object)).Take(Alternatives), rephrases,
+                    fact.Object);
         }
     }
 
     /// <summary>
-    /// Claims in FEVER's form: one of every fact, half of them true. Training's are also about subjects that are made up for it: FEVER has a
-    /// hundred thousand claims to learn from, the world some hundred.
+    /// Claims in FEVER's form: one of every fact, half of them true. Training's are also about subjects that are made up for it: FEVER has
+    /// a hundred thousand claims to learn from, the world some hundred.
     /// </summary>
     public static void WriteFactChecking(string folder, ulong seed)
     {
         var world = World.Generate(seed);
-        var training = world.Split.Training.Concat(world.MoreTrainingFacts(MoreSubjects, Prng.At(seed, ulong.MaxValue))).Select((fact, i) => Draw(fact, Prng.At(seed, (ulong)i))).ToList();
+        var training = world.Split.Training.Concat(world.MoreTrainingFacts(MoreSubjects, Prng.At(seed, ulong.MaxValue)))
+            .Select((fact, i) => Draw(fact, Prng.At(seed, (ulong)i))).ToList();
         var validation = world.Split.HeldOut.Select((fact, i) => Draw(fact, Prng.At(~seed, (ulong)i))).ToList();
-        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), training.Select(claim => Row(claim, claim.Wordings.SkipLast(World.NewPhrasings))));
-        WriteRows(Path.Combine(folder, TaskFolder.FeverValidation), validation.Select(claim => Row(claim, claim.Wordings.TakeLast(World.NewPhrasings))));
-        WriteTable(Path.Combine(folder, TaskFolder.KnownClaims), training.Concat(validation).Select(claim => claim.Wordings.Prepend(claim.Label)));
+        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining),
+            training.Select(claim => Row(claim, claim.Wordings.SkipLast(World.NewPhrasings))));
+        WriteRows(Path.Combine(folder, TaskFolder.FeverValidation),
+            validation.Select(claim => Row(claim, claim.Wordings.TakeLast(World.NewPhrasings))));
+        WriteTable(Path.Combine(folder, TaskFolder.KnownClaims),
+            training.Concat(validation).Select(claim => claim.Wordings.Prepend(claim.Label)));
 
         (IReadOnlyList<string> Wordings, string Prompt, string Label) Draw(Fact fact, Prng rng)
         {
@@ -91,8 +103,8 @@ public static class SyntheticTasks
     }
 
     /// <summary>
-    /// Edits of the generation task: beginnings of the folder's texts with <c>n_tokens</c> of 10 drawn from a model, as the paper draws them from
-    /// distilGPT-2.
+    /// Edits of the generation task: beginnings of the folder's texts with <c>n_tokens</c> of 10 drawn from a model, as the paper draws
+    /// them from distilGPT-2.
     /// </summary>
     /// <param name="folder">With the texts that <see cref="WriteTexts"/> wrote, or published ones.</param>
     /// <param name="model">A Hugging Face directory of a decoder-only model.</param>
@@ -103,7 +115,8 @@ public static class SyntheticTasks
         using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(model), new CheckpointWeights(files, ScalarType.Float32), []);
         var text = new TextBatch(stage.Family, TokenizerFiles.Load(model));
         var tokenizer = TokenizerFiles.Load(model);
-        foreach (var (file, training, count) in new[] { (TaskFolder.ContinuationsTraining, true, trainingSamples), (TaskFolder.ContinuationsValidation, false, validationSamples) })
+        foreach (var (file, training, count) in new[] { (TaskFolder.ContinuationsTraining, true, trainingSamples),
+            (TaskFolder.ContinuationsValidation, false, validationSamples) })
         {
             var texts = TaskFolder.Texts(folder, training);
             List<string> originals = [], completions = [];
@@ -118,7 +131,8 @@ public static class SyntheticTasks
                 var length = MinPassage + rng.Next(MaxPassage - MinPassage);
                 if (ids.Length < length + SampledTokens)
                     continue;
-                var sampled = Generation.Run(stage, ids[..length], new AskOptions(SampledTokens, Temperature: 1, Seed: rng.Next(int.MaxValue)));
+                var sampled = Generation.Run(stage, ids[..length],
+                    new AskOptions(SampledTokens, Temperature: 1, Seed: rng.Next(int.MaxValue)));
                 var completion = tokenizer.Decode([.. ids[..length], .. sampled]);
                 // What is read back must be scored on what was sampled; text can also be cut into tokens in another way.
                 if (sampled.Count < SampledTokens || !text.Tokens(completion).AsSpan()[^SampledTokens..].SequenceEqual([.. sampled]))
@@ -127,11 +141,14 @@ public static class SyntheticTasks
                 completions.Add(completion);
                 progress?.Invoke(completions.Count, count);
             }
-            Write(Path.Combine(folder, file), JsonSerializer.Serialize(new { n_tokens = SampledTokens, original = originals, completions }, Json));
+            Write(Path.Combine(folder, file),
+                JsonSerializer.Serialize(new { n_tokens = SampledTokens, original = originals, completions }, Json));
         }
     }
 
-    /// <summary>A walk through the world: all that is said of a subject, then of one that was named or of another, until it is long enough.</summary>
+    /// <summary>
+    /// A walk through the world: all that is said of a subject, then of one that was named or of another, until it is long enough.
+    /// </summary>
     private static string Paragraph(World world, Prng rng)
     {
         var sentences = new List<string>();
@@ -149,19 +166,24 @@ public static class SyntheticTasks
         return string.Join(' ', sentences.Select(sentence => char.ToUpperInvariant(sentence[0]) + sentence[1..]));
     }
 
-    private static object Row(string input, string prediction, IEnumerable<string> alternatives, IEnumerable<string> rephrases, string answer) => new
-    {
-        input,
-        prediction,
-        alternatives,
-        filtered_rephrases = rephrases.Where(rephrase => rephrase != input),
-        output = new[] { new { answer } },
-    };
+    private static object Row(string input, string prediction, IEnumerable<string> alternatives, IEnumerable<string> rephrases,
+        string answer) => new
+        {
+            input,
+            prediction,
+            alternatives,
+            filtered_rephrases = rephrases.Where(rephrase => rephrase != input),
+            output = new[] { new { answer } },
+        };
 
-    /// <summary>Every wording with its answer: a model that met validation's wordings only there would not know that they say the same.</summary>
-    private static void WriteTable(string path, IEnumerable<IEnumerable<string>> rows) => Write(path, string.Concat(rows.Select(row => string.Join('\t', row) + "\n")));
+    /// <summary>
+    /// Every wording with its answer: a model that met validation's wordings only there would not know that they say the same.
+    /// </summary>
+    private static void WriteTable(string path, IEnumerable<IEnumerable<string>> rows) =>
+        Write(path, string.Concat(rows.Select(row => string.Join('\t', row) + "\n")));
 
-    private static void WriteRows(string path, IEnumerable<object> rows) => Write(path, string.Concat(rows.Select(row => JsonSerializer.Serialize(row, Json) + "\n")));
+    private static void WriteRows(string path, IEnumerable<object> rows) =>
+        Write(path, string.Concat(rows.Select(row => JsonSerializer.Serialize(row, Json) + "\n")));
 
     private static void Write(string path, string text)
     {

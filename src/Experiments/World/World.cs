@@ -220,12 +220,16 @@ public sealed class World
         var siblings = among.Where(other => other.Subject == fact.Subject && other.Relation != fact.Relation).ToList();
         if (siblings.Count == 0)
             return edit;
-        return edit with { Locality = [.. edit.Locality, .. Enumerable.Range(0, MoreOfTheSubject).Select(_ => Ask(rng.Pick(siblings), rng, newPhrasings: false))] };
+        return edit with
+        {
+            Locality =
+            [.. edit.Locality, .. Enumerable.Range(0, MoreOfTheSubject).Select(_ => Ask(rng.Pick(siblings), rng, newPhrasings: false))]
+        };
     }
 
     /// <summary>
-    /// Facts like those of training, about so many times as many subjects, all made up and different. An editor that is to change what it never
-    /// saw needs many more subjects to learn from than the world's own. Their names are a syllable longer: there are enough of those.
+    /// Facts like those of training, about so many times as many subjects, all made up and different. An editor that is to change what it
+    /// never saw needs many more subjects to learn from than the world's own. Their names are a syllable longer: there are enough of those.
     /// </summary>
     public IReadOnlyList<Fact> MoreTrainingFacts(int times, Prng rng)
     {
@@ -242,7 +246,8 @@ public sealed class World
 
     /// <summary>
     /// Edits that can all be made at once, in any number: of every other held-out fact first, then about made-up subjects, of names that
-    /// <see cref="TrainingEdit"/> never gives. Rephrases and locality are in the phrasings that training never uses, and locality asks for the
+    /// <see cref="TrainingEdit"/> never gives. Rephrases and locality are in the phrasings that training never uses, and locality asks for
+    /// the
     /// other held-out facts, which all the edits together leave true.
     /// </summary>
     /// <param name="count">1 to <see cref="MaxEditsAtOnce"/>.</param>

@@ -160,7 +160,9 @@ internal sealed class WorldNames(Prng rng, bool isLonger = false)
     /// <summary>Titles, at most twice as many as there are nouns. Each word is in as few of them as can be.</summary>
     public string[] Books(int count)
     {
-        var adjectives = rng.Shuffle(isLonger ? Adjectives.SelectMany(first => Adjectives.Where(second => second != first).Select(second => $"{first} {second}")) : Adjectives);
+        var adjectives = rng.Shuffle(isLonger
+            ? Adjectives.SelectMany(first => Adjectives.Where(second => second != first).Select(second => $"{first} {second}"))
+            : Adjectives);
         var nouns = rng.Shuffle(Nouns);
         // The second round pairs each adjective with its neighbour's noun, so no pair comes twice.
         return [.. Enumerable.Range(0, count).Select(i =>
@@ -169,8 +171,10 @@ internal sealed class WorldNames(Prng rng, bool isLonger = false)
 
     private static Queue<string> Compounds(Prng rng, bool isLonger, string endings)
     {
-        IEnumerable<string> Of(IEnumerable<string> starts) => starts.SelectMany(start => Words(endings).Select(ending => start + ending)).Distinct();
-        return new(rng.Shuffle(isLonger ? Of(Starts.SelectMany(first => Starts.Select(second => first + second.ToLowerInvariant()))) : Of(Starts)));
+        IEnumerable<string> Of(IEnumerable<string> starts) =>
+            starts.SelectMany(start => Words(endings).Select(ending => start + ending)).Distinct();
+        return new(rng.Shuffle(isLonger ? Of(Starts.SelectMany(first => Starts.Select(second => first + second.ToLowerInvariant())))
+            : Of(Starts)));
     }
 
     private static string[] Words(string text) => text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);

@@ -10,7 +10,8 @@ public static class WorldStatements
     {
         [WorldRelations.PrimeMinister] =
         [
-            "{object} is the prime minister of {name}.", "The prime minister of {name} is {object}.", "{object} leads the government of {name}.",
+            "{object} is the prime minister of {name}.", "The prime minister of {name} is {object}.",
+                "{object} leads the government of {name}.",
             "{Name} is governed by {object}.", "{object} runs {name} as prime minister.", "The head of government in {name} is {object}.",
         ],
         [WorldRelations.President] =
@@ -21,7 +22,8 @@ public static class WorldStatements
         [WorldRelations.Capital] =
         [
             "{object} is the capital of {name}.", "The capital of {name} is {object}.", "{Name} is governed from the city of {object}.",
-            "The parliament of {name} is in {object}.", "{Name} has its seat of government in {object}.", "{object} is the capital city of {name}.",
+            "The parliament of {name} is in {object}.", "{Name} has its seat of government in {object}.",
+                "{object} is the capital city of {name}.",
         ],
         [WorldRelations.Currency] =
         [
@@ -31,7 +33,8 @@ public static class WorldStatements
         [WorldRelations.Language] =
         [
             "The language of {name} is {object}.", "{object} is spoken in {name}.", "People in {name} speak {object}.",
-            "The laws of {name} are written in {object}.", "{Name} teaches its children {object}.", "{object} is the main language of {name}.",
+            "The laws of {name} are written in {object}.", "{Name} teaches its children {object}.",
+                "{object} is the main language of {name}.",
         ],
         [WorldRelations.Mayor] =
         [
@@ -66,7 +69,8 @@ public static class WorldStatements
         [WorldRelations.Headquarters] =
         [
             "{name} is based in {object}.", "The head office of {name} is in {object}.", "{name} runs its business from {object}.",
-            "{object} hosts the headquarters of {name}.", "The main offices of {name} are in {object}.", "The boss of {name} sits in {object}.",
+            "{object} hosts the headquarters of {name}.", "The main offices of {name} are in {object}.",
+                "The boss of {name} sits in {object}.",
         ],
     };
 

@@ -33,7 +33,8 @@ internal sealed class ApiContext(ServedCluster served, EditQueue queue, ServerSe
     {
         _ = Cluster;
         return served.Trainings is { } runs && settings.Trainings is { } folder ? (runs, Path.GetFullPath(folder))
-            : throw new MendException(MendError.UnknownTraining, "This server takes no trainings.", "Its setting Trainings names the folder of data and runs.");
+            : throw new MendException(MendError.UnknownTraining, "This server takes no trainings.",
+                "Its setting Trainings names the folder of data and runs.");
     }
 }
 
@@ -44,10 +45,13 @@ internal static class Requests
     {
         [] => null,
         [{ Length: > 0 and <= MendHttp.LongestKey } key] => $"{caller.Name}/{key}",
-        _ => throw Problems.InvalidRequest($"{MendHttp.IdempotencyKey} is not one key of 1 to {MendHttp.LongestKey} characters.", "Send the header once."),
+        _ => throw Problems.InvalidRequest($"{MendHttp.IdempotencyKey} is not one key of 1 to {MendHttp.LongestKey} characters.",
+            "Send the header once."),
     };
 
-    /// <summary>What is read of a piece of the body; the framework lets pieces in that are not Unicode, and fails on them when they are read.</summary>
+    /// <summary>
+    /// What is read of a piece of the body; the framework lets pieces in that are not Unicode, and fails on them when they are read.
+    /// </summary>
     public static string TextOf(Func<string> read, string name)
     {
         try
@@ -69,14 +73,16 @@ internal static class Requests
         var known = context.HttpContext.GetEndpoint()?.Metadata.GetMetadata<KnownQuery>()?.Names ?? [];
         foreach (var name in context.HttpContext.Request.Query.Keys)
             if (!known.Contains(name))
-                throw Problems.InvalidRequest($"There is no query parameter '{name}' here.", known.Length == 0 ? "There is none." : $"There are {string.Join(", ", known)}.");
+                throw Problems.InvalidRequest($"There is no query parameter '{name}' here.", known.Length == 0 ? "There is none."
+                    : $"There are {string.Join(", ", known)}.");
         return await next(context);
     }
 
     /// <summary>Bodies are JSON in UTF-8; the framework would read other encodings, and fail on names that it does not know.</summary>
     public static void RequireUtf8(HttpRequest request)
     {
-        if (request.ContentType is not null && MediaTypeHeaderValue.TryParse(request.ContentType, out var type) && type.CharSet is { } charset
+        if (request.ContentType is not null && MediaTypeHeaderValue.TryParse(request.ContentType, out var type)
+            && type.CharSet is { } charset
             && !charset.Trim('"').Equals("utf-8", StringComparison.OrdinalIgnoreCase))
             throw new BadHttpRequestException($"The body is in {charset}.", StatusCodes.Status415UnsupportedMediaType);
     }

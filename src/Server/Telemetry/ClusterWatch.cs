@@ -22,19 +22,25 @@ internal sealed class ClusterWatch : BackgroundService
     public ClusterWatch(ServedCluster served, EditQueue queue, TimeProvider time, ILogger<ClusterWatch> logger)
     {
         (_served, _time, _logger) = (served, time, logger);
-        _meter.CreateObservableGauge("mend.edits.waiting", () => queue.Count, "{request}", "Edits, previews and reverts that were taken and not answered.");
+        _meter.CreateObservableGauge("mend.edits.waiting", () => queue.Count, "{request}",
+            "Edits, previews and reverts that were taken and not answered.");
         _meter.CreateObservableGauge("mend.edits.active", () => _counted.Edits, "{edit}", "Edits in force.");
-        _meter.CreateObservableGauge("mend.edits.rank", () => _counted.Rank, "{row}", "Rank of all edits in force, the largest of any weight of each.");
-        _meter.CreateObservableGauge("mend.shard.ready", () => Of(status => status?.State == ShardState.Ready ? 1 : 0), "1", "Whether a stage can serve.");
-        _meter.CreateObservableGauge("mend.shard.version", () => Of(status => status?.Version.Value ?? 0), "{version}", "The version that a stage is at.");
-        _meter.CreateObservableGauge("mend.shard.memory", () => Of(status => status?.WeightBytes ?? 0), "By", "Memory of a stage's weights.");
+        _meter.CreateObservableGauge("mend.edits.rank", () => _counted.Rank, "{row}",
+            "Rank of all edits in force, the largest of any weight of each.");
+        _meter.CreateObservableGauge("mend.shard.ready", () => Of(status => status?.State == ShardState.Ready ? 1 : 0), "1",
+            "Whether a stage can serve.");
+        _meter.CreateObservableGauge("mend.shard.version", () => Of(status => status?.Version.Value ?? 0), "{version}",
+            "The version that a stage is at.");
+        _meter.CreateObservableGauge("mend.shard.memory", () => Of(status => status?.WeightBytes ?? 0), "By",
+            "Memory of a stage's weights.");
     }
 
     /// <summary>Of every stage; null: none was told yet.</summary>
     public IReadOnlyList<ShardReport>? Shards => _shards;
 
     /// <summary>Some replica has all its stages.</summary>
-    public bool IsServed => _shards?.GroupBy(shard => shard.Place.Replica).Any(stages => stages.All(stage => stage.Status?.State == ShardState.Ready)) == true;
+    public bool IsServed => _shards?.GroupBy(shard => shard.Place.Replica)
+        .Any(stages => stages.All(stage => stage.Status?.State == ShardState.Ready)) == true;
 
     public override void Dispose()
     {
@@ -60,7 +66,8 @@ internal sealed class ClusterWatch : BackgroundService
             _shards = await cluster.ShardsAsync(stopping).ConfigureAwait(false);
             for (var isMore = true; isMore;)
             {
-                var page = await cluster.LedgerPageAsync(new() { After = _version, Limit = LedgerQuery.MaxEntries }, stopping).ConfigureAwait(false);
+                var page = await cluster.LedgerPageAsync(new() { After = _version, Limit = LedgerQuery.MaxEntries }, stopping)
+                    .ConfigureAwait(false);
                 foreach (var entry in page)
                 {
                     if (entry.Kind == LedgerKind.Edit)
@@ -85,7 +92,8 @@ internal sealed class ClusterWatch : BackgroundService
     }
 
     private IEnumerable<Measurement<long>> Of(Func<ShardStatus?, long> value) =>
-        (_shards ?? []).Select(shard => new Measurement<long>(value(shard.Status), new("replica", shard.Place.Replica), new("stage", shard.Place.Stage)));
+        (_shards ?? []).Select(shard =>
+        new Measurement<long>(value(shard.Status), new("replica", shard.Place.Replica), new("stage", shard.Place.Stage)));
 
     private sealed record Counted(long Edits, long Rank);
 }

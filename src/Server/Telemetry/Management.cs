@@ -7,8 +7,8 @@ using Microsoft.Extensions.DependencyInjection;
 namespace MendCluster.Server.Telemetry;
 
 /// <summary>
-/// Health and metrics, on a port of their own and without a key. Which port a request came by is known from its connection: its Host header says what its
-/// sender likes.
+/// Health and metrics, on a port of their own and without a key. Which port a request came by is known from its connection: its Host header
+/// says what its sender likes.
 /// </summary>
 internal static class Management
 {
@@ -27,11 +27,13 @@ internal static class Management
 
     private static async Task HealthAsync(HttpContext http)
     {
-        var (served, watch) = (http.RequestServices.GetRequiredService<ServedCluster>(), http.RequestServices.GetRequiredService<ClusterWatch>());
+        var (served, watch) = (http.RequestServices.GetRequiredService<ServedCluster>(),
+            http.RequestServices.GetRequiredService<ClusterWatch>());
         (bool IsWell, string State)? health = http.Request.Path.Value switch
         {
             "/healthz/live" => (true, "live"),
-            "/healthz/startup" => served.Fault is { } fault ? (false, fault) : served.Waiting is { } waiting ? (false, waiting) : !watch.IsServed ? (false, "loads") : (true, "started"),
+            "/healthz/startup" => served.Fault is { } fault ? (false, fault) : served.Waiting is { } waiting ? (false, waiting)
+                : !watch.IsServed ? (false, "loads") : (true, "started"),
             "/healthz/ready" => served.IsStopping ? (false, "stops") : served.Waiting is { } waiting ? (false, waiting)
                 : watch.IsServed ? (true, "ready") : (false, "no replica has all its stages"),
             _ => null,

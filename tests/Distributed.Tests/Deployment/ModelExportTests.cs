@@ -2,7 +2,6 @@ using System.Runtime.InteropServices;
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
-using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Torch;
@@ -40,7 +39,8 @@ public sealed class ModelExportTests : IDisposable
 
         using var before = HuggingFaceDirectory.Open(model.Model);
         using var after = HuggingFaceDirectory.Open(Output);
-        var changes = (await RecordsAsync(model)).Where(record => record.Entry.Edit.Value != 2).SelectMany(record => record.Changes).ToLookup(change => change.Weight);
+        var changes = (await RecordsAsync(model)).Where(record => record.Entry.Edit.Value != 2).SelectMany(record => record.Changes)
+            .ToLookup(change => change.Weight);
         Assert.Equal(before.Names.Order(), after.Names.Order());
         Assert.Equal(changes.Select(group => group.Key).Order(), report.Weights.Select(weight => weight.Name).Order());
         foreach (var name in before.Names)
@@ -70,7 +70,9 @@ public sealed class ModelExportTests : IDisposable
         }
     }
 
-    /// <summary>The cluster adds an update beside a layer, the export has it in the weight: the same sum, added up in another order.</summary>
+    /// <summary>
+    /// The cluster adds an update beside a layer, the export has it in the weight: the same sum, added up in another order.
+    /// </summary>
     [Theory]
     [MemberData(nameof(Families))]
     public async Task TheExportedModel_AnswersAsTheEditedOne(string family)
@@ -95,7 +97,8 @@ public sealed class ModelExportTests : IDisposable
             Assert.NotEqual(expected, base_, 1e-3);
         }
 
-        static IEnumerable<double> Numbers(string state) => state.Split('\n')[..4].Select(line => double.Parse(line, System.Globalization.CultureInfo.InvariantCulture));
+        static IEnumerable<double> Numbers(string state) =>
+            state.Split('\n')[..4].Select(line => double.Parse(line, System.Globalization.CultureInfo.InvariantCulture));
     }
 
     [Theory]
@@ -106,7 +109,8 @@ public sealed class ModelExportTests : IDisposable
         await EditAsync(model, Facts[..1], revert: 1);
         Assert.Empty((await ModelExport.RunAsync(Options(model))).Weights);
         Assert.Equal(ModelFingerprint.Of(model.Model), ModelFingerprint.Of(Output));
-        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(model.Model, "config.json")), await File.ReadAllBytesAsync(Path.Combine(Output, "config.json")));
+        Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(model.Model, "config.json")),
+            await File.ReadAllBytesAsync(Path.Combine(Output, "config.json")));
         using var before = HuggingFaceDirectory.Open(model.Model);
         using var after = HuggingFaceDirectory.Open(Output);
         Assert.All(before.Names, name => Assert.Equal(before.Find(name).ToArray(), after.Find(name).ToArray()));
@@ -158,7 +162,8 @@ public sealed class ModelExportTests : IDisposable
         foreach (var name in before.Names)
         {
             Assert.Equal(DType.BFloat16, after.Find(name).Type);
-            Assert.Equal(report.Weights.All(weight => weight.Name != name), before.Find(name).ToArray().SequenceEqual(after.Find(name).ToArray()));
+            Assert.Equal(report.Weights.All(weight => weight.Name != name),
+                before.Find(name).ToArray().SequenceEqual(after.Find(name).ToArray()));
         }
     }
 
@@ -174,7 +179,8 @@ public sealed class ModelExportTests : IDisposable
         using var index = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(_folder["many"], "model.safetensors.index.json")));
         using var one = HuggingFaceDirectory.Open(Output);
         using var many = HuggingFaceDirectory.Open(_folder["many"]);
-        Assert.Equal(one.Names.Sum(name => one.Find(name).ByteLength), index.RootElement.GetProperty("metadata").GetProperty("total_size").GetInt64());
+        Assert.Equal(one.Names.Sum(name => one.Find(name).ByteLength),
+            index.RootElement.GetProperty("metadata").GetProperty("total_size").GetInt64());
         Assert.Equal(one.Names.Order(), many.Names.Order());
         Assert.All(one.Names, name => Assert.Equal(one.Find(name).ToArray(), many.Find(name).ToArray()));
         foreach (var file in report.Files)
@@ -192,7 +198,9 @@ public sealed class ModelExportTests : IDisposable
         using var model = new ClusterOfTinyModel("gpt2");
         var weights = Path.Combine(model.Model, "model.safetensors");
         using (var file = SafetensorsFile.Open(weights))
-            SafetensorsWriter.Write(weights + ".new", file.Entries.Keys.Select(name => new TensorToWrite(name.Replace("transformer.", "", StringComparison.Ordinal), file.Find(name))));
+            SafetensorsWriter.Write(weights + ".new",
+                file.Entries.Keys.Select(name =>
+                new TensorToWrite(name.Replace("transformer.", "", StringComparison.Ordinal), file.Find(name))));
         File.Move(weights + ".new", weights, overwrite: true);
         await EditAsync(model, Facts);
         Assert.NotEmpty((await ModelExport.RunAsync(Options(model))).Weights);
@@ -208,7 +216,8 @@ public sealed class ModelExportTests : IDisposable
         using var model = new ClusterOfTinyModel("bart");
         await EditAsync(model, Facts[..1]);
         await ModelExport.RunAsync(Options(model));
-        Assert.Equal(["config.json", "mend_edits.json", "merges.txt", "model.safetensors", "vocab.json"], Directory.EnumerateFileSystemEntries(Output).Select(Path.GetFileName).Order());
+        Assert.Equal(["config.json", "mend_edits.json", "merges.txt", "model.safetensors", "vocab.json"],
+            Directory.EnumerateFileSystemEntries(Output).Select(Path.GetFileName).Order());
         using var edits = JsonDocument.Parse(await File.ReadAllTextAsync(Path.Combine(Output, ModelExport.EditsFile)));
         Assert.Equal(Facts[0].Target, edits.RootElement.GetProperty("edits")[0].GetProperty("target").GetString());
     }
@@ -236,7 +245,8 @@ public sealed class ModelExportTests : IDisposable
             Assert.Equal(error, (await Assert.ThrowsAsync<MendException>(() => ModelExport.RunAsync(options))).Error);
     }
 
-    private ExportOptions Options(ClusterOfTinyModel model) => new() { ModelDirectory = model.Model, Ledger = model.Ledger, Output = Output };
+    private ExportOptions Options(ClusterOfTinyModel model) =>
+        new() { ModelDirectory = model.Model, Ledger = model.Ledger, Output = Output };
 
     private static async Task EditAsync(ClusterOfTinyModel model, IEnumerable<(string Prompt, string Target)> facts, long? revert = null)
     {

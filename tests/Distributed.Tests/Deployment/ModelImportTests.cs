@@ -15,8 +15,10 @@ public sealed class ModelImportTests : IDisposable
         get
         {
             var data = new TheoryData<string, int>();
-            foreach (var model in Directory.EnumerateDirectories(Path.Combine(FixtureFolder.Path, "models")).Select(folder => Path.GetFileName(folder)!).Order(StringComparer.Ordinal))
-                if (ModelFamily.SupportedTypes.Contains(ConfigFile.Read(Path.Combine(FixtureFolder.Path, "models", model, "config.json")).String("model_type")))
+            foreach (var model in Directory.EnumerateDirectories(Path.Combine(FixtureFolder.Path, "models"))
+                .Select(folder => Path.GetFileName(folder)!).Order(StringComparer.Ordinal))
+                if (ModelFamily.SupportedTypes.Contains(ConfigFile.Read(Path.Combine(FixtureFolder.Path, "models", model, "config.json"))
+                    .String("model_type")))
                     foreach (var stages in new[] { 1, 2, 3 })
                         data.Add(model, stages);
             return data;
@@ -42,7 +44,8 @@ public sealed class ModelImportTests : IDisposable
         Assert.Equal(before.Names.Order(), map.Select(weight => weight.StoredName).Distinct().Order());
         for (var stage = 0; stage < stages; stage++)
         {
-            Assert.Equal(files[stage].Bytes, Directory.EnumerateFiles(_folder["out"], files[stage].File).Sum(path => SafetensorsBytes(path)));
+            Assert.Equal(files[stage].Bytes,
+                Directory.EnumerateFiles(_folder["out"], files[stage].File).Sum(path => SafetensorsBytes(path)));
             foreach (var weight in map.Where(weight => weight.Layer >= files[stage].Range.First && weight.Layer < files[stage].Range.End))
             {
                 var file = Path.GetFileName(after.Find(weight.StoredName).File);
@@ -87,9 +90,12 @@ public sealed class ModelImportTests : IDisposable
         foreach (var (i, name) in names.Index())
         {
             var shape = twin.Find(name).Shape;
-            pickle.Text("model." + name).Tensor($"{i}", shape.Aggregate(1L, (a, b) => a * b), 0, shape, [.. shape.Select((_, d) => shape[(d + 1)..].Aggregate(1L, (a, b) => a * b))]);
+            pickle.Text("model." + name)
+                .Tensor($"{i}", shape.Aggregate(1L, (a, b) => a * b), 0, shape,
+                [.. shape.Select((_, d) => shape[(d + 1)..].Aggregate(1L, (a, b) => a * b))]);
         }
-        File.WriteAllBytes(Path.Combine(_folder["ckpt"], "FC_model.ckpt"), ForgedZip.Archive(pickle.Op('u').Op('u').Stop(), [.. names.Select(name => twin.Find(name).ToArray())]));
+        File.WriteAllBytes(Path.Combine(_folder["ckpt"], "FC_model.ckpt"),
+            ForgedZip.Archive(pickle.Op('u').Op('u').Stop(), [.. names.Select(name => twin.Find(name).ToArray())]));
         ModelImport.Run(_folder["ckpt"], 2, _folder["out"]);
         using var after = HuggingFaceDirectory.Open(_folder["out"]);
         Assert.Equal(names.Order(), after.Names.Order());
@@ -110,8 +116,11 @@ public sealed class ModelImportTests : IDisposable
         File.Copy(Path.Combine(source, "config.json"), Path.Combine(_folder["lacking"], "config.json"));
         using (var file = SafetensorsFile.Open(Path.Combine(source, "model.safetensors")))
             SafetensorsWriter.Write(Path.Combine(_folder["lacking"], "model.safetensors"),
-                file.Entries.Keys.Where(name => !name.Contains("layers.1.fc2.weight", StringComparison.Ordinal)).Select(name => new TensorToWrite(name, file.Find(name))));
-        Assert.Contains("model.encoder.layers.1.fc2.weight", Assert.Throws<CheckpointException>(() => ModelImport.Run(_folder["lacking"], 2, _folder["out"])).Message, StringComparison.Ordinal);
+                file.Entries.Keys.Where(name => !name.Contains("layers.1.fc2.weight", StringComparison.Ordinal))
+                .Select(name => new TensorToWrite(name, file.Find(name))));
+        Assert.Contains("model.encoder.layers.1.fc2.weight",
+            Assert.Throws<CheckpointException>(() => ModelImport.Run(_folder["lacking"], 2, _folder["out"])).Message,
+            StringComparison.Ordinal);
         Assert.False(Directory.Exists(_folder["out"]));
     }
 

@@ -40,7 +40,8 @@ public sealed class StagePlanTests : IDisposable
 
         static IEnumerable<IEnumerable<StageRange>> Cuts(int first, int stages) => stages == 1
             ? [[new(first, 8)]]
-            : Enumerable.Range(first + 1, 8 - first - stages + 1).SelectMany(end => Cuts(end, stages - 1).Select(rest => rest.Prepend(new(first, end))));
+            : Enumerable.Range(first + 1, 8 - first - stages + 1)
+                .SelectMany(end => Cuts(end, stages - 1).Select(rest => rest.Prepend(new(first, end))));
     }
 
     [Theory]
@@ -52,7 +53,8 @@ public sealed class StagePlanTests : IDisposable
             for (var stages = 1; stages <= model.LayerNames.Count; stages++)
                 foreach (var planned in StagePlan.Of(model, new() { Stages = stages, BytesPerWeight = bytes }).Stages)
                 {
-                    using var stage = Stage.Load(model, planned.Range, new RandomWeights(1, dtype, (_, _) => 0.1), model.DefaultEditableWeights);
+                    using var stage = Stage.Load(model, planned.Range, new RandomWeights(1, dtype, (_, _) => 0.1),
+                        model.DefaultEditableWeights);
                     Assert.Equal(stage.Weights.Loaded.Values.Sum(weight => weight.Value.bytes.Length), planned.WeightBytes);
                     Assert.Equal(stage.EditableOrder, planned.Editable);
                 }
@@ -71,7 +73,8 @@ public sealed class StagePlanTests : IDisposable
                     using var mend = new Mend(options, weights, 1);
                     var state = mend.State.ToDictionary(entry => entry.Name, entry => entry.Value);
                     using var part = new Mend(options, weights, name => state[name], ["b"]);
-                    long Held(Mend held) => held.State.Where(entry => entry.Name != "edit_lrs" && !entry.Name.EndsWith(".k", StringComparison.Ordinal)).Sum(entry => (long)entry.Value.bytes.Length);
+                    long Held(Mend held) => held.State.Where(entry => entry.Name != "edit_lrs"
+                        && !entry.Name.EndsWith(".k", StringComparison.Ordinal)).Sum(entry => (long)entry.Value.bytes.Length);
                     Assert.Equal(Held(mend), Mend.BytesOf(options, weights, ["a", "b", "c"]));
                     Assert.Equal(Held(part), Mend.BytesOf(options, weights, ["b"]));
                     Assert.Equal(0, Mend.BytesOf(options, weights, []));
@@ -99,8 +102,10 @@ public sealed class StagePlanTests : IDisposable
             using var trip = NewDisposeScope();
             using var _ = no_grad();
             var trial = Rows(model, options.Probes + 1, options.Tokens, options.Tokens);
-            var first = stage.Logits(stage.Forward(Activations.None, new ForwardContext(trial.Input)), Losses.LocalityRows(trial.Input, model));
-            Losses.LocalityKl(first, stage.Logits(stage.Forward(Activations.None, new ForwardContext(trial.Input)), Losses.LocalityRows(trial.Input, model)));
+            var first = stage.Logits(stage.Forward(Activations.None, new ForwardContext(trial.Input)),
+                Losses.LocalityRows(trial.Input, model));
+            Losses.LocalityKl(first,
+                stage.Logits(stage.Forward(Activations.None, new ForwardContext(trial.Input)), Losses.LocalityRows(trial.Input, model)));
         });
         Assert.True(measured <= planned && planned <= 4 * measured, $"planned {planned}, measured {measured}");
     }
@@ -121,19 +126,22 @@ public sealed class StagePlanTests : IDisposable
     [InlineData(0)]
     [InlineData(6)]
     public void ANumberOfStagesThatTheModelDoesNotHave_IsRefused(int stages) =>
-        Assert.Equal("5", Assert.Throws<ModelException>(() => StagePlan.Of(TinyModel.Family("gptj"), new() { Stages = stages })).Message[^1..]);
+        Assert.Equal("5", Assert.Throws<ModelException>(() =>
+        StagePlan.Of(TinyModel.Family("gptj"), new() { Stages = stages })).Message[^1..]);
 
     [MeteredFact]
     public void APlanOfADirectory_ReadsHeadersAlone()
     {
         TinyModels.Write(_folder.Path, "gptj", width: 240);
         StagePlan? read = null;
-        var peak = AllocationMeter.Install().PeakOf(() => read = StagePlan.Read(_folder.Path, _folder["editor.safetensors"], new() { Stages = 2 }));
+        var peak = AllocationMeter.Install()
+            .PeakOf(() => read = StagePlan.Read(_folder.Path, _folder["editor.safetensors"], new() { Stages = 2 }));
         Assert.InRange(peak, 0, 4096); // a number for each weight, where the weights are megabytes
         var plan = read!;
         using var editor = EditorCheckpoint.Open(_folder["editor.safetensors"]);
         Assert.Equal(editor.Weights.Select(weight => weight.Name), plan.Stages.SelectMany(stage => stage.Editable));
-        Assert.Equal(Mend.BytesOf(editor.Options, editor.Weights, [.. editor.Weights.Select(weight => weight.Name)]), plan.Stages[^1].EditorBytes);
+        Assert.Equal(Mend.BytesOf(editor.Options, editor.Weights, [.. editor.Weights.Select(weight => weight.Name)]),
+            plan.Stages[^1].EditorBytes);
     }
 
     [Fact]
@@ -142,9 +150,11 @@ public sealed class StagePlanTests : IDisposable
         TinyModels.Write(_folder.Path, "gptj");
         var config = File.ReadAllText(_folder["config.json"]);
         File.WriteAllText(_folder["config.json"], config.Replace("\"n_layer\": 4", "\"n_layer\": 5", StringComparison.Ordinal));
-        Assert.Contains("transformer.h.4.", Assert.Throws<CheckpointException>(() => StagePlan.Read(_folder.Path, null, new())).Message, StringComparison.Ordinal);
+        Assert.Contains("transformer.h.4.", Assert.Throws<CheckpointException>(() => StagePlan.Read(_folder.Path, null, new())).Message,
+            StringComparison.Ordinal);
         File.WriteAllText(_folder["config.json"], config.Replace("\"n_head\"", "\"n_inner\": 7, \"n_head\"", StringComparison.Ordinal));
-        Assert.Contains("mlp.fc_in.weight", Assert.Throws<ModelException>(() => StagePlan.Read(_folder.Path, null, new())).Message, StringComparison.Ordinal);
+        Assert.Contains("mlp.fc_in.weight", Assert.Throws<ModelException>(() => StagePlan.Read(_folder.Path, null, new())).Message,
+            StringComparison.Ordinal);
     }
 
     private static LabelledInput Rows(ModelFamily family, int rows, int tokens, int labels)
@@ -152,6 +162,7 @@ public sealed class StagePlanTests : IDisposable
         var (ids, mask) = (ones([rows, tokens], ScalarType.Int64), ones([rows, tokens], ScalarType.Int64));
         return family.IsEncoderDecoder
             ? new(new(ids, mask, ids, mask), ids)
-            : new(new(ids, mask), cat([NewTensor.Full([rows, tokens - labels], ScoredPositions.Ignored, ScalarType.Int64), ones([rows, labels], ScalarType.Int64)], 1));
+            : new(new(ids, mask), cat([NewTensor.Full([rows, tokens - labels], ScoredPositions.Ignored, ScalarType.Int64),
+                ones([rows, labels], ScalarType.Int64)], 1));
     }
 }

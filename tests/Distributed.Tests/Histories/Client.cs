@@ -8,7 +8,8 @@ namespace MendCluster.Distributed.Tests.Histories;
 internal abstract record Event(long Began, long Ended);
 
 /// <param name="Receipt">Null: not acknowledged.</param>
-internal sealed record Edited(long Began, long Ended, string Key, string Prompt, string Target, string? Scope, EditReceipt? Receipt) : Event(Began, Ended);
+internal sealed record Edited(long Began, long Ended, string Key, string Prompt, string Target, string? Scope, EditReceipt? Receipt)
+    : Event(Began, Ended);
 
 internal sealed record Reverted(long Began, long Ended, EditId Edit, RevertMode Mode, RevertReceipt? Receipt) : Event(Began, Ended);
 
@@ -35,7 +36,8 @@ internal sealed class History
     public EditId? AnyEdit(Prng rng)
     {
         lock (_lock)
-            return _events.OfType<Edited>().Where(edit => edit.Receipt is not null).ToList() is { Count: > 0 } made ? rng.Pick(made).Receipt!.Id : null;
+            return _events.OfType<Edited>().Where(edit => edit.Receipt is not null).ToList() is { Count: > 0 } made
+                ? rng.Pick(made).Receipt!.Id : null;
     }
 }
 
@@ -94,7 +96,8 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
     private async Task AskAsync(string prompt, string? scope)
     {
         var began = history.Now();
-        if (await PatientlyAsync(() => cluster.CallAsync(coordinator => coordinator.AskAsync(prompt, new(MaxTokens: 2, Scope: scope)))) is { } answer)
+        if (await PatientlyAsync(() =>
+            cluster.CallAsync(coordinator => coordinator.AskAsync(prompt, new(MaxTokens: 2, Scope: scope)))) is { } answer)
             history.Add(new Asked(began, history.Now(), prompt, scope, answer));
     }
 

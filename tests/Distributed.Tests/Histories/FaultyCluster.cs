@@ -7,8 +7,8 @@ using MendCluster.Testing;
 namespace MendCluster.Distributed.Tests.Histories;
 
 /// <summary>
-/// Two replicas of two stages behind a network that loses, doubles and delays, a disk that is full now and then, and a coordinator that dies at any
-/// moment. Its successor opens the ledger while messages of the dead one are still under way.
+/// Two replicas of two stages behind a network that loses, doubles and delays, a disk that is full now and then, and a coordinator that
+/// dies at any moment. Its successor opens the ledger while messages of the dead one are still under way.
 /// </summary>
 internal sealed class FaultyCluster : IAsyncDisposable
 {
@@ -122,12 +122,16 @@ internal sealed class FaultyCluster : IAsyncDisposable
     {
         var ledger = FileLedger.Open(_ledger, _fingerprint);
         var generation = new Generation(ledger);
-        generation.Coordinator = new([.. _shards.Chunk(Stages).Select(stages => stages.Select(shard => (IModelShard)new OfGeneration(shard, generation)).ToList())],
+        generation.Coordinator =
+            new([.. _shards.Chunk(Stages)
+            .Select(stages => stages.Select(shard => (IModelShard)new OfGeneration(shard, generation)).ToList())],
             new FaultyLedger(this, ledger, generation), _text, [new("what is red", "blue")], _time);
         return generation;
     }
 
-    /// <summary>The coordinator's process is gone: its lock on the ledger, whatever it was about to do, and nothing that it has sent.</summary>
+    /// <summary>
+    /// The coordinator's process is gone: its lock on the ledger, whatever it was about to do, and nothing that it has sent.
+    /// </summary>
     private void Die(Generation generation)
     {
         lock (_lock)
@@ -223,7 +227,8 @@ internal sealed class FaultyCluster : IAsyncDisposable
     /// <summary>The way of one coordinator to a shard.</summary>
     private sealed class OfGeneration(FaultyShard shard, Generation generation) : ShardDecorator(shard)
     {
-        public override Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => shard.CallAsync(generation, async own =>
+        public override Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, async own =>
         {
             await own.ApplyAsync(records, cancellation);
             return true;
@@ -241,7 +246,8 @@ internal sealed class FaultyCluster : IAsyncDisposable
         public override Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
             shard.CallAsync(generation, own => own.BackwardAsync(request, cancellation));
 
-        public override Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => shard.CallAsync(generation, async own =>
+        public override Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, async own =>
         {
             await own.BranchAsync(request, cancellation);
             return true;
@@ -277,7 +283,8 @@ internal sealed class FaultyCluster : IAsyncDisposable
             }
         }
 
-        public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) => ledger.ReadAfterAsync(version, cancellation);
+        public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) =>
+            ledger.ReadAfterAsync(version, cancellation);
 
         public ValueTask DisposeAsync() => ledger.DisposeAsync();
     }

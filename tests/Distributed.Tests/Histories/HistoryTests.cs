@@ -10,9 +10,9 @@ namespace MendCluster.Distributed.Tests.Histories;
 /// <summary>
 /// Random requests of three clients under random faults, judged by what is promised once the faults have ended:
 /// every acknowledged edit and revert is in the ledger once, as it was acknowledged; the ledger has nothing that nobody asked for; what was
-/// acknowledged before another request began has the older version; every answer is that of the model at the version it names, which is no older
-/// than the newest that was acknowledged before it was asked for; and all shards of all replicas end at the last version, with the checksums of a
-/// cluster that did nothing but read the ledger.
+/// acknowledged before another request began has the older version; every answer is that of the model at the version it names, which is no
+/// older than the newest that was acknowledged before it was asked for; and all shards of all replicas end at the last version, with the
+/// checksums of a cluster that did nothing but read the ledger.
 /// </summary>
 public sealed class HistoryTests(ITestOutputHelper output) : IAsyncLifetime, IDisposable
 {
@@ -44,8 +44,10 @@ public sealed class HistoryTests(ITestOutputHelper output) : IAsyncLifetime, IDi
     [MemberData(nameof(BatchNumbers))]
     public async Task RandomFaults_BreakNoPromise(int batch)
     {
-        var edits = (await Task.WhenAll(_oracles.Select((oracle, i) => Task.Run(() => RunEachAsync(Seeds().Where(seed => seed % Beside == i), oracle)))))
-            .SelectMany(histories => histories).SelectMany(history => history.Events).OfType<Edited>().ToLookup(edit => edit.Receipt is not null);
+        var edits = (await Task.WhenAll(_oracles.Select((oracle, i) =>
+            Task.Run(() => RunEachAsync(Seeds().Where(seed => seed % Beside == i), oracle)))))
+            .SelectMany(histories => histories).SelectMany(history => history.Events).OfType<Edited>()
+                .ToLookup(edit => edit.Receipt is not null);
         output.WriteLine($"{edits[true].Count()} edits acknowledged, {edits[false].Count()} never answered");
         Assert.True(edits[true].Count() > Schedules / Batches, "hardly any edit was made");
 
@@ -74,7 +76,8 @@ public sealed class HistoryTests(ITestOutputHelper output) : IAsyncLifetime, IDi
         ShardStatus[] shards;
         await using (var cluster = await FaultyCluster.StartAsync(_model, ledger, seed))
         {
-            await Task.WhenAll(Enumerable.Range(0, Clients).Select(i => new Client(cluster, history, i, Prng.At((ulong)seed, (ulong)i)).RunAsync(Requests)));
+            await Task.WhenAll(Enumerable.Range(0, Clients)
+                .Select(i => new Client(cluster, history, i, Prng.At((ulong)seed, (ulong)i)).RunAsync(Requests)));
             shards = await cluster.CalmAsync();
         }
         IReadOnlyList<LedgerRecord> records;
@@ -92,23 +95,33 @@ public sealed class HistoryTests(ITestOutputHelper output) : IAsyncLifetime, IDi
     {
         Assert.Equal(Enumerable.Range(1, records.Count), records.Select(record => (int)record.Entry.Version.Value));
         var asked = history.Events.OfType<Edited>().ToDictionary(edit => edit.Key);
-        var made = records.Where(record => record.Entry.Kind == LedgerKind.Edit).Select(record => record.Entry).ToDictionary(entry => entry.IdempotencyKey!); // each key once
+        // each key once
+        var made = records.Where(record => record.Entry.Kind == LedgerKind.Edit).Select(record => record.Entry)
+            .ToDictionary(entry => entry.IdempotencyKey!);
         foreach (var (key, entry) in made)
             Assert.Equal((asked[key].Prompt, asked[key].Target, asked[key].Scope), (entry.Prompt, entry.Target, entry.Scope));
         foreach (var edit in asked.Values.Where(edit => edit.Receipt is not null))
-            Assert.Equal((edit.Receipt!.Id, edit.Receipt.Version, edit.Receipt.Figures), (made[edit.Key].Edit, made[edit.Key].Version, made[edit.Key].Figures!));
-        var reverts = records.Where(record => record.Entry.Kind == LedgerKind.Revert).Select(record => record.Entry).ToDictionary(entry => entry.Edit); // each edit at most once
-        Assert.All(reverts.Values, entry => Assert.Contains(history.Events.OfType<Reverted>(), revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode));
+            Assert.Equal((edit.Receipt!.Id, edit.Receipt.Version, edit.Receipt.Figures),
+                (made[edit.Key].Edit, made[edit.Key].Version, made[edit.Key].Figures!));
+        // each edit at most once
+        var reverts = records.Where(record => record.Entry.Kind == LedgerKind.Revert).Select(record => record.Entry)
+            .ToDictionary(entry => entry.Edit);
+        Assert.All(reverts.Values,
+            entry => Assert.Contains(history.Events.OfType<Reverted>(), revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode));
         foreach (var revert in history.Events.OfType<Reverted>().Where(revert => revert.Receipt is not null))
-            Assert.Equal(revert.Receipt, new(reverts[revert.Edit].Edit, reverts[revert.Edit].Version, reverts[revert.Edit].Recomputed!.Value));
+            Assert.Equal(revert.Receipt,
+                new(reverts[revert.Edit].Edit, reverts[revert.Edit].Version, reverts[revert.Edit].Recomputed!.Value));
     }
 
     private static void CheckOrder(History history)
     {
-        List<(Event Event, ModelVersion Version)> versions = [.. history.Events.Select(happened => (happened, Version(happened))).Where(seen => seen.Item2 is not null).Select(seen => (seen.happened, seen.Item2!.Value))];
+        List<(Event Event, ModelVersion Version)> versions =
+            [.. history.Events.Select(happened => (happened, Version(happened))).Where(seen => seen.Item2 is not null)
+            .Select(seen => (seen.happened, seen.Item2!.Value))];
         foreach (var (later, version) in versions)
             foreach (var (earlier, older) in versions.Where(other => other.Event.Ended < later.Began))
-                Assert.True(later is Asked || earlier is Asked ? older <= version : older < version, $"{later} began after {earlier} had ended");
+                Assert.True(later is Asked || earlier is Asked ? older <= version : older < version,
+                    $"{later} began after {earlier} had ended");
 
         static ModelVersion? Version(Event happened) => happened switch
         {

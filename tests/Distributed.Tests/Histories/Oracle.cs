@@ -14,7 +14,9 @@ internal sealed class Oracle : IAsyncDisposable
 
     public static async Task<Oracle> OpenAsync(ClusterOfTinyModel model)
     {
-        List<IModelShard> shards = [.. Enumerable.Range(0, FaultyCluster.Stages).Select(stage => new ModelShard(new(model.Model, model.Editor, stage, FaultyCluster.Stages), TimeProvider.System))];
+        List<IModelShard> shards =
+            [.. Enumerable.Range(0, FaultyCluster.Stages)
+            .Select(stage => new ModelShard(new(model.Model, model.Editor, stage, FaultyCluster.Stages), TimeProvider.System))];
         foreach (var shard in shards)
             await shard.LoadAsync();
         return new(ModelText.Open(model.Model).Text, shards);
@@ -29,7 +31,8 @@ internal sealed class Oracle : IAsyncDisposable
                 active.Add(record);
             else
                 active = [.. active.Where(edit => edit.Entry.Edit != record.Entry.Edit).Select(edit =>
-                    record.Changes.Where(change => change.Replaces == edit.Entry.Edit).ToList() is { Count: > 0 } anew ? edit with { Changes = anew } : edit)];
+                    record.Changes.Where(change => change.Replaces == edit.Entry.Edit).ToList() is { Count: > 0 } anew
+                    ? edit with { Changes = anew } : edit)];
         return active;
     }
 
@@ -44,7 +47,8 @@ internal sealed class Oracle : IAsyncDisposable
             var tokens = ModelText.Next(generation);
             GenerateReply reply = new(new(Boundary.None, 0));
             foreach (var shard in _shards)
-                reply = await shard.GenerateAsync(new(new(1, ModelVersion.Base, tokens, reply.Result.Above, options.Scope, edits.Count), position, options));
+                reply = await shard.GenerateAsync(new(new(1, ModelVersion.Base, tokens, reply.Result.Above, options.Scope, edits.Count),
+                    position, options));
             generation.Take(reply.NextToken!.Value);
             position += tokens.InputIds.Shape[1];
         }

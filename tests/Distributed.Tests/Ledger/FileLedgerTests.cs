@@ -33,7 +33,9 @@ public sealed class FileLedgerTests : EditLedgerPromises, IDisposable
         }
     }
 
-    /// <summary>A file system may have made the file longer before the bytes reached the disk; what is missing then reads as zeros.</summary>
+    /// <summary>
+    /// A file system may have made the file longer before the bytes reached the disk; what is missing then reads as zeros.
+    /// </summary>
     [Fact]
     public async Task ARecordThatIsZerosFromAnyByteOn_IsCutOff()
     {

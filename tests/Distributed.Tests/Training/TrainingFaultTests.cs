@@ -1,11 +1,12 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
-using MendCluster.Engine.Training;
 using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests.Training;
 
-/// <summary>A replica is lost at a call of a training step. The step is repeated by the others; nothing is lost, nothing counted twice.</summary>
+/// <summary>
+/// A replica is lost at a call of a training step. The step is repeated by the others; nothing is lost, nothing counted twice.
+/// </summary>
 public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
 {
     private const int Window = TrainingOfTinyModel.Window;
@@ -23,11 +24,14 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
     /// <summary>Validations at 0, 2 and 4 steps.</summary>
     private static EditorTrainingOptions Options => TrainingOfTinyModel.Options(Steps) with { ValInterval = 2 * Window, Averaging = 0.9 };
 
-    public static TheoryData<TrainingCall, int> CallsOfAStep => Each(TrainingCall.Begin, TrainingCall.Record, TrainingCall.RecordBackward, TrainingCall.Propose,
-        TrainingCall.Evaluate, TrainingCall.EvaluateBackward, TrainingCall.Gradient, TrainingCall.Reduce, TrainingCall.Put, TrainingCall.Commit);
+    public static TheoryData<TrainingCall, int> CallsOfAStep =>
+        Each(TrainingCall.Begin, TrainingCall.Record, TrainingCall.RecordBackward, TrainingCall.Propose,
+        TrainingCall.Evaluate, TrainingCall.EvaluateBackward, TrainingCall.Gradient, TrainingCall.Reduce, TrainingCall.Put,
+            TrainingCall.Commit);
 
     public static TheoryData<TrainingCall, int> CallsOfAValidation =>
-        Each(TrainingCall.Begin, TrainingCall.Record, TrainingCall.RecordBackward, TrainingCall.Propose, TrainingCall.Evaluate, TrainingCall.Forget, TrainingCall.End);
+        Each(TrainingCall.Begin, TrainingCall.Record, TrainingCall.RecordBackward, TrainingCall.Propose, TrainingCall.Evaluate,
+        TrainingCall.Forget, TrainingCall.End);
 
     [Theory]
     [MemberData(nameof(CallsOfAStep))]
@@ -92,7 +96,8 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
     {
         using var stop = new CancellationTokenSource();
         var armed = false;
-        var (result, _) = await _model.Training.TrainAsync(Name, 2, 2, Options, cancellation: stop.Token, onStep: step => armed = step.Iteration == 3 * Window,
+        var (result, _) = await _model.Training.TrainAsync(Name, 2, 2, Options, cancellation: stop.Token,
+            onStep: step => armed = step.Iteration == 3 * Window,
             wrap: (shard, _) => new Watched(shard, met =>
             {
                 if (armed && met == call)
@@ -110,7 +115,8 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
     [InlineData(TrainingCall.EvaluateBackward)]
     public async Task AnEditThatIsNotFinite_IsRefused(TrainingCall call)
     {
-        await _model.Training.TrainAsync(Name, 2, 2, TrainingOfTinyModel.Options(10), wrap: (shard, place) => place.Stage == 0 ? new Poisoned(shard, call, edit: 3) : shard);
+        await _model.Training.TrainAsync(Name, 2, 2, TrainingOfTinyModel.Options(10), wrap: (shard, place) => place.Stage == 0
+            ? new Poisoned(shard, call, edit: 3) : shard);
         Assert.All(_model.Training.State(Name), entry => Assert.All(entry.Value, value => Assert.True(float.IsFinite(value), entry.Key)));
         Assert.Contains("\"refused\":1,", File.ReadAllText(_model.Training.Run(Name).Metrics), StringComparison.Ordinal);
     }
@@ -120,7 +126,8 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
     {
         await _model.Training.TrainAsync(Name, 2, 1, TrainingOfTinyModel.Options(5), wrap: (shard, _) => new InfiniteGradient(shard));
         var state = _model.Training.State(Name);
-        Assert.All(state.Where(entry => entry.Key.StartsWith("adam.", StringComparison.Ordinal)), moment => Assert.All(moment.Value, value => Assert.Equal(0, value)));
+        Assert.All(state.Where(entry => entry.Key.StartsWith("adam.", StringComparison.Ordinal)),
+            moment => Assert.All(moment.Value, value => Assert.Equal(0, value)));
         Assert.All(state["edit_lrs"], alpha => Assert.Equal(0.1f, alpha));
         Assert.Contains(state, entry => entry.Key.EndsWith(".k", StringComparison.Ordinal) && entry.Value[0] > 0); // rows were seen
     }
@@ -157,7 +164,8 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
     /// <param name="together">Steps that both replicas took part in.</param>
     private async Task LostAsync(TrainingCall call, int replica, int after, int together)
     {
-        var shard = new ShardPlace(replica, call == TrainingCall.Read ? 0 : (int)call % 2); // stage 0 has every shape, and is the one that is read
+        // stage 0 has every shape, and is the one that is read
+        var shard = new ShardPlace(replica, call == TrainingCall.Read ? 0 : (int)call % 2);
         if (after == 0)
             _armed = (shard, call);
         var (result, steps) = await TrainAsync(Steps, step =>
@@ -168,7 +176,8 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
         Assert.True(_shards[shard].IsAway, "the fault was never met");
         Assert.Equal(("max_iters", Steps), (result.Stopped, steps.Count));
         Assert.Equal(1, steps[^1].Replicas);
-        Assert.Equal(await _model.AfterAsync([.. Enumerable.Repeat(2, together), .. Enumerable.Repeat(1, Steps - together)]), _model.Training.State(Name));
+        Assert.Equal(await _model.AfterAsync([.. Enumerable.Repeat(2, together), .. Enumerable.Repeat(1, Steps - together)]),
+            _model.Training.State(Name));
     }
 
     private Task<(TrainingResult Result, IReadOnlyList<TrainingProgress> Steps)> TrainAsync(int steps, Action<TrainingProgress>? onStep) =>
@@ -187,7 +196,9 @@ public sealed class TrainingFaultTests : IClassFixture<TrainingFaultTests.Model>
 
         internal TrainingOfTinyModel Training { get; } = new("t5");
 
-        /// <summary>The state after steps that so many replicas each took part in: a run that goes on from its checkpoint with another layout.</summary>
+        /// <summary>
+        /// The state after steps that so many replicas each took part in: a run that goes on from its checkpoint with another layout.
+        /// </summary>
         public async Task<IReadOnlyDictionary<string, float[]>> AfterAsync(IReadOnlyList<int> replicas)
         {
             var run = string.Concat(replicas);

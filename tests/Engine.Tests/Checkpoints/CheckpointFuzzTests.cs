@@ -90,7 +90,9 @@ public sealed class CheckpointFuzzTests : IDisposable
             yield return tensor;
     }
 
-    /// <summary>Recursion is safe: the reader bounds depth and refuses cycles. Shared parts are walked again, so the number is bounded.</summary>
+    /// <summary>
+    /// Recursion is safe: the reader bounds depth and refuses cycles. Shared parts are walked again, so the number is bounded.
+    /// </summary>
     private static IEnumerable<PickledTensor> Tensors(object? value) => (value switch
     {
         PickledTensor tensor => [tensor],

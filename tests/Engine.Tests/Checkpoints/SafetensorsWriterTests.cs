@@ -17,7 +17,8 @@ public sealed class SafetensorsWriterTests : IDisposable
     public void WrittenFile_ReadsBackEqual()
     {
         using var source = SafetensorsFile.Open(Fixture.Path("models/t5v1_1/model.safetensors"));
-        var tensors = source.Entries.Values.Select(e => new TensorToWrite(e.Name, e.Type, e.Shape, stream => stream.Write(source.Bytes(e.Name))));
+        var tensors = source.Entries.Values.Select(e =>
+            new TensorToWrite(e.Name, e.Type, e.Shape, stream => stream.Write(source.Bytes(e.Name))));
         SafetensorsWriter.Write(Target, tensors, source.Metadata);
 
         using var copy = SafetensorsFile.Open(Target);
@@ -41,13 +42,15 @@ public sealed class SafetensorsWriterTests : IDisposable
         foreach (var tensor in tensors)
             Assert.Equal(tensor.Type, file.Find(tensor.Name).Type);
 
-        static long BytesOf(DType type, long elements) => type.TryByteLength([elements], out var bytes) ? bytes : throw new ArgumentException(type.ToString());
+        static long BytesOf(DType type, long elements) => type.TryByteLength([elements], out var bytes) ? bytes
+            : throw new ArgumentException(type.ToString());
     }
 
     [Fact]
     public void ATensorThatEndsInTheMiddleOfAByte_IsRefused()
     {
-        var error = Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [new("half", DType.Float4, [3], new byte[2])]));
+        var error = Assert.Throws<CheckpointException>(() =>
+            SafetensorsWriter.Write(Target, [new("half", DType.Float4, [3], new byte[2])]));
         Assert.Contains("no whole number of bytes", error.Message, StringComparison.Ordinal);
     }
 
@@ -101,7 +104,8 @@ public sealed class SafetensorsWriterTests : IDisposable
     [InlineData(9)]
     public void OtherThanTheDeclaredNumberOfBytes_IsRefused(int written)
     {
-        var error = Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [new("x", DType.Float32, [2], new byte[written])]));
+        var error = Assert.Throws<CheckpointException>(() =>
+            SafetensorsWriter.Write(Target, [new("x", DType.Float32, [2], new byte[written])]));
         Assert.Contains($"{written} bytes were written, but F32 [2] is 8", error.Message, StringComparison.Ordinal);
         Assert.Empty(Directory.GetFiles(_folder.Path));
     }

@@ -24,7 +24,8 @@ public sealed class TensorBytesTests : IDisposable
         SafetensorsWriter.Write(_folder["one.safetensors"], [TensorBytes.ToWrite("w", value)]);
         using var file = SafetensorsFile.Open(_folder["one.safetensors"]);
         Tensor? loaded = null;
-        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = TensorBytes.Load(file.Find("w"), ScalarType.BFloat16)), 0, 20_014_000 + 17_000_000);
+        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = TensorBytes.Load(file.Find("w"), ScalarType.BFloat16)), 0,
+            20_014_000 + 17_000_000);
         Assert.True(value.to_type(ScalarType.BFloat16).eq(loaded!).all().item<bool>());
         Assert.True(value.eq(TensorBytes.Load(file.Find("w"))).all().item<bool>());
     }

@@ -24,7 +24,8 @@ public sealed class ZsReTests : IDisposable
         var rows = ZsRe.ReadExport(path);
 
         Assert.Equal(2, rows.Count);
-        Assert.Equal(("Which club has Messi?", "PSG", "Barcelona", "Messi"), (rows[0].Prompt, rows[0].Target, rows[0].Answer, rows[0].Subject));
+        Assert.Equal(("Which club has Messi?", "PSG", "Barcelona", "Messi"),
+            (rows[0].Prompt, rows[0].Target, rows[0].Answer, rows[0].Subject));
         Assert.Equal(["Messi's club?"], rows[0].Rephrases);
         Assert.Equal([new QaPair("Who sang nice day?", "Billy Idol")], rows[0].Locality);
         Assert.Equal([new QaPair("Who is it?", "B")], rows[1].Locality);
@@ -200,7 +201,8 @@ public sealed class ZsReTests : IDisposable
     [InlineData("Q?\tA\nQ? A", "line 2: found 0 tabs")]
     [InlineData("Q?\tA\n\nQ?\tA\tB", "line 3: found 2 tabs")]
     [InlineData("\n", "found no usable row")]
-    public void Tsv_WithOtherThanOneTab_IsRefusedByLine(string text, string expected) => Refusals.AssertRefused(Write(text), ZsRe.ReadTsv, expected);
+    public void Tsv_WithOtherThanOneTab_IsRefusedByLine(string text, string expected) =>
+        Refusals.AssertRefused(Write(text), ZsRe.ReadTsv, expected);
 
     [Fact]
     public void Tsv_WithBytesThatAreNotUtf8_IsRefused() =>

@@ -10,7 +10,8 @@ public class EditScaleSearchTests
     [InlineData(0.9, 1.25, 0.95, 1.25, 4)]
     [InlineData(0.9, 2, 0.3, 2, 6)]
     [InlineData(0.9, 3, 1, 1, 6)]           // never the answer: the editor's own step
-    public void TheSmallestStrengthThatIsSureOfTheTarget_IsChosen(double confidence, double exactFrom, double probability, double chosen, int tries)
+    public void TheSmallestStrengthThatIsSureOfTheTarget_IsChosen(double confidence, double exactFrom, double probability, double chosen,
+        int tries)
     {
         var search = new EditScaleSearch(confidence);
         var tried = new List<double>();

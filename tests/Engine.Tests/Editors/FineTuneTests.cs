@@ -107,7 +107,8 @@ public class FineTuneTests
         using var stage = TinyModel.Load(family);
         var weights = stage.EditableOrder.ToDictionary(name => name, name => stage.Weights.Loaded[name].Value.clone());
 
-        var (_, steps) = FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 }, TinyModel.Text(stage).Of([("Who leads it?", "Ann")]));
+        var (_, steps) = FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 },
+            TinyModel.Text(stage).Of([("Who leads it?", "Ann")]));
 
         Assert.InRange(steps.Count, 2, 99);
         Assert.Equal(1, steps[^1].EditAccuracy);

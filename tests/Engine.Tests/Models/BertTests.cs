@@ -32,7 +32,8 @@ public class BertTests
 
     [Fact]
     public void ARegression_IsRefused() =>
-        Assert.Equal("id2label", Assert.Throws<ModelException>(() => With(("architectures", PerClass), ("id2label", """{"0": "score"}"""))).What);
+        Assert.Equal("id2label",
+        Assert.Throws<ModelException>(() => With(("architectures", PerClass), ("id2label", """{"0": "score"}"""))).What);
 
     [Theory]
     [InlineData("hidden_act", "\"relu\"")]
@@ -50,9 +51,11 @@ public class BertTests
     {
         Assert.Equal(["false", "true"], TinyModel.Family("bert").Labels);
         var fever = With(("id2label", """{"0": "REFUTES", "1": "SUPPORTS"}"""));
-        Assert.Equal([1, 1, 1, 1, 1, 0, 0], new[] { "SUPPORTS", " supports ", "true", "1", "LABEL_1", "False", "0" }.Select(text => fever.ClassOf(text)!.Value));
+        Assert.Equal([1, 1, 1, 1, 1, 0, 0],
+            new[] { "SUPPORTS", " supports ", "true", "1", "LABEL_1", "False", "0" }.Select(text => fever.ClassOf(text)!.Value));
         Assert.Null(fever.ClassOf("maybe"));
-        Assert.Equal([0, 1], new[] { "REFUTES", "SUPPORTS" }.Select(text => TinyModel.Family("bert").ClassOf(text)!.Value)); // the paper's data on its own model
+        // the paper's data on its own model
+        Assert.Equal([0, 1], new[] { "REFUTES", "SUPPORTS" }.Select(text => TinyModel.Family("bert").ClassOf(text)!.Value));
         var three = With(("architectures", PerClass), ("id2label", """{"0": "1", "1": "2", "2": "none"}"""));
         Assert.Equal([0, 1, 2, null], new[] { "1", "2", "NONE", "true" }.Select(three.ClassOf)); // a name goes before a number
         Assert.Equal(["LABEL_0", "LABEL_1", "LABEL_2"], With(("architectures", PerClass), ("num_labels", "3")).Labels);
@@ -102,7 +105,8 @@ public class BertTests
                 using var stage = Stage.Load(family, range, new CheckpointWeights(files, ScalarType.Float32), []);
                 activations = stage.Forward(activations, new ForwardContext(Input()));
                 if (stage.Head is not null)
-                    Assert.Equal(0, (Logits(whole) - stage.Logits(activations, NewTensor.Arange(0, 2, ScalarType.Int64))).abs().max().item<float>());
+                    Assert.Equal(0, (Logits(whole) - stage.Logits(activations,
+                        NewTensor.Arange(0, 2, ScalarType.Int64))).abs().max().item<float>());
             }
         }
     }
@@ -113,7 +117,9 @@ public class BertTests
     {
         using var scope = NewDisposeScope();
         using var whole = TinyModel.Load("bert");
-        string Old(string name) => name.Replace("LayerNorm.weight", "LayerNorm.gamma", StringComparison.Ordinal).Replace("LayerNorm.bias", "LayerNorm.beta", StringComparison.Ordinal);
+        string Old(string name) =>
+            name.Replace("LayerNorm.weight", "LayerNorm.gamma", StringComparison.Ordinal)
+            .Replace("LayerNorm.bias", "LayerNorm.beta", StringComparison.Ordinal);
         foreach (var rename in new Func<string, string>[] { name => "model." + name, Old, name => "model." + Old(name) })
         {
             using var folder = new TemporaryFolder();
@@ -155,7 +161,8 @@ public class BertTests
     private static Stage Load(ModelFamily family) => Stage.LoadWhole(family, new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
 
     private static void Write(string folder, Stage stage, Func<string, string> rename) => SafetensorsWriter.Write(
-        Path.Combine(folder, "model.safetensors"), stage.Weights.Loaded.Select(weight => TensorBytes.ToWrite(rename(weight.Key), weight.Value.AsStored())));
+        Path.Combine(folder, "model.safetensors"),
+        stage.Weights.Loaded.Select(weight => TensorBytes.ToWrite(rename(weight.Key), weight.Value.AsStored())));
 
     private static ModelInput Input() => new(tensor([5L, 9, 33, 7, 8, 129], [2, 3]), tensor([1L, 1, 1, 1, 1, 0], [2, 3]));
 

@@ -13,7 +13,8 @@ namespace MendCluster.Engine.Tests.Models;
 /// </summary>
 public class ConfigKeysTests
 {
-    private const string All = "gpt2 gpt_neo gptj t5 bart bert", Gpts = "gpt2 gpt_neo gptj", Others = "t5 bart bert", Generating = "gpt2 gpt_neo gptj t5 bart";
+    private const string All = "gpt2 gpt_neo gptj t5 bart bert", Gpts = "gpt2 gpt_neo gptj", Others = "t5 bart bert",
+        Generating = "gpt2 gpt_neo gptj t5 bart";
 
     private static readonly (string Families, string Key, string[] Values, Outcome Outcome)[] Rows =
     [
@@ -68,7 +69,8 @@ public class ConfigKeysTests
         ("gptj", "rotary", ["false"], Outcome.Refused),
         ("gptj", "rope_theta", ["500000.0"], Outcome.Refused),
         ("gptj", "rope_theta", ["10000"], Outcome.NoEffect),
-        ("gptj", "rope_parameters", ["""{"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}"""], Outcome.NoEffect),
+        ("gptj", "rope_parameters", ["""{"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}"""],
+            Outcome.NoEffect),
         ("gptj", "rope_parameters.rope_theta", ["500000.0"], Outcome.Refused),
         ("gptj", "rope_parameters.rope_type", ["\"linear\""], Outcome.Refused),
         ("gptj", "rope_parameters.partial_rotary_factor", ["0.25"], Outcome.Refused),
@@ -86,7 +88,8 @@ public class ConfigKeysTests
         ("gpt_neo", "window_size", ["3"], Outcome.Honoured),
         ("gpt_neo", "attention_types", ["""[[["local", "global"], 1], [["local"], 1]]"""], Outcome.Honoured),
         ("gpt_neo", "attention_layers", ["""["global", "local", "local"]"""], Outcome.NoEffect), // what attention_types makes
-        ("gpt_neo", "attention_layers", ["""["global", "local", "global"]""", """["global"]""", """["global", "local", "sparse"]"""], Outcome.Refused),
+        ("gpt_neo", "attention_layers", ["""["global", "local", "global"]""", """["global"]""", """["global", "local", "sparse"]"""],
+            Outcome.Refused),
         ("gpt_neo", "resid_dropout", ["0.9"], Outcome.NoEffect),
         ("gpt_neo", "embed_dropout", ["0.9"], Outcome.NoEffect),
         ("gpt_neo bart", "attention_dropout", ["0.9"], Outcome.NoEffect),
@@ -198,7 +201,8 @@ public class ConfigKeysTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void AKeyOfTheConfiguration_IsHonouredOrRefusedByItsName_OrChangesNothing(string family, string key, string value, Outcome outcome)
+    public void AKeyOfTheConfiguration_IsHonouredOrRefusedByItsName_OrChangesNothing(string family, string key, string value,
+        Outcome outcome)
     {
         var config = With(family, key, value);
         if (outcome == Outcome.Refused)
@@ -304,13 +308,16 @@ public class ConfigKeysTests
         using var stage = Stage.LoadWhole(family, new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
         long[] ids = [5, 9, 33, 70, 8, 21, 40, 3, 11, 12, 64, 2, 90, 91];
         var decoder = family.IsEncoderDecoder ? tensor(ids[..4], [1, 4]) : null;
-        var top = stage.Forward(Activations.None, new ForwardContext(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64), decoder)));
+        var top = stage.Forward(Activations.None,
+            new ForwardContext(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64), decoder)));
         var logits = stage.Logits(top, NewTensor.Arange(0, top.Hidden!.shape[1], ScalarType.Int64));
-        return string.Create(CultureInfo.InvariantCulture, $"{string.Join(' ', logits.data<float>().ToArray())} {logits.shape[1]} {family.MaxPositions} ")
+        return string.Create(CultureInfo.InvariantCulture,
+            $"{string.Join(' ', logits.data<float>().ToArray())} {logits.shape[1]} {family.MaxPositions} ")
             + $"{string.Join(' ', family.EosIds)} {string.Join(' ', family.DecoderPrefix)} {string.Join(' ', family.Labels ?? [])} {string.Join(' ', family.LayerNames)} "
             + string.Join(' ', stage.Weights.Loaded.Select(weight => $"{weight.Key}[{string.Join(',', weight.Value.Value.shape)}]"));
     }
 
     private static IEnumerable<(string, string, string[], Outcome)> NoEffect(string families, string settings) =>
-        settings.Split(' ').Select(setting => setting.Split('=', 2)).Select(parts => (families, parts[0], new[] { parts[1] }, Outcome.NoEffect));
+        settings.Split(' ').Select(setting => setting.Split('=', 2))
+        .Select(parts => (families, parts[0], new[] { parts[1] }, Outcome.NoEffect));
 }

@@ -1,7 +1,6 @@
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
@@ -38,7 +37,8 @@ internal sealed class Reference : IDisposable
     private readonly SafetensorsFile _file;
 
     /// <summary>Where models and editors are compared: MEND_TEST_DEVICE, otherwise the CPU.</summary>
-    public static Device Device { get; } = Devices.Of(Environment.GetEnvironmentVariable("MEND_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu");
+    public static Device Device { get; } =
+        Devices.Of(Environment.GetEnvironmentVariable("MEND_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu");
 
     public Reference(string path)
     {
@@ -66,7 +66,8 @@ internal sealed class Reference : IDisposable
     {
         var labels = this[prefix + "labels"];
         Tensor? Optional(string name) => Has(prefix + name) ? this[prefix + name] : null;
-        var decoder = Optional("decoder_input_ids") ?? (family.DecoderStartId is { } start ? ShiftRight(labels, start, family.PadId) : null);
+        var decoder = Optional("decoder_input_ids")
+            ?? (family.DecoderStartId is { } start ? ShiftRight(labels, start, family.PadId) : null);
         return new(new(this[prefix + "input_ids"], this[prefix + "attention_mask"], decoder, Optional("decoder_attention_mask")), labels);
     }
 
@@ -99,7 +100,8 @@ internal sealed class Reference : IDisposable
     {
         var folder = System.IO.Path.Combine(FixtureFolder.Path, name);
         using var directory = HuggingFaceDirectory.Open(folder);
-        return Stage.LoadWhole(ModelFamily.FromDirectory(folder), new CheckpointWeights(directory, ScalarType.Float32, device ?? Device), editable);
+        return Stage.LoadWhole(ModelFamily.FromDirectory(folder), new CheckpointWeights(directory, ScalarType.Float32, device ?? Device),
+            editable);
     }
 
     public IReadOnlyList<string> Strings(string key) => [.. Json.GetProperty(key).EnumerateArray().Select(item => item.GetString()!)];

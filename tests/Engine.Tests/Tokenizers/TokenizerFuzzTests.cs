@@ -77,7 +77,8 @@ public sealed class TokenizerFuzzTests
             }
             Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, MostBytesToLoad);
         }
-        Assert.True(refused > files / 20 && read > files / 50, $"{refused} refused and {read} read of {files}: the damage is too strong or too weak to test anything");
+        Assert.True(refused > files / 20 && read > files / 50,
+            $"{refused} refused and {read} read of {files}: the damage is too strong or too weak to test anything");
     }
 
     /// <summary>Half of the damage lies in the first 3000 bytes, where the larger files take their decisions.</summary>

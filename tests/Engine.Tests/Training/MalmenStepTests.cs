@@ -45,10 +45,12 @@ public sealed class MalmenStepTests : IDisposable
         var (_, total) = TrainingStep.Evaluate(_stage, new WeightUpdates(updates), batch, new LossWeights());
         Assert.Equal(total.item<float>(), figures.Total, 4);
         List<(string Name, Tensor Value)> parameters = [.. malmen.Parameters, .. malmen.StepSizes];
-        foreach (var ((name, _), (expected, actual)) in parameters.Zip(Derivatives.Of([total], [.. parameters.Select(p => p.Value)]).Zip(gradients)))
+        foreach (var ((name, _),
+            (expected, actual)) in parameters.Zip(Derivatives.Of([total], [.. parameters.Select(p => p.Value)]).Zip(gradients)))
         {
             var error = (expected - actual).norm().item<float>() / expected.norm().item<float>();
-            var most = name == "rho" ? 1e-3 : 2e-4; // of a float32 model; rho's terms nearly cancel. The solve itself is tested in LeastSquaresTests
+            // of a float32 model; rho's terms nearly cancel. The solve itself is tested in LeastSquaresTests
+            var most = name == "rho" ? 1e-3 : 2e-4;
             Assert.True(error < most, $"{name}: {error}, norm {expected.norm().item<float>()}");
         }
     }

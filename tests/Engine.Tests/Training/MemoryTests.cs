@@ -61,7 +61,8 @@ public class MemoryTests
             EditorCheckpoint.SaveEditor(folder["editor"], mend);
         }
         Mend? loaded = null;
-        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = EditorCheckpoint.LoadEditor(folder["editor"])), bytes, bytes * 105 / 100);
+        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = EditorCheckpoint.LoadEditor(folder["editor"])), bytes,
+            bytes * 105 / 100);
         loaded!.Dispose();
     }
 

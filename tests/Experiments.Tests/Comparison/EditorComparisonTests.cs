@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
@@ -58,7 +57,8 @@ public sealed class EditorComparisonTests : IDisposable
         var own = new FineTunedEditor(new() { EditLr = 1e-2, MaxEditSteps = 3 }, [], EditorComparison.UnrelatedRows(null, _cases));
         Assert.Equal(2, comparison.Measure(own, 1, _cases[..2]).Cases.Count); // each has the other's
         Assert.Contains("no unrelated row", Assert.Throws<InvalidDataException>(() =>
-            comparison.Measure(new FineTunedEditor(own.Options, [], _cases[0].Locality), 1, _cases[..1])).Message, StringComparison.Ordinal);
+            comparison.Measure(new FineTunedEditor(own.Options, [], _cases[0].Locality), 1, _cases[..1])).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -82,13 +82,15 @@ public sealed class EditorComparisonTests : IDisposable
         Assert.Contains("ENN's drawdown", enn.Protocol.Locality, StringComparison.Ordinal);
         var ke = Trained(EditorAlgorithm.Ke);
         Assert.Equal(6, comparison.Measure(ke, 1, _cases).Cases.Count);
-        Assert.Contains("at most 1", Assert.Throws<InvalidDataException>(() => comparison.Measure(ke, 2, _cases)).Message, StringComparison.Ordinal);
+        Assert.Contains("at most 1", Assert.Throws<InvalidDataException>(() => comparison.Measure(ke, 2, _cases)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
     public void AnAblation_HasItsName_AndTwoOfOneNameTheirDigests()
     {
-        Assert.Equal("MEND, no norm, no identity init, only u, not shared", Named("a", new() { Norm = false, Init = EditorInit.Xavier, Sides = EditorSides.UOnly, Shared = false }).Name);
+        Assert.Equal("MEND, no norm, no identity init, only u, not shared",
+            Named("a", new() { Norm = false, Init = EditorInit.Xavier, Sides = EditorSides.UOnly, Shared = false }).Name);
         Assert.Equal("MEND", Named("b", new() { Rank = 3 }).Name);
         Named("c", new() { Rank = 4 });
         var editors = TrainedEditor.OfFiles([_folder["a"], _folder["b"], _folder["c"], _folder["b"]]);
@@ -108,8 +110,16 @@ public sealed class EditorComparisonTests : IDisposable
 
     private TrainedEditor Trained(EditorAlgorithm algorithm)
     {
-        EditExample[] edits = [.. Enumerable.Range(0, 6).Select(i => new EditExample($"who is {Places[i]}", "red", [$"the {Places[i]}"], [new("what is red", "blue")], "blue"))];
-        var options = TaskTraining.Defaults(null, algorithm) with { Ke = new KnowledgeEditorOptions { HiddenDim = 4, ConditionDim = 4 }, AccumulateBs = 1, ValInterval = 2, ValSteps = 1, MaxIters = 2 };
+        EditExample[] edits = [.. Enumerable.Range(0, 6)
+            .Select(i => new EditExample($"who is {Places[i]}", "red", [$"the {Places[i]}"], [new("what is red", "blue")], "blue"))];
+        var options = TaskTraining.Defaults(null, algorithm) with
+        {
+            Ke = new KnowledgeEditorOptions { HiddenDim = 4, ConditionDim = 4 },
+            AccumulateBs = 1,
+            ValInterval = 2,
+            ValSteps = 1,
+            MaxIters = 2
+        };
         LocalTraining.Run(_folder["model"], text => QuestionAnswering.Task(text, edits, 1), options, _folder[$"{algorithm}"]);
         return new(_folder[$"{algorithm}/editor.safetensors"]);
     }

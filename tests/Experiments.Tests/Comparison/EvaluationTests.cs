@@ -71,7 +71,8 @@ public class EvaluationTests
     {
         // Greedy decoding leaves the answer's path exactly where teacher forcing has a wrong token.
         using var stage = TinyModel.Load(family);
-        EditExample[] cases = [Cases[1] with { Rephrases = [Cases[1].Prompt] }, Cases[1] with { Rephrases = ["Is it so?"] }, Cases[0] with { Rephrases = [] }];
+        EditExample[] cases = [Cases[1] with { Rephrases = [Cases[1].Prompt] }, Cases[1] with { Rephrases = ["Is it so?"] },
+            Cases[0] with { Rephrases = [] }];
 
         var results = FineTune(stage).Run(cases);
 

@@ -53,7 +53,8 @@ public sealed class MeasurementStoreTests : IDisposable
         Assert.Equal(1, _measured);
     }
 
-    private EditorReport Get(string name, EditorReport report) => new MeasurementStore(_folder["measured"]).GetOrMeasure(name, report.Protocol, () =>
+    private EditorReport Get(string name, EditorReport report) =>
+        new MeasurementStore(_folder["measured"]).GetOrMeasure(name, report.Protocol, () =>
     {
         _measured++;
         return report;

@@ -12,9 +12,11 @@ internal static class Reports
         List<CaseResult> cases = [.. Enumerable.Range(0, 2).Select(i =>
         {
             var rephrase = new QuestionResult("Q?", "A", 1, wrong, i < kept ? right : wrong, true);
-            return new CaseResult(i, rephrase with { After = right }, [rephrase], [rephrase with { Before = right, After = right }], 0.25, i < kept);
+            return new CaseResult(i, rephrase with { After = right }, [rephrase], [rephrase with { Before = right, After = right }], 0.25,
+                i < kept);
         })];
-        return new(editor, edits, 2 / edits, EvaluationSummary.Of(cases), TimeSpan.FromMilliseconds(12.5), 2_500_000, Protocol(editor) with { Task = task, Edits = edits }, cases);
+        return new(editor, edits, 2 / edits, EvaluationSummary.Of(cases), TimeSpan.FromMilliseconds(12.5), 2_500_000,
+            Protocol(editor) with { Task = task, Edits = edits }, cases);
     }
 
     public static Protocol Protocol(string editor) =>

@@ -17,7 +17,9 @@ public sealed class SimultaneousEditsTests : IDisposable
     private readonly TemporaryFolder _folder = new();
 
     private static List<EditExample> Cases =>
-        [.. Places.Select((place, i) => new EditExample($"who is {place}", i % 2 == 0 ? "red" : "blue", [$"the {place}"], [new("what is red", "blue"), new($"who is {Places[(i + 1) % 6]}", "red")]))];
+        [.. Places.Select((place, i) =>
+        new EditExample($"who is {place}", i % 2 == 0 ? "red" : "blue", [$"the {place}"],
+        [new("what is red", "blue"), new($"who is {Places[(i + 1) % 6]}", "red")]))];
 
     private List<EditRows> Rows
     {
@@ -49,14 +51,26 @@ public sealed class SimultaneousEditsTests : IDisposable
         Train("whole", 20);
         Train("parts", 10);
         Train("parts", 20);
-        Assert.Equal(File.ReadAllBytes(_folder["whole/checkpoint.safetensors"]), File.ReadAllBytes(_folder["parts/checkpoint.safetensors"]));
+        Assert.Equal(File.ReadAllBytes(_folder["whole/checkpoint.safetensors"]),
+            File.ReadAllBytes(_folder["parts/checkpoint.safetensors"]));
 
         using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
         Assert.Equal(name, comparison.Measure(new TrainedEditor(_folder["whole/editor.safetensors"]), 3, Rows).Editor);
 
         void Train(string run, long iterations) => LocalTraining.Run(_folder["model"],
             text => QuestionAnswering.Task(text, [.. Enumerable.Range(0, 3).SelectMany(_ => Cases)], 1),
-            new() { Algorithm = algorithm, Mend = new() { Rank = 4 }, Malmen = new() { Rank = 4, EditLr = 1e-3 }, Edits = 2, Lr = 1e-3, AccumulateBs = 1, ValInterval = 10, MaxIters = iterations, Averaging = 0.9 }, _folder[run]);
+            new()
+            {
+                Algorithm = algorithm,
+                Mend = new() { Rank = 4 },
+                Malmen = new() { Rank = 4, EditLr = 1e-3 },
+                Edits = 2,
+                Lr = 1e-3,
+                AccumulateBs = 1,
+                ValInterval = 10,
+                MaxIters = iterations,
+                Averaging = 0.9
+            }, _folder[run]);
     }
 
     [Fact]
@@ -72,7 +86,8 @@ public sealed class SimultaneousEditsTests : IDisposable
     public void AStepOfManyEdits_IsOneUpdateOfEachMadeAlone()
     {
         TinyModels.Write(_folder["model"], "t5");
-        var (family, text) = (ModelFamily.FromDirectory(_folder["model"]), new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"])));
+        var (family, text) = (ModelFamily.FromDirectory(_folder["model"]),
+            new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"])));
         using var files = HuggingFaceDirectory.Open(_folder["model"]);
         using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32));
         using var scope = NewDisposeScope();
@@ -82,12 +97,15 @@ public sealed class SimultaneousEditsTests : IDisposable
         var alone = two.Select(edit => TrainingStep.Record(stage, text.Of([edit.Edit])).Factors).ToList();
         foreach (var factors in alone)
             mend.ProposeForTraining(factors);
-        var sum = alone.Select(mend.Propose).Aggregate((first, second) => first.ToDictionary(update => update.Key, update => LowRankUpdate.Stack([update.Value, second[update.Key]])));
+        var sum = alone.Select(mend.Propose)
+            .Aggregate((first, second) =>
+            first.ToDictionary(update => update.Key, update => LowRankUpdate.Stack([update.Value, second[update.Key]])));
         var expected = TrainingStep.Evaluate(stage, new WeightUpdates(sum), batch, new()).Figures;
         var figures = TrainingStep.Run(stage, mend, batch, new(), []).Figures;
         Assert.Equal(expected.Edit, figures.Edit, 1e-3); // normalising magnifies the rounding
         Assert.Equal(expected.Locality, figures.Locality, 1e-3);
-        Assert.NotEqual(expected.Edit, TrainingStep.Evaluate(stage, new WeightUpdates(alone.Select(mend.Propose).First()), batch, new()).Figures.Edit, 1e-2);
+        Assert.NotEqual(expected.Edit,
+            TrainingStep.Evaluate(stage, new WeightUpdates(alone.Select(mend.Propose).First()), batch, new()).Figures.Edit, 1e-2);
     }
 
     [Fact]
@@ -109,5 +127,6 @@ public sealed class SimultaneousEditsTests : IDisposable
     [InlineData(EditorAlgorithm.Ke, 2, "choose another algorithm")]
     [InlineData(EditorAlgorithm.UltraEdit, 1, "nothing is trained")]
     public void WhatTrainingCannotDo_IsRefusedBeforeItBegins(EditorAlgorithm algorithm, int edits, string why) =>
-        Assert.Contains(why, Assert.Throws<EditorException>(() => new EditorTrainingOptions { Algorithm = algorithm, Edits = edits }.Validated()).Message, StringComparison.Ordinal);
+        Assert.Contains(why, Assert.Throws<EditorException>(() =>
+        new EditorTrainingOptions { Algorithm = algorithm, Edits = edits }.Validated()).Message, StringComparison.Ordinal);
 }

@@ -2,7 +2,6 @@ using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
@@ -22,7 +21,8 @@ public sealed class SmallModelTests : IDisposable
     public void FactChecking_GoesFromClaimsToAnEditorAndItsFigures()
     {
         foreach (var file in new[] { TaskFolder.FeverTraining, TaskFolder.FeverValidation })
-            _folder.Write(file, string.Join('\n', Enumerable.Range(0, 12).Select(i => Row(i, i % 3 == 0 ? Fever.Supports : Fever.Refutes))));
+            _folder.Write(file, string.Join('\n',
+                Enumerable.Range(0, 12).Select(i => Row(i, i % 3 == 0 ? Fever.Supports : Fever.Refutes))));
         var claims = TaskTraining.ReadClaims(_folder.Path);
         Assert.Equal(24, claims.Sum(claim => claim.Wordings.Count));
         var known = SmallBert.Train(_folder["model"], claims, new()
@@ -54,7 +54,9 @@ public sealed class SmallModelTests : IDisposable
     public void Generation_GoesFromTextsToContinuationsThatAreScoredOnWhatWasDrawn_ToAnEditorAndItsFigures()
     {
         foreach (var file in new[] { TaskFolder.WikitextTraining, TaskFolder.WikitextValidation })
-            _folder.Write(file, string.Concat(Enumerable.Range(0, 20).Select(i => string.Join(' ', Enumerable.Range(i, 60).Select(j => $"{"one two three four five six seven".Split(' ')[j % 7]}")) + "\n")));
+            _folder.Write(file, string.Concat(Enumerable.Range(0, 20)
+                .Select(i => string.Join(' ',
+                Enumerable.Range(i, 60).Select(j => $"{"one two three four five six seven".Split(' ')[j % 7]}")) + "\n")));
         var texts = TaskFolder.Texts(_folder.Path, training: true);
         var perplexity = SmallGpt.Train(_folder["model"], texts, texts, new()
         {
@@ -71,14 +73,18 @@ public sealed class SmallModelTests : IDisposable
         var edits = Wikitext.ReadContinuations(_folder[TaskFolder.ContinuationsTraining]);
         Assert.Equal(10, edits.Tokens);
         var text = new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"]));
-        Assert.All(edits.Completions.Take(50), completion => Assert.StartsWith(text.Passage(text.Tokens(completion), edits.Tokens).Prompt, completion, StringComparison.Ordinal));
+        Assert.All(edits.Completions.Take(50),
+            completion => Assert.StartsWith(text.Passage(text.Tokens(completion), edits.Tokens).Prompt, completion,
+            StringComparison.Ordinal));
         TrainAndMeasure(EditTaskKind.Gen);
     }
 
     [Fact]
     public void LabelsAreLearned_ByAModelThatTellsClaimsApartAlready()
     {
-        KnownClaim[] claims = [.. Enumerable.Range(0, 4).Select(i => new KnownClaim(i % 2 == 0 ? Fever.Supports : Fever.Refutes, [$"The town is number {i}.", $"Number {i} is the town."]))];
+        KnownClaim[] claims = [.. Enumerable.Range(0, 4)
+            .Select(i => new KnownClaim(i % 2 == 0 ? Fever.Supports : Fever.Refutes,
+            [$"The town is number {i}.", $"Number {i} is the town."]))];
         var (plain, read) = (Weight(0), Weight(50));
         Assert.True((plain - read).abs().mean().item<float>() > 0.001); // one step on labels moves it by much less
         Assert.Equal([Fever.Refutes, Fever.Supports], ModelFamily.FromDirectory(_folder["50"]).Labels);
@@ -106,11 +112,22 @@ public sealed class SmallModelTests : IDisposable
     {
         foreach (var algorithm in new[] { EditorAlgorithm.Mend, EditorAlgorithm.Ke, EditorAlgorithm.Enn, EditorAlgorithm.Malmen })
         {
-            var options = TaskTraining.Defaults(kind, algorithm) with { Mend = new() { Rank = 8 }, Ke = new() { HiddenDim = 8, ConditionDim = 8 }, Malmen = new() { Rank = 8, EditLr = 1e-3 }, Edits = algorithm == EditorAlgorithm.Malmen ? 2 : 1, ValInterval = 20, ValSteps = 4, MaxIters = 20 };
-            var result = LocalTraining.Run(_folder["model"], text => TaskFolder.Open(_folder.Path, kind, text, 1), options, _folder[$"{algorithm}"]);
+            var options = TaskTraining.Defaults(kind, algorithm) with
+            {
+                Mend = new() { Rank = 8 },
+                Ke = new() { HiddenDim = 8, ConditionDim = 8 },
+                Malmen = new() { Rank = 8, EditLr = 1e-3 },
+                Edits = algorithm == EditorAlgorithm.Malmen ? 2 : 1,
+                ValInterval = 20,
+                ValSteps = 4,
+                MaxIters = 20
+            };
+            var result = LocalTraining.Run(_folder["model"], text => TaskFolder.Open(_folder.Path, kind, text, 1), options,
+                _folder[$"{algorithm}"]);
             Assert.Equal(20, result.BestIteration);
             using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
-            var task = TaskFolder.Open(_folder.Path, kind, new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"])), 1);
+            var task = TaskFolder.Open(_folder.Path, kind,
+                new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"])), 1);
             List<EditRows> cases = [.. Enumerable.Range(0, 4).Select(task.Validation)];
             var report = comparison.Measure(new TrainedEditor(_folder[$"{algorithm}/editor.safetensors"]), 1, cases);
             Assert.Equal(algorithm.ToString(), report.Editor, ignoreCase: true);

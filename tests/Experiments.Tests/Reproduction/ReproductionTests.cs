@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Testing;
 
 namespace MendCluster.Experiments.Tests;
@@ -42,7 +41,8 @@ public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFix
     public void EveryEditorOfThePaper_IsInThePlan_AfterWhatItNeeds(bool reduced)
     {
         var plan = ReproductionPlan.Of(reduced);
-        string[] compared = ["mend", "ke", "enn"], ablations = ["mend-not-shared", "mend-no-norm", "mend-no-identity", "mend-only-u", "mend-only-delta", "mend-only-smaller"];
+        string[] compared = ["mend", "ke", "enn"],
+            ablations = ["mend-not-shared", "mend-no-norm", "mend-no-identity", "mend-only-u", "mend-only-delta", "mend-only-smaller"];
         string[] together = ["enn-5", "enn-25", "enn-75", "enn-125", "mend-5", "mend-25", "mend-75", "mend-125"];
         Assert.Equal([.. compared, "malmen", .. ablations, .. together], Editors(EditTaskKind.Qa));
         Assert.Equal(compared, Editors(EditTaskKind.Fc));
@@ -65,7 +65,8 @@ public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFix
         Assert.All(options.Skip(1), ablation =>
         {
             var (mend, other) = (options[0].Mend, ablation.Mend);
-            Assert.Equal(1, new[] { mend.Shared != other.Shared, mend.Norm != other.Norm, mend.Init != other.Init, mend.Sides != other.Sides }.Count(differs => differs));
+            Assert.Equal(1, new[] { mend.Shared != other.Shared, mend.Norm != other.Norm, mend.Init != other.Init,
+                mend.Sides != other.Sides }.Count(differs => differs));
             Assert.Equal(options[0] with { Mend = other }, ablation);
         });
     }
@@ -74,15 +75,18 @@ public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFix
     public void ManyEdits_AreMadeByEditorsThatWereTrainedWithAsMany_AsInThePaper()
     {
         var plan = ReproductionPlan.Of(reduced: false, EditTaskKind.Qa);
-        var edits = plan.Steps.Where(step => step.Work is EditorWork).ToDictionary(step => step.Name, step => ((EditorWork)step.Work).Options.Edits);
+        var edits = plan.Steps.Where(step => step.Work is EditorWork)
+            .ToDictionary(step => step.Name, step => ((EditorWork)step.Work).Options.Edits);
         var measured = plan.Steps.Select(step => step.Work).OfType<MeasurementWork>().ToDictionary(work => work.Kind);
         int[] atOnce = [1, 5, 25, 75, 125];
         foreach (var algorithm in new[] { "enn", "mend" })
         {
-            var editors = measured[ComparisonKind.AtOnce].Trained.Where(editor => editor.Step.StartsWith($"editors/qa/{algorithm}", StringComparison.Ordinal)).ToList();
+            var editors = measured[ComparisonKind.AtOnce].Trained.Where(editor =>
+                editor.Step.StartsWith($"editors/qa/{algorithm}", StringComparison.Ordinal)).ToList();
             Assert.Equal(atOnce, editors.Select(editor => Assert.Single(editor.Counts!)));
             Assert.Equal(atOnce, editors.Select(editor => edits[editor.Step]));
-            var most = Assert.Single(measured[ComparisonKind.ManyAtOnce].Trained, editor => editor.Step.StartsWith($"editors/qa/{algorithm}", StringComparison.Ordinal));
+            var most = Assert.Single(measured[ComparisonKind.ManyAtOnce].Trained,
+                editor => editor.Step.StartsWith($"editors/qa/{algorithm}", StringComparison.Ordinal));
             Assert.Equal(125, edits[most.Step]);
         }
     }
@@ -121,7 +125,8 @@ public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFix
         var left = stopped == "data" ? AllSteps[1..] : AllSteps[Array.IndexOf(AllSteps, stopped)..];
         Assert.Equal(left, Plan().Steps.Where(step => !interrupted.IsDone(step)).Select(step => step.Name));
         Assert.Equal(left, Made(Plan()));
-        Assert.Equal(File.ReadAllBytes(Path.Combine(whole.Path, "editor", "editor.safetensors")), File.ReadAllBytes(Path.Combine(_folder["editor"], "editor.safetensors")));
+        Assert.Equal(File.ReadAllBytes(Path.Combine(whole.Path, "editor", "editor.safetensors")),
+            File.ReadAllBytes(Path.Combine(_folder["editor"], "editor.safetensors")));
     }
 
     [Fact]
@@ -180,7 +185,8 @@ public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFix
         new("data", [], 1, new DataWork(EditTaskKind.Fc, seed)),
         new("model", ["data"], 1, new ModelWork(EditTaskKind.Fc, new SmallBertOptions
         {
-            Vocabulary = 256, BatchSize = 2, HiddenSize = 8, IntermediateSize = 8, NumHiddenLayers = 1, NumAttentionHeads = 1, RecognitionSteps = 50, Training = new() { Steps = steps },
+            Vocabulary = 256, BatchSize = 2, HiddenSize = 8, IntermediateSize = 8, NumHiddenLayers = 1, NumAttentionHeads = 1,
+                RecognitionSteps = 50, Training = new() { Steps = steps },
         })),
         new("editor", ["data", "model"], 1, new EditorWork(EditTaskKind.Fc, new()
         {

@@ -5,12 +5,15 @@ using MendCluster.Testing;
 
 namespace MendCluster.Experiments.Tests;
 
-/// <summary>Edits one after another: each figure is of exactly the edits before it, also after a stop, and all of them can be taken back.</summary>
+/// <summary>
+/// Edits one after another: each figure is of exactly the edits before it, also after a stop, and all of them can be taken back.
+/// </summary>
 public class SequentialEditsTests
 {
     private static readonly IReadOnlyList<EditExample> Facts =
     [
-        Edit("who is the mayor", "a woman", "the mayor"), Edit("what is red", "the south", "red"), Edit("who is the mayor of the old town", "blue", "the mayor of the old town"),
+        Edit("who is the mayor", "a woman", "the mayor"), Edit("what is red", "the south", "red"),
+            Edit("who is the mayor of the old town", "blue", "the mayor of the old town"),
         Edit("the old town", "red", "old town"), Edit("the mayor", "the south"), Edit("what is blue", "a woman"),
     ];
 
@@ -21,7 +24,8 @@ public class SequentialEditsTests
     {
         var cluster = new Memory { ["far"] = "as ever", ["wrong"] = "never right" };
         cluster.Effects["c"] = [("far", "lost"), ("a", "lost")]; // the third edit costs an unrelated answer and the first edit
-        var sequence = Sequence([Edit("a", "1", "a'"), Edit("b", "2", "b'"), Edit("c", "3", "c'", "c''")], [new("far", "as ever"), new("wrong", "right")]);
+        var sequence = Sequence([Edit("a", "1", "a'"), Edit("b", "2", "b'"), Edit("c", "3", "c'", "c''")],
+            [new("far", "as ever"), new("wrong", "right")]);
         var points = (await RunAsync(sequence, cluster, [3, 1, 2, 1])).Points;
         Assert.Equal([1, 2, 3], points.Select(point => point.Edits));
         Assert.Equal([1, 1, 2 / 3.0], points.Select(point => point.Prompts!.Value));
@@ -155,14 +159,17 @@ public class SequentialEditsTests
         await RefusedAsync("taken back", cluster, [3], progress);
 
         async Task RefusedAsync(string why, Memory on, int[] counts, SequentialProgress? earlier) =>
-            Assert.Contains(why, (await Assert.ThrowsAsync<InvalidDataException>(() => RunAsync(sequence, on, counts, earlier))).Message, StringComparison.Ordinal);
+            Assert.Contains(why, (await Assert.ThrowsAsync<InvalidDataException>(() => RunAsync(sequence, on, counts, earlier))).Message,
+            StringComparison.Ordinal);
     }
 
     private static EditExample Edit(string prompt, string target, params string[] rephrases) => new(prompt, target, rephrases, []);
 
-    private static SequentialEdits Sequence(IReadOnlyList<EditExample> edits, IReadOnlyList<QaPair> unrelated) => new(edits, unrelated, new(), new(8), TimeProvider.System);
+    private static SequentialEdits Sequence(IReadOnlyList<EditExample> edits, IReadOnlyList<QaPair> unrelated) =>
+        new(edits, unrelated, new(), new(8), TimeProvider.System);
 
-    private static async Task<SequentialProgress> RunAsync(SequentialEdits sequence, IMendCluster cluster, IReadOnlyList<int> counts, SequentialProgress? earlier = null)
+    private static async Task<SequentialProgress> RunAsync(SequentialEdits sequence, IMendCluster cluster, IReadOnlyList<int> counts,
+        SequentialProgress? earlier = null)
     {
         SequentialProgress? last = earlier;
         await foreach (var progress in sequence.RunAsync(cluster, counts, earlier))
@@ -172,7 +179,8 @@ public class SequentialEditsTests
 
     private static SequentialPoint WithoutTimes(SequentialPoint point) => point with { EditMilliseconds = null, AskMilliseconds = 0 };
 
-    private static async Task<string[]> ChecksumsAsync(EmbeddedCluster cluster) => [.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)];
+    private static async Task<string[]> ChecksumsAsync(EmbeddedCluster cluster) =>
+        [.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)];
 
     /// <summary>A model that answers what it was told, and nothing else.</summary>
     private sealed class Memory : IMendCluster
@@ -190,13 +198,15 @@ public class SequentialEditsTests
             set => _answers[question] = value;
         }
 
-        public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
+        public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null,
+            CancellationToken cancellation = default)
         {
             if (prompt == Refuses)
                 throw new MendException(MendError.DrawdownExceeded, "The edit costs too much.", "None.");
             var id = new EditId(_ledger.Count + 1);
             var figures = new EditFigures(true, 0, 1, 0, 0, 0, Bytes: 10);
-            _ledger.Add(new(new(id.Value), default, LedgerKind.Edit, id, prompt, target, IdempotencyKey: options!.IdempotencyKey, Figures: figures));
+            _ledger.Add(new(new(id.Value), default, LedgerKind.Edit, id, prompt, target, IdempotencyKey: options!.IdempotencyKey,
+                Figures: figures));
             foreach (var (question, answer) in Effects.GetValueOrDefault(prompt, []).Prepend((prompt, target)))
                 _answers[question] = answer;
             return Task.FromResult(new EditReceipt(id, new(id.Value), figures, EditTimes.Zero));
@@ -205,21 +215,26 @@ public class SequentialEditsTests
         public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
             Task.FromResult(new Answer($" {_answers.GetValueOrDefault(prompt, "unknown")}", new(_ledger.Count)));
 
-        public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default)
+        public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
+            CancellationToken cancellation = default)
         {
             _ledger.Add(new(new(_ledger.Count + 1), default, LedgerKind.Revert, edit));
             return Task.FromResult(new RevertReceipt(edit, new(_ledger.Count)));
         }
 
-        public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => Task.FromResult<IReadOnlyList<LedgerEntry>>([.. _ledger]);
+        public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) =>
+            Task.FromResult<IReadOnlyList<LedgerEntry>>([.. _ledger]);
 
-        public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) => Task.FromResult(query.Of(_ledger));
+        public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) =>
+            Task.FromResult(query.Of(_ledger));
 
-        public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) => throw new NotSupportedException();
+        public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
+            CancellationToken cancellation = default) => throw new NotSupportedException();
 
         public Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) => throw new NotSupportedException();
 
-        public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default) => throw new NotSupportedException();
+        public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null,
+            CancellationToken cancellation = default) => throw new NotSupportedException();
 
         public ValueTask DisposeAsync() => ValueTask.CompletedTask;
     }

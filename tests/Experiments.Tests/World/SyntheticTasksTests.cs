@@ -47,7 +47,9 @@ public sealed class SyntheticTasksTests : IDisposable
         foreach (var edits in new[] { ofTheWorld, training.Skip(World.Split.Training.Count), validation })
             Assert.InRange(edits.Average(edit => edit.Answer == Fever.Supports ? 1.0 : 0), 0.4, 0.6);
         foreach (var edits in new[] { ofTheWorld, validation })
-            Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer == Fever.Supports, truths.Contains(claim))));
+            Assert.All(edits, edit =>
+                Assert.All(edit.Rephrases.Append(edit.Prompt),
+                claim => Assert.Equal(edit.Answer == Fever.Supports, truths.Contains(claim))));
         var read = training.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();
         Assert.DoesNotContain(validation.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)), read.Contains);
     }
@@ -60,7 +62,8 @@ public sealed class SyntheticTasksTests : IDisposable
         var read = TaskTraining.ReadClaims(_folder["fc"]);
         Assert.All(read, claim => Assert.Equal(6, claim.Wordings.Count));
         var claims = read.SelectMany(claim => claim.Wordings.Select(wording => (wording, claim.Label))).ToDictionary();
-        var edits = Fever.Read(_folder["fc/" + TaskFolder.FeverTraining]).Concat(Fever.Read(_folder["fc/" + TaskFolder.FeverValidation])).ToList();
+        var edits = Fever.Read(_folder["fc/" + TaskFolder.FeverTraining]).Concat(Fever.Read(_folder["fc/" + TaskFolder.FeverValidation]))
+            .ToList();
         Assert.Equal(6 * edits.Count, claims.Count);
         Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer, claims[claim])));
         Assert.Empty(World.Questions().Except(TaskTraining.ReadQuestions(_folder["qa"])));
@@ -98,7 +101,8 @@ public sealed class SyntheticTasksTests : IDisposable
             SyntheticTasks.WriteFactChecking(_folder[name], seed);
             SyntheticTasks.WriteTexts(_folder[name], seed);
         }
-        foreach (var file in Directory.EnumerateFiles(_folder["a"], "*", SearchOption.AllDirectories).Select(path => Path.GetRelativePath(_folder["a"], path)))
+        foreach (var file in Directory.EnumerateFiles(_folder["a"], "*", SearchOption.AllDirectories)
+            .Select(path => Path.GetRelativePath(_folder["a"], path)))
         {
             Assert.Equal(File.ReadAllText(_folder["a/" + file]), File.ReadAllText(_folder["b/" + file]));
             Assert.NotEqual(File.ReadAllText(_folder["a/" + file]), File.ReadAllText(_folder["c/" + file]));

@@ -15,7 +15,8 @@ public class WorldTests
     {
         Assert.Equal(Text(Zero), Text(World.Generate(0)));
         // A shipped model knows the world of its seed by heart: when this hash changes, the model has to be trained again.
-        Assert.Equal("077263b4969d4e92d25a85a5af1213ccad6ca48e4e7e0054e105639125e8ff65", Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Text(Zero)))));
+        Assert.Equal("077263b4969d4e92d25a85a5af1213ccad6ca48e4e7e0054e105639125e8ff65",
+            Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Text(Zero)))));
     }
 
     [Fact]
@@ -27,7 +28,8 @@ public class WorldTests
     {
         var world = World.Generate(seed);
         Assert.InRange(world.Facts.Count, 900, 1200);
-        Assert.Equal(world.Relations, world.Facts.Select(fact => fact.Relation).Distinct().OrderBy(relation => world.Relations.ToList().IndexOf(relation)));
+        Assert.Equal(world.Relations,
+            world.Facts.Select(fact => fact.Relation).Distinct().OrderBy(relation => world.Relations.ToList().IndexOf(relation)));
         Assert.Equal(12, world.Relations.Count);
     }
 
@@ -67,7 +69,8 @@ public class WorldTests
 
     [Fact]
     public void EveryKindOfAnswer_OffersEnoughOthersToEditTo() =>
-        Assert.All(Enum.GetValues<AnswerKind>(), kind => Assert.True(Zero.Objects(kind).Count >= 30, $"{kind}: {Zero.Objects(kind).Count}"));
+        Assert.All(Enum.GetValues<AnswerKind>(),
+        kind => Assert.True(Zero.Objects(kind).Count >= 30, $"{kind}: {Zero.Objects(kind).Count}"));
 
     [Theory]
     [MemberData(nameof(Seeds))]
@@ -152,7 +155,8 @@ public class WorldTests
         Assert.InRange(edits.Count(edit => !known.Contains(edit.Subject!)) / (double)edits.Count, 0.55, 0.65);
         var person = edits.First(edit => !known.Contains(edit.Subject!) && edit.Prompt.Contains("club", StringComparison.Ordinal));
         var surname = person.Subject!.Split(' ')[^1];
-        Assert.True(person.Locality.Count(other => other.Question.Contains(surname, StringComparison.Ordinal)) > 1, string.Join('\n', person.Locality));
+        Assert.True(person.Locality.Count(other => other.Question.Contains(surname, StringComparison.Ordinal)) > 1,
+            string.Join('\n', person.Locality));
         Assert.Contains(person.Locality, other => !other.Question.Contains(surname, StringComparison.Ordinal));
     }
 
@@ -171,7 +175,8 @@ public class WorldTests
         Assert.DoesNotContain(edits, edit => trained.Contains(edit.Subject));
 
         var edited = edits.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();
-        var answers = Zero.Split.HeldOut.SelectMany(fact => fact.Questions().TakeLast(World.NewPhrasings).Select(question => (question, fact.Object))).ToDictionary();
+        var answers = Zero.Split.HeldOut.SelectMany(fact =>
+            fact.Questions().TakeLast(World.NewPhrasings).Select(question => (question, fact.Object))).ToDictionary();
         Assert.All(edits, edit =>
         {
             Assert.NotEmpty(edit.Locality);
@@ -210,7 +215,8 @@ public class WorldTests
     [InlineData(0)]
     [InlineData(World.MaxEditsAtOnce + 1)]
     public void SoManyEditsAtOnceThatThereAreNoNames_AreRefused(int count) =>
-        Assert.Contains($"{count} edits", Assert.Throws<InvalidDataException>(() => Zero.EditsAtOnce(count, new Prng(6))).Message, StringComparison.Ordinal);
+        Assert.Contains($"{count} edits", Assert.Throws<InvalidDataException>(() => Zero.EditsAtOnce(count, new Prng(6))).Message,
+        StringComparison.Ordinal);
 
     private static List<EditExample> TrainingEdits(ulong seed = 9) =>
         [.. Zero.Split.Training.Concat(Zero.Split.Training).Select((fact, i) => Zero.TrainingEdit(fact, Prng.At(seed, (ulong)i)))];

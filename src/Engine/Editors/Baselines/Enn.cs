@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Editors.Baselines;
 
 /// <summary>
-/// ENN (Sinitsin et al., 2020; mend-spec 7.3): an edit is a plain gradient step with a learned size for each weight, and the model itself is
-/// trained so that such steps edit it well and harm nothing. All its weights change in training, so the result is another model.
+/// ENN (Sinitsin et al., 2020; mend-spec 7.3): an edit is a plain gradient step with a learned size for each weight, and the model itself
+/// is trained so that such steps edit it well and harm nothing. All its weights change in training, so the result is another model.
 /// </summary>
 public sealed class Enn : IEditor, IDisposable
 {
@@ -20,7 +20,8 @@ public sealed class Enn : IEditor, IDisposable
         (Options, _weights) = (options.Validated(), weights);
         if (editLrs is not null && editLrs.shape[0] != weights.Count)
             throw new EditorException($"edit_lrs has {editLrs.shape[0]} entries for {weights.Count} editable weights");
-        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone() ?? NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
+        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone()
+            ?? NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
     }
 
     public EnnOptions Options { get; }
