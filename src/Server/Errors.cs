@@ -34,7 +34,7 @@ internal sealed class Errors(RequestDelegate next, ILogger<Errors> logger)
     {
         await Problems.WriteAsync(http, e, status, retryAfter);
         if (IsForAudit(http, e.Error))
-            Log.Refused(http.RequestServices.GetRequiredService<ILoggerFactory>().CreateLogger(Log.Audit),
+            LogMessages.Refused(http.RequestServices.GetRequiredService<ILoggerFactory>().CreateLogger(LogMessages.Audit),
                 $"{http.Request.Method} {http.Request.Path}",
                 Caller.Find(http.User)?.Name ?? "nobody", http.Connection.RemoteIpAddress?.ToString(), e.Error.ToString(),
                     http.Response.StatusCode);
@@ -44,7 +44,7 @@ internal sealed class Errors(RequestDelegate next, ILogger<Errors> logger)
     {
         if (e is OperationCanceledException or IOException && http.RequestAborted.IsCancellationRequested)
         {
-            Log.Gone(logger, e, http.Request.Method, http.Request.Path);
+            LogMessages.Gone(logger, e, http.Request.Method, http.Request.Path);
             if (!http.Response.HasStarted)
                 http.Response.StatusCode = ClientGone; // for whoever counts; nobody reads it
             return;
@@ -58,9 +58,9 @@ internal sealed class Errors(RequestDelegate next, ILogger<Errors> logger)
                 "Please report it with the server's log.", e), null),
         };
         if (known.Error == MendError.Defect)
-            Log.Defect(logger, e, http.Request.Method, http.Request.Path);
+            LogMessages.Defect(logger, e, http.Request.Method, http.Request.Path);
         else if (Problems.Statuses[known.Error] >= StatusCodes.Status500InternalServerError)
-            Log.Failed(logger, e, http.Request.Method, http.Request.Path, known.Error.ToString());
+            LogMessages.Failed(logger, e, http.Request.Method, http.Request.Path, known.Error.ToString());
         if (http.Response.HasStarted)
         {
             http.Abort(); // what was sent must not pass for the whole

@@ -73,9 +73,9 @@ public sealed class MendServer : IAsyncDisposable
             throw;
         }
         ServerMetrics.Begin();
-        Log.Listening(server.Logger, server.Address.ToString(), server.Management.ToString());
+        LogMessages.Listening(server.Logger, server.Address.ToString(), server.Management.ToString());
         if (settings.Anonymous)
-            Log.Anonymous(server.Logger);
+            LogMessages.Anonymous(server.Logger);
         return server;
     }
 
@@ -87,7 +87,7 @@ public sealed class MendServer : IAsyncDisposable
         if (_isStopped)
             return;
         _isStopped = true;
-        Log.Stopping(Logger, _app.Services.GetRequiredService<EditQueue>().Count);
+        LogMessages.Stopping(Logger, _app.Services.GetRequiredService<EditQueue>().Count);
         _served.Stops();
         await Task.Delay(_settings.Drain, _time).ConfigureAwait(false);
         using var patience = new CancellationTokenSource(_settings.ShutdownTimeout, _time);
@@ -183,9 +183,9 @@ public sealed class MendServer : IAsyncDisposable
         var certificate = settings.Tls is not { } tls ? null : new CertificateFiles(tls.Certificate, tls.Key, time, (read, e) =>
         {
             if (e is null)
-                Log.CertificateRead(logger, tls.Certificate, read.NotAfter);
+                LogMessages.CertificateRead(logger, tls.Certificate, read.NotAfter);
             else
-                Log.CertificateUnusable(logger, e, tls.Certificate, e.Message);
+                LogMessages.CertificateUnusable(logger, e, tls.Certificate, e.Message);
         });
         _ = certificate?.Current; // refused before anything listens
         kestrel.Listen(IPAddress.Parse(settings.Address), settings.Port, listen =>

@@ -11,7 +11,7 @@ public static class ServerLog
     /// <param name="least">Of everything else.</param>
     public static void ToStandardError(ILoggingBuilder logging, LogLevel least)
     {
-        logging.SetMinimumLevel(least).AddFilter(Log.Audit, LogLevel.Information).AddSimpleConsole(options =>
+        logging.SetMinimumLevel(least).AddFilter(LogMessages.Audit, LogLevel.Information).AddSimpleConsole(options =>
         {
             (options.SingleLine, options.UseUtcTimestamp, options.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ssZ ");
             options.ColorBehavior = LoggerColorBehavior.Disabled;

@@ -138,7 +138,7 @@ public sealed class AccessTests
         List<(int, string)> Audit()
         {
             List<(int, string)> events =
-                [.. server.Logged.Where(logged => logged.Category == Log.Audit).Select(logged => (logged.Event, logged.Text.Trim()))];
+                [.. server.Logged.Where(logged => logged.Category == LogMessages.Audit).Select(logged => (logged.Event, logged.Text.Trim()))];
             server.Logged.Clear();
             return events;
         }

@@ -9,7 +9,7 @@ namespace MendCluster.Server.Api;
 /// <summary>What all endpoints of the API need of a request.</summary>
 internal sealed class ApiContext(ServedCluster served, EditQueue queue, ServerSettings settings, ILoggerFactory logs)
 {
-    private readonly ILogger _audit = logs.CreateLogger(Log.Audit);
+    private readonly ILogger _audit = logs.CreateLogger(LogMessages.Audit);
 
     public IMendCluster Cluster => served.Required();
 
@@ -20,12 +20,12 @@ internal sealed class ApiContext(ServedCluster served, EditQueue queue, ServerSe
     public ServerSettings Settings => settings;
 
     public void Changed(HttpContext http, string action, string what, ModelVersion version) =>
-        Log.Changed(_audit, action, Caller.Of(http.User).Name, http.Connection.RemoteIpAddress?.ToString(), what, version.Value);
+        LogMessages.Changed(_audit, action, Caller.Of(http.User).Name, http.Connection.RemoteIpAddress?.ToString(), what, version.Value);
 
     public void SayTexts(HttpContext http, string action, string prompt, string? target = null)
     {
         if (settings.LogTexts)
-            Log.Texts(_audit, action, Caller.Of(http.User).Name, prompt, target);
+            LogMessages.Texts(_audit, action, Caller.Of(http.User).Name, prompt, target);
     }
 
     /// <summary>The trainings of this cluster and the folder that they are in.</summary>

@@ -100,7 +100,7 @@ internal sealed class ApiKeys
             }
             catch (Exception e) when (IsUnusable(e))
             {
-                Log.KeysUnusable(_logger, e, _file, e.Message);
+                LogMessages.KeysUnusable(_logger, e, _file, e.Message);
             }
             return _kept;
         }
@@ -118,7 +118,7 @@ internal sealed class ApiKeys
         if (_read.Length > 0 && now.AsSpan().SequenceEqual(_read))
             return;
         (_kept, _read) = (Read(now), now);
-        Log.KeysRead(_logger, _kept.Count, _file);
+        LogMessages.KeysRead(_logger, _kept.Count, _file);
     }
 
     /// <exception cref="JsonException">It is no JSON of the form.</exception>

@@ -49,7 +49,8 @@ internal static class Authentication
                     },
                     OnAuthenticationFailed = failed =>
                     {
-                        Log.TokenRefused(failed.HttpContext.RequestServices.GetRequiredService<ILogger<ApiKeys>>(), failed.Exception,
+                        LogMessages.TokenRefused(failed.HttpContext.RequestServices.GetRequiredService<ILogger<ApiKeys>>(),
+                            failed.Exception,
                             failed.Exception.Message);
                         return Task.CompletedTask;
                     },

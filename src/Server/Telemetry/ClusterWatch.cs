@@ -87,7 +87,7 @@ internal sealed class ClusterWatch : BackgroundService
         catch (Exception e)
         {
             _shards = _shards is null ? null : [.. _shards.Select(shard => shard with { Status = null })];
-            Log.StateUnknown(_logger, e, e.Message);
+            LogMessages.StateUnknown(_logger, e, e.Message);
         }
     }
 

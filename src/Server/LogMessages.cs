@@ -6,7 +6,7 @@ namespace MendCluster.Server;
 /// Every message of the server's log. Prompts and targets are in none of them but those that <see cref="ServerSettings.LogTexts"/> switches
 /// on.
 /// </summary>
-internal static partial class Log
+internal static partial class LogMessages
 {
     /// <summary>Category of what was changed and what was refused.</summary>
     public const string Audit = "MendCluster.Audit";
