@@ -81,7 +81,7 @@ await look("quality");
 await go("Training");
 await page.getByLabel("Run").fill("first");
 await page.getByLabel("Data").fill("edits.tsv");
-await page.getByLabel("Settings").fill('{"Mend": {"Rank": 4}, "MaxIters": 40, "AccumulateBs": 2, "ValInterval": 20, "ValSteps": 2}');
+await page.getByLabel("Settings").fill('{"mend": {"rank": 4}, "maxIters": 40, "accumulateBs": 2, "valInterval": 20, "valSteps": 2}');
 await page.getByRole("button", { name: "Train" }).click();
 await page.getByText("ended: max_iters").waitFor();
 await look("training");
