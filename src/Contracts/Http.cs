@@ -162,7 +162,13 @@ public sealed record AskRequest(
 public sealed record LedgerPage(IReadOnlyList<LedgerEntry> Entries, ModelVersion? Next);
 
 /// <param name="Version">The newest of any stage; null: none answers.</param>
-public sealed record ClusterStatus(string Model, ModelVersion? Version, IReadOnlyList<ShardReport> Shards);
+/// <param name="DrawdownBudget">What all edits in force may cost together, as a fraction of the probes, by the server's settings.</param>
+/// <param name="RecentEdits">The last that were made through this server, the newest last.</param>
+public sealed record ClusterStatus(string Model, ModelVersion? Version, IReadOnlyList<ShardReport> Shards, double DrawdownBudget,
+    IReadOnlyList<EditTiming> RecentEdits);
+
+/// <summary>How long the phases of an edit took.</summary>
+public sealed record EditTiming(EditId Id, EditTimes Times);
 
 /// <summary>A training run that is asked for.</summary>
 /// <param name="Run">Its name, and that of its folder in the server's folder of trainings.</param>

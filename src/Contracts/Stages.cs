@@ -21,11 +21,13 @@ public enum ShardState
 /// compute the same bits, whatever their histories. Empty until it is ready.
 /// </param>
 /// <param name="Epoch">Taken when it was loaded: of two shards that pass for the same, the one with the greater epoch is meant.</param>
+/// <param name="LoadedFraction">Of its layers, from 0 to 1: how far loading is.</param>
 [GenerateSerializer, Immutable, Alias("mend.ShardStatus")]
 public sealed record ShardStatus(
     [property: Id(0)] ShardState State, [property: Id(1)] ModelVersion Version, [property: Id(2)] int FirstLayer,
     [property: Id(3)] int EndLayer, [property: Id(4)] IReadOnlyList<string> EditableWeights, [property: Id(5)] long WeightBytes,
-    [property: Id(6)] string? Fault, [property: Id(7)] string Checksum = "", [property: Id(8)] long Epoch = 0);
+    [property: Id(6)] string? Fault, [property: Id(7)] string Checksum = "", [property: Id(8)] long Epoch = 0,
+    [property: Id(9)] double LoadedFraction = 0);
 
 /// <summary>A stage of a replica as the cluster sees it.</summary>
 /// <param name="Status">Null: it does not answer.</param>

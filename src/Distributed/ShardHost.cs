@@ -39,7 +39,8 @@ public sealed class ShardHost(IEnumerable<ShardOptions> shards, TimeProvider tim
 
     public Task<ShardStatus> StatusAsync(int replica, int stage, CancellationToken cancellation = default) => _loading.IsCompleted
         ? Shard(replica, stage).StatusAsync(cancellation)
-        : Task.FromResult(new ShardStatus(ShardState.Loading, ModelVersion.Base, 0, 0, [], 0, null));
+        : Task.FromResult(new ShardStatus(ShardState.Loading, ModelVersion.Base, 0, 0, [], 0, null,
+            LoadedFraction: Shard(replica, stage).LoadedFraction));
 
     /// <exception cref="MendException">The stage is not here, or is being loaded.</exception>
     public IModelShard Get(int replica, int stage) => _loading.IsCompleted ? Shard(replica, stage)

@@ -22,6 +22,9 @@ public sealed class ServedCluster(string model)
 
     public ITrainingJobs? Trainings => _state.Trainings;
 
+    /// <summary>The stages that this process holds itself. Its health is theirs; without any, that of the whole cluster.</summary>
+    public Func<CancellationToken, Task<IReadOnlyList<ShardReport>>>? Own { get; init; }
+
     public bool IsStopping => _isStopping;
 
     public void Waits(string what) => _state = new(what, null, null, null);

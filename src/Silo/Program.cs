@@ -44,7 +44,12 @@ catch (TypeInitializationException e) when (e.GetBaseException() is MendExceptio
     return 1;
 }
 var cluster = settings.Cluster!;
-var served = new ServedCluster(cluster.Model);
+ShardHost? shards = null;
+var served = new ServedCluster(cluster.Model)
+{
+    Own = async cancellation => await Task.WhenAll(cluster.ShardsOf(settings.Name).Select(async shard => new ShardReport(
+        new(shard.Replica, shard.Stage), shards is null ? null : await shards.StatusAsync(shard.Replica, shard.Stage, cancellation)))),
+};
 if (settings.Server is { } server)
     // first: it listens while the rest starts
     builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>()));
@@ -62,6 +67,7 @@ builder.UseOrleans(silo =>
             settings.GatewayPort, settings.DeadAfter);
 });
 using var host = builder.Build();
+shards = host.Services.GetRequiredService<ShardHost>();
 try
 {
     await host.StartAsync();

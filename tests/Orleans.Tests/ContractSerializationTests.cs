@@ -71,7 +71,7 @@ public sealed class ContractSerializationTests : IDisposable
             Figures, "s", 0.9, RevertMode.Recompute, 2),
         new WeightChange("w", Tensor, Empty, 0.1f, new(7)),
             new LedgerRecord(new(new(1), default, LedgerKind.Edit, new(1)), [new("w", Tensor, Empty, float.NegativeInfinity)]),
-        new ShardStatus(ShardState.Faulted, new(1), 2, 3, ["a", "b"], 5, "why", "ab12", 9), Tensor,
+        new ShardStatus(ShardState.Faulted, new(1), 2, 3, ["a", "b"], 5, "why", "ab12", 9, 0.5), Tensor,
             new TokenBatch(Tensor, Empty, Tensor, Tensor, Tensor),
         Trip, new StageResult(Edge, 8), new ExampleScore(true, double.NegativeInfinity), new GenerateRequest(Trip, 3, new(Seed: 4), 0.5),
             new GenerateReply(new(Edge, 8), 3),

@@ -384,8 +384,17 @@ public sealed class EditCoordinator(
     private async Task<(TimeSpan Append, TimeSpan Broadcast)> CommitAsync(LedgerRecord record)
     {
         using var clock = new PhaseClock(time, "append");
-        await ledger.AppendAsync(record, CancellationToken.None).ConfigureAwait(false);
+        try
+        {
+            await ledger.AppendAsync(record, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch
+        {
+            MendMetrics.Appended(clock.Lap(), isDurable: false);
+            throw;
+        }
         var append = clock.Lap("broadcast");
+        MendMetrics.Appended(append, isDurable: true);
         await Task.WhenAll(_replicas.Select(replica => replica.BroadcastAsync(record))).ConfigureAwait(false);
         return (append, clock.Lap());
     }

@@ -30,7 +30,11 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private ShardState _state = ShardState.Cold;
     private string? _fault;
     private long _epoch;
+    private double _loadedFraction;
     private LoadedStage? _loaded; // when it is ready
+
+    /// <summary>How much of the stage is read, from 0 to 1. Asks the compute thread nothing: it is busy with that.</summary>
+    public double LoadedFraction => Volatile.Read(ref _loadedFraction);
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => _thread.RunAsync(Load_OnComputeThread, cancellation);
 
@@ -108,7 +112,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         Move(ShardState.Loading);
         try
         {
-            _loaded = LoadedStage.Read(options);
+            _loaded = LoadedStage.Read(options, fraction => Volatile.Write(ref _loadedFraction, fraction));
             (_fault, _epoch) = (null, time.GetUtcNow().UtcTicks);
             Move(ShardState.Ready);
             return Status_OnComputeThread();
@@ -127,10 +131,10 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     private ShardStatus Status_OnComputeThread()
     {
         if (_loaded is not { Stage: var stage, Updates: var updates })
-            return new(_state, ModelVersion.Base, 0, 0, [], 0, _fault, "", _epoch);
+            return new(_state, ModelVersion.Base, 0, 0, [], 0, _fault, "", _epoch, LoadedFraction);
         var bytes = stage.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * weight.Value.element_size());
         return new(_state, updates.Version, stage.Range.First, stage.Range.End, [.. stage.EditableOrder], bytes, _fault, updates.Checksum,
-            _epoch);
+            _epoch, LoadedFraction);
     }
 
     private bool Apply_OnComputeThread(IReadOnlyList<LedgerRecord> records)
@@ -286,7 +290,8 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 internal sealed record LoadedStage(Stage Stage, StagePasses Passes, StageEditor? Editor, VersionedUpdates Updates) : IDisposable
 {
     /// <summary>Reads the stage's own tensors, and the networks of the editor that it needs.</summary>
-    public static LoadedStage Read(ShardOptions options)
+    /// <param name="loaded">Told which fraction of the layers is read.</param>
+    public static LoadedStage Read(ShardOptions options, Action<double> loaded)
     {
         var family = ModelFamily.FromDirectory(options.ModelDirectory);
         using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
@@ -296,7 +301,7 @@ internal sealed record LoadedStage(Stage Stage, StagePasses Passes, StageEditor?
         var device = Devices.Of(options.Device);
         var linears = LayerShape.Of(family).SelectMany(layer => layer.Linears).ToDictionary(linear => linear.Name);
         var range = StagePlan.Cut(family, options.Stages, options.Editor)[options.Stage];
-        var stage = Stage.Load(family, range, new CheckpointWeights(files, options.DType.InMemory(device), device), editable);
+        var stage = Stage.Load(family, range, new CheckpointWeights(files, options.DType.InMemory(device), device), editable, loaded);
         try
         {
             var editor = stage.HasEditable

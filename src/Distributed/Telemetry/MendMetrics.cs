@@ -33,11 +33,29 @@ public static class MendMetrics
         Of<long>("mend.edit.rank", "{row}", "Rank of an edit's update, the largest of any weight.",
         [1, 2, 4, 8, 16, 32, 64, 128, 256]);
 
+    private static readonly Histogram<double> Append = Of("mend.ledger.append.duration", "s", "Time until a record is durable.", Seconds);
+
+    private static readonly UpDownCounter<int> Trainings =
+        Meter.CreateUpDownCounter<int>("mend.training.running", "{run}", "Trainings of editors that are under way.");
+    private static readonly Counter<long> Steps = Meter.CreateCounter<long>("mend.training.steps", "{step}", "Steps of trainings.");
+    private static readonly Counter<long> Skipped =
+        Meter.CreateCounter<long>("mend.training.skipped", "{edit}", "Edits that a step was taken without: they were not finite.");
+    private static readonly Gauge<double> Loss =
+        Meter.CreateGauge<double>("mend.training.loss", "1", "Mean loss of the last step's edits.");
+    private static readonly Histogram<double> StepDuration = Of("mend.training.step.duration", "s", "Time of a step.", Seconds);
+    private static readonly Histogram<double> Reduction =
+        Of("mend.training.allreduce.duration", "s", "Time in which a step's gradients are summed over the replicas.", Seconds);
+    private static readonly Counter<long> Reduced =
+        Meter.CreateCounter<long>("mend.training.allreduce.io", "By", "Bytes that shards sent for such sums.");
+
     /// <summary>Every outcome is there as zero from when a coordinator begins: whoever asks for an increase sees the first.</summary>
     internal static void Begin()
     {
         foreach (var outcome in Outcomes)
             Edits.Add(0, Tag("outcome", outcome));
+        Trainings.Add(0);
+        foreach (var counter in new[] { Steps, Skipped, Reduced })
+            counter.Add(0);
     }
 
     internal static void Waited(TimeSpan time) => Queue.Record(time.TotalSeconds);
@@ -68,6 +86,27 @@ public static class MendMetrics
             OperationCanceledException => "cancelled",
             _ => "failed",
         }));
+
+    /// <param name="isDurable">Whether the ledger said so.</param>
+    internal static void Appended(TimeSpan time, bool isDurable) =>
+        Append.Record(time.TotalSeconds, Tag("outcome", isDurable ? "made" : "failed"));
+
+    /// <param name="change">1 when one begins, -1 when it ends.</param>
+    internal static void Training(int change) => Trainings.Add(change);
+
+    /// <param name="loss">Mean of its edits.</param>
+    /// <param name="skipped">Edits that it was taken without.</param>
+    internal static void Step(TimeSpan time, double loss, long skipped)
+    {
+        Steps.Add(1);
+        StepDuration.Record(time.TotalSeconds);
+        Loss.Record(loss);
+        Skipped.Add(skipped);
+    }
+
+    internal static void Reduce(TimeSpan time) => Reduction.Record(time.TotalSeconds);
+
+    internal static void Sent(int bytes) => Reduced.Add(bytes);
 
     private static Histogram<T> Of<T>(string name, string unit, string description, IReadOnlyList<T> buckets)
         where T : struct => Meter.CreateHistogram(name, unit, description,

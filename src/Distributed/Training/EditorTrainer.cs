@@ -64,6 +64,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         foreach (var replica in _replicas.All)
             replica.Leave();
         var iteration = course.Start;
+        MendMetrics.Training(1);
         try
         {
             await RejoinReplicasAsync(state, iteration / window, wait: true, cancellation).ConfigureAwait(false);
@@ -81,13 +82,14 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
                     return End("max_iters");
                 await RejoinReplicasAsync(state, step, wait: false, cancellation).ConfigureAwait(false);
 
+                var began = options.Time.GetTimestamp();
                 var result = await StepAsync(state.Mend, step, course.RateAt(iteration + window - 1), cancellation).ConfigureAwait(false);
+                var loss = result.Figures.Average(figures => figures.Total);
+                MendMetrics.Step(options.Time.GetElapsedTime(began), loss, result.Refused);
                 refused += result.Refused;
                 for (var i = 0; i < window; i++)
                     course.Take(iteration + i + 1, result.Figures[i], i == window - 1 ? result.Norm : null, refused);
-                progress?.Report(new(iteration + window, _training.MaxIters, result.Figures.Average(figures => figures.Total),
-                    course.BestValidation,
-                    _replicas.Live.Count));
+                progress?.Report(new(iteration + window, _training.MaxIters, loss, course.BestValidation, _replicas.Live.Count));
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -97,6 +99,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         }
         finally
         {
+            MendMetrics.Training(-1);
             await EndRoundAsync().ConfigureAwait(false);
         }
 
@@ -127,7 +130,13 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         var (accepted, statistics) = await RecordAsync(attempt, round, edits, mend).ConfigureAwait(false);
         var figures = await EvaluateAsync(attempt, round, edits, accepted, statistics).ConfigureAwait(false);
         var isFinite = await GradientAsync(attempt, round, edits.Count, accepted).ConfigureAwait(false);
-        double? norm = isFinite ? await ReduceAsync(attempt, round).ConfigureAwait(false) : null;
+        double? norm = null;
+        if (isFinite)
+        {
+            var began = options.Time.GetTimestamp();
+            norm = await ReduceAsync(attempt, round).ConfigureAwait(false);
+            MendMetrics.Reduce(options.Time.GetElapsedTime(began));
+        }
         var isTaken = norm is { } found && double.IsFinite(found);
         double? scale = !isTaken ? null : norm > _training.GradClip ? _training.GradClip / (norm.Value + 1e-6) : 1;
 

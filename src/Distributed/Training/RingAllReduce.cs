@@ -3,6 +3,7 @@ using System.Numerics;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Telemetry;
 
 namespace MendCluster.Distributed.Training;
 
@@ -64,7 +65,11 @@ public sealed class RingAllReduce(
             {
                 var outgoing = Part(values, chunks.Of(column, chunks.Sent(rank, step)));
                 if (outgoing.Length > 0)
-                    await send(column, step, Encode(outgoing.Span)).ConfigureAwait(false);
+                {
+                    var sent = Encode(outgoing.Span);
+                    MendMetrics.Sent(sent.Bytes.Length);
+                    await send(column, step, sent).ConfigureAwait(false);
+                }
                 var incoming = Part(values, chunks.Of(column, chunks.Received(rank, step)));
                 if (incoming.Length > 0)
                     Take(await receive(column, step).ConfigureAwait(false), incoming.Span, chunks.Adds(step));

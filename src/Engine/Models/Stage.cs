@@ -76,8 +76,10 @@ public sealed class Stage : IDisposable
 
     /// <summary>Builds the layers of a range, reading their weights and no others.</summary>
     /// <param name="editable">Names of the weights that the editor may change, of the whole model; others are another stage's.</param>
+    /// <param name="loaded">Told after each layer which fraction of them is read.</param>
     /// <exception cref="ModelException">A name that is no linear map of the model's.</exception>
-    public static Stage Load(ModelFamily family, StageRange range, WeightSource weights, IReadOnlyCollection<string> editable)
+    public static Stage Load(
+        ModelFamily family, StageRange range, WeightSource weights, IReadOnlyCollection<string> editable, Action<double>? loaded = null)
     {
         if (range.First < 0 || range.End > family.LayerNames.Count || range.Count < 1)
             throw new ModelException("stage", range.ToString(), $"the model has layers 0 to {family.LayerNames.Count - 1}");
@@ -85,7 +87,10 @@ public sealed class Stage : IDisposable
         using var scope = NewDisposeScope();
         var layers = new List<Layer>();
         for (var i = range.First; i < range.End; i++)
+        {
             layers.Add(family.Build(i, weights));
+            loaded?.Invoke((double)layers.Count / range.Count);
+        }
         var wanted = editable.ToHashSet();
         var found = new Dictionary<string, EditableLinear>();
         foreach (var linear in layers.SelectMany(layer => layer.Linears).Where(linear => wanted.Contains(linear.Name)))

@@ -38,6 +38,7 @@ internal static class EditEndpoints
             cluster.EditAsync(request.Prompt, request.Target, request.Options(caller.Name, key), http.RequestAborted)));
         if (receipt.Times == EditTimes.Zero) // made by an earlier request with the same key
             return TypedResults.Ok(receipt);
+        api.Made(receipt);
         api.Changed(http, "edit", $"edit {receipt.Id}", receipt.Version);
         return TypedResults.Created($"/v1/edits/{receipt.Id}", receipt);
     }

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net.Http.Headers;
 using MendCluster.Contracts;
 using MendCluster.Server.Security;
@@ -9,6 +10,9 @@ namespace MendCluster.Server.Api;
 /// <summary>What all endpoints of the API need of a request.</summary>
 internal sealed class ApiContext(ServedCluster served, EditQueue queue, ServerSettings settings, ILoggerFactory logs)
 {
+    private const int MaxRecentEdits = 100;
+
+    private readonly ConcurrentQueue<EditTiming> _recent = [];
     private readonly ILogger _audit = logs.CreateLogger(LogMessages.Audit);
 
     public IMendCluster Cluster => served.Required();
@@ -18,6 +22,16 @@ internal sealed class ApiContext(ServedCluster served, EditQueue queue, ServerSe
     public ServedCluster Served => served;
 
     public ServerSettings Settings => settings;
+
+    /// <summary>The last edits that were made here, the newest last.</summary>
+    public IReadOnlyList<EditTiming> RecentEdits => [.. _recent];
+
+    public void Made(EditReceipt receipt)
+    {
+        _recent.Enqueue(new(receipt.Id, receipt.Times));
+        while (_recent.Count > MaxRecentEdits)
+            _ = _recent.TryDequeue(out _);
+    }
 
     public void Changed(HttpContext http, string action, string what, ModelVersion version) =>
         LogMessages.Changed(_audit, action, Caller.Of(http.User).Name, http.Connection.RemoteIpAddress?.ToString(), what, version.Value);

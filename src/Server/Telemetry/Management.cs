@@ -29,13 +29,18 @@ internal static class Management
     {
         var (served, watch) = (http.RequestServices.GetRequiredService<ServedCluster>(),
             http.RequestServices.GetRequiredService<ClusterWatch>());
+        // A silo whose own stages are loading is not ready though another replica serves: an update would go on to that one.
+        var own = served.Own is null ? null : await served.Own(http.RequestAborted);
+        var (isServed, missing) = own is null ? (watch.IsServed, "no replica has all its stages")
+            : (own.All(shard => shard.Status?.State == ShardState.Ready), "a stage of this silo is not ready");
+        var faulted = own?.Select(shard => shard.Status?.Fault).FirstOrDefault(why => why is not null);
         (bool IsWell, string State)? health = http.Request.Path.Value switch
         {
             "/healthz/live" => (true, "live"),
             "/healthz/startup" => served.Fault is { } fault ? (false, fault) : served.Waiting is { } waiting ? (false, waiting)
-                : !watch.IsServed ? (false, "loads") : (true, "started"),
+                : !isServed ? (false, faulted ?? "loads") : (true, "started"),
             "/healthz/ready" => served.IsStopping ? (false, "stops") : served.Waiting is { } waiting ? (false, waiting)
-                : watch.IsServed ? (true, "ready") : (false, "no replica has all its stages"),
+                : isServed ? (true, "ready") : (false, missing),
             _ => null,
         };
         if (health is not { } known)
@@ -45,7 +50,7 @@ internal static class Management
         }
         http.Response.StatusCode = known.IsWell ? StatusCodes.Status200OK : StatusCodes.Status503ServiceUnavailable;
         http.Response.Headers.CacheControl = "no-store";
-        await http.Response.WriteAsJsonAsync(new Health(known.State, watch.Shards ?? []), MendHttp.Json, http.RequestAborted);
+        await http.Response.WriteAsJsonAsync(new Health(known.State, own ?? watch.Shards ?? []), MendHttp.Json, http.RequestAborted);
     }
 
     private sealed class Connection;
