@@ -117,6 +117,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
     /// </summary>
     private Task EveryStageAsync(Func<IModelShard, int, Task> call) => Task.WhenAll(stages.Select(async (shard, stage) =>
     {
+        using var span = MendTracing.Start("stage", stage);
         try
         {
             await call(shard, stage).ConfigureAwait(false);
