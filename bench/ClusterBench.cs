@@ -2,15 +2,15 @@ using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
-using MendCluster.Engine.Checkpoints;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 
 namespace MendCluster.Bench;
 
 /// <summary>
-/// What distribution costs: one edit (28 tokens, 10 of them labels, the editor's own step, 8 probes) on GPT-2-small's shape with an editor of rank
-/// 1920, float32. All layouts take turns in every round, so ratios hold on a machine that does other things too.
+/// What distribution costs: one edit (28 tokens, 10 of them labels, the editor's own step, 8 probes) on GPT-2-small's shape with an editor
+/// of rank 1920, float32. All layouts take turns in every round, so ratios hold on a machine that does other things too.
 /// </summary>
 internal static class ClusterBench
 {
@@ -19,7 +19,8 @@ internal static class ClusterBench
     private static readonly int[] Layouts = [1, 2, 4];
     private static readonly TimeSpan AskFor = TimeSpan.FromSeconds(15);
     private static readonly EditOptions OwnStep = new() { Confidence = null };
-    private static readonly Probe[] Probes = [.. Enumerable.Range(0, 8).Select(i => new Probe(Letters(PromptTokens, 100 + i), Letters(2, i)))];
+    private static readonly Probe[] Probes =
+        [.. Enumerable.Range(0, 8).Select(i => new Probe(Letters(PromptTokens, 100 + i), Letters(2, i)))];
 
     public static async Task RunAsync()
     {
@@ -28,7 +29,8 @@ internal static class ClusterBench
         try
         {
             var model = Path.Combine(folder, "model");
-            LargeCheckpoint.Make(model, StoredType.F32, """{"model_type": "gpt2", "vocab_size": 50258, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "eos_token_id": 257, "pad_token_id": 256}""");
+            LargeCheckpoint.Make(model, DType.Float32,
+                """{"model_type": "gpt2", "vocab_size": 50258, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "eos_token_id": 257, "pad_token_id": 256}""");
             BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(model, null); // a token for each byte
             File.WriteAllLines(Path.Combine(model, "probes.tsv"), Probes.Select(probe => $"{probe.Question}\t{probe.Answer}"));
 
@@ -68,7 +70,8 @@ internal static class ClusterBench
             var times = await EditsAsync([("", local), ("", remote)]);
             var before = LoopbackBytes();
             await EditAsync(remote, 99);
-            Report($"{silos} silo{(silos > 1 ? "s" : "")} of a stage each", times[1], times[0], $"; {(LoopbackBytes() - before) / 1e6:0.00} MB over the loopback an edit and its revert");
+            Report($"{silos} silo{(silos > 1 ? "s" : "")} of a stage each", times[1], times[0],
+                $"; {(LoopbackBytes() - before) / 1e6:0.00} MB over the loopback an edit and its revert");
             return true;
         }
         finally
@@ -146,7 +149,9 @@ internal static class ClusterBench
     private static void Mend(params string[] arguments)
     {
         var program = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Cli", "release", "mend.dll"));
-        using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [program, .. arguments]) { RedirectStandardOutput = true })!;
+        using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!,
+            [program, .. arguments])
+        { RedirectStandardOutput = true })!;
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
         if (process.ExitCode != 0)
@@ -154,7 +159,8 @@ internal static class ClusterBench
     }
 
     internal static double LoopbackBytes() => double.Parse(
-        File.ReadLines("/proc/net/dev").Single(line => line.TrimStart().StartsWith("lo:", StringComparison.Ordinal)).Split([' ', ':'], StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+        File.ReadLines("/proc/net/dev").Single(line => line.TrimStart().StartsWith("lo:", StringComparison.Ordinal))
+        .Split([' ', ':'], StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
 
     internal static string Letters(int count, int seed) =>
         string.Concat(Enumerable.Range(0, count).Select(i => (char)('a' + (seed * 7 + i * 11) % 26)));

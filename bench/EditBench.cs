@@ -2,8 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Training;
 using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
 namespace MendCluster.Bench;
@@ -29,7 +29,8 @@ internal static class EditBench
         using var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(stage), 1);
         using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, window: 10, gradClip: 100);
         using var scope = NewDisposeScope();
-        var batch = new EditBatch(Batch(family, EditTokens, labels, 1), Batch(family, EditTokens, labels, 2), Batch(family, LocalityTokens, LocalityTokens, 3));
+        var batch = new EditBatch(Batch(family, EditTokens, labels, 1), Batch(family, EditTokens, labels, 2),
+            Batch(family, LocalityTokens, LocalityTokens, 3));
         mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors); // statistics to normalise by
 
         var (fp32, bf16) = (MatrixRate(ScalarType.Float32), dtype == ScalarType.BFloat16 ? MatrixRate(ScalarType.BFloat16) : 0);
@@ -94,7 +95,8 @@ internal static class EditBench
     }
 
     private static double PeakResident() =>
-        1024.0 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith("VmHWM", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+        1024.0 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith("VmHWM", StringComparison.Ordinal))
+        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
 
     private static ModelFamily Family(string name) => ModelFamily.FromConfig(ConfigFile.Parse(name, name switch
     {
@@ -114,7 +116,7 @@ internal static class EditBench
         if (family.IsEncoderDecoder)
             return new(new(Ids(tokens), mask, Ids(Math.Min(labels, 6))), Ids(Math.Min(labels, 6)));
         var ids = Ids(tokens);
-        var ignored = NewTensor.Full([1, tokens - labels], LabelRows.Ignored, ScalarType.Int64);
+        var ignored = NewTensor.Full([1, tokens - labels], ScoredPositions.Ignored, ScalarType.Int64);
         return new(new(ids, mask), cat([ignored, ids.narrow(1, tokens - labels, labels)], 1));
     }
 }

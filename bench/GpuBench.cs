@@ -15,16 +15,17 @@ using static TorchSharp.torch;
 namespace MendCluster.Bench;
 
 /// <summary>
-/// Load, edit, ask and training step of one model in so many stages on one device: the GPU kit's part of ours. bench/gpu/reference.py does the same
-/// passes over the same texts in plain PyTorch; bench/gpu/report.py puts the two beside each other.
-/// An edit has 28 tokens of which 10 are labels (T5: 28 and 6), a training step is a window of 10 edits, each with a rephrase and an unrelated example
-/// of 32 tokens, and one step of Adam.
+/// Load, edit, ask and training step of one model in so many stages on one device: the GPU kit's part of ours. bench/gpu/reference.py does
+/// the same passes over the same texts in plain PyTorch; bench/gpu/report.py puts the two beside each other.
+/// An edit has 28 tokens of which 10 are labels (T5: 28 and 6), a training step is a window of 10 edits, each with a rephrase and an
+/// unrelated example of 32 tokens, and one step of Adam.
 /// </summary>
 internal static class GpuBench
 {
     private const int WarmUp = 3, Rounds = 10, Asks = 3, AnswerTokens = 32, Window = 10, Windows = 3;
 
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals };
+    private static readonly JsonSerializerOptions Indented =
+        new() { WriteIndented = true, NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals };
 
     /// <param name="output">A JSON object, written anew after each part: what was measured before an end by force is there.</param>
     public static async Task RunAsync(string directory, int stages, string deviceName, string output)
@@ -32,7 +33,12 @@ internal static class GpuBench
         var device = Devices.Of(deviceName);
         ones(1).to(device).Dispose(); // loads the device's libraries: they are not the checkpoint's
         Wait(device);
-        var found = new Dictionary<string, object> { ["stages"] = stages, ["runtime"] = TorchRuntime.Description, ["memory_before_gb"] = MemoryGB(device) };
+        var found = new Dictionary<string, object>
+        {
+            ["stages"] = stages,
+            ["runtime"] = TorchRuntime.Description,
+            ["memory_before_gb"] = MemoryGB(device)
+        };
         void Save(string part)
         {
             found[$"memory_after_{part}_gb"] = MemoryGB(device);
@@ -65,7 +71,7 @@ internal static class GpuBench
             Editor = EditorOf(directory),
             Ledger = ledger,
             Stages = stages,
-            DType = WeightType.BFloat16,
+            DType = DType.BFloat16,
             Device = device,
         });
         var load = Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -94,7 +100,8 @@ internal static class GpuBench
             ["append"] = Phase(times => times.Append),
             ["broadcast"] = Phase(times => times.Broadcast),
         };
-        (found["log_p_before"], found["log_p_after"]) = (Math.Log(receipts[^1].Figures.ProbabilityBefore), Math.Log(receipts[^1].Figures.ProbabilityAfter));
+        (found["log_p_before"], found["log_p_after"]) =
+            (Math.Log(receipts[^1].Figures.ProbabilityBefore), Math.Log(receipts[^1].Figures.ProbabilityAfter));
 
         var first = await AskMsAsync(cluster, prompt, 1);
         found["first_token_ms"] = first;
@@ -118,14 +125,15 @@ internal static class GpuBench
     {
         using var files = HuggingFaceDirectory.Open(directory);
         using var mend = EditorCheckpoint.LoadEditor(EditorOf(directory), device: device);
-        using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory), new CheckpointWeights(files, ScalarType.BFloat16, device), [.. mend.Weights.Select(weight => weight.Name)]);
+        using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory), new CheckpointWeights(files, ScalarType.BFloat16, device),
+            [.. mend.Weights.Select(weight => weight.Name)]);
         using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, Window, gradClip: 100);
         using var scope = NewDisposeScope();
         var text = new TextBatch(stage.Family, TokenizerFiles.Load(directory));
         List<EditBatch> batches = [.. Enumerable.Range(0, Window).Select(i => Batch(text, directory, i))];
 
         var (before, gradient) = TrainingStep.Record(stage, batches[0].Inner);
-        var after = TrainingStep.Score(stage, batches[0].Inner, new Edits(mend.Propose(gradient)));
+        var after = TrainingStep.Score(stage, batches[0].Inner, new WeightUpdates(mend.Propose(gradient)));
         (found["passes_log_p_before"], found["passes_log_p_after"]) = (-before.Loss, -after.Loss);
 
         long rows = 0;
@@ -189,7 +197,9 @@ internal static class GpuBench
         var start = Stopwatch.GetTimestamp();
         try
         {
-            await using var trainer = new EmbeddedTrainer(directory, 1, stages, EditorTrainerOptions.Of(directory, new(options, Batch, i => Batch(i), "bench"), run), WeightType.BFloat16, device);
+            await using var trainer =
+                new EmbeddedTrainer(directory, 1, stages,
+                EditorTrainerOptions.Of(directory, new(options, Batch, i => Batch(i), "bench"), run), DType.BFloat16, device);
             await trainer.TrainAsync(new Steps(() =>
             {
                 steps.Add(Stopwatch.GetTimestamp());
@@ -201,7 +211,8 @@ internal static class GpuBench
         {
             Directory.Delete(run, recursive: true);
         }
-        found["training_start_s"] = Stopwatch.GetElapsedTime(start, steps[0]).TotalSeconds; // loading, the first step and the first checkpoint
+        // loading, the first step and the first checkpoint
+        found["training_start_s"] = Stopwatch.GetElapsedTime(start, steps[0]).TotalSeconds;
         found["step_ms"] = Median(steps.Zip(steps.Skip(1), (from, to) => Stopwatch.GetElapsedTime(from, to).TotalMilliseconds)) / Window;
     }
 
@@ -212,11 +223,16 @@ internal static class GpuBench
         return new(text.Of([(prompt, target)]), text.Of([(Texts(directory, 100 + i).Prompt, target)]), text.Of([unrelated]));
     }
 
-    /// <summary>Prompt and target of 28 tokens together (T5: of 28 and 6, the end of each included): a token for each letter, and the blank before a target.</summary>
+    /// <summary>
+    /// Prompt and target of 28 tokens together (T5: of 28 and 6, the end of each included): a token for each letter, and the blank before a
+    /// target.
+    /// </summary>
     private static (string Prompt, string Target) Texts(string directory, int seed, int more = 0) =>
-        ModelFamily.FromDirectory(directory).IsEncoderDecoder ? (Letters(27 + more, seed), Letters(5, seed + 1)) : (Letters(18 + more, seed), Letters(9, seed + 1));
+        ModelFamily.FromDirectory(directory).IsEncoderDecoder ? (Letters(27 + more, seed), Letters(5, seed + 1))
+        : (Letters(18 + more, seed), Letters(9, seed + 1));
 
-    private static string Letters(int count, int seed) => string.Concat(Enumerable.Range(0, count).Select(i => (char)('a' + (seed * 7 + i * 11) % 26)));
+    private static string Letters(int count, int seed) =>
+        string.Concat(Enumerable.Range(0, count).Select(i => (char)('a' + (seed * 7 + i * 11) % 26)));
 
     private static string EditorOf(string directory) => Path.Combine(directory, "editor.safetensors");
 
@@ -241,14 +257,21 @@ internal static class GpuBench
     }
 
     /// <summary>
-    /// Of a GPU: memory that the driver has given out, to all programs together. libtorch keeps what it was given, so what is given out at the end is
-    /// the most that was needed. Of the CPU: the most that was resident of this process.
+    /// Of a GPU: memory that the driver has given out, to all programs together. libtorch keeps what it was given, so what is given out at
+    /// the end is the most that was needed. Of the CPU: the most that was resident of this process.
     /// </summary>
     private static double MemoryGB(Device device)
     {
         if (device.type == TorchSharp.DeviceType.CPU)
-            return 1024.0 / 1e9 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith("VmHWM", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
-        using var process = Process.Start(new ProcessStartInfo("nvidia-smi", [$"--id={Math.Max(0, device.index)}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]) { RedirectStandardOutput = true })!;
+            return 1024.0 / 1e9 * long.Parse(File.ReadLines("/proc/self/status")
+                .First(line => line.StartsWith("VmHWM", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1],
+                CultureInfo.InvariantCulture);
+        using var process = Process.Start(new ProcessStartInfo("nvidia-smi",
+            [$"--id={Math.Max(0, device.index)}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
+        {
+            RedirectStandardOutput =
+            true
+        })!;
         var said = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
         return double.Parse(said, CultureInfo.InvariantCulture) * (1 << 20) / 1e9;

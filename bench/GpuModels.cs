@@ -1,9 +1,11 @@
-using MendCluster.Engine.Checkpoints;
+using MendCluster.Contracts;
 using MendCluster.Engine.Tokenizers;
 
 namespace MendCluster.Bench;
 
-/// <summary>The models of the GPU kit: published shapes with random bfloat16 weights, an editor of rank 1920, a token for each byte.</summary>
+/// <summary>
+/// The models of the GPU kit: published shapes with random bfloat16 weights, an editor of rank 1920, a token for each byte.
+/// </summary>
 internal static class GpuModels
 {
     public const string Gpt2Xl = "gpt2-xl", GptJ = "gpt-j-6b", T5Xxl = "t5-xxl-11b";
@@ -11,7 +13,7 @@ internal static class GpuModels
     /// <param name="small">The same families in thousandths of the size: whether the kit runs, not how fast.</param>
     public static void Make(string name, string directory, bool small)
     {
-        LargeCheckpoint.Make(directory, StoredType.BF16, Config(name, small), small ? 32 : 1920);
+        LargeCheckpoint.Make(directory, DType.BFloat16, Config(name, small), small ? 32 : 1920);
         BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(directory, name == T5Xxl ? "</s>" : null);
     }
 

@@ -2,10 +2,13 @@
 //   ./mend bench                             every case, each in a process of its own, so that peak memory is its own
 //   ./mend bench CASE DTYPE                  one case: gpt2-small or t5-small, Float32 or BFloat16
 // What does a stage of a large model hold, and how fast does it load?
-//   ./mend bench --make-checkpoint DIR N     GPT-J's shape with N layers (28: 12 GB) of random 16-bit weights, and an editor; delete it afterwards
+// ./mend bench --make-checkpoint DIR N     GPT-J's shape with N layers (28: 12 GB) of random 16-bit weights, and an editor; delete it
+// afterwards
 //   ./mend bench stages DIR S DTYPE          an edit through S stages, a process for each, one at a time
 // What does it cost that a model is cut into stages, and that the stages are on silos?
 //   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
+// What do HTTP and JSON cost, and how many clients does one server bear?
+//   ./mend bench http MODEL                  MODEL: a directory, such as src/Cli/Demo; asks and edits, embedded and over HTTP in turn
 // Do large boundary tensors hold up the probes by which silos tell that the others live?
 //   ./mend bench wire [MB]                   edits over three silos, boundaries of so many megabytes (8); the probes that were missed
 // How fast is all of it on a GPU? bench/gpu/run.sh asks, by these:
@@ -17,7 +20,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Bench;
-using MendCluster.Engine.Checkpoints;
+using MendCluster.Contracts;
 
 switch (args)
 {
@@ -25,17 +28,18 @@ switch (args)
         foreach (var name in EditBench.Cases)
             foreach (var type in new[] { "Float32", "BFloat16" })
             {
-                using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!, [typeof(EditBench).Assembly.Location, name, type]))!;
+                using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!,
+                    [typeof(EditBench).Assembly.Location, name, type]))!;
                 process.WaitForExit();
                 if (process.ExitCode != 0)
                     return process.ExitCode;
             }
         return 0;
     case ["--make-checkpoint", var directory, var layers]:
-        LargeCheckpoint.MakeGptJ(directory, Number(layers), StoredType.BF16);
+        LargeCheckpoint.MakeGptJ(directory, Number(layers), DType.BFloat16);
         return 0;
     case ["--make-checkpoint", var directory, var layers, var type]:
-        LargeCheckpoint.MakeGptJ(directory, Number(layers), Enum.Parse<StoredType>(type));
+        LargeCheckpoint.MakeGptJ(directory, Number(layers), Enum.Parse<DType>(type));
         return 0;
     case ["training", var directory]:
         await TrainingBench.RunAsync(directory);
@@ -56,6 +60,9 @@ switch (args)
     case ["cluster"]:
         await ClusterBench.RunAsync();
         return 0;
+    case ["http", var directory]:
+        await HttpBench.RunAsync(directory);
+        return 0;
     case ["wire"]:
         await WireBench.RunAsync(8);
         return 0;
@@ -70,7 +77,7 @@ switch (args)
         return 0;
     default:
         Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | cluster | wire [MB] | training DIR | gpu ...]");
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | training DIR | gpu ...]");
         return 2;
 }
 

@@ -9,7 +9,9 @@ namespace MendCluster.Bench;
 /// <param name="Stream">Bytes a second through the device's memory, read and written.</param>
 /// <param name="Float32">Operations a second of a large square product.</param>
 /// <param name="BFloat16">The same.</param>
-/// <param name="BFloat16AtShape">Of the model's largest map over an edit's tokens, each time with another matrix: none lies in a cache.</param>
+/// <param name="BFloat16AtShape">
+/// Of the model's largest map over an edit's tokens, each time with another matrix: none lies in a cache.
+/// </param>
 internal sealed record Roofs(double CopyIn, double Stream, double Float32, double BFloat16, double BFloat16AtShape)
 {
     public static Roofs Measure(Device device, Stage stage, long tokens)
@@ -27,14 +29,16 @@ internal sealed record Roofs(double CopyIn, double Stream, double Float32, doubl
         var (float32, bfloat16) = (Square(ScalarType.Float32), Square(ScalarType.BFloat16));
 
         var largest = stage.Linears().MaxBy(linear => linear.InFeatures * linear.OutFeatures)!;
-        List<Tensor> matrices = [.. Enumerable.Range(0, 8).Select(i => randn([largest.OutFeatures, largest.InFeatures], device: device).to_type(ScalarType.BFloat16).t())];
+        List<Tensor> matrices = [.. Enumerable.Range(0, 8)
+            .Select(i => randn([largest.OutFeatures, largest.InFeatures], device: device).to_type(ScalarType.BFloat16).t())];
         var x = randn([tokens, largest.InFeatures], device: device).to_type(ScalarType.BFloat16);
         var atShape = Best(device, () =>
         {
             foreach (var matrix in matrices)
                 x.mm(matrix).Dispose();
         });
-        return new(bytes / copyIn, 2 * bytes / stream, float32, bfloat16, 2.0 * tokens * largest.InFeatures * largest.OutFeatures * matrices.Count / atShape);
+        return new(bytes / copyIn, 2 * bytes / stream, float32, bfloat16,
+            2.0 * tokens * largest.InFeatures * largest.OutFeatures * matrices.Count / atShape);
 
         double Square(ScalarType dtype)
         {

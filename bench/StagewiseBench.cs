@@ -2,11 +2,11 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using MendCluster.Contracts;
-using MendCluster.Distributed;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Training;
 using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
 
 namespace MendCluster.Bench;
 
@@ -27,7 +27,8 @@ internal static class StagewiseBench
     /// <param name="Mapped">Resident after loading, of mapped files.</param>
     /// <param name="End">Most that was resident in the process's life.</param>
     private sealed record Report(
-        double LoadSeconds, long Held, long Tensors, long Before, long Peak, long Anonymous, long Mapped, double Seconds, long End, double? LogProbability);
+        double LoadSeconds, long Held, long Tensors, long Before, long Peak, long Anonymous, long Mapped, double Seconds, long End,
+        double? LogProbability);
 
     public static int Run(string directory, int stages, string dtype)
     {
@@ -82,8 +83,8 @@ internal static class StagewiseBench
     {
         var meter = AllocationMeter.Install(); // and libtorch is loaded: it is not the checkpoint's
         var editor = Editor(directory);
-        var type = Enum.Parse<WeightType>(dtype);
-        var plan = StagePlan.Read(directory, editor, new() { Stages = stages, BytesPerWeight = type == WeightType.BFloat16 ? 2 : 4 });
+        var type = Enum.Parse<DType>(dtype);
+        var plan = StagePlan.Read(directory, editor, new() { Stages = stages, BytesPerWeight = type == DType.BFloat16 ? 2 : 4 });
         var before = Status("VmRSS");
         var watch = Stopwatch.StartNew();
         await using var shard = new ModelShard(new(directory, editor, stage, stages, type), TimeProvider.System);
@@ -93,29 +94,30 @@ internal static class StagewiseBench
 
         watch.Restart();
         double? logProbability = null;
-        var input = stage == 0 || pass is "load" ? new(null, null) : Load<StageReply>(work, $"up-{stage - 1}");
+        var below = stage == 0 || pass is "load" ? Boundary.None : Load<Boundary>(work, $"up-{stage - 1}");
         var batch = Batch(ModelFamily.FromDirectory(directory));
         var needsGradient = plan.Stages.Take(stage).Any(lower => lower.Editable.Count > 0);
         if (pass is "up" or "down")
         {
-            var reply = await shard.ForwardAsync(new(1, ModelVersion.Base, StagePurpose.Record, batch, input.Hidden, input.Memory, needsGradient));
-            Save(work, $"up-{stage}", reply);
-            logProbability = reply.Scores?[0].LogProbability;
+            var reply = await shard.ForwardAsync(new(new(1, ModelVersion.Base, batch, below), needsGradient));
+            Save(work, $"up-{stage}", reply.Result.Above);
+            logProbability = reply.Score?.LogProbability;
             if (pass == "down")
             {
-                var above = stage == stages - 1 ? new(null, null, [], default) : Load<BackwardReply>(work, $"down-{stage + 1}");
-                Save(work, $"down-{stage}", await shard.BackwardAsync(new(1, above.Hidden, above.Memory)));
+                var above = stage == stages - 1 ? Boundary.None : Load<BackwardReply>(work, $"down-{stage + 1}").Below;
+                Save(work, $"down-{stage}", await shard.BackwardAsync(new(1, above)));
             }
         }
         else if (pass is "try")
         {
             var changes = Load<BackwardReply>(work, $"down-{stage}").Changes;
             await shard.ApplyAsync([new(new(new(1), default, LedgerKind.Edit, new(1)), changes)]);
-            var reply = await shard.ForwardAsync(new(1, new(1), StagePurpose.TryBefore, batch, input.Hidden, input.Memory, FirstProbe: 1));
-            Save(work, $"up-{stage}", reply);
+            var reply = await shard.TryAsync(new(new(1, new(1), batch, below), 1));
+            Save(work, $"up-{stage}", reply.Result.Above);
             logProbability = reply.Scores?[0].LogProbability;
         }
-        Console.WriteLine(JsonSerializer.Serialize(new Report(load, plan.Stages[stage].WeightBytes + plan.Stages[stage].EditorBytes, tensors, before, peak,
+        Console.WriteLine(JsonSerializer.Serialize(new Report(load, plan.Stages[stage].WeightBytes + plan.Stages[stage].EditorBytes,
+            tensors, before, peak,
             anonymous, mapped, watch.Elapsed.TotalSeconds, Status("VmHWM"), logProbability)));
     }
 
@@ -126,14 +128,15 @@ internal static class StagewiseBench
         { RedirectStandardOutput = true })!;
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        return process.ExitCode == 0 ? JsonSerializer.Deserialize<Report>(output)! : throw new InvalidOperationException($"stage {stage} failed: {output}");
+        return process.ExitCode == 0 ? JsonSerializer.Deserialize<Report>(output)!
+            : throw new InvalidOperationException($"stage {stage} failed: {output}");
     }
 
     private static TokenBatch Batch(ModelFamily family)
     {
         var ids = Enumerable.Range(0, Tokens).Select(i => (100 + 7919L * i) % (family.VocabularySize - 1)).ToArray();
-        var labels = ids.Select((id, i) => i < Tokens - Labels ? LabelRows.Ignored : id).ToArray();
-        WireTensor Row(IEnumerable<long> values) => new(WireType.Int64, [1, Tokens], values.SelectMany(BitConverter.GetBytes).ToArray());
+        var labels = ids.Select((id, i) => i < Tokens - Labels ? ScoredPositions.Ignored : id).ToArray();
+        WireTensor Row(IEnumerable<long> values) => new(DType.Int64, [1, Tokens], values.SelectMany(BitConverter.GetBytes).ToArray());
         return new(Row(ids), Row(ids.Select(_ => 1L)), null, null, Row(labels));
     }
 
@@ -155,15 +158,18 @@ internal static class StagewiseBench
         return said;
     }
 
-    private static IEnumerable<string> Files(string directory) => Directory.EnumerateFiles(directory, "*.safetensors").Order(StringComparer.Ordinal);
+    private static IEnumerable<string> Files(string directory) =>
+        Directory.EnumerateFiles(directory, "*.safetensors").Order(StringComparer.Ordinal);
 
-    private static string Editor(string directory) => Path.Combine(directory, DemoRecipe.EditorFile);
+    private static string Editor(string directory) => Path.Combine(directory, EditorCheckpoint.FileName);
 
     /// <summary>A line of /proc/self/status, in bytes.</summary>
     private static long Status(string key) =>
-        1024 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture);
+        1024 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal))
+        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture);
 
-    private static void Save<T>(string folder, string name, T value) => File.WriteAllText(Path.Combine(folder, name), JsonSerializer.Serialize(value));
+    private static void Save<T>(string folder, string name, T value) =>
+        File.WriteAllText(Path.Combine(folder, name), JsonSerializer.Serialize(value));
 
     private static T Load<T>(string folder, string name) => JsonSerializer.Deserialize<T>(File.ReadAllText(Path.Combine(folder, name)))!;
 

@@ -6,15 +6,15 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
+using MendCluster.Experiments;
 
 namespace MendCluster.Bench;
 
 /// <summary>
-/// How fast are gradients summed around a ring, beside a plain copy of the same bytes over loopback TCP? How many training steps a second does the
-/// demo's model make in each layout of one machine?
+/// How fast are gradients summed around a ring, beside a plain copy of the same bytes over loopback TCP? How many training steps a second
+/// does the demo's model make in each layout of one machine?
 /// </summary>
 internal static class TrainingBench
 {
@@ -40,7 +40,8 @@ internal static class TrainingBench
             try
             {
                 var seconds = await TrainAsync(model, folder, replicas, stages);
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{replicas} x {stages}: {1 / seconds:0.00} steps/s of {DemoRecipe.Editor.AccumulateBs} edits"));
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"{replicas} x {stages}: {1 / seconds:0.00} steps/s of {DemoRecipe.Editor.AccumulateBs} edits"));
             }
             finally
             {
@@ -57,11 +58,18 @@ internal static class TrainingBench
         EditBatch Batch(long i)
         {
             var edit = world.TrainingEdit(world.Split.Training[(int)(i % world.Split.Training.Count)], Prng.At(1, (ulong)i));
-            return new(text.Of([(edit.Prompt, edit.Target)]), text.Of([(edit.Rephrases[0], edit.Target)]), text.Of([.. edit.Locality.Select(pair => (pair.Question, pair.Answer))]));
+            return new(text.Of([(edit.Prompt, edit.Target)]), text.Of([(edit.Rephrases[0], edit.Target)]),
+                text.Of([.. edit.Locality.Select(pair => (pair.Question, pair.Answer))]));
         }
-        var options = DemoRecipe.Editor with { ValInterval = 1000 * DemoRecipe.Editor.AccumulateBs, MaxIters = Steps * DemoRecipe.Editor.AccumulateBs };
+        var options = DemoRecipe.Editor with
+        {
+            ValInterval = 1000 * DemoRecipe.Editor.AccumulateBs,
+            MaxIters = Steps * DemoRecipe.Editor.AccumulateBs
+        };
         var times = new List<long>();
-        await using var trainer = new EmbeddedTrainer(model, replicas, stages, EditorTrainerOptions.Of(model, new(options, Batch, i => Batch(i), "bench"), folder));
+        await using var trainer =
+            new EmbeddedTrainer(model, replicas, stages,
+            EditorTrainerOptions.Of(model, new(options, Batch, i => Batch(i), "bench"), folder));
         await trainer.TrainAsync(new Clock(() => times.Add(Stopwatch.GetTimestamp())));
         return times.Zip(times.Skip(1), (from, to) => Stopwatch.GetElapsedTime(from, to).TotalSeconds).Order().ElementAt((Steps - 1) / 2);
     }
@@ -79,7 +87,8 @@ internal static class TrainingBench
             (column, step) => mail[rank].TakeAsync("g", column, step, default)).RunAsync(gradients[rank]))));
     }
 
-    private static Task CopyAsync(int connections, long bytes) => Task.WhenAll(Enumerable.Range(0, connections).Select(_ => Task.Run(async () =>
+    private static Task CopyAsync(int connections, long bytes) =>
+        Task.WhenAll(Enumerable.Range(0, connections).Select(_ => Task.Run(async () =>
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();
@@ -88,11 +97,11 @@ internal static class TrainingBench
         using var receiver = await listener.AcceptTcpClientAsync();
         var sending = Task.Run(async () =>
         {
-            var block = new byte[RingAllReduce.MostElements * sizeof(float)];
+            var block = new byte[RingAllReduce.MaxElements * sizeof(float)];
             for (long sent = 0; sent < bytes; sent += block.Length)
                 await sender.GetStream().WriteAsync(block.AsMemory(0, (int)Math.Min(block.Length, bytes - sent)));
         });
-        var into = new byte[RingAllReduce.MostElements * sizeof(float)];
+        var into = new byte[RingAllReduce.MaxElements * sizeof(float)];
         for (long received = 0; received < bytes;)
             received += await receiver.GetStream().ReadAsync(into);
         await sending;

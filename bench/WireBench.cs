@@ -4,8 +4,9 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using MendCluster.Client.Orleans;
+using MendCluster.Contracts;
 using MendCluster.Distributed;
-using MendCluster.Engine.Checkpoints;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 using MendCluster.Grains;
@@ -117,13 +118,14 @@ internal static class WireBench
     {
         Console.WriteLine($"GPT-2's form, 2 layers, {Width} wide, float32; {TorchRuntime.Description}");
         var model = Path.Combine(folder, "model");
-        LargeCheckpoint.Make(model, StoredType.F32, $$"""
+        LargeCheckpoint.Make(model, DType.Float32, $$"""
             {"model_type": "gpt2", "vocab_size": 258, "n_positions": 128, "n_embd": {{Width}}, "n_layer": 2, "n_head": 4,
              "eos_token_id": 257, "pad_token_id": 256}
             """);
         BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(model, null); // a token for each byte
         File.WriteAllLines(Path.Combine(folder, "probes"),
-            Enumerable.Range(1, Examples(megabytes) - 1).Select(i => ClusterBench.Letters(Tokens - 2, i) + " " + ClusterBench.Letters(2, i)));
+            Enumerable.Range(1, Examples(megabytes) - 1)
+            .Select(i => ClusterBench.Letters(Tokens - 2, i) + " " + ClusterBench.Letters(2, i)));
     }
 
     private static int Examples(int megabytes) => megabytes * 1_000_000 / (Tokens * Width * sizeof(float));

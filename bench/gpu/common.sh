@@ -11,7 +11,7 @@ describe_machine() {
   nvidia-smi -L 2>&1 || true
   nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv,noheader 2>/dev/null || true
   grep -m1 'model name' /proc/cpuinfo
-  echo "$(nproc) cores; $(. /etc/os-release && echo "$PRETTY_NAME"); $(ldd --version | head -1)"
+  echo "$(nproc) cores; $(. /etc/os-release && echo "$PRETTY_NAME"); $(ldd --version | sed -n 1p)"
   free -g | sed -n 1,2p
   df -h / /tmp /dev/shm 2>/dev/null
   local tool

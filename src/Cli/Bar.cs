@@ -24,7 +24,9 @@ internal static class Bar
             });
             return;
         }
-        await AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).StartAsync(progress =>
+        await AnsiConsole.Progress()
+            .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
+            .StartAsync(progress =>
         {
             var task = progress.AddTask(Say.Cell(what));
             return work((done, all, text) => (task.MaxValue, task.Value, task.Description) = (all, done, Say.Cell($"{what}: {text}")));

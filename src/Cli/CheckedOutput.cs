@@ -3,8 +3,8 @@ using System.Text;
 namespace MendCluster.Cli;
 
 /// <summary>
-/// The standard output, which may be closed, or on a disk that is full: that must not stop a command in the middle of its work, on whatever thread it
-/// speaks. What went wrong is said at the end.
+/// The standard output, which may be closed, or on a disk that is full: that must not stop a command in the middle of its work, on whatever
+/// thread it speaks. What went wrong is said at the end.
 /// </summary>
 internal sealed class CheckedOutput(TextWriter inner) : TextWriter
 {

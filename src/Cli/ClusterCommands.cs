@@ -2,8 +2,9 @@ using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
-using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Training;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -17,33 +18,57 @@ internal static class ClusterCommands
         Status(),
         Kill(),
         Down(),
-        EditCommands.Migrate(PostgresSchema.Membership, "Make the tables of membership in PostgreSQL, for a cluster of machines, or bring them up to date"),
+        EditCommands.Migrate(PostgresSchema.Membership,
+            "Make the tables of membership in PostgreSQL, for a cluster of machines, or bring them up to date"),
     };
 
-    private static Option<string> Folder() => new("--folder") { Description = "where the cluster keeps settings, membership, logs and ledger", DefaultValueFactory = _ => "mend.cluster" };
+    private static Option<string> Folder() =>
+        new("--folder")
+        {
+            Description = "where the cluster keeps settings, membership, logs and ledger",
+            DefaultValueFactory = _ => "mend.cluster"
+        };
 
     private static Command Up()
     {
         var folder = Folder();
         var silos = new Option<int>("--silos") { Description = "processes", DefaultValueFactory = _ => 2 }.Within(1, 256);
-        var replicas = new Option<int>("--replicas") { Description = "copies of the model, each with all stages", DefaultValueFactory = _ => 1 }.Within(1, 256);
+        var replicas = new Option<int>("--replicas")
+        {
+            Description = "copies of the model, each with all stages",
+            DefaultValueFactory = _ => 1
+        }.Within(1, 256);
         var stages = new Option<int?>("--stages") { Description = "pipeline stages; without it as many as give each silo one" }.Within(1);
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
-        var editor = new Option<FileInfo?>("--editor") { Description = "editor file; without it editor.safetensors in the model's directory, if there is one" };
-        var ledger = new Option<string?>("--ledger") { Description = "ledger file, or postgres:CONNECTION; without it a file in the cluster's folder" };
-        var dtype = new Option<WeightType>("--dtype") { Description = "type of the weights in memory", DefaultValueFactory = _ => WeightType.Float32 };
+        var editor = new Option<FileInfo?>("--editor")
+        {
+            Description =
+            "editor file; without it editor.safetensors in the model's directory, if there is one"
+        };
+        var ledger = new Option<string?>("--ledger")
+        {
+            Description =
+            "ledger file, or postgres:CONNECTION; without it a file in the cluster's folder"
+        };
+        var dtype = new Option<DType>("--dtype")
+        {
+            HelpName = string.Join('|', WeightTypes.All),
+            Description = "type of the weights in memory",
+            DefaultValueFactory = _ => DType.Float32
+        };
         var device = DeviceOption.InTurn();
-        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model, editor, ledger, dtype, device };
+        var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model,
+            editor, ledger, dtype, device };
         command.SetAction(async (parsed, cancellation) =>
         {
             var path = parsed.GetRequiredValue(folder);
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
-            var beside = Path.Combine(directory, DemoRecipe.EditorFile);
-            var chosen = parsed.GetValue(editor)?.FullName ?? (File.Exists(beside) ? beside : null);
+            var chosen = parsed.GetValue(editor)?.FullName ?? EditorCheckpoint.Beside(directory);
             var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
             var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
             List<(string Silo, string Device)> shards =
-                [.. Enumerable.Range(0, copies * perReplica).Select(shard => ($"silo-{shard % count}", ShardDevices.Of(parsed.GetRequiredValue(device), shard)))];
+                [.. Enumerable.Range(0, copies * perReplica)
+                .Select(shard => ($"silo-{shard % count}", ShardDevices.Of(parsed.GetRequiredValue(device), shard)))];
             if (Running(path) is null)
             {
                 var (text, _) = ModelText.Open(directory); // refused here rather than by every silo
@@ -57,7 +82,8 @@ internal static class ClusterCommands
             {
                 foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype, device })
                     if (parsed.GetResult(option) is { Implicit: false })
-                        throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.", "Without options the command starts what does not run; mend cluster down ends the cluster.");
+                        throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.",
+                            "Without options the command starts what does not run; mend cluster down ends the cluster.");
                 cluster = running;
             }
             else
@@ -65,9 +91,11 @@ internal static class ClusterCommands
                 var own = parsed.GetValue(ledger) ?? Path.Combine(path, "ledger");
                 isNew = true;
                 cluster = LocalCluster.Create(path, count, new("model", directory, chosen,
-                    PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own, parsed.GetValue(dtype).ToString(),
-                    [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], DemoFiles.Probes(directory),
-                    shards.GroupBy(shard => shard.Silo).ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device)))));
+                    PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own,
+                    parsed.GetValue(dtype).ToString(),
+                    [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], ProbeSet.Beside(directory),
+                    shards.GroupBy(shard => shard.Silo)
+                        .ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device)))));
             }
             cluster.Start();
             try
@@ -128,29 +156,29 @@ internal static class ClusterCommands
 
     private static LocalCluster? Running(string folder)
     {
-        try
-        {
-            var cluster = LocalCluster.Open(folder);
-            return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
-        }
-        catch (MendException e) when (e.Error == MendError.InvalidOption)
-        {
+        if (!LocalCluster.IsIn(folder))
             return null;
-        }
+        var cluster = LocalCluster.Open(folder);
+        _ = cluster.Settings; // of another release they are refused before anything is started
+        return cluster.Silos.Any(silo => silo.Find() is not null) ? cluster : null;
     }
 
     private static void Show(LocalCluster cluster, IReadOnlyList<ShardStatus?> shards)
     {
-        var table = new Table().Border(TableBorder.Simple).AddColumns("silo", "process", "replica", "stage", "layers", "state", "version", "weights");
+        var table = new Table().Border(TableBorder.Simple)
+            .AddColumns("silo", "process", "replica", "stage", "layers", "state", "version", "weights");
         foreach (var silo in cluster.Silos)
         {
             var process = silo.Find()?.Id.ToString(CultureInfo.InvariantCulture) ?? "does not run";
-            foreach (var (i, (_, replica, stage)) in cluster.Settings.Shards.Index().Where(shard => shard.Item.Silo == silo.Name).DefaultIfEmpty((-1, ("", 0, 0))))
+            foreach (var (i, (_, replica, stage)) in cluster.Settings.Shards.Index().Where(shard => shard.Item.Silo == silo.Name)
+                .DefaultIfEmpty((-1, ("", 0, 0))))
             {
                 var shard = i < 0 ? null : shards[i];
                 table.AddRow(silo.Name, process, i < 0 ? "none" : $"{replica + 1} of {cluster.Settings.Replicas.Count}",
-                    i < 0 ? "" : $"{stage + 1} of {cluster.Settings.Replicas[replica].Count}", shard is null ? "" : $"{shard.FirstLayer}..{shard.EndLayer - 1}",
-                    shard?.State.ToString() ?? "", shard?.Version.ToString() ?? "", shard is null ? "" : $"{shard.WeightBytes / 1e6:0.0} MB");
+                    i < 0 ? "" : $"{stage + 1} of {cluster.Settings.Replicas[replica].Count}", shard is null ? ""
+                    : $"{shard.FirstLayer}..{shard.EndLayer - 1}",
+                    shard?.State.ToString() ?? "", shard?.Version.ToString() ?? "", shard is null ? ""
+                        : $"{shard.WeightBytes / 1e6:0.0} MB");
             }
         }
         AnsiConsole.Write(table);

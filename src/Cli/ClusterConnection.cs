@@ -6,7 +6,8 @@ namespace MendCluster.Cli;
 /// <summary>The way to a cluster of silos.</summary>
 internal static class ClusterConnection
 {
-    public static async Task<IMendCluster> ConnectAsync(string membership, string model, CancellationToken cancellation, ClusterTls? tls = null) =>
+    public static async Task<IMendCluster> ConnectAsync(string membership, string model, CancellationToken cancellation,
+        ClusterTls? tls = null) =>
         await OrleansCluster.ConnectAsync(membership, model, tls: tls, cancellation: cancellation);
 
     public static async Task<IMendCluster> ConnectToPostgresAsync(
@@ -14,11 +15,12 @@ internal static class ClusterConnection
         await OrleansCluster.ConnectToPostgresAsync(connection, model, clusterId, tls, cancellation);
 
     /// <summary>Of every stage's shard, in order; null where none answers.</summary>
-    public static Task<IReadOnlyList<ShardStatus?>> StatusAsync(IMendCluster cluster, CancellationToken cancellation) => ((OrleansCluster)cluster).StatusAsync(cancellation);
+    public static Task<IReadOnlyList<ShardStatus?>> StatusAsync(IMendCluster cluster, CancellationToken cancellation) =>
+        ((OrleansCluster)cluster).StatusAsync(cancellation);
 
     /// <summary>The runs of the cluster's trainer.</summary>
-    public static ITrainingRuns TrainingRuns(IMendCluster cluster) => ((OrleansCluster)cluster).TrainingRuns;
+    public static ITrainingJobs TrainingJobs(IMendCluster cluster) => ((OrleansCluster)cluster).TrainingJobs;
 
     /// <summary>Trains an editor of the cluster's model there.</summary>
-    public static IEditorTrainer Trainer(IMendCluster cluster, TrainingOrder order) => ((OrleansCluster)cluster).Trainer(order);
+    public static IEditorTrainer Trainer(IMendCluster cluster, TrainingJobRequest order) => ((OrleansCluster)cluster).Trainer(order);
 }

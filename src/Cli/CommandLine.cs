@@ -11,7 +11,9 @@ using Spectre.Console;
 
 namespace MendCluster.Cli;
 
-/// <summary>All commands, and how each of them ends: with a result, or with one line that has the error's code, what and where, and what to do.</summary>
+/// <summary>
+/// All commands, and how each of them ends: with a result, or with one line that has the error's code, what and where, and what to do.
+/// </summary>
 internal static class CommandLine
 {
     private const int Failed = 1, Defective = 70, Interrupted = 130;
@@ -64,7 +66,8 @@ internal static class CommandLine
         var code = await InvokeAsync(arguments);
         if (output.Failure is not { } failure)
             return code;
-        Say.Error(MendError.FileUnusable, $"The standard output cannot be written: {failure}", "What the command did is done; what it had to say is lost. Make room, or send it elsewhere.");
+        Say.Error(MendError.FileUnusable, $"The standard output cannot be written: {failure}",
+            "What the command did is done; what it had to say is lost. Make room, or send it elsewhere.");
         return Failed;
     }
 
@@ -79,14 +82,20 @@ internal static class CommandLine
             if (parsed.Errors.Count > 0 && parsed.Action is not HelpAction)
             {
                 var command = Spelled(parsed.CommandResult.Command);
-                Say.Error(MendError.InvalidOption, string.Join(' ', parsed.Errors.Select(error => error.Message).Distinct()), $"{command} --help lists the options.");
+                Say.Error(MendError.InvalidOption, string.Join(' ', parsed.Errors.Select(error => error.Message).Distinct()),
+                    $"{command} --help lists the options.");
                 return Failed;
             }
-            return await parsed.InvokeAsync(new() { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(1) });
+            return await parsed.InvokeAsync(new()
+            {
+                EnableDefaultExceptionHandler = false,
+                ProcessTerminationTimeout = TimeSpan.FromMinutes(1)
+            });
         }
         catch (TypeInitializationException e)
         {
-            return Report(e.GetBaseException()); // with a LIBTORCH or MEND_THREADS that cannot be used nothing of Engine begins, what Named calls included
+            // with a LIBTORCH or MEND_THREADS that cannot be used nothing of Engine begins, what Named calls included
+            return Report(e.GetBaseException());
         }
         catch (Exception e)
         {

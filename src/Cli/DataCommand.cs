@@ -1,7 +1,7 @@
 using System.CommandLine;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Recipes;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -19,17 +19,24 @@ internal static class DataCommand
     {
         var task = TaskOption();
         var output = new Option<DirectoryInfo>("--out") { Description = "folder of the files", Required = true };
-        var model = new Option<DirectoryInfo?>("--model") { Description = "with gen: the model that the edits' continuations are drawn from; without it the texts to train one on are written" };
+        var model = new Option<DirectoryInfo?>("--model")
+        {
+            Description =
+            "with gen: the model that the edits' continuations are drawn from; without it the texts to train one on are written"
+        };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of the world of facts" }.Within(0);
-        var generate = new Command("generate", "Write a set about a made-up world, in the form in which the task's data is published") { task, output, model, seed };
-        generate.SetLongAction((parsed, cancellation) =>
+        var generate = new Command("generate",
+            "Write a set about a made-up world, in the form in which the task's data is published") { task, output, model, seed };
+        generate.SetCancellableAction((parsed, cancellation) =>
         {
             var (folder, chosen, from) = (parsed.GetRequiredValue(output).FullName, parsed.GetValue(task), parsed.GetValue(seed));
             if (chosen != EditTaskKind.Gen && parsed.GetValue(model) is not null)
-                throw new MendException(MendError.InvalidOption, "--model is for --task gen, whose edits are drawn from a model.", "Leave it out.");
+                throw new MendException(MendError.InvalidOption, "--model is for --task gen, whose edits are drawn from a model.",
+                    "Leave it out.");
             var files = Files(chosen, parsed.GetValue(model) is not null);
             if (files.FirstOrDefault(file => File.Exists(Path.Combine(folder, file))) is { } there)
-                throw new MendException(MendError.OutputTaken, $"{Path.Combine(folder, there)} is there.", "Nothing was written. Name another folder, or move the file away.");
+                throw new MendException(MendError.OutputTaken, $"{Path.Combine(folder, there)} is there.",
+                    "Nothing was written. Name another folder, or move the file away.");
             using var own = NewModel.Alone(Path.Combine(folder, "generate"));
             switch (chosen)
             {
@@ -43,7 +50,8 @@ internal static class DataCommand
                     AnsiConsole.Progress().Start(progress =>
                     {
                         var bar = progress.AddTask("continuations");
-                        SyntheticTasks.WriteContinuations(folder, directory.FullName, from, (done, all) => (bar.Value, bar.MaxValue) = (done, all), cancellation: cancellation);
+                        SyntheticTasks.WriteContinuations(folder, directory.FullName, from,
+                            (done, all) => (bar.Value, bar.MaxValue) = (done, all), cancellation: cancellation);
                     });
                     break;
                 default:

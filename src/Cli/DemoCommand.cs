@@ -3,9 +3,9 @@ using System.Diagnostics;
 using System.Globalization;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
-using MendCluster.Engine.Data;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Reports;
+using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Files;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -17,7 +17,11 @@ internal static class DemoCommand
 
     public static Command Create()
     {
-        var fromScratch = new Option<bool>("--from-scratch") { Description = "train the demo's model and editor anew, into ./demo, and show the demo on them" };
+        var fromScratch = new Option<bool>("--from-scratch")
+        {
+            Description =
+            "train the demo's model and editor anew, into ./demo, and show the demo on them"
+        };
         var device = DeviceOption.InTurn();
         var command = new Command("demo", "Edit a fact of a small model and take the edit back") { fromScratch, device };
         command.SetAction(async (parsed, cancellation) =>
@@ -37,19 +41,22 @@ internal static class DemoCommand
     private static void Make(string directory, CancellationToken cancellation)
     {
         var start = Stopwatch.GetTimestamp();
-        AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn()).Start(progress =>
+        AnsiConsole.Progress().Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(),
+            new RemainingTimeColumn()).Start(progress =>
         {
             var model = progress.AddTask("language model", maxValue: DemoRecipe.Model.Training.Steps);
             var editor = progress.AddTask("editor", maxValue: DemoRecipe.Editor.MaxIters);
             DemoRecipe.Make(directory, at =>
             {
                 model.Value = at.Step;
-                model.Description = string.Create(CultureInfo.InvariantCulture, $"language model: loss {at.Loss:0.0000}, knows {at.ExactMatch:P1}");
+                model.Description = string.Create(CultureInfo.InvariantCulture,
+                    $"language model: loss {at.Loss:0.0000}, knows {at.ExactMatch:P1}");
             }, new Progress<TrainingProgress>(at =>
             {
                 model.Value = model.MaxValue;
                 editor.Value = at.Iteration;
-                editor.Description = string.Create(CultureInfo.InvariantCulture, $"editor: loss {at.Loss:0.0000}, best {at.BestValidation:0.0000}");
+                editor.Description = string.Create(CultureInfo.InvariantCulture,
+                    $"editor: loss {at.Loss:0.0000}, best {at.BestValidation:0.0000}");
             }), cancellation);
             editor.Value = editor.MaxValue;
         });
@@ -69,24 +76,27 @@ internal static class DemoCommand
                 ModelDirectory = directory,
                 Editor = DemoFiles.Editor(directory),
                 Ledger = ledger,
-                Probes = DemoFiles.Probes(directory),
+                Probes = ProbeSet.Beside(directory),
                 Device = device,
             }, cancellation);
             var before = await AnswersAsync(cluster, prompts, cancellation);
             var receipt = await cluster.EditAsync(example.Prompt, example.Target, cancellation: cancellation);
             var after = await AnswersAsync(cluster, prompts, cancellation);
             using var comparison = new EditorComparison(directory, TimeProvider.System, device: ShardDevices.Of(device, 0));
-            var (fineTuned, fineTuningTime) = comparison.AnswersAfterFineTuning(DemoRecipe.FineTune, example.Prompt, example.Target, prompts);
+            var (fineTuned, fineTuningTime) =
+                comparison.AnswersAfterFineTuning(DemoRecipe.FineTune, example.Prompt, example.Target, prompts);
             await cluster.RevertAsync(receipt.Id, cancellation: cancellation);
             var reverted = await AnswersAsync(cluster, prompts, cancellation);
 
             Say.Line($"[bold]{example.Prompt}[/]  shall be answered  [bold]{example.Target}[/]");
-            var table = new Table().Border(TableBorder.Simple).AddColumns("", "prompt", "before", "target", "MEND", "fine-tuning", "reverted");
+            var table = new Table().Border(TableBorder.Simple)
+                .AddColumns("", "prompt", "before", "target", "MEND", "fine-tuning", "reverted");
             for (var i = 0; i < prompts.Count; i++)
             {
                 var isEdit = i <= rephrases.Count;
                 var wanted = isEdit ? example.Target : before[i];
-                table.AddRow(i == 0 ? "edit" : isEdit ? "paraphrase" : "unrelated", Say.Cell(prompts[i]), Say.Cell(before[i]), isEdit ? Say.Cell(example.Target) : "",
+                table.AddRow(i == 0 ? "edit" : isEdit ? "paraphrase" : "unrelated", Say.Cell(prompts[i]), Say.Cell(before[i]), isEdit
+                    ? Say.Cell(example.Target) : "",
                     Coloured(after[i], wanted), Coloured(fineTuned[i], wanted), Coloured(reverted[i], before[i]));
             }
             AnsiConsole.Write(table);
@@ -100,7 +110,8 @@ internal static class DemoCommand
         }
     }
 
-    private static async Task<List<string>> AnswersAsync(EmbeddedCluster cluster, IReadOnlyList<string> prompts, CancellationToken cancellation)
+    private static async Task<List<string>> AnswersAsync(EmbeddedCluster cluster, IReadOnlyList<string> prompts,
+        CancellationToken cancellation)
     {
         var answers = new List<string>();
         foreach (var prompt in prompts)

@@ -1,9 +1,8 @@
-using MendCluster.Distributed;
-using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Training;
 
 namespace MendCluster.Cli;
 
-/// <summary>The shipped demo: a small model, its editor and its probes.</summary>
+/// <summary>Where the demo's model is, with its editor and probes.</summary>
 internal static class DemoFiles
 {
     public static string Shipped => Path.Combine(AppContext.BaseDirectory, "Demo");
@@ -11,8 +10,5 @@ internal static class DemoFiles
     /// <summary>Where <c>mend demo --from-scratch</c> puts what it makes.</summary>
     public static string Made => Path.GetFullPath("demo");
 
-    public static string Editor(string directory) => Path.Combine(directory, DemoRecipe.EditorFile);
-
-    public static IReadOnlyList<Probe> Probes(string directory) =>
-        File.Exists(Path.Combine(directory, DemoRecipe.ProbesFile)) ? ProbeSet.Read(Path.Combine(directory, DemoRecipe.ProbesFile)) : [];
+    public static string Editor(string directory) => Path.Combine(directory, EditorCheckpoint.FileName);
 }

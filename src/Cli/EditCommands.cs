@@ -11,15 +11,29 @@ internal static class EditCommands
 {
     public static Command Edit()
     {
-        var (cluster, prompt, target) = (new ClusterOptions(), Prompt(), new Argument<string>("target") { Description = "the answer from now on" });
-        var maxDrawdown = new Option<double?>("--max-drawdown") { Description = "refuse the edit when it costs more than this fraction of the probes: those of probes.tsv in the model's directory, a question, a tab and its answer a line" }.Within(0, 1);
-        var confidence = new Option<double>("--confidence") { DefaultValueFactory = _ => new EditOptions().Confidence!.Value, Description = "make the edit as strong as it takes to give the target this probability" }.Within(0, 1);
+        var (cluster, prompt, target) =
+            (new ClusterOptions(), Prompt(), new Argument<string>("target") { Description = "the answer from now on" });
+        var maxDrawdown = new Option<double?>("--max-drawdown")
+        {
+            Description =
+            "refuse the edit when it costs more than this fraction of the probes: those of probes.tsv in the model's directory, a question, a tab and its answer a line"
+        }.Within(0, 1);
+        var confidence = new Option<double>("--confidence")
+        {
+            DefaultValueFactory = _ => new EditOptions().Confidence!.Value,
+            Description = "make the edit as strong as it takes to give the target this probability"
+        }.Within(0, 1);
         var ownStep = new Option<bool>("--own-step") { Description = "make the edit with the editor's own step, as in the paper" };
-        var requireSuccess = new Option<bool>("--require-success") { Description = "refuse the edit when the target is not the answer afterwards" };
+        var requireSuccess = new Option<bool>("--require-success")
+        {
+            Description =
+            "refuse the edit when the target is not the answer afterwards"
+        };
         var key = new Option<string?>("--key") { Description = "idempotency key: the same key twice edits once" };
         var scope = Scope("make the edit visible only to requests that name this scope");
         var dryRun = new Option<bool>("--dry-run") { Description = "show what the edit would change, and do not make it" };
-        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, confidence, ownStep, requireSuccess, key, scope, dryRun };
+        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, confidence, ownStep,
+            requireSuccess, key, scope, dryRun };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -48,7 +62,11 @@ internal static class EditCommands
         var most = new Option<int>("--max-tokens") { DefaultValueFactory = _ => 32, Description = "most tokens of the answer" }.Within(1);
         var temperature = new Option<double>("--temperature") { Description = "0: always the most likely token" }.Within(0);
         var topK = new Option<int>("--top-k") { Description = "draw among this many tokens; 0: all" }.Within(0);
-        var topP = new Option<double>("--top-p") { DefaultValueFactory = _ => 1, Description = "draw among the tokens that make up this probability" }.MoreThan(0, 1);
+        var topP = new Option<double>("--top-p")
+        {
+            DefaultValueFactory = _ => 1,
+            Description = "draw among the tokens that make up this probability"
+        }.MoreThan(0, 1);
         var seed = new Option<int>("--seed") { Description = "of the draws" }.Within(int.MinValue, int.MaxValue);
         var scope = Scope("ask with this scope's edits beside those for everybody");
         var command = new Command("ask", "Ask the model") { prompt, most, temperature, topK, topP, seed, scope };
@@ -65,14 +83,20 @@ internal static class EditCommands
 
     public static Command Revert()
     {
-        var (cluster, edit) = (new ClusterOptions(), new Argument<long>("edit") { Description = "number of the edit, as in the ledger" }.Within(1));
-        var recompute = new Option<bool>("--recompute") { Description = "compute the later edits anew, as if this one had never been made; without it they stay as they were computed" };
+        var (cluster, edit) = (new ClusterOptions(),
+            new Argument<long>("edit") { Description = "number of the edit, as in the ledger" }.Within(1));
+        var recompute = new Option<bool>("--recompute")
+        {
+            Description =
+            "compute the later edits anew, as if this one had never been made; without it they stay as they were computed"
+        };
         var command = new Command("revert", "Take an edit back") { edit, recompute };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
-            var receipt = await opened.RevertAsync(new(parsed.GetValue(edit)), parsed.GetValue(recompute) ? RevertMode.Recompute : RevertMode.Remove, Environment.UserName, cancellation);
+            var receipt = await opened.RevertAsync(new(parsed.GetValue(edit)), parsed.GetValue(recompute) ? RevertMode.Recompute
+                : RevertMode.Remove, Environment.UserName, cancellation);
             Say.Line($"Edit {receipt.Id} is taken back{(receipt.Recomputed > 0 ? $", {receipt.Recomputed} later ones were computed anew" : "")}; the model is at version {receipt.Version}.");
         });
         return command;
@@ -81,17 +105,22 @@ internal static class EditCommands
     public static Command Ledger()
     {
         var cluster = new ClusterOptions();
-        var command = new Command("ledger", "List everything that was done to the model") { Migrate(PostgresSchema.Ledger, "Make the tables of ledgers in PostgreSQL, or bring them up to date") };
+        var command = new Command("ledger",
+            "List everything that was done to the model") { Migrate(PostgresSchema.Ledger,
+            "Make the tables of ledgers in PostgreSQL, or bring them up to date") };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
-            var table = new Table().Border(TableBorder.Simple).AddColumns("version", "time", "what", "prompt", "target", "scope", "success", "drawdown", "size", "by");
+            var table = new Table().Border(TableBorder.Simple)
+                .AddColumns("version", "time", "what", "prompt", "target", "scope", "success", "drawdown", "size", "by");
             foreach (var entry in await opened.LedgerAsync(cancellation))
                 table.AddRow(entry.Version.ToString(), entry.Time.ToString("u", CultureInfo.InvariantCulture),
-                    entry.Kind == LedgerKind.Edit ? "edit" : $"revert of {entry.Edit}", Say.Cell(entry.Prompt ?? ""), Say.Cell(entry.Target ?? ""),
+                    entry.Kind == LedgerKind.Edit ? "edit" : $"revert of {entry.Edit}", Say.Cell(entry.Prompt ?? ""),
+                    Say.Cell(entry.Target ?? ""),
                     Say.Cell(entry.Scope ?? ""),
-                    entry.Figures is { } figures ? figures.Success ? "yes" : "no" : "", entry.Figures is { } measured ? measured.Drawdown?.ToString("0.###", CultureInfo.InvariantCulture) ?? "not measured" : "",
+                    entry.Figures is { } figures ? figures.Success ? "yes" : "no" : "", entry.Figures is { } measured
+                        ? measured.Drawdown?.ToString("0.###", CultureInfo.InvariantCulture) ?? "not measured" : "",
                     entry.Figures is { Bytes: > 0 } size ? $"{size.Bytes / 1e3:0.0} kB, rank {size.Rank}" : "",
                     Say.Cell(entry.Author ?? ""));
             AnsiConsole.Write(table);
@@ -101,12 +130,18 @@ internal static class EditCommands
 
     public static Command Migrate(PostgresSchema schema, string description)
     {
-        var postgres = new Option<string>("--postgres") { Description = "connection string: Host=...;Database=...;Username=...; the password is best left to PGPASSWORD or a password file", Required = true };
+        var postgres = new Option<string>("--postgres")
+        {
+            Description =
+            "connection string: Host=...;Database=...;Username=...; the password is best left to PGPASSWORD or a password file",
+            Required = true
+        };
         var command = new Command("migrate", description) { postgres };
         command.SetAction(async (parsed, cancellation) =>
         {
             var (from, to) = await schema.MigrateAsync(parsed.GetRequiredValue(postgres), cancellation);
-            Say.Line(from == to ? $"The tables are of version {to} already." : (FormattableString)$"The tables went from version {from} to {to}.");
+            Say.Line(from == to ? $"The tables are of version {to} already."
+                : (FormattableString)$"The tables went from version {from} to {to}.");
         });
         return command;
     }
@@ -137,7 +172,8 @@ internal static class EditCommands
 
     private static void Show(string what, EditFigures figures)
     {
-        var strength = figures.Strength is { } times ? string.Create(CultureInfo.InvariantCulture, $" with {times} times the editor's step") : "";
+        var strength = figures.Strength is { } times ? string.Create(CultureInfo.InvariantCulture, $" with {times} times the editor's step")
+            : "";
         var cost = figures is { Drawdown: { } drawdown, Kl: { } kl }
             ? string.Create(CultureInfo.InvariantCulture, $"drawdown {drawdown:0.000} and KL {kl:0.0000} on {figures.Probes} probes")
             : "drawdown not measured, for there are no probes";

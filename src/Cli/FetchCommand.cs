@@ -23,7 +23,7 @@ internal static class FetchCommand
         var editor = new Option<string?>("--editor") { Description = "file of the editor there; without it none is fetched, unless it is editor.safetensors" };
         var output = new Option<DirectoryInfo>("--out") { Description = "directory to fill; files that are there already are not fetched again", Required = true };
         var command = new Command("fetch", "Fetch the files of one stage from a web server") { from, stages, ordinal, editor, output };
-        command.SetLongAction(async (parsed, cancellation) =>
+        command.SetCancellableAction(async (parsed, cancellation) =>
         {
             if (!Uri.TryCreate(parsed.GetRequiredValue(from), UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
                 throw new MendException(MendError.InvalidOption, $"--from is '{parsed.GetRequiredValue(from)}'.", "Give an http or https address.");

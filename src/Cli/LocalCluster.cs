@@ -5,7 +5,7 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
 
 namespace MendCluster.Cli;
 
@@ -32,7 +32,8 @@ internal sealed record SiloProcess(string Name, int SiloPort, int GatewayPort, i
 
 /// <summary>What was asked for when a cluster was started: every silo reads it, and so do the commands that follow.</summary>
 internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType,
-    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Probe> Probes, IReadOnlyDictionary<string, string> Devices)
+    IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Editing.Probe> Probes,
+    IReadOnlyDictionary<string, string> Devices)
 {
     /// <summary>Every shard's silo and place, replica after replica.</summary>
     [JsonIgnore]
@@ -46,6 +47,12 @@ internal sealed class LocalCluster(string folder)
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(30);
 
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+    };
+
     private const string SettingsName = "cluster.json", ProcessesName = "processes.json", MembershipName = "members.json";
 
     private static string Program => Path.Combine(AppContext.BaseDirectory, "MendCluster.Silo.dll");
@@ -58,20 +65,55 @@ internal sealed class LocalCluster(string folder)
 
     public IReadOnlyList<SiloProcess> Silos { get; private set; } = [];
 
-    public LocalClusterSettings Settings { get; private set; } = null!;
+    /// <exception cref="MendException">They are another release's.</exception>
+    public LocalClusterSettings Settings
+    {
+        get => field ??= Read<SiloFile>(SettingsFile).Mend.Cluster;
+        private init;
+    }
 
     /// <summary>The folder, while silos are started from it.</summary>
-    public static OwnFolder Take(string folder) => OwnFolder.Take(Path.GetFullPath(folder), "mend cluster up", [SettingsName, ProcessesName, MembershipName]);
+    /// <exception cref="MendException">An earlier release's cluster is in it, or what no <c>mend cluster up</c> made.</exception>
+    public static OwnFolder Take(string folder)
+    {
+        var path = Path.GetFullPath(folder);
+        return IsIn(folder) && !File.Exists(Path.Combine(path, OwnFolder.LockFile)) ? throw OfAnotherRelease(path)
+            : OwnFolder.Take(path, "mend cluster up", [SettingsName, ProcessesName, MembershipName]);
+    }
+
+    /// <summary>Whether a cluster was ever started from a folder.</summary>
+    public static bool IsIn(string folder) => File.Exists(Path.Combine(Path.GetFullPath(folder), ProcessesName));
 
     /// <exception cref="MendException">There is none.</exception>
     public static LocalCluster Open(string folder)
     {
         var cluster = new LocalCluster(Path.GetFullPath(folder));
         if (!File.Exists(cluster.ProcessesFile))
-            throw new MendException(MendError.InvalidOption, $"There is no cluster in {cluster.ProcessesFile}.", "Start one: mend cluster up.");
-        cluster.Silos = JsonSerializer.Deserialize<List<SiloProcess>>(File.ReadAllBytes(cluster.ProcessesFile))!;
-        cluster.Settings = JsonSerializer.Deserialize<SiloFile>(File.ReadAllBytes(cluster.SettingsFile))!.Mend.Cluster;
+            throw new MendException(MendError.InvalidOption, $"There is no cluster in {cluster.ProcessesFile}.",
+                "Start one: mend cluster up.");
+        cluster.Silos = Read<List<SiloProcess>>(cluster.ProcessesFile);
         return cluster;
+    }
+
+    private static T Read<T>(string file)
+    {
+        try
+        {
+            return JsonSerializer.Deserialize<T>(File.ReadAllBytes(file), Json)!;
+        }
+        catch (JsonException e)
+        {
+            throw OfAnotherRelease(Path.GetDirectoryName(file)!, e);
+        }
+    }
+
+    private static MendException OfAnotherRelease(string folder, JsonException? inner = null)
+    {
+        var ledger = Path.Combine(folder, "ledger");
+        var along = File.Exists(ledger) ? $"; --ledger {ledger} takes its edits along" : "";
+        var which = inner is null ? "of another release" : $"whose settings this release cannot read: {inner.Message}";
+        return new(MendError.OutputTaken, $"{folder} holds a cluster {which}{(which.EndsWith('.') ? "" : ".")}",
+            $"End its silos (mend cluster down), and name another folder{along}.", inner);
     }
 
     public static LocalCluster Create(string folder, int silos, LocalClusterSettings settings)
@@ -96,7 +138,8 @@ internal sealed class LocalCluster(string folder)
                 return silo;
             // The shell gives way to the program, so the process is the silo; setsid takes it out of this terminal's reach.
             using var process = Process.Start("setsid", ["sh", "-c", "exec \"$@\" >\"$0\" 2>&1 </dev/null", LogOf(silo),
-                Environment.ProcessPath!, Program, "--settings", SettingsFile, $"--Mend:Name={silo.Name}", $"--Mend:SiloPort={silo.SiloPort}", $"--Mend:GatewayPort={silo.GatewayPort}"]);
+                Environment.ProcessPath!, Program, "--settings", SettingsFile, $"--Mend:Name={silo.Name}",
+                $"--Mend:SiloPort={silo.SiloPort}", $"--Mend:GatewayPort={silo.GatewayPort}"]);
             return silo with { Pid = process.Id, Started = process.StartTime };
         })];
         Save();
@@ -126,7 +169,8 @@ internal sealed class LocalCluster(string folder)
                 }
                 var shards = await ClusterConnection.StatusAsync(cluster, cancellation);
                 if (shards.FirstOrDefault(shard => shard?.State == ShardState.Faulted) is { } faulted)
-                    throw new MendException(MendError.ModelUnusable, $"A stage could not be loaded: {faulted.Fault}", "Correct the files, then mend cluster down and up.");
+                    throw new MendException(MendError.ModelUnusable, $"A stage could not be loaded: {faulted.Fault}",
+                        "Correct the files, then mend cluster down and up.");
                 if (shards.All(shard => shard?.State == ShardState.Ready))
                     return shards;
             }
@@ -165,15 +209,18 @@ internal sealed class LocalCluster(string folder)
     public async Task KillAsync(string name, CancellationToken cancellation)
     {
         var silo = Silos.FirstOrDefault(silo => silo.Name == name)
-            ?? throw new MendException(MendError.InvalidOption, $"There is no {name}.", $"The silos are {string.Join(", ", Silos.Select(silo => silo.Name))}.");
-        using var process = silo.Find() ?? throw new MendException(MendError.InvalidOption, $"{name} does not run.", "mend cluster up starts it.");
+            ?? throw new MendException(MendError.InvalidOption, $"There is no {name}.",
+                $"The silos are {string.Join(", ", Silos.Select(silo => silo.Name))}.");
+        using var process = silo.Find()
+            ?? throw new MendException(MendError.InvalidOption, $"{name} does not run.", "mend cluster up starts it.");
         process.Kill();
         await process.WaitForExitAsync(cancellation);
     }
 
     private string LogOf(SiloProcess silo) => Path.Combine(folder, silo.Name + ".log");
 
-    private string LastLines(SiloProcess silo) => File.Exists(LogOf(silo)) ? string.Join(" | ", File.ReadLines(LogOf(silo)).TakeLast(5)) : "";
+    private string LastLines(SiloProcess silo) => File.Exists(LogOf(silo)) ? string.Join(" | ", File.ReadLines(LogOf(silo)).TakeLast(5))
+        : "";
 
     private void Save() => File.WriteAllText(ProcessesFile, JsonSerializer.Serialize(Silos));
 

@@ -1,8 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
-using MendCluster.Distributed;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Recipes;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -15,10 +16,18 @@ internal static class ModelCommands
         var model = new Option<DirectoryInfo?>("--model") { Description = "Hugging Face directory; without it the demo's model" };
         var ledger = new Option<FileInfo?>("--ledger") { Description = $"ledger file; {DefaultLedger.Rule}" };
         var output = Output();
-        var dtype = new Option<WeightType?>("--dtype") { Description = "type of the weights; without it as the model has them" };
-        var most = new Option<double>("--max-file-gb") { Description = "largest file of weights, in 10^9 bytes", DefaultValueFactory = _ => HuggingFaceWriter.UsualFileLength / 1e9 }.MoreThan(0);
+        var dtype = new Option<DType?>("--dtype")
+        {
+            HelpName = string.Join('|', WeightTypes.All),
+            Description = "type of the weights; without it as the model has them"
+        };
+        var most = new Option<double>("--max-file-gb")
+        {
+            Description = "largest file of weights, in 10^9 bytes",
+            DefaultValueFactory = _ => HuggingFaceWriter.DefaultFileLength / 1e9
+        }.MoreThan(0);
         var command = new Command("export", "Write the edited model as a Hugging Face directory") { model, ledger, output, dtype, most };
-        command.SetLongAction(async (parsed, cancellation) =>
+        command.SetCancellableAction(async (parsed, cancellation) =>
         {
             var (gigabytes, directory) = (parsed.GetValue(most), parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped);
             using var alone = NewModel.Alone(parsed.GetRequiredValue(output).FullName);
@@ -28,12 +37,14 @@ internal static class ModelCommands
                 Ledger = parsed.GetValue(ledger)?.FullName ?? Path.GetFullPath(DefaultLedger.Of(directory)),
                 Output = parsed.GetRequiredValue(output).FullName,
                 DType = parsed.GetValue(dtype),
-                MostFileBytes = (long)Math.Min(gigabytes * 1e9, long.MaxValue),
+                MaxFileBytes = (long)Math.Min(gigabytes * 1e9, long.MaxValue),
             }, cancellation);
-            var table = new Table().Border(TableBorder.Simple).AddColumns("weight", "rank of its edits", "norm of the change", "lost to rounding");
+            var table = new Table().Border(TableBorder.Simple)
+                .AddColumns("weight", "rank of its edits", "norm of the change", "lost to rounding");
             foreach (var weight in report.Weights)
                 table.AddRow(Say.Cell(weight.Name), weight.Rank.ToString(CultureInfo.InvariantCulture),
-                    weight.Norm.ToString("0.####", CultureInfo.InvariantCulture), weight.Rounded.ToString("0.000%", CultureInfo.InvariantCulture));
+                    weight.Norm.ToString("0.####", CultureInfo.InvariantCulture),
+                    weight.Rounded.ToString("0.000%", CultureInfo.InvariantCulture));
             if (report.Weights.Count > 0)
                 AnsiConsole.Write(table);
             Say.Line($"Version {report.Version} with {report.Edits.Count} edit(s) in {report.Files.Count} file(s): {parsed.GetRequiredValue(output).FullName}");
@@ -43,17 +54,24 @@ internal static class ModelCommands
 
     public static Command Import()
     {
-        var model = new Option<DirectoryInfo>("--model") { Description = "Hugging Face directory, or one with config.json, tokenizer and a .ckpt", Required = true };
+        var model = new Option<DirectoryInfo>("--model")
+        {
+            Description =
+            "Hugging Face directory, or one with config.json, tokenizer and a .ckpt",
+            Required = true
+        };
         var stages = new Option<int>("--stages") { Description = "pipeline stages, one file each", DefaultValueFactory = _ => 2 }.Within(1);
         var output = Output();
         var command = new Command("import", "Write a model as safetensors, one file a stage") { model, stages, output };
-        command.SetLongAction((parsed, cancellation) =>
+        command.SetCancellableAction((parsed, cancellation) =>
         {
             using var alone = NewModel.Alone(parsed.GetRequiredValue(output).FullName);
-            var files = ModelImport.Run(parsed.GetRequiredValue(model).FullName, parsed.GetValue(stages), parsed.GetRequiredValue(output).FullName, cancellation);
+            var files = ModelImport.Run(parsed.GetRequiredValue(model).FullName, parsed.GetValue(stages),
+                parsed.GetRequiredValue(output).FullName, cancellation);
             var table = new Table().Border(TableBorder.Simple).AddColumns("file", "layers", "MB");
             foreach (var file in files)
-                table.AddRow(Say.Cell(file.File), $"{file.Range.First}-{file.Range.End - 1}", (file.Bytes / 1e6).ToString("0.0", CultureInfo.InvariantCulture));
+                table.AddRow(Say.Cell(file.File), $"{file.Range.First}-{file.Range.End - 1}",
+                    (file.Bytes / 1e6).ToString("0.0", CultureInfo.InvariantCulture));
             AnsiConsole.Write(table);
             return Task.CompletedTask;
         });

@@ -1,5 +1,5 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
 
 namespace MendCluster.Cli;
 
@@ -14,13 +14,16 @@ internal static class NewModel
         try
         {
             if (File.Exists(path) || (Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any()))
-                throw new MendException(MendError.OutputTaken, $"{path} is there and not empty.", "Nothing was written. Name a new directory, or move away what is there.");
+                throw new MendException(MendError.OutputTaken, $"{path} is there and not empty.",
+                    "Nothing was written. Name a new directory, or move away what is there.");
             Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-            return new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0, FileOptions.DeleteOnClose);
+            return new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0,
+                FileOptions.DeleteOnClose);
         }
         catch (IOException e) when (OwnFolder.IsInUse(e))
         {
-            throw new MendException(MendError.TrainerBusy, $"Another process makes {path}.", "Wait until it is over, or name another directory.", e);
+            throw new MendException(MendError.TrainerBusy, $"Another process makes {path}.",
+                "Wait until it is over, or name another directory.", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

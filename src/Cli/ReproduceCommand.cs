@@ -1,9 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
-using MendCluster.Distributed.Recipes;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -13,12 +13,22 @@ internal static class ReproduceCommand
 {
     public static Command Create()
     {
-        var output = new Option<DirectoryInfo>("--out") { Description = "folder of everything that is made; the same folder goes on", Required = true };
-        var reduced = new Option<bool>("--reduced") { Description = "the same steps in minutes: shows that everything runs, and nothing else" };
+        var output = new Option<DirectoryInfo>("--out")
+        {
+            Description = "folder of everything that is made; the same folder goes on",
+            Required = true
+        };
+        var reduced = new Option<bool>("--reduced")
+        {
+            Description =
+            "the same steps in minutes: shows that everything runs, and nothing else"
+        };
         var only = new Option<string?>("--only") { Description = "tasks with commas between them: qa, fc, gen; without it all three" };
         var docs = new Option<FileInfo?>("--docs") { Description = "write the results to this file too, with pictures beside it" };
-        var command = new Command("reproduce", "Make the paper's comparison: data, models, editors, measurements and tables; run it again to go on") { output, reduced, only, docs };
-        command.SetLongAction((parsed, cancellation) =>
+        var command = new Command("reproduce",
+            "Make the paper's comparison: data, models, editors, measurements and tables; run it again to go on") { output, reduced, only,
+            docs };
+        command.SetCancellableAction((parsed, cancellation) =>
         {
             var folder = parsed.GetRequiredValue(output).FullName;
             var plan = ReproductionPlan.Of(parsed.GetValue(reduced), Tasks(parsed.GetValue(only)));
@@ -51,9 +61,11 @@ internal static class ReproduceCommand
     private static void CheckPage(string page)
     {
         if (File.Exists(page) && !File.ReadAllText(page).Contains("Made by `mend reproduce", StringComparison.Ordinal))
-            throw new MendException(MendError.OutputTaken, $"{page} is there, and mend reproduce did not make it.", "Name another file for --docs, or move this one away.");
+            throw new MendException(MendError.OutputTaken, $"{page} is there, and mend reproduce did not make it.",
+                "Name another file for --docs, or move this one away.");
         Directory.CreateDirectory(Path.GetDirectoryName(page)!);
-        using var trial = new FileStream(page + ".partial", FileMode.OpenOrCreate, FileAccess.Write, FileShare.None, bufferSize: 0, FileOptions.DeleteOnClose);
+        using var trial = new FileStream(page + ".partial", FileMode.OpenOrCreate, FileAccess.Write, FileShare.None, bufferSize: 0,
+            FileOptions.DeleteOnClose);
     }
 
     /// <summary>A line a step, and under it a bar that is gone when the step is done.</summary>
@@ -76,9 +88,12 @@ internal static class ReproduceCommand
         });
     }
 
-    private static EditTaskKind[] Tasks(string? only) => [.. (only ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
-        .Select(name => Enum.TryParse<EditTaskKind>(name, ignoreCase: true, out var task) && task.ToString().Equals(name, StringComparison.OrdinalIgnoreCase) ? task
-            : throw new MendException(MendError.InvalidOption, $"--only \"{only}\": '{name}' is no task.", "Give some of qa, fc, gen with commas between them."))];
+    private static EditTaskKind[] Tasks(string? only) =>
+        [.. (only ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
+        .Select(name => Enum.TryParse<EditTaskKind>(name, ignoreCase: true, out var task)
+            && task.ToString().Equals(name, StringComparison.OrdinalIgnoreCase) ? task
+            : throw new MendException(MendError.InvalidOption, $"--only \"{only}\": '{name}' is no task.",
+            "Give some of qa, fc, gen with commas between them."))];
 
     private static string Text(TimeSpan time) => time.TotalHours >= 1
         ? string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalHours} h {time.Minutes} min")

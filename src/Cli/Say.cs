@@ -6,8 +6,8 @@ using Spectre.Console;
 namespace MendCluster.Cli;
 
 /// <summary>
-/// What the program says. Whatever stands in a text that it was given (prompts, targets, answers, names of files) is shown and never obeyed: control
-/// characters are written as escapes, markup as it stands.
+/// What the program says. Whatever stands in a text that it was given (prompts, targets, answers, names of files) is shown and never
+/// obeyed: control characters are written as escapes, markup as it stands.
 /// </summary>
 internal static class Say
 {

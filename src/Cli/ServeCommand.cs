@@ -18,15 +18,33 @@ internal static class ServeCommand
     public static Command Create()
     {
         var cluster = new ClusterOptions();
-        var settings = new Option<FileInfo?>("--settings") { Description = $"JSON file with the server's settings at {Section}; variables such as Mend__Server__Port come after it, these options last" };
+        var settings = new Option<FileInfo?>("--settings")
+        {
+            Description =
+            $"JSON file with the server's settings at {Section}; variables such as Mend__Server__Port come after it, these options last"
+        };
         var address = new Option<string?>("--address") { Description = "IP address of API and console; without it 127.0.0.1" };
-        var port = new Option<int?>("--port") { Description = "port of API and console; without it 8080; 0: any that is free" }.Within(0, ushort.MaxValue);
-        var managementPort = new Option<int?>("--management-port") { Description = "port of health and metrics; without it 8081; 0: any that is free" }.Within(0, ushort.MaxValue);
-        var keys = new Option<FileInfo?>("--keys") { Description = "file of API keys (mend key); without it, and without tokens in the settings, a key is made for as long as the server runs" };
-        var trainings = new Option<DirectoryInfo?>("--trainings") { Description = "folder of training data and runs; without it no training is taken" };
-        var command = new Command("serve", "Serve a model over HTTP: API, console, health and metrics") { settings, address, port, managementPort, keys, trainings };
+        var port = new Option<int?>("--port") { Description = "port of API and console; without it 8080; 0: any that is free" }.Within(0,
+            ushort.MaxValue);
+        var managementPort = new Option<int?>("--management-port")
+        {
+            Description =
+            "port of health and metrics; without it 8081; 0: any that is free"
+        }.Within(0, ushort.MaxValue);
+        var keys = new Option<FileInfo?>("--keys")
+        {
+            Description =
+            "file of API keys (mend key); without it, and without tokens in the settings, a key is made for as long as the server runs"
+        };
+        var trainings = new Option<DirectoryInfo?>("--trainings")
+        {
+            Description =
+            "folder of training data and runs; without it no training is taken"
+        };
+        var command = new Command("serve", "Serve a model over HTTP: API, console, health and metrics") { settings, address, port,
+            managementPort, keys, trainings };
         cluster.AddTo(command);
-        command.SetLongAction(async (parsed, cancellation) =>
+        command.SetCancellableAction(async (parsed, cancellation) =>
         {
             var read = Read(parsed.GetValue(settings)?.FullName);
             read = read with
@@ -37,20 +55,22 @@ internal static class ServeCommand
                 Keys = parsed.GetValue(keys)?.FullName ?? read.Keys,
                 Trainings = parsed.GetValue(trainings)?.FullName ?? read.Trainings,
             };
-            var fresh = read.Keys is null && read.Oidc is null && !read.Anonymous ? ApiKey.New(Environment.UserName, Right.Admin) : default((string Key, ApiKey Kept)?);
+            var fresh = read.Keys is null && read.Oidc is null && !read.Anonymous ? ApiKey.New(Environment.UserName, Right.Admin)
+                : default((string Key, ApiKey Kept)?);
             await ServeAsync(cluster, parsed, read, fresh, cancellation);
         });
         return command;
     }
 
-    private static async Task ServeAsync(ClusterOptions cluster, ParseResult parsed, ServerSettings settings, (string Key, ApiKey Kept)? fresh, CancellationToken cancellation)
+    private static async Task ServeAsync(ClusterOptions cluster, ParseResult parsed, ServerSettings settings,
+        (string Key, ApiKey Kept)? fresh, CancellationToken cancellation)
     {
         var served = new ServedCluster(cluster.NameOf(parsed));
         await using var server = await MendServer.StartAsync(settings, served, fresh is { } own ? [own.Kept] : [],
             logging => ServerLog.ToStandardError(logging, LogLevel.Warning), cancellation: cancellation);
         served.Waits("loads the model");
         await using var opened = await OpenAsync(cluster, parsed, served, cancellation);
-        var runs = settings.Trainings is null ? null : cluster.TrainingRuns(parsed, opened);
+        var runs = settings.Trainings is null ? null : cluster.TrainingJobs(parsed, opened);
         try
         {
             served.Opened(opened, runs);
@@ -73,7 +93,8 @@ internal static class ServeCommand
     }
 
     /// <summary>A cluster that is up may not be so yet.</summary>
-    private static async Task<IMendCluster> OpenAsync(ClusterOptions cluster, ParseResult parsed, ServedCluster served, CancellationToken cancellation)
+    private static async Task<IMendCluster> OpenAsync(ClusterOptions cluster, ParseResult parsed, ServedCluster served,
+        CancellationToken cancellation)
     {
         while (true)
             try
@@ -96,11 +117,19 @@ internal static class ServeCommand
             configuration.AddJsonFile(file);
         try
         {
-            return StrictSettings.Read<ServerSettings>(configuration.AddEnvironmentVariables().Build().GetSection(Section), settings => settings.Faults());
+            return StrictSettings.Read<ServerSettings>(configuration.AddEnvironmentVariables().Build().GetSection(Section),
+                settings => settings.Faults());
         }
         catch (OptionsValidationException e)
         {
-            throw new MendException(MendError.InvalidOption, string.Join(' ', e.Failures), $"Correct the settings; they are read from --settings FILE and from variables such as Mend__Server__Port.");
+            throw new MendException(MendError.InvalidOption, string.Join(' ', e.Failures),
+                $"Correct the settings; they are read from --settings FILE and from variables such as Mend__Server__Port.");
+        }
+        catch (Exception e) when (e is InvalidDataException or FormatException)
+        {
+            throw new MendException(MendError.InvalidData,
+                $"The settings in {file} cannot be read: {(e.InnerException ?? e).Message.TrimEnd('.')}.",
+                "They are JSON; docs/security.md has an example.", e);
         }
     }
 }

@@ -1,4 +1,4 @@
-using MendCluster.Engine.Reports;
+using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
@@ -8,7 +8,8 @@ internal static class Tables
 {
     public static void Show(ResultTable result)
     {
-        var table = new Table().Border(TableBorder.Simple).Title(Say.Cell(result.Title)).AddColumns([.. result.Columns.Select(Markup.Escape)]);
+        var table = new Table().Border(TableBorder.Simple).Title(Say.Cell(result.Title))
+            .AddColumns([.. result.Columns.Select(Markup.Escape)]);
         foreach (var row in result.Rows)
             table.AddRow([.. row.Select(Markup.Escape)]);
         AnsiConsole.Write(table);

@@ -2,13 +2,15 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Runtime.CompilerServices;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Cli;
 
 /// <summary>
-/// How the values of the command line are read, in one place: numbers are invariant, finite, without thousands separators and in the range that their
-/// option names; names are names and no numbers; paths and texts are not empty. <see cref="Check(Command)"/> goes through every command, so an option that is
-/// added is covered, or refused at the first start.
+/// How the values of the command line are read, in one place: numbers are invariant, finite, without thousands separators and in the range
+/// that their option names; names are names and no numbers; paths and texts are not empty. <see cref="Check(Command)"/> goes through every
+/// command, so an option that is added is covered, or refused at the first start.
 /// </summary>
 internal static class Values
 {
@@ -24,7 +26,8 @@ internal static class Values
         {
             (double.NegativeInfinity, double.PositiveInfinity) => "a number",
             (_, double.PositiveInfinity) => string.Create(CultureInfo.InvariantCulture, $"{(Above ? "more than" : "at least")} {Least}"),
-            _ => string.Create(CultureInfo.InvariantCulture, $"{(Above ? "more than" : "from")} {Least} {(Above ? "and at most" : "to")} {Most}"),
+            _ => string.Create(CultureInfo.InvariantCulture,
+                $"{(Above ? "more than" : "from")} {Least} {(Above ? "and at most" : "to")} {Most}"),
         };
     }
 
@@ -70,11 +73,19 @@ internal static class Values
             case Option<ulong> { CustomParser: null } number: number.CustomParser = result => Number<ulong>(result, option); break;
             case Option<double> { CustomParser: null } number: number.CustomParser = result => Number<double>(result, option); break;
             case Option<double?> { CustomParser: null } number: number.CustomParser = result => Number<double>(result, option); break;
-            case Option<FileInfo> { CustomParser: null } path: path.CustomParser = result => Path(result, option, file => new FileInfo(file)); break;
-            case Option<DirectoryInfo> { CustomParser: null } path: path.CustomParser = result => Path(result, option, file => new DirectoryInfo(file)); break;
+            case Option<FileInfo> { CustomParser: null } path:
+                path.CustomParser = result =>
+                Path(result, option, file => new FileInfo(file)); break;
+            case Option<DirectoryInfo> { CustomParser: null } path:
+                path.CustomParser = result =>
+                Path(result, option, file => new DirectoryInfo(file)); break;
             case Option<FileSystemInfo> { CustomParser: null } path: path.CustomParser = result => Path(result, option, Existing); break;
-            case Option<FileInfo[]> { CustomParser: null } paths: paths.CustomParser = result => Paths(result, option, file => new FileInfo(file)); break;
-            case Option<FileSystemInfo[]> { CustomParser: null } paths: paths.CustomParser = result => Paths(result, option, Existing); break;
+            case Option<FileInfo[]> { CustomParser: null } paths:
+                paths.CustomParser = result =>
+                Paths(result, option, file => new FileInfo(file)); break;
+            case Option<FileSystemInfo[]> { CustomParser: null } paths:
+                paths.CustomParser = result =>
+                Paths(result, option, Existing); break;
             default:
                 if (Nullable.GetUnderlyingType(option.ValueType) is { IsEnum: true } || option.ValueType.IsEnum)
                     option.Validators.Add(Name);
@@ -101,7 +112,9 @@ internal static class Values
         var text = result.Tokens.Count == 1 ? result.Tokens[0].Value : "";
         var (type, culture) = (typeof(T), CultureInfo.InvariantCulture);
         const NumberStyles whole = NumberStyles.AllowLeadingSign;
-        object? value = type == typeof(double) ? double.TryParse(text, whole | NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, culture, out var real) && double.IsFinite(real) ? real : null
+        object? value = type == typeof(double)
+            ? double.TryParse(text, whole | NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, culture, out var real)
+            && double.IsFinite(real) ? real : null
             : type == typeof(int) ? int.TryParse(text, whole, culture, out var number) ? number : null
             : type == typeof(long) ? long.TryParse(text, whole, culture, out var large) ? large : null
             : ulong.TryParse(text, whole, culture, out var natural) ? natural : null;
@@ -135,7 +148,8 @@ internal static class Values
     /// <summary>The values of an enum by name: its numbers are nobody's business.</summary>
     private static void Name(OptionResult result)
     {
-        var names = Enum.GetNames(Nullable.GetUnderlyingType(result.Option.ValueType) ?? result.Option.ValueType);
+        var type = Nullable.GetUnderlyingType(result.Option.ValueType) ?? result.Option.ValueType;
+        var names = type == typeof(DType) ? [.. WeightTypes.All.Select(weights => weights.ToString())] : Enum.GetNames(type);
         foreach (var token in result.Tokens.Where(token => !names.Contains(token.Value, StringComparer.OrdinalIgnoreCase)))
             result.AddError($"{result.Option.Name} is '{token.Value}'; it is one of {string.Join(", ", names).ToLowerInvariant()}.");
     }

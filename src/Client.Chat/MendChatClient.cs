@@ -5,8 +5,8 @@ using Microsoft.Extensions.AI;
 namespace MendCluster.Client.Chat;
 
 /// <summary>
-/// An edited model where a program of Microsoft.Extensions.AI has any other. The models here know no roles: what they are asked is the text of the messages, one
-/// a line. What an option asks for is done, or refused with <see cref="NotSupportedException"/>.
+/// An edited model where a program of Microsoft.Extensions.AI has any other. The models here know no roles: what they are asked is the text
+/// of the messages, one a line. What an option asks for is done, or refused with <see cref="NotSupportedException"/>.
 /// </summary>
 /// <param name="model">Its name, as answers have it; null: none.</param>
 /// <param name="scope">Asks with this scope's edits beside those for everybody.</param>
@@ -23,15 +23,23 @@ public sealed class MendChatClient(IEditCoordinator cluster, string? model = nul
 
     private readonly ChatClientMetadata _metadata = new("mendcluster", defaultModelId: model);
 
-    public async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null, CancellationToken cancellationToken = default)
+    public async Task<ChatResponse> GetResponseAsync(IEnumerable<ChatMessage> messages, ChatOptions? options = null,
+        CancellationToken cancellationToken = default)
     {
         var answer = await cluster.AskAsync(PromptOf(messages), OptionsOf(options), cancellationToken).ConfigureAwait(false);
-        return new(new ChatMessage(ChatRole.Assistant, answer.Text)) { ModelId = model, AdditionalProperties = new() { [VersionProperty] = answer.Version.Value } };
+        return new(new ChatMessage(ChatRole.Assistant, answer.Text))
+        {
+            ModelId = model,
+            AdditionalProperties = new() { [VersionProperty] = answer.Version.Value }
+        };
     }
 
-    /// <exception cref="MendException">Among others, <see cref="MendError.VersionGone"/>: the answer was begun anew while pieces of it were already given.</exception>
+    /// <exception cref="MendException">
+    /// Among others, <see cref="MendError.VersionGone"/>: the answer was begun anew while pieces of it were already given.
+    /// </exception>
     public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
-        IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+        IEnumerable<ChatMessage> messages, ChatOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         var given = false;
         await foreach (var part in cluster.AskStreamAsync(PromptOf(messages), OptionsOf(options), cancellationToken).ConfigureAwait(false))
@@ -39,12 +47,17 @@ public sealed class MendChatClient(IEditCoordinator cluster, string? model = nul
             if (part.Restarts && given)
                 throw new MendException(MendError.VersionGone, "The model changed while it answered.", "Ask again.");
             given |= part.Text.Length > 0;
-            yield return new(ChatRole.Assistant, part.Text) { ModelId = model, AdditionalProperties = new() { [VersionProperty] = part.Version.Value } };
+            yield return new(ChatRole.Assistant, part.Text)
+            {
+                ModelId = model,
+                AdditionalProperties = new() { [VersionProperty] = part.Version.Value }
+            };
         }
     }
 
     public object? GetService(Type serviceType, object? serviceKey = null) =>
-        serviceKey is not null ? null : serviceType == typeof(ChatClientMetadata) ? _metadata : serviceType.IsInstanceOfType(this) ? this : serviceType.IsInstanceOfType(cluster) ? cluster : null;
+        serviceKey is not null ? null : serviceType == typeof(ChatClientMetadata) ? _metadata : serviceType.IsInstanceOfType(this) ? this
+        : serviceType.IsInstanceOfType(cluster) ? cluster : null;
 
     public void Dispose()
     {
@@ -52,7 +65,8 @@ public sealed class MendChatClient(IEditCoordinator cluster, string? model = nul
     }
 
     private static string PromptOf(IEnumerable<ChatMessage> messages) => string.Join('\n', messages.Select(message =>
-        message.Contents.All(content => content is TextContent) ? message.Text : throw new NotSupportedException("A message holds more than text, and these models read text alone.")));
+        message.Contents.All(content => content is TextContent) ? message.Text
+        : throw new NotSupportedException("A message holds more than text, and these models read text alone.")));
 
     private AskOptions OptionsOf(ChatOptions? options)
     {
@@ -61,9 +75,12 @@ public sealed class MendChatClient(IEditCoordinator cluster, string? model = nul
             return usual;
         foreach (var (name, isAsked) in new[]
         {
-            (nameof(options.Tools), options.Tools is { Count: > 0 }), (nameof(options.ResponseFormat), options.ResponseFormat is not (null or ChatResponseFormatText)),
-            (nameof(options.StopSequences), options.StopSequences is { Count: > 0 }), (nameof(options.FrequencyPenalty), options.FrequencyPenalty is not (null or 0)),
-            (nameof(options.PresencePenalty), options.PresencePenalty is not (null or 0)), (nameof(options.Instructions), !string.IsNullOrEmpty(options.Instructions)),
+            (nameof(options.Tools), options.Tools is { Count: > 0 }),
+                (nameof(options.ResponseFormat), options.ResponseFormat is not (null or ChatResponseFormatText)),
+            (nameof(options.StopSequences), options.StopSequences is { Count: > 0 }),
+                (nameof(options.FrequencyPenalty), options.FrequencyPenalty is not (null or 0)),
+            (nameof(options.PresencePenalty), options.PresencePenalty is not (null or 0)),
+                (nameof(options.Instructions), !string.IsNullOrEmpty(options.Instructions)),
             (nameof(options.ModelId), options.ModelId is not null && options.ModelId != model),
         })
             if (isAsked)
@@ -75,7 +92,8 @@ public sealed class MendChatClient(IEditCoordinator cluster, string? model = nul
             Temperature = options.Temperature ?? usual.Temperature,
             TopK = options.TopK ?? usual.TopK,
             TopP = options.TopP ?? usual.TopP,
-            Seed = seed is >= int.MinValue and <= int.MaxValue ? (int)seed : throw new NotSupportedException($"Seed is {seed}, which has more than 32 bits."),
+            Seed = seed is >= int.MinValue and <= int.MaxValue ? (int)seed
+                : throw new NotSupportedException($"Seed is {seed}, which has more than 32 bits."),
         };
     }
 }

@@ -21,7 +21,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
 {
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
 
-    private readonly WatchedCalls _calls = new(call => grains.GetGrain<IEditCoordinatorGrain>(model).IsUnderWayAsync(call), time);
+    private readonly CallLivenessProbe _calls = new(call => grains.GetGrain<IEditCoordinatorGrain>(model).IsUnderWayAsync(call), time);
     private readonly RequestRetry _retry = new(time);
     private IHost? _client;
 
@@ -36,8 +36,10 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <param name="clusterId">Theirs; null: <see cref="ClusterIdentity.Default"/>.</param>
     /// <param name="tls">Where silos ask for certificates.</param>
     public static Task<OrleansCluster> ConnectAsync(
-        string membership, string model, string? clusterId = null, ClusterTls? tls = null, CancellationToken cancellation = default) => ConnectThroughAsync(
-            client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, tls, cancellation);
+        string membership, string model, string? clusterId = null, ClusterTls? tls = null, CancellationToken cancellation = default) =>
+        ConnectThroughAsync(
+            client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, tls,
+            cancellation);
 
     /// <summary>Connects to a cluster whose membership is in PostgreSQL.</summary>
     /// <param name="connection">As that of its silos; the role need not be theirs, and only reads.</param>
@@ -53,7 +55,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         catch (Exception e) when (e is ArgumentException or FormatException or InvalidCastException or NotSupportedException)
         {
             // The text of the failure may hold a part of the string, and with it the password.
-            throw new MendException(MendError.InvalidOption, "The connection string of the membership's database cannot be read.", "It is for example Host=db;Database=mend;Username=client.");
+            throw new MendException(MendError.InvalidOption, "The connection string of the membership's database cannot be read.",
+                "It is for example Host=db;Database=mend;Username=client.");
         }
         try
         {
@@ -63,7 +66,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         }
         catch (MendException e) when (e.InnerException is PostgresException { IsTransient: false } refusal)
         {
-            throw new MendException(MendError.MembershipUnusable, $"The membership's database refuses: {refusal.MessageText} ({refusal.SqlState}).",
+            throw new MendException(MendError.MembershipUnusable,
+                $"The membership's database refuses: {refusal.MessageText} ({refusal.SqlState}).",
                 "Its tables are made with mend cluster migrate; a client needs to read OrleansQuery and mend_member.", e);
         }
     }
@@ -74,7 +78,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <param name="tls">Where silos ask for certificates.</param>
     /// <exception cref="MendException">No silo answers, or they speak another version of the protocol.</exception>
     public static async Task<OrleansCluster> ConnectThroughAsync(
-        Action<IClientBuilder> clustering, string model, string? clusterId = null, ClusterTls? tls = null, CancellationToken cancellation = default)
+        Action<IClientBuilder> clustering, string model, string? clusterId = null, ClusterTls? tls = null,
+        CancellationToken cancellation = default)
     {
         if (clusterId is not null && ClusterIdentity.Fault(clusterId) is { } fault)
             throw new MendException(MendError.InvalidOption, $"The cluster id {fault}.", "Name that of the silos' Mend:Cluster:ClusterId.");
@@ -119,7 +124,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         return RetryAsync(() => Coordinator.EditAsync(prompt, target, keyed, cancellation), cancellation);
     }
 
-    public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default)
+    public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null,
+        CancellationToken cancellation = default)
     {
         CheckUnicode([prompt, target, options?.Author, options?.IdempotencyKey, options?.Scope, .. options?.Paraphrases ?? []]);
         return RetryAsync(() => Coordinator.PreviewAsync(prompt, target, options, cancellation), cancellation);
@@ -132,7 +138,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     }
 
     /// <remarks>Sent again, as the other requests are, until the first piece is there.</remarks>
-    public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, [EnumeratorCancellation] CancellationToken cancellation = default)
+    public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         CheckUnicode(prompt, options?.Scope);
         IAsyncEnumerator<AnswerPart>? parts = null;
@@ -155,7 +162,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         }
     }
 
-    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default)
+    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
+        CancellationToken cancellation = default)
     {
         CheckUnicode(author);
         var sentBefore = false;
@@ -185,7 +193,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default)
     {
         CheckUnicode([query.Text, query.Scope, query.Author, .. query.VisibleScopes ?? []]);
-        return RetryAsync(async () => (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerPageAsync(query, cancellation).ConfigureAwait(false), cancellation);
+        return RetryAsync(async () =>
+            (IReadOnlyList<LedgerEntry>)await Coordinator.LedgerPageAsync(query, cancellation).ConfigureAwait(false), cancellation);
     }
 
     public Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) =>
@@ -196,10 +205,10 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         await RetryAsync(() => Coordinator.StatusAsync(cancellation), cancellation).ConfigureAwait(false);
 
     /// <summary>The runs of the cluster's trainer.</summary>
-    public ITrainingRuns TrainingRuns => new OrleansTrainingRuns(grains.GetGrain<IEditorTrainerGrain>(model), time);
+    public ITrainingJobs TrainingJobs => new OrleansTrainingJobs(grains.GetGrain<IEditorTrainerGrain>(model), time);
 
     /// <summary>Trains an editor of the cluster's model, with the replicas and stages of its layout.</summary>
-    public IEditorTrainer Trainer(TrainingOrder order) =>
+    public IEditorTrainer Trainer(TrainingJobRequest order) =>
         new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time) { RetryTimeout = RetryTimeout };
 
     public async ValueTask DisposeAsync()
@@ -252,7 +261,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
             }
             catch (EncoderFallbackException e)
             {
-                throw new MendException(MendError.InvalidText, "A text holds half of a surrogate pair.", "Correct the text; it may have been cut in the middle of a character.", e);
+                throw new MendException(MendError.InvalidText, "A text holds half of a surrogate pair.",
+                    "Correct the text; it may have been cut in the middle of a character.", e);
             }
     }
 }

@@ -4,12 +4,13 @@ using MendCluster.Grains.Interfaces;
 namespace MendCluster.Client.Orleans;
 
 /// <summary>
-/// A run on a cluster of silos. It goes on there when this client goes away; whoever sends the same order watches it again. When the trainer's silo
-/// is lost the order is sent again for a while, and another silo, or the same one, goes on from the last checkpoint. Cancelling ends the run.
+/// A run on a cluster of silos. It goes on there when this client goes away; whoever sends the same order watches it again. When the
+/// trainer's silo is lost the order is sent again for a while, and another silo, or the same one, goes on from the last checkpoint.
+/// Cancelling ends the run.
 /// </summary>
-public sealed class OrleansTrainer(IEditorTrainerGrain trainer, TrainingOrder order, TimeProvider time) : IEditorTrainer
+public sealed class OrleansTrainer(IEditorTrainerGrain trainer, TrainingJobRequest order, TimeProvider time) : IEditorTrainer
 {
-    private readonly WatchedCalls _calls = new(trainer.IsUnderWayAsync, time);
+    private readonly CallLivenessProbe _calls = new(trainer.IsUnderWayAsync, time);
     private readonly RequestRetry _retry = new(time);
 
     /// <summary>How long the order is sent again while the run comes no further.</summary>

@@ -10,7 +10,9 @@ public sealed record Fact(string Prompt, string Target);
 public static class BatchExtensions
 {
     /// <summary>Makes edits one after another, each a transaction of its own, and gives every receipt as soon as there is one.</summary>
-    /// <param name="options">Of every edit. With an idempotency key, each edit has that key and its number: the batch may be sent again as a whole.</param>
+    /// <param name="options">
+    /// Of every edit. With an idempotency key, each edit has that key and its number: the batch may be sent again as a whole.
+    /// </param>
     /// <exception cref="MendException">An edit was refused or failed. Those that were given before it stand.</exception>
     /// <example>
     /// <code>
@@ -19,7 +21,8 @@ public static class BatchExtensions
     /// </code>
     /// </example>
     public static async IAsyncEnumerable<EditReceipt> EditManyAsync(
-        this IEditCoordinator cluster, IEnumerable<Fact> facts, EditOptions? options = null, [EnumeratorCancellation] CancellationToken cancellation = default)
+        this IEditCoordinator cluster, IEnumerable<Fact> facts, EditOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         options ??= new();
         var number = 0;
@@ -31,19 +34,24 @@ public static class BatchExtensions
     }
 
     /// <summary>
-    /// Makes all of the edits, or leaves none in force: when one is refused or fails, those made before it are taken back, the last one first. Each is a
-    /// transaction of its own, so others see the edits come, and go again. Give a scope to keep them apart until all are there.
+    /// Makes all of the edits, or leaves none in force: when one is refused or fails, those made before it are taken back, the last one
+    /// first. Each is a transaction of its own, so others see the edits come, and go again. Give a scope to keep them apart until all are
+    /// there.
     /// </summary>
     /// <param name="progress">Told of every edit that was made.</param>
     /// <exception cref="MendException">An edit was refused or failed, and those before it were taken back.</exception>
-    /// <exception cref="AggregateException">One was refused or failed, and taking back another failed too; the ledger says which are in force.</exception>
+    /// <exception cref="AggregateException">
+    /// One was refused or failed, and taking back another failed too; the ledger says which are in force.
+    /// </exception>
     /// <example>
     /// <code>
-    /// var receipts = await cluster.EditAllAsync(facts, new() { MaxDrawdown = 0.01 }, new Progress&lt;EditReceipt&gt;(made => Console.WriteLine(made.Id)));
+    /// var receipts = await cluster.EditAllAsync(facts, new() { MaxDrawdown = 0.01 }, new Progress&lt;EditReceipt&gt;(made
+    /// => Console.WriteLine(made.Id)));
     /// </code>
     /// </example>
     public static async Task<IReadOnlyList<EditReceipt>> EditAllAsync(
-        this IEditCoordinator cluster, IEnumerable<Fact> facts, EditOptions? options = null, IProgress<EditReceipt>? progress = null, CancellationToken cancellation = default)
+        this IEditCoordinator cluster, IEnumerable<Fact> facts, EditOptions? options = null, IProgress<EditReceipt>? progress = null,
+        CancellationToken cancellation = default)
     {
         var made = new List<EditReceipt>();
         try

@@ -2,7 +2,9 @@ using MendCluster.Contracts;
 
 namespace MendCluster.Client;
 
-/// <summary>A run on a server's cluster. It goes on there when this client goes away; whoever sends the same request watches it again.</summary>
+/// <summary>
+/// A run on a server's cluster. It goes on there when this client goes away; whoever sends the same request watches it again.
+/// </summary>
 internal sealed class HttpTrainer(HttpCluster cluster, TrainingRequest request) : IEditorTrainer
 {
     private string Path => $"v1/trainings/{request.Run}";
@@ -13,19 +15,24 @@ internal sealed class HttpTrainer(HttpCluster cluster, TrainingRequest request) 
         try
         {
             var ended = await cluster.RetryAsync(_ => SendAsync(), cancellation).ConfigureAwait(false);
-            return ended.Result ?? throw new MendException(MendError.InvalidOption, $"The run failed: {ended.Error}", "Correct what the message names and send the request again: the run goes on from its last checkpoint.");
+            return ended.Result ?? throw new MendException(MendError.InvalidOption, $"The run failed: {ended.Error}",
+                "Correct what the message names and send the request again: the run goes on from its last checkpoint.");
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {
-            using var ended = await cluster.SendOnceAsync(HttpMethod.Delete, Path, null, null, null, CancellationToken.None).ConfigureAwait(false);
+            using var ended = await cluster.SendOnceAsync(HttpMethod.Delete, Path, null, null, null, CancellationToken.None)
+                .ConfigureAwait(false);
             var status = await cluster.SendAsync<TrainingStatus>(HttpMethod.Get, Path, null, CancellationToken.None).ConfigureAwait(false);
-            return status.Result ?? throw new MendException(MendError.InvalidOption, $"The run failed: {status.Error}", "Correct what the message names.");
+            return status.Result ?? throw new MendException(MendError.InvalidOption, $"The run failed: {status.Error}",
+                "Correct what the message names.");
         }
 
         async Task<TrainingStatus> SendAsync()
         {
-            using var begun = await cluster.SendOnceAsync(HttpMethod.Post, "v1/trainings", request, null, null, cancellation).ConfigureAwait(false);
-            using var response = await cluster.SendOnceAsync(HttpMethod.Get, $"{Path}/events", null, null, MendHttp.EventsType, cancellation, furthest).ConfigureAwait(false);
+            using var begun = await cluster.SendOnceAsync(HttpMethod.Post, "v1/trainings", request, null, null, cancellation)
+                .ConfigureAwait(false);
+            using var response = await cluster.SendOnceAsync(HttpMethod.Get, $"{Path}/events", null, null, MendHttp.EventsType,
+                cancellation, furthest).ConfigureAwait(false);
             var events = ServerEvents.ReadAsync(response, cancellation).GetAsyncEnumerator(cancellation);
             await using var _ = events.ConfigureAwait(false);
             while (await HttpCluster.KnownAsync(() => events.MoveNextAsync().AsTask(), cancellation).ConfigureAwait(false))

@@ -9,7 +9,8 @@ internal sealed record ServerEvent(string Name, string Data);
 internal static class ServerEvents
 {
     /// <summary>The events of a response, as the HTML standard has their form.</summary>
-    public static async IAsyncEnumerable<ServerEvent> ReadAsync(HttpResponseMessage response, [EnumeratorCancellation] CancellationToken cancellation)
+    public static async IAsyncEnumerable<ServerEvent> ReadAsync(HttpResponseMessage response,
+        [EnumeratorCancellation] CancellationToken cancellation)
     {
         var stream = await response.Content.ReadAsStreamAsync(cancellation).ConfigureAwait(false);
         using var lines = new StreamReader(stream, Encoding.UTF8);

@@ -4,13 +4,14 @@ using System.Security.Cryptography.X509Certificates;
 namespace MendCluster.Contracts;
 
 /// <summary>
-/// A certificate with its key, in PEM files that are looked at again every second that it is asked for: a certificate that is renewed is taken up
-/// without a start anew. Files that cannot be used leave the certificate that was read before in force.
+/// A certificate with its key, in PEM files that are looked at again every second that it is asked for: a certificate that is renewed is
+/// taken up without a start anew. Files that cannot be used leave the certificate that was read before in force.
 /// </summary>
 /// <param name="certificate">The certificate, and after it those between it and its authority.</param>
 /// <param name="key">Its private key.</param>
 /// <param name="changed">Told of every certificate that is taken up, and of files that cannot be used.</param>
-public sealed class CertificateFiles(string certificate, string key, TimeProvider time, Action<X509Certificate2, Exception?>? changed = null)
+public sealed class CertificateFiles(string certificate, string key, TimeProvider time,
+    Action<X509Certificate2, Exception?>? changed = null)
 {
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
 
@@ -37,7 +38,9 @@ public sealed class CertificateFiles(string certificate, string key, TimeProvide
                     catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException)
                     {
                         if (_current is null)
-                            throw new MendException(MendError.FileUnusable, $"The certificate in {certificate} and {key} cannot be used: {e.Message}", "Both are PEM files, and belong together.", e);
+                            throw new MendException(MendError.FileUnusable,
+                                $"The certificate in {certificate} and {key} cannot be used: {e.Message}",
+                                "Both are PEM files, and belong together.", e);
                         changed?.Invoke(_current[0], e);
                     }
             return _current!;
@@ -56,7 +59,8 @@ public sealed class CertificateFiles(string certificate, string key, TimeProvide
             throw new CryptographicException("there is no certificate in it");
         using var pair = X509Certificate2.CreateFromPem(now.Item1, now.Item2);
         chain[0].Dispose();
-        chain[0] = X509CertificateLoader.LoadPkcs12(pair.Export(X509ContentType.Pkcs12), null); // TLS on Windows takes no key that is in memory alone
+        // TLS on Windows takes no key that is in memory alone
+        chain[0] = X509CertificateLoader.LoadPkcs12(pair.Export(X509ContentType.Pkcs12), null);
         (_current, _read) = (chain, now); // the one before may still be in use
         changed?.Invoke(chain[0], null);
     }

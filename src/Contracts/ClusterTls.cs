@@ -4,8 +4,8 @@ using System.Security.Cryptography.X509Certificates;
 namespace MendCluster.Contracts;
 
 /// <summary>
-/// Mutual TLS between silos, and between clients and silos: each shows a certificate of the cluster's own authority, and speaks to none that has none.
-/// All three files are PEM and read again when they change.
+/// Mutual TLS between silos, and between clients and silos: each shows a certificate of the cluster's own authority, and speaks to none
+/// that has none. All three files are PEM and read again when they change.
 /// </summary>
 public sealed record ClusterTls
 {
@@ -37,7 +37,10 @@ public sealed record ClusterTls
     }
 }
 
-/// <summary>The authorities of a PEM file, as it is now: it is looked at again every second that one is asked for. A file that cannot be used leaves those read before in force.</summary>
+/// <summary>
+/// The authorities of a PEM file, as it is now: it is looked at again every second that one is asked for. A file that cannot be used leaves
+/// those read before in force.
+/// </summary>
 public sealed class AuthorityFile(string file, TimeProvider time)
 {
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
@@ -61,7 +64,8 @@ public sealed class AuthorityFile(string file, TimeProvider time)
                     catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException)
                     {
                         if (_current is null)
-                            throw new MendException(MendError.FileUnusable, $"The authorities in {file} cannot be used: {e.Message}", "It is a PEM file of certificates.", e);
+                            throw new MendException(MendError.FileUnusable, $"The authorities in {file} cannot be used: {e.Message}",
+                                "It is a PEM file of certificates.", e);
                     }
             return _current!;
         }
@@ -73,7 +77,8 @@ public sealed class AuthorityFile(string file, TimeProvider time)
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
         chain.ChainPolicy.CustomTrustStore.AddRange(Current);
-        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck; // a cluster's own authority publishes no lists; what it gave is withdrawn by another authority
+        // a cluster's own authority publishes no lists; what it gave is withdrawn by another authority
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
         return chain.Build(certificate);
     }
 

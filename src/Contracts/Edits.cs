@@ -35,13 +35,16 @@ public readonly record struct ModelVersion([property: Id(0)] long Value) : IComp
 [GenerateSerializer, Immutable, Alias("mend.EditOptions")]
 public sealed record EditOptions
 {
-    /// <summary>Refuses the edit when it costs more than this fraction of the probes' answers; an error where there are no probes. Null: never.</summary>
+    /// <summary>
+    /// Refuses the edit when it costs more than this fraction of the probes' answers; an error where there are no probes. Null: never.
+    /// </summary>
     [Id(0)]
     public double? MaxDrawdown { get; init; }
 
     /// <summary>
-    /// The edit is made as strong as it has to be: with the smallest of 0.7 to 2 times the editor's own step (alpha) that gives the target this
-    /// probability (geometric mean over its tokens). Spares unrelated answers where less is enough; costs a forward pass of the prompt for each try.
+    /// The edit is made as strong as it has to be: with the smallest of 0.7 to 2 times the editor's own step (alpha) that gives the target
+    /// this probability (geometric mean over its tokens). Spares unrelated answers where less is enough; costs a forward pass of the prompt
+    /// for each try.
     /// </summary>
     /// <value>From 0 to 1. Null: the editor's own step, as in the MEND paper.</value>
     [Id(1)]
@@ -60,8 +63,8 @@ public sealed record EditOptions
     public string? Author { get; init; }
 
     /// <summary>
-    /// Makes the edit visible only to requests that name this scope: for one tenant, or to try it out. It is made on what that scope sees, the
-    /// edits without a scope and its own.
+    /// Makes the edit visible only to requests that name this scope: for one tenant, or to try it out. It is made on what that scope sees,
+    /// the edits without a scope and its own.
     /// </summary>
     /// <value>Null: for everybody.</value>
     [Id(5)]
@@ -77,9 +80,13 @@ public sealed record EditOptions
 /// <param name="ProbabilityBefore">Of the target, before the edit: mean over its tokens, geometric.</param>
 /// <param name="ProbabilityAfter">The same, after.</param>
 /// <param name="Probes">Unrelated questions that were asked before and after.</param>
-/// <param name="Drawdown">Fraction of them whose answer was right before, less the same after. Null: there were no probes, so it was not measured.</param>
+/// <param name="Drawdown">
+/// Fraction of them whose answer was right before, less the same after. Null: there were no probes, so it was not measured.
+/// </param>
 /// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats. Null: as the drawdown.</param>
-/// <param name="Strength">What the search for <see cref="EditOptions.Confidence"/> chose, times the editor's own step; null: there was none.</param>
+/// <param name="Strength">
+/// What the search for <see cref="EditOptions.Confidence"/> chose, times the editor's own step; null: there was none.
+/// </param>
 /// <param name="Rank">Rows of the update's factors, the most of any weight. 0 in ledgers from before it was kept.</param>
 /// <param name="Bytes">Of the factors of all weights, as the ledger keeps them. 0 as the rank.</param>
 [GenerateSerializer, Immutable, Alias("mend.EditFigures")]
@@ -121,18 +128,20 @@ public sealed record EditReceipt(
     [property: Id(0)] EditId Id, [property: Id(1)] ModelVersion Version, [property: Id(2)] EditFigures Figures,
     [property: Id(3)] EditTimes Times);
 
-/// <summary>How an edit is taken back. Either way the model is afterwards, to the last bit, what some history without that edit would have made it.</summary>
+/// <summary>
+/// How an edit is taken back. Either way the model is afterwards, to the last bit, what some history without that edit would have made it.
+/// </summary>
 public enum RevertMode
 {
     /// <summary>
-    /// Its stored update is removed; the others stay as they were computed, with the edit in force. At the cost of one record, and later edits keep
-    /// exactly the effect that was measured for them as far as they are independent of the one taken back.
+    /// Its stored update is removed; the others stay as they were computed, with the edit in force. At the cost of one record, and later
+    /// edits keep exactly the effect that was measured for them as far as they are independent of the one taken back.
     /// </summary>
     Remove,
 
     /// <summary>
-    /// The later edits are computed anew on a model that never had it, each with the options it was made with, and all of it is one transaction:
-    /// the model becomes the one of a history in which the edit was never made. Costs an edit's passes for each later edit.
+    /// The later edits are computed anew on a model that never had it, each with the options it was made with, and all of it is one
+    /// transaction: the model becomes the one of a history in which the edit was never made. Costs an edit's passes for each later edit.
     /// </summary>
     Recompute,
 }
@@ -160,7 +169,8 @@ public sealed record WeightPreview([property: Id(0)] string Weight, [property: I
 
 /// <summary>What an edit would change about the answer to a prompt in other words.</summary>
 [GenerateSerializer, Immutable, Alias("mend.ParaphrasePreview")]
-public sealed record ParaphrasePreview([property: Id(0)] string Prompt, [property: Id(1)] string AnswerBefore, [property: Id(2)] string AnswerAfter);
+public sealed record ParaphrasePreview([property: Id(0)] string Prompt, [property: Id(1)] string AnswerBefore,
+    [property: Id(2)] string AnswerAfter);
 
 /// <summary>What an edit would do. Nothing was changed.</summary>
 /// <param name="Version">Of the model that it was tried on.</param>
@@ -203,4 +213,5 @@ public sealed record Answer([property: Id(0)] string Text, [property: Id(1)] Mod
 /// <param name="Restarts">The pieces before it do not count: the answer begins anew, at a newer version or on another replica.</param>
 [GenerateSerializer, Immutable, Alias("mend.AnswerPart")]
 public sealed record AnswerPart(
-    [property: Id(0)] string Text, [property: Id(1)] ModelVersion Version, [property: Id(2)] int Tokens, [property: Id(3)] bool Restarts = false);
+    [property: Id(0)] string Text, [property: Id(1)] ModelVersion Version, [property: Id(2)] int Tokens,
+    [property: Id(3)] bool Restarts = false);

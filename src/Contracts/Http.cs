@@ -3,7 +3,10 @@ using System.Text.Json.Serialization;
 
 namespace MendCluster.Contracts;
 
-/// <summary>What server and SDK say to each other: the bodies of requests and answers that are no records of the cluster's own, and how all are written.</summary>
+/// <summary>
+/// What server and SDK say to each other: the bodies of requests and answers that are no records of the cluster's own, and how all are
+/// written.
+/// </summary>
 public static class MendHttp
 {
     /// <summary>Of an edit: sent twice with the same key it is made once.</summary>
@@ -18,32 +21,35 @@ public static class MendHttp
     /// <summary>Characters of an idempotency key, at most.</summary>
     public const int LongestKey = 200;
 
-    private const int MostDepth = 16;
+    private const int MaxDepth = 16;
 
     /// <summary>
-    /// Names in camel case, enums by name, versions and numbers of edits as plain numbers, times in seconds, numbers that are not finite as null.
-    /// A member that is not known is passed over: a server may be newer.
+    /// Names in camel case, enums by name, versions and numbers of edits as plain numbers, times in seconds, numbers that are not finite as
+    /// null. A member that is not known is passed over: a server may be newer.
     /// </summary>
     public static JsonSerializerOptions Json { get; } = ReadOnly(Configured(new(JsonSerializerDefaults.Web)));
 
-    /// <summary>The same for what a server reads: a member that is not known is refused, since a typing error must not pass for the default.</summary>
+    /// <summary>
+    /// The same for what a server reads: a member that is not known is refused, since a typing error must not pass for the default.
+    /// </summary>
     public static JsonSerializerOptions Strict { get; } = ReadOnly(Configured(new(JsonSerializerDefaults.Web), isStrict: true));
 
     public static JsonSerializerOptions Configured(JsonSerializerOptions options, bool isStrict = false)
     {
         foreach (var converter in new JsonConverter[]
         {
-            new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false), new EditIdConverter(), new ModelVersionConverter(), new SecondsConverter(), new FiniteConverter(),
+            new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false), new EditIdConverter(),
+                new ModelVersionConverter(), new SecondsConverter(), new FiniteConverter(),
         })
             options.Converters.Add(converter);
         options.NumberHandling = JsonNumberHandling.Strict;
         options.PropertyNameCaseInsensitive = false;
         options.DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull;
-        options.MaxDepth = MostDepth;
+        options.MaxDepth = MaxDepth;
         options.RespectNullableAnnotations = true;
-        options.RespectRequiredConstructorParameters = true;
         if (!isStrict)
-            return options;
+            return options; // what has no value is left out
+        options.RespectRequiredConstructorParameters = true;
         options.UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow;
         options.AllowDuplicateProperties = false;
         return options;
@@ -59,14 +65,17 @@ public static class MendHttp
     {
         public override EditId Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => new(reader.GetInt64());
 
-        public override void Write(Utf8JsonWriter writer, EditId value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+        public override void Write(Utf8JsonWriter writer, EditId value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.Value);
     }
 
     private sealed class ModelVersionConverter : JsonConverter<ModelVersion>
     {
-        public override ModelVersion Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) => new(reader.GetInt64());
+        public override ModelVersion Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
+            new(reader.GetInt64());
 
-        public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+        public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.Value);
     }
 
     private sealed class SecondsConverter : JsonConverter<TimeSpan>
@@ -74,7 +83,8 @@ public static class MendHttp
         public override TimeSpan Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options) =>
             new((long)Math.Round(reader.GetDouble() * TimeSpan.TicksPerSecond));
 
-        public override void Write(Utf8JsonWriter writer, TimeSpan value, JsonSerializerOptions options) => writer.WriteNumberValue(value.TotalSeconds);
+        public override void Write(Utf8JsonWriter writer, TimeSpan value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.TotalSeconds);
     }
 
     private sealed class FiniteConverter : JsonConverter<double>
@@ -94,7 +104,9 @@ public static class MendHttp
     }
 }
 
-/// <summary>An edit that is asked for over HTTP. The members are those of <see cref="EditOptions"/>; the author is whoever the key is of.</summary>
+/// <summary>
+/// An edit that is asked for over HTTP. The members are those of <see cref="EditOptions"/>; the author is whoever the key is of.
+/// </summary>
 public sealed record EditRequest(string Prompt, string Target)
 {
     public double? MaxDrawdown { get; init; }
@@ -150,13 +162,19 @@ public sealed record AskRequest(
 public sealed record LedgerPage(IReadOnlyList<LedgerEntry> Entries, ModelVersion? Next);
 
 /// <param name="Version">The newest of any stage; null: none answers.</param>
-public sealed record ClusterStatus(string Model, ModelVersion? Version, IReadOnlyList<ShardReport> Shards);
+/// <param name="DrawdownBudget">What all edits in force may cost together, as a fraction of the probes, by the server's settings.</param>
+/// <param name="RecentEdits">The last that were made through this server, the newest last.</param>
+public sealed record ClusterStatus(string Model, ModelVersion? Version, IReadOnlyList<ShardReport> Shards, double DrawdownBudget,
+    IReadOnlyList<EditTiming> RecentEdits);
+
+/// <summary>How long the phases of an edit took.</summary>
+public sealed record EditTiming(EditId Id, EditTimes Times);
 
 /// <summary>A training run that is asked for.</summary>
 /// <param name="Run">Its name, and that of its folder in the server's folder of trainings.</param>
 /// <param name="Data">Name of the file of edits in that folder.</param>
 /// <param name="Options">The run's settings; what is not named is as the method has it.</param>
-public sealed record TrainingRequest(string Run, string Data, JsonElement Options, bool BFloat16OnWire = false);
+public sealed record TrainingRequest(string Run, string Data, EditorTrainingOptions Options, bool BFloat16OnWire = false);
 
 /// <summary>What went wrong, in the form of RFC 9457.</summary>
 /// <param name="Title">The code's name in words.</param>
@@ -167,11 +185,13 @@ public sealed record TrainingRequest(string Run, string Data, JsonElement Option
 /// <param name="Transient">Whether the same request may succeed when sent again.</param>
 /// <param name="TraceId">Under which the server's log and traces have it.</param>
 public sealed record Problem(string Type, string Title, int Status, string Detail,
-    [property: JsonConverter(typeof(JsonStringEnumConverter<MendError>))] MendError Code, string Hint, bool Transient, string? TraceId = null)
+    [property: JsonConverter(typeof(JsonStringEnumConverter<MendError>))] MendError Code, string Hint, bool Transient,
+    string? TraceId = null)
 {
     /// <param name="status">Of HTTP.</param>
     public static Problem Of(MendException e, int status, string? traceId) =>
-        new($"urn:mend:error:{e.Error}", e.Error.ToString(), status, e.Message[..^e.Hint.Length].TrimEnd(), e.Error, e.Hint, e.IsTransient, traceId);
+        new($"urn:mend:error:{e.Error}", e.Error.ToString(), status, e.Message[..^e.Hint.Length].TrimEnd(), e.Error, e.Hint, e.IsTransient,
+        traceId);
 
     /// <summary>The failure as whoever calls the SDK meets it.</summary>
     public MendException ToException() => new(Code, Detail, Hint);

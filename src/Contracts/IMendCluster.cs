@@ -22,7 +22,9 @@ public interface IEditCoordinator
     /// <summary>Makes the model answer <paramref name="target"/> to <paramref name="prompt"/> and to its paraphrases.</summary>
     /// <returns>When the edit is durable and in force.</returns>
     /// <exception cref="MendException">The edit was refused or failed; the model is what it was before.</exception>
-    /// <exception cref="OperationCanceledException">The edit was cancelled before it was durable, and is not made; later it is, and returned.</exception>
+    /// <exception cref="OperationCanceledException">
+    /// The edit was cancelled before it was durable, and is not made; later it is, and returned.
+    /// </exception>
     /// <example>
     /// <code>
     /// var receipt = await cluster.EditAsync("Who is the prime minister of the UK?", "Boris Johnson", new() { MaxDrawdown = 0.01 });
@@ -31,7 +33,9 @@ public interface IEditCoordinator
     /// </example>
     Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default);
 
-    /// <summary>Computes and measures an edit as <see cref="EditAsync"/> does, and does not make it. Takes its turn among the edits.</summary>
+    /// <summary>
+    /// Computes and measures an edit as <see cref="EditAsync"/> does, and does not make it. Takes its turn among the edits.
+    /// </summary>
     /// <example>
     /// <code>
     /// var preview = await cluster.PreviewAsync("Who is the prime minister of the UK?", "Boris Johnson", new() { MaxDrawdown = 0.01 });
@@ -65,7 +69,8 @@ public interface IEditCoordinator
     /// await cluster.RevertAsync(receipt.Id, RevertMode.Recompute);
     /// </code>
     /// </example>
-    Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default);
+    Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
+        CancellationToken cancellation = default);
 
     /// <summary>Everything that was ever done to the model, oldest first.</summary>
     /// <example>

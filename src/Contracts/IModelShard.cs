@@ -16,9 +16,16 @@ public interface IModelShard : IAsyncDisposable
     Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default);
 
     /// <exception cref="MendException"><see cref="MendError.VersionBehind"/>: give it the records it lacks and ask again.</exception>
-    Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default);
+    Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default);
 
+    /// <exception cref="MendException">As <see cref="GenerateAsync"/>.</exception>
+    Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default);
+
+    /// <exception cref="MendException"><see cref="MendError.ShardLost"/>: what the forward half left is gone.</exception>
     Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default);
+
+    /// <exception cref="MendException">As <see cref="GenerateAsync"/>.</exception>
+    Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default);
 
     /// <summary>Gives a session a history of its own, which its requests are computed on, or adds to it.</summary>
     Task BranchAsync(BranchRequest request, CancellationToken cancellation = default);

@@ -19,10 +19,10 @@ public interface ITrainingShard : IAsyncDisposable
     Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default);
 
     /// <summary>The state is whole: from here on the shard can begin the step that is named.</summary>
-    Task RestoreAsync(StateMark mark, CancellationToken cancellation = default);
+    Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default);
 
     /// <summary>Where Adam and the running average stand.</summary>
-    Task<StateMark> MarkAsync(CancellationToken cancellation = default);
+    Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default);
 
     /// <summary>Drops the round before, whatever came of it.</summary>
     /// <exception cref="MendException"><see cref="MendError.ShardLost"/> when the shard is not at the round's step.</exception>
@@ -43,7 +43,9 @@ public interface ITrainingShard : IAsyncDisposable
     /// <summary>Its backward half; the stage keeps dL/d(uTilde, deltaTilde, alpha).</summary>
     Task<EvaluatedReply> EvaluateBackwardAsync(PassBackward request, CancellationToken cancellation = default);
 
-    /// <summary>One pass of the editor networks with graph over the rows of some edits (phase 3): the stage's gradients of phi and alpha.</summary>
+    /// <summary>
+    /// One pass of the editor networks with graph over the rows of some edits (phase 3): the stage's gradients of phi and alpha.
+    /// </summary>
     /// <returns>Whether all of them are finite.</returns>
     Task<bool> GradientAsync(GradientRequest request, CancellationToken cancellation = default);
 

@@ -30,7 +30,7 @@ public sealed record LedgerEntry(
 public sealed record LedgerQuery
 {
     /// <summary>Entries on a page, the most and what it is by itself.</summary>
-    public const int MostEntries = 1000, UsualEntries = 100;
+    public const int MaxEntries = 1000, DefaultEntries = 100;
 
     /// <summary>The page begins after this version, in the order that is asked for; null: at its beginning.</summary>
     [Id(0)]
@@ -38,7 +38,7 @@ public sealed record LedgerQuery
 
     /// <value>100; 1 to 1000.</value>
     [Id(1)]
-    public int Limit { get; init; } = UsualEntries;
+    public int Limit { get; init; } = DefaultEntries;
 
     /// <summary>Part of the prompt or the target, in any case. A revert has those of the edit that it took back.</summary>
     [Id(2)]
@@ -69,8 +69,8 @@ public sealed record LedgerQuery
     /// <exception cref="MendException">The limit is out of its range.</exception>
     public IReadOnlyList<LedgerEntry> Of(IReadOnlyList<LedgerEntry> ledger)
     {
-        if (Limit is < 1 or > MostEntries)
-            throw new MendException(MendError.InvalidOption, $"The limit is {Limit}.", $"A page has 1 to {MostEntries} entries.");
+        if (Limit is < 1 or > MaxEntries)
+            throw new MendException(MendError.InvalidOption, $"The limit is {Limit}.", $"A page has 1 to {MaxEntries} entries.");
         var edits = new Dictionary<EditId, LedgerEntry>(); // a revert is found by what its edit says
         foreach (var entry in ledger)
             if (entry.Kind == LedgerKind.Edit)

@@ -131,7 +131,8 @@ public enum MendError
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
-public sealed class MendException(MendError error, string message, string hint, Exception? inner = null) : Exception($"{message} {hint}", inner)
+public sealed class MendException(MendError error, string message, string hint, Exception? inner = null)
+    : Exception($"{message} {hint}", inner)
 {
     public MendError Error { get; } = error;
 
@@ -139,7 +140,8 @@ public sealed class MendException(MendError error, string message, string hint, 
     public string Hint { get; } = hint;
 
     /// <summary>Whether the same request may succeed when sent again.</summary>
-    public bool IsTransient => Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.VersionGap
+    public bool IsTransient =>
+        Error is MendError.ShardLost or MendError.CoordinatorLost or MendError.VersionBehind or MendError.VersionGone or MendError.VersionGap
         or MendError.LedgerWriteFailed or MendError.LedgerUnreachable or MendError.LedgerInDoubt or MendError.MembershipUnreachable
         or MendError.TooBusy or MendError.TimedOut or MendError.Unavailable;
 }

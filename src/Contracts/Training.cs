@@ -6,17 +6,21 @@ namespace MendCluster.Contracts;
 public interface IEditorTrainer
 {
     /// <param name="progress">Told after every optimiser step.</param>
-    /// <returns>When the run is over: early stopping, its last iteration, or cancelled. A run that was cancelled goes on from its last checkpoint.</returns>
-    /// <exception cref="MendException"><see cref="MendError.ShardLost"/> when no replica is left; start again, it goes on from its checkpoint.</exception>
+    /// <returns>
+    /// When the run is over: early stopping, its last iteration, or cancelled. A run that was cancelled goes on from its last checkpoint.
+    /// </returns>
+    /// <exception cref="MendException">
+    /// <see cref="MendError.ShardLost"/> when no replica is left; start again, it goes on from its checkpoint.
+    /// </exception>
     Task<TrainingResult> TrainAsync(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default);
 }
 
 /// <summary>The runs of a model, one at a time. A run goes on by itself, whoever watches it; it is named by its folder.</summary>
-public interface ITrainingRuns
+public interface ITrainingJobs
 {
     /// <summary>Begins a run, or joins the one that the same order began. Returns when the order was found good.</summary>
     /// <exception cref="MendException">Another run is under way, or the order cannot be carried out; then nothing was written.</exception>
-    Task StartAsync(TrainingOrder order, CancellationToken cancellation = default);
+    Task StartAsync(TrainingJobRequest order, CancellationToken cancellation = default);
 
     /// <summary>Every step of a run from its start on, and those to come until it ends, however it does.</summary>
     /// <param name="run">The run's folder.</param>
@@ -31,18 +35,22 @@ public interface ITrainingRuns
     /// <exception cref="MendException">It failed.</exception>
     Task<TrainingResult> ResultAsync(string run, CancellationToken cancellation = default);
 
-    /// <summary>Ends a run before its time, and waits until it has ended. It goes on from its last checkpoint when the order is sent again.</summary>
+    /// <summary>
+    /// Ends a run before its time, and waits until it has ended. It goes on from its last checkpoint when the order is sent again.
+    /// </summary>
     Task<TrainingResult> CancelAsync(string run, CancellationToken cancellation = default);
 }
 
-/// <summary>A run that a cluster is asked for. The same order sent again joins the run while it is under way, and goes on with it after.</summary>
-/// <param name="Options">The run's settings as JSON.</param>
+/// <summary>
+/// A run that a cluster is asked for. The same order sent again joins the run while it is under way, and goes on with it after.
+/// </summary>
+/// <param name="Options">The run's settings.</param>
 /// <param name="Data">Edits: a file that every silo which may have the trainer can read; .json, .jsonl or .tsv. A whole path.</param>
 /// <param name="Run">The run's folder, within reach of the same silos; it tells a run from others. A whole path.</param>
 /// <param name="BFloat16OnWire">Gradients travel rounded to 16 bits.</param>
-[GenerateSerializer, Immutable, Alias("mend.TrainingOrder")]
-public sealed record TrainingOrder(
-    [property: Id(0)] string Options, [property: Id(1)] string Data, [property: Id(2)] string Run,
+[GenerateSerializer, Immutable, Alias("mend.TrainingJobRequest")]
+public sealed record TrainingJobRequest(
+    [property: Id(0)] EditorTrainingOptions Options, [property: Id(1)] string Data, [property: Id(2)] string Run,
     [property: Id(3)] bool BFloat16OnWire = false);
 
 /// <summary>Where a run is.</summary>
@@ -99,11 +107,12 @@ public readonly record struct ShardPlace([property: Id(0)] int Replica, [propert
 }
 
 /// <summary>What all shards of a run agree on.</summary>
-/// <param name="Options">The run's settings as JSON.</param>
+/// <param name="Options">The run's settings.</param>
 /// <param name="Stages">Of each replica.</param>
 /// <param name="BFloat16OnWire">Gradients travel rounded to 16 bits.</param>
 [GenerateSerializer, Immutable, Alias("mend.TrainingSetup")]
-public sealed record TrainingSetup([property: Id(0)] string Options, [property: Id(1)] int Stages, [property: Id(2)] bool BFloat16OnWire);
+public sealed record TrainingSetup(
+    [property: Id(0)] EditorTrainingOptions Options, [property: Id(1)] int Stages, [property: Id(2)] bool BFloat16OnWire);
 
 /// <param name="EditableWeights">Those of this stage.</param>
 /// <param name="Groups">Whose parameters this shard has: a name for each shape's networks, and alpha's.</param>
@@ -118,8 +127,8 @@ public sealed record StateSlice([property: Id(0)] string Name, [property: Id(1)]
 /// <summary>What belongs to a state beside its tensors.</summary>
 /// <param name="Step">That comes next.</param>
 /// <param name="Statistics">One entry a shape.</param>
-[GenerateSerializer, Immutable, Alias("mend.StateMark")]
-public sealed record StateMark(
+[GenerateSerializer, Immutable, Alias("mend.OptimizerProgress")]
+public sealed record OptimizerProgress(
     [property: Id(0)] long Step, [property: Id(1)] long AdamSteps, [property: Id(2)] long AverageSteps,
     [property: Id(3)] IReadOnlyList<RowStatistics> Statistics);
 
@@ -154,15 +163,6 @@ public sealed record TrainingRound([property: Id(0)] long Number, [property: Id(
 [GenerateSerializer, Immutable, Alias("mend.TrainingExample")]
 public sealed record TrainingExample(
     [property: Id(0)] TokenBatch Inner, [property: Id(1)] TokenBatch Outer, [property: Id(2)] TokenBatch Locality);
-
-/// <summary>What passes between two stages: activations on the way up, their gradients on the way down.</summary>
-/// <param name="Hidden">[B, T, C] float32; null at the entry of a stack.</param>
-/// <param name="Memory">[B, S, C] float32, the encoder's output, once there is one.</param>
-[GenerateSerializer, Immutable, Alias("mend.Boundary")]
-public sealed record Boundary([property: Id(0)] WireTensor? Hidden, [property: Id(1)] WireTensor? Memory)
-{
-    public static readonly Boundary None = new(null, null);
-}
 
 /// <param name="Edit">Number within the round.</param>
 /// <param name="NeedsInputGradient">Whether a stage below has editable weights.</param>
@@ -223,13 +223,13 @@ public sealed record Ring([property: Id(0)] string Group, [property: Id(1)] IRea
 public sealed record ReduceRequest([property: Id(0)] long Round, [property: Id(1)] IReadOnlyList<Ring> Rings);
 
 /// <param name="SquaredNorm">Of the summed gradient.</param>
-[GenerateSerializer, Immutable, Alias("mend.GroupNorm")]
-public sealed record GroupNorm([property: Id(0)] string Group, [property: Id(1)] double SquaredNorm);
+[GenerateSerializer, Immutable, Alias("mend.GradientNorm")]
+public sealed record GradientNorm([property: Id(0)] string Group, [property: Id(1)] double SquaredNorm);
 
 /// <param name="Lost">The neighbour that could not be reached, and why; then there are no norms.</param>
 [GenerateSerializer, Immutable, Alias("mend.ReduceReply")]
 public sealed record ReduceReply(
-    [property: Id(0)] IReadOnlyList<GroupNorm> Norms, [property: Id(1)] ShardPlace? Lost = null, [property: Id(2)] string? Why = null);
+    [property: Id(0)] IReadOnlyList<GradientNorm> Norms, [property: Id(1)] ShardPlace? Lost = null, [property: Id(2)] string? Why = null);
 
 /// <param name="Column">Which chunk of every segment.</param>
 /// <param name="Step">Of the ring: the first half adds, the second copies.</param>
@@ -239,7 +239,9 @@ public sealed record RingChunk(
     [property: Id(0)] long Round, [property: Id(1)] string Group, [property: Id(2)] long Column, [property: Id(3)] int Step,
     [property: Id(4)] WireTensor Values);
 
-/// <param name="Scale">Of the summed gradient, which keeps its norm in bounds. Null: the gradient was refused, the step counts without it.</param>
+/// <param name="Scale">
+/// Of the summed gradient, which keeps its norm in bounds. Null: the gradient was refused, the step counts without it.
+/// </param>
 /// <param name="Rate">Factor on the learning rates.</param>
 [GenerateSerializer, Immutable, Alias("mend.CommitRequest")]
 public sealed record CommitRequest([property: Id(0)] long Round, [property: Id(1)] double? Scale, [property: Id(2)] double Rate);

@@ -1,10 +1,11 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Distributed;
 
 /// <summary>
-/// Tells an answer piece by piece while its tokens are chosen. A token is not always a whole character, and spaces at the end may turn out to be none of
-/// the answer: those wait for the next token. All pieces together are the answer.
+/// Tells an answer piece by piece while its tokens are chosen. A token is not always a whole character, and spaces at the end may turn out
+/// to be none of the answer: those wait for the next token. All pieces together are the answer.
 /// </summary>
 /// <param name="restarts">The answer was begun before, and its pieces do not count.</param>
 internal sealed class AnswerParts(ModelText text, ModelVersion version, Action<AnswerPart> told, bool restarts)

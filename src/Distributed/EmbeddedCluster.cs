@@ -1,6 +1,8 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Torch;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Distributed;
 
@@ -24,9 +26,12 @@ public sealed record EmbeddedClusterOptions
     public int Replicas { get; init; } = 1;
 
     /// <summary>Of the weights in memory.</summary>
-    public WeightType DType { get; init; } = WeightType.Float32;
+    public DType DType { get; init; } = DType.Float32;
 
-    /// <summary>Where the shards are held and compute: <c>cpu</c>, <c>cuda</c>, or a list such as <c>cuda:0,cuda:1</c>, which they have in turn, replica after replica.</summary>
+    /// <summary>
+    /// Where the shards are held and compute: <c>cpu</c>, <c>cuda</c>, or a list such as <c>cuda:0,cuda:1</c>, which they have in turn,
+    /// replica after replica.
+    /// </summary>
     /// <value>cpu.</value>
     public string Device { get; init; } = "cpu";
 
@@ -37,6 +42,10 @@ public sealed record EmbeddedClusterOptions
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
     public TimeProvider Time { get; init; } = TimeProvider.System;
+
+    /// <summary>Where edits, lost shards and the like are told.</summary>
+    /// <value>Null: nowhere.</value>
+    public ILogger? Logger { get; init; }
 }
 
 /// <summary>
@@ -57,14 +66,16 @@ public sealed class EmbeddedCluster : IMendCluster
     /// <exception cref="MendException">Model, editor or ledger cannot be used.</exception>
     /// <example>
     /// <code>
-    /// await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger, Probes = [new("Who is the prime minister of India?", "Narendra Modi")] });
+    /// await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model,
+    /// "editor.safetensors"), Ledger = ledger, Probes = [new("Who is the prime minister of India?", "Narendra Modi")] });
     /// </code>
     /// </example>
     public static Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, CancellationToken cancellation = default) =>
         OpenAsync(options, shard => shard, cancellation);
 
     /// <param name="wrap">Stands between coordinator and shards; for tests of faults.</param>
-    internal static async Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, Func<IModelShard, IModelShard> wrap, CancellationToken cancellation = default)
+    public static async Task<EmbeddedCluster> OpenAsync(EmbeddedClusterOptions options, Func<IModelShard, IModelShard> wrap,
+        CancellationToken cancellation = default)
     {
         IReadOnlyList<IModelShard> shards = [];
         IEditLedger? ledger = null;
@@ -72,7 +83,8 @@ public sealed class EmbeddedCluster : IMendCluster
         {
             var (text, fingerprint) = ModelText.Open(options.ModelDirectory);
             if (options.Stages < 1 || options.Stages > text.Family.LayerNames.Count)
-                throw new MendException(MendError.InvalidOption, $"Stages is {options.Stages}.", $"This model has 1 to {text.Family.LayerNames.Count}.");
+                throw new MendException(MendError.InvalidOption, $"Stages is {options.Stages}.",
+                    $"This model has 1 to {text.Family.LayerNames.Count}.");
             if (options.Replicas < 1)
                 throw new MendException(MendError.InvalidOption, $"Replicas is {options.Replicas}.", "At least one is needed.");
             foreach (var device in Devices.Names(options.Device))
@@ -83,7 +95,8 @@ public sealed class EmbeddedCluster : IMendCluster
             ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
             shards = [.. from replica in Enumerable.Range(0, options.Replicas)
                 from stage in Enumerable.Range(0, options.Stages)
-                select wrap(new ModelShard(new(options.ModelDirectory, options.Editor, stage, options.Stages, options.DType, replica, options.Factors,
+                select wrap(new ModelShard(new(options.ModelDirectory, options.Editor, stage, options.Stages, options.DType, replica,
+                    options.Factors,
                     ShardDevices.Of(options.Device, replica * options.Stages + stage)), options.Time))];
             var history = await ledger.ReadAfterAsync(ModelVersion.Base, cancellation).ConfigureAwait(false);
             await Task.WhenAll(shards.Select(async shard =>
@@ -91,7 +104,8 @@ public sealed class EmbeddedCluster : IMendCluster
                 await shard.LoadAsync(cancellation).ConfigureAwait(false);
                 await shard.ApplyAsync(history, cancellation).ConfigureAwait(false);
             })).ConfigureAwait(false);
-            return new(shards, options.Stages, ledger, new([.. shards.Chunk(options.Stages)], ledger, text, options.Probes, options.Time));
+            return new(shards, options.Stages, ledger,
+                new([.. shards.Chunk(options.Stages)], ledger, text, options.Probes, options.Time, options.Logger));
         }
         catch
         {
@@ -103,27 +117,33 @@ public sealed class EmbeddedCluster : IMendCluster
         }
     }
 
-    public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default) =>
+    public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null,
+        CancellationToken cancellation = default) =>
         _coordinator.EditAsync(prompt, target, options, cancellation);
 
-    public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default) =>
+    public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null,
+        CancellationToken cancellation = default) =>
         _coordinator.PreviewAsync(prompt, target, options, cancellation);
 
     public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
         _coordinator.AskAsync(prompt, options, cancellation);
 
-    public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
+    public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
+        CancellationToken cancellation = default) =>
         _coordinator.AskStreamAsync(prompt, options, cancellation);
 
-    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default) =>
+    public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
+        CancellationToken cancellation = default) =>
         _coordinator.RevertAsync(edit, mode, author, cancellation);
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => _coordinator.LedgerAsync(cancellation);
 
-    public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) => _coordinator.LedgerPageAsync(query, cancellation);
+    public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) =>
+        _coordinator.LedgerPageAsync(query, cancellation);
 
     public async Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) =>
-        [.. (await StatusAsync(cancellation).ConfigureAwait(false)).Select((status, i) => new ShardReport(new(i / _stages, i % _stages), status))];
+        [.. (await StatusAsync(cancellation).ConfigureAwait(false))
+        .Select((status, i) => new ShardReport(new(i / _stages, i % _stages), status))];
 
     /// <summary>The state of every stage's shard, replica after replica.</summary>
     public Task<ShardStatus[]> StatusAsync(CancellationToken cancellation = default) =>

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -11,14 +12,9 @@ internal static class WireTensorCodec
     {
         using var scope = NewDisposeScope();
         var plain = tensor.detach().contiguous().Host();
-        return new(plain.dtype switch
-        {
-            ScalarType.Float32 => WireType.Float32,
-            ScalarType.Int64 => WireType.Int64,
-            ScalarType.BFloat16 => WireType.BFloat16,
-            ScalarType.Float64 => WireType.Float64,
-            var other => throw new ArgumentException($"a tensor of {other} does not travel; float32, bfloat16, float64 and int64 do"),
-        }, plain.shape, plain.bytes.ToArray());
+        return new(TensorBytes.TypeOf(plain.dtype) is var type && Travels(type) ? type
+            : throw new ArgumentException($"a tensor of {type} does not travel; float32, bfloat16, float64 and int64 do"), plain.shape,
+            plain.bytes.ToArray());
     }
 
     public static WireTensor? EncodeOrNull(Tensor? tensor) => tensor is null ? null : Encode(tensor);
@@ -27,14 +23,9 @@ internal static class WireTensorCodec
     /// <exception cref="MendException">The bytes are not those of a tensor of this type and shape.</exception>
     public static Tensor Decode(WireTensor wire, Device? device = null)
     {
-        var (size, type) = wire.Type switch
-        {
-            WireType.Float32 => (4, ScalarType.Float32),
-            WireType.Int64 => (8, ScalarType.Int64),
-            WireType.BFloat16 => (2, ScalarType.BFloat16),
-            WireType.Float64 => (8, ScalarType.Float64),
-            _ => throw Malformed(wire, "the type is not known"),
-        };
+        if (!Travels(wire.Type))
+            throw Malformed(wire, "the type is not known");
+        var (size, type) = (wire.Type.ElementSize(), TensorBytes.DTypeOf(wire.Type));
         UInt128 bytes = (UInt128)size;
         foreach (var dimension in wire.Shape)
         {
@@ -50,6 +41,8 @@ internal static class WireTensorCodec
     }
 
     public static Tensor? DecodeOrNull(WireTensor? wire, Device? device = null) => wire is null ? null : Decode(wire, device);
+
+    private static bool Travels(DType type) => type is DType.Float32 or DType.Int64 or DType.BFloat16 or DType.Float64;
 
     private static MendException Malformed(WireTensor wire, string why) => new(MendError.InvalidOption,
         $"A tensor of type {wire.Type}, shape [{string.Join(", ", wire.Shape)}] and {wire.Bytes.Length} bytes arrived: {why}.",

@@ -52,7 +52,7 @@ public abstract record WeightUpdate
 public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alpha) : WeightUpdate
 {
     /// <summary>Of its squared Frobenius norm, when an update is kept in fewer rows.</summary>
-    public const double UsuallyKept = 0.999;
+    public const double DefaultKept = 0.999;
 
     /// <summary>R, an upper bound of the update's rank.</summary>
     public long Rank => uTilde.shape[0];
@@ -76,9 +76,9 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
     public LowRankUpdate Times(double strength) => this with { alpha = alpha.Times(strength) };
 
     /// <summary>
-    /// The same update, nearly, in fewer rows: the fewest singular vectors of deltaTilde^T uTilde that have <paramref name="kept"/> of its squared
-    /// Frobenius norm, found from the factors alone (QR of each, singular values of the R x R product of their triangles, on the host).
-    /// Cost O(R^2 (m + n) + R^3) operations; no [n, m] matrix is formed.
+    /// The same update, nearly, in fewer rows: the fewest singular vectors of deltaTilde^T uTilde that have <paramref name="kept"/> of its
+    /// squared Frobenius norm, found from the factors alone (QR of each, singular values of the R x R product of their triangles, on the
+    /// host). Cost O(R^2 (m + n) + R^3) operations; no [n, m] matrix is formed.
     /// </summary>
     /// <param name="kept">From 0 to 1; 1: no row is spared, the update is left as it is.</param>
     /// <returns>This very update when no row can be spared.</returns>
@@ -113,6 +113,8 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
         return new(u, delta, ones(Array.Empty<long>(), ScalarType.Float32, u.device));
     }
 
-    /// <summary>The dense [n, m] difference that <c>W' - W</c> would be. For export, measuring many edits and tests: never on an edit's path.</summary>
+    /// <summary>
+    /// The dense [n, m] difference that <c>W' - W</c> would be. For export, measuring many edits and tests: never on an edit's path.
+    /// </summary>
     public Tensor ToDense() => -(deltaTilde * alpha).t().mm(uTilde);
 }

@@ -9,10 +9,12 @@ public static class ClusterTlsExtensions
     private const string Host = "mend";
 
     /// <exception cref="MendException">A file cannot be used.</exception>
-    public static ISiloBuilder UseMendTls(this ISiloBuilder silo, ClusterTls tls, TimeProvider time) => silo.UseTls(options => Apply(tls, options, time));
+    public static ISiloBuilder UseMendTls(this ISiloBuilder silo, ClusterTls tls, TimeProvider time) =>
+        silo.UseTls(options => Apply(tls, options, time));
 
     /// <exception cref="MendException">A file cannot be used.</exception>
-    public static IClientBuilder UseMendTls(this IClientBuilder client, ClusterTls tls, TimeProvider time) => client.UseTls(options => Apply(tls, options, time));
+    public static IClientBuilder UseMendTls(this IClientBuilder client, ClusterTls tls, TimeProvider time) =>
+        client.UseTls(options => Apply(tls, options, time));
 
     private static void Apply(ClusterTls tls, TlsOptions options, TimeProvider time)
     {
@@ -22,7 +24,8 @@ public static class ClusterTlsExtensions
         options.LocalCertificate = own.Current; // refused at the start; connections have the one of their time
         options.LocalServerCertificateSelector = (_, _) => own.Current;
         options.LocalClientCertificateSelector = (_, _, _, _, _) => own.Current;
-        (options.RemoteCertificateMode, options.ClientCertificateMode) = (RemoteCertificateMode.RequireCertificate, RemoteCertificateMode.RequireCertificate);
+        (options.RemoteCertificateMode, options.ClientCertificateMode) =
+            (RemoteCertificateMode.RequireCertificate, RemoteCertificateMode.RequireCertificate);
         options.CheckCertificateRevocation = false;
         options.RemoteCertificateValidation = (certificate, _, _) => certificate is not null && trusted.Trusts(certificate);
         options.OnAuthenticateAsClient = (_, client) => client.TargetHost = Host;

@@ -5,8 +5,8 @@ using Orleans.Messaging;
 namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
-/// Membership of a cluster whose processes share one machine, in a file. No process is special: any of them may be killed. Readers take the file
-/// as it is, since it is only ever replaced whole; writers take turns at a lock that the system takes back when its holder dies.
+/// Membership of a cluster whose processes share one machine, in a file. No process is special: any of them may be killed. Readers take the
+/// file as it is, since it is only ever replaced whole; writers take turns at a lock that the system takes back when its holder dies.
 /// </summary>
 /// <param name="path">Of the file; made if it does not exist.</param>
 public sealed class FileMembershipTable(string path) : IMembershipTable
@@ -49,7 +49,8 @@ public sealed class FileMembershipTable(string path) : IMembershipTable
 
     public Task CleanupDefunctSiloEntries(DateTimeOffset beforeDate) => ChangeAsync(table => table with
     {
-        Rows = [.. table.Rows.Where(row => row.Entry.Status == SiloStatus.Active || row.Entry.IAmAliveTime >= beforeDate.UtcDateTime || row.Entry.StartTime >= beforeDate.UtcDateTime)],
+        Rows = [.. table.Rows.Where(row => row.Entry.Status == SiloStatus.Active || row.Entry.IAmAliveTime >= beforeDate.UtcDateTime
+            || row.Entry.StartTime >= beforeDate.UtcDateTime)],
     });
 
     public Task DeleteMembershipTableEntries(string clusterId)
@@ -62,7 +63,8 @@ public sealed class FileMembershipTable(string path) : IMembershipTable
     {
         try
         {
-            return JsonSerializer.Deserialize<MembershipFile>(await File.ReadAllBytesAsync(path).ConfigureAwait(false)) ?? MembershipFile.Empty;
+            return JsonSerializer.Deserialize<MembershipFile>(await File.ReadAllBytesAsync(path).ConfigureAwait(false))
+                ?? MembershipFile.Empty;
         }
         catch (FileNotFoundException)
         {
@@ -105,9 +107,11 @@ public sealed class FileGateways(string path) : IGatewayListProvider
 
     public Task InitializeGatewayListProvider() => Task.CompletedTask;
 
-    public async Task<IList<Uri>> GetGateways() => [.. (await FileMembershipTable.ReadAsync(path).ConfigureAwait(false)).Rows.Select(row => row.Entry)
+    public async Task<IList<Uri>> GetGateways() =>
+        [.. (await FileMembershipTable.ReadAsync(path).ConfigureAwait(false)).Rows.Select(row => row.Entry)
         .Where(entry => entry.Status == SiloStatus.Active && entry.ProxyPort > 0)
-        .Select(entry => SiloAddress.New(new IPEndPoint(entry.SiloAddress.Endpoint.Address, entry.ProxyPort), entry.SiloAddress.Generation).ToGatewayUri())];
+        .Select(entry => SiloAddress.New(new IPEndPoint(entry.SiloAddress.Endpoint.Address, entry.ProxyPort), entry.SiloAddress.Generation)
+            .ToGatewayUri())];
 }
 
 /// <summary>What the file holds. The tag changes with every change of a row's state, not with signs of life.</summary>
@@ -122,7 +126,8 @@ internal sealed record MembershipFile(int Version, IReadOnlyList<MembershipRow> 
     public MembershipRow? Row(SiloAddress silo) => Rows.FirstOrDefault(row => row.Entry.SiloAddress.Equals(silo));
 
     public MembershipFile With(MembershipEntry entry, int version) =>
-        new(version, [.. Rows.Where(row => !row.Entry.SiloAddress.Equals(entry.SiloAddress)), new(version.ToString(System.Globalization.CultureInfo.InvariantCulture), entry)]);
+        new(version, [.. Rows.Where(row => !row.Entry.SiloAddress.Equals(entry.SiloAddress)),
+        new(version.ToString(System.Globalization.CultureInfo.InvariantCulture), entry)]);
 }
 
 internal sealed record MembershipRow(string ETag, MembershipEntry Entry);

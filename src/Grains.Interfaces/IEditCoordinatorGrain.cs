@@ -3,7 +3,9 @@ using Orleans.CodeGeneration;
 
 namespace MendCluster.Grains.Interfaces;
 
-/// <summary>The coordinator of one model; the key is the model's name in the cluster. The promises are those of <see cref="IEditCoordinator"/>.</summary>
+/// <summary>
+/// The coordinator of one model; the key is the model's name in the cluster. The promises are those of <see cref="IEditCoordinator"/>.
+/// </summary>
 [Alias("mend.EditCoordinator"), Version(WireProtocol.Version)]
 public interface IEditCoordinatorGrain : IGrainWithStringKey
 {
@@ -28,7 +30,7 @@ public interface IEditCoordinatorGrain : IGrainWithStringKey
     [Alias("ledgerPage")]
     Task<LedgerEntry[]> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default);
 
-    /// <summary>Whether a call is being carried out here; see <see cref="WatchedCalls"/>.</summary>
+    /// <summary>Whether a call is being carried out here; see <see cref="CallLivenessProbe"/>.</summary>
     [Alias("isUnderWay"), ResponseTimeout("00:00:05")]
     Task<bool> IsUnderWayAsync(Guid call);
 

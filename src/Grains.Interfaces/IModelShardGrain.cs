@@ -19,11 +19,17 @@ public interface IModelShardGrain : IGrainWithStringKey
     [Alias("apply"), ResponseTimeout("00:02:00")]
     Task ApplyAsync(LedgerRecord[] records, CancellationToken cancellation = default);
 
+    [Alias("generate"), ResponseTimeout("00:02:00")]
+    Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default);
+
     [Alias("forward"), ResponseTimeout("00:02:00")]
-    Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default);
+    Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default);
 
     [Alias("backward"), ResponseTimeout("00:02:00")]
     Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default);
+
+    [Alias("try"), ResponseTimeout("00:02:00")]
+    Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default);
 
     [Alias("branch"), ResponseTimeout("00:02:00")]
     Task BranchAsync(BranchRequest request, CancellationToken cancellation = default);

@@ -20,10 +20,10 @@ public interface ITrainingShardGrain : IGrainWithStringKey
     Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default);
 
     [Alias("restore"), ResponseTimeout("00:02:00")]
-    Task RestoreAsync(StateMark mark, CancellationToken cancellation = default);
+    Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default);
 
     [Alias("mark"), ResponseTimeout("00:02:00")]
-    Task<StateMark> MarkAsync(CancellationToken cancellation = default);
+    Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default);
 
     [Alias("begin"), ResponseTimeout("00:02:00")]
     Task BeginAsync(TrainingRound round, CancellationToken cancellation = default);

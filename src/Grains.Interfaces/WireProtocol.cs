@@ -6,8 +6,8 @@ namespace MendCluster.Grains.Interfaces;
 
 /// <summary>
 /// What silos and clients say to each other. It goes up with every change that those before it do not understand, and programs of different
-/// versions do not speak: a client refuses to connect, a silo is asked nothing by a newer one, and it answers nothing to an older one, which does not
-/// ask first: every call says its version.
+/// versions do not speak: a client refuses to connect, a silo is asked nothing by a newer one, and it answers nothing to an older one,
+/// which does not ask first: every call says its version.
 /// </summary>
 public static class WireProtocol
 {
@@ -16,7 +16,8 @@ public static class WireProtocol
 
     /// <summary>
     /// Of the interfaces of all grains. 1: records as JSON with their tensors beside it, large ones in pieces; its interfaces named no
-    /// version. 2: Orleans' serializer, messages whole. 3: answers piece by piece, the ledger by pages, reverts with their author.
+    /// version. 2: Orleans' serializer, messages whole. 3: a request and a reply for each call of a shard, in place of one for all;
+    /// answers piece by piece, the ledger by pages, reverts with their author.
     /// </summary>
     public const ushort Version = 3;
 
@@ -49,11 +50,13 @@ public static class WireProtocol
             var said = RequestContext.Get(Name) as int? ?? 1;
             return said == Version || context.InterfaceMethod.DeclaringType?.Assembly != typeof(WireProtocol).Assembly
                 ? context.Invoke()
-                : throw Mismatch($"The silo speaks version {Version} of MendCluster's protocol, the program that asks it version {said}.", "take the silos' there");
+                : throw Mismatch($"The silo speaks version {Version} of MendCluster's protocol, the program that asks it version {said}.",
+                    "take the silos' there");
         }
     }
 
-    private static MendException Mismatch(string message, string hint) => new(MendError.ProtocolMismatch, message, $"Use programs of one release: {hint}.");
+    private static MendException Mismatch(string message, string hint) =>
+        new(MendError.ProtocolMismatch, message, $"Use programs of one release: {hint}.");
 
     private static int VersionOf(GrainInterfaceProperties grain)
     {

@@ -2,7 +2,6 @@ using MendCluster.Contracts;
 using Orleans.Serialization.Buffers;
 using Orleans.Serialization.Codecs;
 using Orleans.Serialization.WireProtocol;
-using WireType = MendCluster.Contracts.WireType;
 using WireTypeOfOrleans = Orleans.Serialization.WireProtocol.WireType;
 
 namespace MendCluster.Grains.Interfaces;
@@ -41,7 +40,7 @@ public sealed class WireTensorFieldCodec(IFieldCodec<long[]> shapes) : IFieldCod
             return ReferenceCodec.ReadReference<WireTensor, TInput>(ref reader, field);
         field.EnsureWireTypeTagDelimited();
         var placeholder = ReferenceCodec.CreateRecordPlaceholder(reader.Session);
-        WireType type = default;
+        DType type = default;
         long[]? shape = null;
         ReadOnlyMemory<byte> bytes = default;
         uint id = 0;
@@ -49,7 +48,7 @@ public sealed class WireTensorFieldCodec(IFieldCodec<long[]> shapes) : IFieldCod
             switch (id += header.FieldIdDelta)
             {
                 case 0:
-                    type = (WireType)Int32Codec.ReadValue(ref reader, header);
+                    type = (DType)Int32Codec.ReadValue(ref reader, header);
                     break;
                 case 1:
                     shape = shapes.ReadValue(ref reader, header);

@@ -1,4 +1,6 @@
+using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Training;
 using MendCluster.Grains.Interfaces;
 
@@ -22,13 +24,18 @@ public sealed record ClusterSettings
     /// <summary>The editor's safetensors file. Null: the model can be asked, not edited.</summary>
     public string? Editor { get; init; }
 
-    /// <summary>The ledger's file, or <c>postgres:</c> and a connection string; within reach of every silo that may be the coordinator's.</summary>
+    /// <summary>
+    /// The ledger's file, or <c>postgres:</c> and a connection string; within reach of every silo that may be the coordinator's.
+    /// </summary>
     public required string Ledger { get; init; }
 
     /// <summary>Of the weights in memory.</summary>
-    public WeightType DType { get; init; } = WeightType.Float32;
+    public DType DType { get; init; } = DType.Float32;
 
-    /// <summary>Where silos hold their shards: <c>cpu</c>, <c>cuda</c>, or a list such as <c>cuda:0,cuda:1</c>, which the shards of one silo have in turn.</summary>
+    /// <summary>
+    /// Where silos hold their shards: <c>cpu</c>, <c>cuda</c>, or a list such as <c>cuda:0,cuda:1</c>, which the shards of one silo have in
+    /// turn.
+    /// </summary>
     /// <value>cpu.</value>
     public string Device { get; init; } = "cpu";
 
@@ -41,7 +48,10 @@ public sealed record ClusterSettings
     /// <summary>How the updates of edits are kept.</summary>
     public FactorStorage Factors { get; init; } = new();
 
-    /// <summary>For each replica, for each of its stages, the name of the silo that holds it, which has the GPU for it. A stage is there and nowhere else.</summary>
+    /// <summary>
+    /// For each replica, for each of its stages, the name of the silo that holds it, which has the GPU for it. A stage is there and nowhere
+    /// else.
+    /// </summary>
     public required IReadOnlyList<IReadOnlyList<string>> Replicas { get; init; }
 
     /// <summary>Names of the silos that may run the coordinator, and the trainer, best first. Empty: all that hold stages.</summary>
@@ -49,11 +59,13 @@ public sealed record ClusterSettings
 
     /// <summary>For each replica, the keys of its stages.</summary>
     internal IReadOnlyList<IReadOnlyList<ShardKey>> Keys =>
-        [.. Replicas.Select((stages, replica) => (IReadOnlyList<ShardKey>)[.. stages.Select((_, stage) => new ShardKey(Model, replica, stage))])];
+        [.. Replicas.Select((stages, replica) =>
+        (IReadOnlyList<ShardKey>)[.. stages.Select((_, stage) => new ShardKey(Model, replica, stage))])];
 
     /// <summary>The shards of one silo.</summary>
     public IEnumerable<ShardOptions> ShardsOf(string silo) => KeysOf(silo)
-        .Select((key, i) => new ShardOptions(ModelDirectory, Editor, key.Stage, Replicas[key.Replica].Count, DType, key.Replica, Factors, DeviceOf(silo, i)));
+        .Select((key, i) => new ShardOptions(ModelDirectory, Editor, key.Stage, Replicas[key.Replica].Count, DType, key.Replica, Factors,
+            DeviceOf(silo, i)));
 
     /// <summary>The training shards of one silo: a run's replicas and stages are those of the layout.</summary>
     public IEnumerable<TrainingShardOptions> TrainingShardsOf(string silo) => KeysOf(silo)

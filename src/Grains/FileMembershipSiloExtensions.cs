@@ -8,11 +8,14 @@ namespace MendCluster.Grains;
 
 public static class FileMembershipSiloExtensions
 {
-    /// <summary>For clusters whose processes share this machine: membership in a file, and quick to notice that a process is gone.</summary>
+    /// <summary>
+    /// For clusters whose processes share this machine: membership in a file, and quick to notice that a process is gone.
+    /// </summary>
     /// <param name="path">The same file for all silos and clients.</param>
     public static ISiloBuilder UseFileMembership(this ISiloBuilder silo, string path, int siloPort, int gatewayPort)
     {
-        silo.Services.AddSingleton<IMembershipTable>(new FileMembershipTable(path)).AddSingleton<IGatewayListProvider>(new FileGateways(path));
+        silo.Services.AddSingleton<IMembershipTable>(new FileMembershipTable(path))
+            .AddSingleton<IGatewayListProvider>(new FileGateways(path));
         silo.ConfigureEndpoints(IPAddress.Loopback, siloPort, gatewayPort);
         return silo.Configure<ClusterMembershipOptions>(options =>
         {

@@ -9,9 +9,11 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
     /// <summary>Of factors in one message. Catching up a shard that was restarted may take many.</summary>
     private const long MaxBytesAtOnce = 4 << 20;
 
-    public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => CallAsync(() => grain.LoadAsync(cancellation), cancellation);
+    public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) =>
+        CallAsync(() => grain.LoadAsync(cancellation), cancellation);
 
-    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => CallAsync(() => grain.StatusAsync(cancellation), cancellation);
+    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) =>
+        CallAsync(() => grain.StatusAsync(cancellation), cancellation);
 
     public Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => CallAsync(async () =>
     {
@@ -20,8 +22,14 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
         return true;
     }, cancellation);
 
-    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+    public Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.GenerateAsync(request, cancellation), cancellation);
+
+    public Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
         CallAsync(() => grain.ForwardAsync(request, cancellation), cancellation);
+
+    public Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.TryAsync(request, cancellation), cancellation);
 
     public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         CallAsync(() => grain.BackwardAsync(request, cancellation), cancellation);
@@ -49,7 +57,8 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {
-            throw new MendException(MendError.ShardLost, $"Shard {key} does not answer: {e.Message}", "Nothing was changed. Send the request again; if it fails again, look after the silo.", e);
+            throw new MendException(MendError.ShardLost, $"Shard {key} does not answer: {e.Message}",
+                "Nothing was changed. Send the request again; if it fails again, look after the silo.", e);
         }
     }
 

@@ -3,7 +3,9 @@ using MendCluster.Grains.Interfaces;
 
 namespace MendCluster.Grains;
 
-/// <summary>A training shard on some silo, as the trainer and its neighbour in a ring see it. However the way there fails, it is a lost shard.</summary>
+/// <summary>
+/// A training shard on some silo, as the trainer and its neighbour in a ring see it. However the way there fails, it is a lost shard.
+/// </summary>
 public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key) : ITrainingShard
 {
     /// <summary>Finds the training shards of a cluster.</summary>
@@ -13,19 +15,23 @@ public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key) 
         return new GrainTrainingShard(grains.GetGrain<ITrainingShardGrain>(key.ToString()), key);
     };
 
-    public Task<TrainingShardStatus> OpenAsync(TrainingSetup setup, CancellationToken cancellation = default) => CallAsync(() => grain.OpenAsync(setup, cancellation), cancellation);
+    public Task<TrainingShardStatus> OpenAsync(TrainingSetup setup, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.OpenAsync(setup, cancellation), cancellation);
 
-    public Task<WireTensor> ReadAsync(StateSlice slice, CancellationToken cancellation = default) => CallAsync(() => grain.ReadAsync(slice, cancellation), cancellation);
+    public Task<WireTensor> ReadAsync(StateSlice slice, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.ReadAsync(slice, cancellation), cancellation);
 
     public Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default) =>
         CallAsync(() => grain.WriteAsync(slice, values, cancellation), cancellation);
 
-    public Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) =>
+    public Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default) =>
         CallAsync(() => grain.RestoreAsync(mark, cancellation), cancellation);
 
-    public Task<StateMark> MarkAsync(CancellationToken cancellation = default) => CallAsync(() => grain.MarkAsync(cancellation), cancellation);
+    public Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default) =>
+        CallAsync(() => grain.MarkAsync(cancellation), cancellation);
 
-    public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => CallAsync(() => grain.BeginAsync(round, cancellation), cancellation);
+    public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.BeginAsync(round, cancellation), cancellation);
 
     public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) =>
         CallAsync(() => grain.RecordAsync(request, cancellation), cancellation);
@@ -42,9 +48,11 @@ public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key) 
     public Task<EvaluatedReply> EvaluateBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
         CallAsync(() => grain.EvaluateBackwardAsync(request, cancellation), cancellation);
 
-    public Task<bool> GradientAsync(GradientRequest request, CancellationToken cancellation = default) => CallAsync(() => grain.GradientAsync(request, cancellation), cancellation);
+    public Task<bool> GradientAsync(GradientRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.GradientAsync(request, cancellation), cancellation);
 
-    public Task<ReduceReply> ReduceAsync(ReduceRequest request, CancellationToken cancellation = default) => CallAsync(() => grain.ReduceAsync(request, cancellation), cancellation);
+    public Task<ReduceReply> ReduceAsync(ReduceRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.ReduceAsync(request, cancellation), cancellation);
 
     public Task PutAsync(RingChunk chunk, CancellationToken cancellation = default) =>
         CallAsync(() => grain.PutAsync(chunk, cancellation), cancellation);
@@ -52,9 +60,11 @@ public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key) 
     public async Task<IReadOnlyList<GroupDigest>> CommitAsync(CommitRequest request, CancellationToken cancellation = default) =>
         await CallAsync(() => grain.CommitAsync(request, cancellation), cancellation).ConfigureAwait(false);
 
-    public Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) => CallAsync(() => grain.ForgetAsync(round, edit, cancellation), cancellation);
+    public Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.ForgetAsync(round, edit, cancellation), cancellation);
 
-    public Task EndAsync(long round, CancellationToken cancellation = default) => CallAsync(() => grain.EndAsync(round, cancellation), cancellation);
+    public Task EndAsync(long round, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.EndAsync(round, cancellation), cancellation);
 
     /// <summary>The shard is its silo's; it stays.</summary>
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
@@ -73,7 +83,8 @@ public sealed class GrainTrainingShard(ITrainingShardGrain grain, ShardKey key) 
         }
         catch (Exception e) when (e is not MendException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
         {
-            throw new MendException(MendError.ShardLost, $"Training shard {key} does not answer: {e.Message}", "The step is repeated without it.", e);
+            throw new MendException(MendError.ShardLost, $"Training shard {key} does not answer: {e.Message}",
+                "The step is repeated without it.", e);
         }
     }
 }

@@ -4,6 +4,7 @@ using MendCluster.Grains.Interfaces;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
 using Orleans.Versions.Compatibility;
 
@@ -11,7 +12,9 @@ namespace MendCluster.Grains;
 
 public static class MendClusterSiloExtensions
 {
-    /// <summary>Makes a silo part of a cluster that hosts a model. Everything that a silo needs of this project is registered here.</summary>
+    /// <summary>
+    /// Makes a silo part of a cluster that hosts a model. Everything that a silo needs of this project is registered here.
+    /// </summary>
     /// <param name="name">The silo's; it decides which stages are here.</param>
     public static ISiloBuilder AddMendCluster(this ISiloBuilder silo, ClusterSettings settings, string name)
     {
@@ -31,9 +34,10 @@ public static class MendClusterSiloExtensions
             .AddSingleton(settings)
             .AddSingleton<IOutgoingGrainCallFilter, WireProtocol.Said>()
             .AddSingleton<IIncomingGrainCallFilter, WireProtocol.Required>()
-            .AddSingleton<RequestsUnderWay>()
-            .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<RequestsUnderWay>())
-            .AddSingleton(provider => new ShardHost(settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>()))
+            .AddSingleton<InFlightCalls>()
+            .AddSingleton<IIncomingGrainCallFilter>(provider => provider.GetRequiredService<InFlightCalls>())
+            .AddSingleton(provider => new ShardHost(
+                settings.ShardsOf(name), provider.GetRequiredService<TimeProvider>(), provider.GetRequiredService<ILogger<ShardHost>>()))
             .AddSingleton(provider => new TrainingShardHost(settings.TrainingShardsOf(name), GrainTrainingShard.In(
                 provider.GetRequiredService<IGrainFactory>(), settings.Model)))
             .AddHostedService<ShardLoader>();

@@ -7,8 +7,8 @@ using Orleans.Placement;
 namespace MendCluster.Grains;
 
 /// <summary>
-/// The address of a shard. Reentrant: the shard's own queue puts calls in order, and its state must be told while it computes. Weights outlive
-/// activations, so they are the host's.
+/// The address of a shard. Reentrant: the shard's own queue puts calls in order, and its state must be told while it computes. Weights
+/// outlive activations, so they are the host's.
 /// </summary>
 [GrainType(PinnedPlacement.ShardType), PinnedPlacement, KeepAlive, Immovable, Reentrant]
 public sealed class ModelShardGrain(ShardHost shards) : Grain, IModelShardGrain
@@ -19,12 +19,19 @@ public sealed class ModelShardGrain(ShardHost shards) : Grain, IModelShardGrain
 
     public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => Shard.LoadAsync(cancellation);
 
-    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => shards.StatusAsync(Key.Replica, Key.Stage, cancellation);
+    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) =>
+        shards.StatusAsync(Key.Replica, Key.Stage, cancellation);
 
     public Task ApplyAsync(LedgerRecord[] records, CancellationToken cancellation = default) => Shard.ApplyAsync(records, cancellation);
 
-    public Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+    public Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+        Shard.GenerateAsync(request, cancellation);
+
+    public Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
         Shard.ForwardAsync(request, cancellation);
+
+    public Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+        Shard.TryAsync(request, cancellation);
 
     public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         Shard.BackwardAsync(request, cancellation);

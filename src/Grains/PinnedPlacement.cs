@@ -21,7 +21,9 @@ public sealed class PinnedPlacement : PlacementStrategy
 [AttributeUsage(AttributeTargets.Class)]
 public sealed class PinnedPlacementAttribute() : PlacementAttribute(new PinnedPlacement());
 
-/// <summary>Silos are told apart by their names, which membership has; one that was started again under its name takes its grains over.</summary>
+/// <summary>
+/// Silos are told apart by their names, which membership has; one that was started again under its name takes its grains over.
+/// </summary>
 public sealed class PinnedPlacementDirector(ClusterSettings settings, IClusterMembershipService membership) : IPlacementDirector
 {
     public Task<SiloAddress> OnAddActivation(PlacementStrategy strategy, PlacementTarget target, IPlacementContext context)

@@ -5,14 +5,18 @@ namespace MendCluster.Grains;
 
 public static class PostgresMembershipSiloExtensions
 {
-    private const int MostMissed = 5;
+    private const int MaxMissed = 5;
 
-    /// <summary>For clusters of machines: membership in PostgreSQL, in the tables of <see cref="Distributed.Ledger.PostgresSchema.Membership"/>.</summary>
+    /// <summary>
+    /// For clusters of machines: membership in PostgreSQL, in the tables of <see cref="Distributed.Ledger.PostgresSchema.Membership"/>.
+    /// </summary>
     /// <param name="connection">The same database for all silos and clients.</param>
     /// <param name="address">Where the other machines reach this one.</param>
     /// <param name="deadAfter">How long a silo may be silent before the others count it as dead.</param>
-    public static ISiloBuilder UsePostgresMembership(this ISiloBuilder silo, string connection, IPAddress address, int siloPort, int gatewayPort, TimeSpan deadAfter) =>
+    public static ISiloBuilder UsePostgresMembership(this ISiloBuilder silo, string connection, IPAddress address, int siloPort,
+        int gatewayPort, TimeSpan deadAfter) =>
         silo.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection))
             .ConfigureEndpoints(address, siloPort, gatewayPort, listenOnAnyHostAddress: true)
-            .Configure<ClusterMembershipOptions>(options => (options.ProbeTimeout, options.NumMissedProbesLimit) = (deadAfter / MostMissed, MostMissed));
+            .Configure<ClusterMembershipOptions>(options =>
+                (options.ProbeTimeout, options.NumMissedProbesLimit) = (deadAfter / MaxMissed, MaxMissed));
 }

@@ -7,7 +7,9 @@ using Microsoft.Net.Http.Headers;
 
 namespace MendCluster.Server;
 
-/// <summary>The console's pages, from this assembly. They hold nothing of the cluster: what they show they ask the API for, with their user's key.</summary>
+/// <summary>
+/// The console's pages, from this assembly. They hold nothing of the cluster: what they show they ask the API for, with their user's key.
+/// </summary>
 internal static class ConsoleFiles
 {
     private const string Resources = "console/", Entry = "index.html";

@@ -34,15 +34,17 @@ internal sealed class Errors(RequestDelegate next, ILogger<Errors> logger)
     {
         await Problems.WriteAsync(http, e, status, retryAfter);
         if (IsForAudit(http, e.Error))
-            Log.Refused(http.RequestServices.GetRequiredService<ILoggerFactory>().CreateLogger(Log.Audit), $"{http.Request.Method} {http.Request.Path}",
-                Caller.Find(http.User)?.Name ?? "nobody", http.Connection.RemoteIpAddress?.ToString(), e.Error.ToString(), http.Response.StatusCode);
+            LogMessages.Refused(http.RequestServices.GetRequiredService<ILoggerFactory>().CreateLogger(LogMessages.Audit),
+                $"{http.Request.Method} {http.Request.Path}",
+                Caller.Find(http.User)?.Name ?? "nobody", http.Connection.RemoteIpAddress?.ToString(), e.Error.ToString(),
+                    http.Response.StatusCode);
     }
 
     private async Task AnswerAsync(HttpContext http, Exception e)
     {
         if (e is OperationCanceledException or IOException && http.RequestAborted.IsCancellationRequested)
         {
-            Log.Gone(logger, e, http.Request.Method, http.Request.Path);
+            LogMessages.Gone(logger, e, http.Request.Method, http.Request.Path);
             if (!http.Response.HasStarted)
                 http.Response.StatusCode = ClientGone; // for whoever counts; nobody reads it
             return;
@@ -50,13 +52,15 @@ internal sealed class Errors(RequestDelegate next, ILogger<Errors> logger)
         var (known, status) = e switch
         {
             MendException mend => (mend, (int?)null),
-            BadHttpRequestException bad => (Problems.InvalidRequest(Described(bad), "docs/api.md has the form of requests.", bad), bad.StatusCode),
-            _ => (new(MendError.Defect, $"The server met what nobody foresaw: trace {Problems.TraceOf(http)}.", "Please report it with the server's log.", e), null),
+            BadHttpRequestException bad =>
+                (Problems.InvalidRequest(Described(bad), "docs/api.md has the form of requests.", bad), bad.StatusCode),
+            _ => (new(MendError.Defect, $"The server met what nobody foresaw: trace {Problems.TraceOf(http)}.",
+                "Please report it with the server's log.", e), null),
         };
         if (known.Error == MendError.Defect)
-            Log.Defect(logger, e, http.Request.Method, http.Request.Path);
+            LogMessages.Defect(logger, e, http.Request.Method, http.Request.Path);
         else if (Problems.Statuses[known.Error] >= StatusCodes.Status500InternalServerError)
-            Log.Failed(logger, e, http.Request.Method, http.Request.Path, known.Error.ToString());
+            LogMessages.Failed(logger, e, http.Request.Method, http.Request.Path, known.Error.ToString());
         if (http.Response.HasStarted)
         {
             http.Abort(); // what was sent must not pass for the whole
@@ -72,12 +76,15 @@ internal sealed class Errors(RequestDelegate next, ILogger<Errors> logger)
     }
 
     /// <summary>The reader of JSON says where; the rest says what.</summary>
-    private static string Described(BadHttpRequestException e) => e.InnerException is System.Text.Json.JsonException json ? $"The body cannot be read: {json.Message}" : e.Message;
+    private static string Described(BadHttpRequestException e) => e.InnerException is System.Text.Json.JsonException json
+        ? $"The body cannot be read: {json.Message}" : e.Message;
 
     private static MendException WithoutBody(HttpContext http) => http.Response.StatusCode switch
     {
-        StatusCodes.Status404NotFound => Problems.InvalidRequest($"There is nothing at {http.Request.Path}.", "docs/api.md lists what there is."),
-        StatusCodes.Status405MethodNotAllowed => Problems.InvalidRequest($"{http.Request.Path} has no {http.Request.Method}.", $"It has {http.Response.Headers.Allow}."),
+        StatusCodes.Status404NotFound =>
+            Problems.InvalidRequest($"There is nothing at {http.Request.Path}.", "docs/api.md lists what there is."),
+        StatusCodes.Status405MethodNotAllowed =>
+            Problems.InvalidRequest($"{http.Request.Path} has no {http.Request.Method}.", $"It has {http.Response.Headers.Allow}."),
         StatusCodes.Status415UnsupportedMediaType => Problems.InvalidRequest("The body is of another type.", "Send application/json."),
         var status => Problems.InvalidRequest($"The request was refused with {status}.", "docs/api.md has the form of requests."),
     };

@@ -1,5 +1,4 @@
 using System.Net;
-using System.Security.Claims;
 using System.Threading.RateLimiting;
 using MendCluster.Contracts;
 using MendCluster.Server.Api;
@@ -20,9 +19,9 @@ using Microsoft.Extensions.Logging;
 namespace MendCluster.Server;
 
 /// <summary>
-/// The HTTP server of a cluster: API, console, health and metrics, over whatever cluster it is given. The same in a silo, before a cluster in the
-/// same process, and as a process without weights. A request passes, in this order: the management port's branch; the host that it names; its errors' form;
-/// its endpoint; who asks; how much they ask for; whether they may.
+/// The HTTP server of a cluster: API, console, health and metrics, over whatever cluster it is given. The same in a silo, before a cluster
+/// in the same process, and as a process without weights. A request passes, in this order: the management port's branch; the host that it
+/// names; its errors' form; its endpoint; who asks; how much they ask for; whether they may.
 /// </summary>
 public sealed class MendServer : IAsyncDisposable
 {
@@ -32,7 +31,8 @@ public sealed class MendServer : IAsyncDisposable
     private readonly TimeProvider _time;
     private bool _isStopped;
 
-    private MendServer(WebApplication app, ServerSettings settings, ServedCluster served, TimeProvider time) => (_app, _settings, _served, _time) = (app, settings, served, time);
+    private MendServer(WebApplication app, ServerSettings settings, ServedCluster served, TimeProvider time) =>
+        (_app, _settings, _served, _time) = (app, settings, served, time);
 
     /// <summary>Where the API and the console are.</summary>
     public Uri Address => AddressOf(0);
@@ -41,13 +41,15 @@ public sealed class MendServer : IAsyncDisposable
     public Uri Management => AddressOf(1);
 
     /// <summary>Everything that can be asked for.</summary>
-    internal IReadOnlyList<RouteEndpoint> Endpoints => [.. _app.Services.GetRequiredService<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>()];
+    internal IReadOnlyList<RouteEndpoint> Endpoints =>
+        [.. _app.Services.GetRequiredService<EndpointDataSource>().Endpoints.OfType<RouteEndpoint>()];
 
     /// <summary>Listens from here on; the cluster may come later.</summary>
     /// <param name="keys">Let in beside those of the settings' file.</param>
     /// <param name="logging">Where the log goes; null: nowhere.</param>
     /// <exception cref="MendException">The settings cannot be used, or an address is taken.</exception>
-    public static async Task<MendServer> StartAsync(ServerSettings settings, ServedCluster served, IEnumerable<ApiKey> keys, Action<ILoggingBuilder>? logging = null,
+    public static async Task<MendServer> StartAsync(ServerSettings settings, ServedCluster served, IEnumerable<ApiKey> keys,
+        Action<ILoggingBuilder>? logging = null,
         TimeProvider? time = null, CancellationToken cancellation = default)
     {
         List<ApiKey> own = [.. keys];
@@ -56,7 +58,8 @@ public sealed class MendServer : IAsyncDisposable
             faults.Add($"{nameof(settings.Keys)} is missing, and so is {nameof(settings.Oidc)}; nobody could ask");
         if (faults.Count > 0)
             throw new MendException(MendError.InvalidOption, string.Join(". ", faults) + ".", "Correct the server's settings.");
-        var server = new MendServer(Build(settings, served, own, logging, time ?? TimeProvider.System), settings, served, time ?? TimeProvider.System);
+        var server = new MendServer(Build(settings, served, own, logging, time ?? TimeProvider.System), settings, served, time
+            ?? TimeProvider.System);
         try
         {
             await server._app.StartAsync(cancellation).ConfigureAwait(false);
@@ -65,22 +68,26 @@ public sealed class MendServer : IAsyncDisposable
         {
             await server._app.DisposeAsync().ConfigureAwait(false);
             if (e is IOException) // an address that is taken
-                throw new MendException(MendError.FileUnusable, $"The server cannot listen: {e.Message}", "Name another address or port.", e);
+                throw new MendException(MendError.FileUnusable, $"The server cannot listen: {e.Message}", "Name another address or port.",
+                    e);
             throw;
         }
-        Log.Listening(server.Logger, server.Address.ToString(), server.Management.ToString());
+        ServerMetrics.Begin();
+        LogMessages.Listening(server.Logger, server.Address.ToString(), server.Management.ToString());
         if (settings.Anonymous)
-            Log.Anonymous(server.Logger);
+            LogMessages.Anonymous(server.Logger);
         return server;
     }
 
-    /// <summary>Says that it is not ready any more, then takes no request, and ends when those under way are answered, or the time for that is over.</summary>
+    /// <summary>
+    /// Says that it is not ready any more, then takes no request, and ends when those under way are answered, or the time for that is over.
+    /// </summary>
     public async Task StopAsync()
     {
         if (_isStopped)
             return;
         _isStopped = true;
-        Log.Stopping(Logger, _app.Services.GetRequiredService<EditQueue>().Count);
+        LogMessages.Stopping(Logger, _app.Services.GetRequiredService<EditQueue>().Count);
         _served.Stops();
         await Task.Delay(_settings.Drain, _time).ConfigureAwait(false);
         using var patience = new CancellationTokenSource(_settings.ShutdownTimeout, _time);
@@ -98,10 +105,15 @@ public sealed class MendServer : IAsyncDisposable
     private Uri AddressOf(int listener) =>
         new(_app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.ElementAt(listener));
 
-    private static WebApplication Build(ServerSettings settings, ServedCluster served, IReadOnlyList<ApiKey> own, Action<ILoggingBuilder>? logging, TimeProvider time)
+    private static WebApplication Build(ServerSettings settings, ServedCluster served, IReadOnlyList<ApiKey> own,
+        Action<ILoggingBuilder>? logging, TimeProvider time)
     {
         // Empty: nothing is read from variables or files but what the settings name.
-        var builder = WebApplication.CreateEmptyBuilder(new() { ApplicationName = typeof(MendServer).Assembly.GetName().Name, ContentRootPath = AppContext.BaseDirectory });
+        var builder = WebApplication.CreateEmptyBuilder(new()
+        {
+            ApplicationName = typeof(MendServer).Assembly.GetName().Name,
+            ContentRootPath = AppContext.BaseDirectory
+        });
         logging?.Invoke(builder.Logging);
         builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel((_, kestrel) => Listen(kestrel, settings, time));
         var services = builder.Services;
@@ -115,20 +127,27 @@ public sealed class MendServer : IAsyncDisposable
         services.AddRequestTimeouts(options =>
         {
             options.DefaultPolicy = new() { Timeout = settings.Limits.Timeout, WriteTimeoutResponse = TimedOutAsync };
-            options.AddPolicy(EditEndpoints.Timeout, new RequestTimeoutPolicy { Timeout = settings.Limits.EditTimeout, WriteTimeoutResponse = TimedOutAsync });
+            options.AddPolicy(EditEndpoints.Timeout,
+                new RequestTimeoutPolicy { Timeout = settings.Limits.EditTimeout, WriteTimeoutResponse = TimedOutAsync });
         });
         services.AddRateLimiter(options =>
         {
             options.GlobalLimiter = PartitionedRateLimiter.CreateChained(
-                PartitionedRateLimiter.Create<HttpContext, string>(http => RateLimitPartition.GetConcurrencyLimiter(CallerOf(http), _ => new() { PermitLimit = settings.Limits.RequestsAtOnce })),
-                PartitionedRateLimiter.Create<HttpContext, string>(http => RateLimitPartition.GetTokenBucketLimiter(CallerOf(http), _ => new()
-                {
-                    TokenLimit = 2 * settings.Limits.RequestsPerSecond,
-                    TokensPerPeriod = Math.Max(1, settings.Limits.RequestsPerSecond / 10),
-                    ReplenishmentPeriod = TimeSpan.FromSeconds(settings.Limits.RequestsPerSecond >= 10 ? 0.1 : 1.0 / settings.Limits.RequestsPerSecond),
-                })));
-            options.OnRejected = (rejected, _) => new(Errors.RefuseAsync(rejected.HttpContext, new(MendError.TooBusy, "These are more requests than this server takes of one caller.",
-                "Nothing was done. Wait as long as Retry-After says, then send the request again."), rejected.Lease.TryGetMetadata(MetadataName.RetryAfter, out var wait) ? wait : null));
+                PartitionedRateLimiter.Create<HttpContext, string>(http =>
+                RateLimitPartition.GetConcurrencyLimiter(CallerOf(http), _ => new() { PermitLimit = settings.Limits.RequestsAtOnce })),
+                PartitionedRateLimiter.Create<HttpContext, string>(http =>
+                    RateLimitPartition.GetTokenBucketLimiter(CallerOf(http), _ => new()
+                    {
+                        TokenLimit = 2 * settings.Limits.RequestsPerSecond,
+                        TokensPerPeriod = Math.Max(1, settings.Limits.RequestsPerSecond / 10),
+                        ReplenishmentPeriod = TimeSpan.FromSeconds(settings.Limits.RequestsPerSecond >= 10 ? 0.1
+                        : 1.0 / settings.Limits.RequestsPerSecond),
+                    })));
+            options.OnRejected = (rejected, _) =>
+                new(Errors.RefuseAsync(rejected.HttpContext,
+                new(MendError.TooBusy, "These are more requests than this server takes of one caller.",
+                "Nothing was done. Wait as long as Retry-After says, then send the request again."),
+                    rejected.Lease.TryGetMetadata(MetadataName.RetryAfter, out var wait) ? wait : null));
         });
         services.AddMendAuthentication(settings);
         services.AddMendTelemetry(settings);
@@ -146,12 +165,12 @@ public sealed class MendServer : IAsyncDisposable
         app.UseRateLimiter();
         app.UseAuthorization();
         ConsoleFiles.Map(app);
-        app.MapOpenApi("/openapi/{documentName}.json").Requires(Right.Read);
+        app.MapOpenApi("/openapi/v1.json").Requires(Right.Read);
         var api = app.MapGroup("/v1").AddEndpointFilter(Requests.OnlyKnownQueryAsync);
-        EditEndpoints.Map(api);
-        ReadEndpoints.Map(api);
-        TrainingEndpoints.Map(api);
-        OpenAiEndpoints.Map(api);
+        EditEndpoints.Map(api.MapGroup("").WithTags("Edits"));
+        ReadEndpoints.Map(api.MapGroup("").WithTags("Questions, ledger and state"));
+        TrainingEndpoints.Map(api.MapGroup("").WithTags("Trainings"));
+        OpenAiEndpoints.Map(api.MapGroup("").WithTags("In OpenAI's form"));
         return app;
     }
 
@@ -164,9 +183,9 @@ public sealed class MendServer : IAsyncDisposable
         var certificate = settings.Tls is not { } tls ? null : new CertificateFiles(tls.Certificate, tls.Key, time, (read, e) =>
         {
             if (e is null)
-                Log.CertificateRead(logger, tls.Certificate, read.NotAfter);
+                LogMessages.CertificateRead(logger, tls.Certificate, read.NotAfter);
             else
-                Log.CertificateUnusable(logger, e, tls.Certificate, e.Message);
+                LogMessages.CertificateUnusable(logger, e, tls.Certificate, e.Message);
         });
         _ = certificate?.Current; // refused before anything listens
         kestrel.Listen(IPAddress.Parse(settings.Address), settings.Port, listen =>
@@ -174,18 +193,22 @@ public sealed class MendServer : IAsyncDisposable
             if (certificate is not null)
                 listen.UseHttps(https => https.ServerCertificateSelector = (_, _) => certificate.Current);
         });
-        kestrel.Listen(IPAddress.Parse(settings.ManagementAddress), settings.ManagementPort, listen => listen.Use(Telemetry.Management.Mark));
+        kestrel.Listen(IPAddress.Parse(settings.ManagementAddress), settings.ManagementPort,
+            listen => listen.Use(Telemetry.Management.Mark));
     }
 
     private static string CallerOf(HttpContext http) => Caller.Find(http.User)?.Name ?? $"ip:{http.Connection.RemoteIpAddress}";
 
-    private static Task TimedOutAsync(HttpContext http) => Errors.RefuseAsync(http, new(MendError.TimedOut, "The request took longer than this server allows.",
+    private static Task TimedOutAsync(HttpContext http) =>
+        Errors.RefuseAsync(http, new(MendError.TimedOut, "The request took longer than this server allows.",
         "An edit that was not made in time is not made. Send it again, an edit with the same idempotency key."));
 
     /// <summary>Without keys, a page of another site could name a host that is this machine and ask in its visitor's place.</summary>
     private static Task OwnHostAsync(HttpContext http, RequestDelegate next) =>
-        http.Request.Host.Host is "localhost" || (IPAddress.TryParse(http.Request.Host.Host, out var named) && IPAddress.IsLoopback(named)) ? next(http)
-            : throw new MendException(MendError.NotAllowed, $"The request is for the host '{http.Request.Host.Host}'.", "Without keys the server answers to localhost and its addresses alone.");
+        http.Request.Host.Host is "localhost" || (IPAddress.TryParse(http.Request.Host.Host, out var named) && IPAddress.IsLoopback(named))
+        ? next(http)
+            : throw new MendException(MendError.NotAllowed, $"The request is for the host '{http.Request.Host.Host}'.",
+                "Without keys the server answers to localhost and its addresses alone.");
 
     /// <summary>Signals are the owner's, who stops the server.</summary>
     private sealed class OwnersLifetime : IHostLifetime

@@ -19,7 +19,8 @@ internal static class OpenApi
             var type = Nullable.GetUnderlyingType(context.JsonTypeInfo.Type) ?? context.JsonTypeInfo.Type;
             var isNullable = type != context.JsonTypeInfo.Type;
             if (type == typeof(EditId) || type == typeof(ModelVersion))
-                (schema.Type, schema.Format, schema.Description) = (JsonSchemaType.Integer, "int64", type == typeof(EditId) ? "Number of an edit" : "Version of the model");
+                (schema.Type, schema.Format, schema.Description) =
+                    (JsonSchemaType.Integer, "int64", type == typeof(EditId) ? "Number of an edit" : "Version of the model");
             else if (type == typeof(double))
                 (schema.Type, schema.Format) = (JsonSchemaType.Number, "double");
             else if (type == typeof(TimeSpan))
@@ -37,7 +38,11 @@ internal static class OpenApi
             operation.Responses!["default"] = new OpenApiResponse
             {
                 Description = "What went wrong; docs/errors.md has every code",
-                Content = new Dictionary<string, OpenApiMediaType> { [MendHttp.ProblemType] = new() { Schema = new OpenApiSchemaReference(nameof(Problem), context.Document) } },
+                Content = new Dictionary<string, OpenApiMediaType>
+                {
+                    [MendHttp.ProblemType] =
+                    new() { Schema = new OpenApiSchemaReference(nameof(Problem), context.Document) }
+                },
             };
         });
         options.AddDocumentTransformer((document, _, _) =>
@@ -53,7 +58,12 @@ internal static class OpenApi
             document.Components ??= new();
             document.Components.SecuritySchemes = new Dictionary<string, IOpenApiSecurityScheme>
             {
-                [KeyScheme] = new OpenApiSecurityScheme { Type = SecuritySchemeType.Http, Scheme = "bearer", Description = "An API key, or a token of the issuer that the server trusts" },
+                [KeyScheme] = new OpenApiSecurityScheme
+                {
+                    Type = SecuritySchemeType.Http,
+                    Scheme = "bearer",
+                    Description = "An API key, or a token of the issuer that the server trusts"
+                },
             };
             document.Security = [new() { [new OpenApiSecuritySchemeReference(KeyScheme, document)] = [] }];
             return Task.CompletedTask;

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Server.Api;
 using Microsoft.AspNetCore.Http;
 
 namespace MendCluster.Server;
@@ -11,7 +10,10 @@ internal static class Problems
 {
     private const string RetryAfterSeconds = "1";
 
-    /// <summary>The status of every code. Another that a request's form has (404, 405, 413, 415) takes the place of <see cref="MendError.InvalidRequest"/>'s.</summary>
+    /// <summary>
+    /// The status of every code. Another that a request's form has (404, 405, 413, 415) takes the place of
+    /// <see cref="MendError.InvalidRequest"/>'s.
+    /// </summary>
     public static IReadOnlyDictionary<MendError, int> Statuses { get; } = new Dictionary<MendError, int>
     {
         [MendError.InvalidRequest] = StatusCodes.Status400BadRequest,
@@ -58,9 +60,11 @@ internal static class Problems
         [MendError.OutOfMemory] = StatusCodes.Status507InsufficientStorage,
     };
 
-    public static MendException InvalidRequest(string what, string hint, Exception? inner = null) => new(MendError.InvalidRequest, what, hint, inner);
+    public static MendException InvalidRequest(string what, string hint, Exception? inner = null) =>
+        new(MendError.InvalidRequest, what, hint, inner);
 
-    public static Problem Of(HttpContext http, MendException e, int? status = null) => Problem.Of(e, status ?? Statuses[e.Error], TraceOf(http));
+    public static Problem Of(HttpContext http, MendException e, int? status = null) =>
+        Problem.Of(e, status ?? Statuses[e.Error], TraceOf(http));
 
     /// <summary>Under which log and traces have the request.</summary>
     public static string TraceOf(HttpContext http) => Activity.Current?.TraceId.ToString() ?? http.TraceIdentifier;
@@ -72,13 +76,15 @@ internal static class Problems
         var problem = Of(http, e, status);
         http.Response.StatusCode = problem.Status;
         if (problem.Transient)
-            http.Response.Headers.RetryAfter = retryAfter is { } wait ? ((int)Math.Ceiling(Math.Max(1, wait.TotalSeconds))).ToString() : RetryAfterSeconds;
+            http.Response.Headers.RetryAfter = retryAfter is { } wait ? ((int)Math.Ceiling(Math.Max(1, wait.TotalSeconds))).ToString()
+                : RetryAfterSeconds;
         if (http.Request.Method == HttpMethods.Head)
             return;
         if (http.GetEndpoint()?.Metadata.GetMetadata<OpenAiForm>() is not null)
             await http.Response.WriteAsJsonAsync(OpenAiError.Of(problem), MendHttp.Json, CancellationToken.None).ConfigureAwait(false);
         else
-            await http.Response.WriteAsJsonAsync(problem, MendHttp.Json, MendHttp.ProblemType, CancellationToken.None).ConfigureAwait(false);
+            await http.Response.WriteAsJsonAsync(problem, MendHttp.Json, MendHttp.ProblemType, CancellationToken.None)
+                .ConfigureAwait(false);
     }
 }
 
@@ -90,5 +96,6 @@ internal sealed record OpenAiError(OpenAiError.Body Error)
     public static OpenAiError Of(Problem problem) => new(new Body($"{problem.Detail} {problem.Hint}",
         problem.Status < StatusCodes.Status500InternalServerError ? "invalid_request_error" : "server_error", problem.Code.ToString()));
 
-    public sealed record Body(string Message, string Type, string Code, [property: JsonIgnore(Condition = JsonIgnoreCondition.Never)] string? Param = null);
+    public sealed record Body(string Message, string Type, string Code,
+        [property: JsonIgnore(Condition = JsonIgnoreCondition.Never)] string? Param = null);
 }

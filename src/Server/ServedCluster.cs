@@ -20,7 +20,10 @@ public sealed class ServedCluster(string model)
     /// <summary>Null until it is there.</summary>
     public IMendCluster? Cluster => _state.Cluster;
 
-    public ITrainingRuns? Trainings => _state.Trainings;
+    public ITrainingJobs? Trainings => _state.Trainings;
+
+    /// <summary>The stages that this process holds itself. Its health is theirs; without any, that of the whole cluster.</summary>
+    public Func<CancellationToken, Task<IReadOnlyList<ShardReport>>>? Own { get; init; }
 
     public bool IsStopping => _isStopping;
 
@@ -29,7 +32,7 @@ public sealed class ServedCluster(string model)
     public void Failed(string why) => _state = new(_state.Waiting, why, null, null);
 
     /// <param name="trainings">Null: this cluster trains no editors.</param>
-    public void Opened(IMendCluster cluster, ITrainingRuns? trainings = null) => _state = new(null, null, cluster, trainings);
+    public void Opened(IMendCluster cluster, ITrainingJobs? trainings = null) => _state = new(null, null, cluster, trainings);
 
     /// <summary>The stages that this process holds itself. Its health is theirs; without any, that of the whole cluster.</summary>
     public Func<CancellationToken, Task<IReadOnlyList<ShardReport>>>? Own { get; init; }
@@ -38,8 +41,9 @@ public sealed class ServedCluster(string model)
 
     /// <exception cref="MendException">It is not there yet.</exception>
     internal IMendCluster Required() => _state is { Cluster: { } cluster } ? cluster
-        : throw new MendException(MendError.Unavailable, _state.Fault is { } fault ? $"The model cannot be served: {fault}" : $"The server is not ready: it {_state.Waiting}.",
+        : throw new MendException(MendError.Unavailable, _state.Fault is { } fault ? $"The model cannot be served: {fault}"
+        : $"The server is not ready: it {_state.Waiting}.",
             "Send the request again when it is ready.");
 
-    private sealed record Opening(string? Waiting, string? Fault, IMendCluster? Cluster, ITrainingRuns? Trainings);
+    private sealed record Opening(string? Waiting, string? Fault, IMendCluster? Cluster, ITrainingJobs? Trainings);
 }

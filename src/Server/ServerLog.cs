@@ -11,8 +11,11 @@ public static class ServerLog
     /// <param name="least">Of everything else.</param>
     public static void ToStandardError(ILoggingBuilder logging, LogLevel least)
     {
-        logging.SetMinimumLevel(least).AddFilter(Log.Audit, LogLevel.Information).AddSimpleConsole(options =>
+        // With the trace that a line belongs to.
+        logging.Configure(options => options.ActivityTrackingOptions = ActivityTrackingOptions.TraceId);
+        logging.SetMinimumLevel(least).AddFilter(LogMessages.Audit, LogLevel.Information).AddSimpleConsole(options =>
         {
+            options.IncludeScopes = true;
             (options.SingleLine, options.UseUtcTimestamp, options.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ssZ ");
             options.ColorBehavior = LoggerColorBehavior.Disabled;
         });

@@ -2,7 +2,9 @@ using System.Net;
 
 namespace MendCluster.Server;
 
-/// <summary>How a server listens, whom it lets in, and how much it takes. In a silo's settings it is the section <c>Mend:Server</c>.</summary>
+/// <summary>
+/// How a server listens, whom it lets in, and how much it takes. In a silo's settings it is the section <c>Mend:Server</c>.
+/// </summary>
 public sealed record ServerSettings
 {
     /// <summary>Where the API and the console are.</summary>
@@ -22,7 +24,9 @@ public sealed record ServerSettings
     /// <summary>The file of API keys; see <see cref="Security.ApiKeys"/>.</summary>
     public string? Keys { get; init; }
 
-    /// <summary>Lets whoever is on this machine do everything without a key. Only where <see cref="Address"/> is a loopback address.</summary>
+    /// <summary>
+    /// Lets whoever is on this machine do everything without a key. Only where <see cref="Address"/> is a loopback address.
+    /// </summary>
     public bool Anonymous { get; init; }
 
     /// <summary>Tokens of an OpenID Connect issuer are let in beside keys.</summary>
@@ -35,6 +39,13 @@ public sealed record ServerSettings
 
     /// <summary>Folder of training data and runs. Null: no training is taken over HTTP.</summary>
     public string? Trainings { get; init; }
+
+    /// <summary>
+    /// How much drawdown all edits in force may cost together, as a fraction of the probes; what is left of it is shown, nothing is
+    /// refused.
+    /// </summary>
+    /// <value>0.05.</value>
+    public double DrawdownBudget { get; init; } = 0.05;
 
     /// <summary>Where traces and metrics are sent by OTLP (gRPC), such as http://collector:4317. Null: nowhere.</summary>
     public string? Otlp { get; init; }
@@ -73,6 +84,10 @@ public sealed record ServerSettings
             yield return $"{nameof(Tls)} has no Certificate or no Key; both are PEM files";
         foreach (var fault in Limits.Faults())
             yield return $"{nameof(Limits)}:{fault}";
+        if (DrawdownBudget is not (> 0 and <= 1))
+            yield return $"{nameof(DrawdownBudget)} is {DrawdownBudget}; it is a fraction, more than 0 and at most 1";
+        if (Trainings is not null && !Directory.Exists(Trainings))
+            yield return $"{nameof(Trainings)} is '{Trainings}'; there is no such folder";
         if (Otlp is not null && !(Uri.TryCreate(Otlp, UriKind.Absolute, out var collector) && collector.Scheme is "http" or "https"))
             yield return $"{nameof(Otlp)} is '{Otlp}'; it is an address such as http://collector:4317";
         foreach (var (name, time) in new[] { (nameof(Drain), Drain), (nameof(ShutdownTimeout), ShutdownTimeout) })
@@ -96,7 +111,8 @@ public sealed record OidcSettings
 
     internal IEnumerable<string> Faults()
     {
-        if (!Uri.TryCreate(Authority, UriKind.Absolute, out var authority) || !(authority.Scheme == "https" || (authority.Scheme == "http" && authority.IsLoopback)))
+        if (!Uri.TryCreate(Authority, UriKind.Absolute, out var authority)
+            || !(authority.Scheme == "https" || (authority.Scheme == "http" && authority.IsLoopback)))
             yield return $"{nameof(Authority)} is '{Authority}'; it is an https address";
         if (Audience.Length == 0)
             yield return $"{nameof(Audience)} is missing; it is whom tokens have to be for";
@@ -151,7 +167,8 @@ public sealed record LimitSettings
     {
         foreach (var (name, number) in new[]
         {
-            (nameof(RequestsPerSecond), RequestsPerSecond), (nameof(RequestsAtOnce), RequestsAtOnce), (nameof(WaitingEdits), WaitingEdits), (nameof(BodyBytes), BodyBytes),
+            (nameof(RequestsPerSecond), RequestsPerSecond), (nameof(RequestsAtOnce), RequestsAtOnce), (nameof(WaitingEdits), WaitingEdits),
+                (nameof(BodyBytes), BodyBytes),
             (nameof(AnswerTokens), AnswerTokens),
         })
             if (number < 1)

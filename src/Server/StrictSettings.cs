@@ -6,7 +6,10 @@ using Microsoft.Extensions.Options;
 
 namespace MendCluster.Server;
 
-/// <summary>Reads settings so that nothing in them is ignored: keys that no setting has, items that lack a part, and values that cannot be read are faults.</summary>
+/// <summary>
+/// Reads settings so that nothing in them is ignored: keys that no setting has, items that lack a part, and values that cannot be read are
+/// faults.
+/// </summary>
 public static class StrictSettings
 {
     /// <param name="faults">What else is wrong with the settings, each beginning with the key below the section.</param>
@@ -20,7 +23,8 @@ public static class StrictSettings
         {
             // Without this an item that cannot be read is left out.
             var settings = section.Get<T>(binder => binder.ErrorOnUnknownConfiguration = true) ?? new();
-            return faults(settings).Select(fault => $"{section.Path}:{fault}.").ToList() is { Count: > 0 } found ? throw Refused<T>(found) : settings;
+            return faults(settings).Select(fault => $"{section.Path}:{fault}.").ToList() is { Count: > 0 } found ? throw Refused<T>(found)
+                : settings;
         }
         catch (InvalidOperationException e) // a value that cannot be converted; the messages name key and value
         {

@@ -10,7 +10,8 @@ internal sealed class HttpService(ServerSettings settings, ServedCluster served,
     private MendServer? _server;
 
     public async Task StartAsync(CancellationToken cancellationToken) =>
-        _server = await MendServer.StartAsync(settings, served, [], logging => logging.AddProvider(new Forwarded(logs)), cancellation: cancellationToken).ConfigureAwait(false);
+        _server = await MendServer.StartAsync(settings, served, [], logging => logging.AddProvider(new Forwarded(logs)),
+        cancellation: cancellationToken).ConfigureAwait(false);
 
     public async Task StoppingAsync(CancellationToken cancellationToken)
     {

@@ -6,8 +6,8 @@ using Microsoft.Extensions.Hosting;
 namespace MendCluster.Silo;
 
 /// <summary>
-/// The database that a silo joins its cluster through. The silo starts when it answers: after a power failure silos may be up before it is. Meanwhile
-/// health says what the silo waits for.
+/// The database that a silo joins its cluster through. The silo starts when it answers: after a power failure silos may be up before it is.
+/// Meanwhile health says what the silo waits for.
 /// </summary>
 internal sealed class MembershipDatabase(string connection, ServedCluster served, TimeProvider time, TextWriter output) : IHostedService
 {

@@ -19,7 +19,8 @@ if (builder.Configuration["settings"] is { } file)
     builder.Configuration.AddEnvironmentVariables().AddCommandLine(args);
 }
 builder.Logging.AddFilter("Orleans", LogLevel.Warning);
-builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error); // they warn of settings that are meant
+// they warn of settings that are meant
+builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
 SiloSettings settings;
 try
 {
@@ -50,7 +51,8 @@ var served = new ServedCluster(cluster.Model)
         new(shard.Replica, shard.Stage), shards is null ? null : await shards.StatusAsync(shard.Replica, shard.Stage, cancellation)))),
 };
 if (settings.Server is { } server)
-    builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>())); // first: it listens while the rest starts
+    // first: it listens while the rest starts
+    builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>()));
 if (settings.MembershipPostgreSql is { } database)
     builder.Services.AddHostedService(_ => new MembershipDatabase(database, served, TimeProvider.System, Console.Error));
 builder.UseOrleans(silo =>
@@ -61,7 +63,8 @@ builder.UseOrleans(silo =>
     if (settings.MembershipFile is { } membership)
         silo.UseFileMembership(membership, settings.SiloPort, settings.GatewayPort);
     else
-        silo.UsePostgresMembership(settings.MembershipPostgreSql!, IPAddress.Parse(settings.Address), settings.SiloPort, settings.GatewayPort, settings.DeadAfter);
+        silo.UsePostgresMembership(settings.MembershipPostgreSql!, IPAddress.Parse(settings.Address), settings.SiloPort,
+            settings.GatewayPort, settings.DeadAfter);
 });
 using var host = builder.Build();
 shards = host.Services.GetRequiredService<ShardHost>();
@@ -75,7 +78,7 @@ catch (MendException e)
     return 1;
 }
 var own = new OrleansCluster(host.Services.GetRequiredService<IGrainFactory>(), cluster.Model, TimeProvider.System);
-served.Opened(own, own.TrainingRuns);
+served.Opened(own, own.TrainingJobs);
 Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages} on {shard.Device}"))}. {runtime}.");
 await host.WaitForShutdownAsync();
 return 0;

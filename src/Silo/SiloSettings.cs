@@ -4,7 +4,10 @@ using MendCluster.Server;
 
 namespace MendCluster.Silo;
 
-/// <summary>One silo process. Read from the file that <c>--settings</c> names, then from variables such as <c>Mend__Name</c>, then from the command line.</summary>
+/// <summary>
+/// One silo process. Read from the file that <c>--settings</c> names, then from variables such as <c>Mend__Name</c>, then from the command
+/// line.
+/// </summary>
 public sealed record SiloSettings
 {
     /// <summary>Decides which stages are here: see <see cref="ClusterSettings.Replicas"/>.</summary>
@@ -28,7 +31,10 @@ public sealed record SiloSettings
     /// <summary>Membership of a cluster of machines: a connection string. The tables are made by <c>mend cluster migrate</c>.</summary>
     public string? MembershipPostgreSql { get; init; }
 
-    /// <summary>In a cluster of machines, how long a silo may be silent before the others count it as dead. One that copies a large tensor is slow to answer.</summary>
+    /// <summary>
+    /// In a cluster of machines, how long a silo may be silent before the others count it as dead. One that copies a large tensor is slow
+    /// to answer.
+    /// </summary>
     /// <value>50 seconds.</value>
     public TimeSpan DeadAfter { get; init; } = TimeSpan.FromSeconds(50);
 

@@ -1,6 +1,7 @@
 using System.Net;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Grains;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Server;
@@ -20,7 +21,8 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
 
     /// <summary>Reads the settings and validates them, before anything of the silo is made.</summary>
     /// <exception cref="OptionsValidationException">With a line for each fault.</exception>
-    public static SiloSettings Read(IConfiguration configuration) => StrictSettings.Read<SiloSettings>(configuration.GetSection(Section), Faults);
+    public static SiloSettings Read(IConfiguration configuration) =>
+        StrictSettings.Read<SiloSettings>(configuration.GetSection(Section), Faults);
 
     public ValidateOptionsResult Validate(string? name, SiloSettings options)
     {
@@ -72,7 +74,8 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
         foreach (var (i, stages) in (cluster.Replicas ?? []).Index())
             if (stages is null or { Count: 0 } || stages.Any(string.IsNullOrEmpty))
                 yield return $"Replicas:{i} has a stage without a silo; it has for each stage a silo's name";
-        foreach (var (key, list) in (cluster.Devices ?? new Dictionary<string, string>()).Select(silo => ($"Devices:{silo.Key}", silo.Value)).Prepend(("Device", cluster.Device)))
+        foreach (var (key, list) in (cluster.Devices ?? new Dictionary<string, string>())
+            .Select(silo => ($"Devices:{silo.Key}", silo.Value)).Prepend(("Device", cluster.Device)))
             if (!IsDevices(list))
                 yield return $"{key} is '{list}'; it is cpu, cuda, cuda:1 or a list such as cuda:0,cuda:1";
         foreach (var silo in (cluster.Devices?.Keys ?? []).Except((cluster.Replicas ?? []).SelectMany(stages => stages ?? [])))

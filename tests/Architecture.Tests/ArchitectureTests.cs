@@ -22,7 +22,8 @@ public partial class ArchitectureTests
         ["Client"] = ["Contracts"],
         ["Client.Chat"] = ["Contracts"],
         ["Client.Orleans"] = ["Contracts", "Grains.Interfaces"],
-        ["Cli"] = ["Client.Orleans", "Contracts", "Distributed", "Engine", "Server", "Silo"],
+        ["Experiments"] = ["Contracts", "Distributed", "Engine"],
+        ["Cli"] = ["Client.Orleans", "Contracts", "Distributed", "Engine", "Experiments", "Server", "Silo"],
     };
 
     /// <summary>Orleans' serializer: the records of Contracts have its attributes. They name no other part of Orleans.</summary>
@@ -32,6 +33,10 @@ public partial class ArchitectureTests
     /// <summary>Which projects may speak of Orleans.</summary>
     private static readonly string[] OnOrleans = ["Grains.Interfaces", "Grains", "Silo", "Client.Orleans"];
 
+    /// <summary>The commands of the laboratory: they make data, models and editors of the made-up world, and measure editors.</summary>
+    private static readonly string[] Laboratory =
+        ["DataCommand", "DemoCommand", "EvalCommand", "PretrainCommand", "ReproduceCommand", "SequentialCommand", "Tables", "TrainCommand"];
+
     /// <summary>Which folder of Engine may name which others.</summary>
     private static readonly Dictionary<string, string[]> AllowedInEngine = new()
     {
@@ -39,11 +44,9 @@ public partial class ArchitectureTests
         ["Tokenizers"] = [],
         ["Models"] = ["Torch", "Checkpoints"],
         ["Editors"] = ["Torch", "Editors.Baselines"],
-        ["Reports"] = [],
-        ["Training"] = ["Torch", "Models", "Editors", "Editors.Baselines", "Checkpoints", "Reports"],
-        ["Data"] = ["Torch", "Models", "Tokenizers", "Training"],
-        ["Metrics"] = ["Torch", "Data", "Editors", "Models", "Reports", "Training"],
-        ["Recipes"] = ["Torch", "Checkpoints", "Data", "Editors", "Editors.Baselines", "Metrics", "Models", "Reports", "Tokenizers", "Training"],
+        ["Files"] = [],
+        ["Training"] = ["Torch", "Models", "Editors", "Editors.Baselines", "Checkpoints", "Files"],
+        ["Data"] = ["Torch", "Checkpoints", "Models", "Tokenizers", "Training"],
         ["Torch"] = [],
     };
 
@@ -56,9 +59,24 @@ public partial class ArchitectureTests
         {
             var project = Path.GetFileNameWithoutExtension(file);
             Assert.True(Allowed.TryGetValue(project, out var allowed), $"{project} is not in the table");
-            var named = XDocument.Load(file).Descendants("ProjectReference").Select(reference => Path.GetFileNameWithoutExtension((string)reference.Attribute("Include")!));
+            var named = XDocument.Load(file).Descendants("ProjectReference")
+                .Select(reference => Path.GetFileNameWithoutExtension((string)reference.Attribute("Include")!));
             Assert.All(named, name => Assert.True(allowed.Contains(name), $"{project} names {name}"));
         }
+    }
+
+    /// <summary>
+    /// What is deployed knows nothing of the laboratory; the command line reaches it in the files of the laboratory's commands alone.
+    /// </summary>
+    [Fact]
+    public void OnlyTheLaboratorysCommands_NameExperiments()
+    {
+        Assert.All(Allowed.Where(project => project.Value.Contains("Experiments")), project => Assert.Equal("Cli", project.Key));
+        var named = Directory.EnumerateFiles(Source, "*.cs", SearchOption.AllDirectories)
+            .Where(file => !Path.GetRelativePath(Source, file).StartsWith("Experiments", StringComparison.Ordinal))
+            .Where(file => File.ReadAllText(file).Contains("MendCluster.Experiments", StringComparison.Ordinal))
+                .Select(Path.GetFileNameWithoutExtension);
+        Assert.Equal(Laboratory.Order(StringComparer.Ordinal), named.Order(StringComparer.Ordinal));
     }
 
     [Fact]
@@ -78,7 +96,8 @@ public partial class ArchitectureTests
     [Fact]
     public void OnlyItsProjects_SpeakOfOrleans()
     {
-        foreach (var file in Directory.EnumerateFiles(Source, "*.*", SearchOption.AllDirectories).Where(file => Path.GetExtension(file) is ".cs" or ".csproj"))
+        foreach (var file in Directory.EnumerateFiles(Source, "*.*", SearchOption.AllDirectories)
+            .Where(file => Path.GetExtension(file) is ".cs" or ".csproj"))
         {
             var project = Path.GetRelativePath(Source, file).Split(Path.DirectorySeparatorChar)[0];
             if (OnOrleans.Contains(project))
@@ -110,7 +129,8 @@ public partial class ArchitectureTests
     public void EveryError_HasItsEntryInTheDocs()
     {
         var page = File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "errors.md"));
-        var documented = ErrorRow().Matches(page).ToDictionary(match => match.Groups["code"].Value, match => match.Groups["transient"].Value == "yes");
+        var documented = ErrorRow().Matches(page)
+            .ToDictionary(match => match.Groups["code"].Value, match => match.Groups["transient"].Value == "yes");
         foreach (var error in Enum.GetValues<MendError>())
         {
             Assert.True(documented.TryGetValue(error.ToString(), out var transient), $"docs/errors.md has no entry for {error}");
@@ -122,9 +142,11 @@ public partial class ArchitectureTests
     [Fact]
     public void EveryInstrument_HasItsRowInTheDocs()
     {
-        var named = new[] { "Distributed", "Server" }.SelectMany(project => Directory.EnumerateFiles(Path.Combine(Source, project, "Telemetry"), "*.cs"))
+        var named = new[] { "Distributed",
+            "Server" }.SelectMany(project => Directory.EnumerateFiles(Path.Combine(Source, project, "Telemetry"), "*.cs"))
             .SelectMany(file => Instrument().Matches(File.ReadAllText(file))).Select(match => match.Groups["name"].Value);
-        var documented = InstrumentRow().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md"))).Select(match => match.Groups["name"].Value);
+        var documented = InstrumentRow().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md")))
+            .Select(match => match.Groups["name"].Value);
         Assert.Equal(named.Order(StringComparer.Ordinal), documented.Order(StringComparer.Ordinal));
     }
 

@@ -4,8 +4,8 @@ using MendCluster.Testing;
 namespace MendCluster.Architecture.Tests;
 
 /// <summary>
-/// No tensor is made without saying where, and no number is read where a device would have to be asked, but through <c>Devices</c>: found in the
-/// source, since on a machine without a GPU both go unnoticed.
+/// No tensor is made without saying where, and no number is read where a device would have to be asked, but through <c>Devices</c>: found
+/// in the source, since on a machine without a GPU both go unnoticed.
 /// </summary>
 public partial class DeviceSourceTests
 {
@@ -16,7 +16,7 @@ public partial class DeviceSourceTests
         ("TensorBytes.cs", "place.bytes", "pinned memory of the host"),
         ("WireTensorCodec.cs", "plain.bytes", "came down a line above"),
         ("WireTensorCodec.cs", "tensor.bytes", "is made a line above"),
-        ("TrainingShard.cs", "part.bytes", "is made two lines above"),
+        ("RingReduction.cs", "part.bytes", "is made two lines above"),
         ("StateDigest.cs", "host.bytes", "came down a line above"),
         ("Factors.cs", "sizes.data<float>()", "singular values of a matrix that came down for it"),
     ];
@@ -32,15 +32,17 @@ public partial class DeviceSourceTests
         ("CheckpointWeights.cs", "Ne(0).reshape(-1).nonzero()", "names the bad entry of a weight that is refused"),
     ];
 
-    private static IEnumerable<(string File, string Text)> Sources => new[] { "Engine", "Distributed" }
-        .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs", SearchOption.AllDirectories))
+    private static IEnumerable<(string File, string Text)> Sources => new[] { "Engine", "Distributed", "Experiments" }
+        .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs",
+            SearchOption.AllDirectories))
         .Where(file => !file.Contains($"{Path.DirectorySeparatorChar}obj{Path.DirectorySeparatorChar}", StringComparison.Ordinal))
         .Select(file => (Path.GetFileName(file), Comment().Replace(File.ReadAllText(file), "")));
 
     [Fact]
     public void EveryTensor_IsMadeOnADeviceThatIsNamed()
     {
-        var made = Sources.SelectMany(source => Factory().Matches(source.Text).Select(match => (source.File, Call: Call(source.Text, match.Index)))).ToList();
+        var made = Sources.SelectMany(source =>
+            Factory().Matches(source.Text).Select(match => (source.File, Call: Call(source.Text, match.Index)))).ToList();
         Assert.True(made.Count > 30, "the search finds nothing");
         Assert.Empty(made.Where(entry => !Place().IsMatch(entry.Call)).Select(entry => $"{entry.File}: {entry.Call}"));
     }
@@ -50,10 +52,13 @@ public partial class DeviceSourceTests
     {
         var reads = Sources.SelectMany(source => Read().Matches(source.Text).Select(match => (source.File, Read: match.Value))).ToList();
         Assert.True(reads.Count > 20, "the search finds nothing");
-        Assert.Empty(reads.Where(entry => !entry.Read.StartsWith(".Host().", StringComparison.Ordinal) && !OnTheHost.Any(known => known.File == entry.File && entry.Read.EndsWith(known.Read, StringComparison.Ordinal)))
-            .Where(entry => entry.File is not ("Number.cs" or "TensorMath.cs" or "NewTensor.cs")) // they make Scalars of numbers, and read none
+        Assert.Empty(reads.Where(entry => !entry.Read.StartsWith(".Host().", StringComparison.Ordinal)
+            && !OnTheHost.Any(known => known.File == entry.File && entry.Read.EndsWith(known.Read, StringComparison.Ordinal)))
+            // they make Scalars of numbers, and read none
+            .Where(entry => entry.File is not ("Number.cs" or "TensorMath.cs" or "NewTensor.cs"))
             .Select(entry => $"{entry.File}: {entry.Read}"));
-        Assert.All(OnTheHost, known => Assert.Contains(reads, entry => entry.File == known.File && entry.Read.EndsWith(known.Read, StringComparison.Ordinal)));
+        Assert.All(OnTheHost, known =>
+            Assert.Contains(reads, entry => entry.File == known.File && entry.Read.EndsWith(known.Read, StringComparison.Ordinal)));
     }
 
     [Fact]
@@ -63,9 +68,13 @@ public partial class DeviceSourceTests
     [Fact]
     public void EverySearch_IsOnTheHost_OrHasItsReason()
     {
-        var searches = Sources.SelectMany(source => source.Text.Split('\n').Where(line => Search().IsMatch(line)).Select(line => (source.File, Line: line.Trim()))).ToList();
-        Assert.Empty(searches.Where(entry => !Searches.Any(known => known.File == entry.File && entry.Line.Contains(known.Line, StringComparison.Ordinal))).Select(entry => $"{entry.File}: {entry.Line}"));
-        Assert.All(Searches, known => Assert.Contains(searches, entry => entry.File == known.File && entry.Line.Contains(known.Line, StringComparison.Ordinal)));
+        var searches = Sources.SelectMany(source =>
+            source.Text.Split('\n').Where(line => Search().IsMatch(line)).Select(line => (source.File, Line: line.Trim()))).ToList();
+        Assert.Empty(searches.Where(entry =>
+            !Searches.Any(known => known.File == entry.File && entry.Line.Contains(known.Line, StringComparison.Ordinal)))
+            .Select(entry => $"{entry.File}: {entry.Line}"));
+        Assert.All(Searches, known =>
+            Assert.Contains(searches, entry => entry.File == known.File && entry.Line.Contains(known.Line, StringComparison.Ordinal)));
     }
 
     [Theory]
@@ -93,7 +102,9 @@ public partial class DeviceSourceTests
         return text[start..];
     }
 
-    /// <summary>A factory's name and its parenthesis; not a method of that name on something, nor those whose tensors are the host's.</summary>
+    /// <summary>
+    /// A factory's name and its parenthesis; not a method of that name on something, nor those whose tensors are the host's.
+    /// </summary>
     [GeneratedRegex(@"(?<![\w.>])(zeros|ones|full|arange|tensor|empty|randn|rand|randint|randperm|normal|eye|linspace|from_array|as_tensor|frombuffer|NewTensor\.(?!Of\b|Normal\b|Uniform\b)\w+)\(")]
     private static partial Regex Factory();
 

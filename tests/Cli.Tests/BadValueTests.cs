@@ -29,7 +29,8 @@ public sealed partial class BadValueTests : IDisposable
             var range = Values.RangeOf(symbol);
             Assert.True(range is not null, $"{symbol.Name} of {name} has no range");
             var isReal = TypeOf(symbol) == typeof(double);
-            List<string> bad = ["NaN", "∞", "Infinity", "-Infinity", "1e999", "x", "", " ", "0,001", "1,000", "1 000", "1_000", "0x10", "99999999999999999999999x"];
+            List<string> bad = ["NaN", "∞", "Infinity", "-Infinity", "1e999", "x", "", " ", "0,001", "1,000", "1 000", "1_000", "0x10",
+                "99999999999999999999999x"];
             if (!isReal)
                 bad.AddRange(["0.5", "1e2", "99999999999999999999999"]);
             if (double.IsFinite(range.Least) && range.Least > int.MinValue)
@@ -58,7 +59,8 @@ public sealed partial class BadValueTests : IDisposable
     public void EveryTextAndPath_HasSomethingInIt(string name)
     {
         var command = Commands.First(entry => entry.Name == name).Command;
-        foreach (var option in command.Options.Where(option => !IsNumber(TypeOf(option)) && !TypeOf(option).IsEnum && TypeOf(option) != typeof(bool)))
+        foreach (var option in command.Options.Where(option => !IsNumber(TypeOf(option)) && !TypeOf(option).IsEnum
+            && TypeOf(option) != typeof(bool)))
             foreach (var value in new[] { "", "  " })
                 Assert.Contains(Errors(command, name, option, value), error => error.Contains(option.Name, StringComparison.Ordinal));
     }
@@ -71,17 +73,23 @@ public sealed partial class BadValueTests : IDisposable
         var command = Commands.First(entry => entry.Name == name).Command;
         File.WriteAllText(_folder["file"], "not what you think");
         foreach (var option in command.Options.Where(option => IsPath(TypeOf(option)) || IsListOrPlace(option)))
-            foreach (var value in option.Name is "--out" or "--docs" ? [_folder["file"], _folder["file/below"], _folder[new string('n', 300)]]
-                : new[] { _folder["nowhere"], _folder["file"], _folder["file/below"], _folder.Path, "nul\0", new string('n', 5000), "postgres:nonsense", "\u0007,;[red]{0}" })
+            foreach (var value in option.Name is "--out" or "--docs" || (name, option.Name) is ("key", "--keys")
+                ? [_folder["file"], _folder["file/below"], _folder[new string('n', 300)]]
+                : new[] { _folder["nowhere"], _folder["file"], _folder["file/below"], _folder.Path, "nul\0", new string('n', 5000),
+                    "postgres:nonsense", "\u0007,;[red]{0}" })
             {
+                if (option.Name == "--trainings" && value == _folder.Path)
+                    continue; // a folder like any other
                 var before = Directory.EnumerateFileSystemEntries(_folder.Path, "*", SearchOption.AllDirectories).Count();
                 var (code, output) = await RunAsync(Arguments(command, name, option, value));
                 Assert.True(code == 1, $"{name} {option.Name} {value}: {code} {output}");
                 var line = Assert.Single(output.Split('\n', StringSplitOptions.RemoveEmptyEntries));
-                Assert.True(Enum.TryParse<MendError>(Coded().Match(line).Groups["code"].Value, out _), $"{name} {option.Name} {value}: {line}");
+                Assert.True(Enum.TryParse<MendError>(Coded().Match(line).Groups["code"].Value, out _),
+                    $"{name} {option.Name} {value}: {line}");
                 Assert.Matches(@"[.?!] \S+ .*\.$", line); // what, then what to do
                 Assert.DoesNotMatch(@"[\x00-\x08\x0b-\x1f]", line);
-                Assert.True(Directory.EnumerateFileSystemEntries(_folder.Path, "*", SearchOption.AllDirectories).Count() == before, $"{name} {option.Name} {value} left something behind");
+                Assert.True(Directory.EnumerateFileSystemEntries(_folder.Path, "*", SearchOption.AllDirectories).Count() == before,
+                    $"{name} {option.Name} {value} left something behind");
             }
     }
 
@@ -117,7 +125,9 @@ public sealed partial class BadValueTests : IDisposable
     private static bool IsPath(Type type) => typeof(FileSystemInfo).IsAssignableFrom(type.GetElementType() ?? type);
 
     /// <summary>Texts that cannot be anything.</summary>
-    private static bool IsListOrPlace(Option option) => option.Name is "--editable" or "--only" or "--editors" or "--gpu-memory" or "--cluster" or "--postgres" or "--device" || option is { Name: "--edits", ValueType: var type } && type == typeof(string);
+    private static bool IsListOrPlace(Option option) =>
+        option.Name is "--editable" or "--only" or "--editors" or "--gpu-memory" or "--cluster" or "--postgres" or "--device"
+        || option is { Name: "--edits", ValueType: var type } && type == typeof(string);
 
     private static string Text(double number) => number.ToString("0.#", CultureInfo.InvariantCulture);
 
@@ -140,9 +150,14 @@ public sealed partial class BadValueTests : IDisposable
             ["--task"] = "qa",
             ["--postgres"] = "Host=/nowhere;Username=nobody;Timeout=1",
             ["--out"] = _folder["out"],
+            ["--keys"] = _folder["keys.json"],
+            ["--port"] = "0",
+            ["--management-port"] = "0",
         };
         var options = new List<string>();
-        foreach (var option in command.Options.Where(option => option == of || option.Required || (name is "eval" or "sequence" or "train" && option.Name is "--model" or "--data")))
+        foreach (var option in command.Options.Where(option => option == of || option.Required
+            || (name is "eval" or "sequence" or "train" && option.Name is "--model" or "--data")
+            || option.Name is "--port" or "--management-port"))
             if (option != of)
                 options.AddRange([option.Name, given[option.Name]]);
         if (of is Option bad)

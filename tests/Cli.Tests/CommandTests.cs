@@ -41,8 +41,10 @@ public sealed class CommandTests : IDisposable
         Assert.True(code == 0, output);
         Assert.Contains("1 edit(s)", output, StringComparison.Ordinal);
         Assert.Equal(target, Mend("ask", prompt, "--model", _folder["edited"], "--ledger", _folder["new"]).Output.Trim());
-        Assert.Contains("model-00002-of-00002.safetensors", Mend("import", "--model", _folder["edited"], "--out", _folder["staged"]).Output, StringComparison.Ordinal);
-        Assert.Equal(target, Mend("ask", prompt, "--model", _folder["staged"], "--ledger", _folder["new"]).Output.Trim()); // the same model: the same ledger fits
+        Assert.Contains("model-00002-of-00002.safetensors", Mend("import", "--model", _folder["edited"], "--out", _folder["staged"]).Output,
+            StringComparison.Ordinal);
+        // the same model: the same ledger fits
+        Assert.Equal(target, Mend("ask", prompt, "--model", _folder["staged"], "--ledger", _folder["new"]).Output.Trim());
         var again = Mend("export", "--out", _folder["edited"]);
         Assert.Equal(1, again.Code);
         Assert.Contains("not empty", again.Output, StringComparison.Ordinal);
@@ -67,7 +69,8 @@ public sealed class CommandTests : IDisposable
         var (prompt, target, ledger) = ("What club does Lionel Messi play for?", "PSG", "postgres:" + server.Connection());
         var (code, output) = Mend("edit", prompt, target, "--ledger", ledger);
         Assert.Equal(1, code);
-        Assert.Contains("mend ledger migrate --postgres", string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        Assert.Contains("mend ledger migrate --postgres",
+            string.Join(' ', output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
         Assert.Contains("from version 0 to", Mend("ledger", "migrate", "--postgres", server.Connection()).Output, StringComparison.Ordinal);
         Assert.Contains("already", Mend("ledger", "migrate", "--postgres", server.Connection()).Output, StringComparison.Ordinal);
         Assert.Contains("Edit 1: success yes", Mend("edit", prompt, target, "--ledger", ledger).Output, StringComparison.Ordinal);
@@ -93,20 +96,26 @@ public sealed class CommandTests : IDisposable
     {
         var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
         File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
-        File.WriteAllText(_folder["settings.json"], """{"algorithm": "malmen", "malmen": {"edit_lr": 1e-3}, "edits": 4, "accumulate_bs": 1, "val_interval": 2, "max_iters": 2}""");
-        var (code, output) = Mend("train", "--config", _folder["settings.json"], "--rank", "8", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["run"]);
+        File.WriteAllText(_folder["settings.json"],
+            """{"algorithm": "malmen", "malmen": {"edit_lr": 1e-3}, "edits": 4, "accumulate_bs": 1, "val_interval": 2, "max_iters": 2}""");
+        var (code, output) = Mend("train", "--config", _folder["settings.json"], "--rank", "8", "--model", demo, "--data",
+            _folder["data.tsv"], "--out", _folder["run"]);
         Assert.True(code == 0, output);
-        var divided = Mend("train", "--algorithm", "ke", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["divided"]);
+        var divided = Mend("train", "--algorithm", "ke", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out",
+            _folder["divided"]);
         Assert.Equal(1, divided.Code);
         Assert.Contains("Ke is trained on one machine", divided.Output, StringComparison.Ordinal);
-        divided = Mend("train", "--edits", "4", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out", _folder["divided"]);
+        divided = Mend("train", "--edits", "4", "--replicas", "2", "--model", demo, "--data", _folder["data.tsv"], "--out",
+            _folder["divided"]);
         Assert.Equal(1, divided.Code);
         Assert.Contains("4 edits an iteration are trained on one machine", divided.Output, StringComparison.Ordinal);
-        (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--editors", "ultraedit,ft-bf", "--out", _folder["results"],
+        (code, output) = Mend("eval", "--demo", "--limit", "6", "--edits", "1,3", "--editors", "ultraedit,ft-bf", "--out",
+            _folder["results"],
             "--editor", Path.Combine(demo, "editor.safetensors"), _folder["run/editor.safetensors"]);
         Assert.True(code == 0, output);
         var reports = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["results/results.json"])).RootElement.EnumerateArray();
-        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "FT, breadth-first 1", "FT, breadth-first 3", "UltraEdit 1", "UltraEdit 3"],
+        Assert.Equal(["MEND 1", "MEND 3", "MALMEN 1", "MALMEN 3", "FT, breadth-first 1", "FT, breadth-first 3", "UltraEdit 1",
+            "UltraEdit 3"],
             reports.Select(report => $"{report.GetProperty("editor").GetString()} {report.GetProperty("edits").GetInt32()}"));
         Assert.Contains("no number", Mend("eval", "--demo", "--edits", "some").Output, StringComparison.Ordinal);
     }
@@ -142,11 +151,14 @@ public sealed class CommandTests : IDisposable
         var points = results.GetProperty("Progress").GetProperty("Points").EnumerateArray().ToList();
         Assert.Equal([1, 2, 3], points.Select(point => point.GetProperty("Edits").GetInt32()));
         Assert.Equal(1, points[0].GetProperty("Prompts").GetProperty("Value").GetDouble());
-        Assert.Equal((3, true), (results.GetProperty("Reverted").GetProperty("Edits").GetInt32(), results.GetProperty("Reverted").GetProperty("IsRestored").GetBoolean()));
+        Assert.Equal((3, true), (results.GetProperty("Reverted").GetProperty("Edits").GetInt32(),
+            results.GetProperty("Reverted").GetProperty("IsRestored").GetBoolean()));
         Assert.Contains("| 3 | 0 |", File.ReadAllText(_folder["sequence/results.md"]), StringComparison.Ordinal);
         Assert.Contains("</svg>", File.ReadAllText(_folder["sequence/curve.svg"]), StringComparison.Ordinal);
         Assert.Contains("taken back", Mend("sequence", "--demo", "--edits", "4", "--out", "sequence").Output, StringComparison.Ordinal);
-        Assert.Contains("use another folder", string.Join(' ', Mend("sequence", "--demo", "--own-step", "--out", "sequence").Output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        Assert.Contains("use another folder",
+            string.Join(' ', Mend("sequence", "--demo", "--own-step", "--out", "sequence").Output.Split((char[]?)null,
+            StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -154,14 +166,17 @@ public sealed class CommandTests : IDisposable
     public void AGeneratedSet_IsReadByTraining_OfEveryAlgorithm_AndByEvaluation()
     {
         var demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
-        Assert.Contains("structured_zeroshot-train", Mend("data", "generate", "--task", "qa", "--out", _folder["qa"]).Output, StringComparison.Ordinal);
+        Assert.Contains("structured_zeroshot-train", Mend("data", "generate", "--task", "qa", "--out", _folder["qa"]).Output,
+            StringComparison.Ordinal);
         foreach (var algorithm in new[] { "mend", "ke", "enn", "malmen" })
         {
-            var (code, output) = Mend("train", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--algorithm", algorithm, "--rank", "8", "--max-iters", "5", "--out", _folder[algorithm]);
+            var (code, output) = Mend("train", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--algorithm", algorithm, "--rank",
+                "8", "--max-iters", "5", "--out", _folder[algorithm]);
             Assert.True(code == 0, output);
             Assert.Contains("max_iters after 5 iterations", output, StringComparison.Ordinal);
         }
-        var (measured, table) = Mend("eval", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--editor", _folder["ke/editor.safetensors"], "--limit", "2");
+        var (measured, table) = Mend("eval", "--model", demo, "--task", "qa", "--data", _folder["qa"], "--editor",
+            _folder["ke/editor.safetensors"], "--limit", "2");
         Assert.True(measured == 0, table);
         Assert.Contains("KE", table, StringComparison.Ordinal);
         Assert.Matches(@"time and memory[\s\S]*KE +1 +5 +\d+\.\d", table); // one edit an iteration, 5 iterations, minutes
@@ -176,7 +191,8 @@ public sealed class CommandTests : IDisposable
     {
         var (code, output) = Mend("eval", "--demo", "--editors", "searched", "--out", _folder["results"]);
         Assert.True(code == 0, output);
-        var mend = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["results/results.json"])).RootElement[0].GetProperty("summary");
+        var mend = System.Text.Json.JsonDocument.Parse(File.ReadAllText(_folder["results/results.json"])).RootElement[0]
+            .GetProperty("summary");
         Assert.Equal(300, mend.GetProperty("edit_success").GetProperty("cases").GetInt32());
         Assert.True(mend.GetProperty("rephrase_success").GetProperty("value").GetDouble() >= 0.95, output);
         Assert.True(mend.GetProperty("drawdown").GetProperty("value").GetDouble() <= 0.01, output);
@@ -190,9 +206,11 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(1, code);
         Assert.StartsWith("InvalidOption: ", output, StringComparison.Ordinal);
         Assert.Contains("probes.tsv", output, StringComparison.Ordinal);
-        Assert.Contains("drawdown not measured", Mend("edit", "What is the capital of the UK?", "Oslo", "--model", model).Output, StringComparison.Ordinal);
+        Assert.Contains("drawdown not measured", Mend("edit", "What is the capital of the UK?", "Oslo", "--model", model).Output,
+            StringComparison.Ordinal);
         Assert.Contains("not measured", Mend("ledger", "--model", model).Output, StringComparison.Ordinal);
-        Assert.Contains("drawdown 0.", Mend("edit", "What is the capital of the UK?", "Oslo", "--max-drawdown", "1").Output, StringComparison.Ordinal);
+        Assert.Contains("drawdown 0.", Mend("edit", "What is the capital of the UK?", "Oslo", "--max-drawdown", "1").Output,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -273,7 +291,8 @@ public sealed class CommandTests : IDisposable
             Mend("ask", "What club" + evil + " does Lionel Messi play for?", "--scope", "s" + evil).Output,
         })
             Assert.DoesNotMatch(@"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", output);
-        Assert.Contains(@"\u001b[2J\u0007\r\n", string.Concat(Mend("ledger").Output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        Assert.Contains(@"\u001b[2J\u0007\r\n",
+            string.Concat(Mend("ledger").Output.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
     }
 
     /// <summary>A disk that is full, a pipe whose reader went away, no output at all.</summary>
@@ -359,8 +378,10 @@ public sealed class CommandTests : IDisposable
     public void AnEvaluationWithAnotherModelsEditor_IsRefused()
     {
         File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
-        Assert.Equal(0, Mend("pretrain", "--data", _folder["data.tsv"], "--out", "small", "--steps", "1", "--d-model", "32", "--d-ff", "64").Code);
-        var (code, output) = Mend("eval", "--model", "small", "--data", "data.tsv", "--editor", Path.Combine(Demo, "editor.safetensors"), "--limit", "2");
+        Assert.Equal(0, Mend("pretrain", "--data", _folder["data.tsv"], "--out", "small", "--steps", "1", "--d-model", "32", "--d-ff",
+            "64").Code);
+        var (code, output) = Mend("eval", "--model", "small", "--data", "data.tsv", "--editor", Path.Combine(Demo, "editor.safetensors"),
+            "--limit", "2");
         Assert.Equal(1, code);
         Assert.StartsWith("ModelUnusable: ", output, StringComparison.Ordinal);
         Assert.Contains("another model's", output, StringComparison.Ordinal);
@@ -370,7 +391,8 @@ public sealed class CommandTests : IDisposable
     public void Pretraining_ShowsThatItLearns()
     {
         File.WriteAllLines(_folder["data.tsv"], Enumerable.Range(0, 8).Select(i => $"who leads place {i}?\tperson {i}"));
-        var (code, output) = Mend("pretrain", "--data", _folder["data.tsv"], "--out", "small", "--steps", "250", "--d-model", "32", "--d-ff", "64", "--vocab", "300");
+        var (code, output) = Mend("pretrain", "--data", _folder["data.tsv"], "--out", "small", "--steps", "250", "--d-model", "32",
+            "--d-ff", "64", "--vocab", "300");
         Assert.True(code == 0, output);
         Assert.Matches(@"8 questions: 50 of 250, loss \d+\.\d+", output);
         Assert.Matches(@"The model answers \d+\.\d ?% of 8 questions exactly", output);
@@ -381,7 +403,8 @@ public sealed class CommandTests : IDisposable
     public async Task TheScript_WorksInTheCallersFolder_AndReadmesWalkGoesLineByLine()
     {
         var walk = File.ReadAllText(Path.Combine(FixtureFolder.Repository, "README.md")).Split("```bash\n")[1].Split("```")[0];
-        File.WriteAllText(_folder["walk.sh"], "set -e\n" + walk.Replace("/path/to/MendCluster", FixtureFolder.Repository, StringComparison.Ordinal));
+        File.WriteAllText(_folder["walk.sh"],
+            "set -e\n" + walk.Replace("/path/to/MendCluster", FixtureFolder.Repository, StringComparison.Ordinal));
         Directory.CreateDirectory(_folder["a folder"]);
         var (code, output) = await MendProgram.ShellAsync(_folder["a folder"], $"bash {_folder["walk.sh"]}");
         Assert.True(code == 0, output);
@@ -389,6 +412,34 @@ public sealed class CommandTests : IDisposable
         Assert.Contains("success yes", output, StringComparison.Ordinal);
         Assert.Contains("is taken back", output, StringComparison.Ordinal);
         Assert.True(Directory.Exists(_folder["a folder/edited"]), output);
+    }
+
+    /// <summary>Its settings are of a form that nothing reads any more, or nothing says who made the folder.</summary>
+    [Theory]
+    [InlineData("\"Stages\":[\"silo-0\"]")]
+    [InlineData("\"Replicas\":[[\"silo-0\"]],\"Devices\":{}")]
+    public void AnEarlierReleasesCluster_IsSaidToBeThere_AndLeftAsItIs(string settings)
+    {
+        Directory.CreateDirectory(_folder["old"]);
+        File.WriteAllText(_folder["old/cluster.json"], """
+            {"Mend":{"MembershipFile":"members.json","Cluster":{"Model":"model","ModelDirectory":"/m","Editor":null,"Ledger":"l","DType":"Float32",
+            "Probes":[],SETTINGS}}}
+            """.Replace("SETTINGS", settings, StringComparison.Ordinal));
+        File.WriteAllText(_folder["old/processes.json"],
+            """[{"Name":"silo-0","SiloPort":1,"GatewayPort":2,"Pid":0,"Started":"2026-01-01T00:00:00Z"}]""");
+        File.WriteAllText(_folder["old/ledger"], "");
+        var before = Files(_folder["old"]);
+        List<string> commands = settings.Contains("Replicas", StringComparison.Ordinal) ? ["up"] : ["up", "status"];
+        foreach (var command in commands)
+        {
+            var (code, output) = Mend("cluster", command, "--folder", _folder["old"]);
+            Assert.True(code == 1, output);
+            Assert.StartsWith("OutputTaken: ", output, StringComparison.Ordinal);
+            Assert.Matches("holds a cluster (of another|whose settings this) release", output);
+            Assert.Contains($"--ledger {_folder["old/ledger"]} takes its edits along", output, StringComparison.Ordinal);
+        }
+        Assert.Equal(0, Mend("cluster", "down", "--folder", _folder["old"]).Code); // whatever started them
+        Assert.Equal(before, Files(_folder["old"]));
     }
 
     [Theory]
@@ -416,11 +467,14 @@ public sealed class CommandTests : IDisposable
     }
 
     private static List<(string, string)> Files(string folder) =>
-        [.. Directory.GetFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file))))];
+        [.. Directory.GetFiles(folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
+        .Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file))))];
 
     /// <summary>What the program says on its standard error, and how it ends, with its output sent elsewhere.</summary>
-    private (int Code, string Output) Shell(string command) => MendProgram.ShellAsync(_folder.Path, $"set -o pipefail; mend {command}").GetAwaiter().GetResult();
+    private (int Code, string Output) Shell(string command) =>
+        MendProgram.ShellAsync(_folder.Path, $"set -o pipefail; mend {command}").GetAwaiter().GetResult();
 
     /// <summary>The ledger lies in the current folder.</summary>
-    private (int Code, string Output) Mend(params string[] arguments) => MendProgram.RunAsync(_folder.Path, arguments).GetAwaiter().GetResult();
+    private (int Code, string Output) Mend(params string[] arguments) =>
+        MendProgram.RunAsync(_folder.Path, arguments).GetAwaiter().GetResult();
 }

@@ -3,7 +3,9 @@ using MendCluster.Testing;
 
 namespace MendCluster.Cli.Tests;
 
-/// <summary>What libgomp says that it read when libtorch was loaded (OMP_DISPLAY_ENV), in a process that runs one command and asks for nothing else.</summary>
+/// <summary>
+/// What libgomp says that it read when libtorch was loaded (OMP_DISPLAY_ENV), in a process that runs one command and asks for nothing else.
+/// </summary>
 public sealed partial class CpuSettingsTests : IDisposable
 {
     private static readonly string Demo = Path.Combine(FixtureFolder.Repository, "src", "Cli", "Demo");
@@ -22,11 +24,16 @@ public sealed partial class CpuSettingsTests : IDisposable
         ["pretrain"] = "mend pretrain --data edits.tsv --out model --steps 2",
         ["train"] = $"mend train --model '{Demo}' --data edits.tsv --out run --max-iters 10 --rank 8",
         ["export"] = "mend edit red blue >/dev/null 2>&1; mend export --out edited",
+        ["serve"] = "set -m; mend serve --port 0 --management-port 0 & sleep 15; kill -TERM -- -$!; wait",
     };
 
-    /// <summary>Without a tensor of their own: silos have theirs (Orleans.Tests), and <c>reproduce</c> does what <c>pretrain</c>, <c>train</c> and <c>eval</c> do.</summary>
+    /// <summary>
+    /// Without a tensor of their own: silos have theirs (Orleans.Tests), and <c>reproduce</c> does what <c>pretrain</c>, <c>train</c> and
+    /// <c>eval</c> do.
+    /// </summary>
     private static readonly string[] Others =
-        ["import", "data generate", "ledger migrate", "reproduce", "cluster up", "cluster status", "cluster kill", "cluster down", "cluster migrate"];
+        ["import", "data generate", "key", "ledger migrate", "reproduce", "cluster up", "cluster status", "cluster kill", "cluster down",
+        "cluster migrate"];
 
     private readonly TemporaryFolder _folder = new();
 
@@ -41,13 +48,15 @@ public sealed partial class CpuSettingsTests : IDisposable
         File.WriteAllLines(_folder["edits.tsv"], Enumerable.Range(0, 30).Select(i => $"who leads place {i}?\tperson {i}"));
         var line = Lines[command];
         var last = line.LastIndexOf("mend ", StringComparison.Ordinal);
-        var (_, output) = await MendProgram.ShellAsync(_folder.Path, $"unset GOMP_SPINCOUNT; {line[..last]}MEND_THREADS=1 OMP_NUM_THREADS=7 OMP_DISPLAY_ENV=VERBOSE {line[last..]}");
+        var (_, output) = await MendProgram.ShellAsync(_folder.Path,
+            $"unset GOMP_SPINCOUNT; {line[..last]}MEND_THREADS=1 OMP_NUM_THREADS=7 OMP_DISPLAY_ENV=VERBOSE {line[last..]}");
         Assert.Equal(("1", "1000"), (Threads().Match(output).Groups["value"].Value, Spin().Match(output).Groups["value"].Value));
     }
 
     [Fact]
     public void EveryCommand_IsAmongThem() => Assert.Equal(
-        BadValueTests.Leaves(CommandLine.Root(), "").Select(entry => entry.Item1).Order(StringComparer.Ordinal), Lines.Keys.Concat(Others).Order(StringComparer.Ordinal));
+        BadValueTests.Leaves(CommandLine.Root(), "").Select(entry => entry.Item1).Order(StringComparer.Ordinal),
+        Lines.Keys.Concat(Others).Order(StringComparer.Ordinal));
 
     [LinuxFact]
     public async Task ThreadsThatAreNoNumber_AreRefused()

@@ -7,17 +7,17 @@ namespace MendCluster.Cli.Tests;
 public class GpuKitTests
 {
     /// <summary>
-    /// bench/gpu/run.sh on the CPU with this build's programs and small models: every part of it is there but the script in PyTorch, which few machines
-    /// that build have, and it says so.
+    /// bench/gpu/run.sh on the CPU with this build's programs and small models: every part of it is there but the script in PyTorch, which
+    /// few machines that build have, and it says so.
     /// </summary>
-    [Fact]
+    [LinuxFact]
     [Trait("Category", "Slow")]
     public async Task DryRun_MeasuresEveryModelAndLeavesNothingOutSilently()
     {
-        if (!OperatingSystem.IsLinux())
-            return; // the kit is for Linux
         using var folder = new TemporaryFolder();
-        var start = new ProcessStartInfo("bash", ["bench/gpu/run.sh", "--device", "cpu", "--small", "--tests", "~MendTests", "--built", "artifacts/bin/Bench/release", "--out", folder.Path])
+        var start = new ProcessStartInfo("bash",
+            ["bench/gpu/run.sh", "--device", "cpu", "--small", "--tests", "~MendTests", "--built", "artifacts/bin/Bench/release", "--out",
+            folder.Path])
         {
             WorkingDirectory = FixtureFolder.Repository,
             RedirectStandardOutput = true,
@@ -39,7 +39,8 @@ public class GpuKitTests
             foreach (var stages in new[] { "ours-1", "ours-2" })
                 foreach (var figure in new[] { "load_s", "edit_ms", "step_ms", "tokens_s", "memory_after_training_gb" })
                     Assert.True(model.Value.GetProperty(stages).GetProperty(figure).GetDouble() > 0, $"{model.Name}, {stages}, {figure}");
-            Assert.True(model.Value.TryGetProperty("reference", out _) || model.Value.GetProperty("left-out").TryGetProperty("reference", out _), $"{model.Name}, reference");
+            Assert.True(model.Value.TryGetProperty("reference", out _)
+                || model.Value.GetProperty("left-out").TryGetProperty("reference", out _), $"{model.Name}, reference");
         }
         var table = await File.ReadAllTextAsync(Assert.Single(Directory.EnumerateFiles(folder.Path, "*.md")));
         Assert.Contains("| plain PyTorch |", table, StringComparison.Ordinal);

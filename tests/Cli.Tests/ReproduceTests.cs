@@ -5,7 +5,8 @@ namespace MendCluster.Cli.Tests;
 
 public sealed partial class ReproduceTests : IDisposable
 {
-    private static readonly string[] Ablations = ["MEND, not shared", "MEND, no norm", "MEND, no identity init", "MEND, only u", "MEND, only delta", "MEND, only smaller", "MEND"];
+    private static readonly string[] Ablations =
+        ["MEND, not shared", "MEND, no norm", "MEND, no identity init", "MEND, only u", "MEND, only delta", "MEND, only smaller", "MEND"];
 
     private readonly TemporaryFolder _folder = new();
 
@@ -31,9 +32,15 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Equal([.. rivals, "MALMEN", "UltraEdit"], Rows(results, "Question answering, editors side by side"));
         Assert.Equal(rivals, Rows(results, "Fact checking, editors side by side"));
         Assert.Equal([.. rivals, "UltraEdit"], Rows(results, "Generation, editors side by side"));
-        Assert.Equal(from editor in new[] { "FT, breadth-first", "ENN", "MEND", "MALMEN", "UltraEdit" } from count in new[] { 1, 5, 25, 75, 125 } select $"{editor} {count}",
+        Assert.Equal(from editor in new[] { "FT, breadth-first", "ENN", "MEND", "MALMEN", "UltraEdit" }
+                     from count in new[] { 1, 5, 25, 75,
+            125 }
+                     select $"{editor} {count}",
             Rows(results, "Question answering, edits at once", withCount: true));
-        Assert.Equal(from editor in new[] { "FT, breadth-first", "ENN", "MEND", "MALMEN", "UltraEdit" } from count in new[] { 2, 4 } select $"{editor} {count}",
+        Assert.Equal(from editor in new[] { "FT, breadth-first", "ENN", "MEND", "MALMEN", "UltraEdit" }
+                     from count in new[] { 2,
+            4 }
+                     select $"{editor} {count}",
             Rows(results, "Question answering, hundreds of edits at once", withCount: true));
         Assert.Equal(["1", "2"], Rows(results, "Question answering, edits one after another\n"));
         Assert.Equal(["1", "2"], Rows(results, "Question answering, edits one after another, each held against probes"));
@@ -43,7 +50,7 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Equal(Ablations, Rows(results, "Generation, MEND without its parts"));
         Assert.Equal(30, Rows(results, "Training the editors").Count);
         Assert.Equal(3, Rows(results, "Models and data").Count);
-        Assert.NotEmpty(Rows(results, "Orderings"));
+        Assert.NotEmpty(Rows(results, "PaperClaims"));
         var pictures = Picture().Matches(results).Select(match => match.Groups["file"].Value).ToList();
         Assert.Equal(16, pictures.Count);
         Assert.All(pictures, picture => Assert.True(File.Exists(_folder[$"docs/{picture}"]), picture));
@@ -67,8 +74,10 @@ public sealed partial class ReproduceTests : IDisposable
 
     /// <summary>The first cells of a section's table; where a count stands in the second, with it.</summary>
     private static List<string> Rows(string document, string title, bool withCount = false) =>
-        [.. document.Split("\n## ").Single(section => section.StartsWith(title, StringComparison.Ordinal)).Split('\n').Where(line => line.StartsWith("| ", StringComparison.Ordinal)).Skip(2)
-            .Select(line => line.Split('|', StringSplitOptions.TrimEntries)).Select(cells => withCount ? $"{cells[1]} {cells[2].Split(' ')[0]}" : cells[1])];
+        [.. document.Split("\n## ").Single(section => section.StartsWith(title, StringComparison.Ordinal)).Split('\n')
+        .Where(line => line.StartsWith("| ", StringComparison.Ordinal)).Skip(2)
+            .Select(line => line.Split('|', StringSplitOptions.TrimEntries))
+                .Select(cells => withCount ? $"{cells[1]} {cells[2].Split(' ')[0]}" : cells[1])];
 
     [GeneratedRegex(@"!\[[^\]]+\]\((?<file>[^)]+)\)")]
     private static partial Regex Picture();

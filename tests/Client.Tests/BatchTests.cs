@@ -14,7 +14,12 @@ public sealed class BatchTests : IAsyncLifetime, IDisposable
     public async Task InitializeAsync()
     {
         TinyModels.Write(_folder.Path, "gpt2");
-        _cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = _folder.Path, Editor = _folder["editor.safetensors"], Ledger = _folder["ledger"] });
+        _cluster = await EmbeddedCluster.OpenAsync(new()
+        {
+            ModelDirectory = _folder.Path,
+            Editor = _folder["editor.safetensors"],
+            Ledger = _folder["ledger"]
+        });
     }
 
     public Task DisposeAsync() => _cluster.DisposeAsync().AsTask();
@@ -27,7 +32,8 @@ public sealed class BatchTests : IAsyncLifetime, IDisposable
         EditOptions options = new() { IdempotencyKey = "batch", Author = "me" };
         var first = await _cluster.EditManyAsync(Facts, options).ToListAsync();
         Assert.Equal(Facts.Select(fact => fact.Prompt), (await _cluster.LedgerAsync()).Select(entry => entry.Prompt));
-        Assert.Equal(first.Select(receipt => receipt.Id), (await _cluster.EditManyAsync(Facts, options).ToListAsync()).Select(receipt => receipt.Id));
+        Assert.Equal(first.Select(receipt => receipt.Id),
+            (await _cluster.EditManyAsync(Facts, options).ToListAsync()).Select(receipt => receipt.Id));
         Assert.Equal(Facts.Length, (await _cluster.LedgerAsync()).Count);
         Assert.All(await _cluster.LedgerAsync(), entry => Assert.Equal("me", entry.Author));
     }
@@ -37,11 +43,13 @@ public sealed class BatchTests : IAsyncLifetime, IDisposable
     {
         var untouched = await ChecksumsAsync();
         var told = new List<EditId>();
-        var refused = await Assert.ThrowsAsync<MendException>(() => _cluster.EditAllAsync([.. Facts, new("", "nothing")], progress: new Told(told)));
+        var refused = await Assert.ThrowsAsync<MendException>(() =>
+            _cluster.EditAllAsync([.. Facts, new("", "nothing")], progress: new Told(told)));
         Assert.Equal(MendError.EmptyPrompt, refused.Error);
         Assert.Equal(untouched, await ChecksumsAsync());
         Assert.Equal([new(1), new(2), new(3)], told);
-        Assert.Equal([3, 2, 1], (await _cluster.LedgerAsync()).Where(entry => entry.Kind == LedgerKind.Revert).Select(entry => entry.Edit.Value));
+        Assert.Equal([3, 2, 1], (await _cluster.LedgerAsync()).Where(entry => entry.Kind == LedgerKind.Revert)
+            .Select(entry => entry.Edit.Value));
 
         Assert.Equal(Facts.Length, (await _cluster.EditAllAsync(Facts)).Count);
         Assert.NotEqual(untouched, await ChecksumsAsync());
@@ -52,7 +60,8 @@ public sealed class BatchTests : IAsyncLifetime, IDisposable
     {
         var untouched = await ChecksumsAsync();
         using var cancelled = new CancellationTokenSource();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => _cluster.EditAllAsync(Facts, progress: new Told([], cancelled.Cancel), cancellation: cancelled.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
+            _cluster.EditAllAsync(Facts, progress: new Told([], cancelled.Cancel), cancellation: cancelled.Token));
         Assert.Equal(untouched, await ChecksumsAsync());
     }
 

@@ -1,8 +1,11 @@
 using System.Net;
 using System.Text.RegularExpressions;
+using MendCluster.Client.Chat;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Testing;
+using Microsoft.Extensions.AI;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace MendCluster.Client.Tests;
 
@@ -20,7 +23,14 @@ public sealed partial class ExampleTests : IDisposable
     {
         var (model, ledger) = (_folder.Path, _folder["ledger"]);
         #region example
-        await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = model, Editor = Path.Combine(model, "editor.safetensors"), Ledger = ledger, Probes = [new("Who is the prime minister of India?", "Narendra Modi")] });
+        await using var cluster =
+            await EmbeddedCluster.OpenAsync(new()
+            {
+                ModelDirectory = model,
+                Editor = Path.Combine(model, "editor.safetensors"),
+                Ledger = ledger,
+                Probes = [new("Who is the prime minister of India?", "Narendra Modi")]
+            });
         #endregion
         #region example
         var receipt = await cluster.EditAsync("Who is the prime minister of the UK?", "Boris Johnson", new() { MaxDrawdown = 0.01 });
@@ -59,19 +69,50 @@ public sealed partial class ExampleTests : IDisposable
             Console.WriteLine($"{made.Id}: {made.Figures.Success}");
         #endregion
         #region example
-        var receipts = await cluster.EditAllAsync(facts, new() { MaxDrawdown = 0.01 }, new Progress<EditReceipt>(made => Console.WriteLine(made.Id)));
+        var receipts = await cluster.EditAllAsync(facts, new() { MaxDrawdown = 0.01 },
+            new Progress<EditReceipt>(made => Console.WriteLine(made.Id)));
         #endregion
         Assert.Equal(facts.Length, receipts.Count);
+    }
+
+    /// <summary>Examples that need a server where they say; the server's tests do the same on one.</summary>
+    internal static async Task OverHttpAsync(string key, IServiceCollection services)
+    {
+        #region example
+        await using var cluster = new HttpCluster(new Uri("http://127.0.0.1:8080"), key);
+        var receipt = await cluster.EditAsync("Who is the prime minister of the UK?", "Boris Johnson");
+        #endregion
+        #region example
+        var trainer = cluster.Trainer(new("first", "edits.tsv", new() { MaxIters = 100 }));
+        var result = await trainer.TrainAsync(new Progress<TrainingProgress>(step =>
+            Console.WriteLine($"{step.Iteration}: {step.Loss:0.000}")));
+        #endregion
+        #region example
+        await foreach (var entry in cluster.ReadLedgerAsync(new() { Author = "alice", Kind = LedgerKind.Edit }))
+            Console.WriteLine($"{entry.Version} {entry.Prompt} -> {entry.Target}");
+        #endregion
+        #region example
+        services.AddMendCluster(new() { Address = new("http://127.0.0.1:8080"), Key = key });
+        #endregion
+        #region example
+        IChatClient chat = new MendChatClient(cluster);
+        Console.WriteLine(await chat.GetResponseAsync("Who is the prime minister of the UK?"));
+        #endregion
+        Assert.True(receipt.Figures.Success);
+        Assert.Equal("max_iters", result.Stopped);
     }
 
     [Fact]
     public void EveryExampleInTheDocumentation_IsOneOfThese()
     {
-        var compiled = Region().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "tests", "Client.Tests", "ExampleTests.cs")))
+        var compiled = Region().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "tests", "Client.Tests",
+            "ExampleTests.cs")))
             .Select(match => Squeezed(match.Groups["code"].Value)).ToList();
-        var documented = new[] { "Client", "Contracts", "Distributed", "Client.Orleans" }
-            .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs", SearchOption.AllDirectories))
-            .SelectMany(file => Code().Matches(File.ReadAllText(file))).Select(match => Squeezed(WebUtility.HtmlDecode(Slashes().Replace(match.Groups["code"].Value, "")))).ToList();
+        var documented = new[] { "Client", "Client.Chat", "Contracts", "Distributed", "Client.Orleans" }
+            .SelectMany(project => Directory.EnumerateFiles(Path.Combine(FixtureFolder.Repository, "src", project), "*.cs",
+                SearchOption.AllDirectories))
+            .SelectMany(file => Code().Matches(File.ReadAllText(file)))
+                .Select(match => Squeezed(WebUtility.HtmlDecode(Slashes().Replace(match.Groups["code"].Value, "")))).ToList();
         Assert.All(documented, example => Assert.Contains(example, compiled));
         Assert.All(compiled, example => Assert.Contains(example, documented));
     }

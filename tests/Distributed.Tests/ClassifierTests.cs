@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
@@ -7,7 +8,8 @@ namespace MendCluster.Distributed.Tests;
 public class ClassifierTests
 {
     private static readonly string[] Labels = ["REFUTES", "SUPPORTS"];
-    private static readonly string[] Claims = ["the mayor is a woman", "what is blue", "who is the old mayor", "red", "the south is the old town"];
+    private static readonly string[] Claims =
+        ["the mayor is a woman", "what is blue", "who is the old mayor", "red", "the south is the old town"];
     private static readonly Probe[] Probes = [new("what is red", "SUPPORTS"), new("the old town", "REFUTES"), new("blue", "true")];
 
     [Theory]

@@ -1,3 +1,5 @@
+using MendCluster.Distributed.Editing;
+
 namespace MendCluster.Distributed.Tests;
 
 public class ComputeThreadTests

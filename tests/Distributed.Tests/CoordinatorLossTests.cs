@@ -1,18 +1,21 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
 
 /// <summary>
-/// The coordinator dies at a step of an edit, with what it left on the shards. Its successor is asked for the same edit, with the same key: it is made
-/// once, and the model is that of a run in which nothing happened.
+/// The coordinator dies at a step of an edit, with what it left on the shards. Its successor is asked for the same edit, with the same key:
+/// it is made once, and the model is that of a run in which nothing happened.
 /// </summary>
 public class CoordinatorLossTests
 {
     private const int Stages = 2;
 
-    /// <summary>Where it dies; stage -1 is the ledger. Before the step reaches the shard, or after it was done and before the answer.</summary>
+    /// <summary>
+    /// Where it dies; stage -1 is the ledger. Before the step reaches the shard, or after it was done and before the answer.
+    /// </summary>
     public static TheoryData<ShardStep, int, bool> Deaths
     {
         get
@@ -35,7 +38,8 @@ public class CoordinatorLossTests
         using var model = new ClusterOfTinyModel("t5");
         var (text, fingerprint) = ModelText.Open(model.Model);
         var death = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        List<IModelShard> shards = [.. Enumerable.Range(0, Stages).Select(i => new ModelShard(new(model.Model, model.Editor, i, Stages), TimeProvider.System))];
+        List<IModelShard> shards =
+            [.. Enumerable.Range(0, Stages).Select(i => new ModelShard(new(model.Model, model.Editor, i, Stages), TimeProvider.System))];
         foreach (var shard in shards)
             await shard.LoadAsync();
         Probe[] probes = [new("what is red", "blue")];
@@ -66,13 +70,20 @@ public class CoordinatorLossTests
     /// <summary>A call to it, at the step, is the last thing that the coordinator does.</summary>
     private sealed class DeadlyShard(IModelShard shard, ShardStep deadly, bool after, TaskCompletionSource death) : ShardDecorator(shard)
     {
-        public override Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
-            CallAsync(Enum.Parse<ShardStep>(request.Purpose.ToString()), () => base.ForwardAsync(request, cancellation));
+        public override Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+            CallAsync(ShardStep.Generate, () => base.GenerateAsync(request, cancellation));
+
+        public override Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
+            CallAsync(ShardStep.Forward, () => base.ForwardAsync(request, cancellation));
+
+        public override Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+            CallAsync(request.Candidate is null ? ShardStep.TryBefore : ShardStep.TryAfter, () => base.TryAsync(request, cancellation));
 
         public override Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
             CallAsync(ShardStep.Backward, () => base.BackwardAsync(request, cancellation));
 
-        public override Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => CallAsync(ShardStep.Apply, async () =>
+        public override Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
+            CallAsync(ShardStep.Apply, async () =>
         {
             await base.ApplyAsync(records, cancellation);
             return true;
@@ -106,7 +117,8 @@ public class CoordinatorLossTests
             await DieAsync(death);
         }
 
-        public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) => ledger.ReadAfterAsync(version, cancellation);
+        public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) =>
+            ledger.ReadAfterAsync(version, cancellation);
 
         public ValueTask DisposeAsync() => ledger.DisposeAsync();
     }

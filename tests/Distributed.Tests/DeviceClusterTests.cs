@@ -1,4 +1,6 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Tests.Training;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Checkpoints;
@@ -12,6 +14,9 @@ namespace MendCluster.Distributed.Tests;
 public class DeviceClusterTests
 {
     private const string Prompt = "who is the mayor of the old town", Target = "a woman";
+
+    /// <summary>Few tokens: lazy tensors compile every step of an answer anew.</summary>
+    private static readonly AskOptions Greedy = new(MaxTokens: 3), Sampled = Greedy with { Temperature = 1, Seed = 5 };
 
     public static TheoryData<string> Families => [.. TinyModels.Families, TinyModels.Classifier];
 
@@ -36,13 +41,13 @@ public class DeviceClusterTests
     [CudaFact]
     public void TensorsOnTheWire_FromAGpu_ComeBack() => TensorsOnTheWireComeBack(Devices.Of("cuda"));
 
-    [CudaTheory, InlineData(WeightType.BFloat16), InlineData(WeightType.Float16)]
-    public async Task SixteenBits_OnAGpu_AreEdited(WeightType dtype)
+    [CudaTheory, InlineData(DType.BFloat16), InlineData(DType.Float16)]
+    public async Task SixteenBits_OnAGpu_AreEdited(DType dtype)
     {
         using var model = new ClusterOfTinyModel("gpt2");
         await using var cluster = await model.OpenAsync(device: "cuda", dtype: dtype);
         Assert.True((await cluster.EditAsync(Prompt, Target)).Figures.ProbabilityAfter > 0);
-        Assert.NotEmpty((await cluster.AskAsync(Prompt)).Text);
+        Assert.NotEmpty((await cluster.AskAsync(Prompt, Greedy)).Text);
     }
 
     [CudaFact]
@@ -63,7 +68,8 @@ public class DeviceClusterTests
                 // Smaller pieces may still fit.
             }
 
-        var refused = await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync(string.Join(' ', Enumerable.Repeat("red", 12)), Target));
+        var refused = await Assert.ThrowsAsync<MendException>(() =>
+            cluster.EditAsync(string.Join(' ', Enumerable.Repeat("red", 12)), Target));
         hog.ForEach(tensor => tensor.Dispose());
 
         Assert.Equal(MendError.OutOfMemory, refused.Error);
@@ -97,10 +103,10 @@ public class DeviceClusterTests
     public async Task Float16OnTheCpu_IsRefused_ByItsName()
     {
         using var model = new ClusterOfTinyModel("gpt2");
-        var e = await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(dtype: WeightType.Float16));
+        var e = await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(dtype: DType.Float16));
         Assert.Equal(MendError.InvalidOption, e.Error);
         Assert.Contains("Float16", e.Message, StringComparison.Ordinal);
-        Assert.Equal(MendError.InvalidOption, Assert.Throws<MendException>(() => new FactorStorage(DType: WeightType.Float16)).Error);
+        Assert.Equal(MendError.InvalidOption, Assert.Throws<MendException>(() => new FactorStorage(DType: DType.Float16)).Error);
     }
 
     [Fact]
@@ -113,7 +119,8 @@ public class DeviceClusterTests
     {
         using var model = new ClusterOfTinyModel(family);
         var target = family == TinyModels.Classifier ? "REFUTES" : Target;
-        List<Probe> probes = family == TinyModels.Classifier ? [new("what is red", "SUPPORTS")] : [new("what is red", "blue"), new("the old town", "south")];
+        List<Probe> probes = family == TinyModels.Classifier ? [new("what is red", "SUPPORTS")]
+            : [new("what is red", "blue"), new("the old town", "south")];
         var seen = new List<(EditFigures Figures, string Answer, string Sampled, string Before, string After, IReadOnlyDictionary<string, float[]> Exported)>();
         foreach (var where in new[] { "cpu", "cpu," + device }) // two stages: a boundary between the CPU and the device, or within the CPU
         {
@@ -122,24 +129,25 @@ public class DeviceClusterTests
             string answer, sampled, before, after;
             await using (var cluster = await model.OpenAsync(ledger: ledger, probes: probes, device: where))
             {
-                before = (await cluster.AskAsync(Prompt)).Text;
+                before = (await cluster.AskAsync(Prompt, Greedy)).Text;
                 figures = (await cluster.EditAsync(Prompt, target)).Figures;
-                answer = (await cluster.AskAsync(Prompt)).Text;
-                sampled = (await cluster.AskAsync(Prompt, new(Temperature: 1, Seed: 5))).Text;
+                answer = (await cluster.AskAsync(Prompt, Greedy)).Text;
+                sampled = (await cluster.AskAsync(Prompt, Sampled)).Text;
             }
             var exported = await ExportAsync(model, ledger);
             await using (var cluster = await model.OpenAsync(ledger: ledger, probes: probes, device: where == "cpu" ? where : device))
             {
-                Assert.Equal(answer, (await cluster.AskAsync(Prompt)).Text);
+                Assert.Equal(answer, (await cluster.AskAsync(Prompt, Greedy)).Text);
                 await cluster.RevertAsync(new(1));
-                after = (await cluster.AskAsync(Prompt)).Text;
+                after = (await cluster.AskAsync(Prompt, Greedy)).Text;
             }
             seen.Add((figures, answer, sampled, before, after, exported));
         }
         var (cpu, there) = (seen[0], seen[1]);
         Assert.Equal((cpu.Answer, cpu.Sampled, cpu.Before, cpu.After), (there.Answer, there.Sampled, there.Before, there.After));
         Assert.Equal(there.Before, there.After);
-        Assert.Equal((cpu.Figures.Success, cpu.Figures.Strength, cpu.Figures.Rank, cpu.Figures.Drawdown), (there.Figures.Success, there.Figures.Strength, there.Figures.Rank, there.Figures.Drawdown));
+        Assert.Equal((cpu.Figures.Success, cpu.Figures.Strength, cpu.Figures.Rank, cpu.Figures.Drawdown),
+            (there.Figures.Success, there.Figures.Strength, there.Figures.Rank, there.Figures.Drawdown));
         Assert.Equal(cpu.Figures.ProbabilityBefore, there.Figures.ProbabilityBefore, 1e-4);
         Assert.Equal(cpu.Figures.ProbabilityAfter, there.Figures.ProbabilityAfter, 1e-3);
         Assert.Equal(cpu.Figures.Kl!.Value, there.Figures.Kl!.Value, 1e-3);
@@ -153,7 +161,8 @@ public class DeviceClusterTests
         await ModelExport.RunAsync(new() { ModelDirectory = model.Model, Ledger = ledger, Output = ledger + ".exported" });
         using var scope = NewDisposeScope();
         using var file = SafetensorsFile.Open(Path.Combine(ledger + ".exported", "model.safetensors"));
-        return file.Entries.Keys.Order(StringComparer.Ordinal).ToDictionary(name => name, name => TensorBytes.Load(file.Find(name)).data<float>().ToArray());
+        return file.Entries.Keys.Order(StringComparer.Ordinal)
+            .ToDictionary(name => name, name => TensorBytes.Load(file.Find(name)).data<float>().ToArray());
     }
 
     private static async Task ALedgerOfTheCpuIsTheSameModelAsync(string device)
@@ -167,11 +176,12 @@ public class DeviceClusterTests
         string[] here, there;
         string answer;
         await using (var cluster = await model.OpenAsync())
-            (here, answer) = ([.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)], (await cluster.AskAsync(Prompt)).Text);
+            (here, answer) = ([.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)],
+                (await cluster.AskAsync(Prompt, Greedy)).Text);
         await using (var cluster = await model.OpenAsync(device: device))
         {
             there = [.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)];
-            Assert.Equal(answer, (await cluster.AskAsync(Prompt)).Text);
+            Assert.Equal(answer, (await cluster.AskAsync(Prompt, Greedy)).Text);
             await cluster.RevertAsync(new(1), RevertMode.Recompute);
         }
         Assert.Equal(here, there);
@@ -208,7 +218,8 @@ public class DeviceClusterTests
 
     private static void Close(float[] expected, float[] actual, double tolerance, string what)
     {
-        var (error, size) = (Math.Sqrt(expected.Zip(actual).Sum(pair => Math.Pow(pair.First - pair.Second, 2))), Math.Sqrt(expected.Sum(value => Math.Pow(value, 2))));
+        var (error, size) = (Math.Sqrt(expected.Zip(actual).Sum(pair => Math.Pow(pair.First - pair.Second, 2))),
+            Math.Sqrt(expected.Sum(value => Math.Pow(value, 2))));
         Assert.True(error <= tolerance * size + 1e-6, $"{what}: off by {error} of {size}");
     }
 }

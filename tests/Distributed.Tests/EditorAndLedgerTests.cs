@@ -1,4 +1,6 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -30,7 +32,8 @@ public sealed class EditorAndLedgerTests : IDisposable
         {
             await using var cluster = await model.OpenAsync(stages, withEditor: false);
             Assert.Equal(edited, await model.StateAsync(cluster));
-            Assert.Equal(MendError.EditorMissing, (await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "blue"))).Error);
+            Assert.Equal(MendError.EditorMissing,
+                (await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "blue"))).Error);
         }
     }
 
@@ -66,7 +69,8 @@ public sealed class EditorAndLedgerTests : IDisposable
         using var model = new ClusterOfTinyModel("gpt2");
         var name = isUnknown ? "transformer.h.99.mlp.c_fc.weight" : "transformer.h.1.attn.c_proj.weight";
         await using (var ledger = FileLedger.Open(model.Ledger, ModelFingerprint.Of(model.Model)))
-            await ledger.AppendAsync(new(new(new(1), DateTimeOffset.UnixEpoch, LedgerKind.Edit, new(1), "what is red", "blue", Figures: new(true, 0, 1, 0, null, null)),
+            await ledger.AppendAsync(new(new(new(1), DateTimeOffset.UnixEpoch, LedgerKind.Edit, new(1), "what is red", "blue",
+                Figures: new(true, 0, 1, 0, null, null)),
                 [new(name, Zeros(TinyModels.Width), Zeros(TinyModels.Width + 1), 1)]));
         foreach (var withEditor in new[] { true, false })
         {
@@ -100,10 +104,12 @@ public sealed class EditorAndLedgerTests : IDisposable
         await using var cluster = await model.OpenAsync(probes: []);
         foreach (var limit in new[] { 0, 0.5, 1 })
         {
-            var refusal = await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { MaxDrawdown = limit }));
+            var refusal = await Assert.ThrowsAsync<MendException>(() =>
+                cluster.EditAsync(Facts[0].Prompt, Facts[0].Target, new() { MaxDrawdown = limit }));
             Assert.Equal(MendError.InvalidOption, refusal.Error);
             Assert.Contains("no probes", refusal.Message, StringComparison.Ordinal);
-            await Assert.ThrowsAsync<MendException>(() => cluster.PreviewAsync(Facts[0].Prompt, Facts[0].Target, new() { MaxDrawdown = limit }));
+            await Assert.ThrowsAsync<MendException>(() =>
+                cluster.PreviewAsync(Facts[0].Prompt, Facts[0].Target, new() { MaxDrawdown = limit }));
         }
         Assert.Empty(await cluster.LedgerAsync());
         var figures = (await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target)).Figures;
@@ -135,7 +141,8 @@ public sealed class EditorAndLedgerTests : IDisposable
             Assert.Equal(plain ??= figures, figures);
             var entry = (await cluster.LedgerAsync())[0];
             Assert.Equal(Facts[0], (entry.Prompt, entry.Target));
-            Assert.Equal((await cluster.AskAsync(Facts[0].Prompt, new(MaxTokens: 6))).Text, (await cluster.AskAsync(before + Facts[0].Prompt + after, new(MaxTokens: 6))).Text);
+            Assert.Equal((await cluster.AskAsync(Facts[0].Prompt, new(MaxTokens: 6))).Text,
+                (await cluster.AskAsync(before + Facts[0].Prompt + after, new(MaxTokens: 6))).Text);
         }
     }
 
@@ -173,10 +180,14 @@ public sealed class EditorAndLedgerTests : IDisposable
     {
         using var model = new ClusterOfTinyModel("t5");
         await using var cluster = await model.OpenAsync();
-        foreach (var options in new AskOptions[] { new(Temperature: double.NaN), new(Temperature: double.PositiveInfinity), new(Temperature: -1), new(TopP: double.NaN), new(MaxTokens: 0), new(TopK: -1) })
-            Assert.Equal(MendError.InvalidOption, (await Assert.ThrowsAsync<MendException>(() => cluster.AskAsync("what is red", options))).Error);
-        foreach (var options in new EditOptions[] { new() { Confidence = double.NaN }, new() { MaxDrawdown = double.NaN }, new() { MaxDrawdown = -1 } })
-            Assert.Equal(MendError.InvalidOption, (await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "blue", options))).Error);
+        foreach (var options in new AskOptions[] { new(Temperature: double.NaN), new(Temperature: double.PositiveInfinity),
+            new(Temperature: -1), new(TopP: double.NaN), new(MaxTokens: 0), new(TopK: -1) })
+            Assert.Equal(MendError.InvalidOption,
+                (await Assert.ThrowsAsync<MendException>(() => cluster.AskAsync("what is red", options))).Error);
+        foreach (var options in new EditOptions[] { new() { Confidence = double.NaN }, new() { MaxDrawdown = double.NaN },
+            new() { MaxDrawdown = -1 } })
+            Assert.Equal(MendError.InvalidOption,
+                (await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "blue", options))).Error);
     }
 
     [Theory]
@@ -240,5 +251,5 @@ public sealed class EditorAndLedgerTests : IDisposable
         return [EditorTraining.EditableWeights(family, ["*"]).First(weight => !family.DefaultEditableWeights.Contains(weight.Name))];
     }
 
-    private static WireTensor Zeros(int columns) => new(WireType.Float32, [1, columns], new byte[4 * columns]);
+    private static WireTensor Zeros(int columns) => new(DType.Float32, [1, columns], new byte[4 * columns]);
 }

@@ -4,6 +4,7 @@ using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Tests;
@@ -40,8 +41,10 @@ public class EditorKindTests
         using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(model.Model), new CheckpointWeights(files, ScalarType.Float32));
         var text = new TextBatch(stage.Family, TokenizerFiles.Load(model.Model));
         var weights = EditorTraining.EditableWeights(stage);
-        IReadOnlyDictionary<string, Engine.GradientFactors> Factors(string prompt, string target) => TrainingStep.Record(stage, text.Of([(prompt, target)])).Factors;
-        var seen = new[] { Factors("what is red", "blue"), Factors("the old town", "south"), Factors("who is the mayor of the old town", "a woman") };
+        IReadOnlyDictionary<string, Engine.GradientFactors> Factors(string prompt, string target) =>
+            TrainingStep.Record(stage, text.Of([(prompt, target)])).Factors;
+        var seen = new[] { Factors("what is red", "blue"), Factors("the old town", "south"),
+            Factors("who is the mayor of the old town", "a woman") };
         if (kind == "malmen")
         {
             using var malmen = new Malmen(new() { Rank = 6, EditLr = 1e-3 }, weights, 1);

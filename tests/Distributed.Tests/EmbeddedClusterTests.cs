@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -50,7 +51,8 @@ public class EmbeddedClusterTests
                 edited.Add(string.Join('\n', (await model.StateAsync(cluster)).Split('\n').Skip(4)));
             }
             await using var file = FileLedger.Open(ledger, ModelFingerprint.Of(model.Model));
-            factors.Add([.. (await file.ReadAfterAsync(ModelVersion.Base)).SelectMany(record => record.Changes.OrderBy(change => change.Weight, StringComparer.Ordinal))]);
+            factors.Add([.. (await file.ReadAfterAsync(ModelVersion.Base))
+                .SelectMany(record => record.Changes.OrderBy(change => change.Weight, StringComparer.Ordinal))]);
         }
         Assert.All(untouched, state => Assert.Equal(untouched[0], state));
         Assert.All(edited, answers => Assert.Equal(edited[0], answers));
@@ -60,11 +62,13 @@ public class EmbeddedClusterTests
                 Assert.Equal((expected.Weight, expected.Alpha), (change.Weight, change.Alpha));
                 using var scope = NewDisposeScope();
                 var (a, b) = (Update(expected), Update(change));
-                Assert.True((a - b).norm().item<float>() <= 1e-3 * a.norm().item<float>(), change.Weight); // noise of a boundary, which the next edits carry on
+                // noise of a boundary, which the next edits carry on
+                Assert.True((a - b).norm().item<float>() <= 1e-3 * a.norm().item<float>(), change.Weight);
             }
         Assert.All(factors, changes => Assert.Equal(factors[0].Count, changes.Count));
 
-        static Tensor Update(WeightChange change) => WireTensorCodec.Decode(change.DeltaTilde).t().mm(WireTensorCodec.Decode(change.UTilde));
+        static Tensor Update(WeightChange change) =>
+            WireTensorCodec.Decode(change.DeltaTilde).t().mm(WireTensorCodec.Decode(change.UTilde));
     }
 
     [Theory]
@@ -138,11 +142,10 @@ public class EmbeddedClusterTests
 
     private sealed class WaitingShard(IModelShard shard, Func<Task> wait) : ShardDecorator(shard)
     {
-        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override async Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default)
         {
-            if (request.Purpose == StagePurpose.Generate)
-                await wait();
-            return await base.ForwardAsync(request, cancellation);
+            await wait();
+            return await base.GenerateAsync(request, cancellation);
         }
     }
 
@@ -287,7 +290,8 @@ public class EmbeddedClusterTests
         using var model = new ClusterOfTinyModel("t5");
         await using var cluster = await model.OpenAsync();
         var before = await model.StateAsync(cluster);
-        await Refused(MendError.EditUnsuccessful, cluster.EditAsync("the old town", "a woman from the south is red", new() { RequireSuccess = true }));
+        await Refused(MendError.EditUnsuccessful,
+            cluster.EditAsync("the old town", "a woman from the south is red", new() { RequireSuccess = true }));
         Assert.Equal(before, await model.StateAsync(cluster));
         Assert.Empty(await cluster.LedgerAsync());
     }
@@ -378,7 +382,8 @@ public class EmbeddedClusterTests
     public async Task Unloadable_SaysWhy()
     {
         using var folder = new TemporaryFolder();
-        var missing = await Assert.ThrowsAsync<MendException>(() => EmbeddedCluster.OpenAsync(new() { ModelDirectory = folder["none"], Ledger = folder["ledger"] }));
+        var missing = await Assert.ThrowsAsync<MendException>(() =>
+            EmbeddedCluster.OpenAsync(new() { ModelDirectory = folder["none"], Ledger = folder["ledger"] }));
         Assert.Equal(MendError.ModelUnusable, missing.Error);
         using var model = new ClusterOfTinyModel("gpt2");
         using var other = new ClusterOfTinyModel("t5");
@@ -404,10 +409,10 @@ public class EmbeddedClusterTests
     /// <summary>Says that the probes were answered rightly before the edit, and after it the given number of them.</summary>
     private sealed class ForgetfulShard(IModelShard shard, int rightAfter) : ShardDecorator(shard)
     {
-        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
         {
-            var reply = await base.ForwardAsync(request, cancellation);
-            var right = request.Purpose == StagePurpose.TryAfter ? rightAfter : int.MaxValue;
+            var reply = await base.TryAsync(request, cancellation);
+            var right = request.Candidate is not null ? rightAfter : int.MaxValue;
             return reply with { Scores = reply.Scores?.Select((score, i) => score with { Exact = i <= right }).ToList() };
         }
     }
@@ -415,11 +420,15 @@ public class EmbeddedClusterTests
     /// <summary>Says that the target is answered from a strength on.</summary>
     private sealed class StubbornShard(IModelShard shard, double takesAt) : ShardDecorator(shard)
     {
-        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
         {
-            var reply = await base.ForwardAsync(request, cancellation);
-            return request.Purpose != StagePurpose.TryAfter ? reply
-                : reply with { Scores = reply.Scores?.Select((score, i) => i > 0 ? score : new(request.Strength >= takesAt, request.Strength >= takesAt ? 0 : -1)).ToList() };
+            var reply = await base.TryAsync(request, cancellation);
+            return request.Candidate is null ? reply
+                : reply with
+                {
+                    Scores = reply.Scores?.Select((score, i) => i > 0 ? score
+                : new(request.Candidate >= takesAt, request.Candidate >= takesAt ? 0 : -1)).ToList()
+                };
         }
     }
 

@@ -1,7 +1,10 @@
 using System.Diagnostics.Metrics;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
+using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
 
@@ -17,7 +20,7 @@ public class FactorStorageTests
     {
         using var model = new ClusterOfTinyModel(family);
         var sizes = new List<long>();
-        foreach (var (i, storage) in new FactorStorage[] { new(1), new(0.999), new(0.9), new(0.9, WeightType.BFloat16) }.Index())
+        foreach (var (i, storage) in new FactorStorage[] { new(1), new(0.999), new(0.9), new(0.9, DType.BFloat16) }.Index())
         {
             EditFigures figures;
             string state;
@@ -32,7 +35,8 @@ public class FactorStorageTests
                 var changes = (await ledger.ReadAfterAsync(ModelVersion.Base))[0].Changes;
                 Assert.Equal(figures.Rank, changes.Max(change => change.UTilde.Shape[0]));
                 Assert.Equal(figures.Bytes, changes.Sum(change => change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
-                Assert.All(changes, change => Assert.Equal(storage.DType == WeightType.BFloat16 ? WireType.BFloat16 : WireType.Float32, change.UTilde.Type));
+                Assert.All(changes, change =>
+                    Assert.Equal(storage.DType == DType.BFloat16 ? DType.BFloat16 : DType.Float32, change.UTilde.Type));
             }
             await using var again = await model.OpenAsync(ledger: model.Ledger + i); // whatever is set now
             Assert.Equal(state, await model.StateAsync(again));

@@ -74,7 +74,8 @@ public class FaultTests
             if (!IsArmed || met != step)
                 return;
             IsArmed = false;
-            throw coded ? new MendException(MendError.ShardLost, $"The shard was lost at {met}.", "Send it again.") : new TimeoutException($"no answer at {met}");
+            throw coded ? new MendException(MendError.ShardLost, $"The shard was lost at {met}.", "Send it again.")
+                : new TimeoutException($"no answer at {met}");
         }
     }
 

@@ -1,6 +1,7 @@
 using MendCluster.Contracts;
-using MendCluster.Testing;
+using MendCluster.Distributed.Deployment;
 using MendCluster.Engine.Torch;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Tests;
@@ -42,7 +43,13 @@ public class MemoryTests
         var meter = AllocationMeter.Install();
         var before = meter.Live;
         meter.Reset();
-        var report = await ModelExport.RunAsync(new() { ModelDirectory = model.Model, Ledger = model.Ledger, Output = Path.Combine(model.Model, "out"), DType = WeightType.BFloat16 });
+        var report = await ModelExport.RunAsync(new()
+        {
+            ModelDirectory = model.Model,
+            Ledger = model.Ledger,
+            Output = Path.Combine(model.Model, "out"),
+            DType = DType.BFloat16
+        });
         Assert.True(report.Weights.Count > 4);
         Assert.True(meter.Peak - before < weights / 2, $"{meter.Peak - before} bytes were held; the model has {weights}");
     }
@@ -51,7 +58,8 @@ public class MemoryTests
     {
         var edit = await cluster.EditAsync("what is red", "the south");
         await cluster.AskAsync("what is red", new(MaxTokens: 4));
-        await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("the old town", "a woman from the south is red", new() { RequireSuccess = true }));
+        await Assert.ThrowsAsync<MendException>(() =>
+            cluster.EditAsync("the old town", "a woman from the south is red", new() { RequireSuccess = true }));
         failing.IsArmed = true;
         await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("the old town", "red"));
         await cluster.RevertAsync(edit.Id);

@@ -1,7 +1,8 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
 
@@ -89,9 +90,11 @@ public sealed class ModelShardTests : IDisposable
         await shard.ApplyAsync([records[0]]);
         var before = await Ask(shard, 1);
         var change = records[1].Changes[0];
-        var wide = change with { UTilde = new(WireType.Float32, [1, change.UTilde.Shape[1] + 1], new byte[4 * (change.UTilde.Shape[1] + 1)]) };
-        await Assert.ThrowsAnyAsync<Exception>(() => shard.ApplyAsync([records[1] with { Changes = [wide, .. records[1].Changes.Skip(1)] }]));
-        await Assert.ThrowsAnyAsync<Exception>(() => shard.ApplyAsync([new(records[1].Entry with { Kind = LedgerKind.Revert, Edit = new(77) }, [])]));
+        var wide = change with { UTilde = new(DType.Float32, [1, change.UTilde.Shape[1] + 1], new byte[4 * (change.UTilde.Shape[1] + 1)]) };
+        await Assert.ThrowsAnyAsync<Exception>(() =>
+            shard.ApplyAsync([records[1] with { Changes = [wide, .. records[1].Changes.Skip(1)] }]));
+        await Assert.ThrowsAnyAsync<Exception>(() =>
+            shard.ApplyAsync([new(records[1].Entry with { Kind = LedgerKind.Revert, Edit = new(77) }, [])]));
         Assert.Equal(new ModelVersion(1), (await shard.StatusAsync()).Version);
         Assert.Equal(before, await Ask(shard, 1));
 
@@ -136,7 +139,8 @@ public sealed class ModelShardTests : IDisposable
     private async Task<IReadOnlyList<double>> Ask(ModelShard shard, long version)
     {
         var text = new ModelText(ModelFamily.FromDirectory(_model.Model), TokenizerFiles.Load(_model.Model));
-        var reply = await shard.ForwardAsync(new(-1, new(version), StagePurpose.TryBefore, text.Batch([("what is red", "blue"), ("the old town", "south")]), FirstProbe: 99));
+        var reply = await shard.TryAsync(new(new(-1, new(version), text.Batch([("what is red", "blue"), ("the old town", "south")]),
+            Boundary.None), 99));
         await shard.EndAsync(-1);
         return [.. reply.Scores!.Select(score => score.LogProbability)];
     }

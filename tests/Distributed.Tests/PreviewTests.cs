@@ -44,7 +44,8 @@ public class PreviewTests
     public async Task ProbesThatWouldTurn_AreNamed()
     {
         using var model = new ClusterOfTinyModel("t5");
-        await using var cluster = await model.OpenAsync(wrap: shard => new Turning(shard), probes: [new("what is red", "blue"), new("the old town", "south")]);
+        await using var cluster =
+            await model.OpenAsync(wrap: shard => new Turning(shard), probes: [new("what is red", "blue"), new("the old town", "south")]);
         var preview = await cluster.PreviewAsync("who is the mayor", "a woman");
         var probe = Assert.Single(preview.Probes);
         Assert.Equal(new("the old town", "south", true, false, Math.Exp(-0.5), Math.Exp(-2)), probe);
@@ -54,12 +55,13 @@ public class PreviewTests
     /// <summary>Every probe is right before, the second one wrong after.</summary>
     private sealed class Turning(IModelShard shard) : ShardDecorator(shard)
     {
-        public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
         {
-            var reply = await base.ForwardAsync(request, cancellation);
+            var reply = await base.TryAsync(request, cancellation);
             return reply.Scores is not { Count: 3 } scores ? reply : reply with
             {
-                Scores = [.. scores.Select((_, i) => i == 2 && request.Purpose == StagePurpose.TryAfter ? new ExampleScore(false, -2) : new(true, -0.5))],
+                Scores = [.. scores.Select((_, i) => i == 2 && request.Candidate is not null ? new ExampleScore(false, -2)
+                    : new(true, -0.5))],
             };
         }
     }

@@ -85,10 +85,10 @@ public class ReplicaTests
     {
         public int Generated { get; private set; }
 
-        public override Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+        public override Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default)
         {
-            Generated += request.Purpose == StagePurpose.Generate ? 1 : 0;
-            return base.ForwardAsync(request, cancellation);
+            Generated++;
+            return base.GenerateAsync(request, cancellation);
         }
     }
 
@@ -113,6 +113,7 @@ public class ReplicaTests
 
     private sealed class Losing(IModelShard shard, Lost lost) : InterruptedShard(shard)
     {
-        protected override Task MeetAsync(ShardStep step) => lost.Meets(step) ? Task.FromException(new TimeoutException($"no answer at {step}")) : Task.CompletedTask;
+        protected override Task MeetAsync(ShardStep step) => lost.Meets(step)
+            ? Task.FromException(new TimeoutException($"no answer at {step}")) : Task.CompletedTask;
     }
 }

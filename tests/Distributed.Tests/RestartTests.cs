@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
@@ -7,7 +8,7 @@ namespace MendCluster.Distributed.Tests;
 /// A shard dies and comes back empty in the middle of a request. The request then fails and changes nothing, or its result is that of an
 /// undisturbed cluster, to the last bit; it is never something between.
 /// </summary>
-public class RestartTests
+public class RestartTests(RestartTests.Undisturbed undisturbed) : IClassFixture<RestartTests.Undisturbed>
 {
     private const int Stages = 2;
 
@@ -40,16 +41,8 @@ public class RestartTests
     [MemberData(nameof(Faults))]
     public async Task AShardRestartedInAnEdit_LeavesNoHalfOfIt(string family, ShardStep step, int stage)
     {
+        var (expected, expectedState) = await undisturbed.AfterTwoEditsAsync(family);
         using var model = new ClusterOfTinyModel(family);
-        EditReceipt expected;
-        string expectedState;
-        await using (var whole = await model.OpenAsync(Stages, ledger: model.Ledger + "2"))
-        {
-            await whole.EditAsync("who is the mayor", "a woman");
-            expected = await whole.EditAsync("what is red", "the south");
-            expectedState = await model.StateAsync(whole);
-        }
-
         var shards = new List<RestartingShard>();
         await using var cluster = await model.OpenAsync(Stages, shard => Restarting(model, shards, shard));
         await cluster.EditAsync("who is the mayor", "a woman");
@@ -69,7 +62,7 @@ public class RestartTests
             receipt = await cluster.EditAsync("what is red", "the south"); // sent again
         }
         Assert.False(shards[stage].IsArmed, "the fault was never met");
-        Assert.Equal(expected.Figures, receipt.Figures);
+        Assert.Equal(expected, receipt.Figures);
         await cluster.AskAsync("what is red");
         Assert.Equal(expectedState, await model.StateAsync(cluster));
     }
@@ -88,6 +81,24 @@ public class RestartTests
             shards[stage].Arm(ShardStep.Generate, passedOver: 3);
             Assert.Equal(expected, await cluster.AskAsync("what is red", options));
             Assert.False(shards[stage].IsArmed, "the fault was never met");
+        }
+    }
+
+    /// <summary>What clusters without a fault come to, one of each family.</summary>
+    public sealed class Undisturbed
+    {
+        private readonly Dictionary<string, (EditFigures Figures, string State)> _known = [];
+
+        /// <returns>Figures of the second edit, and the state after it.</returns>
+        internal async Task<(EditFigures Figures, string State)> AfterTwoEditsAsync(string family)
+        {
+            if (_known.TryGetValue(family, out var known))
+                return known;
+            using var model = new ClusterOfTinyModel(family);
+            await using var cluster = await model.OpenAsync(Stages);
+            await cluster.EditAsync("who is the mayor", "a woman");
+            var receipt = await cluster.EditAsync("what is red", "the south");
+            return _known[family] = (receipt.Figures, await model.StateAsync(cluster));
         }
     }
 

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Testing;
 
@@ -8,7 +9,8 @@ namespace MendCluster.Distributed.Tests;
 public class RevertModeTests
 {
     private static readonly (string Prompt, string Target)[] Facts =
-        [("who is the mayor", "a woman"), ("what is red", "the south"), ("who is the mayor of the old town", "blue"), ("the old town", "red")];
+        [("who is the mayor", "a woman"), ("what is red", "the south"), ("who is the mayor of the old town", "blue"),
+        ("the old town", "red")];
 
     public static TheoryData<string, int> Places
     {
@@ -84,7 +86,8 @@ public class RevertModeTests
         await using (var kept = await IEditLedger.OpenAsync(model.Ledger + "2", fingerprint, TimeProvider.System))
             foreach (var (entry, changes) in await all.ReadAfterAsync(ModelVersion.Base))
                 if (entry.Kind == LedgerKind.Edit && !reverted.Contains((int)entry.Edit.Value))
-                    await kept.AppendAsync(new(entry with { Version = new(kept.Entries.Count + 1), Edit = new(kept.Entries.Count + 1) }, changes), CancellationToken.None);
+                    await kept.AppendAsync(new(entry with { Version = new(kept.Entries.Count + 1), Edit = new(kept.Entries.Count + 1) },
+                        changes), CancellationToken.None);
         await using var others = await model.OpenAsync(ledger: model.Ledger + "2");
         Assert.Equal(edits - reverted.Length, (await others.LedgerAsync()).Count);
         Assert.Equal(checksums, await ChecksumsAsync(others));
@@ -132,10 +135,12 @@ public class RevertModeTests
         using var model = new ClusterOfTinyModel("gpt2");
         await using var cluster = await model.OpenAsync();
         await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target);
-        Assert.Equal(MendError.InvalidOption, (await Assert.ThrowsAsync<MendException>(() => cluster.RevertAsync(new(1), (RevertMode)7))).Error);
+        Assert.Equal(MendError.InvalidOption,
+            (await Assert.ThrowsAsync<MendException>(() => cluster.RevertAsync(new(1), (RevertMode)7))).Error);
     }
 
-    private static async Task<(IReadOnlyList<string> Checksums, string State)> RunAsync(ClusterOfTinyModel model, IEnumerable<(string Prompt, string Target)> facts)
+    private static async Task<(IReadOnlyList<string> Checksums, string State)> RunAsync(ClusterOfTinyModel model,
+        IEnumerable<(string Prompt, string Target)> facts)
     {
         await using var cluster = await model.OpenAsync(ledger: model.Ledger + "2");
         foreach (var (prompt, target) in facts)
@@ -143,5 +148,6 @@ public class RevertModeTests
         return (await ChecksumsAsync(cluster), await model.StateAsync(cluster));
     }
 
-    private static async Task<IReadOnlyList<string>> ChecksumsAsync(EmbeddedCluster cluster) => [.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)];
+    private static async Task<IReadOnlyList<string>> ChecksumsAsync(EmbeddedCluster cluster) =>
+        [.. (await cluster.StatusAsync()).Select(shard => shard.Checksum)];
 }

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;
 
@@ -71,7 +72,8 @@ public class ScopeTests
         await cluster.EditAsync(Prompt, "a woman", new() { Scope = "a", IdempotencyKey = "k" });
         await cluster.EditAsync(Prompt, "a woman", new() { Scope = "a", IdempotencyKey = "k" });
         Assert.Single(await cluster.LedgerAsync());
-        Assert.Equal(MendError.IdempotencyKeyReused, await ErrorAsync(() => cluster.EditAsync(Prompt, "a woman", new() { IdempotencyKey = "k" })));
+        Assert.Equal(MendError.IdempotencyKeyReused,
+            await ErrorAsync(() => cluster.EditAsync(Prompt, "a woman", new() { IdempotencyKey = "k" })));
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests;

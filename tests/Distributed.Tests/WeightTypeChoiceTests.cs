@@ -15,8 +15,8 @@ public sealed class WeightTypeChoiceTests : IDisposable
     public void BFloat16_IsChosen_WhereTheCheckpointHasItAndItIsFaster()
     {
         Write(ScalarType.BFloat16, ScalarType.BFloat16);
-        Assert.Equal(WeightType.BFloat16, WeightTypeChoice.Of(_folder.Path, isFaster: true).Type);
-        Assert.Equal(WeightType.Float32, WeightTypeChoice.Of(_folder.Path, isFaster: false).Type);
+        Assert.Equal(DType.BFloat16, WeightTypeChoice.Of(_folder.Path, isFaster: true).Type);
+        Assert.Equal(DType.Float32, WeightTypeChoice.Of(_folder.Path, isFaster: false).Type);
         Assert.All(new[] { true, false }, isFaster => Assert.NotNull(WeightTypeChoice.Of(_folder.Path, isFaster).Reason));
     }
 
@@ -27,7 +27,7 @@ public sealed class WeightTypeChoiceTests : IDisposable
     public void AWeightOfAnotherType_IsNeverRounded(ScalarType other)
     {
         Write(ScalarType.BFloat16, other);
-        Assert.Equal(new(WeightType.Float32, null), WeightTypeChoice.Of(_folder.Path, isFaster: true));
+        Assert.Equal(new(DType.Float32, null), WeightTypeChoice.Of(_folder.Path, isFaster: true));
     }
 
     [Fact]
@@ -35,5 +35,6 @@ public sealed class WeightTypeChoiceTests : IDisposable
         Assert.Equal(MendError.ModelUnusable, Assert.Throws<MendException>(() => WeightTypeChoice.Of(_folder.Path)).Error);
 
     private void Write(ScalarType one, ScalarType another) => SafetensorsWriter.Write(_folder["model.safetensors"],
-        [TensorBytes.ToWrite("a", ones([2, 2], one)), TensorBytes.ToWrite("b", ones([2, 2], another)), TensorBytes.ToWrite("norm", ones([2]))]);
+        [TensorBytes.ToWrite("a", ones([2, 2], one)), TensorBytes.ToWrite("b", ones([2, 2], another)),
+        TensorBytes.ToWrite("norm", ones([2]))]);
 }

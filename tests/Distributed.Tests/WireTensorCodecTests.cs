@@ -11,11 +11,12 @@ public class WireTensorCodecTests
         using var scope = NewDisposeScope();
         float[] values = [0f, -0f, float.Epsilon, float.MaxValue, float.NaN, float.NegativeInfinity];
         var wire = WireTensorCodec.Encode(tensor(values, [2, 3]));
-        Assert.Equal(WireType.Float32, wire.Type);
+        Assert.Equal(DType.Float32, wire.Type);
         Assert.Equal([2, 3], wire.Shape);
         var decoded = WireTensorCodec.Decode(wire);
         Assert.Equal(values.Select(BitConverter.SingleToInt32Bits), decoded.data<float>().ToArray().Select(BitConverter.SingleToInt32Bits));
-        Assert.Equal([long.MinValue, 5], WireTensorCodec.Decode(WireTensorCodec.Encode(tensor(new[] { long.MinValue, 5 }))).data<long>().ToArray());
+        Assert.Equal([long.MinValue, 5],
+            WireTensorCodec.Decode(WireTensorCodec.Encode(tensor(new[] { long.MinValue, 5 }))).data<long>().ToArray());
     }
 
     [Fact]
@@ -40,13 +41,14 @@ public class WireTensorCodecTests
     }
 
     [Theory]
-    [InlineData(WireType.Float32, new long[] { 2, 3 }, 23)]
-    [InlineData(WireType.Float32, new long[] { 2, 3 }, 25)]
-    [InlineData(WireType.Int64, new long[] { 3 }, 12)]
-    [InlineData(WireType.Float32, new long[] { -2, -3 }, 24)]
-    [InlineData(WireType.Float32, new long[] { long.MaxValue, long.MaxValue, long.MaxValue }, 4)]
-    [InlineData(WireType.Float32, new long[] { 1L << 62, 4 }, 0)] // 2^66 bytes: 0 when it wraps
-    [InlineData((WireType)77, new long[] { 1 }, 4)]
-    public void BytesThatAreNoTensor_AreRefused(WireType type, long[] shape, int bytes) =>
-        Assert.Equal(MendError.InvalidOption, Assert.Throws<MendException>(() => WireTensorCodec.Decode(new(type, shape, new byte[bytes]))).Error);
+    [InlineData(DType.Float32, new long[] { 2, 3 }, 23)]
+    [InlineData(DType.Float32, new long[] { 2, 3 }, 25)]
+    [InlineData(DType.Int64, new long[] { 3 }, 12)]
+    [InlineData(DType.Float32, new long[] { -2, -3 }, 24)]
+    [InlineData(DType.Float32, new long[] { long.MaxValue, long.MaxValue, long.MaxValue }, 4)]
+    [InlineData(DType.Float32, new long[] { 1L << 62, 4 }, 0)] // 2^66 bytes: 0 when it wraps
+    [InlineData((DType)77, new long[] { 1 }, 4)]
+    public void BytesThatAreNoTensor_AreRefused(DType type, long[] shape, int bytes) =>
+        Assert.Equal(MendError.InvalidOption,
+        Assert.Throws<MendException>(() => WireTensorCodec.Decode(new(type, shape, new byte[bytes]))).Error);
 }

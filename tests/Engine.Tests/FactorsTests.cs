@@ -8,7 +8,8 @@ public class FactorsTests
 {
     public static TheoryData<int, int, int, double> Shapes => new()
     {
-        { 1, 5, 7, 0.9 }, { 2, 5, 7, 0.9 }, { 12, 40, 30, 0.999 }, { 12, 40, 30, 0.5 }, { 30, 40, 30, 0.99 }, { 50, 40, 30, 0.99 }, { 9, 4, 3, 0.999 },
+        { 1, 5, 7, 0.9 }, { 2, 5, 7, 0.9 }, { 12, 40, 30, 0.999 }, { 12, 40, 30, 0.5 }, { 30, 40, 30, 0.99 }, { 50, 40, 30, 0.99 },
+            { 9, 4, 3, 0.999 },
     };
 
     [Theory]
@@ -30,7 +31,8 @@ public class FactorsTests
             Assert.True((fewer * fewer / (dense.norm() * dense.norm())).item<float>() < kept, "a row less would have been enough");
         }
         var x = randn([3, m], generator: generator);
-        Assert.True((update.Of(x) - small.Of(x)).norm().item<float>() <= (lost + 1e-5) * dense.norm().item<float>() * x.norm().item<float>());
+        Assert.True((update.Of(x) - small.Of(x)).norm().item<float>() <= (lost
+            + 1e-5) * dense.norm().item<float>() * x.norm().item<float>());
     }
 
     [Fact]

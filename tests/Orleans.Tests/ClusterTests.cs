@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;
@@ -38,20 +39,26 @@ public class ClusterTests
         await using var cluster = await TinyCluster.StartAsync(family, silos: 2, stages: 2);
         using var folder = new TemporaryFolder();
         await using var embedded = await EmbeddedAsync(cluster, folder["ledger"]);
-        foreach (var (prompt, target, scope) in new[] { ("who is the mayor", "a woman", null), ("what is red", "the south", "a"), ("the old town", "red", null) })
+        foreach (var (prompt, target, scope) in new[] { ("who is the mayor", "a woman", null), ("what is red", "the south", "a"),
+            ("the old town", "red", null) })
         {
             EditOptions options = new() { Scope = scope };
-            var (expected, preview) = (await embedded.PreviewAsync(prompt, target, options), await cluster.Client.PreviewAsync(prompt, target, options));
+            var (expected, preview) =
+                (await embedded.PreviewAsync(prompt, target, options), await cluster.Client.PreviewAsync(prompt, target, options));
             Assert.Equal(
                 (expected.Version, expected.Figures, expected.Refused, expected.AnswerBefore, expected.AnswerAfter),
                 (preview.Version, preview.Figures, preview.Refused, preview.AnswerBefore, preview.AnswerAfter));
             Assert.Equal(expected.Weights, preview.Weights);
-            Assert.Equal((await embedded.EditAsync(prompt, target, options)).Figures, (await cluster.Client.EditAsync(prompt, target, options)).Figures);
+            Assert.Equal((await embedded.EditAsync(prompt, target, options)).Figures,
+                (await cluster.Client.EditAsync(prompt, target, options)).Figures);
         }
-        Assert.Equal(await embedded.AskAsync("what is red", new(MaxTokens: 6, Scope: "a")), await cluster.Client.AskAsync("what is red", new(MaxTokens: 6, Scope: "a")));
-        Assert.Equal(await embedded.RevertAsync(new(1), RevertMode.Recompute), await cluster.Client.RevertAsync(new(1), RevertMode.Recompute));
+        Assert.Equal(await embedded.AskAsync("what is red", new(MaxTokens: 6, Scope: "a")),
+            await cluster.Client.AskAsync("what is red", new(MaxTokens: 6, Scope: "a")));
+        Assert.Equal(await embedded.RevertAsync(new(1), RevertMode.Recompute),
+            await cluster.Client.RevertAsync(new(1), RevertMode.Recompute));
         await AssertSameAnswersAsync(embedded, cluster);
-        Assert.Equal((await embedded.StatusAsync()).Select(shard => shard.Checksum), (await cluster.Client.StatusAsync()).Select(shard => shard!.Checksum));
+        Assert.Equal((await embedded.StatusAsync()).Select(shard => shard.Checksum),
+            (await cluster.Client.StatusAsync()).Select(shard => shard!.Checksum));
     }
 
     [Fact]
@@ -88,7 +95,8 @@ public class ClusterTests
             await cluster.StopSiloAsync(silo);
             await cluster.StartSiloAsync(silo);
             await cluster.Client.AskAsync("what is red");
-            Assert.All(await cluster.Client.StatusAsync(), shard => Assert.Equal((ShardState.Ready, new ModelVersion(3)), (shard!.State, shard.Version)));
+            Assert.All(await cluster.Client.StatusAsync(),
+                shard => Assert.Equal((ShardState.Ready, new ModelVersion(3)), (shard!.State, shard.Version)));
             Assert.Equal(before, await cluster.StateAsync());
         }
         Assert.Equal(4, (await cluster.Client.EditAsync("the old town", "red")).Version.Value);
@@ -112,8 +120,10 @@ public class ClusterTests
         Assert.Equal(MendError.EmptyPrompt, await ErrorAsync(() => cluster.Client.AskAsync(" ")));
         Assert.Equal(MendError.UnknownEdit, await ErrorAsync(() => cluster.Client.RevertAsync(new(7))));
         Assert.Equal(MendError.InvalidText, await ErrorAsync(() => cluster.Client.EditAsync("who \ud800", "a woman")));
-        Assert.Equal(MendError.InvalidOption, await ErrorAsync(() => cluster.Client.EditAsync("who", "a woman", new() { MaxDrawdown = 2 })));
-        var behind = await Assert.ThrowsAsync<MendException>(() => cluster.Shards[1].ForwardAsync(new(-1, new(9), StagePurpose.TryBefore, NoTokens)));
+        Assert.Equal(MendError.InvalidOption,
+            await ErrorAsync(() => cluster.Client.EditAsync("who", "a woman", new() { MaxDrawdown = 2 })));
+        var behind = await Assert.ThrowsAsync<MendException>(() =>
+            cluster.Shards[1].TryAsync(new(new(-1, new(9), NoTokens, Boundary.None), 1)));
         Assert.Equal((MendError.VersionBehind, "Give it the records that it lacks."), (behind.Error, behind.Hint));
         Assert.StartsWith("Stage 1 is at version 0, the request at 9.", behind.Message, StringComparison.Ordinal);
         Assert.Empty(await cluster.Client.LedgerAsync());
@@ -124,7 +134,8 @@ public class ClusterTests
     {
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
         var options = new EditOptions { IdempotencyKey = "k" };
-        var receipts = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => cluster.Client.EditAsync("who is the mayor", "a woman", options)));
+        var receipts = await Task.WhenAll(Enumerable.Range(0, 4)
+            .Select(_ => cluster.Client.EditAsync("who is the mayor", "a woman", options)));
         Assert.All(receipts, receipt => Assert.Equal((receipts[0].Id, receipts[0].Figures), (receipt.Id, receipt.Figures)));
         Assert.Single(await cluster.Client.LedgerAsync());
     }
@@ -169,14 +180,16 @@ public class ClusterTests
     public async Task ACallThatNoSiloHas_IsGivenUp()
     {
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 1, stages: 1);
-        var calls = new WatchedCalls(cluster.Grains.GetGrain<IEditCoordinatorGrain>(cluster.Settings.Model).IsUnderWayAsync, TimeProvider.System);
+        var calls = new CallLivenessProbe(cluster.Grains.GetGrain<IEditCoordinatorGrain>(cluster.Settings.Model).IsUnderWayAsync,
+            TimeProvider.System);
         await Assert.ThrowsAsync<TimeoutException>(() => calls.RunAsync(() => new TaskCompletionSource<int>().Task));
     }
 
     [Fact]
     public async Task MessagesOfMegabytes_ChangeNothing()
     {
-        Probe[] probes = [.. Enumerable.Range(0, 300).Select(i => new Probe(string.Join(' ', Enumerable.Repeat("who is the mayor of the old town", 3)), "blue"))];
+        Probe[] probes = [.. Enumerable.Range(0, 300)
+            .Select(i => new Probe(string.Join(' ', Enumerable.Repeat("who is the mayor of the old town", 3)), "blue"))];
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2, probes);
         using var folder = new TemporaryFolder();
         await using var embedded = await EmbeddedAsync(cluster, folder["ledger"]);
@@ -189,8 +202,8 @@ public class ClusterTests
     public async Task AMessageThatIsTooLong_IsRefused_AndItsConnectionServesOn()
     {
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 2, stages: 2);
-        var hidden = new WireTensor(WireType.Float32, [1], new byte[WireTensorFieldCodec.MaxMessageBytes]);
-        Assert.Equal(MendError.TooLong, await ErrorAsync(() => cluster.Shards[1].BackwardAsync(new(1, hidden, null))));
+        var hidden = new WireTensor(DType.Float32, [1], new byte[WireTensorFieldCodec.MaxMessageBytes]);
+        Assert.Equal(MendError.TooLong, await ErrorAsync(() => cluster.Shards[1].BackwardAsync(new(1, new(hidden, null)))));
         Assert.Equal(ShardState.Ready, (await cluster.Shards[1].StatusAsync()).State);
     }
 
@@ -220,7 +233,7 @@ public class ClusterTests
     }
 
     private static TokenBatch NoTokens { get; } =
-        new(new(WireType.Int64, [0, 0], default), new(WireType.Int64, [0, 0], default), null, null, null);
+        new(new(DType.Int64, [0, 0], default), new(DType.Int64, [0, 0], default), null, null, null);
 
     private static async Task<MendError> ErrorAsync(Func<Task> call) => (await Assert.ThrowsAsync<MendException>(call)).Error;
 
@@ -229,7 +242,8 @@ public class ClusterTests
     private static async Task AssertSameAnswersAsync(EmbeddedCluster embedded, TinyCluster cluster)
     {
         foreach (var question in new[] { "who is the mayor", "what is red", "the old town" })
-            foreach (var options in new[] { new AskOptions(MaxTokens: 6), new AskOptions(MaxTokens: 6, Temperature: 1.5, TopK: 20, TopP: 0.9, Seed: 5) })
+            foreach (var options in new[] { new AskOptions(MaxTokens: 6),
+                new AskOptions(MaxTokens: 6, Temperature: 1.5, TopK: 20, TopP: 0.9, Seed: 5) })
                 Assert.Equal(await embedded.AskAsync(question, options), await cluster.Client.AskAsync(question, options));
     }
 

@@ -15,7 +15,8 @@ public sealed class FileMembershipTests : IDisposable
     {
         var table = await OpenAsync();
         var seen = await table.ReadAll();
-        var won = await Task.WhenAll(Enumerable.Range(0, 8).Select(i => Task.Run(() => new FileMembershipTable(_folder["members"]).InsertRow(Silo(i), seen.Version.Next()))));
+        var won = await Task.WhenAll(Enumerable.Range(0, 8)
+            .Select(i => Task.Run(() => new FileMembershipTable(_folder["members"]).InsertRow(Silo(i), seen.Version.Next()))));
         Assert.Single(won, true);
         Assert.Single((await table.ReadAll()).Members);
     }

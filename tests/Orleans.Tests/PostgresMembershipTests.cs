@@ -54,7 +54,8 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     {
         var table = await OpenAsync();
         var seen = await table.ReadAllAsync();
-        var won = await Task.WhenAll(Enumerable.Range(0, 8).Select(async i => await (await OpenAsync()).InsertRowAsync(Silo(i), seen.Version.Next())));
+        var won = await Task.WhenAll(Enumerable.Range(0, 8)
+            .Select(async i => await (await OpenAsync()).InsertRowAsync(Silo(i), seen.Version.Next())));
         Assert.Single(won, true);
         var all = await table.ReadAllAsync();
         Assert.Equal((1, 1), (all.Members.Count, all.Version.Version));
@@ -99,7 +100,8 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         foreach (var read in new[] { await table.ReadAllAsync(), await table.ReadRowAsync(silo.SiloAddress) })
         {
             var entry = Assert.Single(read.Members).Item1;
-            Assert.Equal((silo.SiloAddress, "silo-1", "here", 31001, SiloStatus.Dead), (entry.SiloAddress, entry.SiloName, entry.HostName, entry.ProxyPort, entry.Status));
+            Assert.Equal((silo.SiloAddress, "silo-1", "here", 31001, SiloStatus.Dead),
+                (entry.SiloAddress, entry.SiloName, entry.HostName, entry.ProxyPort, entry.Status));
             Assert.Equal((silo.StartTime, silo.IAmAliveTime), (entry.StartTime, entry.IAmAliveTime));
             Assert.Equal(silo.SuspectTimes, entry.SuspectTimes);
             Assert.Equal(2, read.Version.Version);
@@ -191,7 +193,8 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         }
         await (await OpenAsync("another")).InsertRowAsync(Silo(4), new(1, "0"));
         var gateways = new AdoNetGatewayListProvider(NullLogger<AdoNetGatewayListProvider>.Instance, null!,
-            Options.Create(new AdoNetClusteringClientOptions { Invariant = "Npgsql", ConnectionString = postgres.OfClients }), Options.Create(new GatewayOptions()), OfCluster(_cluster));
+            Options.Create(new AdoNetClusteringClientOptions { Invariant = "Npgsql", ConnectionString = postgres.OfClients }),
+            Options.Create(new GatewayOptions()), OfCluster(_cluster));
         await ((IGatewayListProvider)gateways).InitializeGatewayListProvider();
         Assert.Equal([31001], (await gateways.GetGateways()).Select(gateway => gateway.Port));
     }
@@ -203,7 +206,8 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         await table.InsertRowAsync(Silo(1), (await table.ReadAllAsync()).Version.Next());
         await another.InsertRowAsync(Silo(1), (await another.ReadAllAsync()).Version.Next());
         await table.DeleteMembershipTableEntriesAsync(_cluster);
-        Assert.Equal("one more", await postgres.Server.SqlAsync($"select cluster from mend_silo where cluster in ('{_cluster}', 'one more')"));
+        Assert.Equal("one more",
+            await postgres.Server.SqlAsync($"select cluster from mend_silo where cluster in ('{_cluster}', 'one more')"));
     }
 
     [Fact]
@@ -298,7 +302,9 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         Assert.DoesNotContain("mend_record", tables, StringComparison.Ordinal);
         Assert.Equal((0, PostgresSchema.Ledger.Version), await PostgresSchema.Ledger.MigrateAsync(connection));
 
-        Task<string> TablesAsync() => postgres.Server.SqlAsync("select oid, relname, xmin from pg_class where relnamespace = 'public'::regnamespace order by 1", "other");
+        Task<string> TablesAsync() =>
+            postgres.Server.SqlAsync("select oid, relname, xmin from pg_class where relnamespace = 'public'::regnamespace order by 1",
+            "other");
     }
 
     [Fact]
@@ -306,9 +312,11 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     {
         await postgres.Server.SqlAsync("create database strange");
         await postgres.Server.SqlAsync("create table OrleansQuery (QueryKey text, QueryText text)", "strange");
-        var refused = await Assert.ThrowsAsync<MendException>(() => PostgresSchema.Membership.MigrateAsync(postgres.Server.Connection(database: "strange")));
+        var refused = await Assert.ThrowsAsync<MendException>(() =>
+            PostgresSchema.Membership.MigrateAsync(postgres.Server.Connection(database: "strange")));
         Assert.Contains("use another database, or another schema", refused.Message, StringComparison.Ordinal);
-        Assert.Equal("orleansquery", await postgres.Server.SqlAsync("select relname from pg_class where relnamespace = 'public'::regnamespace", "strange"));
+        Assert.Equal("orleansquery",
+            await postgres.Server.SqlAsync("select relname from pg_class where relnamespace = 'public'::regnamespace", "strange"));
     }
 
     [Theory]
@@ -318,7 +326,8 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     [InlineData("Hots=db;Password=hunter2", MendError.InvalidOption, "Host=db;Database=mend")]
     public async Task AClientOfADatabaseThatCannotBeUsed_SaysWhatToDo_AndNeverThePassword(string connection, MendError error, string named)
     {
-        var refused = await Assert.ThrowsAsync<MendException>(() => OrleansCluster.ConnectToPostgresAsync(connection.Replace("{here}", postgres.OfClients, StringComparison.Ordinal), "model"));
+        var refused = await Assert.ThrowsAsync<MendException>(() =>
+            OrleansCluster.ConnectToPostgresAsync(connection.Replace("{here}", postgres.OfClients, StringComparison.Ordinal), "model"));
         Assert.Equal(error, refused.Error);
         Assert.Contains(named, refused.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("hunter2", refused.ToString(), StringComparison.Ordinal);
@@ -335,12 +344,14 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
     private async Task<IMembershipTable> OpenAsync(string? cluster = null, string role = "mend")
     {
         var table = new AdoNetClusteringTable(null!, OfCluster(cluster ?? _cluster),
-            Options.Create(new AdoNetClusteringSiloOptions { Invariant = "Npgsql", ConnectionString = postgres.Server.Connection(role) }), NullLogger<AdoNetClusteringTable>.Instance);
+            Options.Create(new AdoNetClusteringSiloOptions { Invariant = "Npgsql", ConnectionString = postgres.Server.Connection(role) }),
+            NullLogger<AdoNetClusteringTable>.Instance);
         await table.InitializeMembershipTableAsync(true);
         return table;
     }
 
-    private static IOptions<ClusterOptions> OfCluster(string id) => Options.Create(new ClusterOptions { ClusterId = id, ServiceId = "mend" });
+    private static IOptions<ClusterOptions> OfCluster(string id) =>
+        Options.Create(new ClusterOptions { ClusterId = id, ServiceId = "mend" });
 
     private static MembershipEntry Silo(int i) => new()
     {

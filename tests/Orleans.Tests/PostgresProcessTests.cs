@@ -4,6 +4,7 @@ using System.Text.Json;
 using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Server.Security;
 using MendCluster.Testing;
 
 namespace MendCluster.Orleans.Tests;
@@ -39,7 +40,13 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
             {
                 MembershipPostgreSql = Members,
                 DeadAfter = "00:00:05",
-                Cluster = new { ModelDirectory = Model, Editor, Ledger = "postgres:" + _server.Connection(), Replicas = new[] { new[] { "silo-0" }, ["silo-1"] } },
+                Cluster = new
+                {
+                    ModelDirectory = Model,
+                    Editor,
+                    Ledger = "postgres:" + _server.Connection(),
+                    Replicas = new[] { new[] { "silo-0" }, ["silo-1"] }
+                },
             },
         }));
     }
@@ -76,7 +83,8 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         receipts.Add(await client.EditAsync("what is red", "blue"));
         var ledger = await client.LedgerAsync();
         Assert.Equal(receipts.Select(receipt => (receipt.Id, receipt.Version)), ledger.Select(entry => (entry.Edit, entry.Version)));
-        await using var embedded = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = Model, Editor = Editor, Ledger = _folder["ledger"], Stages = 1 });
+        await using var embedded =
+            await EmbeddedCluster.OpenAsync(new() { ModelDirectory = Model, Editor = Editor, Ledger = _folder["ledger"], Stages = 1 });
         foreach (var entry in ledger)
             Assert.Equal(entry.Figures, (await embedded.EditAsync(entry.Prompt!, entry.Target!)).Figures);
         foreach (var question in new[] { Prompt, "what is red", "the old town", Prompt }) // the replicas take turns
@@ -94,14 +102,30 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         await client.EditAsync(Prompt, "a woman");
         var answer = await client.AskAsync(Prompt, new(MaxTokens: 6));
         await _server.KillAsync();
-        var waiting = StartSilo("silo-1");
+        var (port, health) = (HostedSilo.FreePort(), HostedSilo.FreePort());
+        var (key, kept) = ApiKey.New("alice", Right.Edit);
+        await File.WriteAllTextAsync(_folder["keys.json"], JsonSerializer.Serialize(new { keys = new[] { kept } }, MendHttp.Json));
+        var waiting = StartSilo("silo-1", $"--Mend:Server:Port={port}", $"--Mend:Server:ManagementPort={health}",
+            $"--Mend:Server:Keys={_folder["keys.json"]}");
+        using var http = new HttpClient { BaseAddress = new($"http://127.0.0.1:{health}/healthz/") };
         Assert.Contains("The silo waits for it.", await waiting.StandardError.ReadLineAsync(), StringComparison.Ordinal);
+        Assert.Equal((503, "waits for the membership's database"), await HealthAsync(http, "startup"));
+        Assert.Equal((200, "live"), await HealthAsync(http, "live"));
         Assert.Equal(answer, await client.AskAsync(Prompt, new(MaxTokens: 6)));
         var edit = client.EditAsync("what is red", "the south"); // sent again until the ledger is back
         await _server.StartAsync();
         Assert.Equal(2, (await edit).Version.Value);
         await ShardsAsync(client, ready: 2);
-        Assert.Equal(3, (await client.EditAsync("the old town", "a woman")).Version.Value);
+        await UntilAsync(async () => $"{await HealthAsync(http, "ready")}", "(200, ready)");
+        using var api = new HttpClient
+        {
+            BaseAddress = new($"http://127.0.0.1:{port}"),
+            DefaultRequestHeaders = { Authorization = new("Bearer", key) }
+        };
+        using var made = await api.PostAsync("/v1/edits",
+            new StringContent("""{"prompt": "the old town", "target": "a woman"}""", null, "application/json"));
+        Assert.True(made.IsSuccessStatusCode, await made.Content.ReadAsStringAsync());
+        Assert.Equal((3, "alice"), ((int)(await client.LedgerAsync())[^1].Version.Value, (await client.LedgerAsync())[^1].Author));
         await UntilAsync(async () =>
         {
             await client.AskAsync(Prompt, new(MaxTokens: 6)); // replicas take turns, and one that is asked is brought up to date
@@ -129,13 +153,22 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
     }
 
     /// <summary>At the address that it had before, if it had one.</summary>
-    private Process StartSilo(string name)
+    private static async Task<(int Status, string State)> HealthAsync(HttpClient http, string of)
+    {
+        using var answer = await http.GetAsync(of);
+        using var body = JsonDocument.Parse(await answer.Content.ReadAsStringAsync());
+        return ((int)answer.StatusCode, body.RootElement.GetProperty("state").GetString()!);
+    }
+
+    private Process StartSilo(string name, params string[] more)
     {
         if (!_ports.TryGetValue(name, out var ports))
             _ports[name] = ports = (HostedSilo.FreePort(), HostedSilo.FreePort());
         var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "MendCluster.Silo.dll");
         var silo = Process.Start(new ProcessStartInfo("dotnet",
-            [program, "--settings", _folder["silo.json"], $"--Mend:Name={name}", string.Create(CultureInfo.InvariantCulture, $"--Mend:SiloPort={ports.Silo}"), string.Create(CultureInfo.InvariantCulture, $"--Mend:GatewayPort={ports.Gateway}")])
+            [program, "--settings", _folder["silo.json"], $"--Mend:Name={name}",
+            string.Create(CultureInfo.InvariantCulture, $"--Mend:SiloPort={ports.Silo}"),
+            string.Create(CultureInfo.InvariantCulture, $"--Mend:GatewayPort={ports.Gateway}"), .. more])
         {
             WorkingDirectory = _folder.Path,
             RedirectStandardOutput = true,
@@ -174,7 +207,8 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         UntilAsync(async () => $"{(await client.StatusAsync()).Count(shard => shard?.State == ShardState.Ready)} ready", $"{ready} ready");
 
     /// <summary>Of a silo and those that had its name before.</summary>
-    private Task<string> StatusAsync(string silo) => _server.SqlAsync($"select string_agg(status::text, '|' order by status) from mend_silo where name = '{silo}'", "members");
+    private Task<string> StatusAsync(string silo) =>
+        _server.SqlAsync($"select string_agg(status::text, '|' order by status) from mend_silo where name = '{silo}'", "members");
 
     private static async Task UntilAsync(Func<Task<string>> look, string expected)
     {

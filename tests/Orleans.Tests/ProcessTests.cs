@@ -47,8 +47,16 @@ public sealed class ProcessTests : IAsyncLifetime, IDisposable
 
         // Every receipt is in the ledger once, in order, and the model is that of a cluster in one process that did the same.
         var ledger = await client.LedgerAsync();
-        Assert.Equal(receipts.Select(receipt => (receipt.Id, (EditFigures?)receipt.Figures)), ledger.SkipLast(1).Select(entry => (entry.Edit, entry.Figures)));
-        await using var embedded = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = Model, Editor = Path.Combine(Model, "editor.safetensors"), Ledger = _folder["ledger"], Stages = Silos });
+        Assert.Equal(receipts.Select(receipt => (receipt.Id, (EditFigures?)receipt.Figures)),
+            ledger.SkipLast(1).Select(entry => (entry.Edit, entry.Figures)));
+        await using var embedded =
+            await EmbeddedCluster.OpenAsync(new()
+            {
+                ModelDirectory = Model,
+                Editor = Path.Combine(Model, "editor.safetensors"),
+                Ledger = _folder["ledger"],
+                Stages = Silos
+            });
         foreach (var entry in ledger)
             if (entry.Kind == LedgerKind.Edit)
                 Assert.Equal(entry.Figures, (await embedded.EditAsync(entry.Prompt!, entry.Target!)).Figures);
@@ -80,7 +88,8 @@ public sealed class ProcessTests : IAsyncLifetime, IDisposable
         await using var client = await OrleansCluster.ConnectAsync(Path.Combine(_folder["mend.cluster"], "members.json"), "model");
         client.RetryTimeout = TimeSpan.FromMinutes(2);
         var killed = Task.CompletedTask;
-        var result = await client.Trainer(new(JsonSerializer.Serialize(TrainerTests.Training), _folder["edits.tsv"], _folder["cluster"])).TrainAsync(new TrainerTests.Steps(step =>
+        var result = await client.Trainer(new(TrainerTests.Training, _folder["edits.tsv"], _folder["cluster"]))
+            .TrainAsync(new TrainerTests.Steps(step =>
         {
             if (step.Iteration == 30)
                 killed = KillAndStartAsync(0); // the trainer is on silo-0, and the first stage
@@ -90,9 +99,12 @@ public sealed class ProcessTests : IAsyncLifetime, IDisposable
         TrainerTests.AssertSameRuns(_folder["embedded"], _folder["cluster"]);
 
         // The command, given the settings of a run folder, makes the same run in its own words.
-        Assert.Contains("max_iters", await MendAsync("train", "--config", "cluster/config.json", "--data", "edits.tsv", "--out", "again", "--cluster", "mend.cluster"), StringComparison.Ordinal);
+        Assert.Contains("max_iters",
+            await MendAsync("train", "--config", "cluster/config.json", "--data", "edits.tsv", "--out", "again", "--cluster",
+            "mend.cluster"), StringComparison.Ordinal);
         TrainerTests.AssertSameRuns(_folder["embedded"], _folder["again"]);
-        var refused = await MendProgram.RunAsync(_folder.Path, "train", "--data", "edits.tsv", "--out", "other", "--cluster", "mend.cluster", "--stages", "2");
+        var refused = await MendProgram.RunAsync(_folder.Path, "train", "--data", "edits.tsv", "--out", "other", "--cluster",
+            "mend.cluster", "--stages", "2");
         Assert.Equal(1, refused.Code);
         Assert.Contains("--stages and --cluster were both given", refused.Output, StringComparison.Ordinal);
 

@@ -1,4 +1,5 @@
-using MendCluster.Distributed;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.Options;
@@ -27,10 +28,10 @@ public class SiloSettingsTests
         Assert.Equal(("silo-0", "127.0.0.1", 11111, 30000, TimeSpan.FromSeconds(50)),
             (settings.Name, settings.Address, settings.SiloPort, settings.GatewayPort, settings.DeadAfter));
         var cluster = settings.Cluster!;
-        Assert.Equal(("mend", "mend", "model", WeightType.Float32), (cluster.ClusterId, cluster.ServiceId, cluster.Model, cluster.DType));
+        Assert.Equal(("mend", "mend", "model", DType.Float32), (cluster.ClusterId, cluster.ServiceId, cluster.Model, cluster.DType));
         Assert.Equal(["silo-0", "silo-1"], Assert.Single(cluster.Replicas));
         Assert.Equal(new("what is red", "blue"), Assert.Single(cluster.Probes));
-        Assert.Equal(new FactorStorage(DType: WeightType.BFloat16), cluster.Factors);
+        Assert.Equal(new FactorStorage(DType: DType.BFloat16), cluster.Factors);
     }
 
     [Fact]

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Grains;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Testing;
@@ -10,7 +11,9 @@ using Orleans.TestingHost;
 
 namespace MendCluster.Orleans.Tests;
 
-/// <summary>Orleans' test cluster with a tiny model: silos in this process, their messages bytes as between machines; and a client.</summary>
+/// <summary>
+/// Orleans' test cluster with a tiny model: silos in this process, their messages bytes as between machines; and a client.
+/// </summary>
 internal sealed class TinyCluster : IAsyncDisposable
 {
     private readonly TemporaryFolder _folder;
@@ -50,7 +53,8 @@ internal sealed class TinyCluster : IAsyncDisposable
     public IGrainFactory Grains => _silos.Values.First().SiloHost.Services.GetRequiredService<IGrainFactory>();
 
     /// <summary>The cluster's shards as its coordinator sees them, replica after replica.</summary>
-    public IReadOnlyList<IModelShard> Shards => [.. Settings.Replicas.SelectMany((stages, replica) => stages.Select((_, stage) => new ShardKey(Settings.Model, replica, stage)))
+    public IReadOnlyList<IModelShard> Shards =>
+        [.. Settings.Replicas.SelectMany((stages, replica) => stages.Select((_, stage) => new ShardKey(Settings.Model, replica, stage)))
         .Select(key => new GrainShard(Grains.GetGrain<IModelShardGrain>(key.ToString()), key))];
 
     public static async Task<TinyCluster> StartAsync(

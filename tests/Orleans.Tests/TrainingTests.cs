@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Recipes;
 using MendCluster.Grains;
 using MendCluster.Testing;
 
@@ -20,7 +19,8 @@ public class TrainingTests
         await using (var embedded = new EmbeddedTrainer(cluster.Model, 2, 2, Options(cluster, folder["embedded"])))
             await embedded.TrainAsync();
         await Trainer(cluster, folder["cluster"]).TrainAsync();
-        Assert.Equal(File.ReadAllBytes(folder["embedded/checkpoint.safetensors"]), File.ReadAllBytes(folder["cluster/checkpoint.safetensors"]));
+        Assert.Equal(File.ReadAllBytes(folder["embedded/checkpoint.safetensors"]),
+            File.ReadAllBytes(folder["cluster/checkpoint.safetensors"]));
         Assert.True(cluster.Calls["PutAsync"] > 0);
     }
 
@@ -45,15 +45,28 @@ public class TrainingTests
     private static EditorTrainer Trainer(TinyCluster cluster, string run)
     {
         var shards = GrainTrainingShard.In(cluster.Grains, cluster.Settings.Model);
-        return new([.. cluster.Settings.Replicas.Select((stages, replica) => (IReadOnlyList<ITrainingShard>)[.. stages.Select((_, stage) => shards(new(replica, stage)))])],
+        return new([.. cluster.Settings.Replicas.Select((stages, replica) =>
+            (IReadOnlyList<ITrainingShard>)[.. stages.Select((_, stage) => shards(new(replica, stage)))])],
             Options(cluster, run));
     }
 
     private static EditorTrainerOptions Options(TinyCluster cluster, string run)
     {
-        var edits = Enumerable.Range(0, 20).Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[(i + 2) % 5]], [new(Words[(i + 3) % 5], "blue")])).ToList();
+        var edits = Enumerable.Range(0, 20)
+            .Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[(i + 2) % 5]], [new(Words[(i + 3) % 5], "blue")]))
+            .ToList();
         return EditorTrainerOptions.Of(cluster.Model, EditorData.Of(cluster.Model, edits,
-            new() { Mend = new() { Rank = 4, EditLr = 0.1 }, Lr = 5e-5, LrLr = 1e-3, AccumulateBs = 5, ValInterval = 20, ValSteps = 2, MaxIters = 40, Averaging = 0.9 }), run);
+            new()
+            {
+                Mend = new() { Rank = 4, EditLr = 0.1 },
+                Lr = 5e-5,
+                LrLr = 1e-3,
+                AccumulateBs = 5,
+                ValInterval = 20,
+                ValSteps = 2,
+                MaxIters = 40,
+                Averaging = 0.9
+            }), run);
     }
 
     private sealed class Steps(Action<TrainingProgress> taken) : IProgress<TrainingProgress>

@@ -11,7 +11,8 @@ using Xunit.Abstractions;
 
 if (args is ["bad-calls", var seed, var rounds])
 {
-    var (refused, calls) = BadCalls.Run(int.Parse(seed, CultureInfo.InvariantCulture), int.Parse(rounds, CultureInfo.InvariantCulture), Console.WriteLine);
+    var (refused, calls) = BadCalls.Run(int.Parse(seed, CultureInfo.InvariantCulture), int.Parse(rounds, CultureInfo.InvariantCulture),
+        Console.WriteLine);
     Console.WriteLine($"{refused} refused of {calls} calls");
     return 0;
 }

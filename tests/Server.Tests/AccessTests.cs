@@ -18,7 +18,8 @@ public sealed class AccessTests
         await using var server = await TinyServer.StartAsync();
         var (expired, kept) = ApiKey.New("late", Right.Admin, expires: DateTimeOffset.UnixEpoch);
         await AddKeyAsync(server, kept);
-        var keys = new (string? Key, Right? Right)[] { (null, null), ("mend_unknown", null), ("", null), (expired, null), (server.ReadKey, Right.Read), (server.EditKey, Right.Edit) };
+        var keys = new (string? Key, Right? Right)[] { (null, null), ("mend_unknown", null), ("", null), (expired, null),
+            (server.ReadKey, Right.Read), (server.EditKey, Right.Edit) };
         Assert.True(server.Server.Endpoints.Count > 15);
         foreach (var endpoint in server.Server.Endpoints)
         {
@@ -26,7 +27,8 @@ public sealed class AccessTests
             if (required is null)
             {
                 Assert.NotNull(endpoint.Metadata.GetMetadata<IAllowAnonymous>()); // the console's files, and nothing else
-                Assert.True(endpoint.RoutePattern.RawText == "/" || endpoint.RoutePattern.RawText!.StartsWith("/console/", StringComparison.Ordinal), endpoint.RoutePattern.RawText);
+                Assert.True(endpoint.RoutePattern.RawText == "/"
+                    || endpoint.RoutePattern.RawText!.StartsWith("/console/", StringComparison.Ordinal), endpoint.RoutePattern.RawText);
                 continue;
             }
             foreach (var (key, right) in keys.Where(key => key.Right is null || key.Right < required))
@@ -34,11 +36,13 @@ public sealed class AccessTests
                 using var http = server.Client(key);
                 foreach (var method in endpoint.Metadata.GetMetadata<HttpMethodMetadata>()!.HttpMethods)
                 {
-                    var path = endpoint.RoutePattern.RawText!.Replace("{id:long}", "1", StringComparison.Ordinal).Replace("{run}", "r", StringComparison.Ordinal)
+                    var path = endpoint.RoutePattern.RawText!.Replace("{id:long}", "1", StringComparison.Ordinal)
+                        .Replace("{run}", "r", StringComparison.Ordinal)
                         .Replace("{model}", "tiny", StringComparison.Ordinal).Replace("{documentName}", "v1", StringComparison.Ordinal);
                     using var request = new HttpRequestMessage(new(method), path);
                     using var response = await http.SendAsync(request);
-                    Assert.True((int)response.StatusCode == (right is null ? 401 : 403), $"{method} {path} with {right}: {(int)response.StatusCode}");
+                    Assert.True((int)response.StatusCode == (right is null ? 401 : 403),
+                        $"{method} {path} with {right}: {(int)response.StatusCode}");
                     if (right is null)
                         Assert.Equal("Bearer", response.Headers.WwwAuthenticate.Single().Scheme);
                 }
@@ -57,16 +61,21 @@ public sealed class AccessTests
         var (all, scoped) = (server.Client(server.EditKey), server.Client(server.ScopedKey));
         foreach (var scope in new[] { "", ", \"scope\": \"other\"" })
             Assert.Equal(MendError.NotAllowed, (await (await scoped.PostAsync("/v1/edits", Edit[..^1] + scope + "}")).ProblemAsync()).Code);
-        Assert.Equal(HttpStatusCode.Created, (await scoped.PostAsync("/v1/edits", Edit[..^1] + ", \"scope\": \"tenant\"}")).StatusCode); // 1
+        // 1
+        Assert.Equal(HttpStatusCode.Created, (await scoped.PostAsync("/v1/edits", Edit[..^1] + ", \"scope\": \"tenant\"}")).StatusCode);
         Assert.Equal(HttpStatusCode.Created, (await all.PostAsync("/v1/edits", Edit[..^1] + ", \"scope\": \"other\"}")).StatusCode);    // 2
         Assert.Equal(HttpStatusCode.Created, (await all.PostAsync("/v1/edits", Edit)).StatusCode);                                     // 3
 
-        Assert.Equal(MendError.UnknownEdit, (await (await scoped.GetAsync("/v1/edits/2")).ProblemAsync()).Code); // not even that there is one
+        // not even that there is one
+        Assert.Equal(MendError.UnknownEdit, (await (await scoped.GetAsync("/v1/edits/2")).ProblemAsync()).Code);
         Assert.Equal(MendError.UnknownEdit, (await (await scoped.PostAsync("/v1/edits/2/revert", "{}")).ProblemAsync()).Code);
         Assert.Equal(MendError.NotAllowed, (await (await scoped.PostAsync("/v1/edits/3/revert", "{}")).ProblemAsync()).Code);
-        Assert.Equal(MendError.NotAllowed, (await (await scoped.PostAsync("/v1/ask", """{"prompt": "red", "scope": "other"}""")).ProblemAsync()).Code);
-        Assert.Equal([1, 3], (await (await scoped.GetAsync("/v1/ledger")).JsonAsync()).GetProperty("entries").EnumerateArray().Select(entry => entry.GetProperty("version").GetInt32()));
-        Assert.Equal([1], (await (await scoped.GetAsync("/v1/ledger?scope=tenant")).JsonAsync()).GetProperty("entries").EnumerateArray().Select(entry => entry.GetProperty("version").GetInt32()));
+        Assert.Equal(MendError.NotAllowed,
+            (await (await scoped.PostAsync("/v1/ask", """{"prompt": "red", "scope": "other"}""")).ProblemAsync()).Code);
+        Assert.Equal([1, 3], (await (await scoped.GetAsync("/v1/ledger")).JsonAsync()).GetProperty("entries").EnumerateArray()
+            .Select(entry => entry.GetProperty("version").GetInt32()));
+        Assert.Equal([1], (await (await scoped.GetAsync("/v1/ledger?scope=tenant")).JsonAsync()).GetProperty("entries").EnumerateArray()
+            .Select(entry => entry.GetProperty("version").GetInt32()));
         Assert.Empty((await (await scoped.GetAsync("/v1/ledger?scope=other")).JsonAsync()).GetProperty("entries").EnumerateArray());
         Assert.Equal(HttpStatusCode.OK, (await scoped.PostAsync("/v1/edits/1/revert", "{}")).StatusCode);
     }
@@ -77,7 +86,8 @@ public sealed class AccessTests
         var time = new FakeTimeProvider(DateTimeOffset.UtcNow);
         using var folder = new Testing.TemporaryFolder();
         var logs = Microsoft.Extensions.Logging.Abstractions.NullLogger<ApiKeys>.Instance;
-        var ((first, keptFirst), (second, keptSecond)) = (ApiKey.New("a", Right.Read), ApiKey.New("b", Right.Edit, ["s"], time.GetUtcNow().AddMinutes(1)));
+        var ((first, keptFirst), (second, keptSecond)) =
+            (ApiKey.New("a", Right.Read), ApiKey.New("b", Right.Edit, ["s"], time.GetUtcNow().AddMinutes(1)));
         Write(keptFirst);
         var keys = new ApiKeys(folder["keys"], [], time, logs);
         Assert.Equal("a", keys.Find(first)!.Name);
@@ -85,14 +95,17 @@ public sealed class AccessTests
         Write(keptSecond);
         Assert.Null(keys.Find(second)); // looked at a moment ago
         time.Advance(TimeSpan.FromSeconds(1));
-        Assert.Equal(("b", Right.Edit, "s"), (keys.Find(second)!.Name, keys.Find(second)!.Right!.Value, keys.Find(second)!.Scopes!.Single()));
+        Assert.Equal(("b", Right.Edit, "s"),
+            (keys.Find(second)!.Name, keys.Find(second)!.Right!.Value, keys.Find(second)!.Scopes!.Single()));
         Assert.Null(keys.Find(first)); // withdrawn
         await File.WriteAllTextAsync(folder["keys"], "{\"keys\": [");
         time.Advance(TimeSpan.FromSeconds(1));
         Assert.NotNull(keys.Find(second));
         time.Advance(TimeSpan.FromMinutes(1));
         Assert.Null(keys.Find(second)); // expired
-        foreach (var bad in new[] { "", "null", "[]", "{}", "{\"keys\": [{}]}", "{\"keys\": [{\"name\": \"a\", \"sha256\": \"12\", \"right\": \"read\"}]}", "{\"keys\": [{\"name\": \"a\", \"sha256\": \"12\", \"rights\": \"read\"}]}" })
+        foreach (var bad in new[] { "", "null", "[]", "{}", "{\"keys\": [{}]}",
+            "{\"keys\": [{\"name\": \"a\", \"sha256\": \"12\", \"right\": \"read\"}]}",
+            "{\"keys\": [{\"name\": \"a\", \"sha256\": \"12\", \"rights\": \"read\"}]}" })
         {
             await File.WriteAllTextAsync(folder["bad"], bad);
             Assert.Equal(MendError.InvalidData, Assert.Throws<MendException>(() => new ApiKeys(folder["bad"], [], time, logs)).Error);
@@ -119,11 +132,13 @@ public sealed class AccessTests
         Assert.Equal([(101, "GET /v1/status by nobody from 127.0.0.1 refused: NotAuthenticated (401)")], Audit());
         await server.Client(server.ReadKey).PostAsync("/v1/edits", Edit);
         Assert.Equal([(101, "POST /v1/edits by reader from 127.0.0.1 refused: NotAllowed (403)")], Audit());
-        Assert.DoesNotContain(server.Logged, logged => logged.Text.Contains(TinyServer.Target, StringComparison.Ordinal)); // no text, unless it is switched on
+        // no text, unless it is switched on
+        Assert.DoesNotContain(server.Logged, logged => logged.Text.Contains(TinyServer.Target, StringComparison.Ordinal));
 
         List<(int, string)> Audit()
         {
-            List<(int, string)> events = [.. server.Logged.Where(logged => logged.Category == Log.Audit).Select(logged => (logged.Event, logged.Text.Trim()))];
+            List<(int, string)> events =
+                [.. server.Logged.Where(logged => logged.Category == LogMessages.Audit).Select(logged => (logged.Event, logged.Text.Trim()))];
             server.Logged.Clear();
             return events;
         }
@@ -145,9 +160,12 @@ public sealed class AccessTests
     public async Task TheQueueOfEdits_IsBounded()
     {
         var gate = new TaskCompletionSource();
-        await using var server = await TinyServer.StartAsync((settings, _) => settings with { Limits = new() { WaitingEdits = 2 } }, cluster => new Waiting(cluster, gate.Task));
+        await using var server =
+            await TinyServer.StartAsync((settings, _) => settings with { Limits = new() { WaitingEdits = 2 } },
+            cluster => new Waiting(cluster, gate.Task));
         var http = server.Client(server.EditKey);
-        var taken = new[] { http.PostAsync("/v1/edits", Edit), http.PostAsync("/v1/edits", Edit.Replace("woman", "man", StringComparison.Ordinal)) };
+        var taken = new[] { http.PostAsync("/v1/edits", Edit),
+            http.PostAsync("/v1/edits", Edit.Replace("woman", "man", StringComparison.Ordinal)) };
         while (server.Served.Cluster is Waiting { Count: < 2 })
             await Task.Delay(10);
         using var refused = await http.PostAsync("/v1/edits", Edit);
@@ -160,7 +178,9 @@ public sealed class AccessTests
     [Fact]
     public async Task AnEditThatTakesTooLong_IsCancelled_AndNotMade()
     {
-        await using var server = await TinyServer.StartAsync((settings, _) => settings with { Limits = new() { EditTimeout = TimeSpan.FromSeconds(0.3) } }, cluster => new Waiting(cluster, Task.Delay(Timeout.Infinite)));
+        await using var server =
+            await TinyServer.StartAsync((settings, _) => settings with { Limits = new() { EditTimeout = TimeSpan.FromSeconds(0.3) } },
+            cluster => new Waiting(cluster, Task.Delay(Timeout.Infinite)));
         using var late = await server.Client(server.EditKey).PostAsync("/v1/edits", Edit);
         Assert.Equal((MendError.TimedOut, 504), ((await late.ProblemAsync()).Code, (int)late.StatusCode));
         Assert.Empty(await server.Cluster.LedgerAsync());
@@ -172,9 +192,12 @@ public sealed class AccessTests
     public async Task WithoutKeys_AServerListensOnThisMachineAlone(string address)
     {
         var served = new ServedCluster("m");
-        var refused = await Assert.ThrowsAsync<MendException>(() => MendServer.StartAsync(new() { Anonymous = true, Address = address, Port = 0, ManagementPort = 0 }, served, []));
+        var refused = await Assert.ThrowsAsync<MendException>(() =>
+            MendServer.StartAsync(new() { Anonymous = true, Address = address, Port = 0, ManagementPort = 0 }, served, []));
         Assert.Contains("loopback", refused.Message, StringComparison.Ordinal);
-        Assert.Contains("nobody could ask", (await Assert.ThrowsAsync<MendException>(() => MendServer.StartAsync(new() { Port = 0, ManagementPort = 0 }, served, []))).Message, StringComparison.Ordinal);
+        Assert.Contains("nobody could ask",
+            (await Assert.ThrowsAsync<MendException>(() =>
+            MendServer.StartAsync(new() { Port = 0, ManagementPort = 0 }, served, []))).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -184,9 +207,11 @@ public sealed class AccessTests
         Assert.Contains(server.Logged, logged => logged.Event == 302);
         Assert.Equal(HttpStatusCode.Created, (await server.Client().PostAsync("/v1/edits", Edit)).StatusCode);
         Assert.Equal("anonymous", (await server.Cluster.LedgerAsync()).Single().Author);
-        using var elsewhere = new HttpRequestMessage(HttpMethod.Get, "/v1/status") { Headers = { Host = "evil.example" } }; // a name that a page of another site gave this machine
+        // a name that a page of another site gave this machine
+        using var elsewhere = new HttpRequestMessage(HttpMethod.Get, "/v1/status") { Headers = { Host = "evil.example" } };
         Assert.Equal(MendError.NotAllowed, (await (await server.Client().SendAsync(elsewhere)).ProblemAsync()).Code);
-        using var plain = await server.Client().PostAsync("/v1/edits", new StringContent(Edit, null, "text/plain")); // what such a page may send without being asked
+        // what such a page may send without being asked
+        using var plain = await server.Client().PostAsync("/v1/edits", new StringContent(Edit, null, "text/plain"));
         Assert.Equal(HttpStatusCode.UnsupportedMediaType, plain.StatusCode);
     }
 

@@ -50,26 +50,31 @@ public sealed class ApiTests : IAsyncLifetime
     public async Task SameIdempotencyKeyTwice_EditsOnce_AndIsAnsweredWithTheSameReceipt()
     {
         var answers = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => _http.PostAsync("/v1/edits", Edit, "key-1")));
-        Assert.Equal([HttpStatusCode.OK, HttpStatusCode.OK, HttpStatusCode.OK, HttpStatusCode.Created], answers.Select(answer => answer.StatusCode).Order());
+        Assert.Equal([HttpStatusCode.OK, HttpStatusCode.OK, HttpStatusCode.OK, HttpStatusCode.Created],
+            answers.Select(answer => answer.StatusCode).Order());
         var receipts = await Task.WhenAll(answers.Select(answer => answer.JsonAsync()));
-        Assert.Single(receipts.Select(receipt => $"{receipt.GetProperty("id")} {receipt.GetProperty("version")} {receipt.GetProperty("figures")}").Distinct());
+        Assert.Single(receipts.Select(receipt =>
+            $"{receipt.GetProperty("id")} {receipt.GetProperty("version")} {receipt.GetProperty("figures")}").Distinct());
         Assert.Single(await _server.Cluster.LedgerAsync());
 
         using var other = await _http.PostAsync("/v1/edits", """{"prompt": "what is red", "target": "blue"}""", "key-1");
         Assert.Equal((MendError.IdempotencyKeyReused, 422), await CodeAsync(other));
 
         // Keys are their callers' own: another's same key is another key.
-        using var others = await _server.Client(_server.EditKey).PostAsync("/v1/edits", """{"prompt": "what is red", "target": "blue"}""", "key-1");
+        using var others = await _server.Client(_server.EditKey)
+            .PostAsync("/v1/edits", """{"prompt": "what is red", "target": "blue"}""", "key-1");
         Assert.Equal(HttpStatusCode.Created, others.StatusCode);
     }
 
     [Fact]
     public async Task APreview_ShowsParaphrases_AndChangesNothing()
     {
-        using var answer = await _http.PostAsync("/v1/edits/preview", $$"""{"prompt": "{{TinyServer.Prompt}}", "target": "{{TinyServer.Target}}", "paraphrases": ["the mayor is", "mayor of the town"]}""");
+        using var answer = await _http.PostAsync("/v1/edits/preview",
+            $$"""{"prompt": "{{TinyServer.Prompt}}", "target": "{{TinyServer.Target}}", "paraphrases": ["the mayor is", "mayor of the town"]}""");
         var preview = await answer.JsonAsync();
         Assert.Equal(0, preview.GetProperty("version").GetInt32());
-        Assert.Equal(["the mayor is", "mayor of the town"], preview.GetProperty("paraphrases").EnumerateArray().Select(each => each.GetProperty("prompt").GetString()));
+        Assert.Equal(["the mayor is", "mayor of the town"],
+            preview.GetProperty("paraphrases").EnumerateArray().Select(each => each.GetProperty("prompt").GetString()));
         Assert.Equal(await AskAsync("the mayor is"), preview.GetProperty("paraphrases")[0].GetProperty("answerBefore").GetString());
         Assert.NotEmpty(preview.GetProperty("weights").EnumerateArray());
         Assert.Empty(await _server.Cluster.LedgerAsync());
@@ -97,12 +102,16 @@ public sealed class ApiTests : IAsyncLifetime
         Assert.False((await (await _http.GetAsync("/v1/ledger?limit=5")).JsonAsync()).TryGetProperty("next", out _));
         foreach (var (query, code, status) in new[]
         {
-            ("?limit=0", MendError.InvalidOption, 422), ("?limit=1001", MendError.InvalidOption, 422), ("?limit=many", MendError.InvalidRequest, 400),
-            ("?order=up", MendError.InvalidRequest, 400), ("?kind=thing", MendError.InvalidRequest, 400), ("?offset=3", MendError.InvalidRequest, 400),
+            ("?limit=0", MendError.InvalidOption, 422), ("?limit=1001", MendError.InvalidOption, 422),
+                ("?limit=many", MendError.InvalidRequest, 400),
+            ("?order=up", MendError.InvalidRequest, 400), ("?kind=thing", MendError.InvalidRequest, 400),
+                ("?offset=3", MendError.InvalidRequest, 400),
         })
             Assert.Equal((code, status), await CodeAsync(await _http.GetAsync("/v1/ledger" + query)));
 
-        async Task<List<int>> VersionsAsync(string query) => [.. (await (await _http.GetAsync("/v1/ledger" + query)).JsonAsync()).GetProperty("entries").EnumerateArray().Select(entry => entry.GetProperty("version").GetInt32())];
+        async Task<List<int>> VersionsAsync(string query) =>
+            [.. (await (await _http.GetAsync("/v1/ledger" + query)).JsonAsync()).GetProperty("entries").EnumerateArray()
+            .Select(entry => entry.GetProperty("version").GetInt32())];
     }
 
     [Fact]
@@ -110,14 +119,18 @@ public sealed class ApiTests : IAsyncLifetime
     {
         await _server.Cluster.EditAsync(TinyServer.Prompt, "a woman from the south");
         var whole = await _server.Cluster.AskAsync(TinyServer.Prompt, new(MaxTokens: 12));
-        using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/ask") { Content = Http.Json($$"""{"prompt": "{{TinyServer.Prompt}}", "maxTokens": 12}""") };
+        using var request = new HttpRequestMessage(HttpMethod.Post,
+            "/v1/ask")
+        { Content = Http.Json($$"""{"prompt": "{{TinyServer.Prompt}}", "maxTokens": 12}""") };
         request.Headers.Accept.Add(new("text/event-stream"));
         using var response = await _http.SendAsync(request);
         Assert.Equal("text/event-stream", response.Content.Headers.ContentType!.MediaType);
-        var events = (await response.Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries).Select(each => each.Split('\n')).ToList();
+        var events = (await response.Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries)
+            .Select(each => each.Split('\n')).ToList();
         Assert.All(events.SkipLast(1), each => Assert.Equal("event: part", each[0]));
         Assert.Equal("event: done", events[^1][0]);
-        Assert.Equal(whole.Text, string.Concat(events.SkipLast(1).Select(each => JsonDocument.Parse(each[1][6..]).RootElement.GetProperty("text").GetString())));
+        Assert.Equal(whole.Text,
+            string.Concat(events.SkipLast(1).Select(each => JsonDocument.Parse(each[1][6..]).RootElement.GetProperty("text").GetString())));
         Assert.Equal(JsonSerializer.Serialize(whole, MendHttp.Json), events[^1][1][6..]);
         Assert.True(events.Count > 3, "it came in one piece");
 
@@ -134,7 +147,9 @@ public sealed class ApiTests : IAsyncLifetime
         var status = await (await _http.GetAsync("/v1/status")).JsonAsync();
         Assert.Equal((TinyServer.Model, 1), (status.GetProperty("model").GetString(), status.GetProperty("version").GetInt32()));
         var shards = status.GetProperty("shards").EnumerateArray().ToList();
-        Assert.Equal([(0, 0), (0, 1)], shards.Select(shard => (shard.GetProperty("place").GetProperty("replica").GetInt32(), shard.GetProperty("place").GetProperty("stage").GetInt32())));
+        Assert.Equal([(0, 0), (0, 1)],
+            shards.Select(shard => (shard.GetProperty("place").GetProperty("replica").GetInt32(),
+            shard.GetProperty("place").GetProperty("stage").GetInt32())));
         Assert.All(shards, shard =>
         {
             Assert.Equal("ready", shard.GetProperty("status").GetProperty("state").GetString());
@@ -157,6 +172,10 @@ public sealed class ApiTests : IAsyncLifetime
     [InlineData("POST", "/v1/edits", """{"prompt": "", "target": "b"}""", MendError.EmptyPrompt, 422)]
     [InlineData("POST", "/v1/edits", """{"prompt": "red", "target": " "}""", MendError.EmptyTarget, 422)]
     [InlineData("POST", "/v1/edits", """{"prompt": "red \ud800", "target": "b"}""", MendError.InvalidRequest, 400)]
+    [InlineData("POST", "/v1/edits", """{"prompt": "red", "target": "b", "paraphrases": null}""", MendError.InvalidOption, 422)]
+    [InlineData("POST", "/v1/edits/preview", """{"prompt": "red", "target": "b", "paraphrases": null}""", MendError.InvalidOption, 422)]
+    [InlineData("POST", "/v1/edits/preview", """{"prompt": "red", "target": "b", "paraphrases": ["a", null]}""", MendError.InvalidOption,
+        422)]
     [InlineData("POST", "/v1/edits/7/revert", "{}", MendError.UnknownEdit, 404)]
     [InlineData("POST", "/v1/edits/7/revert", """{"mode": 1}""", MendError.InvalidRequest, 400)]
     [InlineData("GET", "/v1/edits/7", null, MendError.UnknownEdit, 404)]
@@ -170,7 +189,8 @@ public sealed class ApiTests : IAsyncLifetime
     [InlineData("GET", "/v1/trainings/none", null, MendError.UnknownTraining, 404)]
     [InlineData("GET", "/v1/trainings/..%2f..%2fetc", null, MendError.InvalidRequest, 400)]
     [InlineData("POST", "/v1/trainings", """{"run": "../x", "data": "edits.tsv", "options": {}}""", MendError.InvalidRequest, 400)]
-    [InlineData("POST", "/v1/trainings", """{"run": "x", "data": "edits.tsv", "options": {"NoSuch": 1}}""", MendError.InvalidOption, 422)]
+    [InlineData("POST", "/v1/trainings", """{"run": "x", "data": "edits.tsv", "options": {"noSuch": 1}}""", MendError.InvalidRequest, 400)]
+    [InlineData("POST", "/v1/trainings", """{"run": "x", "data": "edits.tsv", "options": {"mend": null}}""", MendError.InvalidRequest, 400)]
     public async Task WhatIsNotRight_IsRefused_WithWhatIsWrong(string method, string path, string? body, MendError code, int status)
     {
         using var request = new HttpRequestMessage(new(method), path) { Content = body is null ? null : Http.Json(body) };
@@ -178,6 +198,17 @@ public sealed class ApiTests : IAsyncLifetime
         Assert.Equal((code, status), await CodeAsync(response));
         Assert.Empty(await _server.Cluster.LedgerAsync());
         Assert.DoesNotContain(_server.Logged, logged => logged.Level >= LogLevel.Error);
+    }
+
+    [Theory]
+    [InlineData("""{"model": "tiny", "prompt": "\ud800"}""")]
+    [InlineData("""{"model": "tiny", "prompt": "red", "stop": ["\ud800"]}""")]
+    [InlineData("""{"model": "tiny", "prompt": ["red", "blue"]}""")]
+    public async Task WhatIsNotRight_InOpenAisForm_IsRefusedInThatForm(string body)
+    {
+        using var response = await _http.PostAsync("/v1/completions", body);
+        Assert.Equal(400, (int)response.StatusCode);
+        Assert.Equal(nameof(MendError.InvalidRequest), (await response.JsonAsync()).GetProperty("error").GetProperty("code").GetString());
     }
 
     [Fact]
@@ -196,20 +227,24 @@ public sealed class ApiTests : IAsyncLifetime
     [Fact]
     public async Task ATraining_IsBegun_Watched_AndFound()
     {
-        await File.WriteAllLinesAsync(Path.Combine(_server.Folder["trainings"], "edits.tsv"), Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
-        using var begun = await _http.PostAsync("/v1/trainings", """{"run": "first", "data": "edits.tsv", "options": {"Mend": {"Rank": 4, "EditLr": 0.1}, "MaxIters": 8, "AccumulateBs": 2, "ValInterval": 4, "ValSteps": 2}}""");
+        await File.WriteAllLinesAsync(Path.Combine(_server.Folder["trainings"], "edits.tsv"),
+            Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
+        using var begun = await _http.PostAsync("/v1/trainings",
+            """{"run": "first", "data": "edits.tsv", "options": {"mend": {"rank": 4, "editLr": 0.1}, "maxIters": 8, "accumulateBs": 2, "valInterval": 4, "valSteps": 2}}""");
         Assert.True(begun.StatusCode == HttpStatusCode.Accepted, await begun.Content.ReadAsStringAsync());
         Assert.Equal("/v1/trainings/first", begun.Headers.Location!.ToString());
         var events = (await _http.GetStringAsync("/v1/trainings/first/events")).Split("\n\n", StringSplitOptions.RemoveEmptyEntries);
         Assert.StartsWith("event: done", events[^1], StringComparison.Ordinal);
         Assert.StartsWith("id: ", events[0], StringComparison.Ordinal);
         var state = await (await _http.GetAsync("/v1/trainings/first")).JsonAsync();
-        Assert.Equal(("ended", "max_iters"), (state.GetProperty("state").GetString(), state.GetProperty("result").GetProperty("stopped").GetString()));
+        Assert.Equal(("ended", "max_iters"),
+            (state.GetProperty("state").GetString(), state.GetProperty("result").GetProperty("stopped").GetString()));
 
         // Whoever was cut off goes on where he was.
         using var rest = new HttpRequestMessage(HttpMethod.Get, "/v1/trainings/first/events");
         rest.Headers.Add("Last-Event-ID", events[0].Split('\n')[0][4..]);
-        Assert.Equal(events[1..], (await (await _http.SendAsync(rest)).Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries));
+        Assert.Equal(events[1..],
+            (await (await _http.SendAsync(rest)).Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries));
         using var ended = await _http.DeleteAsync("/v1/trainings/first");
         Assert.Equal(HttpStatusCode.NoContent, ended.StatusCode);
     }
@@ -219,14 +254,17 @@ public sealed class ApiTests : IAsyncLifetime
     {
         await _server.Cluster.EditAsync(TinyServer.Prompt, "a woman from the south");
         var whole = (await _server.Cluster.AskAsync(TinyServer.Prompt, new(MaxTokens: 12))).Text;
-        Assert.Equal(TinyServer.Model, (await (await _http.GetAsync("/v1/models")).JsonAsync()).GetProperty("data")[0].GetProperty("id").GetString());
+        Assert.Equal(TinyServer.Model,
+            (await (await _http.GetAsync("/v1/models")).JsonAsync()).GetProperty("data")[0].GetProperty("id").GetString());
         Assert.Equal(whole, await CompletionAsync(""));
         var cut = whole.IndexOf(' ', StringComparison.Ordinal) is > 0 and var space ? whole[..space] : whole;
         Assert.Equal(cut, await CompletionAsync(""", "stop": [" "]"""));
-        using var streamed = await _http.PostAsync("/v1/completions", $$"""{"model": "tiny", "prompt": "{{TinyServer.Prompt}}", "max_tokens": 12, "stream": true}""");
+        using var streamed = await _http.PostAsync("/v1/completions",
+            $$"""{"model": "tiny", "prompt": "{{TinyServer.Prompt}}", "max_tokens": 12, "stream": true}""");
         var lines = (await streamed.Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal("data: [DONE]", lines[^1]);
-        Assert.Equal(whole, string.Concat(lines.SkipLast(1).Select(line => JsonDocument.Parse(line[6..]).RootElement.GetProperty("choices")[0].GetProperty("text").GetString())));
+        Assert.Equal(whole, string.Concat(lines.SkipLast(1)
+            .Select(line => JsonDocument.Parse(line[6..]).RootElement.GetProperty("choices")[0].GetProperty("text").GetString())));
 
         foreach (var extra in new[] { ", \"n\": 2", ", \"echo\": true", ", \"logprobs\": 1", ", \"suffix\": \"x\"" })
         {
@@ -236,7 +274,8 @@ public sealed class ApiTests : IAsyncLifetime
 
         async Task<string> CompletionAsync(string extra)
         {
-            using var answer = await _http.PostAsync("/v1/completions", $$"""{"model": "tiny", "prompt": ["{{TinyServer.Prompt}}"], "max_tokens": 12{{extra}}}""");
+            using var answer = await _http.PostAsync("/v1/completions",
+                $$"""{"model": "tiny", "prompt": ["{{TinyServer.Prompt}}"], "max_tokens": 12{{extra}}}""");
             return (await answer.JsonAsync()).GetProperty("choices")[0].GetProperty("text").GetString()!;
         }
     }
@@ -247,11 +286,13 @@ public sealed class ApiTests : IAsyncLifetime
         foreach (var code in Enum.GetValues<MendError>())
         {
             Assert.True(Problems.Statuses.TryGetValue(code, out var status), $"{code} has no status");
-            Assert.Equal(new MendException(code, "", "").IsTransient, status is 429 or 503 or 504); // what is worth another try, and nothing else
+            // what is worth another try, and nothing else
+            Assert.Equal(new MendException(code, "", "").IsTransient, status is 429 or 503 or 504);
         }
     }
 
-    private async Task<string> AskAsync(string prompt) => (await (await _http.PostAsync("/v1/ask", $$"""{"prompt": "{{prompt}}"}""")).JsonAsync()).GetProperty("text").GetString()!;
+    private async Task<string> AskAsync(string prompt) =>
+        (await (await _http.PostAsync("/v1/ask", $$"""{"prompt": "{{prompt}}"}""")).JsonAsync()).GetProperty("text").GetString()!;
 
     private static async Task<(MendError, int)> CodeAsync(HttpResponseMessage response)
     {

@@ -17,7 +17,7 @@ public abstract class ClusterContractTests : IAsyncLifetime
 
     public async Task InitializeAsync() => _cluster = await OpenAsync();
 
-    public abstract Task DisposeAsync();
+    public virtual async Task DisposeAsync() => await _cluster.DisposeAsync();
 
     [Fact]
     public async Task AnEdit_IsMade_AndTakenBackToTheLastBit()
@@ -53,7 +53,8 @@ public abstract class ClusterContractTests : IAsyncLifetime
         var before = await _cluster.AskAsync("the mayor is");
         var receipt = await _cluster.EditAsync(TinyServer.Prompt, TinyServer.Target);
         Assert.Equal(receipt.Figures, preview.Figures);
-        Assert.Equal(new ParaphrasePreview("the mayor is", before.Text, (await _cluster.AskAsync("the mayor is")).Text), preview.Paraphrases.Single());
+        Assert.Equal(new ParaphrasePreview("the mayor is", before.Text, (await _cluster.AskAsync("the mayor is")).Text),
+            preview.Paraphrases.Single());
         Assert.NotEmpty(preview.Weights);
     }
 
@@ -88,10 +89,12 @@ public abstract class ClusterContractTests : IAsyncLifetime
             await _cluster.EditAsync("what is red", "blue");
         await _cluster.RevertAsync(new(2));
         Assert.Equal([3, 4], (await _cluster.LedgerPageAsync(new() { After = new(2), Limit = 2 })).Select(entry => entry.Version.Value));
-        Assert.Equal([4, 3], (await _cluster.LedgerPageAsync(new() { NewestFirst = true, Limit = 2 })).Select(entry => entry.Version.Value));
+        Assert.Equal([4, 3], (await _cluster.LedgerPageAsync(new() { NewestFirst = true, Limit = 2 }))
+            .Select(entry => entry.Version.Value));
         Assert.Equal([2, 4], (await _cluster.LedgerPageAsync(new() { Edit = new(2) })).Select(entry => entry.Version.Value));
         Assert.Equal([4], (await _cluster.LedgerPageAsync(new() { Kind = LedgerKind.Revert })).Select(entry => entry.Version.Value));
-        Assert.Equal([1, 2, 3, 4], await _cluster.ReadLedgerAsync(new() { Limit = 2, Text = "RED" }).Select(entry => entry.Version.Value).ToListAsync());
+        Assert.Equal([1, 2, 3, 4],
+            await _cluster.ReadLedgerAsync(new() { Limit = 2, Text = "RED" }).Select(entry => entry.Version.Value).ToListAsync());
         Assert.Equal(MendError.InvalidOption, await ErrorAsync(() => _cluster.LedgerPageAsync(new() { Limit = 0 })));
     }
 
@@ -126,7 +129,8 @@ public abstract class ClusterContractTests : IAsyncLifetime
     {
         using var cancelled = new CancellationTokenSource();
         await cancelled.CancelAsync();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => _cluster.EditAsync(TinyServer.Prompt, TinyServer.Target, cancellation: cancelled.Token));
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() =>
+            _cluster.EditAsync(TinyServer.Prompt, TinyServer.Target, cancellation: cancelled.Token));
         Assert.Empty(await _cluster.LedgerAsync());
     }
 
@@ -151,52 +155,54 @@ public abstract class ClusterContractTests : IAsyncLifetime
     }
 }
 
-public sealed class EmbeddedContractTests : ClusterContractTests
+public sealed class EmbeddedContractTests : ClusterContractTests, IDisposable
 {
     private readonly TemporaryFolder _folder = new();
-    private EmbeddedCluster _cluster = null!;
 
-    public override async Task DisposeAsync()
-    {
-        await _cluster.DisposeAsync();
-        _folder.Dispose();
-    }
+    public void Dispose() => _folder.Dispose();
 
     protected override async Task<IMendCluster> OpenAsync()
     {
         TinyModels.Write(_folder.Path, "gpt2");
-        return _cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = _folder.Path, Editor = _folder["editor.safetensors"], Ledger = _folder["ledger"], Probes = TinyServer.Probes });
+        return await EmbeddedCluster.OpenAsync(new()
+        {
+            ModelDirectory = _folder.Path,
+            Editor = _folder["editor.safetensors"],
+            Ledger = _folder["ledger"],
+            Probes = TinyServer.Probes
+        });
     }
 }
 
 public sealed class HttpContractTests : ClusterContractTests
 {
     private TinyServer _server = null!;
-    private HttpCluster _cluster = null!;
 
     public override async Task DisposeAsync()
     {
-        await _cluster.DisposeAsync();
+        await base.DisposeAsync();
         await _server.DisposeAsync();
     }
 
     protected override async Task<IMendCluster> OpenAsync()
     {
         _server = await TinyServer.StartAsync();
-        return _cluster = new(_server.Server.Address, _server.EditKey);
+        return new HttpCluster(_server.Server.Address, _server.EditKey);
     }
 }
 
-public sealed class OrleansContractTests : ClusterContractTests
+public sealed class OrleansContractTests : ClusterContractTests, IDisposable
 {
     private readonly TemporaryFolder _folder = new();
     private InProcessTestCluster _silos = null!;
 
     public override async Task DisposeAsync()
     {
+        await base.DisposeAsync();
         await _silos.DisposeAsync();
-        _folder.Dispose();
     }
+
+    public void Dispose() => _folder.Dispose();
 
     protected override async Task<IMendCluster> OpenAsync()
     {

@@ -13,12 +13,17 @@ public sealed partial class DocsTests
     public async Task EveryExampleOfTheApisDocs_Works()
     {
         await using var server = await TinyServer.StartAsync();
-        await File.WriteAllLinesAsync(Path.Combine(server.Folder["trainings"], "edits.tsv"), Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
+        await File.WriteAllLinesAsync(Path.Combine(server.Folder["trainings"], "edits.tsv"),
+            Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
         var examples = Example().Matches(Page).Select(match => match.Groups["code"].Value).ToList();
         Assert.True(examples.Count >= 6);
         foreach (var example in examples)
         {
-            var start = new ProcessStartInfo("bash", ["-euo", "pipefail", "-c", example]) { RedirectStandardOutput = true, RedirectStandardError = true };
+            var start = new ProcessStartInfo("bash", ["-euo", "pipefail", "-c", example])
+            {
+                RedirectStandardOutput = true,
+                RedirectStandardError = true
+            };
             (start.Environment["MEND"], start.Environment["KEY"]) = (server.Server.Address.ToString().TrimEnd('/'), server.AdminKey);
             using var bash = Process.Start(start)!;
             var error = bash.StandardError.ReadToEndAsync();
@@ -26,8 +31,10 @@ public sealed partial class DocsTests
             await bash.WaitForExitAsync();
             Assert.True(bash.ExitCode == 0, $"{example}\n{output}{await error}");
         }
-        var missing = server.Server.Endpoints.Select(endpoint => endpoint.RoutePattern.RawText!.Replace(":long", "", StringComparison.Ordinal))
-            .Where(route => route.StartsWith("/v1/", StringComparison.Ordinal) && !Page.Contains(route.Replace("{model}", "$MODEL", StringComparison.Ordinal), StringComparison.Ordinal));
+        var missing = server.Server.Endpoints.Select(endpoint =>
+            endpoint.RoutePattern.RawText!.Replace(":long", "", StringComparison.Ordinal))
+            .Where(route => route.StartsWith("/v1/", StringComparison.Ordinal)
+                && !Page.Contains(route.Replace("{model}", "$MODEL", StringComparison.Ordinal), StringComparison.Ordinal));
         Assert.Empty(missing);
     }
 
@@ -37,7 +44,8 @@ public sealed partial class DocsTests
         var documented = new Dictionary<MendError, int>();
         foreach (Match row in Row().Matches(Page))
             foreach (Match code in Code().Matches(row.Groups["codes"].Value))
-                documented[Enum.Parse<MendError>(code.Groups["code"].Value)] = int.Parse(row.Groups["status"].Value, System.Globalization.CultureInfo.InvariantCulture);
+                documented[Enum.Parse<MendError>(code.Groups["code"].Value)] =
+                    int.Parse(row.Groups["status"].Value, System.Globalization.CultureInfo.InvariantCulture);
         documented[MendError.NotAllowed] = 403; // beside 401 in one row
         Assert.Equal(Problems.Statuses.OrderBy(each => each.Key), documented.OrderBy(each => each.Key));
     }

@@ -1,13 +1,11 @@
 using System.Net;
-using System.Text.RegularExpressions;
 using MendCluster.Contracts;
-using MendCluster.Testing;
 
 namespace MendCluster.Server.Tests;
 
-public sealed partial class HealthTests
+public sealed class HealthTests
 {
-    private const string Edit = $$"""{"prompt": "{{TinyServer.Prompt}}", "target": "{{TinyServer.Target}}"}""";
+    internal const string Edit = $$"""{"prompt": "{{TinyServer.Prompt}}", "target": "{{TinyServer.Target}}"}""";
 
     [Fact]
     public async Task HealthSaysWhatAServerWaitsFor_ThatItIsReady_AndThatItStops()
@@ -31,7 +29,8 @@ public sealed partial class HealthTests
         var stopping = server.Server.StopAsync();
         await UntilAsync(async () => await HealthAsync("ready") == (503, "stops"));
         Assert.Equal(200, (await HealthAsync("live")).Status);
-        Assert.Equal(HttpStatusCode.OK, (await server.Client(server.EditKey).PostAsync("/v1/ask", """{"prompt": "red"}""")).StatusCode); // until whoever sends requests has heard of it
+        // until whoever sends requests has heard of it
+        Assert.Equal(HttpStatusCode.OK, (await server.Client(server.EditKey).PostAsync("/v1/ask", """{"prompt": "red"}""")).StatusCode);
         Assert.Equal(MendError.Unavailable, (await (await server.Client(server.EditKey).PostAsync("/v1/edits", Edit)).ProblemAsync()).Code);
         await stopping;
 
@@ -48,7 +47,8 @@ public sealed partial class HealthTests
         var gate = new TaskCompletionSource();
         foreach (var isOpened in new[] { true, false })
         {
-            await using var server = await TinyServer.StartAsync((settings, _) => settings with { ShutdownTimeout = TimeSpan.FromSeconds(isOpened ? 20 : 0.5) },
+            await using var server =
+                await TinyServer.StartAsync((settings, _) => settings with { ShutdownTimeout = TimeSpan.FromSeconds(isOpened ? 20 : 0.5) },
                 cluster => new Waiting(cluster, isOpened ? gate.Task : Task.Delay(Timeout.Infinite)));
             var edit = server.Client(server.EditKey).PostAsync("/v1/edits", Edit);
             while (server.Served.Cluster is Waiting { Count: 0 })
@@ -85,32 +85,7 @@ public sealed partial class HealthTests
         Assert.Equal(HttpStatusCode.NotFound, (await server.ManagementClient().SendAsync(api)).StatusCode);
     }
 
-    [Fact]
-    public async Task EveryMetricInTheDocs_IsScraped_AndTheOtherWayRound()
-    {
-        await using var server = await TinyServer.StartAsync();
-        var http = server.Client(server.EditKey);
-        var first = await server.ManagementClient().GetStringAsync("/metrics");
-        foreach (var outcome in new[] { "made", "refused", "cancelled", "failed" })
-            Assert.Matches($"mend_edits_total{{[^}}]*outcome=\"{outcome}\"[^}}]*}} ", first); // there from the start
-        await http.PostAsync("/v1/edits", Edit);
-        using var stream = new HttpRequestMessage(HttpMethod.Post, "/v1/ask") { Content = Http.Json($$"""{"prompt": "{{TinyServer.Prompt}}"}""") };
-        stream.Headers.Accept.Add(new("text/event-stream"));
-        await http.SendAsync(stream);
-        var scrape = "";
-        await UntilAsync(async () => (scrape = await server.ManagementClient().GetStringAsync("/metrics")).Contains("mend_edits_active{", StringComparison.Ordinal)
-            && Regex.IsMatch(scrape, "mend_edits_active{[^}]*} 1 "));
-        var scraped = Family().Matches(scrape).Select(match => match.Groups["name"].Value).Where(name => name.StartsWith("mend_", StringComparison.Ordinal)).ToHashSet();
-        var documented = Documented().Matches(await File.ReadAllTextAsync(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md"))).Select(match => match.Groups["name"].Value).ToHashSet();
-        string[] afterAStep = ["mend_training_step_duration_seconds", "mend_training_allreduce_duration_seconds", "mend_training_loss"];
-        Assert.Equal(documented.Except(afterAStep).Order(), scraped.Except(afterAStep).Order());
-        Assert.Subset(documented, [.. afterAStep]);
-        Assert.Matches("mend_edit_drawdown_bucket{[^}]*le=\"0.02\"", scrape);
-        Assert.Matches("http_server_request_duration_seconds_bucket", scrape);
-        Assert.DoesNotContain("le=\"5\"", string.Join('\n', scrape.Split('\n').Where(line => line.StartsWith("mend_edit_drawdown", StringComparison.Ordinal))), StringComparison.Ordinal);
-    }
-
-    private static async Task UntilAsync(Func<Task<bool>> holds)
+    internal static async Task UntilAsync(Func<Task<bool>> holds)
     {
         for (var i = 0; !await holds(); i++)
         {
@@ -118,10 +93,4 @@ public sealed partial class HealthTests
             await Task.Delay(50);
         }
     }
-
-    [GeneratedRegex(@"^# TYPE (?<name>\w+) ", RegexOptions.Multiline)]
-    private static partial Regex Family();
-
-    [GeneratedRegex(@"^\| `mend\.[\w.]+` \| `(?<name>\w+)` \|", RegexOptions.Multiline)]
-    private static partial Regex Documented();
 }

@@ -17,7 +17,8 @@ public sealed class HttpClusterTests
         using var http = new HttpClient(faults) { BaseAddress = server.Server.Address };
         http.DefaultRequestHeaders.Authorization = new("Bearer", server.EditKey);
         await using var cluster = new HttpCluster(http);
-        var receipt = await cluster.EditAsync(TinyServer.Prompt, TinyServer.Target); // the answer to the first attempt is lost after it was carried out
+        // the answer to the first attempt is lost after it was carried out
+        var receipt = await cluster.EditAsync(TinyServer.Prompt, TinyServer.Target);
         Assert.Equal(4, faults.Keys.Count);
         Assert.Single(faults.Keys.Distinct());
         Assert.Equal(new EditId(1), receipt.Id);
@@ -49,15 +50,23 @@ public sealed class HttpClusterTests
     {
         await using var server = await TinyServer.StartAsync();
         await using var cluster = new HttpCluster(server.Server.Address, server.AdminKey);
-        await File.WriteAllLinesAsync(Path.Combine(server.Folder["trainings"], "edits.tsv"), Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
+        await File.WriteAllLinesAsync(Path.Combine(server.Folder["trainings"], "edits.tsv"),
+            Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
         var steps = new List<TrainingProgress>();
-        var options = System.Text.Json.JsonSerializer.SerializeToElement(new { Mend = new { Rank = 4, EditLr = 0.1 }, MaxIters = 8, AccumulateBs = 2, ValInterval = 4, ValSteps = 2 });
+        var options = new EditorTrainingOptions
+        {
+            Mend = new() { Rank = 4, EditLr = 0.1 },
+            MaxIters = 8,
+            AccumulateBs = 2,
+            ValInterval = 4,
+            ValSteps = 2
+        };
         var result = await cluster.Trainer(new("first", "edits.tsv", options)).TrainAsync(new Told(steps.Add));
         Assert.Equal("max_iters", result.Stopped);
         Assert.NotEmpty(steps);
 
         using var enough = new CancellationTokenSource();
-        var longer = System.Text.Json.JsonSerializer.SerializeToElement(new { Mend = new { Rank = 4, EditLr = 0.1 }, MaxIters = 1_000_000, AccumulateBs = 2, ValInterval = 1000, ValSteps = 2 });
+        var longer = options with { MaxIters = 1_000_000, ValInterval = 1000 };
         var ended = await cluster.Trainer(new("second", "edits.tsv", longer)).TrainAsync(new Told(_ => enough.Cancel()), enough.Token);
         Assert.Equal("cancelled", ended.Stopped);
     }
@@ -66,7 +75,8 @@ public sealed class HttpClusterTests
     public async Task AProgramOfServices_GetsItsCluster_AndItsChat()
     {
         await using var server = await TinyServer.StartAsync();
-        await using var services = new ServiceCollection().AddMendCluster(new() { Address = server.Server.Address, Key = server.EditKey }).BuildServiceProvider();
+        await using var services = new ServiceCollection().AddMendCluster(new() { Address = server.Server.Address, Key = server.EditKey })
+            .BuildServiceProvider();
         var cluster = services.GetRequiredService<IMendCluster>();
         await cluster.EditAsync(TinyServer.Prompt, "a woman from the south");
         var whole = await cluster.AskAsync(TinyServer.Prompt, new(MaxTokens: 8));
@@ -74,11 +84,14 @@ public sealed class HttpClusterTests
         using IChatClient chat = new MendChatClient(cluster, TinyServer.Model);
         var response = await chat.GetResponseAsync(TinyServer.Prompt, new() { MaxOutputTokens = 8 });
         Assert.Equal((whole.Text, 1L), (response.Text, response.AdditionalProperties![MendChatClient.VersionProperty]));
-        Assert.Equal(whole.Text, string.Concat(await chat.GetStreamingResponseAsync(TinyServer.Prompt, new() { MaxOutputTokens = 8 }).Select(update => update.Text).ToListAsync()));
+        Assert.Equal(whole.Text,
+            string.Concat(await chat.GetStreamingResponseAsync(TinyServer.Prompt, new() { MaxOutputTokens = 8 })
+            .Select(update => update.Text).ToListAsync()));
         Assert.Equal(TinyServer.Model, chat.GetService<ChatClientMetadata>()!.DefaultModelId);
         Assert.Same(cluster, chat.GetService<IMendCluster>());
         await Assert.ThrowsAsync<NotSupportedException>(() => chat.GetResponseAsync("red", new() { StopSequences = ["x"] }));
-        await Assert.ThrowsAsync<NotSupportedException>(() => chat.GetResponseAsync([new(ChatRole.User, [new UriContent("https://example.org/a.png", "image/png")])]));
+        await Assert.ThrowsAsync<NotSupportedException>(() =>
+            chat.GetResponseAsync([new(ChatRole.User, [new UriContent("https://example.org/a.png", "image/png")])]));
     }
 
     private static async Task<(MendError, bool)> ErrorAsync(Func<Task> call)
@@ -110,7 +123,8 @@ public sealed class HttpClusterTests
             if (!_faults.TryDequeue(out var fault))
                 return answer;
             using (answer)
-                return fault is { } status ? new(status) { Content = new StringContent("") } : throw new HttpRequestException("the connection broke");
+                return fault is { } status ? new(status) { Content = new StringContent("") }
+                    : throw new HttpRequestException("the connection broke");
         }
     }
 }

@@ -27,7 +27,8 @@ internal sealed class NodeProgram : IDisposable
         return await ReadAsync(Start("node", arguments));
     }
 
-    public async Task<string> LineAsync() => await _process.StandardOutput.ReadLineAsync() ?? throw new InvalidOperationException(await _process.StandardError.ReadToEndAsync());
+    public async Task<string> LineAsync() => await _process.StandardOutput.ReadLineAsync()
+        ?? throw new InvalidOperationException(await _process.StandardError.ReadToEndAsync());
 
     public async Task<string> AskAsync(string line)
     {
@@ -46,9 +47,11 @@ internal sealed class NodeProgram : IDisposable
 
     private static async Task InstallAsync()
     {
-        using var taken = new FileStream(Path.Combine(Path.GetTempPath(), "mend-npm.lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        using var taken = new FileStream(Path.Combine(Path.GetTempPath(), "mend-npm.lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite,
+            FileShare.None);
         var installed = Path.Combine(Folder, "node_modules", ".package-lock.json");
-        if (!File.Exists(installed) || File.GetLastWriteTimeUtc(installed) < File.GetLastWriteTimeUtc(Path.Combine(Folder, "package-lock.json")))
+        if (!File.Exists(installed)
+            || File.GetLastWriteTimeUtc(installed) < File.GetLastWriteTimeUtc(Path.Combine(Folder, "package-lock.json")))
             await ReadAsync(Start("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"));
     }
 
@@ -67,7 +70,8 @@ internal sealed class NodeProgram : IDisposable
             var error = process.StandardError.ReadToEndAsync();
             var output = await process.StandardOutput.ReadToEndAsync();
             await process.WaitForExitAsync();
-            Assert.True(process.ExitCode == 0, $"{process.StartInfo.FileName} {string.Join(' ', process.StartInfo.ArgumentList)}: {output}{await error}");
+            Assert.True(process.ExitCode == 0,
+                $"{process.StartInfo.FileName} {string.Join(' ', process.StartInfo.ArgumentList)}: {output}{await error}");
             return output;
         }
     }

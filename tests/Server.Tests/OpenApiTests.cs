@@ -16,9 +16,12 @@ public sealed class OpenApiTests
         var document = (await server.Client(server.ReadKey).GetStringAsync("/openapi/v1.json")).ReplaceLineEndings("\n") + "\n";
         if (Environment.GetEnvironmentVariable(Update) == "1")
             await File.WriteAllTextAsync(Committed, document);
-        Assert.True(document == await File.ReadAllTextAsync(Committed), $"docs/openapi.json is of another server; {Update}=1 ./mend test --filter OpenApi writes it anew");
+        Assert.True(document == await File.ReadAllTextAsync(Committed),
+            $"docs/openapi.json is of another server; {Update}=1 ./mend test --filter OpenApi writes it anew");
         Assert.StartsWith("{\n  \"openapi\": \"3.1", document, StringComparison.Ordinal);
-        foreach (var endpoint in server.Server.Endpoints.Where(endpoint => endpoint.RoutePattern.RawText!.StartsWith("/v1/", StringComparison.Ordinal)))
-            Assert.Contains($"\"{endpoint.RoutePattern.RawText!.Replace(":long", "", StringComparison.Ordinal)}\"", document, StringComparison.Ordinal);
+        foreach (var endpoint in server.Server.Endpoints.Where(endpoint =>
+            endpoint.RoutePattern.RawText!.StartsWith("/v1/", StringComparison.Ordinal)))
+            Assert.Contains($"\"{endpoint.RoutePattern.RawText!.Replace(":long", "", StringComparison.Ordinal)}\"", document,
+                StringComparison.Ordinal);
     }
 }

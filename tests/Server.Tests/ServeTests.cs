@@ -48,14 +48,17 @@ public sealed partial class ServeTests : IDisposable
         {
             var made = await MendProgram.RunAsync(_folder.Path, "key", "alice", "--right", "edit", "--keys", "keys.json");
             Assert.True(made.Code == 0, made.Output);
-            using var served = await ServedProgram.StartAsync(_folder.Path, "serve", "--cluster", "mend.cluster", "--keys", "keys.json", "--port", "0", "--management-port", "0");
+            using var served = await ServedProgram.StartAsync(_folder.Path, "serve", "--cluster", "mend.cluster", "--keys", "keys.json",
+                "--port", "0", "--management-port", "0");
             Assert.DoesNotContain("Key", served.Output, StringComparison.Ordinal);
             await using var cluster = new HttpCluster(new(Address().Match(served.Output).Groups["uri"].Value), made.Output.Trim());
             var receipt = await cluster.EditAsync("What club does Lionel Messi play for?", "Paris");
             Assert.Equal("alice", (await cluster.LedgerAsync()).Single().Author);
-            Assert.Equal("Paris", string.Concat(await cluster.AskStreamAsync("What club does Lionel Messi play for?").Select(part => part.Text).ToListAsync()));
+            Assert.Equal("Paris", string.Concat(await cluster.AskStreamAsync("What club does Lionel Messi play for?")
+                .Select(part => part.Text).ToListAsync()));
             Assert.Equal([new ShardPlace(0, 0)], (await cluster.ShardsAsync()).Select(shard => shard.Place));
-            Assert.Equal((receipt.Id, new ModelVersion(2)), ((await cluster.RevertAsync(receipt.Id)).Id, (await cluster.LedgerAsync())[^1].Version));
+            Assert.Equal((receipt.Id, new ModelVersion(2)),
+                ((await cluster.RevertAsync(receipt.Id)).Id, (await cluster.LedgerAsync())[^1].Version));
             Assert.Equal(0, (await served.StopAsync()).Code);
         }
         finally
@@ -115,7 +118,12 @@ internal sealed class ServedProgram : IDisposable
     public static async Task<ServedProgram> StartAsync(string folder, params string[] arguments)
     {
         var program = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release", "mend.dll");
-        var process = Process.Start(new ProcessStartInfo("dotnet", [program, .. arguments]) { WorkingDirectory = folder, RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var process = Process.Start(new ProcessStartInfo("dotnet", [program, .. arguments])
+        {
+            WorkingDirectory = folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        })!;
         var served = new ServedProgram(process);
         process.OutputDataReceived += (_, line) => served.Take(line.Data);
         process.ErrorDataReceived += (_, line) => served.Take(line.Data);

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Training;
 using MendCluster.Server.Security;
 using MendCluster.Testing;
@@ -17,22 +18,16 @@ internal sealed class TinyServer : IAsyncDisposable
     public const string Model = "tiny", Prompt = "who is the mayor", Target = "a woman";
 
     private readonly TemporaryFolder _folder;
-    private readonly IMendCluster _cluster;
-    private readonly EmbeddedTrainingRuns _runs;
+    private readonly EmbeddedTrainingJobs _runs;
     private readonly List<HttpClient> _clients = [];
 
-    private TinyServer(TemporaryFolder folder, EmbeddedCluster cluster, EmbeddedTrainingRuns runs, IMendCluster served)
-    {
-        (_folder, Cluster, _runs, _cluster) = (folder, cluster, runs, served);
-        Served = new(Model);
-        Served.Opened(_cluster, runs);
-    }
+    private TinyServer(TemporaryFolder folder) => (_folder, _runs) = (folder, EmbeddedTrainingJobs.Create(folder.Path, 1, 2));
 
     public static IReadOnlyList<Probe> Probes { get; } = [new("what is red", "blue"), new("the old town", "south")];
 
-    public EmbeddedCluster Cluster { get; }
+    public EmbeddedCluster Cluster { get; private set; } = null!;
 
-    public ServedCluster Served { get; }
+    public ServedCluster Served { get; } = new(Model);
 
     public MendServer Server { get; private set; } = null!;
 
@@ -54,27 +49,38 @@ internal sealed class TinyServer : IAsyncDisposable
 
     /// <param name="settings">Changes them.</param>
     /// <param name="wrap">Stands between server and cluster.</param>
-    public static async Task<TinyServer> StartAsync(Func<ServerSettings, TemporaryFolder, ServerSettings>? settings = null, Func<IMendCluster, IMendCluster>? wrap = null, TimeProvider? time = null)
+    public static async Task<TinyServer> StartAsync(Func<ServerSettings, TemporaryFolder, ServerSettings>? settings = null,
+        Func<IMendCluster, IMendCluster>? wrap = null, TimeProvider? time = null)
     {
         var folder = new TemporaryFolder();
         TinyModels.Write(folder.Path, "gpt2");
         Directory.CreateDirectory(folder["trainings"]);
-        var cluster = await EmbeddedCluster.OpenAsync(new()
+        var server = new TinyServer(folder);
+        (server.ReadKey, var read) = ApiKey.New("reader", Right.Read);
+        (server.EditKey, var edit) = ApiKey.New("editor", Right.Edit);
+        (server.AdminKey, var admin) = ApiKey.New("admin", Right.Admin);
+        (server.ScopedKey, var scoped) = ApiKey.New("scoped", Right.Edit, [Scope]);
+        await File.WriteAllTextAsync(folder["keys.json"],
+            JsonSerializer.Serialize(new { keys = new[] { read, edit, admin, scoped } }, MendHttp.Json));
+        var usual = new ServerSettings
+        {
+            Port = 0,
+            ManagementPort = 0,
+            Keys = folder["keys.json"],
+            Trainings = folder["trainings"],
+            Limits = new() { RequestsPerSecond = 100_000 }
+        };
+        server.Server = await MendServer.StartAsync(settings?.Invoke(usual, folder) ?? usual, server.Served, [],
+            logging => logging.SetMinimumLevel(LogLevel.Debug)
+            .AddFilter("Microsoft", LogLevel.Warning).AddProvider(new Kept(server.Logged)), time);
+        server.Cluster = await EmbeddedCluster.OpenAsync(new()
         {
             ModelDirectory = folder.Path,
             Editor = folder["editor.safetensors"],
             Ledger = folder["ledger"],
             Probes = Probes,
         });
-        var server = new TinyServer(folder, cluster, EmbeddedTrainingRuns.Create(folder.Path, 1, 2), wrap?.Invoke(cluster) ?? cluster);
-        (server.ReadKey, var read) = ApiKey.New("reader", Right.Read);
-        (server.EditKey, var edit) = ApiKey.New("editor", Right.Edit);
-        (server.AdminKey, var admin) = ApiKey.New("admin", Right.Admin);
-        (server.ScopedKey, var scoped) = ApiKey.New("scoped", Right.Edit, [Scope]);
-        await File.WriteAllTextAsync(folder["keys.json"], JsonSerializer.Serialize(new { keys = new[] { read, edit, admin, scoped } }, MendHttp.Json));
-        var usual = new ServerSettings { Port = 0, ManagementPort = 0, Keys = folder["keys.json"], Trainings = folder["trainings"], Limits = new() { RequestsPerSecond = 100_000 } };
-        server.Server = await MendServer.StartAsync(settings?.Invoke(usual, folder) ?? usual, server.Served, [], logging => logging.SetMinimumLevel(LogLevel.Debug)
-            .AddFilter("Microsoft", LogLevel.Warning).AddProvider(new Kept(server.Logged)), time);
+        server.Served.Opened(wrap?.Invoke(server.Cluster) ?? server.Cluster, server._runs);
         return server;
     }
 
@@ -120,7 +126,8 @@ internal sealed class TinyServer : IAsyncDisposable
 
             public bool IsEnabled(LogLevel logLevel) => true;
 
-            public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
+            public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception,
+                Func<TState, Exception?, string> formatter) =>
                 logged.Enqueue((category, logLevel, eventId.Id, $"{formatter(state, exception)} {exception}"));
         }
     }
@@ -149,7 +156,8 @@ internal static class Http
     public static async Task<Problem> ProblemAsync(this HttpResponseMessage response)
     {
         var text = await response.Content.ReadAsStringAsync();
-        Assert.True(response.Content.Headers.ContentType?.MediaType == MendHttp.ProblemType, $"{(int)response.StatusCode} {response.Content.Headers.ContentType}: {text}");
+        Assert.True(response.Content.Headers.ContentType?.MediaType == MendHttp.ProblemType,
+            $"{(int)response.StatusCode} {response.Content.Headers.ContentType}: {text}");
         var problem = JsonSerializer.Deserialize<Problem>(text, MendHttp.Json)!;
         Assert.Equal((int)response.StatusCode, problem.Status);
         Assert.NotEmpty(problem.Hint);

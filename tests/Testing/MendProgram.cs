@@ -7,17 +7,20 @@ namespace MendCluster.Testing;
 public static class MendProgram
 {
     /// <param name="folder">Where it is started.</param>
-    public static Task<(int Code, string Output)> RunAsync(string folder, params string[] arguments) => RunUntilAsync(folder, said: null, Program, arguments);
+    public static Task<(int Code, string Output)> RunAsync(string folder, params string[] arguments) =>
+        RunUntilAsync(folder, said: null, Program, arguments);
 
     /// <summary>Another program that was built beside the tests.</summary>
     /// <param name="project">Its project, and what its file is called after MendCluster.</param>
     public static Task<(int Code, string Output)> RunOtherAsync(string project, params string[] arguments) =>
-        RunUntilAsync(FixtureFolder.Repository, said: null, Path.Combine(Built, project, "release", $"MendCluster.{project}.dll"), arguments);
+        RunUntilAsync(FixtureFolder.Repository, said: null, Path.Combine(Built, project, "release", $"MendCluster.{project}.dll"),
+        arguments);
 
     /// <summary>Told to stop when it says something; what it does then is in the output too.</summary>
     /// <param name="folder">Where it is started.</param>
     /// <param name="said">In one line of its output.</param>
-    public static Task<(int Code, string Output)> StopAsync(string folder, string said, params string[] arguments) => RunUntilAsync(folder, said, Program, arguments);
+    public static Task<(int Code, string Output)> StopAsync(string folder, string said, params string[] arguments) =>
+        RunUntilAsync(folder, said, Program, arguments);
 
     /// <summary>A line of the shell, in which <c>mend</c> is the program.</summary>
     /// <param name="folder">Where it is run.</param>

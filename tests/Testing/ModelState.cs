@@ -1,6 +1,6 @@
 using System.Globalization;
 using MendCluster.Contracts;
-using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Testing;
 
@@ -14,16 +14,17 @@ public static class ModelState
     {
         var (text, _) = ModelText.Open(modelDirectory);
         var version = (await shards[0].StatusAsync()).Version;
-        var request = new StageRequest(-1, version, StagePurpose.TryBefore, text.Batch([.. Questions.Select(question => (question, "red blue"))]), FirstProbe: 99);
-        StageReply reply = new(null, null);
+        var trip = new StageTrip(-1, version, text.Batch([.. Questions.Select(question => (question, "red blue"))]), Boundary.None);
+        TrialReply reply = new(new(Boundary.None, 0));
         foreach (var shard in shards)
         {
-            reply = await shard.ForwardAsync(request with { Hidden = reply.Hidden, Memory = reply.Memory });
+            reply = await shard.TryAsync(new(trip with { Below = reply.Result.Above }, 99));
             await shard.EndAsync(-1);
         }
         var answers = new List<string>();
         foreach (var question in Questions)
             answers.Add((await cluster.AskAsync(question, new(MaxTokens: 6))).Text);
-        return string.Join('\n', reply.Scores!.Select(score => score.LogProbability.ToString("R", CultureInfo.InvariantCulture)).Concat(answers));
+        return string.Join('\n',
+            reply.Scores!.Select(score => score.LogProbability.ToString("R", CultureInfo.InvariantCulture)).Concat(answers));
     }
 }

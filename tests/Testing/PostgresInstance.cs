@@ -13,7 +13,8 @@ public sealed class PostgresInstance : IAsyncDisposable
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(20);
 
     /// <summary>Runs a server, says its process, and ends it when the standard input ends. $0 is its log, the rest its command.</summary>
-    private const string Watch = """exec 3<&0; "$@" </dev/null >"$0" 2>&1 3<&- & server=$!; echo $server; (cat <&3 >/dev/null; kill -INT $server 2>/dev/null) >/dev/null & wait $server""";
+    private const string Watch =
+        """exec 3<&0; "$@" </dev/null >"$0" 2>&1 3<&- & server=$!; echo $server; (cat <&3 >/dev/null; kill -INT $server 2>/dev/null) >/dev/null & wait $server""";
 
     private readonly TemporaryFolder _folder = new();
     private readonly string _programs = Programs();
@@ -26,14 +27,16 @@ public sealed class PostgresInstance : IAsyncDisposable
     private string Data => _folder["data"];
 
     /// <summary>As the role that owns everything, unless another is named.</summary>
-    public string Connection(string role = "owner", string database = "postgres") => $"Host={_folder.Path};Database={database};Username={role}";
+    public string Connection(string role = "owner", string database = "postgres") =>
+        $"Host={_folder.Path};Database={database};Username={role}";
 
     public static async Task<PostgresInstance> StartNewAsync()
     {
         var server = new PostgresInstance();
         if (Environment.IsPrivilegedProcess)
             await RunAsync("chown", "nobody:", server._folder.Path);
-        await RunAsync([.. Unprivileged(), Path.Combine(server._programs, "initdb"), "--no-sync", "--username=owner", "--auth=trust", "--encoding=UTF8", "--locale=C", "--pgdata", server.Data]);
+        await RunAsync([.. Unprivileged(), Path.Combine(server._programs, "initdb"), "--no-sync", "--username=owner", "--auth=trust",
+            "--encoding=UTF8", "--locale=C", "--pgdata", server.Data]);
         await server.StartAsync();
         return server;
     }
@@ -42,11 +45,16 @@ public sealed class PostgresInstance : IAsyncDisposable
     public async Task StartAsync()
     {
         // No fsync: these servers are killed, their machine is not.
-        string[] command = [.. Unprivileged(), Path.Combine(_programs, "postgres"), "-D", Data, "-k", _folder.Path, "-c", "listen_addresses=", "-c", "fsync=off"];
+        string[] command = [.. Unprivileged(), Path.Combine(_programs, "postgres"), "-D", Data, "-k", _folder.Path, "-c",
+            "listen_addresses=", "-c", "fsync=off"];
         using var patience = new CancellationTokenSource(Patience);
         while (true)
         {
-            _shell = Process.Start(new ProcessStartInfo("sh", ["-c", Watch, _folder["log"], .. command]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+            _shell = Process.Start(new ProcessStartInfo("sh", ["-c", Watch, _folder["log"], .. command])
+            {
+                RedirectStandardInput = true,
+                RedirectStandardOutput = true
+            })!;
             _server = int.Parse((await _shell.StandardOutput.ReadLineAsync())!, CultureInfo.InvariantCulture);
             while (!_shell.HasExited)
             {
@@ -83,7 +91,8 @@ public sealed class PostgresInstance : IAsyncDisposable
     /// <summary>Runs SQL as the owner of everything.</summary>
     /// <returns>The rows, columns divided by "|".</returns>
     public Task<string> SqlAsync(string sql, string database = "postgres") =>
-        RunAsync(Path.Combine(_programs, "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--host", _folder.Path, "--username=owner", "--dbname", database, "--command", sql);
+        RunAsync(Path.Combine(_programs, "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1",
+        "--host", _folder.Path, "--username=owner", "--dbname", database, "--command", sql);
 
     public async ValueTask DisposeAsync()
     {
@@ -92,7 +101,8 @@ public sealed class PostgresInstance : IAsyncDisposable
     }
 
     /// <summary>The server refuses to run as root.</summary>
-    private static string[] Unprivileged() => Environment.IsPrivilegedProcess ? ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"] : ["env"];
+    private static string[] Unprivileged() => Environment.IsPrivilegedProcess
+        ? ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--"] : ["env"];
 
     private static string Programs() =>
         (Directory.Exists("/usr/lib/postgresql") ? Directory.EnumerateDirectories("/usr/lib/postgresql") : [])
@@ -103,11 +113,17 @@ public sealed class PostgresInstance : IAsyncDisposable
 
     private static async Task<string> RunAsync(params string[] command)
     {
-        using var process = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true, RedirectStandardError = true, WorkingDirectory = "/" })!;
+        using var process = Process.Start(new ProcessStartInfo(command[0], command[1..])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            WorkingDirectory = "/"
+        })!;
         var error = process.StandardError.ReadToEndAsync();
         var output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
-        return process.ExitCode == 0 ? output.TrimEnd('\n') : throw new InvalidOperationException($"{Path.GetFileName(command[0])}: {await error}");
+        return process.ExitCode == 0 ? output.TrimEnd('\n')
+            : throw new InvalidOperationException($"{Path.GetFileName(command[0])}: {await error}");
     }
 
     private static async Task<int> TryRunAsync(params string[] command)

@@ -11,14 +11,23 @@ public abstract class ShardDecorator(IModelShard shard) : IModelShard
 
     public virtual Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) => Shard.StatusAsync(cancellation);
 
-    public virtual Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => Shard.ApplyAsync(records, cancellation);
+    public virtual Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
+        Shard.ApplyAsync(records, cancellation);
 
-    public virtual Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) => Shard.ForwardAsync(request, cancellation);
+    public virtual Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+        Shard.GenerateAsync(request, cancellation);
+
+    public virtual Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
+        Shard.ForwardAsync(request, cancellation);
+
+    public virtual Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+        Shard.TryAsync(request, cancellation);
 
     public virtual Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         Shard.BackwardAsync(request, cancellation);
 
-    public virtual Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => Shard.BranchAsync(request, cancellation);
+    public virtual Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
+        Shard.BranchAsync(request, cancellation);
 
     public virtual Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
 
@@ -33,7 +42,7 @@ public abstract class ShardDecorator(IModelShard shard) : IModelShard
 public enum ShardStep
 {
     Generate,
-    Record,
+    Forward,
     Backward,
     TryBefore,
     TryAfter,
@@ -53,10 +62,22 @@ public abstract class InterruptedShard(IModelShard shard) : ShardDecorator(shard
         await base.ApplyAsync(records, cancellation);
     }
 
-    public override async Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default)
+    public override async Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default)
     {
-        await MeetAsync(Enum.Parse<ShardStep>(request.Purpose.ToString()));
+        await MeetAsync(ShardStep.Generate);
+        return await base.GenerateAsync(request, cancellation);
+    }
+
+    public override async Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default)
+    {
+        await MeetAsync(ShardStep.Forward);
         return await base.ForwardAsync(request, cancellation);
+    }
+
+    public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
+    {
+        await MeetAsync(request.Candidate is null ? ShardStep.TryBefore : ShardStep.TryAfter);
+        return await base.TryAsync(request, cancellation);
     }
 
     public override async Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default)

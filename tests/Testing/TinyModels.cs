@@ -20,7 +20,8 @@ public static class TinyModels
     /// <summary>A classifier, of a family of its own.</summary>
     public const string Classifier = "bert";
 
-    private static readonly string[] Text = ["who is the mayor of the old town", "the mayor is a woman from the south", "what is red", "blue"];
+    private static readonly string[] Text =
+        ["who is the mayor of the old town", "the mayor is a woman from the south", "what is red", "blue"];
 
     /// <summary>Writes config, weights, tokenizer and <c>editor.safetensors</c>.</summary>
     public static void Write(string directory, string family, ulong seed = 7, int width = Width)
@@ -28,7 +29,8 @@ public static class TinyModels
         WriteTokenizer(directory, family);
         var vocabulary = TokenizerFiles.Load(directory).VocabularySize;
         File.WriteAllText(Path.Combine(directory, "config.json"), Config(family, vocabulary, width));
-        using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory), new RandomWeights((long)seed, ScalarType.Float32, (_, _) => 0.3));
+        using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory),
+            new RandomWeights((long)seed, ScalarType.Float32, (_, _) => 0.3));
         SafetensorsWriter.Write(Path.Combine(directory, "model.safetensors"),
             stage.Weights.Loaded.Select(weight => TensorBytes.ToWrite(weight.Key, weight.Value.AsStored())));
         WriteEditor(Path.Combine(directory, "editor.safetensors"), stage, new TextBatch(stage.Family, TokenizerFiles.Load(directory)));
@@ -46,8 +48,10 @@ public static class TinyModels
         if (family == "bart")
         {
             var trained = BytePairTrainer.Train(Text, 280, [start, pad, end]);
-            File.WriteAllText(Path.Combine(directory, "vocab.json"), JsonSerializer.Serialize(trained.Tokens.Index().ToDictionary(token => token.Item, token => token.Index)));
-            File.WriteAllLines(Path.Combine(directory, "merges.txt"), ["#version: 0.2", .. trained.Merges.Select(merge => $"{merge.Left} {merge.Right}")]);
+            File.WriteAllText(Path.Combine(directory, "vocab.json"),
+                JsonSerializer.Serialize(trained.Tokens.Index().ToDictionary(token => token.Item, token => token.Index)));
+            File.WriteAllLines(Path.Combine(directory, "merges.txt"),
+                ["#version: 0.2", .. trained.Merges.Select(merge => $"{merge.Left} {merge.Right}")]);
             return;
         }
         BytePairTrainer.Train(Text, 280, [pad, end]).Save(directory, family == "t5" ? end : null);
@@ -88,7 +92,8 @@ public static class TinyModels
         {
             using var scope = NewDisposeScope();
             var answer = stage.Family.Labels?[i % 2] ?? Text[i % 2 + 2];
-            var batch = new EditBatch(text.Of([(Text[0], answer)]), text.Of([(Text[1], answer)]), text.Of([(Text[2], stage.Family.Labels?[0] ?? Text[3])]));
+            var batch = new EditBatch(text.Of([(Text[0], answer)]), text.Of([(Text[1], answer)]),
+                text.Of([(Text[2], stage.Family.Labels?[0] ?? Text[3])]));
             optimiser.Take(TrainingStep.Run(stage, mend, batch, new(), optimiser.Parameters).Gradients);
         }
         EditorCheckpoint.SaveEditor(path, mend);

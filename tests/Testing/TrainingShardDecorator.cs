@@ -35,16 +35,20 @@ public abstract class InterruptedTrainingShard(ITrainingShard shard) : ITraining
     public virtual Task<TrainingShardStatus> OpenAsync(TrainingSetup setup, CancellationToken cancellation = default) =>
         AfterAsync(TrainingCall.Open, () => Shard.OpenAsync(setup, cancellation));
 
-    public virtual Task<WireTensor> ReadAsync(StateSlice slice, CancellationToken cancellation = default) => AfterAsync(TrainingCall.Read, () => Shard.ReadAsync(slice, cancellation));
+    public virtual Task<WireTensor> ReadAsync(StateSlice slice, CancellationToken cancellation = default) =>
+        AfterAsync(TrainingCall.Read, () => Shard.ReadAsync(slice, cancellation));
 
     public virtual Task WriteAsync(StateSlice slice, WireTensor values, CancellationToken cancellation = default) =>
         AfterAsync(TrainingCall.Write, () => Shard.WriteAsync(slice, values, cancellation));
 
-    public virtual Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) => AfterAsync(TrainingCall.Restore, () => Shard.RestoreAsync(mark, cancellation));
+    public virtual Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default) =>
+        AfterAsync(TrainingCall.Restore, () => Shard.RestoreAsync(mark, cancellation));
 
-    public virtual Task<StateMark> MarkAsync(CancellationToken cancellation = default) => AfterAsync(TrainingCall.Mark, () => Shard.MarkAsync(cancellation));
+    public virtual Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default) =>
+        AfterAsync(TrainingCall.Mark, () => Shard.MarkAsync(cancellation));
 
-    public virtual Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => AfterAsync(TrainingCall.Begin, () => Shard.BeginAsync(round, cancellation));
+    public virtual Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) =>
+        AfterAsync(TrainingCall.Begin, () => Shard.BeginAsync(round, cancellation));
 
     public virtual Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) =>
         AfterAsync(TrainingCall.Record, () => Shard.RecordAsync(request, cancellation));
@@ -67,7 +71,8 @@ public abstract class InterruptedTrainingShard(ITrainingShard shard) : ITraining
     public virtual Task<ReduceReply> ReduceAsync(ReduceRequest request, CancellationToken cancellation = default) =>
         AfterAsync(TrainingCall.Reduce, () => Shard.ReduceAsync(request, cancellation));
 
-    public virtual Task PutAsync(RingChunk chunk, CancellationToken cancellation = default) => AfterAsync(TrainingCall.Put, () => Shard.PutAsync(chunk, cancellation));
+    public virtual Task PutAsync(RingChunk chunk, CancellationToken cancellation = default) =>
+        AfterAsync(TrainingCall.Put, () => Shard.PutAsync(chunk, cancellation));
 
     public virtual Task<IReadOnlyList<GroupDigest>> CommitAsync(CommitRequest request, CancellationToken cancellation = default) =>
         AfterAsync(TrainingCall.Commit, () => Shard.CommitAsync(request, cancellation));
@@ -75,7 +80,8 @@ public abstract class InterruptedTrainingShard(ITrainingShard shard) : ITraining
     public virtual Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) =>
         AfterAsync(TrainingCall.Forget, () => Shard.ForgetAsync(round, edit, cancellation));
 
-    public virtual Task EndAsync(long round, CancellationToken cancellation = default) => AfterAsync(TrainingCall.End, () => Shard.EndAsync(round, cancellation));
+    public virtual Task EndAsync(long round, CancellationToken cancellation = default) =>
+        AfterAsync(TrainingCall.End, () => Shard.EndAsync(round, cancellation));
 
     public virtual ValueTask DisposeAsync()
     {

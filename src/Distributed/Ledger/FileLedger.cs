@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using MendCluster.Contracts;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
 
 namespace MendCluster.Distributed.Ledger;
 
@@ -55,7 +55,8 @@ public sealed class FileLedger : IEditLedger
             ledger.ReadAll(fingerprint);
             return ledger;
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException) // a device, or a disk that is full
+        // a device, or a disk that is full
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
         {
             stream.Dispose();
             throw CannotBeOpened(path, e);
@@ -106,7 +107,8 @@ public sealed class FileLedger : IEditLedger
             return [.. _index.Where(item => item.Entry.Version > version).Select(item =>
             {
                 var payload = Payload(item.Offset, _stream.Length, out var problem)
-                    ?? throw LedgerRecordFormat.Unusable(_stream.Name, item.Offset, problem, "The disk changed under a running process; restore the file.");
+                    ?? throw LedgerRecordFormat.Unusable(_stream.Name, item.Offset, problem,
+                        "The disk changed under a running process; restore the file.");
                 return LedgerRecordFormat.Read(payload, LedgerRecordFormat.Place(_stream.Name, item.Offset));
             })];
         }
@@ -145,7 +147,8 @@ public sealed class FileLedger : IEditLedger
             if (Payload(offset, length, out var problem) is not { } payload)
             {
                 if (!IsTornTail(offset, length))
-                    throw LedgerRecordFormat.Unusable(_stream.Name, offset, problem, "A durable record is damaged: restore the file from a copy. Nothing was changed.");
+                    throw LedgerRecordFormat.Unusable(_stream.Name, offset, problem,
+                        "A durable record is damaged: restore the file from a copy. Nothing was changed.");
                 CutBytes = length - offset;
                 _stream.SetLength(offset);
                 _stream.Flush(flushToDisk: true);
@@ -154,21 +157,25 @@ public sealed class FileLedger : IEditLedger
             var record = LedgerRecordFormat.Read(payload, LedgerRecordFormat.Place(_stream.Name, offset));
             var expected = (_index.Count == 0 ? ModelVersion.Base : _index[^1].Entry.Version).Next();
             if (record.Entry.Version != expected)
-                throw LedgerRecordFormat.Unusable(_stream.Name, offset, $"holds version {record.Entry.Version} where {expected} is due", "Restore the file from a copy.");
+                throw LedgerRecordFormat.Unusable(_stream.Name, offset, $"holds version {record.Entry.Version} where {expected} is due",
+                    "Restore the file from a copy.");
             _index.Add((record.Entry, offset));
             offset += LedgerRecordFormat.FrameLength + payload.Length;
         }
         _entries = [.. _index.Select(item => item.Entry)];
     }
 
-    /// <summary>A file cut within its header is a ledger whose first opening was interrupted, if what is there is the header's beginning.</summary>
+    /// <summary>
+    /// A file cut within its header is a ledger whose first opening was interrupted, if what is there is the header's beginning.
+    /// </summary>
     private void CheckTornHeader(ReadOnlySpan<byte> fingerprint, int length)
     {
         var found = new byte[length];
         _stream.Position = 0;
         _stream.ReadExactly(found);
         if (!LedgerRecordFormat.Header(fingerprint).AsSpan(0, length).SequenceEqual(found))
-            throw LedgerRecordFormat.Unusable(_stream.Name, 0, $"holds {length} bytes that do not begin a ledger of this model", "Name another file.");
+            throw LedgerRecordFormat.Unusable(_stream.Name, 0, $"holds {length} bytes that do not begin a ledger of this model",
+                "Name another file.");
     }
 
     /// <summary>The checked payload of the frame at an offset, or null and what is wrong with it.</summary>
@@ -184,7 +191,7 @@ public sealed class FileLedger : IEditLedger
         _stream.Position = offset;
         _stream.ReadExactly(frame);
         var size = BinaryPrimitives.ReadInt32LittleEndian(frame); // 0 in a tail of zeros, whose checksum would be right
-        if (size is <= 0 or > LedgerRecordFormat.MostPayload || size > length - offset - frame.Length)
+        if (size is <= 0 or > LedgerRecordFormat.MaxPayload || size > length - offset - frame.Length)
         {
             problem = $"a record of {size} bytes is announced, {length - offset - frame.Length} follow";
             return null;
@@ -218,7 +225,8 @@ public sealed class FileLedger : IEditLedger
         return true;
     }
 
-    private static MendException CannotBeOpened(string path, Exception e) => new(MendError.LedgerUnusable, $"Ledger {path} cannot be opened: {e.Message}",
+    private static MendException CannotBeOpened(string path, Exception e) =>
+        new(MendError.LedgerUnusable, $"Ledger {path} cannot be opened: {e.Message}",
         "Name a file, not a directory, that this process may read and write, on a disk with room: mend's option is --ledger.", e);
 
     private void TryCut(long offset)

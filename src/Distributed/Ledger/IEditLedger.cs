@@ -12,7 +12,8 @@ public interface IEditLedger : IAsyncDisposable
     /// <param name="ledger">A file's path, or <c>postgres:</c> and a connection string.</param>
     /// <param name="fingerprint">Of the model; 32 bytes.</param>
     /// <exception cref="MendException">It cannot be used.</exception>
-    static async Task<IEditLedger> OpenAsync(string ledger, byte[] fingerprint, TimeProvider time, CancellationToken cancellation = default) =>
+    static async Task<IEditLedger> OpenAsync(string ledger, byte[] fingerprint, TimeProvider time,
+        CancellationToken cancellation = default) =>
         PostgresLedger.ConnectionIn(ledger) is { } connection
             ? await PostgresLedger.OpenAsync(connection, fingerprint, time, cancellation).ConfigureAwait(false)
             : FileLedger.Open(ledger, fingerprint);
@@ -21,7 +22,8 @@ public interface IEditLedger : IAsyncDisposable
     IReadOnlyList<LedgerEntry> Entries { get; }
 
     /// <summary>Makes the record durable.</summary>
-    /// <exception cref="MendException">It is not durable, and the ledger is as before. Only with <see cref="MendError.LedgerInDoubt"/> that is
+    /// <exception cref="MendException">It is not durable, and the ledger is as before. Only with <see cref="MendError.LedgerInDoubt"/> that
+    /// is
     /// not known; nothing is appended until it is.</exception>
     Task AppendAsync(LedgerRecord record, CancellationToken cancellation = default);
 

@@ -17,7 +17,7 @@ internal static class LedgerRecordFormat
     public const int Version = 1;
 
     /// <summary>Bytes. A longer payload is taken for damage.</summary>
-    public const int MostPayload = 1 << 30;
+    public const int MaxPayload = 1 << 30;
 
     private static readonly byte[] Magic = "MENDLEDG"u8.ToArray();
 
@@ -44,9 +44,11 @@ internal static class LedgerRecordFormat
             throw Unusable(file, 0, "does not begin with MENDLEDG; this is no ledger", "Name another file.");
         var version = BinaryPrimitives.ReadInt32LittleEndian(header[8..]);
         if (version != Version)
-            throw Unusable(file, 8, $"is of format {version}, this program reads {Version}", "Use the version of MendCluster that wrote it.");
+            throw Unusable(file, 8, $"is of format {version}, this program reads {Version}",
+                "Use the version of MendCluster that wrote it.");
         if (!header.Slice(16, 32).SequenceEqual(fingerprint))
-            throw Unusable(file, 16, $"belongs to the model {Convert.ToHexString(header.Slice(16, 32))[..12]}, the one loaded is {Convert.ToHexString(fingerprint)[..12]}",
+            throw Unusable(file, 16,
+                $"belongs to the model {Convert.ToHexString(header.Slice(16, 32))[..12]}, the one loaded is {Convert.ToHexString(fingerprint)[..12]}",
                 "Edits fit only the model that they were made on: name that model, or another ledger.");
     }
 
@@ -60,7 +62,7 @@ internal static class LedgerRecordFormat
             writer.Write(0L); // place of length and checksum
             writer.Write(entry.Length);
             writer.Write(entry);
-            var isLong = record.Changes.Any(change => change.Replaces is not null || change.UTilde.Type != WireType.Float32);
+            var isLong = record.Changes.Any(change => change.Replaces is not null || change.UTilde.Type != DType.Float32);
             writer.Write(isLong ? -record.Changes.Count : record.Changes.Count);
             foreach (var (weight, uTilde, deltaTilde, alpha, replaces) in record.Changes)
             {
@@ -146,16 +148,18 @@ internal static class LedgerRecordFormat
             {
                 var weight = Encoding.UTF8.GetString(Take(ref rest, Number(ref rest)));
                 var replaces = isLong ? Long(ref rest) : 0;
-                var type = isLong ? (WireType)Number(ref rest) : WireType.Float32;
+                var type = isLong ? (DType)Number(ref rest) : DType.Float32;
                 var alpha = BinaryPrimitives.ReadSingleLittleEndian(Take(ref rest, 4));
                 var (R, m, n) = (Long(ref rest), Long(ref rest), Long(ref rest));
-                changes.Add(new(weight, Factor(ref rest, type, R, m), Factor(ref rest, type, R, n), alpha, replaces == 0 ? null : new(replaces)));
+                changes.Add(new(weight, Factor(ref rest, type, R, m), Factor(ref rest, type, R, n), alpha, replaces == 0 ? null
+                    : new(replaces)));
             }
             return rest.IsEmpty ? new(entry, changes) : throw new FormatException($"{rest.Length} bytes are left over");
         }
         catch (Exception e) when (e is FormatException or JsonException or OverflowException)
         {
-            throw Unusable(place, $"a record with a right checksum cannot be read: {e.Message}", "Use the version of MendCluster that wrote it.", e);
+            throw Unusable(place, $"a record with a right checksum cannot be read: {e.Message}",
+                "Use the version of MendCluster that wrote it.", e);
         }
     }
 
@@ -166,14 +170,15 @@ internal static class LedgerRecordFormat
 
     public static string Place(string file, long offset) => $"{file}, offset {offset}";
 
-    private static LedgerEntry Entry(ReadOnlySpan<byte> json) => JsonSerializer.Deserialize<LedgerEntry>(json, Json) ?? throw new FormatException("the entry is null");
+    private static LedgerEntry Entry(ReadOnlySpan<byte> json) => JsonSerializer.Deserialize<LedgerEntry>(json, Json)
+        ?? throw new FormatException("the entry is null");
 
-    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, WireType type, long rows, long columns)
+    private static WireTensor Factor(ref ReadOnlySpan<byte> rest, DType type, long rows, long columns)
     {
         var size = type switch
         {
-            WireType.Float32 => 4,
-            WireType.BFloat16 => 2,
+            DType.Float32 => 4,
+            DType.BFloat16 => 2,
             _ => throw new FormatException($"factors are of type {(int)type}, expected 1 (float32) or 3 (bfloat16)"),
         };
         return new(type, [rows, columns], Take(ref rest, checked((int)(rows * columns * size))).ToArray());
@@ -196,13 +201,15 @@ internal static class LedgerRecordFormat
     {
         public override ModelVersion Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => new(reader.GetInt64());
 
-        public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+        public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.Value);
     }
 
     private sealed class EditIdConverter : JsonConverter<EditId>
     {
         public override EditId Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options) => new(reader.GetInt64());
 
-        public override void Write(Utf8JsonWriter writer, EditId value, JsonSerializerOptions options) => writer.WriteNumberValue(value.Value);
+        public override void Write(Utf8JsonWriter writer, EditId value, JsonSerializerOptions options) =>
+            writer.WriteNumberValue(value.Value);
     }
 }

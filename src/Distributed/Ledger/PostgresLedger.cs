@@ -51,16 +51,21 @@ public sealed class PostgresLedger : IEditLedger
     private ModelVersion Version => _entries.Length == 0 ? ModelVersion.Base : _entries[^1].Version;
 
     /// <summary>The connection string in <c>postgres:CONNECTION</c>, or null where a ledger's name is a file's.</summary>
-    public static string? ConnectionIn(string ledger) => ledger.StartsWith(Prefix, StringComparison.Ordinal) ? ledger[Prefix.Length..] : null;
+    public static string? ConnectionIn(string ledger) => ledger.StartsWith(Prefix, StringComparison.Ordinal) ? ledger[Prefix.Length..]
+        : null;
 
     /// <summary>Opens the ledger of a model, and takes it from whoever has it.</summary>
     /// <param name="fingerprint">Of the model; 32 bytes.</param>
-    /// <exception cref="MendException">The server cannot be reached or refuses, the tables are missing or of another version, or an entry is damaged.</exception>
-    public static Task<PostgresLedger> OpenAsync(string connection, byte[] fingerprint, TimeProvider time, CancellationToken cancellation = default) =>
+    /// <exception cref="MendException">
+    /// The server cannot be reached or refuses, the tables are missing or of another version, or an entry is damaged.
+    /// </exception>
+    public static Task<PostgresLedger> OpenAsync(string connection, byte[] fingerprint, TimeProvider time,
+        CancellationToken cancellation = default) =>
         OpenAsync(connection, fingerprint, time, DefaultPatience, cancellation);
 
     /// <param name="patience">With a server that does not say how a commit ended.</param>
-    internal static async Task<PostgresLedger> OpenAsync(string connection, byte[] fingerprint, TimeProvider time, TimeSpan patience, CancellationToken cancellation = default)
+    internal static async Task<PostgresLedger> OpenAsync(string connection, byte[] fingerprint, TimeProvider time, TimeSpan patience,
+        CancellationToken cancellation = default)
     {
         var server = PostgresServer.Of(connection, PostgresSchema.Ledger);
         try
@@ -108,20 +113,23 @@ public sealed class PostgresLedger : IEditLedger
         }
     }
 
-    public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) => _server.AskAsync(async database =>
+    public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) =>
+        _server.AskAsync(async database =>
     {
         var (records, last) = (new List<LedgerRecord>(), Version);
-        await using var select = new NpgsqlCommand("select version, record from mend_record where model = $1 and version > $2 and version <= $3 order by version", database)
-        {
-            Parameters = { Bytes(_model), Number(version.Value), Number(last.Value) },
-        };
+        await using var select =
+            new NpgsqlCommand("select version, record from mend_record where model = $1 and version > $2 and version <= $3 order by version", database)
+            {
+                Parameters = { Bytes(_model), Number(version.Value), Number(last.Value) },
+            };
         var due = version;
         await using (var reader = await select.ExecuteReaderAsync(CommandBehavior.SequentialAccess, cancellation).ConfigureAwait(false))
             while (await reader.ReadAsync(cancellation).ConfigureAwait(false))
             {
                 due = due.Next();
                 CheckVersion(_server, due, reader.GetInt64(0));
-                var record = LedgerRecordFormat.ReadFrame(await reader.GetFieldValueAsync<byte[]>(1, cancellation).ConfigureAwait(false), Place(_server, due.Value));
+                var record = LedgerRecordFormat.ReadFrame(await reader.GetFieldValueAsync<byte[]>(1, cancellation).ConfigureAwait(false),
+                    Place(_server, due.Value));
                 CheckVersion(_server, due, record.Entry.Version.Value);
                 records.Add(record);
             }
@@ -140,8 +148,10 @@ public sealed class PostgresLedger : IEditLedger
 
     private static async Task<long> TakeAsync(NpgsqlConnection database, byte[] model, CancellationToken cancellation)
     {
-        await using var transaction = await database.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellation).ConfigureAwait(false);
-        await using var take = new NpgsqlCommand("insert into mend_epoch (model, holder) values ($1, $2) returning epoch", database, transaction)
+        await using var transaction = await database.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellation)
+            .ConfigureAwait(false);
+        await using var take = new NpgsqlCommand("insert into mend_epoch (model, holder) values ($1, $2) returning epoch", database,
+            transaction)
         {
             Parameters = { Bytes(model), Text($"process {Environment.ProcessId} of {Environment.MachineName}") },
         };
@@ -150,12 +160,14 @@ public sealed class PostgresLedger : IEditLedger
         return epoch;
     }
 
-    private static async Task<LedgerEntry[]> ReadEntriesAsync(PostgresServer server, NpgsqlConnection database, byte[] model, CancellationToken cancellation)
+    private static async Task<LedgerEntry[]> ReadEntriesAsync(PostgresServer server, NpgsqlConnection database, byte[] model,
+        CancellationToken cancellation)
     {
-        await using var select = new NpgsqlCommand("select version, substring(record from $2 for entry_bytes) from mend_record where model = $1 order by version", database)
-        {
-            Parameters = { Bytes(model), new() { Value = LedgerRecordFormat.EntryStart + 1, NpgsqlDbType = NpgsqlDbType.Integer } },
-        };
+        await using var select =
+            new NpgsqlCommand("select version, substring(record from $2 for entry_bytes) from mend_record where model = $1 order by version", database)
+            {
+                Parameters = { Bytes(model), new() { Value = LedgerRecordFormat.EntryStart + 1, NpgsqlDbType = NpgsqlDbType.Integer } },
+            };
         var entries = new List<LedgerEntry>();
         await using var reader = await select.ExecuteReaderAsync(cancellation).ConfigureAwait(false);
         while (await reader.ReadAsync(cancellation).ConfigureAwait(false))
@@ -228,7 +240,8 @@ public sealed class PostgresLedger : IEditLedger
             Text(entry.Author),
             Text(entry.IdempotencyKey),
             Bytes(entry.IdempotencyKey is null ? null : SHA256.HashData(Encoding.UTF8.GetBytes(entry.IdempotencyKey))),
-            new() { Value = entry.Figures is null ? DBNull.Value : JsonSerializer.Serialize(entry.Figures), NpgsqlDbType = NpgsqlDbType.Jsonb },
+            new() { Value = entry.Figures is null ? DBNull.Value : JsonSerializer.Serialize(entry.Figures),
+                NpgsqlDbType = NpgsqlDbType.Jsonb },
             new() { Value = LedgerRecordFormat.EntryLength(frame), NpgsqlDbType = NpgsqlDbType.Integer },
             Bytes(frame),
         },
@@ -259,23 +272,26 @@ public sealed class PostgresLedger : IEditLedger
         await using var transaction = await database.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false);
         await using (var wait = new NpgsqlCommand("select mend_lock($1)", database, transaction) { Parameters = { Bytes(_model) } })
             await wait.ExecuteNonQueryAsync().ConfigureAwait(false);
-        await using var select = new NpgsqlCommand("select record from mend_record where model = $1 and version = $2", database, transaction)
-        {
-            Parameters = { Bytes(_model), Number(version.Value) },
-        };
+        await using var select =
+            new NpgsqlCommand("select record from mend_record where model = $1 and version = $2", database, transaction)
+            {
+                Parameters = { Bytes(_model), Number(version.Value) },
+            };
         return (byte[]?)await select.ExecuteScalarAsync().ConfigureAwait(false);
     }
 
     private MendException Refused(LedgerEntry entry, Exception e) => e switch
     {
-        PostgresException { SqlState: Fenced } fence => new(MendError.LedgerInUse, $"Ledger {_server.Place}, version {entry.Version}: {fence.MessageText}.",
+        PostgresException { SqlState: Fenced } fence =>
+            new(MendError.LedgerInUse, $"Ledger {_server.Place}, version {entry.Version}: {fence.MessageText}.",
             "The edit was not made. One coordinator at a time has a ledger, the one that opened it last: send the edit there, or stop it and open the ledger anew.", e),
         PostgresException { ConstraintName: IdempotencyConstraint } => new(MendError.IdempotencyKeyReused,
             $"The idempotency key '{entry.IdempotencyKey}' is in the ledger already.", "Use a new key for another edit.", e),
         _ => WriteFailed(PostgresServer.Message(e), e),
     };
 
-    private MendException WriteFailed(string why, Exception? inner = null) => new(MendError.LedgerWriteFailed, $"Ledger {_server.Place} could not be written: {why}.",
+    private MendException WriteFailed(string why, Exception? inner = null) =>
+        new(MendError.LedgerWriteFailed, $"Ledger {_server.Place} could not be written: {why}.",
         "The edit was not made. Look after the server, then send it again.", inner);
 
     private MendException InDoubt(ModelVersion version, Exception inner) => new(MendError.LedgerInDoubt,
@@ -285,7 +301,9 @@ public sealed class PostgresLedger : IEditLedger
     private static void CheckVersion(PostgresServer server, ModelVersion due, long found)
     {
         if (found != due.Value)
-            throw found > due.Value ? Missing(server, due) : LedgerRecordFormat.Unusable(Place(server, due.Value), $"the record is of version {found}", "Restore the database from a copy.");
+            throw found > due.Value ? Missing(server, due)
+                : LedgerRecordFormat.Unusable(Place(server, due.Value), $"the record is of version {found}",
+                "Restore the database from a copy.");
     }
 
     private static MendException Missing(PostgresServer server, ModelVersion version) =>
@@ -293,10 +311,12 @@ public sealed class PostgresLedger : IEditLedger
 
     private static string Place(PostgresServer server, long version) => $"{server.Place}, version {version}";
 
-    private static NpgsqlParameter Bytes(byte[]? value) => new() { Value = (object?)value ?? DBNull.Value, NpgsqlDbType = NpgsqlDbType.Bytea };
+    private static NpgsqlParameter Bytes(byte[]? value) =>
+        new() { Value = (object?)value ?? DBNull.Value, NpgsqlDbType = NpgsqlDbType.Bytea };
 
     private static NpgsqlParameter Number(long value) => new() { Value = value, NpgsqlDbType = NpgsqlDbType.Bigint };
 
     /// <summary>PostgreSQL's text cannot hold U+0000; the record has it as it was.</summary>
-    private static NpgsqlParameter Text(string? value) => new() { Value = (object?)value?.Replace('\0', '\uFFFD') ?? DBNull.Value, NpgsqlDbType = NpgsqlDbType.Text };
+    private static NpgsqlParameter Text(string? value) =>
+        new() { Value = (object?)value?.Replace('\0', '\uFFFD') ?? DBNull.Value, NpgsqlDbType = NpgsqlDbType.Text };
 }

@@ -6,7 +6,8 @@ namespace MendCluster.Distributed.Ledger;
 
 /// <summary>
 /// Tables in PostgreSQL: those of ledgers or those of membership, each by itself, in one database or in two. They are made and changed by a
-/// command and never by a program that uses them. Each change is a numbered file, Postgres/NNN-NAME.sql; one that was released is not edited any more.
+/// command and never by a program that uses them. Each change is a numbered file, Postgres/NNN-NAME.sql; one that was released is not
+/// edited any more.
 /// </summary>
 public sealed class PostgresSchema
 {
@@ -19,7 +20,8 @@ public sealed class PostgresSchema
     private PostgresSchema(string name, string versions, string command, string rights, MendError unreachable, MendError unusable)
     {
         (Name, _versions, _command, Rights, Unreachable, Unusable) = (name, versions, command, rights, unreachable, unusable);
-        _steps = [.. typeof(PostgresSchema).Assembly.GetManifestResourceNames().Where(resource => resource.StartsWith(name + "/", StringComparison.Ordinal))
+        _steps = [.. typeof(PostgresSchema).Assembly.GetManifestResourceNames()
+            .Where(resource => resource.StartsWith(name + "/", StringComparison.Ordinal))
             .Order(StringComparer.Ordinal).Select((resource, i) => (i + 1, Read(resource)))];
     }
 
@@ -52,7 +54,8 @@ public sealed class PostgresSchema
         await using var server = PostgresServer.Of(connection, this);
         return await server.AskAsync(async database =>
         {
-            await using var transaction = await database.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellation).ConfigureAwait(false);
+            await using var transaction = await database.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellation)
+                .ConfigureAwait(false);
             await ExecuteAsync(database, $"select pg_advisory_xact_lock({Lock})", cancellation).ConfigureAwait(false);
             if (new NpgsqlConnectionStringBuilder(connection).SearchPath is { Length: > 0 } && await MissingSchemaAsync(database, cancellation).ConfigureAwait(false) is { } missing)
                 await ExecuteAsync(database, $"create schema {missing}", cancellation).ConfigureAwait(false);
@@ -60,13 +63,16 @@ public sealed class PostgresSchema
             if (found > Version)
                 throw Newer(server, found);
             foreach (var (version, sql) in _steps.Where(step => step.Version > found))
-                await ExecuteAsync(database, $"{sql}; insert into {_versions} (version) values ({version})", cancellation).ConfigureAwait(false);
+                await ExecuteAsync(database, $"{sql}; insert into {_versions} (version) values ({version})", cancellation)
+                    .ConfigureAwait(false);
             await transaction.CommitAsync(cancellation).ConfigureAwait(false);
             return (found, Version);
         }, cancellation).ConfigureAwait(false);
     }
 
-    /// <exception cref="MendException">The server cannot be reached or refuses, or the tables are of another version, or not there.</exception>
+    /// <exception cref="MendException">
+    /// The server cannot be reached or refuses, or the tables are of another version, or not there.
+    /// </exception>
     public async Task CheckAsync(string connection, CancellationToken cancellation = default)
     {
         await using var server = PostgresServer.Of(connection, this);
@@ -84,12 +90,14 @@ public sealed class PostgresSchema
         if (found > Version)
             throw Newer(server, found);
         if (found < Version)
-            throw Refused(server, found == 0 ? $"there are no tables of a {Name}, version {Version} is needed" : $"the tables of the {Name} are of version {found}, {Version} is needed",
+            throw Refused(server, found == 0 ? $"there are no tables of a {Name}, version {Version} is needed"
+                : $"the tables of the {Name} are of version {found}, {Version} is needed",
                 $"As their owner: {_command} --postgres \"Host=...;Database=...;Username=...\".");
     }
 
     private MendException Newer(PostgresServer server, int found) =>
-        Refused(server, $"the tables of the {Name} are of version {found}, this program knows {Version}", "Use the version of MendCluster that made them, or a newer one.");
+        Refused(server, $"the tables of the {Name} are of version {found}, this program knows {Version}",
+        "Use the version of MendCluster that made them, or a newer one.");
 
     private MendException Refused(PostgresServer server, string what, string hint) => new(Unusable, $"{server.Place}: {what}.", hint);
 

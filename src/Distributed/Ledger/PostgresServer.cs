@@ -4,13 +4,16 @@ using Npgsql;
 
 namespace MendCluster.Distributed.Ledger;
 
-/// <summary>A database, and the one place where what it answers becomes a <see cref="MendException"/>. No message of it has the password.</summary>
+/// <summary>
+/// A database, and the one place where what it answers becomes a <see cref="MendException"/>. No message of it has the password.
+/// </summary>
 internal sealed class PostgresServer : IAsyncDisposable
 {
     private readonly NpgsqlDataSource _source;
     private readonly PostgresSchema _schema;
 
-    private PostgresServer(NpgsqlDataSource source, PostgresSchema schema, string place) => (_source, _schema, Place) = (source, schema, place);
+    private PostgresServer(NpgsqlDataSource source, PostgresSchema schema, string place) =>
+        (_source, _schema, Place) = (source, schema, place);
 
     /// <summary>Host, port and database, for errors.</summary>
     public string Place { get; }
@@ -24,7 +27,8 @@ internal sealed class PostgresServer : IAsyncDisposable
             // A record is no part of a transaction of its caller: appending it is a commit of its own.
             var settings = new NpgsqlConnectionStringBuilder(connection) { Enlist = false };
             settings.ApplicationName ??= "mend";
-            return new(NpgsqlDataSource.Create(settings), schema, $"PostgreSQL {settings.Host}:{settings.Port}/{settings.Database ?? settings.Username}");
+            return new(NpgsqlDataSource.Create(settings), schema,
+                $"PostgreSQL {settings.Host}:{settings.Port}/{settings.Database ?? settings.Username}");
         }
         catch (Exception e) when (e is ArgumentException or FormatException or InvalidCastException or NotSupportedException)
         {
@@ -68,13 +72,16 @@ internal sealed class PostgresServer : IAsyncDisposable
     {
         var refusal = e as PostgresException;
         if (refusal is null ? e is not NpgsqlException { IsTransient: false } : refusal.IsTransient || IsShutdown(refusal))
-            return new(_schema.Unreachable, $"{Place} does not answer: {Message(e)}.", "Look whether the server runs and can be reached from here, then try again.", e);
+            return new(_schema.Unreachable, $"{Place} does not answer: {Message(e)}.",
+                "Look whether the server runs and can be reached from here, then try again.", e);
         return new(_schema.Unusable, $"{Place} refuses: {Message(e)}.", refusal?.SqlState switch
         {
-            PostgresErrorCodes.InvalidPassword or PostgresErrorCodes.InvalidAuthorizationSpecification or null => "Check user and password: in the connection string, PGPASSWORD or a password file.",
+            PostgresErrorCodes.InvalidPassword or PostgresErrorCodes.InvalidAuthorizationSpecification or null =>
+                "Check user and password: in the connection string, PGPASSWORD or a password file.",
             PostgresErrorCodes.InsufficientPrivilege => $"The role needs USAGE on the schema, and {_schema.Rights}.",
             PostgresErrorCodes.InvalidCatalogName => "Make the database first: createdb.",
-            PostgresErrorCodes.DuplicateTable => "Tables of that name are there which this command did not make: use another database, or another schema (Search Path=...).",
+            PostgresErrorCodes.DuplicateTable =>
+                "Tables of that name are there which this command did not make: use another database, or another schema (Search Path=...).",
             _ => "Nothing was changed. The server's log may say more.",
         }, e);
     }
@@ -84,5 +91,6 @@ internal sealed class PostgresServer : IAsyncDisposable
 
     public ValueTask DisposeAsync() => _source.DisposeAsync();
 
-    private static bool IsShutdown(PostgresException e) => e.SqlState.StartsWith("57P", StringComparison.Ordinal) || e.SqlState == "25P03"; // ended by the server: shutdown, idle in a transaction
+    // ended by the server: shutdown, idle in a transaction
+    private static bool IsShutdown(PostgresException e) => e.SqlState.StartsWith("57P", StringComparison.Ordinal) || e.SqlState == "25P03";
 }

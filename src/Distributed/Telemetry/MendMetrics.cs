@@ -3,7 +3,9 @@ using MendCluster.Contracts;
 
 namespace MendCluster.Distributed.Telemetry;
 
-/// <summary>Every instrument of the product; docs/metrics.md says what question each answers. Read with any listener for .NET's meters.</summary>
+/// <summary>
+/// Every instrument of the product; docs/metrics.md says what question each answers. Read with any listener for .NET's meters.
+/// </summary>
 public static class MendMetrics
 {
     /// <summary>Of the meter.</summary>
@@ -15,28 +17,39 @@ public static class MendMetrics
     private static readonly double[] Seconds = [.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30];
 
     private static readonly Meter Meter = new(Name);
-    private static readonly Counter<long> Edits = Meter.CreateCounter<long>("mend.edits", "{edit}", "Edits by outcome: made, refused, cancelled or failed.");
+    private static readonly Counter<long> Edits =
+        Meter.CreateCounter<long>("mend.edits", "{edit}", "Edits by outcome: made, refused, cancelled or failed.");
     private static readonly Histogram<double> Duration = Of("mend.edit.duration", "s", "Time of an edit by phase.", Seconds);
-    private static readonly Histogram<double> Queue = Of("mend.edit.queue.duration", "s", "Time that an edit, a preview or a revert waited for its turn.", Seconds);
-    private static readonly Histogram<double> Drawdown = Of("mend.edit.drawdown", "1", "Fraction of the probes' right answers that an edit cost.",
+    private static readonly Histogram<double> Queue =
+        Of("mend.edit.queue.duration", "s", "Time that an edit, a preview or a revert waited for its turn.", Seconds);
+    private static readonly Histogram<double> Drawdown =
+        Of("mend.edit.drawdown", "1", "Fraction of the probes' right answers that an edit cost.",
         [0, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1]);
     private static readonly Histogram<double> Kl = Of("mend.edit.kl", "nat", "KL divergence on the probes that an edit caused, per token.",
         [.0001, .0003, .001, .003, .01, .03, .1, .3, 1]);
     private static readonly Histogram<long> Size = Of<long>("mend.edit.size", "By", "Bytes of an edit's factors in the ledger.",
         [1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26]);
-    private static readonly Histogram<long> Rank = Of<long>("mend.edit.rank", "{row}", "Rank of an edit's update, the largest of any weight.",
+    private static readonly Histogram<long> Rank =
+        Of<long>("mend.edit.rank", "{row}", "Rank of an edit's update, the largest of any weight.",
         [1, 2, 4, 8, 16, 32, 64, 128, 256]);
 
-    private static readonly UpDownCounter<int> Trainings = Meter.CreateUpDownCounter<int>("mend.training.running", "{run}", "Trainings of editors that are under way.");
-    private static readonly Counter<long> Steps = Meter.CreateCounter<long>("mend.training.steps", "{step}", "Steps of trainings.");
-    private static readonly Counter<long> Skipped = Meter.CreateCounter<long>("mend.training.skipped", "{edit}", "Edits that a step was taken without: they were not finite.");
-    private static readonly Gauge<double> Loss = Meter.CreateGauge<double>("mend.training.loss", "1", "Mean loss of the last step's edits.");
-    private static readonly Histogram<double> StepDuration = Of("mend.training.step.duration", "s", "Time of a step.", Seconds);
-    private static readonly Histogram<double> Reduction = Of("mend.training.allreduce.duration", "s", "Time in which a step's gradients are summed over the replicas.", Seconds);
-    private static readonly Counter<long> Reduced = Meter.CreateCounter<long>("mend.training.allreduce.io", "By", "Bytes that shards sent for such sums.");
+    private static readonly Histogram<double> Append = Of("mend.ledger.append.duration", "s", "Time until a record is durable.", Seconds);
 
-    /// <summary>Every outcome is there from the start, as zero: whoever asks for an increase sees the first.</summary>
-    static MendMetrics()
+    private static readonly UpDownCounter<int> Trainings =
+        Meter.CreateUpDownCounter<int>("mend.training.running", "{run}", "Trainings of editors that are under way.");
+    private static readonly Counter<long> Steps = Meter.CreateCounter<long>("mend.training.steps", "{step}", "Steps of trainings.");
+    private static readonly Counter<long> Skipped =
+        Meter.CreateCounter<long>("mend.training.skipped", "{edit}", "Edits that a step was taken without: they were not finite.");
+    private static readonly Gauge<double> Loss =
+        Meter.CreateGauge<double>("mend.training.loss", "1", "Mean loss of the last step's edits.");
+    private static readonly Histogram<double> StepDuration = Of("mend.training.step.duration", "s", "Time of a step.", Seconds);
+    private static readonly Histogram<double> Reduction =
+        Of("mend.training.allreduce.duration", "s", "Time in which a step's gradients are summed over the replicas.", Seconds);
+    private static readonly Counter<long> Reduced =
+        Meter.CreateCounter<long>("mend.training.allreduce.io", "By", "Bytes that shards sent for such sums.");
+
+    /// <summary>Every outcome is there as zero from when a coordinator begins: whoever asks for an increase sees the first.</summary>
+    internal static void Begin()
     {
         foreach (var outcome in Outcomes)
             Edits.Add(0, Tag("outcome", outcome));
@@ -53,7 +66,8 @@ public static class MendMetrics
         var times = receipt.Times;
         foreach (var (phase, time) in new[]
         {
-            ("forward", times.Forward), ("backward", times.Backward), ("editor", times.Editor), ("try", times.Try), ("append", times.Append), ("broadcast", times.Broadcast),
+            ("forward", times.Forward), ("backward", times.Backward), ("editor", times.Editor), ("try", times.Try),
+                ("append", times.Append), ("broadcast", times.Broadcast),
         })
             Duration.Record(time.TotalSeconds, Tag("phase", phase));
         if (receipt.Figures is { Drawdown: { } drawdown, Kl: { } kl }) // without probes nothing was measured
@@ -73,6 +87,10 @@ public static class MendMetrics
             _ => "failed",
         }));
 
+    /// <param name="isDurable">Whether the ledger said so.</param>
+    internal static void Appended(TimeSpan time, bool isDurable) =>
+        Append.Record(time.TotalSeconds, Tag("outcome", isDurable ? "made" : "failed"));
+
     /// <param name="change">1 when one begins, -1 when it ends.</param>
     internal static void Training(int change) => Trainings.Add(change);
 
@@ -91,7 +109,8 @@ public static class MendMetrics
     internal static void Sent(int bytes) => Reduced.Add(bytes);
 
     private static Histogram<T> Of<T>(string name, string unit, string description, IReadOnlyList<T> buckets)
-        where T : struct => Meter.CreateHistogram(name, unit, description, advice: new InstrumentAdvice<T> { HistogramBucketBoundaries = buckets });
+        where T : struct => Meter.CreateHistogram(name, unit, description,
+            advice: new InstrumentAdvice<T> { HistogramBucketBoundaries = buckets });
 
     private static KeyValuePair<string, object?> Tag(string name, string value) => new(name, value);
 }

@@ -2,7 +2,9 @@ using System.Diagnostics;
 
 namespace MendCluster.Distributed.Telemetry;
 
-/// <summary>Spans of the product: one for an edit, below it one for each phase, and below those one for each call of a stage. No text is in them.</summary>
+/// <summary>
+/// Spans of the product: one for an edit, below it one for each phase, and below those one for each call of a stage. No text is in them.
+/// </summary>
 public static class MendTracing
 {
     /// <summary>Of the source.</summary>

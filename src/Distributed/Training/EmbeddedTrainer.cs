@@ -11,13 +11,15 @@ public sealed class EmbeddedTrainer : IEditorTrainer, IAsyncDisposable
 
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="device">Of the shards; a list such as <c>cuda:0,cuda:1</c> in turn, replica after replica.</param>
-    public EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, WeightType dtype = WeightType.Float32, string device = "cpu")
+    public EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, DType dtype = DType.Float32,
+        string device = "cpu")
         : this(model, replicas, stages, options, dtype, (shard, _) => shard, device)
     {
     }
 
     /// <param name="wrap">Stands before every shard, for its neighbours too; for tests of faults.</param>
-    internal EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, WeightType dtype, Func<ITrainingShard, ShardPlace, ITrainingShard> wrap,
+    internal EmbeddedTrainer(string model, int replicas, int stages, EditorTrainerOptions options, DType dtype,
+        Func<ITrainingShard, ShardPlace, ITrainingShard> wrap,
         string device = "cpu")
     {
         if (replicas < 1)
@@ -30,7 +32,9 @@ public sealed class EmbeddedTrainer : IEditorTrainer, IAsyncDisposable
             for (var stage = 0; stage < stages; stage++)
             {
                 var place = new ShardPlace(replica, stage);
-                _shards[replica][stage] = wrap(new TrainingShard(new(model, place, dtype, ShardDevices.Of(device, replica * stages + stage)), peer => _shards[peer.Replica][peer.Stage]), place);
+                _shards[replica][stage] =
+                    wrap(new TrainingShard(new(model, place, dtype, ShardDevices.Of(device, replica * stages + stage)),
+                    peer => _shards[peer.Replica][peer.Stage]), place);
             }
         (_trainer, _run) = (new(_shards, options), options.Run);
     }

@@ -30,17 +30,20 @@ namespace MendCluster.Distributed.Training;
 /// <param name="send">To the next peer.</param>
 /// <param name="receive">What the peer before sent for a column and step.</param>
 public sealed class RingAllReduce(
-    int rank, int peers, bool bfloat16, Func<long, int, WireTensor, Task> send, Func<long, int, Task<WireTensor>> receive, int mostElements = RingAllReduce.MostElements)
+    int rank, int peers, bool bfloat16, Func<long, int, WireTensor, Task> send, Func<long, int, Task<WireTensor>> receive,
+    int maxElements = RingAllReduce.MaxElements)
 {
-    /// <summary>Of a chunk: a message of 64 KiB. Larger arrays are collected with the oldest generation only, which costs more than the calls.</summary>
-    public const int MostElements = 1 << 14;
+    /// <summary>
+    /// Of a chunk: a message of 64 KiB. Larger arrays are collected with the oldest generation only, which costs more than the calls.
+    /// </summary>
+    public const int MaxElements = 1 << 14;
 
     private const int ColumnsUnderWay = 4;
 
     /// <summary>Sums in place.</summary>
     public async Task RunAsync(float[] values)
     {
-        var chunks = new Chunks(values.Length, peers, mostElements);
+        var chunks = new Chunks(values.Length, peers, maxElements);
         if (chunks.Steps == 0)
             return;
         using var places = new SemaphoreSlim(ColumnsUnderWay);
@@ -83,16 +86,18 @@ public sealed class RingAllReduce(
     private static Memory<float> Part(float[] values, (long Start, int Count) chunk) => values.AsMemory((int)chunk.Start, chunk.Count);
 
     private WireTensor Encode(ReadOnlySpan<float> values) => bfloat16
-        ? new(WireType.BFloat16, [values.Length], BFloat16.Encode(values))
-        : new(WireType.Float32, [values.Length], MemoryMarshal.AsBytes(values).ToArray());
+        ? new(DType.BFloat16, [values.Length], BFloat16.Encode(values))
+        : new(DType.Float32, [values.Length], MemoryMarshal.AsBytes(values).ToArray());
 
     private static void Take(WireTensor wire, Span<float> into, bool adds)
     {
         ReadOnlySpan<float> arrived = wire.Type switch
         {
-            WireType.BFloat16 when wire.Bytes.Length == 2L * into.Length => BFloat16.Decode(wire.Bytes.Span),
-            WireType.Float32 when wire.Bytes.Length == 4L * into.Length => MemoryMarshal.Cast<byte, float>(wire.Bytes.Span),
-            _ => throw new MendException(MendError.InvalidOption, $"A chunk of {into.Length} numbers arrived as {wire.Bytes.Length} bytes of {wire.Type}.", "All shards must be of the same version."),
+            DType.BFloat16 when wire.Bytes.Length == 2L * into.Length => BFloat16.Decode(wire.Bytes.Span),
+            DType.Float32 when wire.Bytes.Length == 4L * into.Length => MemoryMarshal.Cast<byte, float>(wire.Bytes.Span),
+            _ => throw new MendException(MendError.InvalidOption,
+                $"A chunk of {into.Length} numbers arrived as {wire.Bytes.Length} bytes of {wire.Type}.",
+                "All shards must be of the same version."),
         };
         if (adds)
             Add(arrived, into);
@@ -116,7 +121,8 @@ public sealed class RingAllReduce(
 /// <summary>The upper half of a float32, rounded to the nearest, ties to even. Infinity stays; NaN must not come.</summary>
 internal static class BFloat16
 {
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)] // a run calls it seldom, on much: it must not wait to be found worth compiling well
+    // a run calls it seldom, on much: it must not wait to be found worth compiling well
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static byte[] Encode(ReadOnlySpan<float> values)
     {
         var bytes = new byte[2 * values.Length];

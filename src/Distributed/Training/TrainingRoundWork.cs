@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -49,7 +50,9 @@ internal sealed class Round(TrainingRound round) : IDisposable
 /// <param name="alpha">[].</param>
 internal sealed record UpdateGradient(Tensor uTilde, Tensor deltaTilde, Tensor alpha);
 
-/// <summary>One edit of a round on one stage: factors, then updates, then their gradients; and the graph of the pass that is under way.</summary>
+/// <summary>
+/// One edit of a round on one stage: factors, then updates, then their gradients; and the graph of the pass that is under way.
+/// </summary>
 internal sealed class EditWork : IDisposable
 {
     private readonly Dictionary<string, LowRankUpdate> _updates = [];
@@ -64,13 +67,13 @@ internal sealed class EditWork : IDisposable
     public IReadOnlyDictionary<string, UpdateGradient> Gradients => _gradients;
 
     /// <summary>uTilde, deltaTilde and alpha of each weight in turn.</summary>
-    public IReadOnlyList<Tensor> Leaves => [.. _updates.Values.SelectMany(update => new[] { update.uTilde, update.deltaTilde, update.alpha })];
+    public IReadOnlyList<Tensor> Leaves =>
+        [.. _updates.Values.SelectMany(update => new[] { update.uTilde, update.deltaTilde, update.alpha })];
 
     public void Keep(StageGraph graph, Recording? recording)
     {
         _pass?.Graph.Dispose();
         _pass = (graph, recording);
-        graph.Own(recording?.Tensors ?? []);
     }
 
     /// <summary>The pass under way, which is the caller's from now on.</summary>
@@ -119,8 +122,10 @@ internal sealed class EditWork : IDisposable
 /// <summary>The rows of several edits as those of one: weight by weight, edit after edit in their order.</summary>
 internal sealed class EditRows(Round round, IReadOnlyList<int> edits, IReadOnlyList<string> weights)
 {
-    public IReadOnlyDictionary<string, GradientFactors> Factors { get; } = weights.ToDictionary(weight => weight, weight => new GradientFactors(
-        cat([.. edits.Select(edit => round.Edit(edit).Factors[weight].u)]), cat([.. edits.Select(edit => round.Edit(edit).Factors[weight].delta)])));
+    public IReadOnlyDictionary<string, GradientFactors> Factors { get; } =
+        weights.ToDictionary(weight => weight, weight => new GradientFactors(
+        cat([.. edits.Select(edit => round.Edit(edit).Factors[weight].u)]),
+        cat([.. edits.Select(edit => round.Edit(edit).Factors[weight].delta)])));
 
     /// <summary>Which rows of a weight are an edit's.</summary>
     public IEnumerable<(int Edit, long First, long Count)> Of(string weight)

@@ -1,15 +1,13 @@
-using System.Runtime.InteropServices;
-using System.Text.Json;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
-using Edits = MendCluster.Engine.Models.Edits;
 
 namespace MendCluster.Distributed.Training;
 
@@ -17,17 +15,19 @@ namespace MendCluster.Distributed.Training;
 /// <param name="ModelDirectory">A Hugging Face directory; only the stage's own tensors are read.</param>
 /// <param name="DType">Of the model's weights in memory.</param>
 /// <param name="Device">Where model and editor are (<see cref="Devices.Of"/>).</param>
-public sealed record TrainingShardOptions(string ModelDirectory, ShardPlace Place, WeightType DType = WeightType.Float32, string Device = "cpu");
+public sealed record TrainingShardOptions(string ModelDirectory, ShardPlace Place, DType DType = DType.Float32, string Device = "cpu");
 
 /// <summary>
 /// One stage of one replica in training. What lasts from step to step is the stage's part of the editor with its optimiser; it changes in
-/// <see cref="CommitAsync"/> alone, and with the statistics, which the trainer sends whole with every step. All else belongs to a round: the
+/// <see cref="CommitAsync"/> alone, and with the statistics, which the trainer sends whole with every step. All else belongs to a round:
+/// the
 /// factors, updates and gradients of its edits, the sum of the gradients, and the mail of the ring.
 ///
-/// Gradients reach phi without a tensor of a weight's size: the losses give dL/duTilde and dL/ddeltaTilde, row by row, and one pass of the editor
-/// networks over the rows of all edits takes them from there to phi.
+/// Gradients reach phi without a tensor of a weight's size: the losses give dL/duTilde and dL/ddeltaTilde, row by row, and one pass of the
+/// editor networks over the rows of all edits takes them from there to phi.
 ///
-/// All tensors belong to the compute thread. Methods that end in _OnComputeThread run there and nowhere else; the ring works on arrays, beside it.
+/// All tensors belong to the compute thread. Methods that end in _OnComputeThread run there and nowhere else; the ring
+/// (<see cref="RingReduction"/>) works on arrays, beside it.
 /// </summary>
 /// <param name="peers">Finds the other shards of the run, to send to.</param>
 public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace, ITrainingShard> peers) : ITrainingShard
@@ -36,6 +36,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     private TrainingSetup? _setup;
     private EditorTrainingOptions _training = new();
     private Stage? _stage;
+    private StagePasses? _passes; // through the stage
     private EditorState? _editor; // null in a stage without editable weights
     private long? _step;          // the one that comes next; null until there is a state
     private volatile Round? _round;
@@ -57,7 +58,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         return Part(slice).copy_(WireTensorCodec.Decode(values)).numel();
     }, cancellation);
 
-    public Task RestoreAsync(StateMark mark, CancellationToken cancellation = default) => RunAsync(() =>
+    public Task RestoreAsync(OptimizerProgress mark, CancellationToken cancellation = default) => RunAsync(() =>
     {
         LeaveRound();
         _editor?.Mark(mark.AdamSteps, mark.AverageSteps);
@@ -66,10 +67,11 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         return true;
     }, cancellation);
 
-    public Task<StateMark> MarkAsync(CancellationToken cancellation = default) => RunAsync(() => new StateMark(
+    public Task<OptimizerProgress> MarkAsync(CancellationToken cancellation = default) => RunAsync(() => new OptimizerProgress(
         _step ?? throw Lost("has no state"), _editor?.Adam.Steps ?? 0, _editor?.Average?.Steps ?? 0, []), cancellation);
 
-    public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) => RunAsync(() => Begin_OnComputeThread(round), cancellation);
+    public Task BeginAsync(TrainingRound round, CancellationToken cancellation = default) =>
+        RunAsync(() => Begin_OnComputeThread(round), cancellation);
 
     public Task<Boundary> RecordAsync(RecordRequest request, CancellationToken cancellation = default) =>
         RunAsync(() => Record_OnComputeThread(request), cancellation);
@@ -77,7 +79,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     public Task<RecordedReply> RecordBackwardAsync(PassBackward request, CancellationToken cancellation = default) =>
         RunAsync(() => RecordBackward_OnComputeThread(request), cancellation);
 
-    public Task ProposeAsync(ProposeRequest request, CancellationToken cancellation = default) => RunAsync(() => Propose_OnComputeThread(request), cancellation);
+    public Task ProposeAsync(ProposeRequest request, CancellationToken cancellation = default) =>
+        RunAsync(() => Propose_OnComputeThread(request), cancellation);
 
     public Task<EvaluateReply> EvaluateAsync(EvaluateRequest request, CancellationToken cancellation = default) =>
         RunAsync(() => Evaluate_OnComputeThread(request), cancellation);
@@ -91,14 +94,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     public async Task<ReduceReply> ReduceAsync(ReduceRequest request, CancellationToken cancellation = default)
     {
         var round = RoundOf(request.Round);
-        try
-        {
-            return new(await Task.WhenAll(request.Rings.Select(ring => ReduceAsync(round, ring, cancellation))).ConfigureAwait(false));
-        }
-        catch (NeighbourLostException e)
-        {
-            return new([], e.Place, e.Message);
-        }
+        return await new RingReduction(options.Place, round, _setup!.BFloat16OnWire, peers).RunAsync(request.Rings, cancellation)
+            .ConfigureAwait(false);
     }
 
     public Task PutAsync(RingChunk chunk, CancellationToken cancellation = default)
@@ -110,7 +107,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     public Task<IReadOnlyList<GroupDigest>> CommitAsync(CommitRequest request, CancellationToken cancellation = default) =>
         RunAsync<IReadOnlyList<GroupDigest>>(() => Commit_OnComputeThread(request), cancellation);
 
-    public Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) => RunAsync(() => RoundOf(round).Forget(edit), cancellation);
+    public Task ForgetAsync(long round, int edit, CancellationToken cancellation = default) =>
+        RunAsync(() => RoundOf(round).Forget(edit), cancellation);
 
     public Task EndAsync(long round, CancellationToken cancellation = default) => RunAsync(() =>
     {
@@ -145,7 +143,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         }
         catch (Exception e) when (e is ModelException or EditorException)
         {
-            throw new MendException(MendError.ModelUnusable, e.Message, "Correct the model's files, the settings or the data; every shard would refuse it.", e);
+            throw new MendException(MendError.ModelUnusable, e.Message,
+                "Correct the model's files, the settings or the data; every shard would refuse it.", e);
         }
     }, cancellation);
 
@@ -158,10 +157,11 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
             {
                 Load(setup);
             }
-            catch (Exception e) when (e is ModelException or CheckpointException or EditorException or IOException or JsonException)
+            catch (Exception e) when (e is ModelException or CheckpointException or EditorException or IOException)
             {
                 Close();
-                throw new MendException(MendError.ModelUnusable, $"The training shard of {options.Place} could not be loaded: {e.Message}", "Correct the files or the run's settings.", e);
+                throw new MendException(MendError.ModelUnusable, $"The training shard of {options.Place} could not be loaded: {e.Message}",
+                    "Correct the files or the run's settings.", e);
             }
         }
         return new([.. _stage!.EditableOrder], _editor is null ? [] : [.. _editor.Parameters.Keys]);
@@ -169,13 +169,16 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
 
     private void Load(TrainingSetup setup)
     {
-        _training = JsonSerializer.Deserialize<EditorTrainingOptions>(setup.Options)!.Validated();
+        _training = setup.Options.Validated();
         var family = ModelFamily.FromDirectory(options.ModelDirectory);
         using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
-        var range = StagePlan.Of(family, new() { Stages = setup.Stages, Mend = _training.Mend, Editable = _training.Editable }).Ranges[options.Place.Stage];
+        var range = StagePlan.Of(family,
+            new() { Stages = setup.Stages, Mend = _training.Mend, Editable = _training.Editable }).Ranges[options.Place.Stage];
         var weights = EditorTraining.EditableWeights(family, _training.Editable);
         var device = Devices.Of(options.Device);
-        _stage = Stage.Load(family, range, new CheckpointWeights(files, options.DType.InMemory(device), device), [.. weights.Select(weight => weight.Name)]);
+        _stage = Stage.Load(family, range, new CheckpointWeights(files, options.DType.InMemory(device), device),
+            [.. weights.Select(weight => weight.Name)]);
+        _passes = new(_stage);
         if (_stage.HasEditable)
             _editor = new(new Mend(_training.Mend, weights, _training.Seed, [.. _stage.Editable.Keys], device), _training);
         _setup = setup;
@@ -186,7 +189,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         LeaveRound();
         _editor?.Dispose();
         _stage?.Dispose();
-        (_editor, _stage, _setup, _step) = (null, null, null, null);
+        (_editor, _stage, _passes, _setup, _step) = (null, null, null, null, null);
     }
 
     private bool Begin_OnComputeThread(TrainingRound round)
@@ -214,22 +217,10 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     private Boundary Record_OnComputeThread(RecordRequest request)
     {
         var work = RoundOf(request.Round).Edit(request.Edit);
-        var keeps = request.NeedsInputGradient || _stage!.HasEditable;
-        var (input, labels) = Batch(request.Tokens);
-        var below = Decode(request.Below, request.NeedsInputGradient);
-        var recording = new Recording();
-        var top = Through(below, new Pass(input, recording: recording), request.NeedsInputGradient, keeps);
-        if (!keeps)
-            return Encode(top);
-        Tensor? loss = null;
-        if (_stage!.Head is not null)
-        {
-            using var _ = enable_grad();
-            var rows = LabelRows.Of(labels, _stage.Family.ShiftsLabels);
-            loss = Losses.MaskedNll(_stage.Logits(top, rows.Rows), rows).Nll;
-        }
-        work.Keep(new StageGraph([(below, top)], loss), recording);
-        return loss is null ? Encode(top) : Boundary.None;
+        var pass = _passes!.Record(request.Tokens, request.Below, request.NeedsInputGradient);
+        if (pass.Keeps)
+            work.Keep(pass.Graph(), pass.Recording);
+        return pass.Loss is null ? StagePasses.Encode(pass.Top) : Boundary.None;
     }
 
     private RecordedReply RecordBackward_OnComputeThread(PassBackward request)
@@ -253,14 +244,14 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         using var delta = new RunningStatistics(factors.delta.shape[1], factors.delta.device);
         u.Add(factors.u);
         delta.Add(factors.delta);
-        return StatisticsOnWire.Encode(weight, u, delta);
+        return RowStatisticsCodec.Encode(weight, u, delta);
     }
 
     private void SetStatistics(IReadOnlyList<RowStatistics> statistics)
     {
         var byName = statistics.ToDictionary(entry => entry.Name);
         foreach (var shape in _editor?.Mend.Shapes ?? [])
-            StatisticsOnWire.Set(shape, byName[shape.Key]);
+            RowStatisticsCodec.Set(shape, byName[shape.Key]);
     }
 
     private bool Propose_OnComputeThread(ProposeRequest request)
@@ -273,7 +264,9 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         var rows = new EditRows(round, request.Edits, _stage!.EditableOrder);
         foreach (var (weight, update) in _editor.Mend.Propose(rows.Factors))
             foreach (var (edit, first, count) in rows.Of(weight))
-                round.Edit(edit).Keep(weight, new LowRankUpdate(Leaf(update.uTilde.narrow(0, first, count)), Leaf(update.deltaTilde.narrow(0, first, count)), Leaf(update.alpha)));
+                round.Edit(edit).Keep(weight,
+                    new LowRankUpdate(Leaf(update.uTilde.narrow(0, first, count)), Leaf(update.deltaTilde.narrow(0, first, count)),
+                    Leaf(update.alpha)));
         return true;
 
         Tensor Leaf(Tensor value) => value.detach().clone().requires_grad_(round.Trains);
@@ -285,43 +278,46 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         var work = round.Edit(request.Edit);
         if (_stage!.EditableOrder.Any(weight => !work.Updates.ContainsKey(weight)))
             throw Lost($"does not have the update of edit {request.Edit}");
-        var edits = new Edits(work.Updates);
-        var (needsInput, keeps) = (round.Trains && request.NeedsInputGradient, round.Trains && (request.NeedsInputGradient || _stage.HasEditable));
+        var edits = new WeightUpdates(work.Updates);
+        var (needsInput, keeps) =
+            (round.Trains && request.NeedsInputGradient, round.Trains && (request.NeedsInputGradient || _stage.HasEditable));
 
-        var (outerInput, outerLabels) = Batch(request.Outer);
-        var outerBelow = Decode(request.OuterBelow, needsInput);
-        var outer = Through(outerBelow, new Pass(outerInput, edits), needsInput, keeps);
+        var (outerInput, outerLabels) = StagePasses.Labelled(request.Outer);
+        var outerBelow = _passes!.Decode(request.OuterBelow, needsInput);
+        var outer = _passes.Through(outerBelow, new ForwardContext(outerInput, edits), needsInput, keeps);
 
-        var (input, labels) = Batch(request.Locality);
-        var beforeBelow = Decode(request.BeforeBelow, false);
+        var (input, labels) = StagePasses.Labelled(request.Locality);
+        var beforeBelow = _passes!.Decode(request.BeforeBelow, false);
         Activations before, afterBelow;
         Activations? after = null;
         if (request.AfterBelow is null) // the models are equal up to here, and up to the lowest editable layer
         {
             using (no_grad())
             {
-                afterBelow = _stage.Below(beforeBelow, new Pass(input));
-                before = _stage.Above(afterBelow, new Pass(input));
+                afterBelow = _stage.ForwardFrozen(beforeBelow, new ForwardContext(input));
+                before = _stage.ForwardEditable(afterBelow, new ForwardContext(input));
             }
             using (set_grad_enabled(keeps))
                 if (_stage.HasEditable)
-                    after = _stage.Above(afterBelow, new Pass(input, edits));
+                    after = _stage.ForwardEditable(afterBelow, new ForwardContext(input, edits));
         }
         else
         {
-            afterBelow = Decode(request.AfterBelow, needsInput);
-            before = Through(beforeBelow, new Pass(input), false, false);
-            after = Through(afterBelow, new Pass(input, edits), needsInput, keeps);
+            afterBelow = _passes!.Decode(request.AfterBelow, needsInput);
+            before = _passes.Through(beforeBelow, new ForwardContext(input), false, false);
+            after = _passes.Through(afterBelow, new ForwardContext(input, edits), needsInput, keeps);
         }
 
         StepFigures? figures = null;
         Tensor? total = null;
         if (_stage.Head is not null)
             using (set_grad_enabled(keeps))
-                (figures, total) = TrainingStep.Compare(_stage, outer, before, after!, new(outerInput, outerLabels), new(input, labels), _training.Loss);
+                (figures, total) = TrainingStep.Compare(_stage, outer, before, after!, new(outerInput, outerLabels), new(input, labels),
+                    _training.Loss);
         if (keeps)
             work.Keep(new StageGraph([(outerBelow, outer), (afterBelow, after!)], total), null);
-        return figures is not null ? new(Boundary.None, Boundary.None, null, figures) : new(Encode(outer), Encode(before), after is null ? null : Encode(after), null);
+        return figures is not null ? new(Boundary.None, Boundary.None, null, figures)
+            : new(StagePasses.Encode(outer), StagePasses.Encode(before), after is null ? null : StagePasses.Encode(after), null);
     }
 
     private EvaluatedReply EvaluateBackward_OnComputeThread(PassBackward request)
@@ -353,7 +349,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
                 List<UpdateGradient> own = [.. rows.Of(weight).Select(part => round.Edit(part.Edit).Gradients[weight])];
                 Add(update.uTilde, [.. own.Select(gradient => gradient.uTilde)]);
                 Add(update.deltaTilde, [.. own.Select(gradient => gradient.deltaTilde)]);
-                alpha.select(0, _editor.Mend.IndexOf(weight)).Add_(stack([.. own.Select(gradient => gradient.alpha)]).sum().Times(request.Share));
+                alpha.select(0, _editor.Mend.IndexOf(weight))
+                    .Add_(stack([.. own.Select(gradient => gradient.alpha)]).sum().Times(request.Share));
             }
             var found = Derivatives.OrNull(outputs, [.. phi.Select(parameter => parameter.Value)], seeds);
             for (var i = 0; i < phi.Count; i++)
@@ -370,47 +367,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         }
         gradients[EditorState.AlphaGroup] = alpha;
         foreach (var (name, parameters) in _editor.Parameters)
-            round.Sums[name] = Flat(parameters, gradients);
+            round.Sums[name] = FlatGradient.Join(parameters, gradients);
         return round.Sums.Values.All(sum => !sum.AsSpan().ContainsAnyExceptInRange(float.MinValue, float.MaxValue));
-    }
-
-    /// <summary>The gradients of a group's parameters one after another; zeros where there is none.</summary>
-    private static float[] Flat(IReadOnlyList<(string Name, Tensor Value)> parameters, Dictionary<string, Tensor> gradients)
-    {
-        var flat = new float[parameters.Sum(parameter => parameter.Value.numel())];
-        var start = 0;
-        foreach (var (name, value) in parameters)
-        {
-            if (gradients.TryGetValue(name, out var gradient))
-                MemoryMarshal.Cast<byte, float>(gradient.contiguous().Host().bytes).CopyTo(flat.AsSpan(start));
-            start += (int)value.numel();
-        }
-        return flat;
-    }
-
-    private async Task<GroupNorm> ReduceAsync(Round round, Ring ring, CancellationToken cancellation)
-    {
-        var sum = round.Sums.GetValueOrDefault(ring.Group) ?? throw Lost($"does not have the gradient of {ring.Group}");
-        var rank = ring.Owners.ToList().IndexOf(options.Place);
-        var next = ring.Owners[(rank + 1) % ring.Owners.Count];
-        var neighbour = peers(next);
-        await new RingAllReduce(rank, ring.Owners.Count, _setup!.BFloat16OnWire,
-            async (column, step, values) =>
-            {
-                try
-                {
-                    await neighbour.PutAsync(new(round.Number, ring.Group, column, step, values), cancellation).ConfigureAwait(false);
-                }
-                catch (Exception e) when (e is not OperationCanceledException || !cancellation.IsCancellationRequested)
-                {
-                    throw new NeighbourLostException(next, e);
-                }
-            },
-            (column, step) => round.Mail.TakeAsync(ring.Group, column, step, cancellation)).RunAsync(sum).ConfigureAwait(false);
-        var squares = 0.0;
-        foreach (var value in sum)
-            squares += (double)value * value;
-        return new(ring.Group, squares);
     }
 
     private List<GroupDigest> Commit_OnComputeThread(CommitRequest request)
@@ -418,7 +376,8 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         var round = RoundOf(request.Round);
         if (_editor is not null && request.Scale is { } scale)
         {
-            var gradients = _editor.Parameters.SelectMany(entry => Parts(entry.Value, round.Sums[entry.Key], scale)).ToDictionary(part => part.Name, part => part.Value);
+            var gradients = _editor.Parameters.SelectMany(entry => FlatGradient.Split(entry.Value, round.Sums[entry.Key], scale))
+                .ToDictionary(part => part.Name, part => part.Value);
             _editor.Adam.Step([.. _editor.Adam.Parameters.Select(parameter => gradients[parameter.Name])], request.Rate);
             _editor.Average?.Add();
         }
@@ -427,56 +386,16 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         return _editor is null ? [] : [.. _editor.Parameters.Keys.Select(group => new GroupDigest(group, StateDigest.Of(_editor, group)))];
     }
 
-    private static IEnumerable<(string Name, Tensor Value)> Parts(IReadOnlyList<(string Name, Tensor Value)> parameters, float[] sum, double scale)
-    {
-        var start = 0;
-        foreach (var (name, value) in parameters)
-        {
-            var part = empty(value.shape, ScalarType.Float32, CPU);
-            var count = (int)value.numel();
-            MemoryMarshal.AsBytes(sum.AsSpan(start, count)).CopyTo(part.bytes);
-            start += count;
-            part = part.On(value.device);
-            yield return (name, scale == 1 ? part : part.Mul_(scale));
-        }
-    }
-
-    /// <summary>A trip through the stage. The layers below the lowest editable one need a graph only when a stage below needs the gradient.</summary>
-    private Activations Through(Activations below, Pass pass, bool needsInputGradient, bool keeps)
-    {
-        Activations start;
-        using (set_grad_enabled(needsInputGradient))
-            start = _stage!.Below(below, pass);
-        using var _ = set_grad_enabled(keeps);
-        return _stage.Above(start, pass);
-    }
-
     /// <summary>Elements of a tensor of the state. [count] float32, a view.</summary>
     private Tensor Part(StateSlice slice) =>
         (_editor ?? throw Lost("has no part of the editor"))[slice.Name].detach().reshape(-1).narrow(0, slice.Offset, slice.Count);
 
-    private static LabelledInput Batch(TokenBatch tokens) => new(
-        new(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
-            WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask)),
-        WireTensorCodec.Decode(tokens.Labels!));
-
-    private Activations Decode(Boundary boundary, bool requiresGradient)
-    {
-        Tensor? Of(WireTensor? wire) => wire is null ? null : WireTensorCodec.Decode(wire, _stage!.Device).requires_grad_(requiresGradient);
-        return new(Of(boundary.Hidden), Of(boundary.Memory));
-    }
-
-    private static Boundary Encode(Activations activations) => new(WireTensorCodec.EncodeOrNull(activations.Hidden), WireTensorCodec.EncodeOrNull(activations.Memory));
-
     private static bool AreFinite(IEnumerable<Tensor> values) =>
         !Devices.Numbers(values.Select(value => value.isfinite().all().to_type(ScalarType.Float32))).Contains(0);
 
-    private Round RoundOf(long number) => _round is { } round && round.Number == number ? round : throw Lost($"does not have round {number}");
+    private Round RoundOf(long number) => _round is { } round && round.Number == number ? round
+        : throw Lost($"does not have round {number}");
 
-    private MendException Lost(string what) => new(MendError.ShardLost, $"The training shard of {options.Place} {what}.", "It was restarted in between; the step is repeated.");
-
-    private sealed class NeighbourLostException(ShardPlace place, Exception inner) : Exception(inner.Message, inner)
-    {
-        public ShardPlace Place { get; } = place;
-    }
+    private MendException Lost(string what) =>
+        new(MendError.ShardLost, $"The training shard of {options.Place} {what}.", "It was restarted in between; the step is repeated.");
 }

@@ -23,7 +23,7 @@ public static class CheckpointFingerprint
         foreach (var name in files.Names.Order(StringComparer.Ordinal))
         {
             var tensor = files.Find(name);
-            hash.AppendData(Encoding.UTF8.GetBytes($"{name} {tensor.Type} {string.Join(',', tensor.Shape)}\n"));
+            hash.AppendData(Encoding.UTF8.GetBytes($"{name} {tensor.Type.Name()} {string.Join(',', tensor.Shape)}\n"));
             if (tensor.ByteLength <= SmallTensor)
                 hash.AppendData(tensor.ToArray());
         }

@@ -43,7 +43,8 @@ public sealed partial class HuggingFaceDirectory : IDisposable
     /// <summary>What there is in place of weights, and what to do.</summary>
     private static string Instead(string directory)
     {
-        string[] names = Directory.Exists(directory) ? [.. Directory.EnumerateFiles(directory).Select(file => System.IO.Path.GetFileName(file)).Order(StringComparer.Ordinal)] : [];
+        string[] names = !Directory.Exists(directory) ? []
+            : [.. Directory.EnumerateFiles(directory).Select(file => System.IO.Path.GetFileName(file)).Order(StringComparer.Ordinal)];
         string? Found(params ReadOnlySpan<string> endings)
         {
             foreach (var ending in endings)
@@ -52,10 +53,15 @@ public sealed partial class HuggingFaceDirectory : IDisposable
             return null;
         }
         var shards = names.Where(name => Shard().IsMatch(name)).ToList();
-        return shards.Count > 0
-            ? $"{shards[0]} is one of several files, whose index {(shards[0].EndsWith(".bin", StringComparison.Ordinal) ? InOrderOfPreference[3] : InOrderOfPreference[1])} is missing; fetch it"
-            : Found("adapter_model.safetensors", "adapter_model.bin") is { } adapter ? $"{adapter} is an adapter, a change of another model; merge it into that model and save the result"
-            : Found(".h5", ".msgpack", ".gguf", ".onnx", ".npz") is { } other ? $"{other} is of a form that is not read; save the model with save_pretrained as safetensors"
+        if (shards.Count > 0)
+        {
+            var index = InOrderOfPreference[shards[0].EndsWith(".bin", StringComparison.Ordinal) ? 3 : 1];
+            return $"{shards[0]} is one of several files, whose index {index} is missing; fetch it";
+        }
+        return Found("adapter_model.safetensors", "adapter_model.bin") is { } adapter
+                ? $"{adapter} is an adapter, a change of another model; merge it into that model and save the result"
+            : Found(".h5", ".msgpack", ".gguf", ".onnx", ".npz") is { } other
+                ? $"{other} is of a form that is not read; save the model with save_pretrained as safetensors"
             : "give the directory that holds config.json and the weights";
     }
 
@@ -81,7 +87,9 @@ public sealed partial class HuggingFaceDirectory : IDisposable
 
     public bool Contains(string name) => _fileOf.ContainsKey(name);
 
-    /// <summary>The first of the names that the checkpoint has: families were published with and without prefixes ("transformer.").</summary>
+    /// <summary>
+    /// The first of the names that the checkpoint has: families were published with and without prefixes ("transformer.").
+    /// </summary>
     /// <exception cref="CheckpointException">It has none of them, or its file is missing or damaged.</exception>
     public StoredTensor Find(params ReadOnlySpan<string> candidates)
     {
@@ -123,7 +131,10 @@ public sealed partial class HuggingFaceDirectory : IDisposable
         {
             if (new FileInfo(_source).Length is > IndexLimit and var length)
                 throw Bad("length", $"{length} bytes of index; expected at most {IndexLimit}");
-            using var json = JsonDocument.Parse(File.ReadAllText(_source), new() { AllowDuplicateProperties = false }); // as text: without a byte order mark
+            var text = File.ReadAllText(_source); // without a byte order mark
+            if (LfsPointer.Is(text))
+                throw Bad("offset 0", LfsPointer.Said);
+            using var json = JsonDocument.Parse(text, new() { AllowDuplicateProperties = false });
             if (json.RootElement.ValueKind != JsonValueKind.Object
                 || !json.RootElement.TryGetProperty("weight_map", out var map)
                 || map.ValueKind != JsonValueKind.Object)
@@ -147,7 +158,8 @@ public sealed partial class HuggingFaceDirectory : IDisposable
             var path = System.IO.Path.Combine(Path, file);
             if (!File.Exists(path))
                 throw Bad(wanted, $"the index places it in {file}, which is not in the directory; fetch it");
-            return _shards[file] = file.EndsWith(".safetensors", StringComparison.Ordinal) ? new SafetensorsShard(path) : new TorchShard(path);
+            return _shards[file] = file.EndsWith(".safetensors", StringComparison.Ordinal) ? new SafetensorsShard(path)
+                : new TorchShard(path);
         }
     }
 
@@ -199,7 +211,8 @@ public sealed partial class HuggingFaceDirectory : IDisposable
         private static IReadOnlyDictionary<string, PickledTensor> OfModel(TorchArchive archive)
         {
             const string prefix = "model.";
-            var tensors = archive.StateDict(archive.Root is OrderedDictionary<object, object?> root && root.TryGetValue("state_dict", out var state) ? state : archive.Root);
+            var saved = archive.Root as OrderedDictionary<object, object?>;
+            var tensors = archive.StateDict(saved?.TryGetValue("state_dict", out var state) == true ? state : archive.Root);
             return tensors.Keys.All(name => name.StartsWith(prefix, StringComparison.Ordinal))
                 ? tensors.ToDictionary(tensor => tensor.Key[prefix.Length..], tensor => tensor.Value) : tensors;
         }

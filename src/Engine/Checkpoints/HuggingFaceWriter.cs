@@ -12,9 +12,11 @@ namespace MendCluster.Engine.Checkpoints;
 public static class HuggingFaceWriter
 {
     /// <summary>Where transformers begins another file.</summary>
-    public const long UsualFileLength = 5_000_000_000;
+    public const long DefaultFileLength = 5_000_000_000;
 
-    /// <summary>What belongs to a model beside its weights: settings, tokenizer, licence. Other files of the source are left where they are.</summary>
+    /// <summary>
+    /// What belongs to a model beside its weights: settings, tokenizer, licence. Other files of the source are left where they are.
+    /// </summary>
     public static readonly IReadOnlyList<string> Beside =
     [
         "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -23,7 +25,8 @@ public static class HuggingFaceWriter
 
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
-    private static readonly JsonSerializerOptions Json = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonSerializerOptions Json =
+        new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Fills files in the order given, each up to a length; a longer tensor has one of its own.</summary>
     public static IReadOnlyList<IReadOnlyList<TensorToWrite>> Split(IEnumerable<TensorToWrite> tensors, long mostBytes)
@@ -81,7 +84,8 @@ public static class HuggingFaceWriter
     private static List<string> WriteWeights(string directory, List<IReadOnlyList<TensorToWrite>> files, CancellationToken cancellation)
     {
         List<string> names = files.Count == 1 ? ["model.safetensors"]
-            : [.. Enumerable.Range(1, files.Count).Select(i => string.Create(CultureInfo.InvariantCulture, $"model-{i:00000}-of-{files.Count:00000}.safetensors"))];
+            : [.. Enumerable.Range(1, files.Count)
+                .Select(i => string.Create(CultureInfo.InvariantCulture, $"model-{i:00000}-of-{files.Count:00000}.safetensors"))];
         for (var i = 0; i < files.Count; i++)
             SafetensorsWriter.Write(Path.Combine(directory, names[i]), files[i].Select(tensor => tensor with
             {
@@ -95,7 +99,8 @@ public static class HuggingFaceWriter
             File.WriteAllText(Path.Combine(directory, "model.safetensors.index.json"), new JsonObject
             {
                 ["metadata"] = new JsonObject { ["total_size"] = files.Sum(file => file.Sum(tensor => tensor.ByteLength)) },
-                ["weight_map"] = new JsonObject(files.SelectMany((file, i) => file.Select(tensor => KeyValuePair.Create(tensor.Name, (JsonNode?)names[i])))
+                ["weight_map"] = new JsonObject(files.SelectMany((file, i) =>
+                    file.Select(tensor => KeyValuePair.Create(tensor.Name, (JsonNode?)names[i])))
                     .OrderBy(entry => entry.Key, StringComparer.Ordinal)),
             }.ToJsonString(Json) + "\n");
         return names;
@@ -110,7 +115,9 @@ public static class HuggingFaceWriter
     {
         var tied = files.Names.Select(name => (Name: name, Tensor: files.Find(name)))
             .GroupBy(entry => entry.Tensor is PickledTensor view
-                ? $"{view.File} {view.StorageKey} {view.StorageOffset} {string.Join(',', view.Shape)} {string.Join(',', view.Stride)}" : entry.Name);
-        return tied.SelectMany(group => group.Any(entry => isNeeded(entry.Name)) ? group.Where(entry => isNeeded(entry.Name)) : group.Take(1));
+                ? $"{view.File} {view.StorageKey} {view.StorageOffset} {string.Join(',', view.Shape)} {string.Join(',', view.Stride)}"
+                : entry.Name);
+        return tied.SelectMany(group => group.Any(entry => isNeeded(entry.Name)) ? group.Where(entry => isNeeded(entry.Name))
+            : group.Take(1));
     }
 }

@@ -67,7 +67,7 @@ internal static class LegacyTorchFile
             next += sizeof(long);
             if (count != storage.Count || !storage.Type.TryByteLength([count], out var byteLength) || byteLength > file.Length - next)
                 throw Bad(file, $"storage '{name}'",
-                    $"{count} elements at offset {next} of {file.Length}, expected {storage.Count} {storage.Type}; fetch it again");
+                    $"{count} elements at offset {next} of {file.Length}, expected {storage.Count} {storage.Type.Name()}; fetch it again");
             storage.Offset = next;
             next += byteLength;
         }

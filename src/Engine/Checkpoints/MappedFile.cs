@@ -10,9 +10,6 @@ internal sealed unsafe class MappedFile : IDisposable
     /// <summary>Bytes that one core reads at a time.</summary>
     private const long Piece = 16 << 20;
 
-    /// <summary>How the file begins that git leaves in place of a large one that was not fetched.</summary>
-    private static ReadOnlySpan<byte> LfsPointer => "version https://git-lfs"u8;
-
     private readonly SafeFileHandle _handle;
     private readonly MemoryMappedFile _map;
     private readonly MemoryMappedViewAccessor _view;
@@ -41,9 +38,9 @@ internal sealed unsafe class MappedFile : IDisposable
         {
             handle = System.IO.File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.Read);
             var length = RandomAccess.GetLength(handle);
-            var start = new byte[LfsPointer.Length];
-            if (RandomAccess.Read(handle, start, 0) == start.Length && LfsPointer.SequenceEqual(start))
-                throw new CheckpointException(path, "offset 0", "is a git-LFS pointer, not the file that it points to; fetch it with 'git lfs pull'");
+            var start = new byte[LfsPointer.Start.Length];
+            if (RandomAccess.Read(handle, start, 0) == start.Length && LfsPointer.Start.SequenceEqual(start))
+                throw new CheckpointException(path, "offset 0", LfsPointer.Said);
             if (length < smallest)
                 throw new CheckpointException(path, "length", $"{length} bytes, but {kind} has at least {smallest}; fetch the file again");
             return new(path, handle, length);
@@ -89,7 +86,8 @@ internal sealed unsafe class MappedFile : IDisposable
         var start = (nint)destination;
         try
         {
-            Parallel.For(0, (length + Piece - 1) / Piece, i => Read(offset + i * Piece, (byte*)(start + (nint)(i * Piece)), Math.Min(Piece, length - i * Piece)));
+            Parallel.For(0, (length + Piece - 1) / Piece,
+                i => Read(offset + i * Piece, (byte*)(start + (nint)(i * Piece)), Math.Min(Piece, length - i * Piece)));
         }
         catch (AggregateException e) when (e.InnerException is CheckpointException or IOException)
         {

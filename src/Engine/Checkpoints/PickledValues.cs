@@ -1,3 +1,5 @@
+using MendCluster.Contracts;
+
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>A name of a Python class or function that stood in a pickle. Nothing was imported.</summary>
@@ -36,13 +38,13 @@ public sealed class PickledObject
 }
 
 /// <summary>A storage of a torch archive: a run of elements in the file that several tensors may share.</summary>
-internal sealed class PickledStorage(MappedFile file, string key, StoredType type, long count)
+internal sealed class PickledStorage(MappedFile file, string key, DType type, long count)
 {
     public MappedFile File => file;
 
     public string Key => key;
 
-    public StoredType Type => type;
+    public DType Type => type;
 
     /// <summary>Elements.</summary>
     public long Count => count;
@@ -54,7 +56,7 @@ internal sealed class PickledStorage(MappedFile file, string key, StoredType typ
     {
         if (reference.Type != type || reference.Count != count)
             throw new CheckpointException(file.Path, $"storage '{key}'",
-                $"holds {count} {type}, but is also asked for as {reference.Count} {reference.Type}; the file is damaged");
+                $"holds {count} {type.Name()}, but is also asked for as {reference.Count} {reference.Type.Name()}; the file is damaged");
     }
 }
 

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text.Json;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -164,7 +165,7 @@ internal sealed class SafetensorsHeader
 
     private TensorEntry ReadEntry(string name, ref Utf8JsonReader reader)
     {
-        StoredType? type = null;
+        DType? type = null;
         long[]? shape = null, range = null;
         Expect(ref reader, JsonTokenType.StartObject, name);
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
@@ -191,14 +192,14 @@ internal sealed class SafetensorsHeader
         return new(name, type.Value, shape, range[0], byteLength);
     }
 
-    private StoredType ReadType(string name, ref Utf8JsonReader reader)
+    private DType ReadType(string name, ref Utf8JsonReader reader)
     {
         Expect(ref reader, JsonTokenType.String, $"{name}.dtype");
         var text = reader.GetString()!;
-        foreach (var type in Enum.GetValues<StoredType>())
+        foreach (var type in Enum.GetValues<DType>())
             if (type.SafetensorsName() == text)
                 return type;
-        var known = string.Join(' ', Enum.GetValues<StoredType>().Select(t => t.SafetensorsName()));
+        var known = string.Join(' ', Enum.GetValues<DType>().Select(t => t.SafetensorsName()));
         throw Bad(name, $"dtype '{text}' is not among {known}; convert the tensor");
     }
 

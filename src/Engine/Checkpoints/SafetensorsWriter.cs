@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Buffers.Binary;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -9,9 +10,9 @@ namespace MendCluster.Engine.Checkpoints;
 /// A tensor on its way into a file. <paramref name="Write"/> is called once, in the file's order, and writes exactly shape x element size
 /// bytes: contiguous, row-major, little endian.
 /// </summary>
-public sealed record TensorToWrite(string Name, StoredType Type, long[] Shape, Action<Stream> Write)
+public sealed record TensorToWrite(string Name, DType Type, long[] Shape, Action<Stream> Write)
 {
-    public TensorToWrite(string name, StoredType type, long[] shape, ReadOnlyMemory<byte> bytes)
+    public TensorToWrite(string name, DType type, long[] shape, ReadOnlyMemory<byte> bytes)
         : this(name, type, shape, stream => stream.Write(bytes.Span))
     {
     }
@@ -24,7 +25,8 @@ public sealed record TensorToWrite(string Name, StoredType Type, long[] Shape, A
 
     /// <exception cref="CheckpointException">A shape that is negative or overflows.</exception>
     public long ByteLength => Type.TryByteLength(Shape, out var length) ? length
-        : throw new CheckpointException("tensor to write", Name, $"the size of {Type.Show(Shape)} is negative, overflows 63 bits or is no whole number of bytes");
+        : throw new CheckpointException("tensor to write", Name,
+        $"the size of {Type.Show(Shape)} is negative, overflows 63 bits or is no whole number of bytes");
 }
 
 /// <summary>Writes safetensors files tensor by tensor: no more than one has to exist in memory.</summary>
@@ -36,7 +38,9 @@ public static class SafetensorsWriter
     /// Writes <c>path.partial</c>, flushes it to the disk and renames it over <paramref name="path"/>: a reader meets the old file or the
     /// whole new one. Tensors lie by falling element size, then by name: each is aligned, and the same content makes the same file.
     /// </summary>
-    /// <exception cref="CheckpointException">A name twice or reserved, a shape that overflows, or too many or few bytes written.</exception>
+    /// <exception cref="CheckpointException">
+    /// A name twice or reserved, a shape that overflows, or too many or few bytes written.
+    /// </exception>
     public static void Write(string path, IEnumerable<TensorToWrite> tensors, IReadOnlyDictionary<string, string>? metadata = null)
     {
         var ordered = tensors.OrderByDescending(t => t.Type.ElementSize()).ThenBy(t => t.Name, StringComparer.Ordinal).ToArray();

@@ -1,11 +1,12 @@
 using System.Runtime.InteropServices;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>A tensor that still lies in its file: type and shape are known, bytes are read on demand, while it is open.</summary>
 public abstract class StoredTensor
 {
-    private protected StoredTensor(string file, string name, StoredType type, long[] shape, long byteLength)
+    private protected StoredTensor(string file, string name, DType type, long[] shape, long byteLength)
     {
         File = file;
         Name = name;
@@ -20,7 +21,7 @@ public abstract class StoredTensor
     /// <summary>Its key in the file; of a tensor inside a pickle, the key of its storage.</summary>
     public string Name { get; }
 
-    public StoredType Type { get; }
+    public DType Type { get; }
 
     public long[] Shape { get; }
 

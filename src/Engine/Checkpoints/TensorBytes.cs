@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -13,9 +14,12 @@ public static class TensorBytes
     /// <summary>Bytes that are on their way to a GPU at a time.</summary>
     private const long UploadPiece = 64 << 20;
 
-    /// <summary>By type, the two places that a thread's uploads pass through. libtorch keeps pinned memory for good: letting go of it gives nothing back.</summary>
+    /// <summary>
+    /// By type, the two places that a thread's uploads pass through. libtorch keeps pinned memory for good: letting go of it gives nothing
+    /// back.
+    /// </summary>
     [ThreadStatic]
-    private static Dictionary<ScalarType, Tensor[]>? t_pinned;
+    private static Dictionary<ScalarType, Tensor[]>? _pinned;
 
     /// <summary>
     /// Reads a stored tensor into memory: one copy, and one conversion where the type differs, a few rows at a time, so that loading holds
@@ -55,8 +59,9 @@ public static class TensorBytes
     }
 
     /// <summary>
-    /// Onto a device; types are converted there. A large tensor goes to a GPU by two places of pinned memory in turn, from which the GPU fetches by
-    /// itself: while one piece is fetched, the next is read into the other place. The bytes are copied once on the host, as for the CPU.
+    /// Onto a device; types are converted there. A large tensor goes to a GPU by two places of pinned memory in turn, from which the GPU
+    /// fetches by itself: while one piece is fetched, the next is read into the other place. The bytes are copied once on the host, as for
+    /// the CPU.
     /// </summary>
     private static unsafe Tensor Upload(StoredTensor stored, ScalarType dtype, Device device)
     {
@@ -91,9 +96,9 @@ public static class TensorBytes
 
     private static Tensor[] Pinned(ScalarType type, int elementSize)
     {
-        t_pinned ??= [];
-        if (!t_pinned.TryGetValue(type, out var places))
-            t_pinned[type] = places = [.. Enumerable.Range(0, 2).Select(_ =>
+        _pinned ??= [];
+        if (!_pinned.TryGetValue(type, out var places))
+            _pinned[type] = places = [.. Enumerable.Range(0, 2).Select(_ =>
             {
                 using var plain = empty([UploadPiece / elementSize], type, CPU);
                 return plain.pin_memory().DetachFromDisposeScope();
@@ -108,33 +113,33 @@ public static class TensorBytes
         stream.Write(tensor.detach().contiguous().Host().bytes);
     });
 
-    public static ScalarType DTypeOf(StoredType type) => type switch
+    public static ScalarType DTypeOf(DType type) => type switch
     {
-        StoredType.F64 => ScalarType.Float64,
-        StoredType.F32 => ScalarType.Float32,
-        StoredType.F16 => ScalarType.Float16,
-        StoredType.BF16 => ScalarType.BFloat16,
-        StoredType.I64 => ScalarType.Int64,
-        StoredType.I32 => ScalarType.Int32,
-        StoredType.I16 => ScalarType.Int16,
-        StoredType.I8 => ScalarType.Int8,
-        StoredType.U8 => ScalarType.Byte,
-        StoredType.Bool => ScalarType.Bool,
+        DType.Float64 => ScalarType.Float64,
+        DType.Float32 => ScalarType.Float32,
+        DType.Float16 => ScalarType.Float16,
+        DType.BFloat16 => ScalarType.BFloat16,
+        DType.Int64 => ScalarType.Int64,
+        DType.Int32 => ScalarType.Int32,
+        DType.Int16 => ScalarType.Int16,
+        DType.Int8 => ScalarType.Int8,
+        DType.UInt8 => ScalarType.Byte,
+        DType.Bool => ScalarType.Bool,
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "has no tensors here"),
     };
 
-    public static StoredType TypeOf(ScalarType dtype) => dtype switch
+    public static DType TypeOf(ScalarType dtype) => dtype switch
     {
-        ScalarType.Float64 => StoredType.F64,
-        ScalarType.Float32 => StoredType.F32,
-        ScalarType.Float16 => StoredType.F16,
-        ScalarType.BFloat16 => StoredType.BF16,
-        ScalarType.Int64 => StoredType.I64,
-        ScalarType.Int32 => StoredType.I32,
-        ScalarType.Int16 => StoredType.I16,
-        ScalarType.Int8 => StoredType.I8,
-        ScalarType.Byte => StoredType.U8,
-        ScalarType.Bool => StoredType.Bool,
+        ScalarType.Float64 => DType.Float64,
+        ScalarType.Float32 => DType.Float32,
+        ScalarType.Float16 => DType.Float16,
+        ScalarType.BFloat16 => DType.BFloat16,
+        ScalarType.Int64 => DType.Int64,
+        ScalarType.Int32 => DType.Int32,
+        ScalarType.Int16 => DType.Int16,
+        ScalarType.Int8 => DType.Int8,
+        ScalarType.Byte => DType.UInt8,
+        ScalarType.Bool => DType.Bool,
         _ => throw new ArgumentOutOfRangeException(nameof(dtype), dtype, "has no form in a checkpoint"),
     };
 }

@@ -117,7 +117,7 @@ public sealed class TorchArchive : IDisposable
             if (!_records.TryGetValue(name, out var record))
                 throw Bad(name, $"the pickle names this storage at offset {reference.At}, the archive does not hold it");
             if (!reference.Type.TryByteLength([reference.Count], out var byteLength) || byteLength != record.Length)
-                throw Bad(name, $"{reference.Count} {reference.Type} expected, the record has {record.Length} bytes");
+                throw Bad(name, $"{reference.Count} {reference.Type.Name()} expected, the record has {record.Length} bytes");
             return _storages[reference.Key] = new(_file, reference.Key, reference.Type, reference.Count) { Offset = record.Offset };
         }
 

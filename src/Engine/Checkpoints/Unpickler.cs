@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Numerics;
 using System.Text;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -57,17 +58,17 @@ internal sealed class Unpickler(
         ["torch.Tensor"] = TensorClass,
         ["torch.nn.parameter.Parameter"] = TensorClass,
         ["torch.nn.parameter.Buffer"] = TensorClass,
-        ["torch.DoubleStorage"] = StoredType.F64,
-        ["torch.FloatStorage"] = StoredType.F32,
-        ["torch.HalfStorage"] = StoredType.F16,
-        ["torch.BFloat16Storage"] = StoredType.BF16,
-        ["torch.LongStorage"] = StoredType.I64,
-        ["torch.IntStorage"] = StoredType.I32,
-        ["torch.ShortStorage"] = StoredType.I16,
-        ["torch.CharStorage"] = StoredType.I8,
-        ["torch.ByteStorage"] = StoredType.U8,
-        ["torch.BoolStorage"] = StoredType.Bool,
-        ["torch.ComplexFloatStorage"] = StoredType.C64,
+        ["torch.DoubleStorage"] = DType.Float64,
+        ["torch.FloatStorage"] = DType.Float32,
+        ["torch.HalfStorage"] = DType.Float16,
+        ["torch.BFloat16Storage"] = DType.BFloat16,
+        ["torch.LongStorage"] = DType.Int64,
+        ["torch.IntStorage"] = DType.Int32,
+        ["torch.ShortStorage"] = DType.Int16,
+        ["torch.CharStorage"] = DType.Int8,
+        ["torch.ByteStorage"] = DType.UInt8,
+        ["torch.BoolStorage"] = DType.Bool,
+        ["torch.ComplexFloatStorage"] = DType.Complex64,
     };
 
     /// <summary>Offset of the first byte after the pickle, once <see cref="Load"/> has returned.</summary>
@@ -364,7 +365,7 @@ internal sealed class Unpickler(
     {
         // ("storage", class, key, location, count), and in files from before torch 1.6 a sixth: the view of another storage.
         if (id is not object?[] { Length: 5 or 6 } parts
-            || parts is not ["storage", StoredType type, string key, string, long count, ..]
+            || parts is not ["storage", DType type, string key, string, long count, ..]
             || count < 0)
             throw Bad($"persistent id {Show(id)}; expected a storage of tensors");
         if (parts.Length == 6 && parts[5] is not null)
@@ -611,4 +612,4 @@ internal sealed class Unpickler(
 }
 
 /// <summary>A storage as a pickle names it. <paramref name="At"/> is the offset in the pickle.</summary>
-internal sealed record StorageReference(StoredType Type, string Key, long Count, int At);
+internal sealed record StorageReference(DType Type, string Key, long Count, int At);

@@ -6,8 +6,8 @@ using System.Text.Json;
 namespace MendCluster.Engine.Data;
 
 /// <summary>
-/// What the readers of published data files share. Whatever is wrong is an <see cref="InvalidDataException"/> that names the file, the place,
-/// what was found there and what to do.
+/// What the readers of published data files share. Whatever is wrong is an <see cref="InvalidDataException"/> that names the file,
+/// the place, what was found there and what to do.
 /// </summary>
 internal static class DataFile
 {
@@ -35,6 +35,8 @@ internal static class DataFile
         using var reader = new StreamReader(path, new UTF8Encoding(false, throwOnInvalidBytes: true));
         for (var number = 1; Read(number) is { } line; number++)
         {
+            if (number == 1 && LfsPointer.Is(line))
+                throw Pointer(path);
             if (line.Trim().Length > 0)
                 yield return (number, line);
         }
@@ -48,7 +50,8 @@ internal static class DataFile
             catch (DecoderFallbackException e)
             {
                 // The reader decodes a block ahead, so the line is the first that the bad bytes can be in.
-                throw new InvalidDataException($"{path}, at or after line {number}: found bytes that are not UTF-8. Save the file as UTF-8.", e);
+                throw new InvalidDataException(
+                    $"{path}, at or after line {number}: found bytes that are not UTF-8. Save the file as UTF-8.", e);
             }
         }
     }
@@ -63,9 +66,12 @@ internal static class DataFile
         }
         catch (JsonException e)
         {
-            throw new InvalidDataException($"{path}, line {e.LineNumber + 1}: not JSON: {e.Message} Is the file whole?", e);
+            throw LfsPointer.Is(File.ReadLines(path).FirstOrDefault("")) ? Pointer(path)
+                : new InvalidDataException($"{path}, line {e.LineNumber + 1}: not JSON: {e.Message} Is the file whole?", e);
         }
     }
+
+    private static InvalidDataException Pointer(string path) => new($"{path}: {LfsPointer.Said}.");
 
     /// <summary>One line of JSON.</summary>
     public static JsonDocument ParseLine(string path, int number, string line)
@@ -111,7 +117,9 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
 {
     public bool IsList => Value.ValueKind == JsonValueKind.Array;
 
-    public bool Has(string field) => Value.ValueKind == JsonValueKind.Object && Value.TryGetProperty(field, out _);
+    public bool IsObject => Value.ValueKind == JsonValueKind.Object;
+
+    public bool Has(string field) => IsObject && Value.TryGetProperty(field, out _);
 
     public JsonAt Field(string field)
     {
@@ -126,12 +134,20 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
         ? Value.EnumerateArray().Select((item, i) => new JsonAt(Path, $"{Place}, item {i}", item))
         : throw Wrong(Found, "write a list");
 
+    /// <summary>The values of an object's fields.</summary>
+    public IEnumerable<JsonAt> Members() => IsObject
+        ? Value.EnumerateObject().Select(member => new JsonAt(Path, $"{Place}, field \"{member.Name}\"", member.Value))
+        : throw Wrong(Found, "write an object");
+
     public IReadOnlyList<string> Texts() => Items().Select(item => item.Text()).ToList();
 
     public string Text(string field) => Field(field).Text();
 
+    /// <summary>Whether the field is there and not null.</summary>
+    public bool HasValue(string field) => Has(field) && Field(field).Value.ValueKind != JsonValueKind.Null;
+
     /// <summary>Null where the field is absent or null.</summary>
-    public string? OptionalText(string field) => Has(field) && Field(field).Value.ValueKind != JsonValueKind.Null ? Text(field) : null;
+    public string? OptionalText(string field) => HasValue(field) ? Text(field) : null;
 
     public string Text() => TextBatch.WithoutEnds(Raw());
 
@@ -150,11 +166,14 @@ internal sealed record JsonAt(string Path, string Place, JsonElement Value)
         }
     }
 
-    public int Whole() => Value.ValueKind == JsonValueKind.Number && Value.TryGetInt32(out var number) ? number : throw Wrong(Found, "write a whole number");
+    public int Whole() => Value.ValueKind == JsonValueKind.Number && Value.TryGetInt32(out var number) ? number
+        : throw Wrong(Found, "write a whole number");
 
     /// <summary>A text that must not be empty.</summary>
-    public string Required(string field) => Text(field) is { Length: > 0 } text ? text
-        : throw Field(field).Wrong("an empty text", "write one, or delete the row");
+    public string Required(string field) => Field(field).Required();
+
+    /// <summary>A text that must not be empty.</summary>
+    public string Required() => Text() is { Length: > 0 } text ? text : throw Wrong("an empty text", "write one, or delete the row");
 
     private string Found => Value.ValueKind switch
     {

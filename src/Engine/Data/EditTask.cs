@@ -7,8 +7,8 @@ namespace MendCluster.Engine.Data;
 public sealed record EditRows(TokenRow Edit, IReadOnlyList<TokenRow> Rephrases, IReadOnlyList<TokenRow> Locality);
 
 /// <summary>
-/// Question answering, fact checking or generation, as training and evaluation meet them: each row is a function of its number alone, so a run
-/// that goes on reads what it would have read.
+/// Question answering, fact checking or generation, as training and evaluation meet them: each row is a function of its number alone, so a
+/// run that goes on reads what it would have read.
 /// </summary>
 public interface IEditTask
 {

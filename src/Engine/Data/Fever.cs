@@ -31,7 +31,10 @@ public static class Fever
         return DataFile.NotEmpty(path, rows);
     }
 
-    /// <summary>What a model that is trained from scratch is to know: lines of label, tab, claim, and after further tabs the claim in other wordings.</summary>
+    /// <summary>
+    /// What a model that is trained from scratch is to know: lines of label, tab, claim, and after further tabs the claim in other
+    /// wordings.
+    /// </summary>
     /// <exception cref="InvalidDataException">Naming line and what was found.</exception>
     public static IReadOnlyList<KnownClaim> ReadKnown(string path)
     {

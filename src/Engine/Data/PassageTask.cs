@@ -1,8 +1,8 @@
 namespace MendCluster.Engine.Data;
 
 /// <summary>
-/// Generation by the published sampling rules (mend-spec 6.4): an edit is a passage whose last tokens the model is to write; its rephrase is
-/// the same with some of its first tokens left out, up to half of what there is; unrelated are other texts, scored on every token.
+/// Generation by the published sampling rules (mend-spec 6.4): an edit is a passage whose last tokens the model is to write; its rephrase
+/// is the same with some of its first tokens left out, up to half of what there is; unrelated are other texts, scored on every token.
 /// </summary>
 public sealed class PassageTask : IEditTask
 {
@@ -21,13 +21,20 @@ public sealed class PassageTask : IEditTask
     /// <param name="locality">Unrelated texts a step.</param>
     /// <param name="mostTokens">Unrelated texts are cut to this: OpenWebText, to 200.</param>
     public PassageTask(TextBatch text, (Continuations Edits, IReadOnlyList<string> Texts) training,
-        (Continuations Edits, IReadOnlyList<string> Texts) validation, ulong seed, LocalityRows? locality = null, int mostTokens = int.MaxValue)
+        (Continuations Edits, IReadOnlyList<string> Texts) validation, ulong seed, LocalityRows? locality = null,
+        int mostTokens = int.MaxValue)
     {
         (_text, _training, _validation, _seed, _locality, _mostTokens) = (text, training, validation, seed, locality ?? new(), mostTokens);
         _order = new(seed, training.Edits.Completions.Count, 0, sameRows: false, 1, 0);
     }
 
-    public string Digest => DataFile.Digest(new { _training.Edits, _training.Texts, ForValidation = new { _validation.Edits, _validation.Texts }, _mostTokens });
+    public string Digest => DataFile.Digest(new
+    {
+        _training.Edits,
+        _training.Texts,
+        ForValidation = new { _validation.Edits, _validation.Texts },
+        _mostTokens
+    });
 
     public int ValidationCount => _validation.Edits.Completions.Count;
 
@@ -39,7 +46,8 @@ public sealed class PassageTask : IEditTask
     private EditRows Rows((Continuations Edits, IReadOnlyList<string> Texts) data, int index, int unrelated, Prng rng)
     {
         var (scored, completion) = (data.Edits.Tokens, data.Edits.Completions[index]);
-        var ids = _text.Tokens(completion, fromEnd: true); // a passage that is too long for the model loses its beginning, never what is scored
+        // a passage that is too long for the model loses its beginning, never what is scored
+        var ids = _text.Tokens(completion, fromEnd: true);
         if (ids.Length <= scored)
             throw new InvalidDataException(
                 $"completion {index} has {ids.Length} tokens, of which {scored} are the continuation: nothing is left to continue. Delete it: \"{completion}\"");

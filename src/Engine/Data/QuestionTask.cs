@@ -1,8 +1,9 @@
 namespace MendCluster.Engine.Data;
 
 /// <summary>
-/// Question answering and fact checking by the published sampling rules (mend-spec 6.1 to 6.3): the rephrase is drawn at each visit, and so are
-/// the unrelated rows: other rows' prompts with their true answers, unless an edit has its own or <paramref name="otherQuestions"/> is given.
+/// Question answering and fact checking by the published sampling rules (mend-spec 6.1 to 6.3): the rephrase is drawn at each visit, and so
+/// are the unrelated rows: other rows' prompts with their true answers, unless an edit has its own or <paramref name="otherQuestions"/> is
+/// given.
 /// </summary>
 /// <param name="text">Of the model.</param>
 /// <param name="training">Edits to train on.</param>
@@ -38,7 +39,8 @@ public sealed class QuestionTask(
         var asked = others is not null ? Enumerable.Range(0, unrelated).Select(_ => rng.Pick(others))
             : edit.Locality.Count > 0 ? edit.Locality
             : Enumerable.Range(0, unrelated).Select(_ => Other(edits, index, rng));
-        return edit.Read(() => new EditRows(text.EditRow(edit), [text.Row(rephrase, edit.Target)], [.. asked.Select(pair => text.Row(pair.Question, pair.Answer))]));
+        return edit.Read(() => new EditRows(text.EditRow(edit), [text.Row(rephrase, edit.Target)],
+            [.. asked.Select(pair => text.Row(pair.Question, pair.Answer))]));
     }
 
     private static QaPair Other(IReadOnlyList<EditExample> edits, int index, Prng rng)

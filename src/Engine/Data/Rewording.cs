@@ -3,8 +3,8 @@ using System.Text.RegularExpressions;
 namespace MendCluster.Engine.Data;
 
 /// <summary>
-/// Other wordings of an English question by rules, for training sets that have none. They keep the meaning where the question has one of the
-/// usual forms ("What is the Y of X?"); any other question gets a frame around it.
+/// Other wordings of an English question by rules, for training sets that have none. They keep the meaning where the question has one of
+/// the usual forms ("What is the Y of X?"); any other question gets a frame around it.
 /// </summary>
 public static partial class Rewording
 {
@@ -16,12 +16,14 @@ public static partial class Rewording
         if (AttributeOf().Match(plain) is { Success: true } of)
         {
             var (verb, attribute, subject) = (of.Groups["verb"].Value, of.Groups["attribute"].Value, of.Groups["subject"].Value);
-            wordings.AddRange([$"What {verb} {subject}'s {attribute}?", $"{subject}'s {attribute} {verb} what?", $"Name the {attribute} of {subject}.", $"The {attribute} of {subject} {verb}?"]);
+            wordings.AddRange([$"What {verb} {subject}'s {attribute}?", $"{subject}'s {attribute} {verb} what?",
+                $"Name the {attribute} of {subject}.", $"The {attribute} of {subject} {verb}?"]);
         }
         else if (Possessive().Match(plain) is { Success: true } own)
         {
             var (verb, attribute, subject) = (own.Groups["verb"].Value, own.Groups["attribute"].Value, own.Groups["subject"].Value);
-            wordings.AddRange([$"What {verb} the {attribute} of {subject}?", $"Name the {attribute} of {subject}.", $"{subject}'s {attribute} {verb} what?"]);
+            wordings.AddRange([$"What {verb} the {attribute} of {subject}?", $"Name the {attribute} of {subject}.",
+                $"{subject}'s {attribute} {verb} what?"]);
         }
         if (plain.StartsWith("What ", StringComparison.Ordinal) && !plain.StartsWith("What is ", StringComparison.Ordinal))
             wordings.Add($"Which {plain[5..]}?");

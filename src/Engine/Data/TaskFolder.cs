@@ -50,17 +50,20 @@ public static class TaskFolder
                 (Wikitext.ReadContinuations(Find(folder, ContinuationsValidation, kind)), Texts(folder, training: false)),
                 seed, locality, Has(folder, WebText) ? WebTextTokens : int.MaxValue);
         var (training, validation) = ReadEdits(folder, kind, seed);
-        return new QuestionTask(text, training, validation, seed, locality, halfUnchanged: kind == EditTaskKind.Fc, OtherQuestions(folder, kind));
+        return new QuestionTask(text, training, validation, seed, locality, halfUnchanged: kind == EditTaskKind.Fc,
+            OtherQuestions(folder, kind));
     }
 
     /// <summary>The edits of question answering or fact checking.</summary>
     /// <param name="seed">Picks a question's target among its alternatives.</param>
-    public static (IReadOnlyList<EditExample> Training, IReadOnlyList<EditExample> Validation) ReadEdits(string folder, EditTaskKind kind, ulong seed) => kind switch
-    {
-        EditTaskKind.Qa => (ZsRe.ReadPaper(Find(folder, ZsReTraining, kind), Prng.At(seed, 0)), ZsRe.ReadPaper(Find(folder, ZsReValidation, kind), Prng.At(seed, 1))),
-        EditTaskKind.Fc => (Fever.Read(Find(folder, FeverTraining, kind)), Fever.Read(Find(folder, FeverValidation, kind))),
-        _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "has texts, not questions"),
-    };
+    public static (IReadOnlyList<EditExample> Training, IReadOnlyList<EditExample> Validation) ReadEdits(string folder, EditTaskKind kind,
+        ulong seed) => kind switch
+        {
+            EditTaskKind.Qa => (ZsRe.ReadPaper(Find(folder, ZsReTraining, kind), Prng.At(seed, 0)),
+                ZsRe.ReadPaper(Find(folder, ZsReValidation, kind), Prng.At(seed, 1))),
+            EditTaskKind.Fc => (Fever.Read(Find(folder, FeverTraining, kind)), Fever.Read(Find(folder, FeverValidation, kind))),
+            _ => throw new ArgumentOutOfRangeException(nameof(kind), kind, "has texts, not questions"),
+        };
 
     /// <summary>What question answering asks at validation; null: nothing else than the folder's edits.</summary>
     public static IReadOnlyList<QaPair>? OtherQuestions(string folder, EditTaskKind kind) =>
@@ -76,10 +79,12 @@ public static class TaskFolder
     }
 
     /// <summary>What a model that is trained from scratch is to answer beside the folder's edits; empty where no file says it.</summary>
-    public static IReadOnlyList<QaPair> MoreQuestions(string folder) => Has(folder, KnownQuestions) ? ZsRe.ReadTsv(Path.Combine(folder, KnownQuestions)) : [];
+    public static IReadOnlyList<QaPair> MoreQuestions(string folder) => Has(folder, KnownQuestions)
+        ? ZsRe.ReadTsv(Path.Combine(folder, KnownQuestions)) : [];
 
     /// <summary>The same of claims.</summary>
-    public static IReadOnlyList<KnownClaim> MoreClaims(string folder) => Has(folder, KnownClaims) ? Fever.ReadKnown(Path.Combine(folder, KnownClaims)) : [];
+    public static IReadOnlyList<KnownClaim> MoreClaims(string folder) => Has(folder, KnownClaims)
+        ? Fever.ReadKnown(Path.Combine(folder, KnownClaims)) : [];
 
     private static bool Has(string folder, string file) => File.Exists(Path.Combine(folder, file));
 

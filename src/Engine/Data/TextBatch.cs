@@ -24,8 +24,8 @@ public sealed record TokenRow(string Prompt, string Target, int[] Ids, int[]? De
 public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxLength = 32)
 {
     /// <summary>
-    /// White space at the ends of a prompt, a target, a question or an answer is no part of it: in data, in training, in edits and in questions to the
-    /// model alike. (Passages of the generation task are texts as they stand; theirs is kept.)
+    /// White space at the ends of a prompt, a target, a question or an answer is no part of it: in data, in training, in edits and in
+    /// questions to the model alike. (Passages of the generation task are texts as they stand; theirs is kept.)
     /// </summary>
     public static string WithoutEnds(string text) => text.Trim();
 
@@ -33,13 +33,16 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     private readonly IReadOnlyList<int> _frame = tokenizer.Encode("");
 
     /// <summary>A text's tokens.</summary>
-    /// <exception cref="ModelException">The tokenizer gives one that the model has no row for: the two belong to different models.</exception>
+    /// <exception cref="ModelException">
+    /// The tokenizer gives one that the model has no row for: the two belong to different models.
+    /// </exception>
     public IReadOnlyList<int> Encode(string text)
     {
         var ids = tokenizer.Encode(text);
         foreach (var id in ids)
             if (id >= family.VocabularySize)
-                throw new ModelException("tokenizer", $"\"{tokenizer.TokenOf(id)}\"", $"has id {id}, the model's embedding has {family.VocabularySize} rows; "
+                throw new ModelException("tokenizer", $"\"{tokenizer.TokenOf(id)}\"",
+                    $"has id {id}, the model's embedding has {family.VocabularySize} rows; "
                     + "the tokenizer belongs to another model, or its new tokens were never added to this one");
         return ids;
     }
@@ -60,7 +63,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         int[][] ids = [.. rows.Select(row => row.Ids)];
         int[][]? decoder = rows[0].DecoderIds is null ? null : [.. rows.Select(row => row.DecoderIds!)];
         return new(new(Ids(ids), Mask(ids), decoder is null ? null : Ids(decoder), decoder is null ? null : Mask(decoder)),
-            Padded([.. rows.Select(row => row.Labels)], LabelRows.Ignored))
+            Padded([.. rows.Select(row => row.Labels)], ScoredPositions.Ignored))
         {
             Condition = rows is [{ Condition: { } condition }] ? Ids([condition]) : null,
         };
@@ -71,27 +74,46 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
 
     /// <summary>A prompt and its answer.</summary>
     /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
-    public TokenRow Row(string prompt, string target)
+    public TokenRow Row(string prompt, string target) => Row(prompt, Encode(WithoutEnds(prompt)), target, Written(target));
+
+    /// <summary>The same of a text that is in tokens already.</summary>
+    /// <param name="ids">Of the prompt.</param>
+    /// <param name="written">Of the target, as <see cref="Written"/> makes them.</param>
+    public TokenRow Row(string prompt, IReadOnlyList<int> ids, string target, IReadOnlyList<int> written)
     {
         (prompt, target) = (WithoutEnds(prompt), WithoutEnds(target));
-        var ids = Cut(Encode(prompt), prompt, "prompt", prompt);
+        var read = Cut(ids, prompt, "prompt", prompt);
         if (family.Labels is not null)
         {
             var label = family.ClassOf(target)
-                ?? throw new ModelException("target", $"\"{target}\" of \"{prompt}\"", $"is no label of this model; it has {string.Join(", ", family.Labels)}");
-            return new(prompt, target, ids, null, [label]);
+                ?? throw new ModelException("target", $"\"{target}\" of \"{prompt}\"",
+                    $"is no label of this model; it has {string.Join(", ", family.Labels)}");
+            return new(prompt, target, read, null, [label]);
         }
-        if (family.IsEncoderDecoder)
-        {
-            var answer = Cut(Answer(target), target, "target", prompt);
-            var given = family.DecoderPrefix;
-            // Position t predicts label t, or label t + 1 in a family that shifts: there the labels stand at the decoder's own inputs.
-            int[] decoder = [.. given, .. family.ShiftsLabels ? answer : answer[..^1]];
-            var ignored = Enumerable.Repeat(LabelRows.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
-            return new(prompt, target, ids, decoder, [.. ignored, .. answer.Select(id => (long)id)]);
-        }
-        var written = Cut(Encode(" " + target), target, "target", prompt);
-        return new(prompt, target, [.. ids, .. written], null, [.. ids.Select(_ => LabelRows.Ignored), .. written.Select(id => (long)id)]);
+        var answer = Cut(written, target, "target", prompt);
+        if (!family.IsEncoderDecoder)
+            return new(prompt, target, [.. read, .. answer], null,
+                [.. read.Select(_ => ScoredPositions.Ignored), .. answer.Select(id => (long)id)]);
+        var given = family.DecoderPrefix;
+        // Position t predicts label t, or label t + 1 in a family that shifts: there the labels stand at the decoder's own inputs.
+        int[] decoder = [.. given, .. family.ShiftsLabels ? answer : answer[..^1]];
+        var ignored = Enumerable.Repeat(ScoredPositions.Ignored, family.ShiftsLabels ? given.Count : given.Count - 1);
+        return new(prompt, target, read, decoder, [.. ignored, .. answer.Select(id => (long)id)]);
+    }
+
+    /// <summary>
+    /// A target's tokens as the model has to write them: after a space where it goes on from the prompt; where a decoder writes it, to the
+    /// end of sequence and without what the tokenizer begins a text with. Empty for a classifier, which writes none.
+    /// </summary>
+    public IReadOnlyList<int> Written(string target)
+    {
+        target = WithoutEnds(target);
+        if (family.Labels is not null)
+            return [];
+        if (!family.IsEncoderDecoder)
+            return Encode(" " + target);
+        var ids = Encode(target);
+        return [.. ids.Skip(_frame.Count > 1 && ids[0] == _frame[0] ? 1 : 0)];
     }
 
     /// <summary>An edit with the text that the KnowledgeEditor reads of it: "old answer >> new answer || prompt".</summary>
@@ -101,7 +123,8 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     };
 
     /// <summary>An edit with all its rephrases and all its locality questions.</summary>
-    public EditRows Rows(EditExample edit) => edit.Read(() => new EditRows(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
+    public EditRows Rows(EditExample edit) =>
+        edit.Read(() => new EditRows(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
         [.. edit.Locality.Select(pair => Row(pair.Question, pair.Answer))]));
 
     /// <summary>A text as a decoder-only model reads it, at most as long as the model allows.</summary>
@@ -110,7 +133,8 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     public int[] Tokens(string text, int most = int.MaxValue, bool fromEnd = false)
     {
         if (family.IsEncoderDecoder || family.Labels is not null)
-            throw new ModelException("model", family.Type, "writes no continuations of a text; this task needs a decoder-only model such as gpt2");
+            throw new ModelException("model", family.Type,
+                "writes no continuations of a text; this task needs a decoder-only model such as gpt2");
         var ids = Encode(text);
         most = (int)Math.Min(most, family.MaxPositions ?? int.MaxValue);
         return [.. fromEnd ? ids.TakeLast(most) : ids.Take(most)];
@@ -119,14 +143,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <summary>A passage that is scored on its last tokens.</summary>
     /// <param name="ids">At least <paramref name="scored"/>.</param>
     public TokenRow Passage(int[] ids, int scored) => new(tokenizer.Decode(ids[..^scored]), tokenizer.Decode(ids[^scored..]), ids, null,
-        [.. ids.Select((id, i) => i < ids.Length - scored ? LabelRows.Ignored : id)]);
-
-    /// <summary>A target as the decoder has to write it: to the end of sequence, without what the tokenizer begins a text with.</summary>
-    private List<int> Answer(string target)
-    {
-        var ids = Encode(target);
-        return [.. ids.Skip(_frame.Count > 1 && ids[0] == _frame[0] ? 1 : 0)];
-    }
+        [.. ids.Select((id, i) => i < ids.Length - scored ? ScoredPositions.Ignored : id)]);
 
     /// <param name="row">Whose part the text is, for errors: its prompt.</param>
     private int[] Cut(IReadOnlyList<int> ids, string text, string what, string row) =>

@@ -12,7 +12,7 @@ public sealed record Continuations(int Tokens, IReadOnlyList<string> Completions
 public static class Wikitext
 {
     /// <summary>Shorter paragraphs of Wikitext are left out: headings, captions, lists.</summary>
-    public const int LeastWords = 50;
+    public const int MinWords = 50;
 
     private const int TrainingTenths = 9;
 
@@ -28,7 +28,8 @@ public static class Wikitext
         var tokens = file.Field("n_tokens").Whole();
         if (tokens < 1)
             throw file.Field("n_tokens").Wrong($"{tokens}", "write how many tokens a continuation has, at least 1");
-        var completions = file.Field("completions").Items().Select(item => item.Raw()).ToList(); // white space at the end is of the continuation
+        // white space at the end is of the continuation
+        var completions = file.Field("completions").Items().Select(item => item.Raw()).ToList();
         if (file.Field("original").Items().Count() is var originals && originals != completions.Count)
         {
             throw new InvalidDataException(
@@ -38,7 +39,7 @@ public static class Wikitext
     }
 
     /// <summary>
-    /// <c>wiki.train.raw</c> and its like: a paragraph a line. Kept are those of <see cref="LeastWords"/> words, parted by spaces, or more
+    /// <c>wiki.train.raw</c> and its like: a paragraph a line. Kept are those of <see cref="MinWords"/> words, parted by spaces, or more
     /// that are ASCII throughout.
     /// </summary>
     /// <param name="path">The file.</param>
@@ -47,7 +48,7 @@ public static class Wikitext
     {
         var lines = DataFile.Lines(path).Select(line => line.Text).ToList();
         return DataFile.NotEmpty(path, lines.Take((int)Math.Ceiling(lines.Count * share))
-            .Where(text => text.Split(' ').Length >= LeastWords && System.Text.Ascii.IsValid(text)));
+            .Where(text => text.Split(' ').Length >= MinWords && System.Text.Ascii.IsValid(text)));
     }
 
     /// <summary>OpenWebText as lines of {"text": ...}.</summary>

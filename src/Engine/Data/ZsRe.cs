@@ -9,23 +9,47 @@ namespace MendCluster.Engine.Data;
 public static class ZsRe
 {
     /// <summary>
-    /// The ROME, EasyEdit and MzsRE form: a JSON array of {subject, src, rephrase, alt, loc, loc_ans} and perhaps {answers}.
-    /// Other fields are ignored.
+    /// A JSON array in the form of ROME, EasyEdit and MzsRE, {subject, src, rephrase, alt, loc, loc_ans} and perhaps {answers}, or in
+    /// that of EasyEdit's newer files (KnowEdit): see <see cref="OfKnowEdit"/>. Other fields are ignored.
     /// </summary>
     public static IReadOnlyList<EditExample> ReadExport(string path)
     {
         using var document = DataFile.Parse(path);
-        var rows = new List<EditExample>();
-        foreach (var row in new JsonAt(path, "the file", document.RootElement).Items())
-        {
-            var locality = new QaPair(NaturalQuestions.Question(row.Required("loc")), row.Required("loc_ans"));
-            var answer = row.Has("answers") && row.Field("answers").Texts() is [var first, ..] ? first : null;
-            rows.Add(new EditExample(
-                row.Text("src"), row.Text("alt"), [row.Text("rephrase")], [locality], answer, row.Text("subject"),
-                row.OptionalText("pred"), row.Where));
-        }
+        List<EditExample> rows = [.. new JsonAt(path, "the file", document.RootElement).Items()
+            .Select(row => row.Has("target_new") ? OfKnowEdit(row) : OfRome(row))];
         return DataFile.NotEmpty(path, rows.Where(row => row.Prompt.Length > 0 && row.Target.Length > 0 && row.Rephrases[0].Length > 0));
     }
+
+    private static EditExample OfRome(JsonAt row)
+    {
+        if (row.IsObject && !row.Has("src"))
+            throw row.Wrong("an object with neither \"src\" (as zsRE is exported) nor \"target_new\" (as in EasyEdit's KnowEdit)",
+                "give it in one of these forms");
+        var locality = new QaPair(NaturalQuestions.Question(row.Required("loc")), row.Required("loc_ans"));
+        var answer = row.Has("answers") && row.Field("answers").Texts() is [var first, ..] ? first : null;
+        return new(row.Text("src"), row.Text("alt"), [row.Text("rephrase")], [locality], answer, row.Text("subject"),
+            row.OptionalText("pred"), row.Where);
+    }
+
+    /// <summary>
+    /// {subject, prompt, target_new, ground_truth, rephrase_prompt, locality: {kind: [{prompt, ground_truth}]}}, or with locality_prompt
+    /// and locality_ground_truth for the last. All kinds of locality count alike; where there is none, a training keeps other rows'
+    /// true answers, as with the paper's form.
+    /// </summary>
+    private static EditExample OfKnowEdit(JsonAt row)
+    {
+        List<QaPair> locality = row.HasValue("locality_prompt")
+            ? [new(row.Required("locality_prompt"), Truth(row.Field("locality_ground_truth")))] : [];
+        if (row.HasValue("locality"))
+            locality.AddRange(row.Field("locality").Members().SelectMany(kind => kind.Items())
+                .Select(asked => new QaPair(asked.Required("prompt"), Truth(asked.Field("ground_truth")))));
+        return new(row.Text("prompt"), row.Text("target_new"), [row.Text("rephrase_prompt")], locality,
+            row.HasValue("ground_truth") ? Truth(row.Field("ground_truth")) : null, row.OptionalText("subject"), Place: row.Where);
+    }
+
+    /// <summary>A text, or a list of texts that mean the same, or of such lists: the first counts.</summary>
+    private static string Truth(JsonAt answer) => !answer.IsList ? answer.Required()
+        : Truth(answer.Items().FirstOrDefault() ?? throw answer.Wrong("an empty list", "write an answer, or delete the row"));
 
     /// <summary>
     /// The MEND paper's own form (De Cao et al.'s files): one JSON object a line with input, alternatives,
@@ -40,7 +64,8 @@ public static class ZsRe
     {
         var rows = new List<EditExample>();
         foreach (var row in DataFile.PaperRows(path))
-            rows.Add(new EditExample(row.Prompt, rng.Pick(row.Targets), row.Rephrases, [], row.Answer, Prediction: row.Row.OptionalText("prediction"), Place: row.Row.Where));
+            rows.Add(new EditExample(row.Prompt, rng.Pick(row.Targets), row.Rephrases, [], row.Answer,
+                Prediction: row.Row.OptionalText("prediction"), Place: row.Row.Where));
         return DataFile.NotEmpty(path, rows);
     }
 
@@ -54,7 +79,8 @@ public static class ZsRe
             if (fields.Length != 2)
             {
                 throw new InvalidDataException(
-                    $"{path}, line {number}: found {fields.Length - 1} tabs, wanted question, one tab, answer. Mend the line or delete it.");
+                    $"{path}, line {number}: found {fields.Length - 1} tabs, wanted question, one tab, answer. "
+                    + "Mend the line or delete it.");
             }
             rows.Add(new QaPair(TextBatch.WithoutEnds(fields[0]), TextBatch.WithoutEnds(fields[1])));
         }

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
@@ -8,22 +9,6 @@ public interface IEditor
     /// <summary>The update for each weight that has factors. Changes nothing; computed without grad.</summary>
     /// <param name="factors">By weight name; those of one pipeline stage, or of the whole model.</param>
     IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors);
-}
-
-/// <summary>The editors that are kept in a file.</summary>
-public enum EditorAlgorithm
-{
-    Mend,
-
-    /// <summary>KnowledgeEditor, in the paper's tables also EFK.</summary>
-    Ke,
-
-    Enn,
-
-    Malmen,
-
-    /// <summary>Nothing of it is trained.</summary>
-    UltraEdit,
 }
 
 /// <summary>What a file keeps of an editor.</summary>

@@ -37,7 +37,9 @@ internal sealed class LeastSquares
     /// <summary>All that is kept, for whoever keeps it beyond a dispose scope.</summary>
     public IEnumerable<Tensor> Tensors => _isDual ? [_keys, _factor] : [_keys, _factor, _basis];
 
-    /// <summary>Refuses rows of a weight that is not the editor's, and rows that are not finite: one would spoil all edits through the solve.</summary>
+    /// <summary>
+    /// Refuses rows of a weight that is not the editor's, and rows that are not finite: one would spoil all edits through the solve.
+    /// </summary>
     /// <exception cref="EditorException">Naming the weight.</exception>
     public static void Check(IReadOnlyDictionary<string, GradientFactors> factors, IReadOnlyList<EditableWeight> weights)
     {
@@ -46,7 +48,8 @@ internal sealed class LeastSquares
             throw new EditorException($"this editor was not made for weight '{unknown}'; it edits {string.Join(", ", weights.Select(weight => weight.Name))}");
         if (factors.Count == 0)
             return;
-        var finite = stack([.. factors.Values.Select(rows => rows.u.isfinite().all().logical_and(rows.delta.isfinite().all()))], 0).Host().data<bool>().ToArray();
+        var finite = stack([.. factors.Values.Select(rows => rows.u.isfinite().all().logical_and(rows.delta.isfinite().all()))], 0)
+            .Host().data<bool>().ToArray();
         if (finite.Contains(false))
             throw new EditorException($"gradient rows of '{factors.Keys.ElementAt(Array.IndexOf(finite, false))}' have entries that are not finite; the model or its loss on an edit overflows");
     }
@@ -62,7 +65,10 @@ internal sealed class LeastSquares
             ones(Array.Empty<long>(), ScalarType.Float32, D.device).MoveToOuterDisposeScope());
     }
 
-    /// <summary>Back through <see cref="Update"/> and through lambda = e^rho. With M = (K^T K + lambda I)^-1 dL/dS: dL/dD = K M, dL/drho = -lambda sum(M * S).</summary>
+    /// <summary>
+    /// Back through <see cref="Update"/> and through lambda = e^rho. With M = (K^T K + lambda I)^-1 dL/dS: dL/dD = K M, dL/drho = -lambda
+    /// sum(M * S).
+    /// </summary>
     /// <param name="X">The update's deltaTilde.</param>
     /// <param name="ofX">dL/dX while uTilde stays. [R, n].</param>
     /// <returns>dL/dD [T, n] float64, dL/drho.</returns>

@@ -1,50 +1,8 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors;
-
-/// <summary>MALMEN's hyper-parameters (mend-spec 11.4).</summary>
-public sealed record MalmenOptions
-{
-    /// <summary>r, the width of each block's bottleneck, cut to the network's input width.</summary>
-    /// <value>1920.</value>
-    public int Rank { get; init; } = 1920;
-
-    /// <summary>Blocks of the network.</summary>
-    /// <value>2.</value>
-    public int NBlocks { get; init; } = 2;
-
-    /// <summary>Initial eta, the learned step size of every weight.</summary>
-    /// <value>1e-6.</value>
-    public double EditLr { get; init; } = 1e-6;
-
-    /// <summary>Initial lambda, the learned ridge of every weight's least squares.</summary>
-    /// <value>1.</value>
-    public double Lambda { get; init; } = 1;
-
-    /// <summary>Rows that pass through the network at once.</summary>
-    /// <value>1024.</value>
-    public int EditorBatch { get; init; } = 1024;
-
-    /// <summary>Examples that pass through the model at once while training.</summary>
-    /// <value>32.</value>
-    public int ModelBatch { get; init; } = 32;
-
-    /// <summary>The network in the words of MEND's options: the same blocks, but for the place of scale and shift.</summary>
-    internal MendOptions Network => new() { Rank = Rank, NHidden = NBlocks - 1, EditLr = EditLr };
-
-    /// <exception cref="EditorException">Naming the setting and its range.</exception>
-    public MalmenOptions Validated()
-    {
-        if (Rank < 1 || NBlocks < 1 || EditorBatch < 1 || ModelBatch < 1)
-            throw new EditorException($"rank {Rank}, n_blocks {NBlocks}, editor_batch {EditorBatch} and model_batch {ModelBatch} must be at least 1");
-        if (!double.IsFinite(EditLr) || EditLr == 0)
-            throw new EditorException($"edit_lr is {EditLr}; it must be a finite number other than 0");
-        if (!double.IsFinite(Lambda) || Lambda <= 0)
-            throw new EditorException($"lambda is {Lambda}; it must be a finite number above 0");
-        return this;
-    }
-}
 
 /// <summary>
 /// MALMEN (Tan, Zhang, Fu, ICLR 2024): many edits at once. A network like MEND's says what each token's output should change by; least
@@ -54,18 +12,20 @@ public sealed record MalmenOptions
 /// </summary>
 public sealed class Malmen : IPreparedEditor
 {
-    private readonly Dictionary<string, Member> _members = [];
-    private readonly List<Group> _groups;
+    private readonly IReadOnlyList<SharedEditor> _editors;
+    private readonly Dictionary<string, SharedEditor> _shapes; // by weight
+    private readonly List<string> _names;
 
     /// <summary>An editor to be trained.</summary>
     /// <param name="weights">In configuration order.</param>
     /// <param name="seed">Of the networks.</param>
     /// <param name="device">Null: the CPU.</param>
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, long seed, Device? device = null)
-        : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device), NewTensor.Full([weights.Count], Math.Log(options.Lambda), device: device), _ => true, (group, index, width, modes, where) =>
+        : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device),
+            NewTensor.Full([weights.Count], Math.Log(options.Lambda), device: device), null, (group, where) =>
         {
-            var generator = new Generator((ulong)seed + (ulong)index);
-            return new(group, new RunningStatistics(width, where), new EditorNetwork(options.Network, width, modes, generator, where, clampsFirst: true));
+            var (generator, width) = (new Generator((ulong)seed + (ulong)group.Index), group.InFeatures + group.OutFeatures);
+            return new(group, new(width, where), new(options.Network(), width, group.Weights.Count, generator, where, clampsFirst: true));
         })
     {
     }
@@ -73,15 +33,18 @@ public sealed class Malmen : IPreparedEditor
     /// <summary>A trained editor.</summary>
     /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
-    public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
-        : this(options, weights, read("eta"), read("rho"), name => wanted is null || wanted.Contains(name), (group, _, _, modes, _) =>
-            new(group, new RunningStatistics(read($"malmen.{group}.k").Host().item<long>(), read($"malmen.{group}.mean"), read($"malmen.{group}.s")),
-                new EditorNetwork(options.Network, modes, name => read($"malmen.{group}.mlp.{name}"), clampsFirst: true)))
+    public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read,
+        IReadOnlyCollection<string>? wanted = null)
+        : this(options, weights, read("eta"), read("rho"), wanted, (group, _) =>
+            new(group, new(read($"malmen.{group.Key}.k").Host().item<long>(), read($"malmen.{group.Key}.mean"),
+            read($"malmen.{group.Key}.s")),
+                new(options.Network(), group.Weights.Count, name => read($"malmen.{group.Key}.mlp.{name}"), clampsFirst: true)))
     {
     }
 
-    private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho, Func<string, bool> isWanted,
-        Func<string, int, long, int, Device, Group> make)
+    private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho,
+        IReadOnlyCollection<string>? wanted,
+        Func<WeightGroup, Device, SharedEditor> make)
     {
         if (weights.Count == 0)
             throw new EditorException("an editor needs at least one editable weight");
@@ -89,16 +52,11 @@ public sealed class Malmen : IPreparedEditor
             throw new EditorException($"eta has {eta.shape[0]} entries and rho {rho.shape[0]} for {weights.Count} editable weights");
         (Options, Weights) = (options.Validated(), weights);
         (Eta, Rho) = (Own(eta), Own(rho));
-        _groups = [.. weights.GroupBy(weight => Shape(weight))
-            .Where(group => group.Any(weight => isWanted(weight.Name)))
-            .Select((group, index) => make(group.Key, index, group.First().InFeatures + group.First().OutFeatures, group.Count(), Eta.device))];
-        foreach (var group in _groups)
-        {
-            var mode = 0;
-            for (var i = 0; i < weights.Count; i++)
-                if (Shape(weights[i]) == group.Key)
-                    _members.Add(weights[i].Name, new(group, mode++, i));
-        }
+        _editors = [.. WeightGroup.Of(weights, isShared: true).Where(group => wanted is null || group.Weights.Any(wanted.Contains))
+            .Select(group => make(group, Eta.device))];
+        _shapes = _editors.SelectMany(editor => editor.Group.Weights.Select(weight => (weight, editor)))
+            .ToDictionary(entry => entry.weight, entry => entry.editor);
+        _names = [.. weights.Select(weight => weight.Name)];
 
         static Tensor Own(Tensor value) => value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
     }
@@ -120,7 +78,7 @@ public sealed class Malmen : IPreparedEditor
     public Tensor Rho { get; }
 
     /// <inheritdoc />
-    public IEnumerable<(string Name, Tensor Value)> Parameters => _groups.SelectMany(group => group.Parameters);
+    public IEnumerable<(string Name, Tensor Value)> Parameters => _editors.SelectMany(editor => editor.Parameters);
 
     /// <summary>eta and rho.</summary>
     public IEnumerable<(string Name, Tensor Value)> StepSizes => [("eta", Eta), ("rho", Rho)];
@@ -132,11 +90,11 @@ public sealed class Malmen : IPreparedEditor
         {
             foreach (var size in StepSizes)
                 yield return size;
-            foreach (var group in _groups)
+            foreach (var (group, statistics, _) in _editors)
             {
-                yield return ($"malmen.{group.Key}.k", tensor(group.Statistics.Count, device: CPU));
-                yield return ($"malmen.{group.Key}.mean", group.Statistics.Mean);
-                yield return ($"malmen.{group.Key}.s", group.Statistics.Squares);
+                yield return ($"malmen.{group.Key}.k", tensor(statistics.Count, device: CPU));
+                yield return ($"malmen.{group.Key}.mean", statistics.Mean);
+                yield return ($"malmen.{group.Key}.s", statistics.Squares);
             }
             foreach (var parameter in Parameters)
                 yield return parameter;
@@ -160,7 +118,7 @@ public sealed class Malmen : IPreparedEditor
         LeastSquares.Check(factors, Weights);
         using var scope = NewDisposeScope();
         foreach (var (name, rows) in factors)
-            _members[name].Group.Statistics.Add(cat([rows.u, rows.delta], 1));
+            _shapes[name].Statistics.Add(cat([rows.u, rows.delta], 1));
     }
 
     /// <summary>The updates, and what is needed to go back through them. Computes no graph.</summary>
@@ -172,7 +130,7 @@ public sealed class Malmen : IPreparedEditor
         var rho = Devices.Numbers(Rho);
         foreach (var (name, rows) in factors)
         {
-            var equations = new LeastSquares(rows.u, Math.Exp(rho[_members[name].Index]));
+            var equations = new LeastSquares(rows.u, Math.Exp(rho[IndexOf(name)]));
             solved.Add(name, (equations, equations.Update(AllShifts(name, rows))));
         }
         return solved;
@@ -193,31 +151,30 @@ public sealed class Malmen : IPreparedEditor
     /// <returns>[T, n] float32.</returns>
     internal Tensor Shifts(string weight, GradientFactors rows)
     {
-        var (group, mode, index) = _members[weight];
+        var (group, statistics, network) = _shapes[weight];
         var (T, m, n) = (rows.u.shape[0], rows.u.shape[1], rows.delta.shape[1]);
-        var output = group.Network.Forward(group.Statistics.Normalise(cat([rows.u, rows.delta], 1)), NewTensor.Full([T], (long)mode, ScalarType.Int64, rows.u.device)); // [T, m + n]
-        var size = (rows.u * output.narrow(1, 0, m)).sum([1], keepdim: true) * Eta.select(0, index); // [T, 1]
+        // [T, m + n]
+        var output = network.Forward(statistics.Normalise(cat([rows.u, rows.delta], 1)), group.Modes(weight, T, rows.u.device));
+        var size = (rows.u * output.narrow(1, 0, m)).sum([1], keepdim: true) * Eta.select(0, IndexOf(weight)); // [T, 1]
         return size * output.narrow(1, m, n);
     }
 
     /// <summary>The parameters of phi that <see cref="Shifts"/> of a weight depends on.</summary>
-    internal IEnumerable<(string Name, Tensor Value)> ParametersOf(string weight) => _members[weight].Group.Parameters;
+    internal IEnumerable<(string Name, Tensor Value)> ParametersOf(string weight) => _shapes[weight].Parameters;
 
     /// <summary>The weight's place in <see cref="Weights"/>.</summary>
-    internal int IndexOf(string weight) => _members[weight].Index;
+    internal int IndexOf(string weight) => _names.IndexOf(weight);
 
     public void Dispose()
     {
         Eta.Dispose();
         Rho.Dispose();
-        foreach (var group in _groups)
+        foreach (var editor in _editors)
         {
-            group.Statistics.Dispose();
-            group.Network.Dispose();
+            editor.Statistics.Dispose();
+            editor.Network.Dispose();
         }
     }
-
-    private static string Shape(EditableWeight weight) => $"({weight.InFeatures}, {weight.OutFeatures})";
 
     private Tensor AllShifts(string weight, GradientFactors rows) => cat([.. Portions(rows).Select(portion =>
     {
@@ -225,12 +182,10 @@ public sealed class Malmen : IPreparedEditor
         return Shifts(weight, portion.Rows).MoveToOuterDisposeScope();
     })], 0);
 
-    /// <summary>The weights of a shape, which share statistics and a network.</summary>
-    private sealed record Group(string Key, RunningStatistics Statistics, EditorNetwork Network)
+    /// <summary>What the weights of a shape share.</summary>
+    private sealed record SharedEditor(WeightGroup Group, RunningStatistics Statistics, EditorNetwork Network)
     {
         public IEnumerable<(string Name, Tensor Value)> Parameters =>
-            Network.Parameters.Select(parameter => ($"malmen.{Key}.mlp.{parameter.Name}", parameter.Value));
+            Network.Parameters.Select(parameter => ($"malmen.{Group.Key}.mlp.{parameter.Name}", parameter.Value));
     }
-
-    private sealed record Member(Group Group, int Mode, int Index);
 }

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -7,24 +8,96 @@ namespace MendCluster.Engine.Editors;
 /// MEND (Mitchell et al., ICLR 2022, section 3): learned networks turn the factors of a fine-tuning gradient into those of a better
 /// update. For a weight with gradient delta^T u: normalise u and delta by running statistics, pass [u | delta] through the network of
 /// the weight's shape, split into uTilde and deltaTilde, and take W' = W - alpha deltaTilde^T uTilde.
-/// m in-features, n out-features, R kept rows.
+/// m in-features, n out-features, R kept rows of a weight, N rows of all weights of a shape.
 /// </summary>
 public sealed class Mend : IPreparedEditor
 {
-    private readonly Dictionary<string, Member> _members = [];
-    private readonly List<Group> _groups;
+    /// <inheritdoc />
+    public IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors)
+    {
+        using var _ = no_grad();
+        return ProposeWithGraph(factors);
+    }
+
+    /// <summary>As <see cref="Propose"/>, with the graph to phi and alpha. No gradient flows into u, delta or the statistics.</summary>
+    public IReadOnlyDictionary<string, LowRankUpdate> ProposeWithGraph(IReadOnlyDictionary<string, GradientFactors> factors) =>
+        Transform(Checked(factors).ToDictionary(entry => entry.Name, entry => Normalise(entry.Name, entry.Factors)));
+
+    /// <summary>The updates of a training step, with the graph: the rows first enter the statistics, then are normalised by them.</summary>
+    public IReadOnlyDictionary<string, LowRankUpdate> ProposeForTraining(IReadOnlyDictionary<string, GradientFactors> factors)
+    {
+        var ordered = Checked(factors);
+        if (!Options.Reference) // all rows first: the result then depends on no order
+            ordered.ForEach(entry => AddToStatistics(entry.Name, entry.Factors));
+        var normalised = new Dictionary<string, GradientFactors>();
+        foreach (var (name, rows) in ordered)
+        {
+            if (Options.Reference)
+                AddToStatistics(name, rows);
+            normalised[name] = Normalise(name, rows);
+        }
+        return Transform(normalised);
+    }
+
+    /// <summary>Section 3.2: each entry by the mean and deviation of its place, over all rows that training saw.</summary>
+    private GradientFactors Normalise(string weight, GradientFactors factors) =>
+        Options.Norm ? new(_shapes[weight].U.Normalise(factors.u), _shapes[weight].Delta.Normalise(factors.delta)) : factors;
+
+    private void AddToStatistics(string weight, GradientFactors factors)
+    {
+        _shapes[weight].U.Add(factors.u);
+        _shapes[weight].Delta.Add(factors.delta);
+    }
+
+    /// <summary>
+    /// Equation 3 and the update: the networks over the rows of all weights of a shape in one product, then each weight's own rows and
+    /// alpha.
+    /// </summary>
+    /// <param name="normalised">(u [R, m], delta [R, n]) by weight, in configuration order.</param>
+    private Dictionary<string, LowRankUpdate> Transform(Dictionary<string, GradientFactors> normalised)
+    {
+        var updates = new Dictionary<string, LowRankUpdate>();
+        foreach (var (shape, weights) in normalised.Keys.GroupBy(name => _shapes[name]).Select(names => (names.Key, names.ToList())))
+        {
+            var u = cat(weights.Select(name => normalised[name].u).ToList(), 0);         // [N, m]
+            var delta = cat(weights.Select(name => normalised[name].delta).ToList(), 0); // [N, n]
+            var modes = cat(weights.Select(name => shape.Group.Modes(name, normalised[name].u.shape[0], u.device)).ToList(), 0); // [N]
+            var (uTilde, deltaTilde) = shape.Networks.Forward(u, delta, modes);
+            long row = 0;
+            foreach (var name in weights)
+            {
+                var rows = normalised[name].u.shape[0];
+                var alpha = Alpha.select(0, IndexOf(name));
+                updates[name] = new(uTilde.narrow(0, row, rows), deltaTilde.narrow(0, row, rows),
+                    Options.Reference ? -alpha : alpha); // the published code adds the update; the paper subtracts it
+                row += rows;
+            }
+        }
+        return updates;
+    }
+
+    /// <summary>The factors in configuration order.</summary>
+    private List<(string Name, GradientFactors Factors)> Checked(IReadOnlyDictionary<string, GradientFactors> factors) =>
+        factors.Keys.FirstOrDefault(name => !_shapes.ContainsKey(name)) is { } unknown
+            ? throw new EditorException($"this editor was not made for weight '{unknown}'; it edits {string.Join(", ", Weights.Select(w => w.Name))}")
+            : [.. Weights.Where(weight => factors.ContainsKey(weight.Name)).Select(weight => (weight.Name, factors[weight.Name]))];
+
+    private readonly IReadOnlyList<SharedEditor> _editors;
+    private readonly Dictionary<string, SharedEditor> _shapes;   // by weight
+    private readonly Dictionary<string, long> _indices;
 
     /// <summary>An editor to be trained.</summary>
     /// <param name="weights">In configuration order, which numbers the modes and the entries of alpha.</param>
     /// <param name="seed">Of V.</param>
     /// <param name="wanted">The weights whose networks are needed, for a stage that holds some of them; null: all.</param>
     /// <param name="device">Null: the CPU.</param>
-    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed, IReadOnlyCollection<string>? wanted = null, Device? device = null)
-        : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device), name => wanted is null || wanted.Contains(name), (group, _, where) =>
+    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, long seed, IReadOnlyCollection<string>? wanted = null,
+        Device? device = null)
+        : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device), wanted, (group, where) =>
         {
             var generator = new Generator((ulong)seed + (ulong)group.Index);
-            return (new RunningStatistics(group.InFeatures, where), new RunningStatistics(group.OutFeatures, where),
-                group.Networks(options, (_, width, modes) => new EditorNetwork(options, width, modes, generator, where)));
+            return new(group, new(group.InFeatures, where), new(group.OutFeatures, where),
+                EditorNetworks.Make(options, group, (_, width, modes) => new EditorNetwork(options, width, modes, generator, where)));
         })
     {
     }
@@ -32,22 +105,24 @@ public sealed class Mend : IPreparedEditor
     /// <summary>A trained editor.</summary>
     /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights whose networks are needed, for a stage that holds some of them; null: all.</param>
-    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
-        : this(options, weights, read("edit_lrs"), name => wanted is null || wanted.Contains(name), (group, key, where) =>
+    public Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read,
+        IReadOnlyCollection<string>? wanted = null)
+        : this(options, weights, read("edit_lrs"), wanted, (group, where) =>
         {
-            var count = read($"mend.{key}.k").to_type(ScalarType.Float64).Host().item<double>();
+            var count = read($"mend.{group.Key}.k").to_type(ScalarType.Float64).Host().item<double>();
             var rows = double.IsNaN(count) ? 0 : (long)count; // the published code marks "no rows yet" by NaN
             RunningStatistics Statistics(string side, long dimensions) => rows == 0
                 ? new(dimensions, where)
-                : new(rows, read($"mend.{key}.{side}_mean"), read($"mend.{key}.{side}_s"));
-            return (Statistics("u", group.InFeatures), Statistics("v", group.OutFeatures),
-                group.Networks(options, (part, _, modes) => new EditorNetwork(options, modes, name => read($"mend.{key}.{part}.{name}"))));
+                : new(rows, read($"mend.{group.Key}.{side}_mean"), read($"mend.{group.Key}.{side}_s"));
+            return new(group, Statistics("u", group.InFeatures), Statistics("v", group.OutFeatures),
+                EditorNetworks.Make(options, group,
+                (part, _, modes) => new EditorNetwork(options, modes, name => read($"mend.{group.Key}.{part}.{name}"))));
         })
     {
     }
 
-    private Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, Tensor alpha, Func<string, bool> isWanted,
-        Func<Group, string, Device, (RunningStatistics U, RunningStatistics V, Networks Networks)> fill)
+    private Mend(MendOptions options, IReadOnlyList<EditableWeight> weights, Tensor alpha, IReadOnlyCollection<string>? wanted,
+        Func<WeightGroup, Device, SharedEditor> make)
     {
         Options = options.Validated();
         Weights = weights;
@@ -56,19 +131,11 @@ public sealed class Mend : IPreparedEditor
             throw new EditorException("an editor needs at least one editable weight");
         if (Alpha.shape[0] != weights.Count)
             throw new EditorException($"edit_lrs has {Alpha.shape[0]} entries for {weights.Count} editable weights");
-        _groups = [.. weights.Select((weight, index) => (weight, index))
-            .GroupBy(entry => Key(options, entry.weight))
-            .Select((entries, index) => (Entries: entries, Index: index)) // of the whole editor: a part of it draws the same numbers
-            .Where(shape => shape.Entries.Any(entry => isWanted(entry.weight.Name)))
-            .Select(shape => new Group(shape.Index, shape.Entries.Key, shape.Entries.First().weight, shape.Entries.Count()))];
-        foreach (var group in _groups)
-        {
-            (group.U, group.V, group.Parts) = fill(group, group.Key, Alpha.device);
-            var mode = 0;
-            for (var i = 0; i < weights.Count; i++)
-                if (Key(options, weights[i]) == group.Key)
-                    _members.Add(weights[i].Name, new(group, mode++, i));
-        }
+        _editors = [.. WeightGroup.Of(weights, options.Shared).Where(group => wanted is null || group.Weights.Any(wanted.Contains))
+            .Select(group => make(group, Alpha.device))];
+        _shapes = _editors.SelectMany(editor => editor.Group.Weights.Select(weight => (weight, editor)))
+            .ToDictionary(entry => entry.weight, entry => entry.editor);
+        _indices = weights.Select((weight, index) => (weight.Name, (long)index)).ToDictionary();
     }
 
     /// <summary>Bytes of the networks and statistics that a stage with some of the weights holds; nothing is made.</summary>
@@ -77,9 +144,9 @@ public sealed class Mend : IPreparedEditor
     public static long BytesOf(MendOptions options, IReadOnlyList<EditableWeight> weights, IReadOnlyCollection<string> wanted)
     {
         long bytes = 0;
-        foreach (var group in weights.GroupBy(weight => Key(options, weight)).Where(group => group.Any(weight => wanted.Contains(weight.Name))))
+        foreach (var group in WeightGroup.Of(weights, options.Shared).Where(group => group.Weights.Any(wanted.Contains)))
         {
-            var (m, n, modes) = (group.First().InFeatures, group.First().OutFeatures, options.Shared ? group.Count() : 0);
+            var (m, n, modes) = (group.InFeatures, group.OutFeatures, options.Shared ? group.Weights.Count : 0);
             long[] widths = options.Sides switch
             {
                 EditorSides.Combined => [m + n],
@@ -108,7 +175,7 @@ public sealed class Mend : IPreparedEditor
     public Tensor Alpha { get; }
 
     /// <summary>The entry of <see cref="Alpha"/> that is a weight's.</summary>
-    public long IndexOf(string weight) => _members[weight].Index;
+    public long IndexOf(string weight) => _indices[weight];
 
     /// <summary>phi: the parameters of all networks, without alpha, by the names of the authors' checkpoints.</summary>
     public IEnumerable<(string Name, Tensor Value)> Parameters => Shapes.SelectMany(shape => shape.Parameters);
@@ -116,8 +183,10 @@ public sealed class Mend : IPreparedEditor
     /// <summary>What is shared by all weights of a shape, shape by shape (of one weight each, when nothing is shared).</summary>
     public IReadOnlyList<EditorShape> Shapes =>
     [
-        .. _groups.Select(group => new EditorShape(group.Key, [.. Weights.Where(weight => Key(Options, weight) == group.Key).Select(weight => weight.Name)], group.U, group.V,
-            [.. group.Parts.All.SelectMany(network => network.Network.Parameters.Select(parameter => ($"mend.{group.Key}.{network.Name}.{parameter.Name}", parameter.Value)))])),
+        .. _editors.Select(editor =>
+            new EditorShape(editor.Group.Key, editor.Group.Weights, editor.U, editor.Delta, [.. editor.Networks.All.SelectMany(
+            network => network.Network.Parameters.Select(parameter =>
+            ($"mend.{editor.Group.Key}.{network.Name}.{parameter.Name}", parameter.Value)))])),
     ];
 
     /// <summary>alpha.</summary>
@@ -129,122 +198,43 @@ public sealed class Mend : IPreparedEditor
         get
         {
             yield return ("edit_lrs", Alpha);
-            foreach (var group in _groups)
+            foreach (var editor in _editors)
             {
-                yield return ($"mend.{group.Key}.k", tensor(new[] { group.U.Count }, device: CPU));
-                yield return ($"mend.{group.Key}.u_mean", group.U.Mean);
-                yield return ($"mend.{group.Key}.v_mean", group.V.Mean);
-                yield return ($"mend.{group.Key}.u_s", group.U.Squares);
-                yield return ($"mend.{group.Key}.v_s", group.V.Squares);
+                yield return ($"mend.{editor.Group.Key}.k", tensor(new[] { editor.U.Count }, device: CPU));
+                yield return ($"mend.{editor.Group.Key}.u_mean", editor.U.Mean);
+                yield return ($"mend.{editor.Group.Key}.v_mean", editor.Delta.Mean);
+                yield return ($"mend.{editor.Group.Key}.u_s", editor.U.Squares);
+                yield return ($"mend.{editor.Group.Key}.v_s", editor.Delta.Squares);
             }
             foreach (var parameter in Parameters)
                 yield return parameter;
         }
     }
 
-    /// <inheritdoc />
-    public IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors)
-    {
-        using var _ = no_grad();
-        return Transform(factors, updatesStatistics: false);
-    }
-
-    /// <summary>
-    /// The updates of a training step: the rows first enter the statistics, then are normalised by them. The result carries the graph to
-    /// phi and alpha; no gradient flows into u, delta or the statistics.
-    /// </summary>
-    public IReadOnlyDictionary<string, LowRankUpdate> ProposeForTraining(IReadOnlyDictionary<string, GradientFactors> factors) =>
-        Transform(factors, updatesStatistics: true);
-
-    /// <summary>As <see cref="Propose"/>, with the graph to phi and alpha.</summary>
-    public IReadOnlyDictionary<string, LowRankUpdate> ProposeWithGraph(IReadOnlyDictionary<string, GradientFactors> factors) =>
-        Transform(factors, updatesStatistics: false);
-
-    private Dictionary<string, LowRankUpdate> Transform(IReadOnlyDictionary<string, GradientFactors> factors, bool updatesStatistics)
-    {
-        if (factors.Keys.FirstOrDefault(name => !_members.ContainsKey(name)) is { } unknown)
-            throw new EditorException($"this editor was not made for weight '{unknown}'; it edits {string.Join(", ", Weights.Select(w => w.Name))}");
-        var ordered = Weights.Where(weight => factors.ContainsKey(weight.Name)).Select(weight => weight.Name).ToList();
-        var normalised = new Dictionary<string, GradientFactors>();
-        if (updatesStatistics && !Options.Reference) // all rows first: the result then depends on no order
-            foreach (var name in ordered)
-                AddToStatistics(name, factors[name]);
-        foreach (var name in ordered)
-        {
-            if (updatesStatistics && Options.Reference)
-                AddToStatistics(name, factors[name]);
-            var (group, given) = (_members[name].Group, factors[name]);
-            normalised[name] = Options.Norm ? new(group.U.Normalise(given.u), group.V.Normalise(given.delta)) : given;
-        }
-
-        var updates = new Dictionary<string, LowRankUpdate>();
-        foreach (var names in ordered.GroupBy(name => _members[name].Group)) // rows of all weights of a shape in one product
-        {
-            var members = names.ToList();
-            var u = cat(members.Select(name => normalised[name].u).ToList(), 0);         // [N, m]
-            var delta = cat(members.Select(name => normalised[name].delta).ToList(), 0); // [N, n]
-            var modes = cat(members.Select(name =>
-                NewTensor.Full([normalised[name].u.shape[0]], (long)_members[name].Mode, ScalarType.Int64, u.device)).ToList(), 0); // [N]
-            var (uTilde, deltaTilde) = names.Key.Parts.Forward(u, delta, modes);
-            long row = 0;
-            foreach (var name in members)
-            {
-                var rows = normalised[name].u.shape[0];
-                var alpha = Alpha.select(0, _members[name].Index);
-                updates[name] = new(uTilde.narrow(0, row, rows), deltaTilde.narrow(0, row, rows),
-                    Options.Reference ? -alpha : alpha); // the published code adds the update; the paper subtracts it
-                row += rows;
-            }
-        }
-        return updates;
-    }
-
-    private void AddToStatistics(string name, GradientFactors factors)
-    {
-        _members[name].Group.U.Add(factors.u);
-        _members[name].Group.V.Add(factors.delta);
-    }
-
     public void Dispose()
     {
         Alpha.Dispose();
-        foreach (var group in _groups)
+        foreach (var editor in _editors)
         {
-            group.U.Dispose();
-            group.V.Dispose();
-            foreach (var (_, network) in group.Parts.All)
+            editor.U.Dispose();
+            editor.Delta.Dispose();
+            foreach (var (_, network) in editor.Networks.All)
                 network.Dispose();
         }
     }
 
-    /// <summary>What the authors' checkpoints call a transform: the shape when shared, the weight's name otherwise.</summary>
-    private static string Key(MendOptions options, EditableWeight weight) =>
-        options.Shared ? $"({weight.InFeatures}, {weight.OutFeatures})" : weight.Name.Replace('.', '#');
+    /// <summary>What the weights of a group share.</summary>
+    private sealed record SharedEditor(WeightGroup Group, RunningStatistics U, RunningStatistics Delta, EditorNetworks Networks);
 
-    private sealed record Member(Group Group, int Mode, int Index);
-
-    /// <summary>The weights that share statistics and networks.</summary>
-    private sealed class Group(int index, string key, EditableWeight first, int size)
+    /// <summary>The networks of one shape: over [u | delta], over u, over delta; what is absent leaves its factor as it is.</summary>
+    private sealed record EditorNetworks(EditorNetwork? Combined, EditorNetwork? OverU, EditorNetwork? OverDelta)
     {
-        public int Index { get; } = index;
-
-        public string Key { get; } = key;
-
-        public long InFeatures { get; } = first.InFeatures;
-
-        public long OutFeatures { get; } = first.OutFeatures;
-
-        public RunningStatistics U { get; set; } = null!;
-
-        public RunningStatistics V { get; set; } = null!;
-
-        public Networks Parts { get; set; } = null!;
-
-        /// <summary>The networks that <see cref="MendOptions.Sides"/> asks for, made by <paramref name="make"/>(name, width, modes).</summary>
-        public Networks Networks(MendOptions options, Func<string, long, int, EditorNetwork> make)
+        /// <summary>The networks that <see cref="MendOptions.Sides"/> asks for.</summary>
+        /// <param name="make">One by its name in the checkpoint, width and number of modes.</param>
+        public static EditorNetworks Make(MendOptions options, WeightGroup group, Func<string, long, int, EditorNetwork> make)
         {
-            var modes = options.Shared ? size : 0;
-            var (m, n) = (InFeatures, OutFeatures);
+            var modes = options.Shared ? group.Weights.Count : 0;
+            var (m, n) = (group.InFeatures, group.OutFeatures);
             return options.Sides switch
             {
                 EditorSides.Combined => new(make("mlp", m + n, modes), null, null),
@@ -255,11 +245,7 @@ public sealed class Mend : IPreparedEditor
                 _ => new(null, make("mlp1", m, modes), null),
             };
         }
-    }
 
-    /// <summary>The networks of one shape: over [u | delta], over u, over delta; what is absent leaves its factor as it is.</summary>
-    private sealed record Networks(EditorNetwork? Combined, EditorNetwork? OverU, EditorNetwork? OverDelta)
-    {
         public IEnumerable<(string Name, EditorNetwork Network)> All
         {
             get
@@ -289,4 +275,5 @@ public sealed class Mend : IPreparedEditor
 /// <param name="Delta">Statistics of delta.</param>
 /// <param name="Parameters">phi, by the names of the authors' checkpoints.</param>
 public sealed record EditorShape(
-    string Key, IReadOnlyList<string> Weights, RunningStatistics U, RunningStatistics Delta, IReadOnlyList<(string Name, Tensor Value)> Parameters);
+    string Key, IReadOnlyList<string> Weights, RunningStatistics U, RunningStatistics Delta,
+    IReadOnlyList<(string Name, Tensor Value)> Parameters);

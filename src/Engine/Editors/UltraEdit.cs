@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -26,8 +27,8 @@ public sealed record UltraEditOptions
 }
 
 /// <summary>
-/// UltraEdit: many edits at once with nothing to train. Like <see cref="Malmen"/> without the network: with k^ and v^ the normalised key and
-/// gradient of a token, d = eta |k^|^2 v^ is taken from its output, by least squares over the raw keys. The statistics go on for the
+/// UltraEdit: many edits at once with nothing to train. Like <see cref="Malmen"/> without the network: with k^ and v^ the normalised key
+/// and gradient of a token, d = eta |k^|^2 v^ is taken from its output, by least squares over the raw keys. The statistics go on for the
 /// editor's whole life: <see cref="AddToStatistics"/> before each batch of edits.
 /// </summary>
 public sealed class UltraEdit : IPreparedEditor
@@ -44,9 +45,11 @@ public sealed class UltraEdit : IPreparedEditor
     /// <summary>An editor that was kept.</summary>
     /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights that are needed; null: all.</param>
-    public UltraEdit(UltraEditOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read, IReadOnlyCollection<string>? wanted = null)
+    public UltraEdit(UltraEditOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read,
+        IReadOnlyCollection<string>? wanted = null)
         : this(options, [.. weights.Where(weight => wanted is null || wanted.Contains(weight.Name))], weight => new RunningStatistics(
-            read($"ultraedit.{weight.Name}.k").Host().item<long>(), read($"ultraedit.{weight.Name}.mean"), read($"ultraedit.{weight.Name}.s")))
+            read($"ultraedit.{weight.Name}.k").Host().item<long>(), read($"ultraedit.{weight.Name}.mean"),
+            read($"ultraedit.{weight.Name}.s")))
     {
         Weights = weights;
     }
@@ -96,7 +99,8 @@ public sealed class UltraEdit : IPreparedEditor
         LeastSquares.Check(factors, Weights);
         using var _ = no_grad();
         using var scope = NewDisposeScope();
-        var updates = factors.ToDictionary(entry => entry.Key, entry => new LeastSquares(entry.Value.u, Options.Lambda).Update(Shifts(entry.Key, entry.Value)));
+        var updates = factors.ToDictionary(entry => entry.Key,
+            entry => new LeastSquares(entry.Value.u, Options.Lambda).Update(Shifts(entry.Key, entry.Value)));
         foreach (var tensor in updates.Values.SelectMany(update => update.Tensors))
             tensor.MoveToOuterDisposeScope();
         return updates;

@@ -13,13 +13,15 @@ namespace MendCluster.Engine.Models;
 /// <summary>The keys of config.json that change what BART computes.</summary>
 /// <param name="ForcedBosTokenId">Follows the decoder's start in every answer; null: the answer's first word does.</param>
 public sealed record BartConfig(
-    string File, int VocabSize, int MaxPositionEmbeddings, int DModel, int EncoderLayers, int DecoderLayers, int EncoderFfnDim, int DecoderFfnDim,
+    string File, int VocabSize, int MaxPositionEmbeddings, int DModel, int EncoderLayers, int DecoderLayers, int EncoderFfnDim,
+    int DecoderFfnDim,
     int EncoderAttentionHeads, int DecoderAttentionHeads, string ActivationFunction, bool ScaleEmbedding, double InitStd,
     int PadTokenId, IReadOnlyList<int> EosTokenIds, int DecoderStartTokenId, int? ForcedBosTokenId)
 {
     public static BartConfig From(ConfigFile config)
     {
-        config = config.WithAliases(("hidden_size", "d_model"), ("num_attention_heads", "encoder_attention_heads"), ("num_hidden_layers", "encoder_layers"));
+        config = config.WithAliases(("hidden_size", "d_model"), ("num_attention_heads", "encoder_attention_heads"),
+            ("num_hidden_layers", "encoder_layers"));
         config.Require("is_encoder_decoder", true);
         config.Require("tie_word_embeddings", true);
         config.Require("is_decoder", false);
@@ -30,7 +32,8 @@ public sealed record BartConfig(
         config.Require("do_blenderbot_90_layernorm", false);
         config.Require("add_bias_logits", false);
         if (config.Size("extra_pos_embeddings", BartEmbedding.Offset) is var offset and not BartEmbedding.Offset)
-            throw new ModelException(config.File, "extra_pos_embeddings", $"is {offset}, which is not supported (only {BartEmbedding.Offset})");
+            throw new ModelException(config.File, "extra_pos_embeddings",
+                $"is {offset}, which is not supported (only {BartEmbedding.Offset})");
         var (width, vocab) = (config.Size("d_model"), config.Size("vocab_size"));
         // The older name of the setting, which says that <s> is the token.
         int? forced = config.Value("forced_bos_token_id") is not null ? config.IdBelow("forced_bos_token_id", vocab, 0)
@@ -38,7 +41,8 @@ public sealed record BartConfig(
         return new(config.File, vocab, config.Size("max_position_embeddings", 1024), width, config.Size("encoder_layers"),
             config.Size("decoder_layers"), config.Size("encoder_ffn_dim"), config.Size("decoder_ffn_dim"), Heads("encoder_attention_heads"),
             Heads("decoder_attention_heads"), config.Activation("activation_function", "gelu"), config.Bool("scale_embedding", false),
-            config.Double("init_std", 0.02), config.PadId(vocab, 1), config.Ids("eos_token_id", 2), config.IdBelow("decoder_start_token_id", vocab, 2), forced);
+            config.Double("init_std", 0.02), config.PadId(vocab, 1), config.Ids("eos_token_id", 2),
+                config.IdBelow("decoder_start_token_id", vocab, 2), forced);
 
         int Heads(string key) => width % config.Size(key) == 0 ? config.Size(key)
             : throw new ModelException(config.File, key, $"{config.Size(key)} does not divide d_model {width}");
@@ -47,10 +51,26 @@ public sealed record BartConfig(
 
 public sealed class Bart(BartConfig config) : ModelFamily
 {
-    /// <summary>The other names of the embedding, which is also the head.</summary>
-    internal static readonly string[] SharedCopies = ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("bart", config => new Bart(BartConfig.From(config)))
+    {
+        HeadModelPrefixes = ["model."],
+        DownProjection = "\\.fc2",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["bart-base"] =
+            [
+                .. FamilyKind.Weights("model.encoder.layers", [4, 5], "fc1", "fc2"),
+                .. FamilyKind.Weights("model.decoder.layers", [4, 5], "fc1", "fc2"),
+            ],
+        },
+    };
 
-    public override string Type => "bart";
+    /// <summary>The other names of the embedding, which is also the head.</summary>
+    internal static readonly string[] SharedCopies =
+        ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight"];
+
+    public override FamilyKind Family => Kind;
 
     public override bool IsEncoderDecoder => true;
 
@@ -80,7 +100,7 @@ public sealed class Bart(BartConfig config) : ModelFamily
     public override IReadOnlyList<string> DefaultEditableWeights { get; } =
         [.. LastTwo("encoder", config.EncoderLayers), .. LastTwo("decoder", config.DecoderLayers)];
 
-    public override Layer Build(int index, Weights weights)
+    public override Layer Build(int index, WeightSource weights)
     {
         var name = LayerNames[index];
         return name switch
@@ -101,7 +121,7 @@ public sealed class Bart(BartConfig config) : ModelFamily
         select $"model.{stack}.layers.{i}.{matrix}.weight";
 }
 
-internal sealed class BartNorm(string name, int width, Weights weights)
+internal sealed class BartNorm(string name, int width, WeightSource weights)
 {
     private readonly Tensor weight = weights.Norm(name + ".weight", width);
     private readonly Tensor bias = weights.Norm(name + ".bias", width);
@@ -109,7 +129,7 @@ internal sealed class BartNorm(string name, int width, Weights weights)
     public Tensor Forward(Tensor x) => Layers.LayerNorm(x, weight, bias, 1e-5);
 }
 
-internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isDecoder) : Layer
+internal sealed class BartEmbedding(BartConfig config, WeightSource weights, bool isDecoder) : Layer
 {
     /// <summary>Positions count from here: the first rows of the published tables belonged to padding.</summary>
     public const int Offset = 2;
@@ -118,13 +138,15 @@ internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isD
     private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel, Bart.SharedCopies);
 
     private readonly Tensor embed_positions =
-        weights.Embedding($"model.{(isDecoder ? "decoder" : "encoder")}.embed_positions.weight", config.MaxPositionEmbeddings + Offset, config.DModel);
+        weights.Embedding($"model.{(isDecoder ? "decoder" : "encoder")}.embed_positions.weight", config.MaxPositionEmbeddings + Offset,
+        config.DModel);
 
-    private readonly BartNorm layernorm_embedding = new($"model.{(isDecoder ? "decoder" : "encoder")}.layernorm_embedding", config.DModel, weights);
+    private readonly BartNorm layernorm_embedding =
+        new($"model.{(isDecoder ? "decoder" : "encoder")}.layernorm_embedding", config.DModel, weights);
 
     public override bool IsEncoder => !isDecoder;
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = isDecoder ? pass.Input.DecoderInputIds! : pass.Input.InputIds; // [B, T]
         var start = isDecoder ? pass.Cache?.Length ?? 0 : 0;
@@ -134,7 +156,7 @@ internal sealed class BartEmbedding(BartConfig config, Weights weights, bool isD
     }
 }
 
-internal sealed class BartAttention(BartConfig config, int heads, string name, Weights weights)
+internal sealed class BartAttention(BartConfig config, int heads, string name, WeightSource weights)
 {
     private readonly EditableLinear q_proj = weights.Editable(name + ".q_proj", config.DModel, config.DModel);
     private readonly EditableLinear k_proj = weights.Editable(name + ".k_proj", config.DModel, config.DModel);
@@ -144,11 +166,11 @@ internal sealed class BartAttention(BartConfig config, int heads, string name, W
     public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
 
     /// <param name="x">[B, S, C].</param>
-    public Tensor OverSource(Tensor x, Pass pass) =>
+    public Tensor OverSource(Tensor x, ForwardContext pass) =>
         Attend(x, Heads(k_proj, x, pass), Heads(v_proj, x, pass), pass.SourceBias, pass);
 
     /// <param name="x">[B, T, C]; with a cache, the earlier keys and values are put before this pass's.</param>
-    public Tensor OverSelf(Tensor x, Pass pass)
+    public Tensor OverSelf(Tensor x, ForwardContext pass)
     {
         var (key, value) = (Heads(k_proj, x, pass), Heads(v_proj, x, pass)); // [B, H, T, D]
         if (pass.Cache is { } cache)
@@ -158,23 +180,23 @@ internal sealed class BartAttention(BartConfig config, int heads, string name, W
 
     /// <param name="x">[B, T, C].</param>
     /// <param name="memory">[B, S, C]; read only when its keys and values are not cached.</param>
-    public Tensor OverMemory(Tensor x, Tensor? memory, Pass pass)
+    public Tensor OverMemory(Tensor x, Tensor? memory, ForwardContext pass)
     {
         (Tensor, Tensor) Make() => (Heads(k_proj, memory!, pass), Heads(v_proj, memory!, pass));
         var (key, value) = pass.Cache is { } cache ? cache.GetOrAdd(name, Make) : Make();
         return Attend(x, key, value, pass.SourceBias, pass);
     }
 
-    private Tensor Heads(EditableLinear projection, Tensor x, Pass pass) => Layers.SplitHeads(projection.Forward(x, pass), heads);
+    private Tensor Heads(EditableLinear projection, Tensor x, ForwardContext pass) => Layers.SplitHeads(projection.Forward(x, pass), heads);
 
-    private Tensor Attend(Tensor x, Tensor key, Tensor value, Tensor bias, Pass pass)
+    private Tensor Attend(Tensor x, Tensor key, Tensor value, Tensor bias, ForwardContext pass)
     {
         var query = Heads(q_proj, x, pass);
         return out_proj.Forward(Layers.MergeHeads(Layers.Attention(query, key, value, bias, 1.0 / Math.Sqrt(query.shape[3]))), pass);
     }
 }
 
-internal sealed class BartFeedForward(BartConfig config, int width, string name, Weights weights)
+internal sealed class BartFeedForward(BartConfig config, int width, string name, WeightSource weights)
 {
     private readonly EditableLinear fc1 = weights.Editable(name + ".fc1", width, config.DModel);
     private readonly EditableLinear fc2 = weights.Editable(name + ".fc2", config.DModel, width);
@@ -182,10 +204,10 @@ internal sealed class BartFeedForward(BartConfig config, int width, string name,
 
     public IReadOnlyList<EditableLinear> Linears => [fc1, fc2];
 
-    public Tensor Forward(Tensor x, Pass pass) => fc2.Forward(act(fc1.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => fc2.Forward(act(fc1.Forward(x, pass)), pass);
 }
 
-internal sealed class BartEncoderBlock(BartConfig config, string name, Weights weights, bool isLast) : Layer
+internal sealed class BartEncoderBlock(BartConfig config, string name, WeightSource weights, bool isLast) : Layer
 {
     private readonly BartAttention self_attn = new(config, config.EncoderAttentionHeads, name + ".self_attn", weights);
     private readonly BartNorm self_attn_layer_norm = new(name + ".self_attn_layer_norm", config.DModel, weights);
@@ -196,7 +218,7 @@ internal sealed class BartEncoderBlock(BartConfig config, string name, Weights w
 
     public override IReadOnlyList<EditableLinear> Linears => [.. self_attn.Linears, .. feedForward.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, S, C]
         x = self_attn_layer_norm.Forward(x.Plus(self_attn.OverSource(x, pass)));
@@ -205,7 +227,7 @@ internal sealed class BartEncoderBlock(BartConfig config, string name, Weights w
     }
 }
 
-internal sealed class BartDecoderBlock(BartConfig config, string name, Weights weights) : Layer
+internal sealed class BartDecoderBlock(BartConfig config, string name, WeightSource weights) : Layer
 {
     private readonly BartAttention self_attn = new(config, config.DecoderAttentionHeads, name + ".self_attn", weights);
     private readonly BartNorm self_attn_layer_norm = new(name + ".self_attn_layer_norm", config.DModel, weights);
@@ -216,7 +238,7 @@ internal sealed class BartDecoderBlock(BartConfig config, string name, Weights w
 
     public override IReadOnlyList<EditableLinear> Linears => [.. self_attn.Linears, .. encoder_attn.Linears, .. feedForward.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         x = self_attn_layer_norm.Forward(x.Plus(self_attn.OverSelf(x, pass)));
@@ -226,14 +248,14 @@ internal sealed class BartDecoderBlock(BartConfig config, string name, Weights w
     }
 }
 
-internal sealed class BartHead(BartConfig config, Weights weights) : Head
+internal sealed class BartHead(BartConfig config, WeightSource weights) : Head
 {
     public const string Bias = "final_logits_bias";
 
     private readonly Tensor shared = weights.Embedding("model.shared.weight", config.VocabSize, config.DModel, Bart.SharedCopies);
     private readonly Tensor? final_logits_bias = weights.Has(Bias) ? weights.Table(Bias, 1, config.VocabSize) : null; // [1, V]
 
-    public override Activations Forward(Activations activations, Pass pass) => activations;
+    public override Activations Forward(Activations activations, ForwardContext pass) => activations;
 
     public override Tensor Logits(Tensor hidden)
     {

@@ -54,9 +54,20 @@ public sealed record BertConfig(
 
 public sealed class Bert(BertConfig config) : ModelFamily
 {
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("bert", config => new Bert(BertConfig.From(config)))
+    {
+        HeadModelPrefixes = ["model.", "bert."],
+        DownProjection = "layer\\.\\d+\\.output\\.dense",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["bert-base"] = FamilyKind.Weights("model.encoder.layer", [9, 10, 11], "intermediate.dense", "output.dense"),
+        },
+    };
+
     private readonly string _prefix = Prefix(config);
 
-    public override string Type => "bert";
+    public override FamilyKind Family => Kind;
 
     public override bool IsEncoderDecoder => false;
 
@@ -78,14 +89,15 @@ public sealed class Bert(BertConfig config) : ModelFamily
     public override IReadOnlyList<string> Labels => config.Labels;
 
     public override IReadOnlyList<string> LayerNames { get; } =
-        [Prefix(config) + ".embeddings", .. Enumerable.Range(0, config.NumHiddenLayers).Select(i => $"{Prefix(config)}.encoder.layer.{i}"), "classifier"];
+        [Prefix(config) + ".embeddings", .. Enumerable.Range(0, config.NumHiddenLayers).Select(i => $"{Prefix(config)}.encoder.layer.{i}"),
+        "classifier"];
 
     /// <summary>Both feed-forward matrices of the last three blocks.</summary>
     public override IReadOnlyList<string> DefaultEditableWeights { get; } =
         [.. Enumerable.Range(Math.Max(0, config.NumHiddenLayers - 3), Math.Min(3, config.NumHiddenLayers))
             .SelectMany(i => new[] { "intermediate", "output" }.Select(part => $"{Prefix(config)}.encoder.layer.{i}.{part}.dense.weight"))];
 
-    public override Layer Build(int index, Weights weights) =>
+    public override Layer Build(int index, WeightSource weights) =>
         index == 0 ? new BertEmbeddings(config, LayerNames[index], weights)
         : index == LayerNames.Count - 1 ? new BertClassifier(config, _prefix, weights)
         : new BertBlock(config, LayerNames[index], weights);
@@ -95,7 +107,7 @@ public sealed class Bert(BertConfig config) : ModelFamily
     private static string Prefix(BertConfig config) => config.HasLogitPerClass ? "bert" : "model";
 }
 
-internal sealed class BertNorm(BertConfig config, string name, Weights weights)
+internal sealed class BertNorm(BertConfig config, string name, WeightSource weights)
 {
     private readonly Tensor weight = weights.Norm(name + ".weight", config.HiddenSize);
     private readonly Tensor bias = weights.Norm(name + ".bias", config.HiddenSize);
@@ -103,14 +115,16 @@ internal sealed class BertNorm(BertConfig config, string name, Weights weights)
     public Tensor Forward(Tensor x) => Layers.LayerNorm(x, weight, bias, config.LayerNormEps);
 }
 
-internal sealed class BertEmbeddings(BertConfig config, string name, Weights weights) : Layer
+internal sealed class BertEmbeddings(BertConfig config, string name, WeightSource weights) : Layer
 {
     private readonly Tensor word_embeddings = weights.Embedding(name + ".word_embeddings.weight", config.VocabSize, config.HiddenSize);
-    private readonly Tensor position_embeddings = weights.Embedding(name + ".position_embeddings.weight", config.MaxPositionEmbeddings, config.HiddenSize);
-    private readonly Tensor token_type_embeddings = weights.Embedding(name + ".token_type_embeddings.weight", config.TypeVocabSize, config.HiddenSize);
+    private readonly Tensor position_embeddings =
+        weights.Embedding(name + ".position_embeddings.weight", config.MaxPositionEmbeddings, config.HiddenSize);
+    private readonly Tensor token_type_embeddings =
+        weights.Embedding(name + ".token_type_embeddings.weight", config.TypeVocabSize, config.HiddenSize);
     private readonly BertNorm LayerNorm = new(config, name + ".LayerNorm", weights);
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
         var positions = position_embeddings.narrow(0, 0, ids.shape[1]).to_type(ScalarType.Float32);  // [T, C]
@@ -119,7 +133,7 @@ internal sealed class BertEmbeddings(BertConfig config, string name, Weights wei
     }
 }
 
-internal sealed class BertAttention(BertConfig config, string name, Weights weights)
+internal sealed class BertAttention(BertConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear query = weights.Editable(name + ".self.query", config.HiddenSize, config.HiddenSize);
     private readonly EditableLinear key = weights.Editable(name + ".self.key", config.HiddenSize, config.HiddenSize);
@@ -129,7 +143,7 @@ internal sealed class BertAttention(BertConfig config, string name, Weights weig
 
     public IReadOnlyList<EditableLinear> Linears => [query, key, value, dense];
 
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         Tensor Heads(EditableLinear projection) => Layers.SplitHeads(projection.Forward(x, pass), config.NumAttentionHeads); // [B, H, T, D]
         var (q, k, v) = (Heads(query), Heads(key), Heads(value));
@@ -138,17 +152,18 @@ internal sealed class BertAttention(BertConfig config, string name, Weights weig
     }
 }
 
-internal sealed class BertBlock(BertConfig config, string name, Weights weights) : Layer
+internal sealed class BertBlock(BertConfig config, string name, WeightSource weights) : Layer
 {
     private readonly BertAttention attention = new(config, name + ".attention", weights);
-    private readonly EditableLinear intermediate = weights.Editable(name + ".intermediate.dense", config.IntermediateSize, config.HiddenSize);
+    private readonly EditableLinear intermediate =
+        weights.Editable(name + ".intermediate.dense", config.IntermediateSize, config.HiddenSize);
     private readonly EditableLinear output = weights.Editable(name + ".output.dense", config.HiddenSize, config.IntermediateSize);
     private readonly BertNorm LayerNorm = new(config, name + ".output.LayerNorm", weights);
     private readonly Func<Tensor, Tensor> act = Layers.Activation(config.HiddenAct, config.File);
 
     public override IReadOnlyList<EditableLinear> Linears => [.. attention.Linears, intermediate, output];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = attention.Forward(activations.Hidden!, pass); // [B, T, C]
         return activations with { Hidden = LayerNorm.Forward(x.Plus(output.Forward(act(intermediate.Forward(x, pass)), pass))) };
@@ -156,16 +171,17 @@ internal sealed class BertBlock(BertConfig config, string name, Weights weights)
 }
 
 /// <summary>The pooler, then a logit for each class. One row an example: the head's input is [B, 1, C].</summary>
-internal sealed class BertClassifier(BertConfig config, string prefix, Weights weights) : Head
+internal sealed class BertClassifier(BertConfig config, string prefix, WeightSource weights) : Head
 {
     private readonly EditableLinear pooler = weights.Editable(prefix + ".pooler.dense", config.HiddenSize, config.HiddenSize);
     private readonly int classes = config.HasLogitPerClass ? config.Labels.Count : 1;
-    private readonly Tensor weight = weights.Linear("classifier.weight", config.HasLogitPerClass ? config.Labels.Count : 1, config.HiddenSize);
+    private readonly Tensor weight =
+        weights.Linear("classifier.weight", config.HasLogitPerClass ? config.Labels.Count : 1, config.HiddenSize);
     private readonly Tensor bias = weights.Bias("classifier.bias", config.HasLogitPerClass ? config.Labels.Count : 1);
 
     public override IReadOnlyList<EditableLinear> Linears => [pooler];
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = pooler.Forward(activations.Hidden!.narrow(1, 0, 1), pass).tanh() };
 
     public override Tensor Logits(Tensor hidden)

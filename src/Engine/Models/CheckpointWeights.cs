@@ -6,10 +6,10 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Models;
 
 /// <summary>Weights read from a Hugging Face directory, each when a layer asks for it.</summary>
-public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, ScalarType dtype, Device? device = null) : Weights(dtype, device)
+public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, ScalarType dtype, Device? device = null)
+    : WeightSource(dtype, device)
 {
-    /// <summary>Prefixes of head models, which checkpoints saved without a head lack (the published gpt2 and bart-base, for two).</summary>
-    private static readonly string[] HeadModelPrefixes = ["transformer.", "model.", "bert."];
+    private static readonly string[] HeadModelPrefixes = [.. FamilyRegistry.All.SelectMany(kind => kind.HeadModelPrefixes).Distinct()];
 
     /// <summary>Bytes that are compared at a time.</summary>
     private const long Piece = 16 << 20;
@@ -38,25 +38,28 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
     internal static StoredTensor Find(HuggingFaceDirectory directory, string name, long[] shape, params IEnumerable<string> copies)
     {
         if (NameIn(directory, name, copies) is null && ClassifierOnly().IsMatch(name))
-            throw new CheckpointException(directory.Source, name, "no such tensor: this BERT has no classifier, it was saved before it was trained for a task; "
+            throw new CheckpointException(directory.Source, name,
+                "no such tensor: this BERT has no classifier, it was saved before it was trained for a task; "
                 + "give a fine-tuned one (BertForSequenceClassification, or the paper's fact checker)");
         var stored = directory.Find([.. copies.Prepend(name).SelectMany(Spellings)]);
         if (!stored.Shape.SequenceEqual(shape))
             throw new ModelException(stored.File, name,
                 $"is [{string.Join(", ", stored.Shape)}], config.json makes it [{string.Join(", ", shape)}]; they belong to different models");
         return stored.Type.IsFloating() ? stored : throw new ModelException(stored.File, name,
-            $"is {stored.Type}; weights are F32, BF16, F16 or F64, so this is a quantised model: give the one that it was made from");
+            $"is {stored.Type.Name()}; weights are F32, BF16, F16 or F64, so this is a quantised model: give the one that it was made from");
     }
 
     /// <summary>One bad number would answer every question with noise, and no later error could name its place.</summary>
     private static void RequireFinite(Tensor value, StoredTensor stored, string name)
     {
         using var scope = NewDisposeScope();
-        if (double.IsFinite(value.sum().to_type(ScalarType.Float64).Host().item<double>())) // NaN and infinity survive a sum; no copy is made
+        // NaN and infinity survive a sum; no copy is made
+        if (double.IsFinite(value.sum().to_type(ScalarType.Float64).Host().item<double>()))
             return;
         var bad = (value - value).Ne(0).reshape(-1).nonzero(); // x - x is 0 unless x is NaN or infinite
         if (bad.shape[0] > 0)
-            throw new ModelException(stored.File, name, $"has {bad.shape[0]} of {value.numel()} entries that are NaN or infinite as {value.dtype}, "
+            throw new ModelException(stored.File, name,
+                $"has {bad.shape[0]} of {value.numel()} entries that are NaN or infinite as {value.dtype}, "
                 + $"the first at {bad.select(0, 0).Host().item<long>()}; the file is damaged, or its training failed");
     }
 
@@ -74,7 +77,8 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
             isSame = value.narrow(0, first, rows.shape[0]).eq(rows).all().Host().item<bool>();
         }
         if (!isSame)
-            throw new ModelException(stored.File, name, $"is tied to {copy} by config.json, but the checkpoint holds two different tensors of these names; "
+            throw new ModelException(stored.File, name,
+                $"is tied to {copy} by config.json, but the checkpoint holds two different tensors of these names; "
                 + "an untied model of this kind is not supported");
     }
 

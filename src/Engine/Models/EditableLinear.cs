@@ -23,7 +23,7 @@ public sealed class EditableLinear(string name, Tensor W, Tensor? b)
     /// <param name="x">[..., m] float32.</param>
     /// <param name="pass">Supplies the active updates and the recording.</param>
     /// <returns>[..., n] float32.</returns>
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         var z = Layers.Linear(x, W, b);
         if (pass.Edits.For(Name) is { } update)

@@ -1,18 +1,12 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
 
-/// <summary>How the next token is chosen.</summary>
-/// <param name="MaxTokens">Most tokens to generate.</param>
-/// <param name="Temperature">0 is greedy: the most likely token. Otherwise logits are divided by it and a token is drawn.</param>
-/// <param name="TopK">Draw among this many most likely tokens; 0: all.</param>
-/// <param name="TopP">Draw among the fewest most likely tokens whose probabilities reach this sum; 1: all.</param>
-/// <param name="Seed">Of the draws.</param>
-public sealed record SamplingOptions(int MaxTokens = 32, double Temperature = 0, int TopK = 0, double TopP = 1, int Seed = 0);
-
 /// <summary>Draws tokens from logits; one per generation.</summary>
-public sealed class TokenSampler(SamplingOptions options)
+/// <param name="options">All but the scope, which chooses the edits.</param>
+public sealed class TokenSampler(AskOptions options)
 {
     private readonly Random _random = new(options.Seed);
 
@@ -22,16 +16,17 @@ public sealed class TokenSampler(SamplingOptions options)
         using var scope = NewDisposeScope();
         if (options.Temperature <= 0)
             return (int)logits.argmax().Host().item<long>();
-        var scaled = logits.to_type(ScalarType.Float32).Over(options.Temperature);
-        var kept = options.TopK > 0 ? Math.Min(options.TopK, scaled.shape[0]) : scaled.shape[0];
-        var (values, ids) = scaled.topk((int)kept, 0);
-        var probabilities = values.softmax(0).Host().data<float>().ToArray(); // most likely first
-        var (count, mass) = (0, 0.0);
-        while (count < probabilities.Length && (count == 0 || mass < options.TopP))
-            mass += probabilities[count++];
+        var kept = options.TopK > 0 ? Math.Min(options.TopK, logits.shape[0]) : logits.shape[0];
+        var (values, ids) = logits.to_type(ScalarType.Float32).topk((int)kept, 0);
+        var highestFirst = values.Host().data<float>().ToArray();
+        // Below the highest and in float64: divided in float32, by a small temperature they would be infinite.
+        var weights = Array.ConvertAll(highestFirst, logit => Math.Exp(((double)logit - highestFirst[0]) / options.Temperature));
+        var (count, mass, enough) = (0, 0.0, options.TopP * weights.Sum());
+        while (count < weights.Length && (count == 0 || mass < enough))
+            mass += weights[count++];
         var drawn = _random.NextDouble() * mass;
         var choice = 0;
-        while (choice < count - 1 && (drawn -= probabilities[choice]) >= 0)
+        while (choice < count - 1 && (drawn -= weights[choice]) >= 0)
             choice++;
         return (int)ids.select(0, choice).Host().item<long>();
     }
@@ -43,7 +38,7 @@ public sealed class TokenSampler(SamplingOptions options)
 /// </summary>
 /// <param name="family">Of the model.</param>
 /// <param name="prompt">Token ids of the prompt, at least one.</param>
-public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, SamplingOptions options)
+public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, AskOptions options)
 {
     private readonly TokenSampler _sampler = new(options);
     private readonly List<int> _tokens = [];
@@ -85,7 +80,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
     }
 
     /// <summary>Generates on a whole model.</summary>
-    public static IReadOnlyList<int> Run(Stage stage, IReadOnlyList<int> prompt, SamplingOptions options, Edits? edits = null)
+    public static IReadOnlyList<int> Run(Stage stage, IReadOnlyList<int> prompt, AskOptions options, WeightUpdates? edits = null)
     {
         using var _ = no_grad();
         using var cache = new KeyValueCache();
@@ -93,7 +88,7 @@ public sealed class Generation(ModelFamily family, IReadOnlyList<int> prompt, Sa
         while (!generation.IsDone)
         {
             using var scope = NewDisposeScope();
-            var top = stage.Forward(Activations.None, new Pass(generation.NextInput(), edits, cache: cache)).Hidden!; // [1, T, C]
+            var top = stage.Forward(Activations.None, new ForwardContext(generation.NextInput(), edits, cache: cache)).Hidden!; // [1, T, C]
             generation.Take(stage.Head!.Logits(top.select(1, top.shape[1] - 1)).squeeze(0));
         }
         return generation.Tokens;

@@ -15,7 +15,8 @@ public abstract class Gpt(int blocks, IReadOnlyList<string> mlp) : ModelFamily
 
     public override int? DecoderStartId => null;
 
-    public override IReadOnlyList<string> LayerNames { get; } = ["transformer.wte", .. Enumerable.Range(0, blocks).Select(i => $"transformer.h.{i}"), "lm_head"];
+    public override IReadOnlyList<string> LayerNames { get; } =
+        ["transformer.wte", .. Enumerable.Range(0, blocks).Select(i => $"transformer.h.{i}"), "lm_head"];
 
     /// <summary>The MLP matrices of the last three blocks.</summary>
     public override IReadOnlyList<string> DefaultEditableWeights { get; } =

@@ -15,7 +15,8 @@ public sealed record Gpt2Config(
 {
     public static Gpt2Config From(ConfigFile config)
     {
-        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"), ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
+        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"),
+            ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
         config.Require("is_encoder_decoder", false);
         config.Require("scale_attn_weights", true);
         config.Require("scale_attn_by_inverse_layer_idx", false);
@@ -33,7 +34,23 @@ public sealed record Gpt2Config(
 
 public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_fc"])
 {
-    public override string Type => "gpt2";
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("gpt2", config => new Gpt2(Gpt2Config.From(config)))
+    {
+        HeadModelPrefixes = ["transformer."],
+        DownProjection = "mlp\\.c_proj",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            // this one in forward order, the larger ones not
+            ["distilgpt2"] = FamilyKind.Weights("transformer.h", [3, 4, 5], "mlp.c_fc", "mlp.c_proj"),
+            ["gpt2"] = FamilyKind.Weights("transformer.h", [9, 10, 11], "mlp.c_proj", "mlp.c_fc"),
+            ["gpt2medium"] = FamilyKind.Weights("transformer.h", [21, 22, 23], "mlp.c_proj", "mlp.c_fc"),
+            ["gpt2large"] = FamilyKind.Weights("transformer.h", [33, 34, 35], "mlp.c_proj", "mlp.c_fc"),
+            ["gpt2xl"] = FamilyKind.Weights("transformer.h", [45, 46, 47], "mlp.c_proj", "mlp.c_fc"),
+        },
+    };
+
+    public override FamilyKind Family => Kind;
 
     public override long VocabularySize => config.VocabSize;
 
@@ -43,7 +60,7 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
 
     public override int PadId => config.PadTokenId;
 
-    public override Layer Build(int index, Weights weights) =>
+    public override Layer Build(int index, WeightSource weights) =>
         index == 0 ? new Gpt2Embedding(config, weights)
         : index == LayerNames.Count - 1 ? new Gpt2Head(config, weights)
         : new Gpt2Block(config, LayerNames[index], weights);
@@ -53,12 +70,12 @@ public sealed class Gpt2(Gpt2Config config) : Gpt(config.NLayer, ["c_proj", "c_f
         name.EndsWith("c_proj.weight", StringComparison.Ordinal) ? 0.02 / Math.Sqrt(2.0 * config.NLayer) : 0.02;
 }
 
-internal sealed class Gpt2Embedding(Gpt2Config config, Weights weights) : Layer
+internal sealed class Gpt2Embedding(Gpt2Config config, WeightSource weights) : Layer
 {
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd, "lm_head.weight");
     private readonly Tensor wpe = weights.Embedding("transformer.wpe.weight", config.NPositions, config.NEmbd);
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
         var start = pass.Cache?.Length ?? 0;
@@ -67,7 +84,7 @@ internal sealed class Gpt2Embedding(Gpt2Config config, Weights weights) : Layer
     }
 }
 
-internal sealed class Gpt2Attention(Gpt2Config config, string name, Weights weights)
+internal sealed class Gpt2Attention(Gpt2Config config, string name, WeightSource weights)
 {
     private readonly EditableLinear c_attn = new(name + ".c_attn.weight",
         weights.Conv1D(name + ".c_attn.weight", 3 * config.NEmbd, config.NEmbd), weights.Bias(name + ".c_attn.bias", 3 * config.NEmbd));
@@ -77,7 +94,7 @@ internal sealed class Gpt2Attention(Gpt2Config config, string name, Weights weig
 
     public IReadOnlyList<EditableLinear> Linears => [c_attn, c_proj];
 
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         var qkv = c_attn.Forward(x, pass).split(config.NEmbd, 2); // 3 x [B, T, C]
         var q = Layers.SplitHeads(qkv[0], config.NHead);           // [B, H, T, D]
@@ -90,7 +107,7 @@ internal sealed class Gpt2Attention(Gpt2Config config, string name, Weights weig
     }
 }
 
-internal sealed class Gpt2Mlp(Gpt2Config config, string name, Weights weights)
+internal sealed class Gpt2Mlp(Gpt2Config config, string name, WeightSource weights)
 {
     private readonly EditableLinear c_fc = new(name + ".c_fc.weight",
         weights.Conv1D(name + ".c_fc.weight", config.NInner, config.NEmbd), weights.Bias(name + ".c_fc.bias", config.NInner));
@@ -102,10 +119,10 @@ internal sealed class Gpt2Mlp(Gpt2Config config, string name, Weights weights)
 
     public IReadOnlyList<EditableLinear> Linears => [c_fc, c_proj];
 
-    public Tensor Forward(Tensor x, Pass pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
 }
 
-internal sealed class Gpt2Block(Gpt2Config config, string name, Weights weights) : Layer
+internal sealed class Gpt2Block(Gpt2Config config, string name, WeightSource weights) : Layer
 {
     private readonly Tensor ln_1_weight = weights.Norm(name + ".ln_1.weight", config.NEmbd);
     private readonly Tensor ln_1_bias = weights.Norm(name + ".ln_1.bias", config.NEmbd);
@@ -116,7 +133,7 @@ internal sealed class Gpt2Block(Gpt2Config config, string name, Weights weights)
 
     public override IReadOnlyList<EditableLinear> Linears => [.. attn.Linears, .. mlp.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         x = x.Plus(attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass));
@@ -125,13 +142,13 @@ internal sealed class Gpt2Block(Gpt2Config config, string name, Weights weights)
     }
 }
 
-internal sealed class Gpt2Head(Gpt2Config config, Weights weights) : Head
+internal sealed class Gpt2Head(Gpt2Config config, WeightSource weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.NEmbd);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.NEmbd);
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd, "lm_head.weight");
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };
 
     public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, wte);

@@ -21,7 +21,8 @@ public sealed record GptJConfig(
 
     public static GptJConfig From(ConfigFile config)
     {
-        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"), ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
+        config = config.WithAliases(("hidden_size", "n_embd"), ("max_position_embeddings", "n_positions"),
+            ("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"));
         config.Require("is_encoder_decoder", false);
         config.Require("rotary", true);
         config.Require("scale_attn_weights", true);
@@ -35,7 +36,8 @@ public sealed record GptJConfig(
         RequireUsualRotation(config, (double)rotary / (embd / head));
         var vocab = config.Size("vocab_size");
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
-        return new(config.File, vocab, config.Size("n_positions", 2048), embd, config.Size("n_layer"), head, config.Size("n_inner", 4 * embd),
+        return new(config.File, vocab, config.Size("n_positions", 2048), embd, config.Size("n_layer"), head,
+            config.Size("n_inner", 4 * embd),
             rotary, config.Activation("activation_function", "gelu_new"), config.Double("layer_norm_epsilon", 1e-5),
             config.Ids("eos_token_id", vocab - 1), config.PadId(vocab, vocab - 1));
     }
@@ -62,14 +64,26 @@ public sealed record GptJConfig(
                 _ => false,
             };
             if (!isUsual)
-                throw new ModelException(config.File, key, $"is {value!.Value.GetRawText()}, which is not supported: GPT-J turns {part:P0} of a head's channels by powers of {Layers.RotaryBase}");
+                throw new ModelException(config.File, key,
+                    $"is {value!.Value.GetRawText()}, which is not supported: GPT-J turns {part:P0} of a head's channels by powers of {Layers.RotaryBase}");
         }
     }
 }
 
 public sealed class GptJ(GptJConfig config) : Gpt(config.NLayer, ["fc_in", "fc_out"])
 {
-    public override string Type => "gptj";
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("gptj", config => new GptJ(GptJConfig.From(config)))
+    {
+        HeadModelPrefixes = ["transformer."],
+        DownProjection = "mlp\\.fc_out",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["gptj"] = FamilyKind.Weights("transformer.h", [25, 26, 27], "mlp.fc_in", "mlp.fc_out"),
+        },
+    };
+
+    public override FamilyKind Family => Kind;
 
     public override long VocabularySize => config.VocabSize;
 
@@ -79,7 +93,7 @@ public sealed class GptJ(GptJConfig config) : Gpt(config.NLayer, ["fc_in", "fc_o
 
     public override int PadId => config.PadTokenId;
 
-    public override Layer Build(int index, Weights weights) =>
+    public override Layer Build(int index, WeightSource weights) =>
         index == 0 ? new GptJEmbedding(config, weights)
         : index == LayerNames.Count - 1 ? new GptJHead(config, weights)
         : new GptJBlock(config, LayerNames[index], weights);
@@ -88,15 +102,15 @@ public sealed class GptJ(GptJConfig config) : Gpt(config.NLayer, ["fc_in", "fc_o
     public override double InitialStd(string name, long[] shape) => 0.02;
 }
 
-internal sealed class GptJEmbedding(GptJConfig config, Weights weights) : Layer
+internal sealed class GptJEmbedding(GptJConfig config, WeightSource weights) : Layer
 {
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.NEmbd);
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.Embed(wte, pass.Input.InputIds) };
 }
 
-internal sealed class GptJAttention(GptJConfig config, string name, Weights weights)
+internal sealed class GptJAttention(GptJConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear q_proj = Project(config, name + ".q_proj.weight", weights);
     private readonly EditableLinear k_proj = Project(config, name + ".k_proj.weight", weights);
@@ -105,7 +119,7 @@ internal sealed class GptJAttention(GptJConfig config, string name, Weights weig
 
     public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
 
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         var q = Layers.SplitHeads(q_proj.Forward(x, pass), config.NHead); // [B, H, T, D]
         var k = Layers.SplitHeads(k_proj.Forward(x, pass), config.NHead);
@@ -121,7 +135,7 @@ internal sealed class GptJAttention(GptJConfig config, string name, Weights weig
     /// <summary>Turns the pair (2i, 2i+1) at position p by the angle p / 10000^(2i/R), for i below R/2.</summary>
     /// <param name="x">[B, H, T, D].</param>
     /// <param name="start">Position of the first of the T tokens.</param>
-    private Tensor Rotate(Tensor x, long start, Pass pass)
+    private Tensor Rotate(Tensor x, long start, ForwardContext pass)
     {
         var (B, H, T, D, R) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3], (long)config.RotaryDim);
         var angles = pass.Shared("rotary angles", () => Layers.RotaryAngles(start, T, R, x.device)); // [T, R/2]
@@ -132,11 +146,11 @@ internal sealed class GptJAttention(GptJConfig config, string name, Weights weig
         return R == D ? turned : cat([turned, x.narrow(3, R, D - R)], 3);
     }
 
-    private static EditableLinear Project(GptJConfig config, string name, Weights weights) =>
+    private static EditableLinear Project(GptJConfig config, string name, WeightSource weights) =>
         new(name, weights.Linear(name, config.NEmbd, config.NEmbd), null);
 }
 
-internal sealed class GptJMlp(GptJConfig config, string name, Weights weights)
+internal sealed class GptJMlp(GptJConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear fc_in = new(name + ".fc_in.weight",
         weights.Linear(name + ".fc_in.weight", config.NInner, config.NEmbd), weights.Bias(name + ".fc_in.bias", config.NInner));
@@ -148,10 +162,10 @@ internal sealed class GptJMlp(GptJConfig config, string name, Weights weights)
 
     public IReadOnlyList<EditableLinear> Linears => [fc_in, fc_out];
 
-    public Tensor Forward(Tensor x, Pass pass) => fc_out.Forward(act(fc_in.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => fc_out.Forward(act(fc_in.Forward(x, pass)), pass);
 }
 
-internal sealed class GptJBlock(GptJConfig config, string name, Weights weights) : Layer
+internal sealed class GptJBlock(GptJConfig config, string name, WeightSource weights) : Layer
 {
     private readonly Tensor ln_1_weight = weights.Norm(name + ".ln_1.weight", config.NEmbd);
     private readonly Tensor ln_1_bias = weights.Norm(name + ".ln_1.bias", config.NEmbd);
@@ -160,7 +174,7 @@ internal sealed class GptJBlock(GptJConfig config, string name, Weights weights)
 
     public override IReadOnlyList<EditableLinear> Linears => [.. attn.Linears, .. mlp.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         var normed = Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon);
@@ -168,14 +182,14 @@ internal sealed class GptJBlock(GptJConfig config, string name, Weights weights)
     }
 }
 
-internal sealed class GptJHead(GptJConfig config, Weights weights) : Head
+internal sealed class GptJHead(GptJConfig config, WeightSource weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.NEmbd);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.NEmbd);
     private readonly Tensor lm_head_weight = weights.Linear("lm_head.weight", config.VocabSize, config.NEmbd);
     private readonly Tensor lm_head_bias = weights.Bias("lm_head.bias", config.VocabSize);
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };
 
     public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, lm_head_weight, lm_head_bias);

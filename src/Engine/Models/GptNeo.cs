@@ -13,7 +13,8 @@ namespace MendCluster.Engine.Models;
 /// <param name="IntermediateSize">Width of the MLP; 4 C when the key is absent.</param>
 /// <param name="IsLocal">For every layer whether its attention is local.</param>
 public sealed record GptNeoConfig(
-    string File, int VocabSize, int MaxPositionEmbeddings, int HiddenSize, int NumLayers, int NumHeads, int IntermediateSize, int WindowSize,
+    string File, int VocabSize, int MaxPositionEmbeddings, int HiddenSize, int NumLayers, int NumHeads, int IntermediateSize,
+    int WindowSize,
     IReadOnlyList<bool> IsLocal, string ActivationFunction, double LayerNormEpsilon, IReadOnlyList<int> EosTokenIds, int PadTokenId)
 {
     public static GptNeoConfig From(ConfigFile config)
@@ -33,14 +34,15 @@ public sealed record GptNeoConfig(
     }
 
     /// <summary>
-    /// attention_types, [[["global", "local"], 16]]: the pair, sixteen times over; or attention_layers, which writes it out; where both stand they
-    /// agree. Where neither does, the published model's: global and local in turn, 24 layers.
+    /// attention_types, [[["global", "local"], 16]]: the pair, sixteen times over; or attention_layers, which writes it out; where both
+    /// stand they agree. Where neither does, the published model's: global and local in turn, 24 layers.
     /// </summary>
     private static bool[] AttentionTypes(ConfigFile config, int layers)
     {
         const string key = "attention_types", outright = "attention_layers";
         const int published = 24;
-        bool[]? written = config.Value(outright) is null ? null : [.. config.Strings(outright).Select(type => IsLocalType(config, outright, type))];
+        bool[]? written = config.Value(outright) is null ? null
+            : [.. config.Strings(outright).Select(type => IsLocalType(config, outright, type))];
         if (written is not null && written.Length != layers)
             throw new ModelException(config.File, outright, $"has {written.Length} entries, num_layers is {layers}");
         if (config.Value(key) is not { } types)
@@ -76,7 +78,18 @@ public sealed record GptNeoConfig(
 
 public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc", "c_proj"])
 {
-    public override string Type => "gpt_neo";
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public static FamilyKind Kind { get; } = new("gpt_neo", config => new GptNeo(GptNeoConfig.From(config)))
+    {
+        HeadModelPrefixes = ["transformer."],
+        DownProjection = "mlp\\.c_proj",
+        Published = new Dictionary<string, IReadOnlyList<string>>
+        {
+            ["gptneo27"] = FamilyKind.Weights("transformer.h", [29, 30, 31], "mlp.c_fc", "mlp.c_proj"),
+        },
+    };
+
+    public override FamilyKind Family => Kind;
 
     public override long VocabularySize => config.VocabSize;
 
@@ -86,7 +99,7 @@ public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc",
 
     public override int PadId => config.PadTokenId;
 
-    public override Layer Build(int index, Weights weights) =>
+    public override Layer Build(int index, WeightSource weights) =>
         index == 0 ? new GptNeoEmbedding(config, weights)
         : index == LayerNames.Count - 1 ? new GptNeoHead(config, weights)
         : new GptNeoBlock(config, index - 1, LayerNames[index], weights);
@@ -95,12 +108,12 @@ public sealed class GptNeo(GptNeoConfig config) : Gpt(config.NumLayers, ["c_fc",
     public override double InitialStd(string name, long[] shape) => 0.02;
 }
 
-internal sealed class GptNeoEmbedding(GptNeoConfig config, Weights weights) : Layer
+internal sealed class GptNeoEmbedding(GptNeoConfig config, WeightSource weights) : Layer
 {
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize, "lm_head.weight");
     private readonly Tensor wpe = weights.Embedding("transformer.wpe.weight", config.MaxPositionEmbeddings, config.HiddenSize);
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
         var positions = wpe.narrow(0, pass.Cache?.Length ?? 0, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
@@ -108,18 +121,19 @@ internal sealed class GptNeoEmbedding(GptNeoConfig config, Weights weights) : La
     }
 }
 
-internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string name, Weights weights)
+internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string name, WeightSource weights)
 {
     private readonly EditableLinear q_proj = Project(config, name + ".q_proj.weight", weights);
     private readonly EditableLinear k_proj = Project(config, name + ".k_proj.weight", weights);
     private readonly EditableLinear v_proj = Project(config, name + ".v_proj.weight", weights);
 
     private readonly EditableLinear out_proj = new(name + ".out_proj.weight",
-        weights.Linear(name + ".out_proj.weight", config.HiddenSize, config.HiddenSize), weights.Bias(name + ".out_proj.bias", config.HiddenSize));
+        weights.Linear(name + ".out_proj.weight", config.HiddenSize, config.HiddenSize),
+        weights.Bias(name + ".out_proj.bias", config.HiddenSize));
 
     public IReadOnlyList<EditableLinear> Linears => [q_proj, k_proj, v_proj, out_proj];
 
-    public Tensor Forward(Tensor x, Pass pass)
+    public Tensor Forward(Tensor x, ForwardContext pass)
     {
         var q = Layers.SplitHeads(q_proj.Forward(x, pass), config.NumHeads); // [B, H, T, D]
         var k = Layers.SplitHeads(k_proj.Forward(x, pass), config.NumHeads);
@@ -130,26 +144,28 @@ internal sealed class GptNeoAttention(GptNeoConfig config, bool isLocal, string 
         return out_proj.Forward(Layers.MergeHeads(Layers.Attention(q, k, v, bias, 1.0)), pass);
     }
 
-    private static EditableLinear Project(GptNeoConfig config, string name, Weights weights) =>
+    private static EditableLinear Project(GptNeoConfig config, string name, WeightSource weights) =>
         new(name, weights.Linear(name, config.HiddenSize, config.HiddenSize), null);
 }
 
-internal sealed class GptNeoMlp(GptNeoConfig config, string name, Weights weights)
+internal sealed class GptNeoMlp(GptNeoConfig config, string name, WeightSource weights)
 {
     private readonly EditableLinear c_fc = new(name + ".c_fc.weight",
-        weights.Linear(name + ".c_fc.weight", config.IntermediateSize, config.HiddenSize), weights.Bias(name + ".c_fc.bias", config.IntermediateSize));
+        weights.Linear(name + ".c_fc.weight", config.IntermediateSize, config.HiddenSize),
+        weights.Bias(name + ".c_fc.bias", config.IntermediateSize));
 
     private readonly EditableLinear c_proj = new(name + ".c_proj.weight",
-        weights.Linear(name + ".c_proj.weight", config.HiddenSize, config.IntermediateSize), weights.Bias(name + ".c_proj.bias", config.HiddenSize));
+        weights.Linear(name + ".c_proj.weight", config.HiddenSize, config.IntermediateSize),
+        weights.Bias(name + ".c_proj.bias", config.HiddenSize));
 
     private readonly Func<Tensor, Tensor> act = Layers.Activation(config.ActivationFunction, config.File);
 
     public IReadOnlyList<EditableLinear> Linears => [c_fc, c_proj];
 
-    public Tensor Forward(Tensor x, Pass pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
+    public Tensor Forward(Tensor x, ForwardContext pass) => c_proj.Forward(act(c_fc.Forward(x, pass)), pass);
 }
 
-internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, Weights weights) : Layer
+internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, WeightSource weights) : Layer
 {
     private readonly Tensor ln_1_weight = weights.Norm(name + ".ln_1.weight", config.HiddenSize);
     private readonly Tensor ln_1_bias = weights.Norm(name + ".ln_1.bias", config.HiddenSize);
@@ -160,7 +176,7 @@ internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, W
 
     public override IReadOnlyList<EditableLinear> Linears => [.. attn.Linears, .. mlp.Linears];
 
-    public override Activations Forward(Activations activations, Pass pass)
+    public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var x = activations.Hidden!; // [B, T, C]
         x = x.Plus(attn.Forward(Layers.LayerNorm(x, ln_1_weight, ln_1_bias, config.LayerNormEpsilon), pass));
@@ -169,13 +185,13 @@ internal sealed class GptNeoBlock(GptNeoConfig config, int block, string name, W
     }
 }
 
-internal sealed class GptNeoHead(GptNeoConfig config, Weights weights) : Head
+internal sealed class GptNeoHead(GptNeoConfig config, WeightSource weights) : Head
 {
     private readonly Tensor ln_f_weight = weights.Norm("transformer.ln_f.weight", config.HiddenSize);
     private readonly Tensor ln_f_bias = weights.Norm("transformer.ln_f.bias", config.HiddenSize);
     private readonly Tensor wte = weights.Embedding("transformer.wte.weight", config.VocabSize, config.HiddenSize, "lm_head.weight");
 
-    public override Activations Forward(Activations activations, Pass pass) =>
+    public override Activations Forward(Activations activations, ForwardContext pass) =>
         activations with { Hidden = Layers.LayerNorm(activations.Hidden!, ln_f_weight, ln_f_bias, config.LayerNormEpsilon) };
 
     public override Tensor Logits(Tensor hidden) => Layers.Linear(hidden, wte);

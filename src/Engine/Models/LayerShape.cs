@@ -14,13 +14,16 @@ public sealed record LayerShape(
     /// <param name="files">The checkpoint whose headers must agree; null: the configuration is asked alone.</param>
     /// <exception cref="CheckpointException">The checkpoint lacks a weight.</exception>
     /// <exception cref="ModelException">A weight has another shape there.</exception>
-    public static IReadOnlyList<LayerShape> Of(ModelFamily family, HuggingFaceDirectory? files = null) => [.. family.LayerNames.Select((name, i) =>
+    public static IReadOnlyList<LayerShape> Of(ModelFamily family, HuggingFaceDirectory? files = null) =>
+        [.. family.LayerNames.Select((name, i) =>
     {
         // bfloat16 tells the weights that follow the model's type from those that do not.
         using var layer = Stage.Load(family, new(i, i + 1), new WeightShapes(ScalarType.BFloat16, files), []);
         return new LayerShape(name,
-            layer.Weights.Loaded.ToDictionary(weight => weight.Key, weight => (weight.Value.Value.numel(), weight.Value.Value.dtype == ScalarType.Float32)),
-            [.. layer.Linears().Select(linear => new LinearShape(linear.Name, linear.InFeatures, linear.OutFeatures))], layer.Head is not null);
+            layer.Weights.Loaded.ToDictionary(weight => weight.Key,
+            weight => (weight.Value.Value.numel(), weight.Value.Value.dtype == ScalarType.Float32)),
+            [.. layer.Linears().Select(linear => new LinearShape(linear.Name, linear.InFeatures, linear.OutFeatures))],
+                layer.Head is not null);
     })];
 }
 

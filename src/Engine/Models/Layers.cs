@@ -20,8 +20,8 @@ internal static class Layers
     /// <param name="W">[n, m].</param>
     /// <param name="b">[n] or null.</param>
     /// <remarks>
-    /// As a product of two matrices. Of more axes libtorch 2.10 makes one only where all strides fit, those of axes with one entry too; a slice such as
-    /// the hidden states of [CLS] it multiplies example by example, for which oneDNN copies W once an example in bfloat16.
+    /// As a product of two matrices. Of more axes libtorch 2.10 makes one only where all strides fit, those of axes with one entry too; a
+    /// slice such as the hidden states of [CLS] it multiplies example by example, for which oneDNN copies W once an example in bfloat16.
     /// </remarks>
     public static Tensor Linear(Tensor x, Tensor W, Tensor? b = null)
     {
@@ -37,7 +37,8 @@ internal static class Layers
     /// <param name="ids">[B, T] int64, on the host.</param>
     /// <returns>[B, T, C].</returns>
     public static Tensor Embed(Tensor table, Tensor ids) =>
-        table.index_select(0, ids.reshape(-1).On(table.device)).to_type(ScalarType.Float32).reshape(ids.shape[0], ids.shape[1], table.shape[1]);
+        table.index_select(0, ids.reshape(-1).On(table.device)).to_type(ScalarType.Float32).reshape(ids.shape[0], ids.shape[1],
+        table.shape[1]);
 
     public static Tensor LayerNorm(Tensor x, Tensor weight, Tensor bias, double eps) =>
         nn.functional.layer_norm(x, [x.shape[^1]], weight, bias, eps);

@@ -10,7 +10,10 @@ namespace MendCluster.Engine.Models;
 public abstract class ModelFamily
 {
     /// <summary>The <c>model_type</c> of config.json.</summary>
-    public abstract string Type { get; }
+    public string Type => Family.Type;
+
+    /// <summary>The family's row in <see cref="FamilyRegistry"/>.</summary>
+    public abstract FamilyKind Family { get; }
 
     /// <summary>Names of the layers in forward order, e.g. <c>transformer.h.3</c>. The last one is the head.</summary>
     public abstract IReadOnlyList<string> LayerNames { get; }
@@ -43,7 +46,9 @@ public abstract class ModelFamily
     /// <summary>First decoder input; null in decoder-only models.</summary>
     public abstract int? DecoderStartId { get; }
 
-    /// <summary>The token that every answer begins with after <see cref="DecoderStartId"/>, given rather than predicted; null: none.</summary>
+    /// <summary>
+    /// The token that every answer begins with after <see cref="DecoderStartId"/>, given rather than predicted; null: none.
+    /// </summary>
     public virtual int? ForcedFirstId => null;
 
     /// <summary>What the decoder is given before it predicts anything; empty in decoder-only models.</summary>
@@ -53,8 +58,8 @@ public abstract class ModelFamily
     public virtual IReadOnlyList<string>? Labels => null;
 
     /// <summary>
-    /// The class that a text names: by its label in any case, as LABEL_1 or by its number, and of two classes as true or false or, as in the
-    /// paper's data, SUPPORTS or REFUTES. Null: none.
+    /// The class that a text names: by its label in any case, as LABEL_1 or by its number, and of two classes as true or false or, as in
+    /// the paper's data, SUPPORTS or REFUTES. Null: none.
     /// </summary>
     public int? ClassOf(string text)
     {
@@ -66,17 +71,19 @@ public abstract class ModelFamily
         return named ?? numbered ?? usual;
     }
 
-    /// <summary>The weights that the paper edits in this family: the MLP matrices of the last blocks, in the order of its configuration.</summary>
+    /// <summary>
+    /// The weights that the paper edits in this family: the MLP matrices of the last blocks, in the order of its configuration.
+    /// </summary>
     public abstract IReadOnlyList<string> DefaultEditableWeights { get; }
 
     /// <summary>Builds layer <paramref name="index"/> of <see cref="LayerNames"/>, reading its weights and no others.</summary>
-    public abstract Layer Build(int index, Weights weights);
+    public abstract Layer Build(int index, WeightSource weights);
 
     /// <summary>Standard deviation of a weight at the start of training from scratch.</summary>
     public abstract double InitialStd(string name, long[] shape);
 
     /// <summary>The values of <c>model_type</c> that <see cref="FromConfig"/> knows.</summary>
-    public static IReadOnlyList<string> SupportedTypes { get; } = ["gpt2", "gpt_neo", "gptj", "t5", "bart", "bert"];
+    public static IReadOnlyList<string> SupportedTypes { get; } = [.. FamilyRegistry.All.Select(kind => kind.Type)];
 
     /// <summary>The family that config.json names.</summary>
     /// <exception cref="ModelException">No config.json, not JSON, or a model type that is not supported.</exception>
@@ -84,7 +91,8 @@ public abstract class ModelFamily
     {
         var file = Path.Combine(directory, "config.json");
         if (!File.Exists(file))
-            throw new ModelException(directory, "config.json", "not found; a model is a Hugging Face directory with config.json and weights");
+            throw new ModelException(directory, "config.json",
+                "not found; a model is a Hugging Face directory with config.json and weights");
         var generation = Path.Combine(directory, "generation_config.json");
         var config = ConfigFile.Read(file);
         if (!File.Exists(generation))
@@ -101,27 +109,20 @@ public abstract class ModelFamily
         config.RequireAbsent("quantization_config", "give the model that it was made from");
         config.RequireAbsent("pruned_heads", built);
         config.RequireAbsent("per_layer_config", built);
+        config.RequireAbsent("transformers_weights", "rename the weights that it names to model.safetensors, and delete the key");
         config.Require("tie_encoder_decoder", false);
         config.Require("add_cross_attention", false);
-        return OfType(config);
+        var type = config.String("model_type");
+        return FamilyRegistry.Find(type)?.Make(config)
+            ?? throw new ModelException(config.File, "model_type",
+                $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}");
     }
-
-    private static ModelFamily OfType(ConfigFile config) => config.String("model_type") switch
-    {
-        "gpt2" => new Gpt2(Gpt2Config.From(config)),
-        "gpt_neo" => new GptNeo(GptNeoConfig.From(config)),
-        "gptj" => new GptJ(GptJConfig.From(config)),
-        "t5" => new T5(T5Config.From(config)),
-        "bart" => new Bart(BartConfig.From(config)),
-        "bert" => new Bert(BertConfig.From(config)),
-        var type => throw new ModelException(config.File, "model_type", $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}"),
-    };
 }
 
 /// <summary>One layer of a model. Its tensors belong to the stage that built it.</summary>
 public abstract class Layer
 {
-    public abstract Activations Forward(Activations activations, Pass pass);
+    public abstract Activations Forward(Activations activations, ForwardContext pass);
 
     /// <summary>Whether this layer belongs to an encoder, and so has nothing to do from the second generated token on.</summary>
     public virtual bool IsEncoder => false;
@@ -150,7 +151,8 @@ public sealed class ConfigFile
 
     private ConfigFile(string file, JsonElement root, IReadOnlyDictionary<string, JsonElement>? over = null,
         IReadOnlyDictionary<string, JsonElement>? or = null, (string, string)[]? aliases = null) =>
-        (File, _root, _over, _or, _aliases) = (file, root, over ?? new Dictionary<string, JsonElement>(), or ?? new Dictionary<string, JsonElement>(), aliases ?? []);
+        (File, _root, _over, _or, _aliases) =
+            (file, root, over ?? new Dictionary<string, JsonElement>(), or ?? new Dictionary<string, JsonElement>(), aliases ?? []);
 
     public string File { get; }
 
@@ -158,7 +160,8 @@ public sealed class ConfigFile
     {
         try
         {
-            return Parse(file, System.IO.File.ReadAllText(file));
+            var json = System.IO.File.ReadAllText(file);
+            return LfsPointer.Is(json) ? throw new ModelException(file, "offset 0", LfsPointer.Said) : Parse(file, json);
         }
         catch (JsonException e)
         {
@@ -168,7 +171,7 @@ public sealed class ConfigFile
 
     public static ConfigFile Parse(string file, string json)
     {
-        using var document = JsonDocument.Parse(json);
+        using var document = JsonDocument.Parse(PythonJson.ToJson(json));
         return document.RootElement.ValueKind == JsonValueKind.Object
             ? new(file, document.RootElement.Clone())
             : throw new ModelException(file, "JSON", "is not an object");
@@ -181,14 +184,15 @@ public sealed class ConfigFile
     public ConfigFile Over(string key, ConfigFile other) => new(File, _root, With(_over, key, other), _or, _aliases);
 
     /// <summary>
-    /// The same with other names for keys, as transformers' configurations have them. Where a key stands under both names it must be the same:
-    /// which of the two counts is another in each version.
+    /// The same with other names for keys, as transformers' configurations have them. Where a key stands under both names it must be the
+    /// same: which of the two counts is another in each version.
     /// </summary>
     public ConfigFile WithAliases(params (string Alias, string Key)[] aliases)
     {
         foreach (var (alias, key) in aliases)
             if (Find(alias) is { } other && Find(key) is { } own && other.GetRawText() != own.GetRawText())
-                throw new ModelException(File, alias, $"is {other.GetRawText()}, but it is another name of {key}, which is {own.GetRawText()}");
+                throw new ModelException(File, alias,
+                    $"is {other.GetRawText()}, but it is another name of {key}, which is {own.GetRawText()}");
         return new(File, _root, _over, _or, aliases);
     }
 
@@ -214,7 +218,9 @@ public sealed class ConfigFile
         : value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out var number) && number >= 0 ? number
         : throw Wrong(key, value, "a token id");
 
-    /// <summary>The id of the token that fills short rows: nothing reads it, so one that is no row of the embedding is as good as none.</summary>
+    /// <summary>
+    /// The id of the token that fills short rows: nothing reads it, so one that is no row of the embedding is as good as none.
+    /// </summary>
     public int PadId(int vocabulary, int fallback) => Find("pad_token_id") is not { } value ? fallback
         : value.ValueKind != JsonValueKind.Number || !value.TryGetInt32(out var id) ? throw Wrong("pad_token_id", value, "a token id")
         : id >= 0 && id < vocabulary ? id : fallback;
@@ -226,7 +232,8 @@ public sealed class ConfigFile
     /// <summary>A token id or a list of such, at least one.</summary>
     public IReadOnlyList<int> Ids(string key, int fallback) =>
         Find(key) is not { ValueKind: JsonValueKind.Array } list ? [Id(key, fallback)]
-        : list.GetArrayLength() > 0 && list.EnumerateArray().All(item => item.ValueKind == JsonValueKind.Number && item.TryGetInt32(out var id) && id >= 0)
+        : list.GetArrayLength() > 0
+            && list.EnumerateArray().All(item => item.ValueKind == JsonValueKind.Number && item.TryGetInt32(out var id) && id >= 0)
             ? [.. list.EnumerateArray().Select(item => item.GetInt32())]
         : throw Wrong(key, list, "a token id or a list of such");
 
@@ -284,15 +291,18 @@ public sealed class ConfigFile
     public void RequireAbsent(string key, string why)
     {
         if (Find(key) is { } value && value.ValueKind != JsonValueKind.False && value.GetRawText() is not ("[]" or "{}"))
-            throw new ModelException(File, key, $"is {(value.GetRawText() is { Length: <= 40 } text ? text : "set")}, which is not supported; {why}");
+            throw new ModelException(File, key,
+                $"is {(value.GetRawText() is { Length: <= 40 } text ? text : "set")}, which is not supported; {why}");
     }
 
     private JsonElement? Find(string key) =>
         _over.TryGetValue(key, out var first) ? first
-        : InFile(key) ?? _aliases.Where(alias => alias.Key == key).Select(alias => InFile(alias.Alias)).FirstOrDefault(value => value is not null)
+        : InFile(key)
+            ?? _aliases.Where(alias => alias.Key == key).Select(alias => InFile(alias.Alias)).FirstOrDefault(value => value is not null)
             ?? (_or.TryGetValue(key, out var last) ? last : null);
 
-    private JsonElement? InFile(string key) => _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
+    private JsonElement? InFile(string key) =>
+        _root.TryGetProperty(key, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
 
     private static Dictionary<string, JsonElement> With(IReadOnlyDictionary<string, JsonElement> keys, string key, ConfigFile other)
     {

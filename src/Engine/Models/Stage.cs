@@ -44,7 +44,7 @@ public sealed class Stage : IDisposable
     private readonly IReadOnlyList<Layer> _layers;
     private readonly int _lowestEditable;
 
-    private Stage(ModelFamily family, StageRange range, Weights weights, IReadOnlyList<Layer> layers, int lowestEditable,
+    private Stage(ModelFamily family, StageRange range, WeightSource weights, IReadOnlyList<Layer> layers, int lowestEditable,
         IReadOnlyDictionary<string, EditableLinear> editable, IReadOnlyList<string> editableOrder) =>
         (Family, Range, Weights, _layers, _lowestEditable, Editable, EditableOrder)
             = (family, range, weights, layers, lowestEditable, editable, editableOrder);
@@ -53,7 +53,7 @@ public sealed class Stage : IDisposable
 
     public StageRange Range { get; }
 
-    public Weights Weights { get; }
+    public WeightSource Weights { get; }
 
     /// <summary>Where the weights are, and all that the stage computes.</summary>
     public Device Device => Weights.Device;
@@ -68,15 +68,18 @@ public sealed class Stage : IDisposable
     public Head? Head => _layers[^1] as Head;
 
     /// <summary>The linear maps of the stage in forward order: all, or those from the lowest editable layer up.</summary>
-    public IEnumerable<EditableLinear> Linears(bool all = true) => _layers.Skip(all ? 0 : _lowestEditable).SelectMany(layer => layer.Linears);
+    public IEnumerable<EditableLinear> Linears(bool all = true) =>
+        _layers.Skip(all ? 0 : _lowestEditable).SelectMany(layer => layer.Linears);
 
     /// <summary>Whether activations of lower layers can be reused between passes that differ in their edits only.</summary>
     public bool HasEditable => Editable.Count > 0;
 
     /// <summary>Builds the layers of a range, reading their weights and no others.</summary>
     /// <param name="editable">Names of the weights that the editor may change, of the whole model; others are another stage's.</param>
+    /// <param name="loaded">Told after each layer which fraction of them is read.</param>
     /// <exception cref="ModelException">A name that is no linear map of the model's.</exception>
-    public static Stage Load(ModelFamily family, StageRange range, Weights weights, IReadOnlyCollection<string> editable)
+    public static Stage Load(
+        ModelFamily family, StageRange range, WeightSource weights, IReadOnlyCollection<string> editable, Action<double>? loaded = null)
     {
         if (range.First < 0 || range.End > family.LayerNames.Count || range.Count < 1)
             throw new ModelException("stage", range.ToString(), $"the model has layers 0 to {family.LayerNames.Count - 1}");
@@ -84,7 +87,10 @@ public sealed class Stage : IDisposable
         using var scope = NewDisposeScope();
         var layers = new List<Layer>();
         for (var i = range.First; i < range.End; i++)
+        {
             layers.Add(family.Build(i, weights));
+            loaded?.Invoke((double)layers.Count / range.Count);
+        }
         var wanted = editable.ToHashSet();
         var found = new Dictionary<string, EditableLinear>();
         foreach (var linear in layers.SelectMany(layer => layer.Linears).Where(linear => wanted.Contains(linear.Name)))
@@ -101,22 +107,22 @@ public sealed class Stage : IDisposable
     }
 
     /// <summary>The whole model as one stage.</summary>
-    public static Stage LoadWhole(ModelFamily family, Weights weights, IReadOnlyCollection<string>? editable = null) =>
+    public static Stage LoadWhole(ModelFamily family, WeightSource weights, IReadOnlyCollection<string>? editable = null) =>
         Load(family, new(0, family.LayerNames.Count), weights, editable ?? family.DefaultEditableWeights);
 
     /// <summary>Runs the stage's layers.</summary>
     /// <param name="activations">The stage below's result; <see cref="Activations.None"/> for the first.</param>
     /// <param name="pass">A fresh pass.</param>
-    public Activations Forward(Activations activations, Pass pass) => Above(Below(activations, pass), pass);
+    public Activations Forward(Activations activations, ForwardContext pass) => ForwardEditable(ForwardFrozen(activations, pass), pass);
 
     /// <summary>
     /// The layers below the lowest editable one. Their result does not depend on edits, so one run, without grad, serves every pass over
     /// the same tokens.
     /// </summary>
-    public Activations Below(Activations activations, Pass pass) => Run(0, _lowestEditable, activations, pass);
+    public Activations ForwardFrozen(Activations activations, ForwardContext pass) => Run(0, _lowestEditable, activations, pass);
 
-    /// <summary>The lowest editable layer and all above it, over <see cref="Below"/>'s result.</summary>
-    public Activations Above(Activations activations, Pass pass)
+    /// <summary>The lowest editable layer and all above it, over <see cref="ForwardFrozen"/>'s result.</summary>
+    public Activations ForwardEditable(Activations activations, ForwardContext pass)
     {
         var result = Run(_lowestEditable, _layers.Count, activations, pass);
         pass.Cache?.Advance((pass.Input.DecoderInputIds ?? pass.Input.InputIds).shape[1]);
@@ -124,18 +130,19 @@ public sealed class Stage : IDisposable
     }
 
     /// <summary>Logits of some positions; the last stage only.</summary>
-    /// <param name="top">What <see cref="Above"/> returned.</param>
+    /// <param name="top">What <see cref="ForwardEditable"/> returned.</param>
     /// <param name="rows">[N] int64, on the host, into the flattened [B * T] positions.</param>
     /// <returns>[N, V] float32.</returns>
     public Tensor Logits(Activations top, Tensor rows) =>
         Head!.Logits(top.Hidden!.reshape(-1, top.Hidden!.shape[2]).index_select(0, rows.On(Device)));
 
-    private Activations Run(int first, int end, Activations activations, Pass pass)
+    private Activations Run(int first, int end, Activations activations, ForwardContext pass)
     {
         pass.Device = Device;
         foreach (var layer in _layers.Take(first..end).Where(layer => !(layer.IsEncoder && pass.ContinuesGeneration)))
         {
-            using var scope = NewDisposeScope(); // what a layer makes on its way goes with it: kept to the pass's end, it outgrows the weights
+            // what a layer makes on its way goes with it: kept to the pass's end, it outgrows the weights
+            using var scope = NewDisposeScope();
             var next = layer.Forward(activations, pass);
             foreach (var made in new[] { next.Hidden, next.Memory })
                 if (made is not null && !ReferenceEquals(made, activations.Hidden) && !ReferenceEquals(made, activations.Memory))

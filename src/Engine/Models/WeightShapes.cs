@@ -3,9 +3,11 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
 
-/// <summary>Weights of the right shapes without memory or values: for asking which weights a model has, before one of them is read.</summary>
+/// <summary>
+/// Weights of the right shapes without memory or values: for asking which weights a model has, before one of them is read.
+/// </summary>
 /// <param name="files">The checkpoint whose headers must agree with the shapes; null: the configuration is asked alone.</param>
-public sealed class WeightShapes(ScalarType dtype = ScalarType.Float32, HuggingFaceDirectory? files = null) : Weights(dtype)
+public sealed class WeightShapes(ScalarType dtype = ScalarType.Float32, HuggingFaceDirectory? files = null) : WeightSource(dtype)
 {
     private readonly Dictionary<string, string> _storedNames = [];
 

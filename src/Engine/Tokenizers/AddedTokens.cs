@@ -24,7 +24,8 @@ internal sealed class AddedTokens
         _normalize = normalize;
         _before = new(tokens.Where(token => !token.Normalized));
         _after = new(tokens.Where(token => token.Normalized)
-            .Select(token => normalize is null ? token : token with { Text = normalize(token.Text) }).Where(token => token.Text.Length > 0));
+            .Select(token => normalize is null ? token : token with { Text = normalize(token.Text) })
+                .Where(token => token.Text.Length > 0));
         _special = [.. tokens.Where(token => token.Special).Select(token => token.Id)];
     }
 

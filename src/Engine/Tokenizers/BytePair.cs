@@ -11,14 +11,15 @@ namespace MendCluster.Engine.Tokenizers;
 /// </summary>
 public sealed class BytePair : Tokenizer
 {
-    private const int MostCachedWords = 50_000;
+    private const int MaxCachedWords = 50_000;
     private const int LongestCachedWord = 64;
     private const int Joined = -1;
 
     /// <summary>The printable character that stands for each byte in the files: itself where it has one, else U+0100 and on.</summary>
     internal static readonly char[] ByteSymbols = MakeByteSymbols();
 
-    private static readonly Dictionary<char, byte> SymbolBytes = ByteSymbols.Index().ToDictionary(entry => entry.Item, entry => (byte)entry.Index);
+    private static readonly Dictionary<char, byte> SymbolBytes = ByteSymbols.Index()
+        .ToDictionary(entry => entry.Item, entry => (byte)entry.Index);
 
     private readonly BytePairOptions _options;
     private readonly int[] _byteIds;
@@ -29,8 +30,11 @@ public sealed class BytePair : Tokenizer
     private int _cachedWords;
 
     /// <param name="file">Named in errors.</param>
-    /// <param name="merges">Pairs of tokens, the first to be joined first, each with its place in the file. Of a pair that stands there twice the last counts.</param>
-    internal BytePair(string file, Vocabulary vocabulary, IEnumerable<(string Left, string Right, string Where)> merges, BytePairOptions options,
+    /// <param name="merges">
+    /// Pairs of tokens, the first to be joined first, each with its place in the file. Of a pair that stands there twice the last counts.
+    /// </param>
+    internal BytePair(string file, Vocabulary vocabulary, IEnumerable<(string Left, string Right, string Where)> merges,
+        BytePairOptions options,
         Pipeline pipeline) : base(vocabulary, pipeline)
     {
         _options = options;
@@ -82,7 +86,7 @@ public sealed class BytePair : Tokenizer
             if (!_wordsBySpan.TryGetValue(word, out var encoded))
             {
                 encoded = EncodeWord(word);
-                if (word.Length <= LongestCachedWord && _cachedWords < MostCachedWords && _words.TryAdd(word.ToString(), encoded))
+                if (word.Length <= LongestCachedWord && _cachedWords < MaxCachedWords && _words.TryAdd(word.ToString(), encoded))
                     Interlocked.Increment(ref _cachedWords);
             }
             ids.AddRange(encoded);

@@ -13,14 +13,17 @@ namespace MendCluster.Engine.Tokenizers;
 public static class BytePairTrainer
 {
     /// <param name="lines">The text. Words do not reach from one line into the next.</param>
-    /// <param name="vocabularySize">At most this many tokens, special ones and the 256 bytes included; fewer when no pair occurs twice.</param>
+    /// <param name="vocabularySize">
+    /// At most this many tokens, special ones and the 256 bytes included; fewer when no pair occurs twice.
+    /// </param>
     /// <param name="specials">Get the first ids, in this order.</param>
     public static BytePairModel Train(IEnumerable<string> lines, int vocabularySize, IReadOnlyList<string> specials)
     {
         ArgumentNullException.ThrowIfNull(lines);
         ArgumentNullException.ThrowIfNull(specials);
         if (vocabularySize < specials.Count + 256)
-            throw new ArgumentOutOfRangeException(nameof(vocabularySize), vocabularySize, $"must hold {specials.Count} special tokens and 256 bytes");
+            throw new ArgumentOutOfRangeException(nameof(vocabularySize), vocabularySize,
+                $"must hold {specials.Count} special tokens and 256 bytes");
         List<string> tokens = [.. specials, .. BytePair.ByteSymbols.Select(symbol => symbol.ToString())];
         var ids = new Dictionary<string, int>(StringComparer.Ordinal);
         foreach (var (id, token) in tokens.Index())
@@ -130,7 +133,8 @@ public static class BytePairTrainer
 /// <param name="Tokens">By id.</param>
 /// <param name="Merges">In order.</param>
 /// <param name="Specials">Tokens that are matched whole.</param>
-public sealed record BytePairModel(IReadOnlyList<string> Tokens, IReadOnlyList<(string Left, string Right)> Merges, IReadOnlyList<string> Specials)
+public sealed record BytePairModel(IReadOnlyList<string> Tokens, IReadOnlyList<(string Left, string Right)> Merges,
+    IReadOnlyList<string> Specials)
 {
     private static readonly JsonSerializerOptions Json = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
@@ -185,11 +189,17 @@ public sealed record BytePairModel(IReadOnlyList<string> Tokens, IReadOnlyList<(
         ["pair"] = new JsonArray(Sequence("A", 0), Special(token, 0), Sequence("B", 1), Special(token, 1)),
         ["special_tokens"] = new JsonObject
         {
-            [token] = new JsonObject { ["id"] = token, ["ids"] = new JsonArray(Tokens.ToList().IndexOf(token)), ["tokens"] = new JsonArray(token) },
+            [token] = new JsonObject
+            {
+                ["id"] = token,
+                ["ids"] = new JsonArray(Tokens.ToList().IndexOf(token)),
+                ["tokens"] = new JsonArray(token)
+            },
         },
     };
 
     private static JsonObject Sequence(string id, int type) => new() { ["Sequence"] = new JsonObject { ["id"] = id, ["type_id"] = type } };
 
-    private static JsonObject Special(string token, int type) => new() { ["SpecialToken"] = new JsonObject { ["id"] = token, ["type_id"] = type } };
+    private static JsonObject Special(string token, int type) =>
+        new() { ["SpecialToken"] = new JsonObject { ["id"] = token, ["type_id"] = type } };
 }

@@ -48,7 +48,8 @@ internal sealed class CharsMap
     }
 
     /// <summary>The replacement of the shortest entry that a text begins with; null: there is none.</summary>
-    public string? First(string text) => Match(Encoding.UTF8.GetBytes(text), out var replacement, shortest: true) > 0 ? Encoding.UTF8.GetString(replacement) : null;
+    public string? First(string text) => Match(Encoding.UTF8.GetBytes(text), out var replacement, shortest: true) > 0
+        ? Encoding.UTF8.GetString(replacement) : null;
 
     /// <summary>Finds the longest entry that <paramref name="text"/> (UTF-8) starts with.</summary>
     /// <returns>The entry's length in bytes; 0: there is none.</returns>

@@ -81,7 +81,7 @@ internal readonly record struct JsonValue(string File, string Where, JsonElement
     {
         try
         {
-            return new(file, "$", JsonSerializer.Deserialize<JsonElement>(TokenizerFiles.ReadText(file)));
+            return new(file, "$", JsonSerializer.Deserialize<JsonElement>(PythonJson.ToJson(TokenizerFiles.ReadText(file))));
         }
         catch (JsonException e)
         {

@@ -36,7 +36,8 @@ internal static class Normalizers
 
     public static Normalizer StripAccents => text => Without(text, UnicodeTables.IsMark);
 
-    public static Normalizer Strip(bool left, bool right) => text => left && right ? text.Trim() : left ? text.TrimStart() : right ? text.TrimEnd() : text;
+    public static Normalizer Strip(bool left, bool right) => text => left && right ? text.Trim() : left ? text.TrimStart() : right
+        ? text.TrimEnd() : text;
 
     public static Normalizer Replace(string pattern, string content) => text => text.Replace(pattern, content, StringComparison.Ordinal);
 
@@ -45,8 +46,8 @@ internal static class Normalizers
     public static Normalizer Prepend(string prefix) => text => text.Length == 0 ? text : prefix + text;
 
     /// <summary>
-    /// As the library does it: whole user-perceived characters of less than 6 bytes by the shortest entry that they begin with, else character
-    /// by character. SentencePiece itself takes the longest entry, wherever it ends (<see cref="UnigramNormalizer"/>).
+    /// As the library does it: whole user-perceived characters of less than 6 bytes by the shortest entry that they begin with, else
+    /// character by character. SentencePiece itself takes the longest entry, wherever it ends (<see cref="UnigramNormalizer"/>).
     /// </summary>
     public static Normalizer Precompiled(CharsMap map) => text =>
     {

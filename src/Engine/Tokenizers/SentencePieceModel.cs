@@ -61,7 +61,8 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
                             throw setting.Error("escape_whitespaces is off; it is not supported, T5's models have it on");
                     break;
             }
-        var normalizer = new UnigramNormalizer(CharsMap.Parse(file, "precompiled_charsmap", charsMap), addDummyPrefix, removeExtraWhitespaces);
+        var normalizer = new UnigramNormalizer(CharsMap.Parse(file, "precompiled_charsmap", charsMap), addDummyPrefix,
+            removeExtraWhitespaces);
         return new(pieces, normalizer, unknownSurface);
     }
 
@@ -134,7 +135,8 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
         new(file, $"offset {at}", problem + "; the file is cut, damaged or no SentencePiece model");
 
     /// <summary>One field of a message, not yet understood. Each reading checks the wire type that it needs.</summary>
-    private sealed record Field(string File, int Offset, int Number, int WireType, ulong RawInteger, ReadOnlyMemory<byte> RawBytes, int BytesOffset)
+    private sealed record Field(string File, int Offset, int Number, int DType, ulong RawInteger, ReadOnlyMemory<byte> RawBytes,
+        int BytesOffset)
     {
         public long Integer => (long)Of(0, RawInteger);
 
@@ -161,7 +163,7 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
 
         public TokenizerException Error(string message) => new(File, $"offset {Offset}", message);
 
-        private T Of<T>(int wireType, T value) => WireType == wireType ? value
-            : throw Error($"field {Number} has wire type {WireType}, expected {wireType}; the file is damaged or no SentencePiece model");
+        private T Of<T>(int wireType, T value) => DType == wireType ? value
+            : throw Error($"field {Number} has wire type {DType}, expected {wireType}; the file is damaged or no SentencePiece model");
     }
 }

@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>
-/// What all kinds share, in the order in which Hugging Face's tokenizers work: added tokens are cut out of the text, what is left is normalised
-/// and cut into pieces, the pieces become tokens, and special ones are put around them.
+/// What all kinds share, in the order in which Hugging Face's tokenizers work: added tokens are cut out of the text, what is left is
+/// normalised and cut into pieces, the pieces become tokens, and special ones are put around them.
 /// </summary>
 public abstract class Tokenizer : ITokenizer
 {
@@ -39,7 +39,9 @@ public abstract class Tokenizer : ITokenizer
         return ids;
     }
 
-    /// <summary>Encodes and cuts the text's own tokens at the end, so that with the special ones around them there are at most so many ids.</summary>
+    /// <summary>
+    /// Encodes and cuts the text's own tokens at the end, so that with the special ones around them there are at most so many ids.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">Not even the special tokens fit.</exception>
     public IReadOnlyList<int> EncodeAtMost(string text, int length)
     {
@@ -82,7 +84,8 @@ public abstract class Tokenizer : ITokenizer
 
     /// <summary>The pieces of a text without added tokens.</summary>
     private protected IEnumerable<string> Pieces(TextPart part) =>
-        _pipeline.Splitters.Aggregate((IEnumerable<TextPart>)[part], (pieces, split) => pieces.SelectMany(piece => split(piece))).Select(piece => piece.Text);
+        _pipeline.Splitters.Aggregate((IEnumerable<TextPart>)[part], (pieces, split) => pieces.SelectMany(piece => split(piece)))
+        .Select(piece => piece.Text);
 
     /// <summary>Appends the ids of a piece, which is not empty.</summary>
     private protected abstract void EncodePiece(string piece, List<int> ids);
@@ -94,10 +97,13 @@ public abstract class Tokenizer : ITokenizer
 /// <summary>What comes before and after a model's own tokens.</summary>
 /// <param name="Normalizer">Null: texts stay as they are.</param>
 /// <param name="Splitters">One after the other; none: a text is one piece.</param>
-internal sealed record Pipeline(IReadOnlyCollection<AddedToken> Added, Frame Frame, Normalizer? Normalizer, IReadOnlyList<Splitter> Splitters);
+internal sealed record Pipeline(IReadOnlyCollection<AddedToken> Added, Frame Frame, Normalizer? Normalizer,
+    IReadOnlyList<Splitter> Splitters);
 
 /// <summary>Ids that stand before and after every text.</summary>
-/// <param name="EndsOnce">A text that ends with <paramref name="After"/> as it is gets no second one; so T5 treats a written &lt;/s&gt;.</param>
+/// <param name="EndsOnce">
+/// A text that ends with <paramref name="After"/> as it is gets no second one; so T5 treats a written &lt;/s&gt;.
+/// </param>
 internal sealed record Frame(int[] Before, int[] After, bool EndsOnce = false)
 {
     public static readonly Frame None = new([], []);

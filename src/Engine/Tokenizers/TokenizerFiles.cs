@@ -12,11 +12,8 @@ public static class TokenizerFiles
 
     private static ReadOnlySpan<byte> ByteOrderMark => [0xEF, 0xBB, 0xBF];
 
-    /// <summary>How the file begins that git leaves in place of a large one that was not fetched.</summary>
-    private static ReadOnlySpan<byte> LfsPointer => "version https://git-lfs"u8;
-
-    private const long MostBytes = 256 << 20;
-    private const int UsualExtraIds = 100, MostExtraIds = 100_000;
+    private const long MaxBytes = 256 << 20;
+    private const int DefaultExtraIds = 100, MaxExtraIds = 100_000;
 
     /// <exception cref="TokenizerException">No tokenizer that is known, or a broken one.</exception>
     public static ITokenizer Load(string directory)
@@ -33,7 +30,8 @@ public static class TokenizerFiles
         if (File.Exists(In("vocab.txt")))
             return LoadWordPiece(In("vocab.txt"), settings);
         throw new TokenizerException(directory, "tokenizer files",
-            "none found; expected tokenizer.json, or vocab.json with merges.txt, or spiece.model, or vocab.txt: download one next to config.json");
+            "none found; expected tokenizer.json, or vocab.json with merges.txt, or spiece.model, or vocab.txt: "
+            + "download one next to config.json");
     }
 
     internal static string ReadText(string file)
@@ -54,11 +52,11 @@ public static class TokenizerFiles
         try
         {
             var length = new FileInfo(file).Length;
-            if (length > MostBytes)
-                throw new TokenizerException(file, "size", $"is {length} bytes, more than {MostBytes}; is this a tokenizer's file?");
+            if (length > MaxBytes)
+                throw new TokenizerException(file, "size", $"is {length} bytes, more than {MaxBytes}; is this a tokenizer's file?");
             var bytes = File.ReadAllBytes(file);
-            return !bytes.AsSpan().StartsWith(LfsPointer) ? bytes
-                : throw new TokenizerException(file, "offset 0", "is a git-LFS pointer, not the file that it points to; fetch it with 'git lfs pull'");
+            return !bytes.AsSpan().StartsWith(LfsPointer.Start) ? bytes
+                : throw new TokenizerException(file, "offset 0", LfsPointer.Said);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -73,7 +71,8 @@ public static class TokenizerFiles
     private static BytePair LoadBytePair(string vocabularyFile, string mergesFile, TokenizerSettings settings)
     {
         var ids = Ids(Entries(vocabularyFile));
-        var isBart = Kind(settings, vocabularyFile, "GPT2Tokenizer", "BartTokenizer", "RobertaTokenizer") is { } kind ? kind != "GPT2Tokenizer"
+        var isBart = Kind(settings, vocabularyFile, "GPT2Tokenizer", "BartTokenizer", "RobertaTokenizer") is { } kind
+            ? kind != "GPT2Tokenizer"
             : ids.ContainsKey("<s>") && ids.ContainsKey("</s>");
         var usual = isBart ? Usual.Bart : Usual.Gpt2;
         settings.Require("do_lower_case", false);
@@ -83,7 +82,8 @@ public static class TokenizerFiles
         var frame = isBart ? new Frame([Id("cls_token")], [Id("sep_token")])
             : settings["add_bos_token"].Flag(otherwise: false) ? new([Id("bos_token")], [])
             : Frame.None;
-        return new(vocabularyFile, vocabulary, Merges(mergesFile), new(settings["add_prefix_space"].Flag(otherwise: false)), new(added, frame, null, []));
+        return new(vocabularyFile, vocabulary, Merges(mergesFile),
+            new(settings["add_prefix_space"].Flag(otherwise: false)), new(added, frame, null, []));
 
         int Id(string role) => vocabulary.Require(vocabularyFile, role, settings.Token(role, usual));
     }
@@ -104,7 +104,8 @@ public static class TokenizerFiles
     /// <exception cref="TokenizerException">One of another kind, which would cut these files' texts in another way.</exception>
     private static string? Kind(TokenizerSettings settings, string file, params ReadOnlySpan<string> supported) =>
         settings.Class is not { } name || supported.Contains(name) ? settings.Class
-        : throw new TokenizerException(file, "tokenizer_class", $"is '{name}'; without a tokenizer.json supported are {string.Join(", ", supported.ToArray())}");
+        : throw new TokenizerException(file, "tokenizer_class",
+            $"is '{name}'; without a tokenizer.json supported are {string.Join(", ", supported.ToArray())}");
 
     private static IEnumerable<(string Left, string Right, string Where)> Merges(string file)
     {
@@ -134,21 +135,23 @@ public static class TokenizerFiles
         if (settings["added_tokens_decoder"].IsNull)
         {
             var extraIds = ExtraIds(settings);
-            added.AddRange(Enumerable.Range(0, extraIds).Reverse().Select(i => new AddedToken($"<extra_id_{i}>", model.Pieces.Count + extraIds - 1 - i)));
+            added.AddRange(Enumerable.Range(0, extraIds).Reverse()
+                .Select(i => new AddedToken($"<extra_id_{i}>", model.Pieces.Count + extraIds - 1 - i)));
         }
         added = settings.Added(added, ids, Usual.T5);
         var vocabulary = new Vocabulary(file, ids, added);
         var end = vocabulary.Require(file, "the end of sequence", settings.Token("eos_token", Usual.T5));
-        return new(file, model.Pieces, model.UnknownSurface, isSingle: true, vocabulary, new(added, new([], [end]), model.Normalizer.Normalize, []));
+        return new(file, model.Pieces, model.UnknownSurface, isSingle: true, vocabulary,
+            new(added, new([], [end]), model.Normalizer.Normalize, []));
     }
 
     private static int ExtraIds(TokenizerSettings settings)
     {
         var listed = settings.Others.Count(token => token.Text.Contains("<extra_id_", StringComparison.Ordinal));
         var stated = settings["extra_ids"];
-        var extraIds = !stated.IsNull ? stated.Whole : listed > 0 ? listed : UsualExtraIds;
-        if (extraIds is < 0 or > MostExtraIds || (listed > 0 && listed != extraIds))
-            throw stated.Error($"is {extraIds}, expected 0 to {MostExtraIds} and as many as additional_special_tokens lists, {listed}");
+        var extraIds = !stated.IsNull ? stated.Whole : listed > 0 ? listed : DefaultExtraIds;
+        if (extraIds is < 0 or > MaxExtraIds || (listed > 0 && listed != extraIds))
+            throw stated.Error($"is {extraIds}, expected 0 to {MaxExtraIds} and as many as additional_special_tokens lists, {listed}");
         return extraIds;
     }
 
@@ -168,7 +171,8 @@ public static class TokenizerFiles
         var normalizer = Normalizers.Bert(cleanText: true, settings["tokenize_chinese_chars"].Flag(otherwise: true),
             settings["strip_accents"].Flag(otherwise: lowerCase), lowerCase);
         return new(file, vocabulary, new(settings.Token("unk_token", Usual.Bert)),
-            new(added, new([Id("the start of a text", "cls_token")], [Id("the end of a text", "sep_token")]), normalizer, [Splitters.Bert]));
+            new(added, new([Id("the start of a text", "cls_token")], [Id("the end of a text", "sep_token")]), normalizer,
+                [Splitters.Bert]));
 
         int Id(string what, string role) => vocabulary.Require(file, what, settings.Token(role, Usual.Bert));
     }
@@ -176,18 +180,21 @@ public static class TokenizerFiles
     /// <summary>The special tokens of transformers' classes, by role.</summary>
     private static class Usual
     {
-        public static readonly Dictionary<string, AddedToken> Gpt2 = Tokens(("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>"));
+        public static readonly Dictionary<string, AddedToken> Gpt2 =
+            Tokens(("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"), ("unk_token", "<|endoftext|>"));
 
-        public static readonly Dictionary<string, AddedToken> Bart = new(Tokens(("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"),
-            ("sep_token", "</s>"), ("pad_token", "<pad>"), ("cls_token", "<s>")))
+        public static readonly Dictionary<string, AddedToken> Bart = new(Tokens(("bos_token", "<s>"), ("eos_token", "</s>"),
+            ("unk_token", "<unk>"), ("sep_token", "</s>"), ("pad_token", "<pad>"), ("cls_token", "<s>")))
         {
             ["mask_token"] = new("<mask>", 0, StripLeft: true),
         };
 
-        public static readonly Dictionary<string, AddedToken> T5 = Tokens(("eos_token", "</s>"), ("unk_token", "<unk>"), ("pad_token", "<pad>"));
+        public static readonly Dictionary<string, AddedToken> T5 =
+            Tokens(("eos_token", "</s>"), ("unk_token", "<unk>"), ("pad_token", "<pad>"));
 
         public static readonly Dictionary<string, AddedToken> Bert =
-            Tokens(("unk_token", "[UNK]"), ("sep_token", "[SEP]"), ("pad_token", "[PAD]"), ("cls_token", "[CLS]"), ("mask_token", "[MASK]"));
+            Tokens(("unk_token", "[UNK]"), ("sep_token", "[SEP]"), ("pad_token", "[PAD]"), ("cls_token", "[CLS]"),
+                ("mask_token", "[MASK]"));
 
         private static Dictionary<string, AddedToken> Tokens(params (string Role, string Text)[] tokens) =>
             tokens.ToDictionary(token => token.Role, token => new AddedToken(token.Text, 0));

@@ -4,8 +4,8 @@ namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>
 /// Reads tokenizer.json, the form of Hugging Face's tokenizers library: a pipeline of normalizer, pre-tokenizer, model and post-processor,
-/// each named. What is not built is refused by its name, as it would give other ids. "truncation" and "padding" are the caller's business and
-/// are not looked at. Where tokenizer_config.json says otherwise, it is followed, as transformers does.
+/// each named. What is not built is refused by its name, as it would give other ids. "truncation" and "padding" are the caller's business
+/// and are not looked at. Where tokenizer_config.json says otherwise, it is followed, as transformers does.
 /// </summary>
 internal static partial class TokenizerJson
 {
@@ -41,8 +41,10 @@ internal static partial class TokenizerJson
         var bytes = steps[^1];
         Require(bytes, "ByteLevel");
         Require(root["decoder"], "ByteLevel");
-        var addsSpace = (settings["add_prefix_space"] is { IsNull: false } stated ? stated : bytes["add_prefix_space"]).Flag(otherwise: true);
-        var options = new BytePairOptions(addsSpace, bytes["use_regex"].Flag(otherwise: true), model["ignore_merges"].Flag(otherwise: false));
+        var addsSpace = (settings["add_prefix_space"] is { IsNull: false } stated ? stated : bytes["add_prefix_space"])
+            .Flag(otherwise: true);
+        var options = new BytePairOptions(addsSpace, bytes["use_regex"].Flag(otherwise: true),
+            model["ignore_merges"].Flag(otherwise: false));
         var (vocabulary, pipeline) = Around(root, TokenizerFiles.Ids(Entries(model["vocab"])), settings, steps[..^1]);
         return new(root.File, vocabulary, model["merges"].Items.Select(Merge), options, pipeline);
     }
@@ -83,23 +85,29 @@ internal static partial class TokenizerJson
             model["continuing_subword_prefix"] is { IsNull: false } prefix ? prefix.Text : usual.Continuation,
             model["max_input_chars_per_word"] is { IsNull: false } longest ? longest.Whole : usual.LongestWord);
         RefuseUnless(options.Continuation.Length > 0, model["continuing_subword_prefix"], "BERT's is ##");
-        var (vocabulary, pipeline) = Around(root, TokenizerFiles.Ids(Entries(model["vocab"])), settings, Steps(root["pre_tokenizer"], "pretokenizers"));
+        var (vocabulary, pipeline) =
+            Around(root, TokenizerFiles.Ids(Entries(model["vocab"])), settings, Steps(root["pre_tokenizer"], "pretokenizers"));
         return new(root.File, vocabulary, options, pipeline);
     }
 
     /// <summary>All but the model.</summary>
-    private static (Vocabulary, Pipeline) Around(JsonValue root, Dictionary<string, int> ids, TokenizerSettings settings, IEnumerable<JsonValue> splitters)
+    private static (Vocabulary, Pipeline) Around(JsonValue root, Dictionary<string, int> ids, TokenizerSettings settings,
+        IEnumerable<JsonValue> splitters)
     {
         var added = settings.Added(root["added_tokens"].IsNull ? [] : [.. root["added_tokens"].Items.Select(AddedToken)], ids);
         var vocabulary = new Vocabulary(root.File, ids, added);
         Normalizer[] normalizers = [.. Steps(root["normalizer"], "normalizers").Select(step => Normalizer(step, settings))];
         var frame = Frame(root, vocabulary);
-        foreach (var (key, role, at) in ((string, string, int[])[])[("add_bos_token", "bos_token", frame.Before), ("add_eos_token", "eos_token", frame.After)])
-            RefuseUnless(!settings[key].Flag(otherwise: false) || at.Length > 0, settings[key], $"the post_processor of tokenizer.json adds no {role}");
-        return (vocabulary, new(added, frame, normalizers.Length == 0 ? null : Normalizers.Sequence(normalizers), [.. splitters.Select(Splitter)]));
+        foreach (var (key, role, at) in ((string, string, int[])[])[("add_bos_token", "bos_token", frame.Before),
+            ("add_eos_token", "eos_token", frame.After)])
+            RefuseUnless(!settings[key].Flag(otherwise: false) || at.Length > 0, settings[key],
+                $"the post_processor of tokenizer.json adds no {role}");
+        return (vocabulary, new(added, frame, normalizers.Length == 0 ? null : Normalizers.Sequence(normalizers),
+            [.. splitters.Select(Splitter)]));
     }
 
-    private static AddedToken AddedToken(JsonValue token) => new(token["content"].Text, token["id"].Whole, token["special"].Flag(otherwise: false),
+    private static AddedToken AddedToken(JsonValue token) =>
+        new(token["content"].Text, token["id"].Whole, token["special"].Flag(otherwise: false),
         token["lstrip"].Flag(otherwise: false), token["rstrip"].Flag(otherwise: false), token["normalized"].Flag(otherwise: false),
         token["single_word"].Flag(otherwise: false));
 
@@ -113,7 +121,8 @@ internal static partial class TokenizerJson
                 bool Of(string key, string setting, bool otherwise) =>
                     (settings[setting] is { IsNull: false } stated ? stated : step[key]).Flag(otherwise);
                 var lowerCase = Of("lowercase", "do_lower_case", otherwise: true);
-                return Normalizers.Bert(step["clean_text"].Flag(otherwise: true), Of("handle_chinese_chars", "tokenize_chinese_chars", otherwise: true),
+                return Normalizers.Bert(step["clean_text"].Flag(otherwise: true),
+                    Of("handle_chinese_chars", "tokenize_chinese_chars", otherwise: true),
                     Of("strip_accents", "strip_accents", otherwise: lowerCase), lowerCase);
             case "NFC" or "NFKC" or "NFD" or "NFKD":
                 var (composes, compatible) = (step["type"].Text[^1] == 'C', step["type"].Text.Length > 3);
@@ -209,9 +218,11 @@ internal static partial class TokenizerJson
             }
         return frame;
 
-        int Pair(JsonValue pair) => pair.Items.ToList() is [_, var id] ? Known(id) : throw pair.Error("is not a pair of a token and its id");
+        int Pair(JsonValue pair) => pair.Items.ToList() is [_, var id] ? Known(id)
+            : throw pair.Error("is not a pair of a token and its id");
 
-        int Known(JsonValue id) => vocabulary.TokenOf(id.Whole) is not null ? id.Whole : throw id.Error($"is {id.Whole}, which no token has");
+        int Known(JsonValue id) => vocabulary.TokenOf(id.Whole) is not null ? id.Whole
+            : throw id.Error($"is {id.Whole}, which no token has");
     }
 
     /// <summary>The steps of a "Sequence", or the one step that stands alone, or none.</summary>

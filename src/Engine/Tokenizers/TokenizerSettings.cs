@@ -3,8 +3,8 @@ using System.Globalization;
 namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>
-/// What stands beside a tokenizer's own files: tokenizer_config.json, and where that has no added_tokens_decoder (transformers before 4.34) the
-/// older special_tokens_map.json and added_tokens.json.
+/// What stands beside a tokenizer's own files: tokenizer_config.json, and where that has no added_tokens_decoder (transformers before 4.34)
+/// the older special_tokens_map.json and added_tokens.json.
 /// </summary>
 internal sealed class TokenizerSettings
 {
@@ -54,7 +54,8 @@ internal sealed class TokenizerSettings
     }
 
     /// <summary>The token that plays a role, such as <c>eos_token</c>.</summary>
-    public string Token(string role, IReadOnlyDictionary<string, AddedToken> usual) => Said(role) is { } said ? said.Text : usual[role].Text;
+    public string Token(string role, IReadOnlyDictionary<string, AddedToken> usual) => Said(role) is { } said ? said.Text
+        : usual[role].Text;
 
     /// <summary>Refuses a setting that gives other ids in a way that is not built.</summary>
     public void Require(string key, bool expected)
@@ -68,7 +69,8 @@ internal sealed class TokenizerSettings
     /// <param name="ids">The model's vocabulary.</param>
     /// <param name="usual">By role, where the settings do not say; only if the vocabulary has them.</param>
     /// <exception cref="TokenizerException">A token is said to have another id than its place gives it.</exception>
-    public List<AddedToken> Added(IReadOnlyList<AddedToken> known, IReadOnlyDictionary<string, int> ids, IReadOnlyDictionary<string, AddedToken>? usual = null)
+    public List<AddedToken> Added(IReadOnlyList<AddedToken> known, IReadOnlyDictionary<string, int> ids,
+        IReadOnlyDictionary<string, AddedToken>? usual = null)
     {
         var added = new List<AddedToken>();
         foreach (var token in known.DistinctBy(token => token.Text)) // of one that is there twice the library takes the first
@@ -92,12 +94,15 @@ internal sealed class TokenizerSettings
             if (added.Find(other => other.Text == token.Text) is { } same)
             {
                 if (token.Id != Unstated && token.Id != same.Id)
-                    throw new TokenizerException(file ?? _directory, where, $"gives '{token.Text}' the id {token.Id}, another file {same.Id}; the files belong to different tokenizers");
+                    throw new TokenizerException(file ?? _directory, where,
+                        $"gives '{token.Text}' the id {token.Id}, another file {same.Id}; the files belong to different tokenizers");
                 return;
             }
-            var id = ids.TryGetValue(token.Text, out var own) ? own : Math.Max(ids.Count, added.Count == 0 ? 0 : added.Max(other => other.Id) + 1);
+            var id = ids.TryGetValue(token.Text, out var own) ? own
+                : Math.Max(ids.Count, added.Count == 0 ? 0 : added.Max(other => other.Id) + 1);
             if (token.Id != Unstated && token.Id != id)
-                throw new TokenizerException(file ?? _directory, where, $"gives '{token.Text}' the id {token.Id}; its place in the vocabulary gives it {id}");
+                throw new TokenizerException(file ?? _directory, where,
+                    $"gives '{token.Text}' the id {token.Id}; its place in the vocabulary gives it {id}");
             added.Add(token with { Id = id });
         }
     }
@@ -110,10 +115,12 @@ internal sealed class TokenizerSettings
 
     private const int Unstated = -1;
 
-    private AddedToken? Said(string role) => (_config[role] is { IsNull: false } own ? own : _map[role]) is { IsNull: false } said ? TokenOf(said, isSpecial: true) : null;
+    private AddedToken? Said(string role) => (_config[role] is { IsNull: false } own ? own : _map[role]) is { IsNull: false } said
+        ? TokenOf(said, isSpecial: true) : null;
 
     /// <summary>A text, or an object with its settings. A special token is by itself not looked for in the normalised text.</summary>
-    private static AddedToken TokenOf(JsonValue value, bool isSpecial) => value.IsText ? new(value.Text, Unstated, isSpecial, Normalized: !isSpecial)
+    private static AddedToken TokenOf(JsonValue value, bool isSpecial) => value.IsText
+        ? new(value.Text, Unstated, isSpecial, Normalized: !isSpecial)
         : new(value["content"].Text, Unstated, isSpecial, value["lstrip"].Flag(otherwise: false), value["rstrip"].Flag(otherwise: false),
             value["normalized"].Flag(otherwise: !isSpecial), value["single_word"].Flag(otherwise: false));
 

@@ -5,8 +5,8 @@ namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>
 /// Unicode's normal forms and the classes of characters that Hugging Face's tokenizers go by. <see cref="string.Normalize()"/> cannot be
-/// used: in invariant globalisation it changes nothing. The classes are .NET's but for a few hundred characters of other versions of Unicode; the
-/// tables are in UnicodeTables.txt.
+/// used: in invariant globalisation it changes nothing. The classes are .NET's but for a few hundred characters of other versions of
+/// Unicode; the tables are in UnicodeTables.txt.
 /// </summary>
 internal static class UnicodeTables
 {
@@ -57,12 +57,14 @@ internal static class UnicodeTables
     {
         var lower = new StringBuilder(text.Length);
         foreach (var rune in text.EnumerateRunes())
-            lower.Append(rune.Value == 0x130 ? "i\u0307" : AlsoLowered.TryGetValue(rune.Value, out var other) ? new Rune(other[0]).ToString() : Rune.ToLowerInvariant(rune).ToString());
+            lower.Append(rune.Value == 0x130 ? "i\u0307" : AlsoLowered.TryGetValue(rune.Value, out var other)
+                ? new Rune(other[0]).ToString() : Rune.ToLowerInvariant(rune).ToString());
         return lower.ToString();
     }
 
     /// <summary>A control character, an invisible one or one of private use, other than tab and line ends.</summary>
-    public static bool IsRemoved(Rune rune) => rune == Rune.ReplacementChar || (rune.Value is not ('\t' or '\n' or '\r') && Rune.GetUnicodeCategory(rune)
+    public static bool IsRemoved(Rune rune) => rune == Rune.ReplacementChar
+        || (rune.Value is not ('\t' or '\n' or '\r') && Rune.GetUnicodeCategory(rune)
         is UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.PrivateUse) != OtherwiseRemoved.Contains(rune.Value);
 
     /// <summary>BERT counts all of ASCII that is neither letter nor digit, "$" and "^" too.</summary>
@@ -84,7 +86,8 @@ internal static class UnicodeTables
         or >= 0x2A700 and <= 0x2B81F or >= 0x2B920 and <= 0x2CEAF or >= 0xF900 and <= 0xFAFF or >= 0x2F800 and <= 0x2FA1F;
 
     /// <summary>What a regular expression calls \w.</summary>
-    public static bool IsWord(Rune rune) => rune.Value is 0x200C or 0x200D || Rune.GetUnicodeCategory(rune) is <= UnicodeCategory.EnclosingMark
+    public static bool IsWord(Rune rune) => rune.Value is 0x200C or 0x200D
+        || Rune.GetUnicodeCategory(rune) is <= UnicodeCategory.EnclosingMark
         or UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.ConnectorPunctuation;
 
     private static List<int> Decomposed(string text, bool compatible)

@@ -4,8 +4,8 @@ namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>
 /// SentencePiece's unigram model (Kudo, 2018), as T5 uses it: of all ways to cut the normalised text into pieces, the one whose scores sum
-/// to most. Neighbouring characters that no piece has become one unknown token. Sums are float32 as in SentencePiece, or float64 as in Hugging
-/// Face's tokenizers, so that near ties fall the same way.
+/// to most. Neighbouring characters that no piece has become one unknown token. Sums are float32 as in SentencePiece, or float64 as in
+/// Hugging Face's tokenizers, so that near ties fall the same way.
 /// </summary>
 public sealed class Unigram : Tokenizer
 {
@@ -28,7 +28,8 @@ public sealed class Unigram : Tokenizer
     /// <param name="pieces">By id. Those of type normal are matched; of two with one text the later.</param>
     /// <param name="unknownSurface">What an unknown token is decoded to.</param>
     /// <param name="isSingle">Whether scores are summed in float32.</param>
-    internal Unigram(string file, IReadOnlyList<Piece> pieces, string unknownSurface, bool isSingle, Vocabulary vocabulary, Pipeline pipeline)
+    internal Unigram(string file, IReadOnlyList<Piece> pieces, string unknownSurface, bool isSingle, Vocabulary vocabulary,
+        Pipeline pipeline)
         : base(vocabulary, pipeline with { Frame = pipeline.Frame with { EndsOnce = true } })
     {
         (_unknownSurface, _isSingle) = (unknownSurface, isSingle);
@@ -39,7 +40,8 @@ public sealed class Unigram : Tokenizer
         foreach (var (id, piece) in pieces.Index())
         {
             if (piece.Text.Length == 0 || !double.IsFinite(piece.Score))
-                throw new TokenizerException(file, $"piece {id}", $"is '{piece.Text}' with score {piece.Score}; expected a text and a finite number");
+                throw new TokenizerException(file, $"piece {id}",
+                    $"is '{piece.Text}' with score {piece.Score}; expected a text and a finite number");
             if (!piece.IsMatched)
                 continue;
             lowest = Math.Min(lowest, piece.Score);

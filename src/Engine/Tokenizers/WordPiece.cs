@@ -3,9 +3,9 @@ using System.Text;
 namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>
-/// BERT's WordPiece: of each word the longest piece that the vocabulary has is taken, then the longest continuation ("##…") of what is left.
-/// A word that cannot be cut so is unknown. What a word is, normaliser and splitters say: BERT's clean the text and cut it at white space, at
-/// punctuation and around every Chinese character; in lower-case vocabularies letters are lowered and lose their accents.
+/// BERT's WordPiece: of each word the longest piece that the vocabulary has is taken, then the longest continuation ("##…") of what is
+/// left. A word that cannot be cut so is unknown. What a word is, normaliser and splitters say: BERT's clean the text and cut it at white
+/// space, at punctuation and around every Chinese character; in lower-case vocabularies letters are lowered and lose their accents.
 /// </summary>
 public sealed class WordPiece : Tokenizer
 {

@@ -5,14 +5,15 @@ using System.Runtime.InteropServices;
 namespace MendCluster.Engine.Torch;
 
 /// <summary>
-/// Counts the bytes of CPU tensors where libtorch asks for them. For tests, benches and commands that measure: whoever serves requests does not
-/// install it and pays nothing. Beside tensors it counts what oneDNN borrows for one operator, since that comes from the same allocator; what MKL
-/// and OpenMP hold of their own it does not see.
+/// Counts the bytes of CPU tensors where libtorch asks for them. For tests, benches and commands that measure: whoever serves requests does
+/// not install it and pays nothing. Beside tensors it counts what oneDNN borrows for one operator, since that comes from the same
+/// allocator; what MKL and OpenMP hold of their own it does not see.
 /// </summary>
 /// <remarks>
-/// The package has no counter. libtorch's allocator takes a tensor's memory from <c>posix_memalign</c> and gives it back by <c>free</c>, both called
-/// by libc10.so through its table of imported functions, which stays writable (it is linked lazily). Installing puts the two methods below into
-/// that table: they count, and call the C library. Tried with libtorch 2.10; a libc10.so that is built otherwise is refused.
+/// The package has no counter. libtorch's allocator takes a tensor's memory from <c>posix_memalign</c> and gives it back by <c>free</c>,
+/// both called by libc10.so through its table of imported functions, which stays writable (it is linked lazily). Installing puts the two
+/// methods below into that table: they count, and call the C library. Tried with libtorch 2.10; a libc10.so that is built otherwise is
+/// refused.
 /// </remarks>
 public sealed unsafe class AllocationMeter
 {
@@ -55,9 +56,11 @@ public sealed unsafe class AllocationMeter
             var allocate = (nint*)imports.SlotOf("posix_memalign");
             var free = (nint*)imports.SlotOf("free");
             // As the loader finds them, so that another allocator that was loaded before the C library stays in charge.
-            _allocate = (delegate* unmanaged<void**, nuint, nuint, int>)NativeLibrary.GetExport(NativeLibrary.GetMainProgramHandle(), "posix_memalign");
+            _allocate = (delegate* unmanaged<void**, nuint, nuint, int>)NativeLibrary.GetExport(NativeLibrary.GetMainProgramHandle(),
+                "posix_memalign");
             _free = (delegate* unmanaged<void*, void>)NativeLibrary.GetExport(NativeLibrary.GetMainProgramHandle(), "free");
-            // free first: nothing is counted whose end would be missed. At the end of the process native code frees without a runtime to call.
+            // free first: nothing is counted whose end would be missed. At the end of the process native code frees without a runtime to
+            // call.
             Volatile.Write(ref *free, (nint)(delegate* unmanaged[Cdecl]<void*, void>)&Free);
             Volatile.Write(ref *allocate, (nint)(delegate* unmanaged[Cdecl]<void**, nuint, nuint, int>)&Allocate);
             AppDomain.CurrentDomain.ProcessExit += (_, _) => (*allocate, *free) = ((nint)_allocate, (nint)_free);

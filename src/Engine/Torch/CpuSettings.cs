@@ -6,22 +6,24 @@ using MendCluster.Contracts;
 namespace MendCluster.Engine.Torch;
 
 /// <summary>
-/// Threads of a CPU's operations. OpenMP reads its settings once, when libtorch is loaded, so they are put into the process's environment before anything
-/// of this assembly runs.
+/// Threads of a CPU's operations. OpenMP reads its settings once, when libtorch is loaded, so they are put into the process's environment
+/// before anything of this assembly runs.
 /// </summary>
 internal static partial class CpuSettings
 {
     /// <summary>
-    /// Turns for which idle threads wait awake. Long enough to meet the next of many small operations (without it the training of an editor for a model of 64
-    /// dimensions took 1.3 times as long on two cores), and short: threads that wait awake keep a core from another process whose threads wait for that core.
-    /// With 20,000 turns two trainings beside each other took more than six times as long as alone, with 1,000 2.6 times, on an AMD EPYC.
+    /// Turns for which idle threads wait awake. Long enough to meet the next of many small operations (without it the training of an editor
+    /// for a model of 64 dimensions took 1.3 times as long on two cores), and short: threads that wait awake keep a core from another
+    /// process whose threads wait for that core. With 20,000 turns two trainings beside each other took more than six times as long as
+    /// alone, with 1,000 2.6 times, on an AMD EPYC.
     /// </summary>
     private const string ShortSpin = "1000";
 
     /// <summary>As native code sees it. Only libgomp, which libtorch for Linux brings, knows the variable.</summary>
     public static string Spin => Environment.GetEnvironmentVariable(TorchRuntime.SpinVariable) ?? ShortSpin;
 
-#pragma warning disable CA2255 // a library's initializer: whoever hosts the engine has to have the settings before its first tensor, and cannot forget them so
+    // a library's initializer: whoever hosts the engine has to have the settings before its first tensor, and cannot forget them so
+#pragma warning disable CA2255
     [ModuleInitializer]
 #pragma warning restore CA2255
     internal static void Apply()
@@ -35,7 +37,8 @@ internal static partial class CpuSettings
     /// <exception cref="MendException">It says something else. In the initializer this stops whatever needs the engine.</exception>
     internal static int Threads(string? wanted) => string.IsNullOrEmpty(wanted) ? Environment.ProcessorCount
         : int.TryParse(wanted, NumberStyles.None, CultureInfo.InvariantCulture, out var threads) && threads > 0 ? threads
-        : throw new MendException(MendError.InvalidOption, $"MEND_THREADS is \"{wanted}\".", "It is the threads of one operation, a positive whole number; without it there are as many as cores.");
+        : throw new MendException(MendError.InvalidOption, $"MEND_THREADS is \"{wanted}\".",
+        "It is the threads of one operation, a positive whole number; without it there are as many as cores.");
 
     /// <summary>.NET's own environment is a copy that native libraries do not see, but on Windows.</summary>
     private static void Set(string name, string value)

@@ -7,10 +7,10 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Torch;
 
 /// <summary>
-/// Devices by name, and the two ways between a device and the host. What is known on the host stays there: token ids, masks, labels and the rows
-/// that follow from them are CPU tensors, and go up where a pass needs them (<see cref="On"/>). Weights, activations, editors, statistics and
-/// updates are on the stage's device, and what is made of them is made there. Numbers come down (<see cref="Host"/>) where a caller is
-/// given them, several in one copy: each such copy waits until the device has done all that it was told.
+/// Devices by name, and the two ways between a device and the host. What is known on the host stays there: token ids, masks, labels and the
+/// rows that follow from them are CPU tensors, and go up where a pass needs them (<see cref="On"/>). Weights, activations, editors,
+/// statistics and updates are on the stage's device, and what is made of them is made there. Numbers come down (<see cref="Host"/>) where a
+/// caller is given them, several in one copy: each such copy waits until the device has done all that it was told.
 /// </summary>
 public static class Devices
 {
@@ -31,7 +31,9 @@ public static class Devices
             throw new MendException(MendError.InvalidOption, $"The device {name} was asked for, and {Library()} sees no GPU.",
                 "Use cpu; or run a build for GPUs (-p:Libtorch=cuda, or LIBTORCH with the torch folder of a PyTorch for CUDA: docs/gpu.md) where nvidia-smi lists one.");
         return index < cuda.device_count() ? new(DeviceType.CUDA, index)
-            : throw new MendException(MendError.InvalidOption, $"The device {name} was asked for, and this machine's last GPU is cuda:{cuda.device_count() - 1}.", "Name one that is there.");
+            : throw new MendException(MendError.InvalidOption,
+                $"The device {name} was asked for, and this machine's last GPU is cuda:{cuda.device_count() - 1}.",
+                "Name one that is there.");
     }
 
     /// <summary>A list such as <c>cuda:0,cuda:1</c>, which shards have in turn. Says nothing about which devices are here.</summary>
@@ -45,7 +47,9 @@ public static class Devices
         return names;
     }
 
-    /// <summary>The tensor on a device: itself where it is there already. A copy to a GPU is only begun; work on its result waits for it.</summary>
+    /// <summary>
+    /// The tensor on a device: itself where it is there already. A copy to a GPU is only begun; work on its result waits for it.
+    /// </summary>
     public static Tensor On(this Tensor tensor, Device device) =>
         tensor.device_type == device.type && (device.type == DeviceType.CPU || tensor.device_index == device.index) ? tensor
         : device.type == DeviceType.CPU ? tensor.cpu()
@@ -69,7 +73,8 @@ public static class Devices
             return null;
         if (name == Cuda)
             return 0;
-        return name.StartsWith(Cuda + ":", StringComparison.Ordinal) && int.TryParse(name.AsSpan(Cuda.Length + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var index) ? index
+        return name.StartsWith(Cuda + ":", StringComparison.Ordinal)
+            && int.TryParse(name.AsSpan(Cuda.Length + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var index) ? index
             : throw new MendException(MendError.InvalidOption, $"The device is \"{name}\".", Known);
     }
 
@@ -78,7 +83,8 @@ public static class Devices
     {
         using var process = Process.GetCurrentProcess();
         List<ProcessModule> modules = [.. process.Modules.Cast<ProcessModule>()];
-        ProcessModule? Loaded(string name) => modules.FirstOrDefault(module => Path.GetFileNameWithoutExtension(module.FileName).EndsWith(name, StringComparison.Ordinal));
+        ProcessModule? Loaded(string name) =>
+            modules.FirstOrDefault(module => Path.GetFileNameWithoutExtension(module.FileName).EndsWith(name, StringComparison.Ordinal));
         return $"libtorch {__version__} ({(Loaded("torch_cuda") is null ? "a build for CPUs" : "a build for GPUs")}, {Path.GetDirectoryName(Loaded("torch_cpu")?.FileName)})";
     }
 }

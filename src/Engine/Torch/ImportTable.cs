@@ -3,7 +3,9 @@ using System.Runtime.InteropServices;
 
 namespace MendCluster.Engine.Torch;
 
-/// <summary>Where a loaded library (ELF, 64 bits) keeps the addresses of the functions that it calls in others and that were bound lazily.</summary>
+/// <summary>
+/// Where a loaded library (ELF, 64 bits) keeps the addresses of the functions that it calls in others and that were bound lazily.
+/// </summary>
 internal sealed unsafe class ImportTable
 {
     private const int Magic = 0x464c457f, Bits64 = 2; // "\x7fELF"; the class, a byte after it
@@ -21,7 +23,8 @@ internal sealed unsafe class ImportTable
     public ImportTable(IEnumerable<string> maps, string library)
     {
         _library = library;
-        List<(nint Start, nint End, bool IsWritable)> regions = [.. maps.Where(line => line.EndsWith("/" + library, StringComparison.Ordinal)).Select(Region)];
+        List<(nint Start, nint End, bool IsWritable)> regions =
+            [.. maps.Where(line => line.EndsWith("/" + library, StringComparison.Ordinal)).Select(Region)];
         if (regions.Count == 0)
             throw Unexpected("is not loaded");
         _writable = [.. regions.Where(region => region.IsWritable).Select(region => (region.Start, region.End))];

@@ -22,7 +22,9 @@ public static class NewTensor
         return arange(first, end, step, dtype, device);
     }
 
-    /// <summary>A tensor on the host of a host's numbers, row-major. TorchSharp's own call takes more elements than the shape has, and drops them.</summary>
+    /// <summary>
+    /// A tensor on the host of a host's numbers, row-major. TorchSharp's own call takes more elements than the shape has, and drops them.
+    /// </summary>
     /// <exception cref="ArgumentException">The elements are more or fewer than the shape's.</exception>
     public static Tensor Of(float[] elements, params ReadOnlySpan<long> shape)
     {
@@ -37,11 +39,15 @@ public static class NewTensor
         return tensor(elements, shape, device: CPU);
     }
 
-    /// <summary>On the host, float32, normally distributed: mean 0, variance 1. The numbers of <c>randn</c>, which has no guard in native code.</summary>
-    public static Tensor Normal(ReadOnlySpan<long> shape, Generator generator) => empty(shape, ScalarType.Float32, CPU).normal_(0, 1, generator);
+    /// <summary>
+    /// On the host, float32, normally distributed: mean 0, variance 1. The numbers of <c>randn</c>, which has no guard in native code.
+    /// </summary>
+    public static Tensor Normal(ReadOnlySpan<long> shape, Generator generator) =>
+        empty(shape, ScalarType.Float32, CPU).normal_(0, 1, generator);
 
     /// <summary>On the host, float32, from 0 to 1: the numbers of <c>rand</c>, which has no guard in native code.</summary>
-    public static Tensor Uniform(ReadOnlySpan<long> shape, Generator generator) => empty(shape, ScalarType.Float32, CPU).uniform_(0, 1, generator);
+    public static Tensor Uniform(ReadOnlySpan<long> shape, Generator generator) =>
+        empty(shape, ScalarType.Float32, CPU).uniform_(0, 1, generator);
 
     private static void RequireFull(int elements, ReadOnlySpan<long> shape)
     {

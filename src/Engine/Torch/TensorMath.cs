@@ -7,9 +7,10 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Torch;
 
 /// <summary>
-/// Operators with a number. TorchSharp 0.107 hands a Scalar's address to native code and keeps nothing alive: a collection at that moment frees
-/// it, and the call fails or reads something else. Here the Scalar is disposed after the call, so it lives until then. Sums of two tensors have
-/// such a Scalar too, the factor 1 of the second. Plus, Minus, Times and Over stand for + - * /; the others have TorchSharp's name with a capital.
+/// Operators with a number. TorchSharp 0.107 hands a Scalar's address to native code and keeps nothing alive: a collection at that moment
+/// frees it, and the call fails or reads something else. Here the Scalar is disposed after the call, so it lives until then. Sums of two
+/// tensors have such a Scalar too, the factor 1 of the second. Plus, Minus, Times and Over stand for + - * /; the others have TorchSharp's
+/// name with a capital.
 /// </summary>
 public static class TensorMath
 {

@@ -7,8 +7,9 @@ namespace MendCluster.Engine.Torch;
 public static class TorchRuntime
 {
     /// <summary>
-    /// The environment variable that says for how many turns idle threads of an operation wait awake; read once, when the process starts. A process that has its
-    /// cores for itself edits GPT-2's shape 1.15 times as fast with 200000; beside another busy process that value all but stops both.
+    /// The environment variable that says for how many turns idle threads of an operation wait awake; read once, when the process starts. A
+    /// process that has its cores for itself edits GPT-2's shape 1.15 times as fast with 200000; beside another busy process that value all
+    /// but stops both.
     /// </summary>
     public const string SpinVariable = "GOMP_SPINCOUNT";
 

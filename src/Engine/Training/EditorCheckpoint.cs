@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -8,11 +9,14 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Training;
 
 /// <summary>
-/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints; algorithm, options and weights as
-/// metadata; in the checkpoint of a training run also Adam's moments and where the run stood. Written atomically.
+/// An editor in a safetensors file: alpha, phi and the statistics by the names of the authors' checkpoints; algorithm, options and weights
+/// as metadata; in the checkpoint of a training run also Adam's moments and where the run stood. Written atomically.
 /// </summary>
 public sealed class EditorCheckpoint : IDisposable
 {
+    /// <summary>What an editor's file is called beside its model, and in the folder of its training.</summary>
+    public const string FileName = "editor.safetensors";
+
     /// <summary>Version of the metadata.</summary>
     private const string Format = "mendcluster-editor/1";
 
@@ -23,17 +27,12 @@ public sealed class EditorCheckpoint : IDisposable
     private EditorCheckpoint(SafetensorsFile file) => _file = file;
 
     /// <summary>A file of before there were others has no entry, and is MEND's.</summary>
-    public EditorAlgorithm Algorithm => _file.Metadata.ContainsKey("algorithm") ? Metadata<EditorAlgorithm>("algorithm") : EditorAlgorithm.Mend;
+    public EditorAlgorithm Algorithm => _file.Metadata.ContainsKey("algorithm") ? Metadata<EditorAlgorithm>("algorithm")
+        : EditorAlgorithm.Mend;
 
-    /// <summary>MEND's. Of MALMEN and UltraEdit: their networks in the words of MEND's options, for planning.</summary>
+    /// <summary>MEND's; of other editors their networks in the words of MEND's options, for planning.</summary>
     /// <exception cref="CheckpointException">An editor that needs more than gradients.</exception>
-    public MendOptions Options => Algorithm switch
-    {
-        EditorAlgorithm.Mend => OptionsAs<MendOptions>(),
-        EditorAlgorithm.Malmen => OptionsAs<MalmenOptions>().Network,
-        EditorAlgorithm.UltraEdit => new() { Rank = 1 }, // it has none
-        _ => throw NotPrepared(),
-    };
+    public MendOptions Options => (EditorRegistry.Of(Algorithm).Network ?? throw NotPrepared())(this);
 
     /// <summary>In configuration order.</summary>
     public IReadOnlyList<EditableWeight> Weights => Metadata<List<EditableWeight>>("weights");
@@ -47,7 +46,8 @@ public sealed class EditorCheckpoint : IDisposable
     public long BestIteration => Metadata<long>("best_iteration");
 
     /// <summary>The iteration of the last validation; null: there was none yet.</summary>
-    public long? Validated => _file.Metadata.ContainsKey("validated") ? Metadata<long>("validated") is >= 0 and var iteration ? iteration : null : Iteration;
+    public long? Validated => _file.Metadata.ContainsKey("validated") ? Metadata<long>("validated") is >= 0 and var iteration ? iteration
+        : null : Iteration;
 
     private long AdamSteps => Metadata<long>("adam_steps");
 
@@ -58,8 +58,12 @@ public sealed class EditorCheckpoint : IDisposable
         if (file.Metadata.GetValueOrDefault("format") is var format && format == Format)
             return new(file);
         file.Dispose();
-        throw new CheckpointException(path, "metadata 'format'", $"is '{format}', expected '{Format}'; this is not an editor of this version");
+        throw new CheckpointException(path, "metadata 'format'",
+            $"is '{format}', expected '{Format}'; this is not an editor of this version");
     }
+
+    /// <summary>The editor's file in a model's directory; null: there is none.</summary>
+    public static string? Beside(string model) => Path.Combine(model, FileName) is var file && File.Exists(file) ? file : null;
 
     /// <summary>Null when there is no such file.</summary>
     public static EditorCheckpoint? TryOpen(string path) => File.Exists(path) ? Open(path) : null;
@@ -97,7 +101,8 @@ public sealed class EditorCheckpoint : IDisposable
         // Beside the tensors the authors' state holds the model's configuration, an object that nothing here needs.
         var state = archive.Root is OrderedDictionary<object, object?> root && root.TryGetValue("model", out var model)
             && model is OrderedDictionary<object, object?> entries
-                ? entries.Where(entry => entry.Value is PickledTensor).ToDictionary(entry => (string)entry.Key, entry => (PickledTensor)entry.Value!)
+                ? entries.Where(entry => entry.Value is PickledTensor)
+                .ToDictionary(entry => (string)entry.Key, entry => (PickledTensor)entry.Value!)
                 : throw new CheckpointException(path, "'model'", "is missing; expected what the authors' trainer saves");
         return new Mend(options, weights, name =>
         {
@@ -117,14 +122,16 @@ public sealed class EditorCheckpoint : IDisposable
         var model = LayerShape.Of(family).SelectMany(layer => layer.Linears).ToDictionary(linear => linear.Name);
         foreach (var (name, m, n) in Weights)
             if (!model.TryGetValue(name, out var linear))
-                throw new CheckpointException(_file.Path, name, $"the editor was made for it, and this {family.Type} model does not have it; the editor is another model's");
+                throw new CheckpointException(_file.Path, name,
+                    $"the editor was made for it, and this {family.Type} model does not have it; the editor is another model's");
             else if ((linear.InFeatures, linear.OutFeatures) != (m, n))
                 throw new CheckpointException(_file.Path, name,
                     $"the editor was made for [{n}, {m}], the model's is [{linear.OutFeatures}, {linear.InFeatures}]; the editor is another model's");
     }
 
     /// <summary>All that a training run needs to go on.</summary>
-    public static void Save(string path, IStoredEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss, long bestIteration, long? validated) =>
+    public static void Save(string path, IStoredEditor editor, Adam adam, ParameterAverage? average, long iteration, double bestLoss,
+        long bestIteration, long? validated) =>
         Write(path, editor, editor.State.Concat(adam.State).Concat(average?.State ?? []), new()
         {
             ["iteration"] = JsonSerializer.Serialize(iteration),
@@ -146,14 +153,7 @@ public sealed class EditorCheckpoint : IDisposable
     public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var scope = NewDisposeScope();
-        Tensor There(string name) => Read(name, device);
-        return Algorithm switch
-        {
-            EditorAlgorithm.Mend => new Mend(Options, Weights, There, wanted),
-            EditorAlgorithm.Malmen => new Malmen(OptionsAs<MalmenOptions>(), Weights, There, wanted),
-            EditorAlgorithm.UltraEdit => new UltraEdit(OptionsAs<UltraEditOptions>(), Weights, There, wanted),
-            _ => throw NotPrepared(),
-        };
+        return (EditorRegistry.Of(Algorithm).Load ?? throw NotPrepared())(this, name => Read(name, device), wanted);
     }
 
     public void Restore(Adam adam, ParameterAverage? average)
@@ -168,7 +168,8 @@ public sealed class EditorCheckpoint : IDisposable
     /// <summary>The file, if it is of this algorithm.</summary>
     /// <exception cref="CheckpointException">It is of another.</exception>
     internal EditorCheckpoint Require(EditorAlgorithm algorithm) => Algorithm == algorithm ? this
-        : throw new CheckpointException(_file.Path, "metadata 'algorithm'", $"is {Algorithm}, expected {algorithm}; choose that editor's file, or another folder for a new run");
+        : throw new CheckpointException(_file.Path, "metadata 'algorithm'",
+        $"is {Algorithm}, expected {algorithm}; choose that editor's file, or another folder for a new run");
 
     internal T OptionsAs<T>() => Metadata<T>("options");
 
@@ -177,9 +178,11 @@ public sealed class EditorCheckpoint : IDisposable
     internal Tensor Read(string name, Device? device = null) => TensorBytes.Load(_file.Find(name), device: device);
 
     /// <summary>The names that begin so.</summary>
-    internal IEnumerable<string> Names(string prefix) => _file.Entries.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal));
+    internal IEnumerable<string> Names(string prefix) =>
+        _file.Entries.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal));
 
-    private static void Write(string path, IStoredEditor editor, IEnumerable<(string Name, Tensor Value)> tensors, Dictionary<string, string> metadata)
+    private static void Write(string path, IStoredEditor editor, IEnumerable<(string Name, Tensor Value)> tensors,
+        Dictionary<string, string> metadata)
     {
         using var scope = NewDisposeScope();
         metadata["format"] = Format;
@@ -190,7 +193,8 @@ public sealed class EditorCheckpoint : IDisposable
     }
 
     private CheckpointException NotPrepared() => new(_file.Path, "metadata 'algorithm'",
-        $"is {Algorithm}, whose edits need more than gradients; expected {EditorAlgorithm.Mend}, {EditorAlgorithm.Malmen} or {EditorAlgorithm.UltraEdit}");
+        $"is {Algorithm}, whose edits need more than gradients; "
+        + $"expected one of {string.Join(", ", EditorRegistry.All.Where(kind => kind.Load is not null).Select(kind => kind.Algorithm))}");
 
     private T Metadata<T>(string key)
     {

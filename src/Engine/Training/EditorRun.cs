@@ -24,10 +24,12 @@ public sealed class EditorRun
     private long? _validated;
 
     /// <param name="checkpoint">Of the run so far, from which <paramref name="editor"/> was made; null: the run is new.</param>
-    public EditorRun(EditorTrainingOptions options, RunFolder folder, IStoredEditor editor, Adam adam, ParameterAverage? average, EditorCheckpoint? checkpoint)
+    public EditorRun(EditorTrainingOptions options, RunFolder folder, IStoredEditor editor, Adam adam, ParameterAverage? average,
+        EditorCheckpoint? checkpoint)
     {
         (_options, _folder, _editor) = (options, folder, (editor, adam, average));
-        _stopping = checkpoint is null ? new(options.EarlyStopPatience) : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
+        _stopping = checkpoint is null ? new(options.EarlyStopPatience)
+            : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
         (Start, _validated) = (checkpoint?.Iteration ?? 0, checkpoint?.Validated);
         checkpoint?.Restore(adam, average);
         folder.Start(options, Start);
@@ -53,7 +55,18 @@ public sealed class EditorRun
     public bool Take(EditorValidation validation)
     {
         using var scope = NewDisposeScope();
-        _folder.Log(new { kind = "validation", validation.Iteration, validation.Total, validation.Edit, validation.Locality, validation.EditSuccess, validation.Drawdown, validation.PerplexityDrawdown, seconds = Lap() });
+        _folder.Log(new
+        {
+            kind = "validation",
+            validation.Iteration,
+            validation.Total,
+            validation.Edit,
+            validation.Locality,
+            validation.EditSuccess,
+            validation.Drawdown,
+            validation.PerplexityDrawdown,
+            seconds = Lap()
+        });
         if (_stopping.Observe(validation.Iteration, validation.Total))
         {
             _editor.Average?.Swap();
@@ -62,7 +75,6 @@ public sealed class EditorRun
         }
         _validated = validation.Iteration;
         Keep(validation.Iteration);
-        _folder.DrawCurves();
         return _stopping.IsOver(validation.Iteration);
     }
 
@@ -71,7 +83,8 @@ public sealed class EditorRun
     public void Keep(long iteration)
     {
         using var scope = NewDisposeScope();
-        EditorCheckpoint.Save(_folder.Checkpoint, _editor.Stored, _editor.Adam, _editor.Average, iteration, _stopping.Best, _stopping.BestIteration, _validated);
+        EditorCheckpoint.Save(_folder.Checkpoint, _editor.Stored, _editor.Adam, _editor.Average, iteration, _stopping.Best,
+            _stopping.BestIteration, _validated);
     }
 
     /// <summary>Takes one edit's figures down.</summary>
@@ -85,7 +98,17 @@ public sealed class EditorRun
         if (iteration % ReportEvery != 0)
             return null;
         var mean = _sum / _summed; // fewer than usual after a stop between two reports
-        _folder.Log(new { kind = "training", iteration, total = mean, figures.Edit, figures.Locality, norm, refused, seconds = _clock.Elapsed.TotalSeconds });
+        _folder.Log(new
+        {
+            kind = "training",
+            iteration,
+            total = mean,
+            figures.Edit,
+            figures.Locality,
+            norm,
+            refused,
+            seconds = _clock.Elapsed.TotalSeconds
+        });
         (_sum, _summed) = (0, 0);
         return mean;
     }
@@ -100,9 +123,8 @@ public sealed class EditorRun
 
     public TrainingResult End(long iteration, string why)
     {
-        _folder.DrawCurves();
         var result = new TrainingResult(iteration, why, _stopping.Best, _stopping.BestIteration);
-        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, result.BestLoss, result.BestIteration });
+        _folder.Log(new { kind = "end", result.Iterations, result.Stopped, bestLoss = BestValidation, result.BestIteration });
         return result;
     }
 }

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using static TorchSharp.torch;
 

@@ -1,102 +1,48 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
 
-/// <summary>Settings of a training run, by the names of the authors' configuration; the defaults are the paper's (mend-spec 4.4).</summary>
-public sealed record EditorTrainingOptions
+/// <summary>What the settings of a training run may be.</summary>
+public static class TrainingOptionsValidation
 {
-    public EditorAlgorithm Algorithm { get; init; }
-
-    public MendOptions Mend { get; init; } = new();
-
-    /// <summary>Used with <see cref="EditorAlgorithm.Ke"/>.</summary>
-    public KnowledgeEditorOptions Ke { get; init; } = new();
-
-    /// <summary>Used with <see cref="EditorAlgorithm.Enn"/>.</summary>
-    public EnnOptions Enn { get; init; } = new();
-
-    /// <summary>Used with <see cref="EditorAlgorithm.Malmen"/>.</summary>
-    public MalmenOptions Malmen { get; init; } = new();
-
-    /// <summary>Simultaneous edits of an iteration.</summary>
-    /// <value>1. MEND's update for more is the sum of those that it proposes for each; KE makes one.</value>
-    public int Edits { get; init; } = 1;
-
-    /// <summary>Unrelated rows of an iteration, where the task draws them.</summary>
-    /// <value>1, as published.</value>
-    public int UnrelatedRows { get; init; } = 1;
-
-    /// <summary>Which weights the editor changes: names of the paper's models, of weights, or patterns (<see cref="Models.EditableWeights.Select"/>).</summary>
-    /// <value>Empty: the family's own choice, as in the paper.</value>
-    public IReadOnlyList<string> Editable { get; init; } = [];
-
-    public LossWeights Loss { get; init; } = new();
-
-    /// <summary>Adam's learning rate for phi; for the KnowledgeEditor's networks; for ENN's weights.</summary>
-    /// <value>1e-6, of MEND; the paper's is 1e-5 for the two others.</value>
-    public double Lr { get; init; } = 1e-6;
-
-    /// <summary>Adam's learning rate for the edit learning rates: alpha, MALMEN's eta and rho.</summary>
-    public double LrLr { get; init; } = 1e-4;
-
-    /// <summary>Iterations (one edit, or one batch of simultaneous edits, each) that make an optimiser step.</summary>
-    public int AccumulateBs { get; init; } = 10;
-
-    public double GradClip { get; init; } = 100;
-
-    /// <summary>The learning rates fall in a straight line to this fraction of themselves at <see cref="MaxIters"/>.</summary>
-    /// <value>1: they stay, as in the paper.</value>
-    public double FinalRate { get; init; } = 1;
-
-    /// <summary>
-    /// Validates and keeps, instead of the editor itself, its running average: after every optimiser step this much of the average stays.
-    /// Takes the noise of single edits out.
-    /// </summary>
-    /// <value>0: the editor itself, as in the paper.</value>
-    public double Averaging { get; init; }
-
-    public long MaxIters { get; init; } = 500_000;
-
-    /// <summary>Iterations between validations; a checkpoint is written at each.</summary>
-    public long ValInterval { get; init; } = 5000;
-
-    /// <summary>Edits of a validation.</summary>
-    public int ValSteps { get; init; } = 500;
-
-    /// <summary>Iterations without a better validation before the run ends.</summary>
-    public long EarlyStopPatience { get; init; } = 20_000;
-
-    public long Seed { get; init; }
-
-    /// <exception cref="EditorException">Naming the setting.</exception>
-    public EditorTrainingOptions Validated()
+    /// <summary>Refuses values that make no sense.</summary>
+    /// <exception cref="EditorException">Naming the setting and its range.</exception>
+    public static EditorTrainingOptions Validated(this EditorTrainingOptions options)
     {
-        Mend.Validated();
-        Ke.Validated();
-        Enn.Validated();
-        Malmen.Validated();
-        if (Algorithm == EditorAlgorithm.UltraEdit)
-            throw new EditorException("algorithm is UltraEdit, of which nothing is trained: choose mend, ke, enn or malmen");
-        if (Edits < 1 || (Edits > 1 && Algorithm == EditorAlgorithm.Ke))
-            throw new EditorException($"edits is {Edits}; it must be at least 1, and 1 for KE, which reads the text of one edit: choose another algorithm for more");
-        if (!(Lr > 0) || !double.IsFinite(Lr) || !(LrLr >= 0) || !double.IsFinite(LrLr))
-            throw new EditorException($"lr is {Lr} and lr_lr {LrLr}; learning rates are finite numbers, lr more than 0, lr_lr at least 0");
-        if (!(GradClip > 0) || FinalRate is not (>= 0 and <= 1) || Averaging is not (>= 0 and < 1) || EarlyStopPatience < 1)
-            throw new EditorException($"grad_clip is {GradClip}, final_rate {FinalRate}, averaging {Averaging}, early_stop_patience {EarlyStopPatience}; "
-                + "they must be more than 0, from 0 to 1, at least 0 and less than 1, and at least 1");
-        if (!(Loss.CEdit >= 0) || !(Loss.CLoc >= 0) || !double.IsFinite(Loss.CEdit + Loss.CLoc))
-            throw new EditorException($"c_edit is {Loss.CEdit} and c_loc {Loss.CLoc}; weights of losses are finite numbers, at least 0");
-        if (AccumulateBs < 1 || ValInterval < 1 || MaxIters < 1 || ValSteps < 1 || UnrelatedRows < 1)
+        options.Mend.Validated();
+        options.Ke.Validated();
+        options.Enn.Validated();
+        options.Malmen.Validated();
+        var (lr, lrLr, loss) = (options.Lr, options.LrLr, options.Loss);
+        var kind = EditorRegistry.Of(options.Algorithm);
+        if (kind.Train is null)
+            throw new EditorException($"algorithm is {kind.Name}, of which nothing is trained: choose "
+                + string.Join(", ", EditorRegistry.All.Where(other => other.Train is not null)
+                .Select(other => other.Algorithm.ToString().ToLowerInvariant())));
+        if (options.Edits < 1 || options.Edits > kind.MaxEdits)
+            throw new EditorException($"edits is {options.Edits}; it must be at least 1{(kind.MaxEdits is { } most
+                ? $", and at most {most} for {kind.Name}: choose another algorithm for more" : "")}");
+        if (!(lr > 0) || !double.IsFinite(lr) || !(lrLr >= 0) || !double.IsFinite(lrLr))
+            throw new EditorException($"lr is {lr} and lr_lr {lrLr}; learning rates are finite numbers, lr more than 0, lr_lr at least 0");
+        if (!(options.GradClip > 0) || options.FinalRate is not (>= 0 and <= 1) || options.Averaging is not (>= 0 and < 1)
+            || options.EarlyStopPatience < 1)
+            throw new EditorException($"grad_clip is {options.GradClip}, final_rate {options.FinalRate}, averaging {options.Averaging}, "
+                + $"early_stop_patience {options.EarlyStopPatience}; they must be more than 0, from 0 to 1, at least 0 and less than 1, and at least 1");
+        if (!(loss.CEdit >= 0) || !(loss.CLoc >= 0) || !double.IsFinite(loss.CEdit + loss.CLoc))
+            throw new EditorException($"c_edit is {loss.CEdit} and c_loc {loss.CLoc}; weights of losses are finite numbers, at least 0");
+        if (options.AccumulateBs < 1 || options.ValInterval < 1 || options.MaxIters < 1 || options.ValSteps < 1
+            || options.UnrelatedRows < 1)
             throw new EditorException("accumulate_bs, val_interval, val_steps, max_iters and unrelated_rows must be at least 1");
-        if (ValInterval % AccumulateBs != 0)
-            throw new EditorException($"val_interval {ValInterval} must be a multiple of accumulate_bs {AccumulateBs}: checkpoints lie between optimiser steps");
-        if (MaxIters < AccumulateBs)
-            throw new EditorException($"max_iters is {MaxIters} and accumulate_bs {AccumulateBs}: not one optimiser step would be taken; give at least as many iterations");
-        return this;
+        if (options.ValInterval % options.AccumulateBs != 0)
+            throw new EditorException($"val_interval {options.ValInterval} must be a multiple of accumulate_bs {options.AccumulateBs}: "
+                + "checkpoints lie between optimiser steps");
+        if (options.MaxIters < options.AccumulateBs)
+            throw new EditorException($"max_iters is {options.MaxIters} and accumulate_bs {options.AccumulateBs}: not one optimiser step would be taken; "
+                + "give at least as many iterations");
+        return options;
     }
 }
 
@@ -113,9 +59,11 @@ public sealed record EditorValidation(
     public static EditorValidation Of(long iteration, IReadOnlyCollection<StepFigures> figures)
     {
         double Mean(Func<StepFigures, double> of) => figures.Count == 0 ? double.NaN : figures.Average(of);
-        double Perplexity(Func<StepFigures, double> nll) => Math.Exp(figures.Sum(f => nll(f) * f.LocalityTokens) / figures.Sum(f => f.LocalityTokens));
+        double Perplexity(Func<StepFigures, double> nll) =>
+            Math.Exp(figures.Sum(f => nll(f) * f.LocalityTokens) / figures.Sum(f => f.LocalityTokens));
         return new(iteration, Mean(f => f.Total), Mean(f => f.Edit), Mean(f => f.Locality), Mean(f => f.EditAccuracy),
-            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter), Perplexity(f => f.LocalityNllAfter) - Perplexity(f => f.LocalityNllBefore));
+            Mean(f => f.LocalityAccuracyBefore - f.LocalityAccuracyAfter),
+            Perplexity(f => f.LocalityNllAfter) - Perplexity(f => f.LocalityNllBefore));
     }
 }
 
@@ -138,8 +86,9 @@ public sealed class EditorTraining(
         using var folder = run.Take();
         run.Check(options);
         var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
-        using var editor = TrainableEditor.Create(stage, options, checkpoint);
-        using var optimiser = new EditorOptimiser(editor.Groups, options.AccumulateBs, options.GradClip, options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
+        using var editor = EditorRegistry.Train(stage, options, checkpoint);
+        using var optimiser = new EditorOptimiser(editor.Groups, options.AccumulateBs, options.GradClip,
+            options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
         using var average = options.Averaging > 0 ? new ParameterAverage(optimiser.Parameters, options.Averaging) : null;
         var course = new EditorRun(options, run, editor, optimiser.Adam, average, checkpoint);
         checkpoint?.Dispose();
@@ -156,7 +105,8 @@ public sealed class EditorTraining(
             }
             if (course.IsLast(iteration))
                 return course.End(iteration, "max_iters");
-            if (cancellation.IsCancellationRequested && iteration % options.AccumulateBs == 0) // a step's sum of gradients is in no checkpoint
+            // a step's sum of gradients is in no checkpoint
+            if (cancellation.IsCancellationRequested && iteration % options.AccumulateBs == 0)
             {
                 course.Keep(iteration);
                 return course.End(iteration, "cancelled");
@@ -174,7 +124,8 @@ public sealed class EditorTraining(
 
     /// <summary>The weights that the stage's editor changes, in configuration order.</summary>
     public static IReadOnlyList<EditableWeight> EditableWeights(Stage stage) =>
-        [.. stage.EditableOrder.Select(name => new EditableWeight(name, stage.Editable[name].InFeatures, stage.Editable[name].OutFeatures))];
+        [.. stage.EditableOrder.Select(name =>
+        new EditableWeight(name, stage.Editable[name].InFeatures, stage.Editable[name].OutFeatures))];
 
     /// <summary>The weights that the editor of a model is to change; reads no weight.</summary>
     /// <param name="editable">As <see cref="Models.EditableWeights.Select"/> takes them.</param>

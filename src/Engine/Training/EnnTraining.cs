@@ -12,11 +12,15 @@ public static class EnnTraining
 {
     /// <summary>The edited model: gradient steps on the editable weights.</summary>
     /// <param name="stage">The whole model.</param>
-    /// <param name="trains">Keeps the graph from the updates to the weights and the step sizes. The model's weights must require gradients then.</param>
-    public static Edits Edit(Stage stage, Enn enn, LabelledInput edit, bool trains = false)
+    /// <param name="trains">
+    /// Keeps the graph from the updates to the weights and the step sizes. The model's weights must require gradients then.
+    /// </param>
+    public static WeightUpdates Edit(Stage stage, Enn enn, LabelledInput edit, bool trains = false)
     {
         using var _ = enable_grad();
-        IReadOnlyList<Tensor> R = [.. stage.EditableOrder.Select(name => zeros([stage.Editable[name].OutFeatures, stage.Editable[name].InFeatures], device: stage.Device).requires_grad_())];
+        IReadOnlyList<Tensor> R =
+            [.. stage.EditableOrder.Select(name =>
+            zeros([stage.Editable[name].OutFeatures, stage.Editable[name].InFeatures], device: stage.Device).requires_grad_())];
         for (var step = 0; step < enn.Options.EditSteps; step++)
         {
             var loss = Score(stage, edit, At(stage, R)).Nll;
@@ -72,20 +76,22 @@ public static class EnnTraining
         Tensor[] gradients = [.. Derivatives.Of([total.Plus(drift)], [.. parameters])];
         var (before, kept) = (TrainingStep.Score(stage, batch.Locality), TrainingStep.Score(stage, batch.Locality, edits));
         var numbers = Devices.Numbers(kl, total, drift);
-        return (new(outer.Loss, numbers[0], numbers[1], outer.Accuracy, outer.Probability, before.Accuracy, kept.Accuracy, before.Loss, kept.Loss, kept.Tokens), numbers[2], gradients);
+        return (new(outer.Loss, numbers[0], numbers[1], outer.Accuracy, outer.Probability, before.Accuracy, kept.Accuracy, before.Loss,
+            kept.Loss, kept.Tokens), numbers[2], gradients);
     }
 
-    private static Edits At(Stage stage, IReadOnlyList<Tensor> R) =>
-        new(stage.EditableOrder.Select((name, i) => (name, update: (WeightUpdate)new DenseUpdate(R[i]))).ToDictionary(entry => entry.name, entry => entry.update));
+    private static WeightUpdates At(Stage stage, IReadOnlyList<Tensor> R) =>
+        new(stage.EditableOrder.Select((name, i) => (name, update: (WeightUpdate)new DenseUpdate(R[i])))
+        .ToDictionary(entry => entry.name, entry => entry.update));
 
-    private static Scored Score(Stage stage, LabelledInput batch, Edits edits)
+    private static Scored Score(Stage stage, LabelledInput batch, WeightUpdates edits)
     {
-        var rows = LabelRows.Of(batch.Labels, stage.Family.ShiftsLabels);
-        return Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new Pass(batch.Input, edits)), rows.Rows), rows);
+        var rows = ScoredPositions.Of(batch.Labels, stage.Family.ShiftsLabels);
+        return Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new ForwardContext(batch.Input, edits)), rows.Rows), rows);
     }
 
-    private static Tensor Logits(Stage stage, LabelledInput batch, Tensor rows, Edits? edits) =>
-        stage.Logits(stage.Forward(Activations.None, new Pass(batch.Input, edits)), rows);
+    private static Tensor Logits(Stage stage, LabelledInput batch, Tensor rows, WeightUpdates? edits) =>
+        stage.Logits(stage.Forward(Activations.None, new ForwardContext(batch.Input, edits)), rows);
 }
 
 internal sealed class TrainableEnn : ITrainableEditor
@@ -114,12 +120,14 @@ internal sealed class TrainableEnn : ITrainableEditor
     public IReadOnlyList<EditableWeight> Weights => EditorTraining.EditableWeights(_stage);
 
     public IReadOnlyList<ParameterGroup> Groups =>
-        [new([.. _stage.Weights.Loaded.Select(weight => (ModelPrefix + weight.Key, weight.Value.Value))], _options.Lr), new([("edit_lrs", _enn.EditLrs)], _options.LrLr)];
+        [new([.. _stage.Weights.Loaded.Select(weight => (ModelPrefix + weight.Key, weight.Value.Value))], _options.Lr),
+        new([("edit_lrs", _enn.EditLrs)], _options.LrLr)];
 
     public IEnumerable<(string Name, Tensor Value)> State =>
         _stage.Weights.Loaded.Select(weight => (ModelPrefix + weight.Key, weight.Value.AsStored())).Append(("edit_lrs", _enn.EditLrs));
 
-    public (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters)
+    public (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights,
+        IReadOnlyList<Tensor> parameters)
     {
         var (figures, _, gradients) = EnnTraining.Step(_stage, _original, _enn, batch, weights, parameters);
         return (figures, gradients);

@@ -30,14 +30,14 @@ public static class FineTuning
     /// The edits, in the caller's dispose scope, and the figures of each pass. They are those of the last pass: the model that passed the
     /// test, or that of the step limit.
     /// </returns>
-    public static (Edits Edits, IReadOnlyList<FineTuningStep> Steps) Edit(
+    public static (WeightUpdates Edits, IReadOnlyList<FineTuningStep> Steps) Edit(
         Stage stage, FineTuneOptions options, LabelledInput edit, Func<int, ModelInput>? locality = null)
     {
         using var fineTune = new FineTune(options, EditorTraining.EditableWeights(stage), stage.Device);
-        var edits = new Edits(fineTune.Updates);
+        var edits = new WeightUpdates(fineTune.Updates);
         using var whole = NewDisposeScope();
         var below = Below(stage, edit.Input); // once for all steps
-        var rows = LabelRows.Of(edit.Labels, stage.Family.ShiftsLabels);
+        var rows = ScoredPositions.Of(edit.Labels, stage.Family.ShiftsLabels);
         var editWeight = locality is null ? 1 : options.CEdit;
         var steps = new List<FineTuningStep>();
         while (true)
@@ -45,7 +45,7 @@ public static class FineTuning
             using var scope = NewDisposeScope();
             using var _ = enable_grad();
             var recording = new Recording();
-            var scored = Losses.MaskedNll(Logits(stage, below, new Pass(edit.Input, edits, recording), rows.Rows), rows);
+            var scored = Losses.MaskedNll(Logits(stage, below, new ForwardContext(edit.Input, edits, recording), rows.Rows), rows);
             var loss = scored.Nll.Times(editWeight);
             (Tensor Loss, Recording Recording)? kl = locality is null ? null : Kl(stage, edits, locality(steps.Count));
             var nll = scored.Loss;
@@ -63,21 +63,23 @@ public static class FineTuning
     }
 
     /// <summary>
-    /// Many edits in one go, breadth-first (arXiv 2509.22072): epochs over shuffled mini-batches of all edits, where FT as it stands in the papers on
-    /// editing brings one edit to its end before it begins the next. Changes one weight.
+    /// Many edits in one go, breadth-first (arXiv 2509.22072): epochs over shuffled mini-batches of all edits, where FT as it stands in the
+    /// papers on editing brings one edit to its end before it begins the next. Changes one weight.
     /// </summary>
     /// <param name="stage">The whole model, with that weight alone to edit.</param>
     /// <param name="edits">One a row.</param>
     /// <param name="order">Of the rows in an epoch, by its number.</param>
-    /// <returns>The edits, in the caller's dispose scope, and the figures of each epoch: the last one is answered throughout, or that of the limit.</returns>
-    public static (Edits Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) BreadthFirst(
+    /// <returns>
+    /// The edits, in the caller's dispose scope, and the figures of each epoch: the last one is answered throughout, or that of the limit.
+    /// </returns>
+    public static (WeightUpdates Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) BreadthFirst(
         Stage stage, BreadthFirstOptions options, LabelledInput edits, Func<int, IReadOnlyList<int>> order)
     {
         options.Validated();
         if (stage.EditableOrder.Count != 1)
             throw new EditorException($"breadth-first fine-tuning changes one weight, and this model has {stage.EditableOrder.Count} to edit: choose one of {string.Join(", ", EditableWeights.DownProjections(stage.Family))}");
         using var fineTune = new FineTune(options.Steps, EditorTraining.EditableWeights(stage), stage.Device);
-        var made = new Edits(fineTune.Updates);
+        var made = new WeightUpdates(fineTune.Updates);
         using var whole = NewDisposeScope();
         var below = Below(stage, edits, options.BatchSize); // once for all epochs
         var epochs = new List<BreadthFirstEpoch>();
@@ -91,10 +93,10 @@ public static class FineTuning
                 var which = tensor(chosen.Select(i => (long)i).ToArray(), device: CPU);
                 var batch = edits.Rows(which);
                 which = which.On(stage.Device);
-                var rows = LabelRows.Of(batch.Labels, stage.Family.ShiftsLabels);
+                var rows = ScoredPositions.Of(batch.Labels, stage.Family.ShiftsLabels);
                 var recording = new Recording();
                 var scored = Losses.MaskedNll(Logits(stage, new(below.Hidden?.index_select(0, which), below.Memory?.index_select(0, which)),
-                    new Pass(batch.Input, made, recording), rows.Rows), rows);
+                    new ForwardContext(batch.Input, made, recording), rows.Rows), rows);
                 nll += scored.Loss * chosen.Length;
                 answered += scored.Accuracy * chosen.Length;
                 fineTune.Step(Gradients(scored.Nll, recording));
@@ -110,29 +112,31 @@ public static class FineTuning
         using var scope = NewDisposeScope();
         List<Activations> portions = [.. Enumerable.Range(0, (int)(edits.Input.BatchSize + portion - 1) / portion)
             .Select(i => Below(stage, edits.Slice(i * portion, Math.Min(portion, edits.Input.BatchSize - i * portion)).Input))];
-        Tensor? Whole(Func<Activations, Tensor?> of) => of(portions[0]) is null ? null : cat([.. portions.Select(part => of(part)!)], 0).MoveToOuterDisposeScope();
+        Tensor? Whole(Func<Activations, Tensor?> of) => of(portions[0]) is null ? null
+            : cat([.. portions.Select(part => of(part)!)], 0).MoveToOuterDisposeScope();
         return new(Whole(part => part.Hidden), Whole(part => part.Memory));
     }
 
-    private static (Tensor Loss, Recording Recording) Kl(Stage stage, Edits edits, ModelInput input)
+    private static (Tensor Loss, Recording Recording) Kl(Stage stage, WeightUpdates edits, ModelInput input)
     {
         var below = Below(stage, input); // once for both models
         var rows = Losses.LocalityRows(input, stage.Family);
         Tensor before;
         using (no_grad())
-            before = Logits(stage, below, new Pass(input), rows);
+            before = Logits(stage, below, new ForwardContext(input), rows);
         var recording = new Recording();
-        return (Losses.LocalityKl(before, Logits(stage, below, new Pass(input, edits, recording), rows)), recording);
+        return (Losses.LocalityKl(before, Logits(stage, below, new ForwardContext(input, edits, recording), rows)), recording);
     }
 
     private static Activations Below(Stage stage, ModelInput input)
     {
         using var _ = no_grad();
-        return stage.Below(Activations.None, new Pass(input));
+        return stage.ForwardFrozen(Activations.None, new ForwardContext(input));
     }
 
     /// <returns>[N, V], of the given rows of the flattened [B * T] positions.</returns>
-    private static Tensor Logits(Stage stage, Activations below, Pass pass, Tensor rows) => stage.Logits(stage.Above(below, pass), rows);
+    private static Tensor Logits(Stage stage, Activations below, ForwardContext pass, Tensor rows) =>
+        stage.Logits(stage.ForwardEditable(below, pass), rows);
 
     private static Dictionary<string, Tensor> Gradients(Tensor loss, Recording recording) =>
         recording.Factors(Derivatives.Of([loss], recording.Outputs))

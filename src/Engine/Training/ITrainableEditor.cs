@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -20,26 +19,6 @@ public interface ITrainableEditor : IStoredEditor
     StepFigures Measure(EditBatch batch, LossWeights weights);
 }
 
-/// <summary>Makes what a training run trains.</summary>
-public static class TrainableEditor
-{
-    /// <param name="stage">The whole model. ENN trains its weights.</param>
-    /// <param name="checkpoint">Of a run to go on with; null: a new editor.</param>
-    /// <exception cref="CheckpointException">The checkpoint is of another algorithm.</exception>
-    public static ITrainableEditor Create(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint = null)
-    {
-        checkpoint?.Require(options.Algorithm);
-        return options.Algorithm switch
-        {
-            EditorAlgorithm.Ke => new TrainableKnowledgeEditor(stage, options, checkpoint),
-            EditorAlgorithm.Enn => new TrainableEnn(stage, options, checkpoint),
-            EditorAlgorithm.Malmen => new TrainableMalmen(stage, options, checkpoint),
-            EditorAlgorithm.Mend => new TrainableMend(stage, options, checkpoint),
-            _ => throw new EditorException($"{options.Algorithm} has nothing to train"),
-        };
-    }
-}
-
 /// <summary>An editor whose edits need gradients alone.</summary>
 internal abstract class TrainablePreparedEditor(IPreparedEditor editor, EditorTrainingOptions options) : ITrainableEditor
 {
@@ -53,7 +32,8 @@ internal abstract class TrainablePreparedEditor(IPreparedEditor editor, EditorTr
 
     public IEnumerable<(string Name, Tensor Value)> State => editor.State;
 
-    public abstract (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters);
+    public abstract (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights,
+        IReadOnlyList<Tensor> parameters);
 
     public abstract StepFigures Measure(EditBatch batch, LossWeights weights);
 
@@ -66,17 +46,20 @@ internal sealed class TrainableMend : TrainablePreparedEditor
     private readonly Mend _mend;
 
     public TrainableMend(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
-        : this(stage, options, checkpoint?.Editor(device: stage.Device) ?? new Mend(options.Mend, EditorTraining.EditableWeights(stage), options.Seed, device: stage.Device))
+        : this(stage, options, checkpoint?.Editor(device: stage.Device)
+            ?? new Mend(options.Mend, EditorTraining.EditableWeights(stage), options.Seed, device: stage.Device))
     {
     }
 
     private TrainableMend(Stage stage, EditorTrainingOptions options, Mend mend)
         : base(mend, options) => (_stage, _mend) = (stage, mend);
 
-    public override (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters) =>
+    public override (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights,
+        IReadOnlyList<Tensor> parameters) =>
         TrainingStep.Run(_stage, _mend, batch, weights, parameters);
 
-    public override StepFigures Measure(EditBatch batch, LossWeights weights) => TrainingStep.Run(_stage, _mend, batch, weights, []).Figures;
+    public override StepFigures Measure(EditBatch batch, LossWeights weights) =>
+        TrainingStep.Run(_stage, _mend, batch, weights, []).Figures;
 }
 
 internal sealed class TrainableMalmen : TrainablePreparedEditor
@@ -85,15 +68,18 @@ internal sealed class TrainableMalmen : TrainablePreparedEditor
     private readonly Malmen _malmen;
 
     public TrainableMalmen(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
-        : this(stage, options, (Malmen?)checkpoint?.Prepared(device: stage.Device) ?? new Malmen(options.Malmen, EditorTraining.EditableWeights(stage), options.Seed, stage.Device))
+        : this(stage, options, (Malmen?)checkpoint?.Prepared(device: stage.Device)
+            ?? new Malmen(options.Malmen, EditorTraining.EditableWeights(stage), options.Seed, stage.Device))
     {
     }
 
     private TrainableMalmen(Stage stage, EditorTrainingOptions options, Malmen malmen)
         : base(malmen, options) => (_stage, _malmen) = (stage, malmen);
 
-    public override (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters) =>
+    public override (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights,
+        IReadOnlyList<Tensor> parameters) =>
         MalmenStep.Run(_stage, _malmen, batch, weights, trains: true);
 
-    public override StepFigures Measure(EditBatch batch, LossWeights weights) => MalmenStep.Run(_stage, _malmen, batch, weights, trains: false).Figures;
+    public override StepFigures Measure(EditBatch batch, LossWeights weights) =>
+        MalmenStep.Run(_stage, _malmen, batch, weights, trains: false).Figures;
 }

@@ -12,7 +12,7 @@ public static class KnowledgeEditorTraining
 {
     /// <summary>The edited model; carries the graph to the editor's parameters where gradients are on.</summary>
     /// <exception cref="EditorException">The edit has no text to read.</exception>
-    public static Edits Edit(Stage stage, KnowledgeEditor editor, LabelledInput edit)
+    public static WeightUpdates Edit(Stage stage, KnowledgeEditor editor, LabelledInput edit)
     {
         var text = edit.Condition
             ?? throw new EditorException("the KnowledgeEditor reads the edit as text, and this batch has none: make its edit with TextBatch.EditRow");
@@ -21,7 +21,8 @@ public static class KnowledgeEditorTraining
 
     /// <summary>The weights that the stage's editor changes, as it has to know them.</summary>
     public static IReadOnlyList<KnowledgeEditorWeight> EditableWeights(Stage stage) =>
-        [.. EditorTraining.EditableWeights(stage).Select(weight => new KnowledgeEditorWeight(weight, stage.Weights.Loaded[weight.Name].IsTransposed))];
+        [.. EditorTraining.EditableWeights(stage)
+        .Select(weight => new KnowledgeEditorWeight(weight, stage.Weights.Loaded[weight.Name].IsTransposed))];
 
     /// <summary>A trained editor of this model.</summary>
     public static KnowledgeEditor Load(Stage stage, EditorCheckpoint checkpoint)
@@ -44,7 +45,8 @@ internal sealed class TrainableKnowledgeEditor : ITrainableEditor
         using var scope = NewDisposeScope();
         (_stage, _options) = (stage, options);
         _editor = checkpoint is not null ? KnowledgeEditorTraining.Load(stage, checkpoint)
-            : new(options.Ke, KnowledgeEditorTraining.EditableWeights(stage), stage.Weights.Loaded[stage.Family.WordEmbeddings].Value, options.Seed);
+            : new(options.Ke, KnowledgeEditorTraining.EditableWeights(stage), stage.Weights.Loaded[stage.Family.WordEmbeddings].Value,
+                options.Seed);
     }
 
     public EditorAlgorithm Algorithm => EditorAlgorithm.Ke;
@@ -57,7 +59,8 @@ internal sealed class TrainableKnowledgeEditor : ITrainableEditor
 
     public IEnumerable<(string Name, Tensor Value)> State => _editor.Parameters.Select(entry => (entry.Key, entry.Value));
 
-    public (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights, IReadOnlyList<Tensor> parameters)
+    public (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Step(EditBatch batch, LossWeights weights,
+        IReadOnlyList<Tensor> parameters)
     {
         using var _ = enable_grad();
         var (figures, total) = TrainingStep.Evaluate(_stage, KnowledgeEditorTraining.Edit(_stage, _editor, batch.Inner), batch, weights);

@@ -5,20 +5,21 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Training;
 
 /// <summary>
-/// Which rows of the head's input predict a label, on the host. Only these go through the head: at 50,000 words it is the largest product of a pass.
+/// Which rows of the head's input predict a label, on the host. Only these go through the head: at 50,000 words it is the largest product
+/// of a pass.
 /// </summary>
 /// <param name="Rows">[N] int64, indices into the flattened [B * T] positions.</param>
 /// <param name="Targets">[N] int64, the token each row has to predict.</param>
 /// <param name="Sequences">[N] int64, the example each row belongs to.</param>
 /// <param name="BatchSize">B.</param>
-public sealed record LabelRows(Tensor Rows, Tensor Targets, Tensor Sequences, long BatchSize)
+public sealed record ScoredPositions(Tensor Rows, Tensor Targets, Tensor Sequences, long BatchSize)
 {
     /// <summary>Labels of -100 are not scored.</summary>
     public const long Ignored = -100;
 
     /// <param name="labels">[B, T] int64, on the host.</param>
     /// <param name="shifts">Whether position t predicts label t + 1 (<see cref="ModelFamily.ShiftsLabels"/>).</param>
-    public static LabelRows Of(Tensor labels, bool shifts)
+    public static ScoredPositions Of(Tensor labels, bool shifts)
     {
         var (B, T) = (labels.shape[0], labels.shape[1]);
         var scored = shifts ? labels.narrow(1, 1, T - 1) : labels; // [B, T'] the label that position t predicts
@@ -30,7 +31,8 @@ public sealed record LabelRows(Tensor Rows, Tensor Targets, Tensor Sequences, lo
 }
 
 /// <summary>
-/// Figures of one scored pass (mend-spec 3.1). They stay on the device, and must not be disposed of, until the first number is asked for; then all come at once.
+/// Figures of one scored pass (mend-spec 3.1). They stay on the device, and must not be disposed of, until the first number is asked for;
+/// then all come at once.
 /// </summary>
 /// <param name="nll">[] float32, carries the graph.</param>
 /// <param name="figures">[3] float32: NLL, accuracy, probability.</param>
@@ -63,7 +65,7 @@ public sealed class Scored(Tensor nll, Tensor figures, long tokens)
 public static class Losses
 {
     /// <param name="logits">[N, V], the rows of <paramref name="labels"/>.</param>
-    public static Scored MaskedNll(Tensor logits, LabelRows labels)
+    public static Scored MaskedNll(Tensor logits, ScoredPositions labels)
     {
         var logProbabilities = logits.to_type(ScalarType.Float32).log_softmax(-1);
         var targets = labels.Targets.On(logits.device);
@@ -71,18 +73,23 @@ public static class Losses
         var nll = -ofTarget.mean();
         var found = ofTarget.detach();
         var wrong = logits.detach().argmax(1).ne(targets).to_type(ScalarType.Float32);
-        var wrongInSequence = zeros([labels.BatchSize], ScalarType.Float32, wrong.device).IndexAdd_(0, labels.Sequences.On(wrong.device), wrong);
+        var wrongInSequence = zeros([labels.BatchSize], ScalarType.Float32, wrong.device)
+            .IndexAdd_(0, labels.Sequences.On(wrong.device), wrong);
         var accuracy = wrongInSequence.Eq(0).to_type(ScalarType.Float32).mean();
         return new(nll, stack([nll.detach(), accuracy, found.exp().mean()], 0), labels.Targets.shape[0]);
     }
 
-    /// <summary>Each example's mean over its scored tokens, summed over the examples: the gradient of each is what it would be alone.</summary>
+    /// <summary>
+    /// Each example's mean over its scored tokens, summed over the examples: the gradient of each is what it would be alone.
+    /// </summary>
     /// <param name="logits">[N, V], the rows of <paramref name="labels"/>.</param>
     /// <returns>[] float32, carries the graph.</returns>
-    public static Tensor SummedNll(Tensor logits, LabelRows labels)
+    public static Tensor SummedNll(Tensor logits, ScoredPositions labels)
     {
         var sequences = labels.Sequences.On(logits.device);
-        var ofTarget = logits.to_type(ScalarType.Float32).log_softmax(-1).gather(1, labels.Targets.On(logits.device).unsqueeze(1)).squeeze(1); // [N]
+        // [N]
+        var ofTarget = logits.to_type(ScalarType.Float32).log_softmax(-1).gather(1,
+            labels.Targets.On(logits.device).unsqueeze(1)).squeeze(1);
         var tokens = zeros([labels.BatchSize], ScalarType.Float32, ofTarget.device).IndexAdd_(0, sequences, ones_like(ofTarget.detach()));
         return -(ofTarget / tokens.index_select(0, sequences)).sum();
     }
@@ -100,9 +107,12 @@ public static class Losses
         return (p.exp() * (p - q)).sum([1]).mean();
     }
 
-    /// <summary>The rows that locality is measured on. [N] int64, on the host, into the flattened [B * T] positions of the head's input.</summary>
+    /// <summary>
+    /// The rows that locality is measured on. [N] int64, on the host, into the flattened [B * T] positions of the head's input.
+    /// </summary>
     public static Tensor LocalityRows(ModelInput input, ModelFamily family) =>
-        family.Labels is not null ? NewTensor.Arange(0, input.BatchSize, ScalarType.Int64, input.InputIds.device) // a classifier's head reads one row an example
+        // a classifier's head reads one row an example
+        family.Labels is not null ? NewTensor.Arange(0, input.BatchSize, ScalarType.Int64, input.InputIds.device)
         : (input.DecoderAttentionMask ?? (input.DecoderInputIds is null ? input.AttentionMask : ones_like(input.DecoderInputIds)))
         .reshape(-1).nonzero().squeeze(1);
 }

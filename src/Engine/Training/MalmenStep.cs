@@ -18,9 +18,13 @@ namespace MendCluster.Engine.Training;
 public static class MalmenStep
 {
     /// <summary>Figures, and d Total / d parameter for phi, then eta and rho.</summary>
-    /// <param name="batch">Inner: all edits, one a row. The losses are means over portions of <see cref="MalmenOptions.ModelBatch"/> edits, then over the edits.</param>
+    /// <param name="batch">
+    /// Inner: all edits, one a row. The losses are means over portions of <see cref="MalmenOptions.ModelBatch"/> edits, then over the
+    /// edits.
+    /// </param>
     /// <param name="trains">False: evaluation, which computes no gradient and leaves the statistics alone.</param>
-    public static (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Run(Stage stage, Malmen malmen, EditBatch batch, LossWeights weights, bool trains)
+    public static (StepFigures Figures, IReadOnlyList<Tensor> Gradients) Run(Stage stage, Malmen malmen, EditBatch batch,
+        LossWeights weights, bool trains)
     {
         var portions = batch.Split(malmen.Options.ModelBatch);
         var rows = TrainingStep.RecordEach(stage, portions.Select(portion => portion.Inner));
@@ -31,7 +35,8 @@ public static class MalmenStep
         if (!trains)
             return (figures, []);
 
-        var gradients = malmen.Parameters.Concat(malmen.StepSizes).ToDictionary(parameter => parameter.Name, parameter => zeros_like(parameter.Value));
+        var gradients = malmen.Parameters.Concat(malmen.StepSizes)
+            .ToDictionary(parameter => parameter.Name, parameter => zeros_like(parameter.Value));
         foreach (var (name, (equations, update)) in solved)
         {
             using var scope = NewDisposeScope();
@@ -44,7 +49,8 @@ public static class MalmenStep
                 using var _ = enable_grad();
                 List<(string Name, Tensor Value)> parameters = [.. malmen.ParametersOf(name), ("eta", malmen.Eta)];
                 var product = (malmen.Shifts(name, part) * ofD.narrow(0, first, part.u.shape[0]).to_type(ScalarType.Float32)).sum();
-                foreach (var (parameter, gradient) in parameters.Zip(Derivatives.Of([product], [.. parameters.Select(parameter => parameter.Value)])))
+                foreach (var (parameter,
+                    gradient) in parameters.Zip(Derivatives.Of([product], [.. parameters.Select(parameter => parameter.Value)])))
                     gradients[parameter.Name].Add_(gradient);
             }
         }
@@ -55,7 +61,7 @@ public static class MalmenStep
         Stage stage, Dictionary<string, LowRankUpdate> updates, IReadOnlyList<EditBatch> portions, LossWeights weights, bool trains)
     {
         using var _ = set_grad_enabled(trains);
-        var edits = new Edits(updates);
+        var edits = new WeightUpdates(updates);
         Tensor[] leaves = trains ? [.. updates.Values.Select(update => update.deltaTilde.requires_grad_())] : [];
         Tensor[] sums = [.. leaves.Select(leaf => zeros_like(leaf))];
         var all = new List<(StepFigures Figures, double Share)>();
@@ -82,7 +88,9 @@ public static class MalmenStep
     private static StepFigures Mean(IReadOnlyList<(StepFigures Figures, double Share)> portions)
     {
         double Of(Func<StepFigures, double> figure) => portions.Sum(portion => figure(portion.Figures) * portion.Share);
-        return new(Of(f => f.Edit), Of(f => f.Locality), Of(f => f.Total), Of(f => f.EditAccuracy), Of(f => f.EditProbability), Of(f => f.LocalityAccuracyBefore),
-            Of(f => f.LocalityAccuracyAfter), Of(f => f.LocalityNllBefore), Of(f => f.LocalityNllAfter), portions.Sum(portion => portion.Figures.LocalityTokens));
+        return new(Of(f => f.Edit), Of(f => f.Locality), Of(f => f.Total), Of(f => f.EditAccuracy), Of(f => f.EditProbability),
+            Of(f => f.LocalityAccuracyBefore),
+            Of(f => f.LocalityAccuracyAfter), Of(f => f.LocalityNllBefore), Of(f => f.LocalityNllAfter),
+                portions.Sum(portion => portion.Figures.LocalityTokens));
     }
 }

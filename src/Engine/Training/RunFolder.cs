@@ -3,17 +3,24 @@ using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Reports;
-using static System.FormattableString;
+using MendCluster.Engine.Files;
 
 namespace MendCluster.Engine.Training;
 
 /// <summary>What a run is trained on, by digests.</summary>
 public sealed record RunInputs(string Model, string Data);
 
+/// <summary>A line of a run's metrics, as far as other programs read it.</summary>
+/// <param name="Kind">training, validation, memory or end.</param>
+/// <param name="Total">Loss of a training or a validation.</param>
+/// <param name="Seconds">Since the last validation, of a validation.</param>
+/// <param name="PeakBytes">Most bytes of tensors, of a memory line.</param>
+public sealed record RunEntry(string Kind, long Iteration, double Total, double Seconds, long? PeakBytes);
+
 /// <summary>
-/// What a training run leaves behind: <c>config.json</c>, <c>inputs.json</c> (digests of model and data), <c>metrics.jsonl</c> (a JSON object a line),
-/// <c>checkpoint.safetensors</c>, <c>editor.safetensors</c> (the best) and <c>curves.svg</c>.
+/// What a training run leaves behind: <c>config.json</c>, <c>inputs.json</c> (digests of model and data), <c>metrics.jsonl</c> (a JSON
+/// object a line),
+/// <c>checkpoint.safetensors</c> and <c>editor.safetensors</c> (the best). <c>mend train</c> draws <c>curves.svg</c> there.
 /// </summary>
 /// <param name="directory">Made if it does not exist.</param>
 /// <param name="inputs">Of the run that is to go on there; null: not known, and not held against the folder's.</param>
@@ -40,7 +47,7 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
 
     public string Checkpoint => Path.Combine(Directory, "checkpoint.safetensors");
 
-    public string BestEditor => Path.Combine(Directory, "editor.safetensors");
+    public string BestEditor => Path.Combine(Directory, EditorCheckpoint.FileName);
 
     public string Metrics => Path.Combine(Directory, "metrics.jsonl");
 
@@ -48,18 +55,24 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
 
     /// <summary>Takes the folder for a run, as long as what is returned is held.</summary>
     /// <exception cref="MendException">Another run has it, or there is something in it that no training made.</exception>
-    public OwnFolder Take() => OwnFolder.Take(Directory, Maker, [.. new[] { Configuration, Inputs, Checkpoint, BestEditor, Metrics, Curves }.Select(file => Path.GetFileName(file))]);
+    public OwnFolder Take() =>
+        OwnFolder.Take(Directory, Maker,
+        [.. new[] { Configuration, Inputs, Checkpoint, BestEditor, Metrics, Curves }.Select(file => Path.GetFileName(file))]);
 
     /// <summary>
-    /// Refuses to go on with what was begun otherwise: an editor is of one model, one set of data and one configuration, which the folder names. Only
-    /// how long to train may differ.
+    /// Refuses to go on with what was begun otherwise: an editor is of one model, one set of data and one configuration, which the folder
+    /// names. Only how long to train may differ.
     /// </summary>
     /// <exception cref="MendException"><see cref="MendError.RunDiffers"/>, naming each setting with both values.</exception>
     public void Check(EditorTrainingOptions options)
     {
         if (!File.Exists(Checkpoint))
             return;
-        var begun = ReadConfiguration<EditorTrainingOptions>(Configuration) with { MaxIters = options.MaxIters, EarlyStopPatience = options.EarlyStopPatience };
+        var begun = ReadConfiguration<EditorTrainingOptions>(Configuration) with
+        {
+            MaxIters = options.MaxIters,
+            EarlyStopPatience = options.EarlyStopPatience
+        };
         var earlier = File.Exists(Inputs) ? ReadConfiguration<RunInputs>(Inputs) : inputs;
         List<string> differences =
         [
@@ -67,26 +80,30 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
             .. Differences("", JsonSerializer.SerializeToNode(earlier, Json), JsonSerializer.SerializeToNode(inputs ?? earlier, Json)),
         ];
         if (differences.Count > 0)
-            throw new MendException(MendError.RunDiffers, $"The run in {Directory} was begun with other inputs: {string.Join("; ", differences)}.",
+            throw new MendException(MendError.RunDiffers,
+                $"The run in {Directory} was begun with other inputs: {string.Join("; ", differences)}.",
                 "Give it what it was begun with (its config.json has the settings: --config), or name another folder.");
     }
 
     private static IEnumerable<string> Differences(string name, JsonNode? before, JsonNode? now)
     {
         if (before is JsonObject objectBefore && now is JsonObject objectNow)
-            return objectBefore.SelectMany(entry => Differences(name.Length == 0 ? entry.Key : $"{name}.{entry.Key}", entry.Value, objectNow[entry.Key]));
+            return objectBefore.SelectMany(entry =>
+                Differences(name.Length == 0 ? entry.Key : $"{name}.{entry.Key}", entry.Value, objectNow[entry.Key]));
         return JsonNode.DeepEquals(before, now) ? [] : [$"{name} was {Text(before)} and is now {Text(now)}"];
 
         static string Text(JsonNode? value) => value?.ToJsonString(Json) ?? "nothing";
     }
 
-    /// <summary>Writes the configuration; when a run goes on, drops the metrics after its checkpoint, which will be measured again.</summary>
+    /// <summary>
+    /// Writes the configuration; when a run goes on, drops the metrics after its checkpoint, which will be measured again.
+    /// </summary>
     public void Start<T>(T configuration, long iteration)
     {
         System.IO.Directory.CreateDirectory(Directory);
-        WholeFile.Write(Configuration, JsonSerializer.Serialize(configuration, IndentedJson) + "\n");
+        AtomicFile.Write(Configuration, JsonSerializer.Serialize(configuration, IndentedJson) + "\n");
         if (inputs is not null)
-            WholeFile.Write(Inputs, JsonSerializer.Serialize(inputs, IndentedJson) + "\n");
+            AtomicFile.Write(Inputs, JsonSerializer.Serialize(inputs, IndentedJson) + "\n");
         var kept = File.Exists(Metrics) && iteration > 0
             ? File.ReadLines(Metrics).Where(line => Read(line) is { } entry && entry.Iteration <= iteration && entry.Kind != "end")
             : [];
@@ -99,7 +116,8 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
     {
         try
         {
-            return JsonSerializer.Deserialize<T>(File.ReadAllText(path), StrictJson) ?? throw new EditorException($"{path}: is null, expected an object of settings");
+            return JsonSerializer.Deserialize<T>(File.ReadAllText(path), StrictJson)
+                ?? throw new EditorException($"{path}: is null, expected an object of settings");
         }
         catch (JsonException e)
         {
@@ -110,47 +128,21 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
     /// <summary>Appends one line to the metrics.</summary>
     public void Log<T>(T entry) => File.AppendAllText(Metrics, JsonSerializer.Serialize(entry, Json) + "\n");
 
-    /// <summary>Appends the most bytes of tensors that were held so far; see <see cref="Costs"/>.</summary>
+    /// <summary>Appends the most bytes of tensors that were held so far.</summary>
     public void LogMemory(long iteration, long peakBytes) => Log(new { kind = "memory", iteration, peak_bytes = peakBytes });
 
-    /// <summary>Draws training and validation loss over the iterations, log scale.</summary>
-    public void DrawCurves()
-    {
-        var entries = File.ReadLines(Metrics).Select(Read).OfType<Entry>().Where(entry => entry.Total > 0 && double.IsFinite(entry.Total)).ToList();
-        File.WriteAllText(Curves, new LineChart("Editor training: total loss", "iteration", "loss", [Line("training"), Line("validation")]) { IsLogarithmic = true }.ToSvg());
+    /// <summary>The lines of the metrics, without one that a crash cut short.</summary>
+    public IEnumerable<RunEntry> Entries() => File.Exists(Metrics) ? File.ReadLines(Metrics).Select(Read).OfType<RunEntry>() : [];
 
-        ChartLine Line(string kind) => new(kind, [.. entries.Where(entry => entry.Kind == kind).Select(entry => new ChartPoint(entry.Iteration, entry.Total))]);
-    }
-
-    /// <summary>Whether there are figures for <see cref="Costs"/>.</summary>
-    public bool IsMeasured => File.Exists(Configuration) && File.Exists(Metrics) && File.ReadLines(Metrics).Any(line => Read(line)?.Kind == "validation");
-
-    /// <summary>Time and memory of trainings until their last validation. What was done twice because a run was stopped counts once.</summary>
-    /// <param name="trainings">Finished ones, by the names of their editors.</param>
-    public static ResultTable Costs(IEnumerable<(string Name, RunFolder Run)> trainings) => new(
-        "Training the editors: time and memory", ["editor", "edits an iteration", "iterations", "minutes", "MB of tensors at most"],
-        [.. trainings.Select(training => (IReadOnlyList<string>)[training.Name, .. training.Run.Cost()])],
-        ["Minutes with all validations; memory of CPU tensors, the model's among them, which mend reproduce measures on Linux x64."]);
-
-    private string[] Cost()
-    {
-        var entries = File.ReadLines(Metrics).Select(Read).OfType<Entry>().ToList();
-        var validations = entries.Where(entry => entry.Kind == "validation").ToList();
-        var (edits, minutes, peak) = (ReadConfiguration<EditorTrainingOptions>(Configuration).Edits, validations.Sum(entry => entry.Seconds) / 60, entries.Max(entry => entry.PeakBytes));
-        return [Invariant($"{edits}"), Invariant($"{validations.Max(entry => entry.Iteration)}"), Invariant($"{minutes:0.0}"), peak is { } bytes ? Invariant($"{bytes / 1e6:0}") : "not measured"];
-    }
-
-    private static Entry? Read(string line)
+    private static RunEntry? Read(string line)
     {
         try
         {
-            return JsonSerializer.Deserialize<Entry>(line, Json);
+            return JsonSerializer.Deserialize<RunEntry>(line, Json);
         }
-        catch (JsonException) // a line that a crash cut short
+        catch (JsonException)
         {
             return null;
         }
     }
-
-    private sealed record Entry(string Kind, long Iteration, double Total, double Seconds, long? PeakBytes);
 }

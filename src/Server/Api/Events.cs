@@ -9,10 +9,14 @@ internal sealed class Events(HttpContext http)
 {
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(15);
 
-    /// <summary>Sends the sequence; what fails in the midst of it is an event too. What fails before the first is thrown: the request is answered with it.</summary>
+    /// <summary>
+    /// Sends the sequence; what fails in the midst of it is an event too. What fails before the first is thrown: the request is answered
+    /// with it.
+    /// </summary>
     /// <param name="send">Sends one of them.</param>
     /// <param name="stopping">Ends the stream.</param>
-    public async Task SendAsync<T>(IAsyncEnumerable<T> sequence, Func<T, Task> send, Func<Exception, Task<bool>> failed, CancellationToken stopping)
+    public async Task SendAsync<T>(IAsyncEnumerable<T> sequence, Func<T, Task> send, Func<Exception, Task<bool>> failed,
+        CancellationToken stopping)
     {
         await using var items = sequence.GetAsyncEnumerator(stopping);
         var next = items.MoveNextAsync().AsTask();
@@ -21,10 +25,12 @@ internal sealed class Events(HttpContext http)
         {
             while (true)
             {
-                while (await Task.WhenAny(next, Task.Delay(Silence, stopping)).ConfigureAwait(false) != next && !stopping.IsCancellationRequested)
+                while (await Task.WhenAny(next, Task.Delay(Silence, stopping)).ConfigureAwait(false) != next
+                    && !stopping.IsCancellationRequested)
                 {
                     Begin();
-                    await http.Response.WriteAsync(":\n\n", stopping).ConfigureAwait(false); // or what lies between would take the connection for dead
+                    // or what lies between would take the connection for dead
+                    await http.Response.WriteAsync(":\n\n", stopping).ConfigureAwait(false);
                     await http.Response.Body.FlushAsync(stopping).ConfigureAwait(false);
                 }
                 if (!await next.ConfigureAwait(false))
@@ -54,7 +60,8 @@ internal sealed class Events(HttpContext http)
     public async Task WriteAsync<T>(string? name, T data, long? id = null)
     {
         var head = (id is { } number ? $"id: {number}\n" : "") + (name is null ? "" : $"event: {name}\n");
-        await http.Response.WriteAsync($"{head}data: {JsonSerializer.Serialize(data, MendHttp.Json)}\n\n", http.RequestAborted).ConfigureAwait(false);
+        await http.Response.WriteAsync($"{head}data: {JsonSerializer.Serialize(data, MendHttp.Json)}\n\n", http.RequestAborted)
+            .ConfigureAwait(false);
         await http.Response.Body.FlushAsync(http.RequestAborted).ConfigureAwait(false);
     }
 }

@@ -22,14 +22,16 @@ internal static class ReadEndpoints
         api.MapGet("/ledger", LedgerAsync).Requires(Right.Read).WithName("ledger").WithSummary("What was done to the model, by pages")
             .WithMetadata(new KnownQuery("after", "limit", "text", "scope", "author", "kind", "order"))
             .WithDescription("after: the version that the page before ended at. limit: 1 to 1000, 100 by itself. order: oldest (by itself) or newest first.");
-        api.MapGet("/status", StatusAsync).Requires(Right.Read).WithName("status").WithSummary("The stages of every replica and their states");
+        api.MapGet("/status", StatusAsync).Requires(Right.Read).WithName("status")
+            .WithSummary("The stages of every replica and their states");
     }
 
     /// <exception cref="MendException">More tokens are asked for than the server gives.</exception>
     public static void CheckTokens(int tokens, ApiContext api)
     {
         if (tokens > api.Settings.Limits.AnswerTokens)
-            throw new MendException(MendError.InvalidOption, $"MaxTokens is {tokens}.", $"This server gives at most {api.Settings.Limits.AnswerTokens}.");
+            throw new MendException(MendError.InvalidOption, $"MaxTokens is {tokens}.",
+                $"This server gives at most {api.Settings.Limits.AnswerTokens}.");
     }
 
     private static async Task AskAsync(AskRequest request, HttpContext http, ApiContext api)
@@ -40,7 +42,8 @@ internal static class ReadEndpoints
         api.SayTexts(http, "ask", request.Prompt);
         if (!Requests.WantsEvents(http))
         {
-            await http.Response.WriteAsJsonAsync(await ServerMetrics.AskAsync(() => cluster.AskAsync(request.Prompt, request.Options, http.RequestAborted)), MendHttp.Json, http.RequestAborted);
+            await http.Response.WriteAsJsonAsync(await ServerMetrics.AskAsync(() =>
+                cluster.AskAsync(request.Prompt, request.Options, http.RequestAborted)), MendHttp.Json, http.RequestAborted);
             return;
         }
         var events = new Events(http);
@@ -66,7 +69,8 @@ internal static class ReadEndpoints
     }
 
     private static async Task<Ok<LedgerPage>> LedgerAsync(
-        HttpContext http, ApiContext api, [FromQuery] long? after, [FromQuery] int? limit, [FromQuery] string? text, [FromQuery] string? scope, [FromQuery] string? author,
+        HttpContext http, ApiContext api, [FromQuery] long? after, [FromQuery] int? limit, [FromQuery] string? text,
+        [FromQuery] string? scope, [FromQuery] string? author,
         [FromQuery] string? kind, [FromQuery] string? order)
     {
         if (order is not (null or Newest or Oldest))
@@ -81,7 +85,7 @@ internal static class ReadEndpoints
         var query = new LedgerQuery
         {
             After = after is { } version ? new(version) : null,
-            Limit = limit ?? LedgerQuery.UsualEntries,
+            Limit = limit ?? LedgerQuery.DefaultEntries,
             Text = text,
             Scope = scope,
             Author = author,
@@ -97,6 +101,7 @@ internal static class ReadEndpoints
     {
         var shards = await api.Cluster.ShardsAsync(http.RequestAborted);
         List<ModelVersion> versions = [.. shards.Select(shard => shard.Status).OfType<ShardStatus>().Select(status => status.Version)];
-        return TypedResults.Ok(new ClusterStatus(api.Served.Model, versions.Count == 0 ? null : versions.Max(), shards));
+        return TypedResults.Ok(new ClusterStatus(api.Served.Model, versions.Count == 0 ? null : versions.Max(), shards,
+            api.Settings.DrawdownBudget, api.RecentEdits));
     }
 }

@@ -1,8 +1,8 @@
+using System.Collections.Concurrent;
 using System.Net.Http.Headers;
 using MendCluster.Contracts;
 using MendCluster.Server.Security;
 using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Server.Api;
@@ -10,7 +10,10 @@ namespace MendCluster.Server.Api;
 /// <summary>What all endpoints of the API need of a request.</summary>
 internal sealed class ApiContext(ServedCluster served, EditQueue queue, ServerSettings settings, ILoggerFactory logs)
 {
-    private readonly ILogger _audit = logs.CreateLogger(Log.Audit);
+    private const int MaxRecentEdits = 100;
+
+    private readonly ConcurrentQueue<EditTiming> _recent = [];
+    private readonly ILogger _audit = logs.CreateLogger(LogMessages.Audit);
 
     public IMendCluster Cluster => served.Required();
 
@@ -20,21 +23,32 @@ internal sealed class ApiContext(ServedCluster served, EditQueue queue, ServerSe
 
     public ServerSettings Settings => settings;
 
+    /// <summary>The last edits that were made here, the newest last.</summary>
+    public IReadOnlyList<EditTiming> RecentEdits => [.. _recent];
+
+    public void Made(EditReceipt receipt)
+    {
+        _recent.Enqueue(new(receipt.Id, receipt.Times));
+        while (_recent.Count > MaxRecentEdits)
+            _ = _recent.TryDequeue(out _);
+    }
+
     public void Changed(HttpContext http, string action, string what, ModelVersion version) =>
-        Log.Changed(_audit, action, Caller.Of(http.User).Name, http.Connection.RemoteIpAddress?.ToString(), what, version.Value);
+        LogMessages.Changed(_audit, action, Caller.Of(http.User).Name, http.Connection.RemoteIpAddress?.ToString(), what, version.Value);
 
     public void SayTexts(HttpContext http, string action, string prompt, string? target = null)
     {
         if (settings.LogTexts)
-            Log.Texts(_audit, action, Caller.Of(http.User).Name, prompt, target);
+            LogMessages.Texts(_audit, action, Caller.Of(http.User).Name, prompt, target);
     }
 
     /// <summary>The trainings of this cluster and the folder that they are in.</summary>
-    public (ITrainingRuns Runs, string Folder) Trainings()
+    public (ITrainingJobs Runs, string Folder) Trainings()
     {
         _ = Cluster;
         return served.Trainings is { } runs && settings.Trainings is { } folder ? (runs, Path.GetFullPath(folder))
-            : throw new MendException(MendError.UnknownTraining, "This server takes no trainings.", "Its setting Trainings names the folder of data and runs.");
+            : throw new MendException(MendError.UnknownTraining, "This server takes no trainings.",
+                "Its setting Trainings names the folder of data and runs.");
     }
 }
 
@@ -45,8 +59,24 @@ internal static class Requests
     {
         [] => null,
         [{ Length: > 0 and <= MendHttp.LongestKey } key] => $"{caller.Name}/{key}",
-        _ => throw Problems.InvalidRequest($"{MendHttp.IdempotencyKey} is not one key of 1 to {MendHttp.LongestKey} characters.", "Send the header once."),
+        _ => throw Problems.InvalidRequest($"{MendHttp.IdempotencyKey} is not one key of 1 to {MendHttp.LongestKey} characters.",
+            "Send the header once."),
     };
+
+    /// <summary>
+    /// What is read of a piece of the body; the framework lets pieces in that are not Unicode, and fails on them when they are read.
+    /// </summary>
+    public static string TextOf(Func<string> read, string name)
+    {
+        try
+        {
+            return read();
+        }
+        catch (InvalidOperationException e)
+        {
+            throw Problems.InvalidRequest($"{name} is not Unicode.", "Send UTF-8, without halves of surrogate pairs.", e);
+        }
+    }
 
     public static bool WantsEvents(HttpContext http) =>
         http.Request.Headers.Accept.Any(accept => accept?.Contains(MendHttp.EventsType, StringComparison.OrdinalIgnoreCase) == true);
@@ -57,14 +87,16 @@ internal static class Requests
         var known = context.HttpContext.GetEndpoint()?.Metadata.GetMetadata<KnownQuery>()?.Names ?? [];
         foreach (var name in context.HttpContext.Request.Query.Keys)
             if (!known.Contains(name))
-                throw Problems.InvalidRequest($"There is no query parameter '{name}' here.", known.Length == 0 ? "There is none." : $"There are {string.Join(", ", known)}.");
+                throw Problems.InvalidRequest($"There is no query parameter '{name}' here.", known.Length == 0 ? "There is none."
+                    : $"There are {string.Join(", ", known)}.");
         return await next(context);
     }
 
     /// <summary>Bodies are JSON in UTF-8; the framework would read other encodings, and fail on names that it does not know.</summary>
     public static void RequireUtf8(HttpRequest request)
     {
-        if (request.ContentType is not null && MediaTypeHeaderValue.TryParse(request.ContentType, out var type) && type.CharSet is { } charset
+        if (request.ContentType is not null && MediaTypeHeaderValue.TryParse(request.ContentType, out var type)
+            && type.CharSet is { } charset
             && !charset.Trim('"').Equals("utf-8", StringComparison.OrdinalIgnoreCase))
             throw new BadHttpRequestException($"The body is in {charset}.", StatusCodes.Status415UnsupportedMediaType);
     }

@@ -1,4 +1,3 @@
-using System.Text.Json;
 using System.Text.RegularExpressions;
 using MendCluster.Contracts;
 using MendCluster.Server.Security;
@@ -11,28 +10,32 @@ using Microsoft.Extensions.Hosting;
 
 namespace MendCluster.Server.Api;
 
-/// <summary><c>/v1/trainings</c>: one run of an editor at a time, in a folder of the server's. A run is named, and its name is that of its folder.</summary>
+/// <summary>
+/// <c>/v1/trainings</c>: one run of an editor at a time, in a folder of the server's. A run is named, and its name is that of its folder.
+/// </summary>
 internal static partial class TrainingEndpoints
 {
     private const string LastEvent = "Last-Event-ID";
 
     public static void Map(IEndpointRouteBuilder api)
     {
-        api.MapPost("/trainings", StartAsync).Requires(Right.Admin).WithName("train").WithSummary("Begin a run, go on with one, or join the one that the same request began");
+        api.MapPost("/trainings", StartAsync).Requires(Right.Admin).WithName("train")
+            .WithSummary("Begin a run, go on with one, or join the one that the same request began");
         api.MapGet("/trainings/{run}", FindAsync).Requires(Right.Admin).WithName("findTraining").WithSummary("Where a run is");
-        api.MapGet("/trainings/{run}/events", WatchAsync).Requires(Right.Admin).WithName("watchTraining").WithMetadata(new DisableRequestTimeoutAttribute())
-            .WithSummary("Every step of a run as events").WithDescription("Events: step, its id the iteration; done (where the run ended). With Last-Event-ID only what follows it.")
+        api.MapGet("/trainings/{run}/events", WatchAsync).Requires(Right.Admin).WithName("watchTraining")
+            .WithMetadata(new DisableRequestTimeoutAttribute())
+            .WithSummary("Every step of a run as events")
+                .WithDescription("Events: step, its id the iteration; done (where the run ended). With Last-Event-ID only what follows it.")
             .Produces<TrainingProgress>(StatusCodes.Status200OK, MendHttp.EventsType);
-        api.MapDelete("/trainings/{run}", CancelAsync).Requires(Right.Admin).WithName("cancelTraining").WithSummary("End a run; it goes on from its last checkpoint when it is sent again");
+        api.MapDelete("/trainings/{run}", CancelAsync).Requires(Right.Admin).WithName("cancelTraining")
+            .WithSummary("End a run; it goes on from its last checkpoint when it is sent again");
     }
 
     private static async Task<Accepted<TrainingStatus>> StartAsync(TrainingRequest request, HttpContext http, ApiContext api)
     {
         var (runs, folder) = api.Trainings();
-        if (request.Options.ValueKind != JsonValueKind.Object)
-            throw Problems.InvalidRequest("options is no object.", "It has the run's settings; {} for those of the method.");
         var (run, data) = (Below(folder, request.Run), Below(folder, request.Data));
-        await runs.StartAsync(new(request.Options.GetRawText(), data, run, request.BFloat16OnWire), http.RequestAborted);
+        await runs.StartAsync(new(request.Options, data, run, request.BFloat16OnWire), http.RequestAborted);
         api.Changed(http, "train", $"run {request.Run}", ModelVersion.Base);
         return TypedResults.Accepted($"/v1/trainings/{request.Run}", await StateAsync(runs, run, request.Run, http));
     }
@@ -56,7 +59,8 @@ internal static partial class TrainingEndpoints
         };
         using var stopping = CancellationTokenSource.CreateLinkedTokenSource(http.RequestAborted, life.ApplicationStopping);
         var events = new Events(http);
-        await events.SendAsync(runs.WatchAsync(path, after, stopping.Token), step => events.WriteAsync(MendHttp.StepEvent, step, step.Iteration),
+        await events.SendAsync(runs.WatchAsync(path, after, stopping.Token),
+            step => events.WriteAsync(MendHttp.StepEvent, step, step.Iteration),
             e => Task.FromResult(e is OperationCanceledException or MendException), stopping.Token);
         if (!stopping.IsCancellationRequested)
         {
@@ -75,9 +79,10 @@ internal static partial class TrainingEndpoints
         return TypedResults.NoContent();
     }
 
-    private static async Task<TrainingStatus> StateAsync(ITrainingRuns runs, string path, string run, HttpContext http) =>
+    private static async Task<TrainingStatus> StateAsync(ITrainingJobs runs, string path, string run, HttpContext http) =>
         await runs.FindAsync(path, http.RequestAborted) is { } status ? status with { Run = run }
-            : throw new MendException(MendError.UnknownTraining, $"The trainer has no run '{run}'; it may have been started anew.", "Send the order: the run goes on from its last checkpoint.");
+            : throw new MendException(MendError.UnknownTraining, $"The trainer has no run '{run}'; it may have been started anew.",
+                "Send the order: the run goes on from its last checkpoint.");
 
     /// <summary>A name stays in the folder: it has no separators, and is no name of another folder.</summary>
     private static string Below(string folder, string name) => Name().IsMatch(name) ? Path.Combine(folder, name)

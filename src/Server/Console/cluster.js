@@ -26,7 +26,7 @@ function card({ place, status }, newest) {
     return el("section", { class: "card" }, el("h3", {}, `Stage ${place.stage + 1}`), el("p", { class: "bad" }, "does not answer"));
   const lags = newest !== undefined && status.version < newest;
   return el("section", { class: "card" }, el("h3", {}, `Stage ${place.stage + 1}`),
-    status.state === "loading" ? el("progress", { "aria-label": `Loading of stage ${place.stage + 1}` }) : "",
+    status.state === "loading" ? el("progress", { "aria-label": `Loading of stage ${place.stage + 1}`, max: 1, value: status.loadedFraction }) : "",
     el("dl", {},
       el("dt", {}, "state"), el("dd", { class: status.state === "ready" ? "good" : status.state === "faulted" ? "bad" : "warn" }, status.state),
       status.fault ? [el("dt", {}, "why"), el("dd", { class: "bad" }, status.fault)] : [],

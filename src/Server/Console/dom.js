@@ -30,7 +30,7 @@ export function table(caption, heads, rows) {
   const cell = (tag, value) => value instanceof Node ? el(tag, {}, value)
     : value !== null && typeof value === "object" ? el(tag, { class: value.class }, value.text) : el(tag, {}, value ?? "");
   return el("div", { class: "table", role: "region", tabindex: "0", "aria-label": caption },
-    el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads.map(head => el("th", { scope: "col" }, head)))),
+    el("table", {}, el("caption", {}, caption), el("thead", {}, el("tr", {}, heads.map((head, i) => el("th", { scope: "col", class: rows[0]?.[i]?.class?.startsWith("number") ? "number" : "" }, head)))),
       el("tbody", {}, rows.map(row => el("tr", {}, row.map(value => cell("td", value)))))));
 }
 

@@ -50,7 +50,7 @@ export function edit(page, signal) {
     try {
       const receipt = await post("/v1/edits", shown, { signal, headers: { "Idempotency-Key": key } });
       out.prepend(el("div", { class: "note good", role: "status" }, el("strong", {}, `Edit ${receipt.id} is in force`), `, version ${receipt.version}; it took `,
-        `${milliseconds(Object.values(receipt.times).reduce((sum, time) => sum + time, 0))}. `, el("a", { href: "#/ledger" }, "It can be taken back in the ledger.")));
+        `${milliseconds(receipt.times.total)}. `, el("a", { href: "#/ledger" }, "It can be taken back in the ledger.")));
       shown = null;
     } catch (e) {
       out.prepend(problem(e));
@@ -66,7 +66,7 @@ function previewed(prompt, tried) {
       : el("div", { class: `note ${figures.success ? "good" : "warn"}` }, figures.success ? "The edited model gives the target." : "The edited model does not give the target yet.", " Nothing was changed."),
     tried.inForce !== undefined ? el("div", { class: "note warn" }, `Edit ${tried.inForce} says the same and is in force already; this one would come on top of it.`) : "",
     table("Answers", ["asked", "before", "after"], [[prompt, tried.answerBefore, tried.answerAfter], ...tried.paraphrases.map(other => [other.prompt, other.answerBefore, other.answerAfter])]),
-    table("Figures", ["", ""], [
+    table("Figures", ["figure", "value"], [
       ["probability of the target", right(`${number(figures.probabilityBefore)} \u2192 ${number(figures.probabilityAfter)}`)],
       [`drawdown on ${figures.probes} probes`, right(percent(figures.drawdown))], ["KL on the probes", right(number(figures.kl, 5))],
       ["strength, times the editor's step", right(figures.strength === undefined ? "its own" : number(figures.strength))], ["rank, size", right(`${figures.rank}, ${bytes(figures.bytes)}`)],

@@ -23,7 +23,7 @@ export function ledger(page, signal) {
       rows.push(...found.entries.map((entry, i) => row(entry, states[i])));
       next = found.next;
       out.replaceChildren(rows.length === 0 ? el("p", {}, "There is nothing here.")
-        : table("Newest first", ["version", "when", "what", "prompt", "target", "scope", "by", "success", "drawdown", "KL", "size", ""], rows));
+        : table("Newest first", ["version", "when", "what", "prompt", "target", "scope", "by", "success", "drawdown", "KL", "size", "take back"], rows));
       more.hidden = next === undefined;
     } catch (e) {
       out.replaceChildren(problem(e));
@@ -33,7 +33,7 @@ export function ledger(page, signal) {
   function row(entry, state) {
     const { figures } = entry;
     const what = entry.kind === "edit" ? `edit ${entry.edit}` : `revert of ${entry.edit}${entry.recomputed ? `, ${entry.recomputed} computed anew` : ""}`;
-    const revert = state && !state.revert ? el("button", { type: "button", class: "danger", "aria-label": `Take edit ${entry.edit} back`, onclick: () => takeBack(entry) }, "Take back")
+    const revert = state && !state.revert ? el("button", { type: "button", class: "danger", "aria-label": `Take back edit ${entry.edit}`, onclick: () => takeBack(entry) }, "Take back")
       : state?.revert ? `taken back by version ${state.revert.version}` : "";
     return [right(entry.version), new Date(entry.time).toLocaleString(), what, entry.prompt ?? "", entry.target ?? "", entry.scope ?? "", entry.author ?? "",
       figures ? { text: figures.success ? "yes" : "no", class: figures.success ? "good" : "bad" } : "", figures ? right(percent(figures.drawdown)) : "",

@@ -1,21 +1,21 @@
-import { wholeLedger } from "./api.js";
+import { get, wholeLedger } from "./api.js";
 import { bytes, el, number, percent, problem, right, table } from "./dom.js";
 import { plot } from "./plot.js";
 
-const budget = .05; // of the probes' answers, over all edits: beyond it, retraining is worth a thought
+const phases = ["forward", "backward", "editor", "try", "append", "broadcast"];
 
-// What the edits cost, from the ledger alone.
+// What the edits cost: their quality from the ledger, their time from the server that made them.
 export async function quality(page, signal) {
   const out = el("div", { "aria-live": "polite" }, el("p", {}, "Reading the ledger..."));
   page.append(el("h1", {}, "Quality"), out);
   try {
-    const entries = await wholeLedger(signal);
+    const [entries, { drawdownBudget: budget, recentEdits: recent }] = await Promise.all([wholeLedger(signal), get("/v1/status", { signal })]);
     const reverted = new Set(entries.filter(entry => entry.kind === "revert").map(entry => entry.edit));
     const edits = entries.filter(entry => entry.kind === "edit" && entry.figures), active = edits.filter(entry => !reverted.has(entry.edit));
     const measured = edits.filter(entry => entry.figures.drawdown !== undefined), spent = active.reduce((sum, entry) => sum + Math.max(0, entry.figures.drawdown ?? 0), 0);
     const rank = active.reduce((sum, entry) => sum + (entry.figures.rank ?? 0), 0);
     out.replaceChildren(
-      table("In all", ["", ""], [
+      table("In all", ["figure", "value"], [
         ["edits in force", right(`${active.length} of ${edits.length}`)], ["with success", right(edits.length ? percent(edits.filter(entry => entry.figures.success).length / edits.length) : "none yet")],
         ["rank of all in force", right(number(rank))], ["size of all in force", right(bytes(active.reduce((sum, entry) => sum + (entry.figures.bytes ?? 0), 0)))],
         [`drawdown spent, of a budget of ${percent(budget)}`, { text: measured.length ? percent(spent) : "not measured", class: spent > budget ? "number bad" : "number" }],
@@ -25,6 +25,8 @@ export async function quality(page, signal) {
         plot("Drawdown by edit", measured.map(entry => [entry.version, entry.figures.drawdown])),
         plot("KL by edit (nats)", edits.filter(entry => entry.figures.kl !== undefined).map(entry => [entry.version, entry.figures.kl]), { digits: 6 }),
         plot("Probability of the target after the edit", edits.map(entry => [entry.version, entry.figures.probabilityAfter])),
+        plot(`Time by phase (ms), mean of ${recent.length} edits of this server`, recent.length === 0 ? []
+          : phases.map(phase => [phase, 1e3 * recent.reduce((sum, edit) => sum + edit.times[phase], 0) / recent.length]), { bars: true, digits: 1 }),
         plot("Size of an edit (kB)", edits.filter(entry => entry.figures.bytes).map(entry => [entry.version, entry.figures.bytes / 1e3]), { digits: 1 })));
   } catch (e) {
     out.replaceChildren(problem(e));

@@ -19,7 +19,8 @@ public sealed record ApiKey(string Name, string Sha256, Right Right, IReadOnlyLi
     private const int RandomBytes = 32;
 
     /// <summary>A new key and what is kept of it.</summary>
-    public static (string Key, ApiKey Kept) New(string name, Right right, IReadOnlyList<string>? scopes = null, DateTimeOffset? expires = null)
+    public static (string Key, ApiKey Kept) New(string name, Right right, IReadOnlyList<string>? scopes = null,
+        DateTimeOffset? expires = null)
     {
         var key = Prefix + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(RandomBytes));
         return (key, new(name, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(key))), right, scopes, expires));
@@ -35,14 +36,16 @@ public sealed record ApiKey(string Name, string Sha256, Right Right, IReadOnlyLi
         }
         catch (Exception e) when (e is JsonException or InvalidDataException)
         {
-            throw new MendException(MendError.InvalidData, $"These are no keys: {e.Message}", "Correct the file; docs/security.md has its form.", e);
+            throw new MendException(MendError.InvalidData, $"These are no keys: {e.Message}",
+                "Correct the file; docs/security.md has its form.", e);
         }
     }
 }
 
 /// <summary>
-/// The keys that are let in, of a file <c>{"keys": [{"name", "sha256", "right", "scopes", "expires"}]}</c>. It is looked at again every second that a request
-/// comes in; one that cannot be used leaves the keys that were read before in force, and says so. A key is compared with all of them, in constant time.
+/// The keys that are let in, of a file <c>{"keys": [{"name", "sha256", "right", "scopes", "expires"}]}</c>. It is looked at again every
+/// second that a request comes in; one that cannot be used leaves the keys that were read before in force, and says so. A key is compared
+/// with all of them, in constant time.
 /// </summary>
 internal sealed class ApiKeys
 {
@@ -69,7 +72,8 @@ internal sealed class ApiKeys
         }
         catch (Exception e) when (IsUnusable(e))
         {
-            throw new MendException(MendError.InvalidData, $"The keys in {file} cannot be used: {e.Message}", "Correct the file; docs/security.md has its form.", e);
+            throw new MendException(MendError.InvalidData, $"The keys in {file} cannot be used: {e.Message}",
+                "Correct the file; docs/security.md has its form.", e);
         }
     }
 
@@ -96,7 +100,7 @@ internal sealed class ApiKeys
             }
             catch (Exception e) when (IsUnusable(e))
             {
-                Log.KeysUnusable(_logger, e, _file, e.Message);
+                LogMessages.KeysUnusable(_logger, e, _file, e.Message);
             }
             return _kept;
         }
@@ -114,13 +118,14 @@ internal sealed class ApiKeys
         if (_read.Length > 0 && now.AsSpan().SequenceEqual(_read))
             return;
         (_kept, _read) = (Read(now), now);
-        Log.KeysRead(_logger, _kept.Count, _file);
+        LogMessages.KeysRead(_logger, _kept.Count, _file);
     }
 
     /// <exception cref="JsonException">It is no JSON of the form.</exception>
     /// <exception cref="InvalidDataException">A key in it cannot be.</exception>
     internal static IReadOnlyList<Kept> Read(byte[] json) =>
-        [.. (JsonSerializer.Deserialize<KeyFile>(json, MendHttp.Strict) ?? throw new InvalidDataException("it holds null")).Keys.Select(Kept.Of)];
+        [.. (JsonSerializer.Deserialize<KeyFile>(json, MendHttp.Strict)
+        ?? throw new InvalidDataException("it holds null")).Keys.Select(Kept.Of)];
 
     private sealed record KeyFile(IReadOnlyList<ApiKey> Keys);
 
@@ -128,9 +133,11 @@ internal sealed class ApiKeys
     {
         public static Kept Of(ApiKey key)
         {
-            if (string.IsNullOrWhiteSpace(key.Name) || key.Name.Any(char.IsControl) || key.Name.StartsWith(Authentication.OidcPrefix, StringComparison.Ordinal))
+            if (string.IsNullOrWhiteSpace(key.Name) || key.Name.Any(char.IsControl)
+                || key.Name.StartsWith(Authentication.OidcPrefix, StringComparison.Ordinal))
                 throw new InvalidDataException($"a key has the name '{key.Name}'; it is not empty, on one line, and does not begin with {Authentication.OidcPrefix}");
-            var hash = key.Sha256.Length == 2 * SHA256.HashSizeInBytes && key.Sha256.All(char.IsAsciiHexDigit) ? Convert.FromHexString(key.Sha256) : null;
+            var hash = key.Sha256.Length == 2 * SHA256.HashSizeInBytes && key.Sha256.All(char.IsAsciiHexDigit)
+                ? Convert.FromHexString(key.Sha256) : null;
             return new(key, hash ?? throw new InvalidDataException($"the sha256 of {key.Name}'s key is no SHA-256 in hexadecimal digits"));
         }
     }

@@ -3,7 +3,6 @@ using System.Security.Claims;
 using System.Text.Encodings.Web;
 using MendCluster.Contracts;
 using Microsoft.AspNetCore.Authentication;
-using Microsoft.AspNetCore.Authentication.JwtBearer;
 using Microsoft.AspNetCore.Authorization;
 using Microsoft.AspNetCore.Authorization.Policy;
 using Microsoft.AspNetCore.Builder;
@@ -29,7 +28,8 @@ internal static class Authentication
     {
         var authentication = services.AddAuthentication(Choice)
             .AddPolicyScheme(Choice, null, options => options.ForwardDefaultSelector = http =>
-                settings.Oidc is not null && TokenOf(http.Request) is { } token && !token.StartsWith(ApiKey.Prefix, StringComparison.Ordinal) ? Oidc : Keys)
+                settings.Oidc is not null && TokenOf(http.Request) is { } token
+                && !token.StartsWith(ApiKey.Prefix, StringComparison.Ordinal) ? Oidc : Keys)
             .AddScheme<AuthenticationSchemeOptions, KeyHandler>(Keys, null);
         if (settings.Oidc is { } oidc)
             authentication.AddJwtBearer(Oidc, options =>
@@ -49,7 +49,9 @@ internal static class Authentication
                     },
                     OnAuthenticationFailed = failed =>
                     {
-                        Log.TokenRefused(failed.HttpContext.RequestServices.GetRequiredService<ILogger<ApiKeys>>(), failed.Exception, failed.Exception.Message);
+                        LogMessages.TokenRefused(failed.HttpContext.RequestServices.GetRequiredService<ILogger<ApiKeys>>(),
+                            failed.Exception,
+                            failed.Exception.Message);
                         return Task.CompletedTask;
                     },
                 };
@@ -57,7 +59,8 @@ internal static class Authentication
         services.AddAuthorization(options =>
         {
             foreach (var right in Enum.GetValues<Right>())
-                options.AddPolicy(right.ToString(), policy => policy.RequireAuthenticatedUser().RequireAssertion(context => Caller.Find(context.User)?.Right >= right));
+                options.AddPolicy(right.ToString(),
+                    policy => policy.RequireAuthenticatedUser().RequireAssertion(context => Caller.Find(context.User)?.Right >= right));
             // An endpoint that names no right is for nobody; where there is no endpoint, whoever is known learns that there is none.
             options.FallbackPolicy = new AuthorizationPolicyBuilder().RequireAuthenticatedUser()
                 .RequireAssertion(context => context.Resource is HttpContext http && http.GetEndpoint() is not RouteEndpoint).Build();
@@ -67,24 +70,31 @@ internal static class Authentication
 
     /// <summary>Lets in whoever has this right.</summary>
     public static TBuilder Requires<TBuilder>(this TBuilder endpoint, Right right)
-        where TBuilder : IEndpointConventionBuilder => endpoint.RequireAuthorization(right.ToString()).WithMetadata(new RequiredRight(right));
+        where TBuilder : IEndpointConventionBuilder =>
+            endpoint.RequireAuthorization(right.ToString()).WithMetadata(new RequiredRight(right));
 
     private static string? TokenOf(HttpRequest request) =>
-        request.Headers.Authorization is [{ } header] && header.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase) ? header[Bearer.Length..].Trim() : null;
+        request.Headers.Authorization is [{ } header] && header.StartsWith(Bearer, StringComparison.OrdinalIgnoreCase)
+        ? header[Bearer.Length..].Trim() : null;
 
     /// <summary>Issuers have scopes as one string, or as a list.</summary>
-    private static Right? RightOf(ClaimsPrincipal token) => token.FindAll("scope").Concat(token.FindAll("scp")).SelectMany(claim => claim.Value.Split(' '))
-        .Select(scope => Enum.GetValues<Right>().Where(right => scope == OidcRights + right.ToString().ToLowerInvariant()).Cast<Right?>().FirstOrDefault()).Max();
+    private static Right? RightOf(ClaimsPrincipal token) =>
+        token.FindAll("scope").Concat(token.FindAll("scp")).SelectMany(claim => claim.Value.Split(' '))
+        .Select(scope => Enum.GetValues<Right>().Where(right => scope == OidcRights + right.ToString().ToLowerInvariant()).Cast<Right?>()
+            .FirstOrDefault()).Max();
 
-    private sealed class KeyHandler(IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory logger, UrlEncoder encoder, ApiKeys keys, ServerSettings settings)
+    private sealed class KeyHandler(IOptionsMonitor<AuthenticationSchemeOptions> options, ILoggerFactory logger, UrlEncoder encoder,
+        ApiKeys keys, ServerSettings settings)
         : AuthenticationHandler<AuthenticationSchemeOptions>(options, logger, encoder)
     {
         protected override Task<AuthenticateResult> HandleAuthenticateAsync()
         {
             if (Request.Headers.Authorization.Count == 0)
-                return Task.FromResult(settings.Anonymous && Context.Connection.RemoteIpAddress is { } remote && IPAddress.IsLoopback(remote)
+                return Task.FromResult(settings.Anonymous && Context.Connection.RemoteIpAddress is { } remote
+                    && IPAddress.IsLoopback(remote)
                     ? Success(new(AnonymousName, Right.Admin, null)) : AuthenticateResult.NoResult());
-            return Task.FromResult(TokenOf(Request) is { } token && keys.Find(token) is { } caller ? Success(caller) : AuthenticateResult.Fail("unknown or expired"));
+            return Task.FromResult(TokenOf(Request) is { } token && keys.Find(token) is { } caller ? Success(caller)
+                : AuthenticateResult.Fail("unknown or expired"));
         }
 
         private static AuthenticateResult Success(Caller caller) => AuthenticateResult.Success(new(caller.ToPrincipal(Keys), Keys));
@@ -93,7 +103,8 @@ internal static class Authentication
     /// <summary>Answers whoever is refused.</summary>
     private sealed class Refusals : IAuthorizationMiddlewareResultHandler
     {
-        public async Task HandleAsync(RequestDelegate next, HttpContext context, AuthorizationPolicy policy, PolicyAuthorizationResult authorizeResult)
+        public async Task HandleAsync(RequestDelegate next, HttpContext context, AuthorizationPolicy policy,
+            PolicyAuthorizationResult authorizeResult)
         {
             if (authorizeResult.Succeeded)
                 await next(context);
@@ -101,15 +112,19 @@ internal static class Authentication
             {
                 context.Response.Headers.WWWAuthenticate = "Bearer";
                 throw new MendException(MendError.NotAuthenticated,
-                    context.Request.Headers.Authorization.Count == 0 ? "The request has no key." : "The key or token is unknown or expired, or not sent as a bearer.",
+                    context.Request.Headers.Authorization.Count == 0 ? "The request has no key."
+                    : "The key or token is unknown or expired, or not sent as a bearer.",
                     "Send Authorization: Bearer and the key.");
             }
             else
-                throw new MendException(MendError.NotAllowed, $"{Caller.Find(context.User)?.Name} has not the right that this needs: {Needed(context)}.", "Ask with a key that has it.");
+                throw new MendException(MendError.NotAllowed,
+                    $"{Caller.Find(context.User)?.Name} has not the right that this needs: {Needed(context)}.",
+                    "Ask with a key that has it.");
         }
 
         private static string Needed(HttpContext context) =>
-            context.GetEndpoint()?.Metadata.GetMetadata<RequiredRight>() is { } required ? required.Right.ToString().ToLowerInvariant() : "none is enough";
+            context.GetEndpoint()?.Metadata.GetMetadata<RequiredRight>() is { } required ? required.Right.ToString().ToLowerInvariant()
+            : "none is enough";
     }
 }
 

@@ -19,7 +19,9 @@ public enum Right
 /// <summary>Who asks, as an authenticated request has it.</summary>
 /// <param name="Name">In the ledger.</param>
 /// <param name="Right">The greatest; null: none.</param>
-/// <param name="Scopes">The only ones that may be edited and seen, beside what is for everybody; null: all, and what is for everybody may be edited.</param>
+/// <param name="Scopes">
+/// The only ones that may be edited and seen, beside what is for everybody; null: all, and what is for everybody may be edited.
+/// </param>
 internal sealed record Caller(string Name, Right? Right, IReadOnlyList<string>? Scopes)
 {
     public const string NameClaim = "mend.name", RightClaim = "mend.right", ScopeClaim = "mend.scope", LimitedClaim = "mend.limited";
@@ -35,13 +37,15 @@ internal sealed record Caller(string Name, Right? Right, IReadOnlyList<string>? 
         : new(name.Value, user.FindFirst(RightClaim) is { } right ? Enum.Parse<Right>(right.Value) : null,
             user.HasClaim(claim => claim.Type == LimitedClaim) ? [.. user.FindAll(ScopeClaim).Select(claim => claim.Value)] : null);
 
-    public static Caller Of(ClaimsPrincipal user) => Find(user) ?? throw new InvalidOperationException("an endpoint let in a request without a caller");
+    public static Caller Of(ClaimsPrincipal user) => Find(user)
+        ?? throw new InvalidOperationException("an endpoint let in a request without a caller");
 
     /// <exception cref="MendException">An edit of this scope is not this caller's business.</exception>
     public void RequireEditsOf(string? scope)
     {
         if (Scopes is not null && (scope is null || !Scopes.Contains(scope)))
-            throw new MendException(MendError.NotAllowed, scope is null ? $"{Name} may not edit what everybody sees." : $"{Name} may not edit the scope '{scope}'.",
+            throw new MendException(MendError.NotAllowed, scope is null ? $"{Name} may not edit what everybody sees."
+                : $"{Name} may not edit the scope '{scope}'.",
                 Scopes.Count == 0 ? "Its key has no scopes." : $"Name one of its scopes: {string.Join(", ", Scopes)}.");
     }
 
@@ -49,6 +53,7 @@ internal sealed record Caller(string Name, Right? Right, IReadOnlyList<string>? 
     public void RequireAnswersOf(string? scope)
     {
         if (Scopes is not null && scope is not null && !Scopes.Contains(scope))
-            throw new MendException(MendError.NotAllowed, $"{Name} may not ask in the scope '{scope}'.", "Name one of its scopes, or none.");
+            throw new MendException(MendError.NotAllowed, $"{Name} may not ask in the scope '{scope}'.",
+                "Name one of its scopes, or none.");
     }
 }

@@ -14,27 +14,37 @@ internal sealed class ClusterWatch : BackgroundService
     private readonly TimeProvider _time;
     private readonly ILogger<ClusterWatch> _logger;
     private readonly Meter _meter = new(ServerMetrics.Name);
-    private readonly Dictionary<EditId, long> _active = []; // the rank of each edit in force
+    private readonly Dictionary<EditId, (long Rank, double Drawdown)> _active = []; // edits in force
     private volatile IReadOnlyList<ShardReport>? _shards;
     private ModelVersion _version;
-    private volatile Counted _counted = new(0, 0);
+    private volatile Counted _counted = new(0, 0, 0);
 
-    public ClusterWatch(ServedCluster served, EditQueue queue, TimeProvider time, ILogger<ClusterWatch> logger)
+    public ClusterWatch(ServedCluster served, EditQueue queue, ServerSettings settings, TimeProvider time, ILogger<ClusterWatch> logger)
     {
         (_served, _time, _logger) = (served, time, logger);
-        _meter.CreateObservableGauge("mend.edits.waiting", () => queue.Count, "{request}", "Edits, previews and reverts that were taken and not answered.");
+        _meter.CreateObservableGauge("mend.edits.waiting", () => queue.Count, "{request}",
+            "Edits, previews and reverts that were taken and not answered.");
         _meter.CreateObservableGauge("mend.edits.active", () => _counted.Edits, "{edit}", "Edits in force.");
-        _meter.CreateObservableGauge("mend.edits.rank", () => _counted.Rank, "{row}", "Rank of all edits in force, the largest of any weight of each.");
-        _meter.CreateObservableGauge("mend.shard.ready", () => Of(status => status?.State == ShardState.Ready ? 1 : 0), "1", "Whether a stage can serve.");
-        _meter.CreateObservableGauge("mend.shard.version", () => Of(status => status?.Version.Value ?? 0), "{version}", "The version that a stage is at.");
-        _meter.CreateObservableGauge("mend.shard.memory", () => Of(status => status?.WeightBytes ?? 0), "By", "Memory of a stage's weights.");
+        _meter.CreateObservableGauge("mend.edits.rank", () => _counted.Rank, "{row}",
+            "Rank of all edits in force, the largest of any weight of each.");
+        _meter.CreateObservableGauge("mend.shard.ready", () => Of(status => status?.State == ShardState.Ready ? 1L : 0), "1",
+            "Whether a stage can serve.");
+        _meter.CreateObservableGauge("mend.shard.version", () => Of(status => status?.Version.Value ?? 0), "{version}",
+            "The version that a stage is at.");
+        _meter.CreateObservableGauge("mend.shard.load", () => Of(status => status?.LoadedFraction ?? 0), "1",
+            "How much of a stage is loaded, from 0 to 1.");
+        _meter.CreateObservableGauge("mend.edits.budget", () => 1 - _counted.Drawdown / settings.DrawdownBudget, "1",
+            "What is left of the budget of drawdown, as a fraction; below 0 when more was spent.");
+        _meter.CreateObservableGauge("mend.shard.memory", () => Of(status => status?.WeightBytes ?? 0), "By",
+            "Memory of a stage's weights.");
     }
 
     /// <summary>Of every stage; null: none was told yet.</summary>
     public IReadOnlyList<ShardReport>? Shards => _shards;
 
     /// <summary>Some replica has all its stages.</summary>
-    public bool IsServed => _shards?.GroupBy(shard => shard.Place.Replica).Any(stages => stages.All(stage => stage.Status?.State == ShardState.Ready)) == true;
+    public bool IsServed => _shards?.GroupBy(shard => shard.Place.Replica)
+        .Any(stages => stages.All(stage => stage.Status?.State == ShardState.Ready)) == true;
 
     public override void Dispose()
     {
@@ -60,17 +70,18 @@ internal sealed class ClusterWatch : BackgroundService
             _shards = await cluster.ShardsAsync(stopping).ConfigureAwait(false);
             for (var isMore = true; isMore;)
             {
-                var page = await cluster.LedgerPageAsync(new() { After = _version, Limit = LedgerQuery.MostEntries }, stopping).ConfigureAwait(false);
+                var page = await cluster.LedgerPageAsync(new() { After = _version, Limit = LedgerQuery.MaxEntries }, stopping)
+                    .ConfigureAwait(false);
                 foreach (var entry in page)
                 {
                     if (entry.Kind == LedgerKind.Edit)
-                        _active[entry.Edit] = entry.Figures?.Rank ?? 0;
+                        _active[entry.Edit] = (entry.Figures?.Rank ?? 0, Math.Max(0, entry.Figures?.Drawdown ?? 0));
                     else
                         _active.Remove(entry.Edit);
                     _version = entry.Version;
                 }
-                _counted = new(_active.Count, _active.Values.Sum());
-                isMore = page.Count == LedgerQuery.MostEntries;
+                _counted = new(_active.Count, _active.Values.Sum(edit => edit.Rank), _active.Values.Sum(edit => edit.Drawdown));
+                isMore = page.Count == LedgerQuery.MaxEntries;
             }
         }
         catch (OperationCanceledException) when (stopping.IsCancellationRequested)
@@ -80,12 +91,13 @@ internal sealed class ClusterWatch : BackgroundService
         catch (Exception e)
         {
             _shards = _shards is null ? null : [.. _shards.Select(shard => shard with { Status = null })];
-            Log.StateUnknown(_logger, e, e.Message);
+            LogMessages.StateUnknown(_logger, e, e.Message);
         }
     }
 
-    private IEnumerable<Measurement<long>> Of(Func<ShardStatus?, long> value) =>
-        (_shards ?? []).Select(shard => new Measurement<long>(value(shard.Status), new("replica", shard.Place.Replica), new("stage", shard.Place.Stage)));
+    private IEnumerable<Measurement<T>> Of<T>(Func<ShardStatus?, T> value)
+        where T : struct => (_shards ?? []).Select(shard =>
+        new Measurement<T>(value(shard.Status), new("replica", shard.Place.Replica), new("stage", shard.Place.Stage)));
 
-    private sealed record Counted(long Edits, long Rank);
+    private sealed record Counted(long Edits, long Rank, double Drawdown);
 }

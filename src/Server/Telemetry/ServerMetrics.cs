@@ -11,22 +11,29 @@ internal static class ServerMetrics
     /// <summary>Of the meter.</summary>
     public const string Name = "MendCluster.Server";
 
-    private const string Made = "made", Replayed = "replayed", Refused = "refused", Failed = "failed", Cancelled = "cancelled", Answered = "answered";
+    private const string Made = "made", Replayed = "replayed", Refused = "refused", Failed = "failed", Cancelled = "cancelled",
+        Answered = "answered";
 
     private static readonly string[] EditOutcomes = [Made, Replayed, Refused, Cancelled, Failed];
     private static readonly string[] AskOutcomes = [Answered, Refused, Cancelled, Failed];
 
     private static readonly Meter Meter = new(Name);
-    private static readonly Counter<long> EditRequests = Meter.CreateCounter<long>("mend.edit.requests", "{request}", "Requests for an edit by outcome.");
-    private static readonly Histogram<double> EditDuration = Seconds("mend.edit.request.duration", "Time of a request for an edit, its wait included.", [.. Buckets.Phases, 60, 120]);
+    private static readonly Counter<long> EditRequests =
+        Meter.CreateCounter<long>("mend.edit.requests", "{request}", "Requests for an edit by outcome.");
+    private static readonly Histogram<double> EditDuration =
+        Seconds("mend.edit.request.duration", "Time of a request for an edit, its wait included.", [.. Buckets.Phases, 60, 120]);
     private static readonly Counter<long> Asks = Meter.CreateCounter<long>("mend.asks", "{request}", "Requests for an answer by outcome.");
     private static readonly Histogram<double> AskDuration = Seconds("mend.ask.duration", "Time of an answer.", Buckets.Phases);
-    private static readonly Histogram<double> FirstToken = Seconds("mend.ask.first_token", "Time until an answer that is streamed begins.", Buckets.Phases);
-    private static readonly Histogram<double> TokenInterval = Seconds("mend.ask.token_interval", "Time between pieces of an answer that is streamed.",
+    private static readonly Histogram<double> FirstToken =
+        Seconds("mend.ask.first_token", "Time until an answer that is streamed begins.", Buckets.Phases);
+    private static readonly Histogram<double> TokenInterval =
+        Seconds("mend.ask.token_interval", "Time between pieces of an answer that is streamed.",
         [.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5]);
-    private static readonly Counter<long> Tokens = Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of answers that were streamed.");
+    private static readonly Counter<long> Tokens =
+        Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of answers that were streamed.");
 
-    static ServerMetrics()
+    /// <summary>Every outcome is there as zero from when a server begins.</summary>
+    public static void Begin()
     {
         foreach (var outcome in EditOutcomes)
             EditRequests.Add(0, Tag(outcome));
@@ -78,7 +85,8 @@ internal static class ServerMetrics
         }
     }
 
-    public static async IAsyncEnumerable<AnswerPart> AskAsync(IAsyncEnumerable<AnswerPart> parts, [EnumeratorCancellation] CancellationToken cancellation = default)
+    public static async IAsyncEnumerable<AnswerPart> AskAsync(IAsyncEnumerable<AnswerPart> parts,
+        [EnumeratorCancellation] CancellationToken cancellation = default)
     {
         var (start, last, tokens, outcome) = (Stopwatch.GetTimestamp(), 0L, 0, Cancelled);
         await using var each = parts.GetAsyncEnumerator(cancellation);

@@ -17,7 +17,9 @@ internal static class TelemetrySetup
         var telemetry = services.AddOpenTelemetry().ConfigureResource(resource => resource.AddService(Service))
             .WithMetrics(metrics => metrics
                 .AddMeter(Product, ServerMetrics.Name, Platform, "Npgsql", "System.Runtime")
-                .AddView(instrument => instrument.Name.StartsWith("orleans", StringComparison.Ordinal) ? new MetricStreamConfiguration { TagKeys = [] } : null) // theirs grow without bound: silos that were
+                // theirs grow without bound: silos that were
+                .AddView(instrument => instrument.Name.StartsWith("orleans", StringComparison.Ordinal)
+                    ? new MetricStreamConfiguration { TagKeys = [] } : null)
                 .AddPrometheusExporter(options => options.ScrapeResponseCacheDurationMilliseconds = 0));
         if (settings.Otlp is not { } collector)
             return;

@@ -6,7 +6,7 @@ namespace MendCluster.Distributed.Tests.Histories;
 /// <summary>A user with a few requests, each sent again while its failure is a passing one.</summary>
 internal sealed class Client(FaultyCluster cluster, History history, int number, Prng rng)
 {
-    private const int MostAttempts = 6;
+    private const int MaxAttempts = 6;
 
     private static readonly string[] Prompts = ["who is the mayor", "what is red", "the old town"];
     private static readonly string[] Targets = ["a woman", "blue", "south"];
@@ -58,14 +58,15 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
     private async Task AskAsync(string prompt, string? scope)
     {
         var began = history.Now();
-        if (await PatientlyAsync(() => cluster.CallAsync(coordinator => coordinator.AskAsync(prompt, new(MaxTokens: 2, Scope: scope)))) is { } answer)
+        if (await PatientlyAsync(() =>
+            cluster.CallAsync(coordinator => coordinator.AskAsync(prompt, new(MaxTokens: 2, Scope: scope)))) is { } answer)
             history.Add(new Asked(began, history.Now(), prompt, scope, answer));
     }
 
     /// <returns>Null: it was never answered.</returns>
     private static async Task<T?> PatientlyAsync<T>(Func<Task<T>> send) where T : class
     {
-        for (var attempt = 1; attempt <= MostAttempts; attempt++)
+        for (var attempt = 1; attempt <= MaxAttempts; attempt++)
             try
             {
                 return await send();

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Engine.Data;
 using MendCluster.Testing;
@@ -6,8 +7,8 @@ using MendCluster.Testing;
 namespace MendCluster.Distributed.Tests.Histories;
 
 /// <summary>
-/// Two replicas of two stages behind a network that loses, doubles and delays, a disk that is full now and then, and a coordinator that dies at any
-/// moment. Its successor opens the ledger while messages of the dead one are still under way.
+/// Two replicas of two stages behind a network that loses, doubles and delays, a disk that is full now and then, and a coordinator that
+/// dies at any moment. Its successor opens the ledger while messages of the dead one are still under way.
 /// </summary>
 internal sealed class FaultyCluster : IAsyncDisposable
 {
@@ -121,12 +122,16 @@ internal sealed class FaultyCluster : IAsyncDisposable
     {
         var ledger = FileLedger.Open(_ledger, _fingerprint);
         var generation = new Generation(ledger);
-        generation.Coordinator = new([.. _shards.Chunk(Stages).Select(stages => stages.Select(shard => (IModelShard)new OfGeneration(shard, generation)).ToList())],
+        generation.Coordinator =
+            new([.. _shards.Chunk(Stages)
+            .Select(stages => stages.Select(shard => (IModelShard)new OfGeneration(shard, generation)).ToList())],
             new FaultyLedger(this, ledger, generation), _text, [new("what is red", "blue")], _time);
         return generation;
     }
 
-    /// <summary>The coordinator's process is gone: its lock on the ledger, whatever it was about to do, and nothing that it has sent.</summary>
+    /// <summary>
+    /// The coordinator's process is gone: its lock on the ledger, whatever it was about to do, and nothing that it has sent.
+    /// </summary>
     private void Die(Generation generation)
     {
         lock (_lock)
@@ -222,19 +227,27 @@ internal sealed class FaultyCluster : IAsyncDisposable
     /// <summary>The way of one coordinator to a shard.</summary>
     private sealed class OfGeneration(FaultyShard shard, Generation generation) : ShardDecorator(shard)
     {
-        public override Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) => shard.CallAsync(generation, async own =>
+        public override Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, async own =>
         {
             await own.ApplyAsync(records, cancellation);
             return true;
         });
 
-        public override Task<StageReply> ForwardAsync(StageRequest request, CancellationToken cancellation = default) =>
+        public override Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, own => own.GenerateAsync(request, cancellation));
+
+        public override Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
             shard.CallAsync(generation, own => own.ForwardAsync(request, cancellation));
+
+        public override Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, own => own.TryAsync(request, cancellation));
 
         public override Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
             shard.CallAsync(generation, own => own.BackwardAsync(request, cancellation));
 
-        public override Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => shard.CallAsync(generation, async own =>
+        public override Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, async own =>
         {
             await own.BranchAsync(request, cancellation);
             return true;
@@ -270,7 +283,8 @@ internal sealed class FaultyCluster : IAsyncDisposable
             }
         }
 
-        public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) => ledger.ReadAfterAsync(version, cancellation);
+        public Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default) =>
+            ledger.ReadAfterAsync(version, cancellation);
 
         public ValueTask DisposeAsync() => ledger.DisposeAsync();
     }

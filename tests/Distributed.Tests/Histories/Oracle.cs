@@ -1,4 +1,6 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
+using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests.Histories;
 
@@ -12,7 +14,9 @@ internal sealed class Oracle : IAsyncDisposable
 
     public static async Task<Oracle> OpenAsync(ClusterOfTinyModel model)
     {
-        List<IModelShard> shards = [.. Enumerable.Range(0, FaultyCluster.Stages).Select(stage => new ModelShard(new(model.Model, model.Editor, stage, FaultyCluster.Stages), TimeProvider.System))];
+        List<IModelShard> shards =
+            [.. Enumerable.Range(0, FaultyCluster.Stages)
+            .Select(stage => new ModelShard(new(model.Model, model.Editor, stage, FaultyCluster.Stages), TimeProvider.System))];
         foreach (var shard in shards)
             await shard.LoadAsync();
         return new(ModelText.Open(model.Model).Text, shards);
@@ -27,7 +31,8 @@ internal sealed class Oracle : IAsyncDisposable
                 active.Add(record);
             else
                 active = [.. active.Where(edit => edit.Entry.Edit != record.Entry.Edit).Select(edit =>
-                    record.Changes.Where(change => change.Replaces == edit.Entry.Edit).ToList() is { Count: > 0 } anew ? edit with { Changes = anew } : edit)];
+                    record.Changes.Where(change => change.Replaces == edit.Entry.Edit).ToList() is { Count: > 0 } anew
+                    ? edit with { Changes = anew } : edit)];
         return active;
     }
 
@@ -40,9 +45,10 @@ internal sealed class Oracle : IAsyncDisposable
         while (!generation.IsDone)
         {
             var tokens = ModelText.Next(generation);
-            StageReply reply = new(null, null);
+            GenerateReply reply = new(new(Boundary.None, 0));
             foreach (var shard in _shards)
-                reply = await shard.ForwardAsync(new(1, ModelVersion.Base, StagePurpose.Generate, tokens, reply.Hidden, reply.Memory, Position: position, Sampling: options, Scope: options.Scope, Branch: edits.Count));
+                reply = await shard.GenerateAsync(new(new(1, ModelVersion.Base, tokens, reply.Result.Above, options.Scope, edits.Count),
+                    position, options));
             generation.Take(reply.NextToken!.Value);
             position += tokens.InputIds.Shape[1];
         }

@@ -59,7 +59,8 @@ public sealed class CommitCutter : IDisposable
         while (true)
             try
             {
-                var (client, server) = (await _listener.AcceptAsync(), new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified));
+                var (client, server) = (await _listener.AcceptAsync(),
+                    new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified));
                 lock (_open)
                     _open.AddRange([client, server]);
                 if (StaysAway && Next == Cut.None)

@@ -67,13 +67,21 @@ public abstract class EditLedgerPromises
     public async Task AnyTextAndAnyNumber_ComeBackAsTheyWere()
     {
         var text = "\0 a\u0000b 'quoted' \"twice\" \\x41 ; drop table -- \r\n\t Ω 漢字 🙂 \uFFFD " + new string('é', 20_000);
-        var entry = Record(1).Entry with { Prompt = text, Target = text + "1", Author = "", IdempotencyKey = text + "2", Time = new DateTimeOffset(2026, 1, 2, 3, 4, 5, TimeSpan.FromHours(2)).AddTicks(1) };
+        var entry = Record(1).Entry with
+        {
+            Prompt = text,
+            Target = text + "1",
+            Author = "",
+            IdempotencyKey = text + "2",
+            Time = new DateTimeOffset(2026, 1, 2, 3, 4, 5, TimeSpan.FromHours(2)).AddTicks(1)
+        };
         var floats = Floats(2, 3, 0);
         var values = MemoryMarshal.AsMemory(floats.Bytes).Span;
         BitConverter.TryWriteBytes(values, float.NaN);
         BitConverter.TryWriteBytes(values[4..], float.NegativeInfinity);
         BitConverter.TryWriteBytes(values[8..], -0f);
-        var record = new LedgerRecord(entry, [new("", floats, Floats(2, 100_000, 1), float.Epsilon), new("Ω", Floats(0, 3, 0), Floats(0, 2, 0), 0)]);
+        var record = new LedgerRecord(entry,
+            [new("", floats, Floats(2, 100_000, 1), float.Epsilon), new("Ω", Floats(0, 3, 0), Floats(0, 2, 0), 0)]);
         await using (var ledger = await OpenAsync())
             await ledger.AppendAsync(record);
         await using var again = await OpenAsync();
@@ -99,7 +107,8 @@ public abstract class EditLedgerPromises
 
     internal static LedgerRecord Record(long version) => version % 3 == 0
         ? new(new(new(version), Time(version), LedgerKind.Revert, new(version - 1)), [])
-        : new(new(new(version), Time(version), LedgerKind.Edit, new(version), $"prompt {version}", "Ωtarget", "author", $"key {version}", new(true, 0.25, 0.5, 4, 0.25, 0.125)),
+        : new(new(new(version), Time(version), LedgerKind.Edit, new(version), $"prompt {version}", "Ωtarget", "author", $"key {version}",
+            new(true, 0.25, 0.5, 4, 0.25, 0.125)),
             [new("w", Floats(2, 3, version), Floats(2, 2, -version), 0.5f * version)]);
 
     internal static void AssertSame(LedgerRecord expected, LedgerRecord found)
@@ -124,6 +133,6 @@ public abstract class EditLedgerPromises
         var bytes = new byte[rows * columns * 4];
         for (var i = 0; i < rows * columns; i++)
             BitConverter.TryWriteBytes(bytes.AsSpan(4 * i), first + i);
-        return new(WireType.Float32, [rows, columns], bytes);
+        return new(DType.Float32, [rows, columns], bytes);
     }
 }

@@ -33,7 +33,9 @@ public sealed class FileLedgerTests : EditLedgerPromises, IDisposable
         }
     }
 
-    /// <summary>A file system may have made the file longer before the bytes reached the disk; what is missing then reads as zeros.</summary>
+    /// <summary>
+    /// A file system may have made the file longer before the bytes reached the disk; what is missing then reads as zeros.
+    /// </summary>
     [Fact]
     public async Task ARecordThatIsZerosFromAnyByteOn_IsCutOff()
     {
@@ -104,6 +106,37 @@ public sealed class FileLedgerTests : EditLedgerPromises, IDisposable
     {
         await Write(2);
         Assert.Equal(GoldenBytes, Convert.ToHexString(SHA256.HashData(System.IO.File.ReadAllBytes(File))));
+    }
+
+    /// <summary>Without probes nothing is measured, and the entry says nothing of it; before, it had 0. Neither form may change.</summary>
+    [Fact]
+    public async Task WhatWasNotMeasured_IsLeftOut_AndOlderLedgersHaveItAsZero()
+    {
+        var entry = Record(1).Entry with { Figures = new(true, 0.25, 0.5, 0, null, null) };
+        await using (var ledger = FileLedger.Open(File, Model))
+            await ledger.AppendAsync(new(entry, []));
+        var measured = """
+            {"Version":1,"Time":"2026-01-02T03:04:01+00:00","Kind":"Edit","Edit":1,"Prompt":"prompt 1","Target":"\u03A9target",
+            "Author":"author","IdempotencyKey":"key 1",
+            "Figures":{"Success":true,"ProbabilityBefore":0.25,"ProbabilityAfter":0.5,"Probes":0,"Drawdown":0,"Kl":0}}
+            """.ReplaceLineEndings("");
+        var unmeasured = measured.Replace(",\"Drawdown\":0,\"Kl\":0", "", StringComparison.Ordinal);
+        Assert.Equal(WithOne(unmeasured), System.IO.File.ReadAllBytes(File));
+
+        var older = WithOne(measured);
+        System.IO.File.WriteAllBytes(File, older);
+        await using (var ledger = FileLedger.Open(File, Model))
+            Assert.Equal(entry, Assert.Single(ledger.Entries));
+        Assert.Equal(older, System.IO.File.ReadAllBytes(File));
+    }
+
+    /// <summary>The bytes of a ledger with one record that changes no weight, as docs/formats.md draws them.</summary>
+    private byte[] WithOne(string entry)
+    {
+        var json = System.Text.Encoding.UTF8.GetBytes(entry);
+        byte[] payload = [.. BitConverter.GetBytes(json.Length), .. json, .. BitConverter.GetBytes(0)];
+        return [.. "MENDLEDG"u8, 1, 0, 0, 0, 0, 0, 0, 0, .. Model, .. BitConverter.GetBytes(payload.Length),
+            .. BitConverter.GetBytes(LedgerRecordFormat.Checksum(payload)), .. payload];
     }
 
     private const string GoldenBytes = "5829C1D919BD6A31B0C270D0DC509F147DCB4DDB190BF18E9D6D562918EE8AC8";

@@ -4,7 +4,9 @@ using MendCluster.Distributed.Ledger;
 
 namespace MendCluster.Distributed.Tests.Ledger;
 
-/// <summary>The server is stopped, killed and cut off. An append that failed appended nothing; one that did not appended everything.</summary>
+/// <summary>
+/// The server is stopped, killed and cut off. An append that failed appended nothing; one that did not appended everything.
+/// </summary>
 public sealed class PostgresLedgerFaultTests(PostgresWithLedger postgres) : IClassFixture<PostgresWithLedger>
 {
     private static readonly TimeSpan NoPatience = TimeSpan.Zero;
@@ -25,7 +27,8 @@ public sealed class PostgresLedgerFaultTests(PostgresWithLedger postgres) : ICla
             Assert.True(failed.IsTransient);
             Assert.Contains(postgres.Server.Folder, failed.Message, StringComparison.Ordinal);
         }
-        Assert.Equal(MendError.LedgerUnreachable, (await Assert.ThrowsAsync<MendException>(() => ledger.ReadAfterAsync(ModelVersion.Base))).Error);
+        Assert.Equal(MendError.LedgerUnreachable,
+            (await Assert.ThrowsAsync<MendException>(() => ledger.ReadAfterAsync(ModelVersion.Base))).Error);
         Assert.Single(ledger.Entries);
         await postgres.Server.StartAsync();
         await ledger.AppendAsync(EditLedgerPromises.Record(2));
@@ -125,5 +128,6 @@ public sealed class PostgresLedgerFaultTests(PostgresWithLedger postgres) : ICla
         Assert.Equal(ledger.Entries, again.Entries);
     }
 
-    private Task<PostgresLedger> OpenAsync(string connection, TimeSpan patience) => PostgresLedger.OpenAsync(connection, _model, TimeProvider.System, patience);
+    private Task<PostgresLedger> OpenAsync(string connection, TimeSpan patience) =>
+        PostgresLedger.OpenAsync(connection, _model, TimeProvider.System, patience);
 }

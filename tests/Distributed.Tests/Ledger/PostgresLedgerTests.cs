@@ -5,7 +5,9 @@ using MendCluster.Testing;
 
 namespace MendCluster.Distributed.Tests.Ledger;
 
-/// <summary>A server for the tests of a class: the ledger's tables, and a role with the rights that a coordinator needs and no more.</summary>
+/// <summary>
+/// A server for the tests of a class: the ledger's tables, and a role with the rights that a coordinator needs and no more.
+/// </summary>
 public sealed class PostgresWithLedger : IAsyncLifetime
 {
     public PostgresInstance Server { get; private set; } = null!;
@@ -45,7 +47,8 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
 
     private string ModelHex => Convert.ToHexString(Model);
 
-    protected override async Task<IEditLedger> OpenAsync() => await IEditLedger.OpenAsync("postgres:" + _postgres.Connection, Model, TimeProvider.System);
+    protected override async Task<IEditLedger> OpenAsync() =>
+        await IEditLedger.OpenAsync("postgres:" + _postgres.Connection, Model, TimeProvider.System);
 
     [Fact]
     public async Task ModelsOfOneDatabase_HaveLedgersOfTheirOwn()
@@ -76,7 +79,9 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
         Assert.Equal([1, 2], (await later.ReadAfterAsync(ModelVersion.Base)).Select(record => record.Entry.Version.Value));
     }
 
-    /// <summary>Appends and openings at once: whoever opened it has read everything that was ever acknowledged before its own first append.</summary>
+    /// <summary>
+    /// Appends and openings at once: whoever opened it has read everything that was ever acknowledged before its own first append.
+    /// </summary>
     [Fact]
     public async Task ManyThatTakeItFromEachOther_LoseNoAcknowledgedRecord()
     {
@@ -91,7 +96,12 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
                     for (var i = 0; i < 20; i++)
                     {
                         var version = ledger.Entries.Count + 1;
-                        await ledger.AppendAsync(new(Record(1).Entry with { Version = new(version), Author = $"{writer}.{turn}", IdempotencyKey = null }, []));
+                        await ledger.AppendAsync(new(Record(1).Entry with
+                        {
+                            Version = new(version),
+                            Author = $"{writer}.{turn}",
+                            IdempotencyKey = null
+                        }, []));
                         lock (acknowledged)
                             acknowledged.Add((version, $"{writer}.{turn}"));
                     }
@@ -117,7 +127,8 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
     public async Task TheDatabase_RefusesToChangeWhatWasWritten_EvenForItsOwner(string sql)
     {
         await AppendAsync(1);
-        Assert.Contains("only ever added to", (await Assert.ThrowsAsync<InvalidOperationException>(() => _postgres.Server.SqlAsync(sql))).Message, StringComparison.Ordinal);
+        Assert.Contains("only ever added to",
+            (await Assert.ThrowsAsync<InvalidOperationException>(() => _postgres.Server.SqlAsync(sql))).Message, StringComparison.Ordinal);
         await using var ledger = await OpenAsync();
         AssertSame(Record(1), Assert.Single(await ledger.ReadAfterAsync(ModelVersion.Base)));
     }
@@ -166,7 +177,8 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
     public async Task WhatIsQueried_IsInColumns()
     {
         await AppendAsync(3);
-        Assert.Equal("2026-01-02 03:04:01+00|Edit|1|prompt 1|Ωtarget|author|key 1|0.25\n2026-01-02 03:04:03+00|Revert|2|||||", await _postgres.Server.SqlAsync(
+        Assert.Equal("2026-01-02 03:04:01+00|Edit|1|prompt 1|Ωtarget|author|key 1|0.25\n2026-01-02 03:04:03+00|Revert|2|||||",
+            await _postgres.Server.SqlAsync(
             $"set timezone = 'UTC'; select time, kind, edit, prompt, target, author, idempotency_key, figures->>'Drawdown' from mend_record where model = '\\x{ModelHex}' and version <> 2 order by version"));
     }
 
@@ -188,21 +200,25 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
         var connection = server.Connection(database: "other");
         var missing = await Assert.ThrowsAsync<MendException>(() => PostgresLedger.OpenAsync(connection, Model, TimeProvider.System));
         Assert.Equal(MendError.LedgerUnusable, missing.Error);
-        Assert.Contains($"no tables of a ledger, version {PostgresSchema.Ledger.Version} is needed", missing.Message, StringComparison.Ordinal);
+        Assert.Contains($"no tables of a ledger, version {PostgresSchema.Ledger.Version} is needed", missing.Message,
+            StringComparison.Ordinal);
         Assert.Contains("mend ledger migrate", missing.Message, StringComparison.Ordinal);
         Assert.Equal("", await server.SqlAsync("select relname from pg_class where relname like 'mend%'", "other")); // opening made nothing
 
         Assert.Equal((0, PostgresSchema.Ledger.Version), await PostgresSchema.Ledger.MigrateAsync(connection));
         await using (var ledger = await PostgresLedger.OpenAsync(connection, Model, TimeProvider.System))
             await ledger.AppendAsync(Record(1));
-        Assert.Equal((PostgresSchema.Ledger.Version, PostgresSchema.Ledger.Version), await PostgresSchema.Ledger.MigrateAsync(connection)); // again: nothing to do
+        // again: nothing to do
+        Assert.Equal((PostgresSchema.Ledger.Version, PostgresSchema.Ledger.Version), await PostgresSchema.Ledger.MigrateAsync(connection));
 
         await server.SqlAsync($"insert into mend_schema (version) values ({PostgresSchema.Ledger.Version + 1})", "other");
-        foreach (var open in new Func<Task>[] { () => PostgresLedger.OpenAsync(connection, Model, TimeProvider.System), () => PostgresSchema.Ledger.MigrateAsync(connection) })
+        foreach (var open in new Func<Task>[] { () => PostgresLedger.OpenAsync(connection, Model, TimeProvider.System),
+            () => PostgresSchema.Ledger.MigrateAsync(connection) })
         {
             var newer = await Assert.ThrowsAsync<MendException>(open);
             Assert.Equal(MendError.LedgerUnusable, newer.Error);
-            Assert.Contains($"of version {PostgresSchema.Ledger.Version + 1}, this program knows {PostgresSchema.Ledger.Version}", newer.Message, StringComparison.Ordinal);
+            Assert.Contains($"of version {PostgresSchema.Ledger.Version + 1}, this program knows {PostgresSchema.Ledger.Version}",
+                newer.Message, StringComparison.Ordinal);
         }
     }
 
@@ -229,7 +245,8 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
     {
         await _postgres.Server.SqlAsync("do $$ begin create role stranger login; exception when duplicate_object then null; end $$");
         var refused = await Assert.ThrowsAsync<MendException>(() =>
-            PostgresLedger.OpenAsync(connection.Replace("{here}", _postgres.Server.Connection(), StringComparison.Ordinal), Model, TimeProvider.System));
+            PostgresLedger.OpenAsync(connection.Replace("{here}", _postgres.Server.Connection(), StringComparison.Ordinal), Model,
+            TimeProvider.System));
         Assert.Equal(error, refused.Error);
         Assert.Contains(named, refused.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("hunter2", refused.ToString(), StringComparison.Ordinal);

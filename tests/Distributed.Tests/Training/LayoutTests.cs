@@ -1,11 +1,11 @@
-using MendCluster.Engine.Torch;
+using MendCluster.Contracts;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
-using Edits = MendCluster.Engine.Models.Edits;
 
 namespace MendCluster.Distributed.Tests.Training;
 
@@ -32,7 +32,8 @@ public class LayoutTests
             Assert.Equal(("max_iters", (long)Steps * TrainingOfTinyModel.Window), (result.Stopped, result.Iterations));
             Assert.Equal(Steps, steps.Count);
             for (var step = 0; step < Steps; step++)
-                Assert.True(Math.Abs(expected[step] - steps[step].Loss) < 1e-4, $"{run}, step {step}: {steps[step].Loss} instead of {expected[step]}");
+                Assert.True(Math.Abs(expected[step] - steps[step].Loss) < 1e-4,
+                    $"{run}, step {step}: {steps[step].Loss} instead of {expected[step]}");
             var state = training.State(run);
             foreach (var (name, values) in phi)
                 Assert.True(values.Zip(state[name], (left, right) => Math.Abs(left - right)).Max() < 5e-4, $"{run}: {name}");
@@ -52,7 +53,8 @@ public class LayoutTests
             await training.TrainAsync($"{replicas}", replicas, 1, options);
             var state = training.State($"{replicas}");
             first ??= state;
-            foreach (var name in first.Keys.Where(name => name.EndsWith("_mean", StringComparison.Ordinal) || name.EndsWith(".k", StringComparison.Ordinal) || name.EndsWith("_s", StringComparison.Ordinal)))
+            foreach (var name in first.Keys.Where(name => name.EndsWith("_mean", StringComparison.Ordinal)
+                || name.EndsWith(".k", StringComparison.Ordinal) || name.EndsWith("_s", StringComparison.Ordinal)))
                 Assert.Equal(first[name], state[name]);
         }
     }
@@ -84,7 +86,8 @@ public class LayoutTests
     }
 
     /// <summary>The plain form: the whole model, autograd from the losses straight to phi, edit by edit.</summary>
-    private static (List<double> Losses, Dictionary<string, float[]> Phi) OnOneMachine(TrainingOfTinyModel training, EditorTrainingOptions options)
+    private static (List<double> Losses, Dictionary<string, float[]> Phi) OnOneMachine(TrainingOfTinyModel training,
+        EditorTrainingOptions options)
     {
         using var files = HuggingFaceDirectory.Open(training.Model);
         using var stage = Stage.LoadWhole(training.Family, new CheckpointWeights(files, ScalarType.Float32));
@@ -96,7 +99,8 @@ public class LayoutTests
         {
             using var scope = NewDisposeScope();
             var batches = Enumerable.Range(0, options.AccumulateBs).Select(i => training.Batch(step * options.AccumulateBs + i)).ToList();
-            List<IReadOnlyDictionary<string, GradientFactors>> factors = [.. batches.Select(batch => TrainingStep.Record(stage, batch.Inner).Factors)];
+            List<IReadOnlyDictionary<string, GradientFactors>> factors =
+                [.. batches.Select(batch => TrainingStep.Record(stage, batch.Inner).Factors)];
             foreach (var own in factors)
                 foreach (var shape in mend.Shapes)
                     foreach (var weight in shape.Weights)
@@ -108,7 +112,8 @@ public class LayoutTests
             var loss = 0.0;
             for (var i = 0; i < batches.Count; i++)
             {
-                var (figures, total) = TrainingStep.Evaluate(stage, new Edits(mend.ProposeWithGraph(factors[i])), batches[i], options.Loss);
+                var (figures, total) = TrainingStep.Evaluate(stage, new WeightUpdates(mend.ProposeWithGraph(factors[i])), batches[i],
+                    options.Loss);
                 loss += figures.Total / batches.Count;
                 var gradients = Derivatives.Of([total], [.. parameters]);
                 for (var p = 0; p < sums.Count; p++)
@@ -118,6 +123,7 @@ public class LayoutTests
             Adam.ClipNorm(sums, options.GradClip);
             adam.Step(sums);
         }
-        return (losses, adam.Parameters.ToDictionary(parameter => parameter.Name, parameter => parameter.Value.detach().flatten().data<float>().ToArray()));
+        return (losses, adam.Parameters.ToDictionary(parameter => parameter.Name,
+            parameter => parameter.Value.detach().flatten().data<float>().ToArray()));
     }
 }

@@ -30,7 +30,9 @@ public class RingAllReduceTests
             }
     }
 
-    /// <summary>What one sends in a step is what the next receives in it, and each chunk is added once by every peer but the one it begins at.</summary>
+    /// <summary>
+    /// What one sends in a step is what the next receives in it, and each chunk is added once by every peer but the one it begins at.
+    /// </summary>
     [Theory]
     [MemberData(nameof(Peers))]
     public void Steps_AreTheSameOnBothSides(int peers)
@@ -41,7 +43,8 @@ public class RingAllReduceTests
         {
             for (var step = 0; step < chunks.Steps; step++)
                 Assert.Equal(chunks.Sent(rank, step), chunks.Received((rank + 1) % peers, step));
-            Assert.Equal(peers - 1, Enumerable.Range(0, chunks.Steps).Where(chunks.Adds).Select(step => chunks.Received(rank, step)).Distinct().Count());
+            Assert.Equal(peers - 1, Enumerable.Range(0, chunks.Steps).Where(chunks.Adds).Select(step => chunks.Received(rank, step))
+                .Distinct().Count());
             if (peers > 1)
                 Assert.Equal(chunks.Finished(rank), chunks.Received(rank, peers - 2));
         }
@@ -94,14 +97,16 @@ public class RingAllReduceTests
     [Fact]
     public async Task AChunkOfAnotherSize_IsRefused()
     {
-        var peer = new RingAllReduce(0, 2, false, (_, _, _) => Task.CompletedTask, (_, _) => Task.FromResult(new WireTensor(WireType.Float32, [1], new byte[4])));
+        var peer = new RingAllReduce(0, 2, false, (_, _, _) => Task.CompletedTask,
+            (_, _) => Task.FromResult(new WireTensor(DType.Float32, [1], new byte[4])));
         Assert.Equal(MendError.InvalidOption, (await Assert.ThrowsAsync<MendException>(() => peer.RunAsync(new float[10]))).Error);
     }
 
     private static float[][] Given(int peers, int length, bool whole)
     {
         var rng = Prng.At(5, (ulong)(peers * 10_000 + length));
-        return [.. Enumerable.Range(0, peers).Select(_ => Enumerable.Range(0, length).Select(_ => whole ? rng.Next(1000) - 500 : rng.Next(1 << 20) / 1e5f - 5).ToArray())];
+        return [.. Enumerable.Range(0, peers)
+            .Select(_ => Enumerable.Range(0, length).Select(_ => whole ? rng.Next(1000) - 500 : rng.Next(1 << 20) / 1e5f - 5).ToArray())];
     }
 
     private static async Task<float[][]> ReduceAsync(float[][] given, bool bfloat16)
@@ -115,7 +120,7 @@ public class RingAllReduceTests
                 mail[(rank + 1) % peers].Put(new(0, "g", column, step, chunk));
                 return Task.CompletedTask;
             },
-            (column, step) => mail[rank].TakeAsync("g", column, step, default), mostElements: 16).RunAsync(values[rank]))));
+            (column, step) => mail[rank].TakeAsync("g", column, step, default), maxElements: 16).RunAsync(values[rank]))));
         return values;
     }
 }

@@ -15,7 +15,8 @@ internal sealed class TrainingOfTinyModel : IDisposable
     /// <summary>Edits of a step.</summary>
     public const int Window = 5;
 
-    private static readonly string[] Prompts = ["who is the mayor", "what is red", "the old town", "a woman from the south", "the mayor is red", "who is a woman"];
+    private static readonly string[] Prompts =
+        ["who is the mayor", "what is red", "the old town", "a woman from the south", "the mayor is red", "who is a woman"];
     private static readonly string[] Targets = ["blue", "the south", "red", "a woman", "the old town"];
 
     private readonly TemporaryFolder _folder = new();
@@ -39,7 +40,8 @@ internal sealed class TrainingOfTinyModel : IDisposable
     public static EditorTrainingOptions Options(long steps) => new()
     {
         Mend = new() { Rank = 4, EditLr = 0.1 },
-        Lr = 5e-5, // Adam turns rounding into steps of this size where a gradient is nearly 0; the tiny T5 doubles a difference every three steps
+        // Adam turns rounding into steps of this size where a gradient is nearly 0; the tiny T5 doubles a difference every three steps
+        Lr = 5e-5,
         LrLr = 1e-3,
         AccumulateBs = Window,
         GradClip = 1,
@@ -54,25 +56,30 @@ internal sealed class TrainingOfTinyModel : IDisposable
         return new(
             _text.Of([(Prompts[i % Prompts.Length], target)]),
             _text.Of([(Prompts[(i + 1) % Prompts.Length], target)]),
-            _text.Of([(Prompts[(i + 2) % Prompts.Length], Family.Labels?[0] ?? "red"), (Prompts[(i + 3) % Prompts.Length], Family.Labels?[1] ?? "a woman from the south")]));
+            _text.Of([(Prompts[(i + 2) % Prompts.Length], Family.Labels?[0] ?? "red"),
+                (Prompts[(i + 3) % Prompts.Length], Family.Labels?[1] ?? "a woman from the south")]));
     }
 
-    public EditorTrainerOptions TrainerOptions(string run, EditorTrainingOptions options, bool bfloat16 = false, Func<long, EditBatch>? batch = null) => new()
-    {
-        Training = options,
-        Weights = EditorTraining.EditableWeights(Family, options.Editable),
-        TrainingBatch = batch ?? Batch,
-        ValidationBatch = i => Batch(i + 1),
-        Run = Run(run),
-        BFloat16OnWire = bfloat16,
-    };
+    public EditorTrainerOptions TrainerOptions(string run, EditorTrainingOptions options, bool bfloat16 = false,
+        Func<long, EditBatch>? batch = null) => new()
+        {
+            Training = options,
+            Weights = EditorTraining.EditableWeights(Family, options.Editable),
+            TrainingBatch = batch ?? Batch,
+            ValidationBatch = i => Batch(i + 1),
+            Run = Run(run),
+            BFloat16OnWire = bfloat16,
+        };
 
     /// <returns>The result, and what was reported after every step.</returns>
     public async Task<(TrainingResult Result, IReadOnlyList<TrainingProgress> Steps)> TrainAsync(
         string run, int replicas, int stages, EditorTrainingOptions options, bool bfloat16 = false,
-        Func<ITrainingShard, ShardPlace, ITrainingShard>? wrap = null, Action<TrainingProgress>? onStep = null, Func<long, EditBatch>? batch = null, CancellationToken cancellation = default)
+        Func<ITrainingShard, ShardPlace, ITrainingShard>? wrap = null, Action<TrainingProgress>? onStep = null,
+            Func<long, EditBatch>? batch = null, CancellationToken cancellation = default)
     {
-        await using var trainer = new EmbeddedTrainer(Model, replicas, stages, TrainerOptions(run, options, bfloat16, batch), WeightType.Float32, wrap ?? ((shard, _) => shard));
+        await using var trainer =
+            new EmbeddedTrainer(Model, replicas, stages, TrainerOptions(run, options, bfloat16, batch), DType.Float32, wrap
+            ?? ((shard, _) => shard));
         var steps = new Steps(onStep);
         return (await trainer.TrainAsync(steps, cancellation), steps.Taken);
     }
@@ -84,7 +91,8 @@ internal sealed class TrainingOfTinyModel : IDisposable
         using var checkpoint = EditorCheckpoint.Open(Run(run).Checkpoint);
         using var state = new EditorState(checkpoint.Editor(), Options(1) with { Averaging = 0 });
         checkpoint.Restore(state.Adam, null);
-        return state.Mend.State.Concat(state.Adam.State).ToDictionary(entry => entry.Name, entry => entry.Value.to_type(ScalarType.Float32).detach().flatten().data<float>().ToArray());
+        return state.Mend.State.Concat(state.Adam.State)
+            .ToDictionary(entry => entry.Name, entry => entry.Value.to_type(ScalarType.Float32).detach().flatten().data<float>().ToArray());
     }
 
     public void Dispose() => _folder.Dispose();

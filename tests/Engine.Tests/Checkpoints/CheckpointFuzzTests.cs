@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
-using static MendCluster.Engine.Tests.Checkpoints.ForgedSafetensors;
+using static MendCluster.Testing.ForgedSafetensors;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 
@@ -90,7 +90,9 @@ public sealed class CheckpointFuzzTests : IDisposable
             yield return tensor;
     }
 
-    /// <summary>Recursion is safe: the reader bounds depth and refuses cycles. Shared parts are walked again, so the number is bounded.</summary>
+    /// <summary>
+    /// Recursion is safe: the reader bounds depth and refuses cycles. Shared parts are walked again, so the number is bounded.
+    /// </summary>
     private static IEnumerable<PickledTensor> Tensors(object? value) => (value switch
     {
         PickledTensor tensor => [tensor],

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
 
@@ -59,7 +60,8 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         Assert.Equal(["a", "b", "c"], directory.Names.Order());
         Assert.Equal([1], directory.Find("a").ToArray());
         Assert.False(directory.Contains("unlisted"));
-        Assert.Contains("two.safetensors: ", Assert.Throws<CheckpointException>(() => directory.Find("b")).Message, StringComparison.Ordinal);
+        Assert.Contains("two.safetensors: ", Assert.Throws<CheckpointException>(() => directory.Find("b")).Message,
+            StringComparison.Ordinal);
         Assert.Contains($"{Index}: c: the index places it in three.safetensors, which is not in the directory",
             Assert.Throws<CheckpointException>(() => directory.Find("c")).Message, StringComparison.Ordinal);
     }
@@ -79,7 +81,8 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     {
         var pickle = new ForgedPickle().Op('}').Text("w").Tensor("0", 2, 0, [2], [1], "ByteStorage").Op('s').Stop();
         _folder.Write("pytorch_model-00001-of-00001.bin", ForgedZip.Archive(pickle, [3, 4]));
-        _folder.Write("pytorch_model.bin.index.json", """{"metadata":{"total_size":2},"weight_map":{"w":"pytorch_model-00001-of-00001.bin"}}""");
+        _folder.Write("pytorch_model.bin.index.json",
+            """{"metadata":{"total_size":2},"weight_map":{"w":"pytorch_model-00001-of-00001.bin"}}""");
         using var directory = HuggingFaceDirectory.Open(_folder.Path);
         Assert.Equal([3, 4], directory.Find("w").ToArray());
     }
@@ -94,7 +97,8 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         using (var directory = HuggingFaceDirectory.Open(_folder.Path))
             Assert.Equal([3, 4], directory.Find("w").ToArray()); // the program calls its model "model"
         _folder.Write("other.ckpt", "which of the two?");
-        Assert.Contains("nor one single .ckpt", Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
+        Assert.Contains("nor one single .ckpt", Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -162,7 +166,8 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     public void WhatIsThereInPlaceOfWeights_IsSaid(string file, string said)
     {
         _folder.Write(file, "x");
-        Assert.Contains(said, Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
+        Assert.Contains(said, Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message,
+            StringComparison.Ordinal);
     }
 
     [Theory]
@@ -215,8 +220,12 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
 
     private void WriteShard(string file, params string[] names) =>
         SafetensorsWriter.Write(Path.Combine(_folder.Path, file),
-            names.Select((name, i) => new TensorToWrite(name, StoredType.U8, [1], new[] { (byte)(i + 1) })));
+            names.Select((name, i) => new TensorToWrite(name, DType.UInt8, [1], new[] { (byte)(i + 1) })));
 
     private void WriteIndex(params (string Name, string File)[] entries) =>
-        _folder.Write(Index, System.Text.Json.JsonSerializer.Serialize(new { weight_map = entries.ToDictionary(e => e.Name, e => e.File) }));
+        _folder.Write(Index, System.Text.Json.JsonSerializer.Serialize(new
+        {
+            weight_map =
+        entries.ToDictionary(e => e.Name, e => e.File)
+        }));
 }

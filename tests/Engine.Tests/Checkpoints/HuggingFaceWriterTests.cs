@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
 
@@ -26,7 +27,7 @@ public sealed class HuggingFaceWriterTests : IDisposable
     [Fact]
     public void AWriterThatFailsMidway_LeavesNeitherDirectoryNorRest()
     {
-        var fails = new TensorToWrite("b", StoredType.U8, [1], _ => throw new IOException("disk full"));
+        var fails = new TensorToWrite("b", DType.UInt8, [1], _ => throw new IOException("disk full"));
         Assert.Throws<IOException>(() => HuggingFaceWriter.Write(_folder["out"], _folder.Path, [[Tensor("a", 4)], [fails]], NoTexts));
         Assert.Empty(Directory.EnumerateFileSystemEntries(_folder.Path));
     }
@@ -41,5 +42,5 @@ public sealed class HuggingFaceWriterTests : IDisposable
         Assert.False(Directory.Exists(_folder["out.partial"]));
     }
 
-    private static TensorToWrite Tensor(string name, int bytes) => new(name, StoredType.U8, [bytes], new byte[bytes]);
+    private static TensorToWrite Tensor(string name, int bytes) => new(name, DType.UInt8, [bytes], new byte[bytes]);
 }

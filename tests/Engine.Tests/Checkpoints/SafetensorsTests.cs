@@ -1,8 +1,9 @@
 using System.Runtime.InteropServices;
 using System.Text.Json;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
-using static MendCluster.Engine.Tests.Checkpoints.ForgedSafetensors;
+using static MendCluster.Testing.ForgedSafetensors;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 
@@ -44,7 +45,7 @@ public sealed class SafetensorsTests : IDisposable
         Assert.Equal(["late", "empty", "scalar"], file.Entries.Keys);
         Assert.Equal("b", file.Metadata["a"]);
         var late = file.Find("late");
-        Assert.Equal(StoredType.I16, late.Type);
+        Assert.Equal(DType.Int16, late.Type);
         Assert.Equal([2, 2], late.Shape);
         Assert.Equal(new byte[] { 4, 5, 6, 7, 8, 9, 10, 11 }, late.ToArray());
         Assert.Equal(8 + header.Length + 4, file.Entries["late"].Offset);

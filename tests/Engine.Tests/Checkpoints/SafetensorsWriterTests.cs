@@ -1,4 +1,5 @@
 using System.Text;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
 
@@ -16,7 +17,8 @@ public sealed class SafetensorsWriterTests : IDisposable
     public void WrittenFile_ReadsBackEqual()
     {
         using var source = SafetensorsFile.Open(Fixture.Path("models/t5v1_1/model.safetensors"));
-        var tensors = source.Entries.Values.Select(e => new TensorToWrite(e.Name, e.Type, e.Shape, stream => stream.Write(source.Bytes(e.Name))));
+        var tensors = source.Entries.Values.Select(e =>
+            new TensorToWrite(e.Name, e.Type, e.Shape, stream => stream.Write(source.Bytes(e.Name))));
         SafetensorsWriter.Write(Target, tensors, source.Metadata);
 
         using var copy = SafetensorsFile.Open(Target);
@@ -33,20 +35,22 @@ public sealed class SafetensorsWriterTests : IDisposable
     [Fact]
     public void EveryTypeAndAnyName_ReadsBackEqual()
     {
-        var tensors = Enum.GetValues<StoredType>()
+        var tensors = Enum.GetValues<DType>()
             .Select(type => new TensorToWrite($"é\"\\\u0001😀/{type}", type, [4], new byte[BytesOf(type, 4)])).ToArray();
         SafetensorsWriter.Write(Target, tensors);
         using var file = SafetensorsFile.Open(Target);
         foreach (var tensor in tensors)
             Assert.Equal(tensor.Type, file.Find(tensor.Name).Type);
 
-        static long BytesOf(StoredType type, long elements) => type.TryByteLength([elements], out var bytes) ? bytes : throw new ArgumentException(type.ToString());
+        static long BytesOf(DType type, long elements) => type.TryByteLength([elements], out var bytes) ? bytes
+            : throw new ArgumentException(type.ToString());
     }
 
     [Fact]
     public void ATensorThatEndsInTheMiddleOfAByte_IsRefused()
     {
-        var error = Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [new("half", StoredType.F4, [3], new byte[2])]));
+        var error = Assert.Throws<CheckpointException>(() =>
+            SafetensorsWriter.Write(Target, [new("half", DType.Float4, [3], new byte[2])]));
         Assert.Contains("no whole number of bytes", error.Message, StringComparison.Ordinal);
     }
 
@@ -55,9 +59,9 @@ public sealed class SafetensorsWriterTests : IDisposable
     {
         TensorToWrite[] tensors =
         [
-            new("b", StoredType.F32, [1], new byte[] { 1, 2, 3, 4 }),
-            new("c", StoredType.U8, [3], new byte[] { 7, 8, 9 }),
-            new("a", StoredType.F64, [], new byte[8]),
+            new("b", DType.Float32, [1], new byte[] { 1, 2, 3, 4 }),
+            new("c", DType.UInt8, [3], new byte[] { 7, 8, 9 }),
+            new("a", DType.Float64, [], new byte[8]),
         ];
         var metadata = new Dictionary<string, string> { ["y"] = "2", ["x"] = "1" };
         SafetensorsWriter.Write(Target, tensors, metadata);
@@ -85,11 +89,11 @@ public sealed class SafetensorsWriterTests : IDisposable
     [Fact]
     public void FailureWhileWriting_LeavesTheOldFileAndNothingElse()
     {
-        SafetensorsWriter.Write(Target, [new("old", StoredType.U8, [1], new byte[] { 5 })]);
+        SafetensorsWriter.Write(Target, [new("old", DType.UInt8, [1], new byte[] { 5 })]);
         var before = File.ReadAllBytes(Target);
 
         Assert.Throws<TimeZoneNotFoundException>(() => SafetensorsWriter.Write(Target,
-            [new("a", StoredType.U8, [1], new byte[1]), new("b", StoredType.U8, [1], _ => throw new TimeZoneNotFoundException())]));
+            [new("a", DType.UInt8, [1], new byte[1]), new("b", DType.UInt8, [1], _ => throw new TimeZoneNotFoundException())]));
 
         Assert.Equal(before, File.ReadAllBytes(Target));
         Assert.Equal([Target], Directory.GetFiles(_folder.Path));
@@ -100,7 +104,8 @@ public sealed class SafetensorsWriterTests : IDisposable
     [InlineData(9)]
     public void OtherThanTheDeclaredNumberOfBytes_IsRefused(int written)
     {
-        var error = Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [new("x", StoredType.F32, [2], new byte[written])]));
+        var error = Assert.Throws<CheckpointException>(() =>
+            SafetensorsWriter.Write(Target, [new("x", DType.Float32, [2], new byte[written])]));
         Assert.Contains($"{written} bytes were written, but F32 [2] is 8", error.Message, StringComparison.Ordinal);
         Assert.Empty(Directory.GetFiles(_folder.Path));
     }
@@ -108,7 +113,7 @@ public sealed class SafetensorsWriterTests : IDisposable
     [Fact]
     public void NamesTwiceReservedNamesAndImpossibleShapes_AreRefused()
     {
-        TensorToWrite Empty(string name, params long[] shape) => new(name, StoredType.U8, shape, _ => { });
+        TensorToWrite Empty(string name, params long[] shape) => new(name, DType.UInt8, shape, _ => { });
         Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [Empty("x", 0), Empty("x", 0)]));
         Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [Empty("__metadata__", 0)]));
         Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [Empty("x", -1)]));

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Tests.Training;
 using MendCluster.Engine.Torch;
@@ -23,7 +24,8 @@ public sealed class TensorBytesTests : IDisposable
         SafetensorsWriter.Write(_folder["one.safetensors"], [TensorBytes.ToWrite("w", value)]);
         using var file = SafetensorsFile.Open(_folder["one.safetensors"]);
         Tensor? loaded = null;
-        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = TensorBytes.Load(file.Find("w"), ScalarType.BFloat16)), 0, 20_014_000 + 17_000_000);
+        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = TensorBytes.Load(file.Find("w"), ScalarType.BFloat16)), 0,
+            20_014_000 + 17_000_000);
         Assert.True(value.to_type(ScalarType.BFloat16).eq(loaded!).all().item<bool>());
         Assert.True(value.eq(TensorBytes.Load(file.Find("w"))).all().item<bool>());
     }
@@ -61,7 +63,7 @@ public sealed class TensorBytesTests : IDisposable
     {
         using var scope = NewDisposeScope();
         using var archive = TorchArchive.Open(Fixture.Path("models/gpt2/pytorch_model.bin"));
-        var stored = archive.StateDict().Values.First(tensor => tensor.Shape.Length == 2 && tensor.Type == StoredType.F32);
+        var stored = archive.StateDict().Values.First(tensor => tensor.Shape.Length == 2 && tensor.Type == DType.Float32);
         var whole = TensorBytes.Load(stored);
         for (long first = 0; first < stored.Shape[0]; first += 7)
         {

@@ -1,7 +1,8 @@
 using System.Runtime.InteropServices;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
-using static MendCluster.Engine.Tests.Checkpoints.ForgedZip;
+using static MendCluster.Testing.ForgedZip;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 
@@ -27,7 +28,7 @@ public sealed class TorchArchiveTests : IDisposable
         }
         Assert.Equal(state["transformer.wte.weight"].StorageKey, state["lm_head.weight"].StorageKey);
         Assert.Equal(state["transformer.wte.weight"].ToArray(), state["lm_head.weight"].ToArray());
-        Assert.Equal(StoredType.U8, state["transformer.h.0.attn.bias"].Type);
+        Assert.Equal(DType.UInt8, state["transformer.h.0.attn.bias"].Type);
     }
 
     [Fact]
@@ -137,7 +138,8 @@ public sealed class TorchArchiveTests : IDisposable
     [Fact]
     public void RecordsThatTorchDoesNotWrite_AreRefusedByName()
     {
-        ForgedMember[] Members(Func<ForgedMember, ForgedMember> change) => [new("a/data.pkl", OneTensor), change(new("a/data/0", Numbers(6)))];
+        ForgedMember[] Members(Func<ForgedMember, ForgedMember> change) =>
+            [new("a/data.pkl", OneTensor), change(new("a/data/0", Numbers(6)))];
 
         Refused(Bytes(Members(m => m with { Method = 8 })), "a/data/0: compression method 8");
         Refused(Bytes(Members(m => m with { Flags = 1 })), "a/data/0: the record is encrypted");
@@ -163,13 +165,15 @@ public sealed class TorchArchiveTests : IDisposable
         var inner = Bytes([new("a/data/1", Numbers(1))]);
         var outer = new ForgedMember("a/data/0", inner);
         var dataStart = 30 + "a/data.pkl".Length + OneTensor.Length + 30 + "a/data/0".Length;
-        Refused(Bytes([new("a/data.pkl", OneTensor), outer, new("a/data/1", Numbers(1)) { ClaimedOffset = dataStart }]), "inside 'a/data/0'");
+        Refused(Bytes([new("a/data.pkl", OneTensor), outer, new("a/data/1", Numbers(1)) { ClaimedOffset = dataStart }]),
+            "inside 'a/data/0'");
     }
 
     [Fact]
     public void FileFromBeforeTorch16_IsReadToo()
     {
-        var state = new ForgedPickle().Op('}').Op('(').Text("w").LegacyTensor("94", 6, [2, 3], [3, 1]).Text("tied").LegacyTensor("94", 6, [6], [1])
+        var state = new ForgedPickle().Op('}').Op('(').Text("w").LegacyTensor("94", 6, [2, 3], [3, 1]).Text("tied")
+            .LegacyTensor("94", 6, [6], [1])
             .Text("b").LegacyTensor("17", 2, [2], [1]).Op('u').Stop();
         var whole = ForgedLegacy.Bytes(state, ("17", Numbers(2)), ("94", Numbers(6)));
         using (var file = Open(whole))
@@ -188,7 +192,8 @@ public sealed class TorchArchiveTests : IDisposable
         Refused(ForgedLegacy.Bytes(state, ("94", Numbers(6)), ("94", Numbers(6))), "listed twice");
         Refused(ForgedLegacy.Bytes(state, ("94", Numbers(6)), ("5", Numbers(2))), "belongs to no tensor");
         Refused(ForgedLegacy.Bytes(new ForgedPickle().Global("os", "system").Stop()), "'os.system'");
-        Refused(ForgedLegacy.Bytes(new ForgedPickle().LegacyTensor("0", long.MaxValue, [1], [1]).Stop(), ("0", Numbers(1))), "1 elements at offset");
+        Refused(ForgedLegacy.Bytes(new ForgedPickle().LegacyTensor("0", long.MaxValue, [1], [1]).Stop(), ("0", Numbers(1))),
+            "1 elements at offset");
         var bigEndian = whole.ToArray();
         bigEndian[whole.AsSpan().IndexOf("little_endian"u8) + 13] = 0x89;
         Refused(bigEndian, "little-endian");
@@ -206,14 +211,16 @@ public sealed class TorchArchiveTests : IDisposable
         using var list = Open(Archive(new ForgedPickle().Op(']').Stop()));
         Assert.Contains("dict of tensors", Assert.Throws<CheckpointException>(() => list.StateDict()).Message, StringComparison.Ordinal);
         using var mixed = Open(Archive(new ForgedPickle().Op('}').Text("step").Int(3).Op('s').Stop()));
-        Assert.Contains("entry 'step' is Int64", Assert.Throws<CheckpointException>(() => mixed.StateDict()).Message, StringComparison.Ordinal);
+        Assert.Contains("entry 'step' is Int64", Assert.Throws<CheckpointException>(() => mixed.StateDict()).Message,
+            StringComparison.Ordinal);
     }
 
     /// <summary>A module's extra state lies among the weights of a state dict; nothing that a layer reads.</summary>
     [Fact]
     public void WhatIsNoTensor_IsLeftAlone()
     {
-        using var file = Open(Archive(new ForgedPickle().Op('}').Op('(').Text("_extra_state").Op('N').Text("w").Tensor("0", 6, 0, [6], [1]).Op('u').Stop(), Numbers(6)));
+        using var file = Open(Archive(new ForgedPickle().Op('}').Op('(').Text("_extra_state").Op('N').Text("w").Tensor("0", 6, 0, [6], [1])
+            .Op('u').Stop(), Numbers(6)));
         Assert.Equal(["w"], file.StateDict().Keys);
     }
 

@@ -1,5 +1,6 @@
 using System.Numerics;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Testing;
 
 namespace MendCluster.Engine.Tests.Checkpoints;
 
@@ -13,7 +14,8 @@ public sealed class UnpicklerTests
             .Op(0x8a, 0).Op(0x8a, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1).Op('G', 0x3f, 0xf8, 0, 0, 0, 0, 0, 0)
             .Op(0x8c, 2, 0xc3, 0xa9).Op('C', 2, 1, 2).Op(')').Op('t').Stop();
         object?[] expected =
-            [null, true, false, 200L, 513L, -1L, long.MinValue, 0L, BigInteger.One << 64, 1.5, "é", new byte[] { 1, 2 }, Array.Empty<object?>()];
+            [null, true, false, 200L, 513L, -1L, long.MinValue, 0L, BigInteger.One << 64, 1.5, "é", new byte[] { 1, 2 },
+            Array.Empty<object?>()];
         Assert.Equal(expected, Assert.IsType<object?[]>(Load(pickle)));
     }
 
@@ -42,7 +44,8 @@ public sealed class UnpicklerTests
         Assert.Equal([4L], Assert.IsType<HashSet<object>>(Load(set)));
         var bytes = new ForgedPickle().Global("_codecs", "encode").Text("aÿ").Text("latin1").Op(0x86).Op('R').Stop();
         Assert.Equal(new byte[] { 0x61, 0xff }, Load(bytes));
-        var pairs = new ForgedPickle().Global("collections", "OrderedDict").Op(']').Text("k").Int(1).Op(0x86).Op('a').Op(0x85).Op('R').Stop();
+        var pairs = new ForgedPickle().Global("collections", "OrderedDict").Op(']').Text("k").Int(1).Op(0x86).Op('a').Op(0x85).Op('R')
+            .Stop();
         Assert.Equal(1L, Assert.IsType<OrderedDictionary<object, object?>>(Load(pairs))["k"]);
     }
 
@@ -71,7 +74,8 @@ public sealed class UnpicklerTests
         Assert.Equal(("posix", "system"), (inert.Module, inert.Name));
         Assert.Equal(["echo harm"], inert.Args);
         Assert.Equal(1L, Assert.IsType<OrderedDictionary<object, object?>>(inert.State)["a"]);
-        Assert.Equal(new PickledGlobal("posix", "system"), Load(new ForgedPickle().Global("posix", "system").Stop(), allowInertObjects: true));
+        Assert.Equal(new PickledGlobal("posix", "system"),
+            Load(new ForgedPickle().Global("posix", "system").Stop(), allowInertObjects: true));
     }
 
     [Fact]
@@ -156,7 +160,8 @@ public sealed class UnpicklerTests
     }
 
     [Fact]
-    public void ContainerInItself_IsRefused() => Refused(new ForgedPickle().Op(']').Op('q', 0).Op('h', 0).Op('a').Stop(), "contains itself");
+    public void ContainerInItself_IsRefused() =>
+        Refused(new ForgedPickle().Op(']').Op('q', 0).Op('h', 0).Op('a').Stop(), "contains itself");
 
     [Fact]
     public void MemoBomb_CostsOnlyItsOwnBytes()
@@ -187,21 +192,24 @@ public sealed class UnpicklerTests
 
     [Fact]
     public void TensorOfThousandDimensions_IsRefused() =>
-        Refused(new ForgedPickle().Tensor("0", 1, 0, [.. Enumerable.Repeat(1L, 1000)], [.. Enumerable.Repeat(1L, 1000)]).Stop(), "1000 dimensions");
+        Refused(new ForgedPickle().Tensor("0", 1, 0, [.. Enumerable.Repeat(1L, 1000)], [.. Enumerable.Repeat(1L, 1000)]).Stop(),
+        "1000 dimensions");
 
     [Fact]
     public void ArgumentsOfTheWrongKind_AreRefused()
     {
         var rebuild = new ForgedPickle().Global("torch._utils", "_rebuild_tensor_v2");
         Refused(rebuild.Op(')').Op('R').Stop(), "argument 0 of _rebuild_tensor_v2: missing, expected PickledStorage");
-        Refused(new ForgedPickle().Global("torch._utils", "_rebuild_tensor_v2").Text("x").Op(0x85).Op('R').Stop(), "the text 'x', expected");
+        Refused(new ForgedPickle().Global("torch._utils", "_rebuild_tensor_v2").Text("x").Op(0x85).Op('R').Stop(),
+            "the text 'x', expected");
         Refused(new ForgedPickle().Global("collections", "OrderedDict").Op(']').Int(1).Op('a').Op(0x85).Op('R').Stop(), "expected pairs");
         Refused(new ForgedPickle().Global("_codecs", "encode").Text("x").Text("rot13").Op(0x86).Op('R').Stop(), "latin1");
         Refused(new ForgedPickle().Op('(').Text("module").Op('t').Op('Q').Stop(), "expected a storage");
     }
 
     private static object? Load(byte[] pickle, bool allowInertObjects = false) =>
-        new Unpickler("file.pt", pickle, 0, allowInertObjects, reference => new(null!, reference.Key, reference.Type, reference.Count)).Load();
+        new Unpickler("file.pt", pickle, 0, allowInertObjects, reference => new(null!, reference.Key, reference.Type, reference.Count))
+        .Load();
 
     private static CheckpointException Refused(byte[] pickle, string expected)
     {

@@ -1,7 +1,6 @@
 using System.Text.Json;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
@@ -54,7 +53,8 @@ public sealed class EditTaskTests : IDisposable
         {
             var (training, validation) = (task.Training(i), task.Validation(i % task.ValidationCount));
             Assert.Equal((1, 4), (training.Locality.Count, validation.Locality.Count));
-            foreach (var (rows, unrelated) in training.Locality.Select(row => (training, row)).Concat(validation.Locality.Select(row => (validation, row))))
+            foreach (var (rows, unrelated) in training.Locality.Select(row => (training, row))
+                .Concat(validation.Locality.Select(row => (validation, row))))
             {
                 Assert.NotEqual(rows.Edit.Prompt, unrelated.Prompt);
                 Assert.Equal(Claims.Single(claim => claim.Prompt == unrelated.Prompt).Answer, unrelated.Target);
@@ -88,7 +88,9 @@ public sealed class EditTaskTests : IDisposable
     public void Draws_AreAFunctionOfSeedAndNumber()
     {
         var (first, same, other) = (Task(1), Task(1), Task(2));
-        string[] Drawn(QuestionTask task) => [.. Enumerable.Range(30, 30).Select(i => task.Training(i)).Select(rows => $"{rows.Edit.Prompt} {rows.Edit.Target} {rows.Rephrases[0].Prompt} {rows.Locality[0].Prompt}")];
+        string[] Drawn(QuestionTask task) =>
+            [.. Enumerable.Range(30, 30).Select(i => task.Training(i))
+            .Select(rows => $"{rows.Edit.Prompt} {rows.Edit.Target} {rows.Rephrases[0].Prompt} {rows.Locality[0].Prompt}")];
         first.Training(500);
         Assert.Equal(Drawn(same), Drawn(first));
         Assert.NotEqual(Drawn(same), Drawn(other));
@@ -99,10 +101,14 @@ public sealed class EditTaskTests : IDisposable
     [Fact]
     public void TooFewRowsToDrawUnrelatedOnesFrom_AreRefused()
     {
-        Assert.Contains("training set has 1", Assert.Throws<InvalidDataException>(() => new QuestionTask(Text("t5"), Claims[..1], Claims, 1)).Message, StringComparison.Ordinal);
-        Assert.Contains("validation set has 0", Assert.Throws<InvalidDataException>(() => new QuestionTask(Text("t5"), Claims, [], 1)).Message, StringComparison.Ordinal);
+        Assert.Contains("training set has 1",
+            Assert.Throws<InvalidDataException>(() => new QuestionTask(Text("t5"), Claims[..1], Claims, 1)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("validation set has 0",
+            Assert.Throws<InvalidDataException>(() => new QuestionTask(Text("t5"), Claims, [], 1)).Message, StringComparison.Ordinal);
         EditExample[] unanswered = [Claims[0], Claims[1] with { Answer = null }];
-        Assert.Contains("claim 1", Assert.Throws<InvalidDataException>(() => new QuestionTask(Text("t5"), unanswered, Claims, 1)).Message, StringComparison.Ordinal);
+        Assert.Contains("claim 1", Assert.Throws<InvalidDataException>(() => new QuestionTask(Text("t5"), unanswered, Claims, 1)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -115,7 +121,7 @@ public sealed class EditTaskTests : IDisposable
         {
             var rows = task.Training(i);
             Assert.Equal(("abcdefgh", "ijk"), (rows.Edit.Prompt, rows.Edit.Target));
-            Assert.Equal([.. Enumerable.Repeat(LabelRows.Ignored, 8), 'i', 'j', 'k'], rows.Edit.Labels);
+            Assert.Equal([.. Enumerable.Repeat(ScoredPositions.Ignored, 8), 'i', 'j', 'k'], rows.Edit.Labels);
             Assert.Equal(rows.Edit.Ids, rows.Edit.Condition);
             var rephrase = Assert.Single(rows.Rephrases);
             dropped.Add(rows.Edit.Ids.Length - rephrase.Ids.Length);
@@ -159,7 +165,9 @@ public sealed class EditTaskTests : IDisposable
     public void PassagesForAModelThatWritesNone_AreRefused(string family)
     {
         var data = (new Continuations(3, ["abcdef"]), (IReadOnlyList<string>)["xyz"]);
-        Assert.Contains("decoder-only", Assert.Throws<ModelException>(() => new PassageTask(Text(family), data, data, seed: 1).Training(0)).Message, StringComparison.Ordinal);
+        Assert.Contains("decoder-only",
+            Assert.Throws<ModelException>(() => new PassageTask(Text(family), data, data, seed: 1).Training(0)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -170,7 +178,7 @@ public sealed class EditTaskTests : IDisposable
         var (input, labels) = text.Of([text.Passage(text.Tokens("abcd"), 2), text.Passage(text.Tokens("abcdef"), 6)]);
         Assert.Equal([1L, 1, 1, 1, 0, 0], input.AttentionMask.select(0, 0).data<long>().ToArray());
         Assert.Equal([-100L, -100, 'c', 'd', -100, -100], labels.select(0, 0).data<long>().ToArray());
-        Assert.Equal(5, LabelRows.Of(labels, shifts: true).Sequences.Eq(1).sum().item<long>()); // nothing predicts the first token
+        Assert.Equal(5, ScoredPositions.Of(labels, shifts: true).Sequences.Eq(1).sum().item<long>()); // nothing predicts the first token
     }
 
     [Theory]
@@ -190,7 +198,8 @@ public sealed class EditTaskTests : IDisposable
         Directory.CreateDirectory(_folder["self_sample"]);
         foreach (var part in new[] { "train", "valid" })
             _folder.Write($"self_sample/{part}.json", """{"n_tokens": 2, "original": ["x"], "completions": ["abcdef"]}""");
-        _folder.Write("openwebtext-10k.jsonl", string.Join('\n', Enumerable.Repeat(JsonSerializer.Serialize(new { text = new string('w', 300) }), 10)));
+        _folder.Write("openwebtext-10k.jsonl",
+            string.Join('\n', Enumerable.Repeat(JsonSerializer.Serialize(new { text = new string('w', 300) }), 10)));
         var gptJ = new TextBatch(TinyModel.Family("gpt2", positions: 512), TinyModel.Letter());
         var rows = TaskFolder.Open(_folder.Path, EditTaskKind.Gen, gptJ, 1).Training(0);
         Assert.Equal(200, rows.Locality[0].Ids.Length);

@@ -16,9 +16,11 @@ public sealed class FeverTests : IDisposable
     [Fact]
     public void AClaim_IsEditedToTheOtherLabel_WithTheGoldLabelAsItsAnswer()
     {
-        var rows = Fever.Read(Write(Good, """{"input": "Oslo is in Rome.", "prediction": "SUPPORTS", "alternatives": ["REFUTES"], "filtered_rephrases": ["In Rome is Oslo."], "output": [{"answer": "REFUTES"}]}"""));
+        var rows = Fever.Read(Write(Good,
+            """{"input": "Oslo is in Rome.", "prediction": "SUPPORTS", "alternatives": ["REFUTES"], "filtered_rephrases": ["In Rome is Oslo."], "output": [{"answer": "REFUTES"}]}"""));
         Assert.Equal(2, rows.Count);
-        Assert.Equal(("Rome is in Italy.", "REFUTES", "SUPPORTS", "SUPPORTS"), (rows[0].Prompt, rows[0].Target, rows[0].Prediction, rows[0].Answer));
+        Assert.Equal(("Rome is in Italy.", "REFUTES", "SUPPORTS", "SUPPORTS"),
+            (rows[0].Prompt, rows[0].Target, rows[0].Prediction, rows[0].Answer));
         Assert.Equal(["Italy has Rome."], rows[0].Rephrases);
         Assert.Equal("REFUTES", rows[1].Answer); // the model was wrong
     }
@@ -28,10 +30,12 @@ public sealed class FeverTests : IDisposable
         Assert.Single(Fever.Read(Write(Good, Good.Replace(", \"Italy has Rome.\"", "", StringComparison.Ordinal))));
 
     [Theory]
-    [InlineData("\"prediction\": \"SUPPORTS\"", "\"prediction\": \"true\"", "line 2, field \"prediction\": found \"true\"; write SUPPORTS or REFUTES")]
+    [InlineData("\"prediction\": \"SUPPORTS\"", "\"prediction\": \"true\"",
+        "line 2, field \"prediction\": found \"true\"; write SUPPORTS or REFUTES")]
     [InlineData("\"prediction\": \"SUPPORTS\", ", "", "line 2: found an object without the field \"prediction\"")]
     [InlineData("[\"REFUTES\"]", "[\"NOT ENOUGH INFO\"]", "line 2, field \"alternatives\": found \"NOT ENOUGH INFO\"")]
-    [InlineData("[\"REFUTES\"]", "[\"SUPPORTS\"]", "line 2, field \"alternatives\": found the prediction itself, SUPPORTS; write the other label")]
+    [InlineData("[\"REFUTES\"]", "[\"SUPPORTS\"]",
+        "line 2, field \"alternatives\": found the prediction itself, SUPPORTS; write the other label")]
     [InlineData("[\"REFUTES\"]", "\"REFUTES\"", "line 2, field \"alternatives\": found \"REFUTES\"; write a list")]
     [InlineData("\"answer\": \"SUPPORTS\"", "\"answer\": \"supports\"", "line 2, field \"output\": found \"supports\"")]
     [InlineData("\"input\": \"Rome is in Italy.\"", "\"input\": null", "line 2, field \"input\": found null; write a string")]
@@ -46,7 +50,8 @@ public sealed class FeverTests : IDisposable
     public void KnownClaims_AreALabelAndItsWordings()
     {
         var claims = Fever.ReadKnown(Write("SUPPORTS\tRome is in Italy.\tItaly has Rome.", "REFUTES\tOslo is in Rome."));
-        Assert.Equal([("SUPPORTS", "Rome is in Italy.|Italy has Rome."), ("REFUTES", "Oslo is in Rome.")], claims.Select(claim => (claim.Label, string.Join('|', claim.Wordings))));
+        Assert.Equal([("SUPPORTS", "Rome is in Italy.|Italy has Rome."), ("REFUTES", "Oslo is in Rome.")],
+            claims.Select(claim => (claim.Label, string.Join('|', claim.Wordings))));
     }
 
     [Theory]

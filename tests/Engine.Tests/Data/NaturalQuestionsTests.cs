@@ -23,5 +23,6 @@ public sealed class NaturalQuestionsTests : IDisposable
     [InlineData("""{"questions": ["q"]}""", "found an object without the field \"answers\"")]
     [InlineData("""{"questions": ["q"], "answers": [{}]}""", "the file, field \"answers\", item 0: found an object; write a string")]
     [InlineData("""{"questions": "q", "answers": []}""", "field \"questions\": found \"q\"; write a list")]
-    public void AnotherForm_IsRefused(string text, string expected) => Refusals.AssertRefused(_folder.Write("nq.json", text), NaturalQuestions.Read, expected);
+    public void AnotherForm_IsRefused(string text, string expected) =>
+        Refusals.AssertRefused(_folder.Write("nq.json", text), NaturalQuestions.Read, expected);
 }

@@ -1,6 +1,5 @@
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
 

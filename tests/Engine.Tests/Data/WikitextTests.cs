@@ -6,7 +6,7 @@ namespace MendCluster.Engine.Tests.Data;
 
 public sealed class WikitextTests : IDisposable
 {
-    private static readonly string Long = string.Join(' ', Enumerable.Repeat("word", Wikitext.LeastWords));
+    private static readonly string Long = string.Join(' ', Enumerable.Repeat("word", Wikitext.MinWords));
 
     private readonly TemporaryFolder _folder = new();
 
@@ -23,7 +23,8 @@ public sealed class WikitextTests : IDisposable
     [Theory]
     [InlineData("""{"n_tokens": 3, "original": ["a", "b"], "completions": ["a"]}""", "found 2 originals and 1 completions")]
     [InlineData("""{"n_tokens": 0, "original": ["a"], "completions": ["a"]}""", "field \"n_tokens\": found 0; write how many tokens")]
-    [InlineData("""{"n_tokens": "10", "original": ["a"], "completions": ["a"]}""", "field \"n_tokens\": found \"10\"; write a whole number")]
+    [InlineData("""{"n_tokens": "10", "original": ["a"], "completions": ["a"]}""",
+        "field \"n_tokens\": found \"10\"; write a whole number")]
     [InlineData("""{"n_tokens": 2.5, "original": ["a"], "completions": ["a"]}""", "field \"n_tokens\": found 2.5")]
     [InlineData("""{"original": ["a"], "completions": ["a"]}""", "found an object without the field \"n_tokens\"")]
     [InlineData("""{"n_tokens": 3, "completions": ["a"]}""", "found an object without the field \"original\"")]
@@ -31,7 +32,8 @@ public sealed class WikitextTests : IDisposable
     [InlineData("""{"n_tokens": 3, "original": [], "completions": []}""", "found no usable row")]
     [InlineData("""{"n_tokens": 3, "original": ["a"], "compl""", "line 1: not JSON")]
     [InlineData("[]", "the file: found a list; write an object")]
-    public void Continuations_InAnotherForm_AreRefused(string text, string expected) => Refusals.AssertRefused(Write(text), Wikitext.ReadContinuations, expected);
+    public void Continuations_InAnotherForm_AreRefused(string text, string expected) =>
+        Refusals.AssertRefused(Write(text), Wikitext.ReadContinuations, expected);
 
     [Fact]
     public void Paragraphs_AreTheLongOnesInAscii()
@@ -42,11 +44,13 @@ public sealed class WikitextTests : IDisposable
     }
 
     [Fact]
-    public void Paragraphs_OfAFileWithoutAny_AreRefused() => Refusals.AssertRefused(Write("short\nlines"), path => Wikitext.ReadParagraphs(path), "found no usable row");
+    public void Paragraphs_OfAFileWithoutAny_AreRefused() =>
+        Refusals.AssertRefused(Write("short\nlines"), path => Wikitext.ReadParagraphs(path), "found no usable row");
 
     [Fact]
     public void Paragraphs_WithBytesThatAreNotUtf8_AreRefused() =>
-        Refusals.AssertRefused(_folder.Write("wiki", [.. "word\n"u8, 0xFF, 0xFE]), path => Wikitext.ReadParagraphs(path), "found bytes that are not UTF-8");
+        Refusals.AssertRefused(_folder.Write("wiki", [.. "word\n"u8, 0xFF, 0xFE]), path => Wikitext.ReadParagraphs(path),
+        "found bytes that are not UTF-8");
 
     [Fact]
     public void WebText_GivesNineTenthsToTraining()

@@ -24,7 +24,8 @@ public sealed class ZsReTests : IDisposable
         var rows = ZsRe.ReadExport(path);
 
         Assert.Equal(2, rows.Count);
-        Assert.Equal(("Which club has Messi?", "PSG", "Barcelona", "Messi"), (rows[0].Prompt, rows[0].Target, rows[0].Answer, rows[0].Subject));
+        Assert.Equal(("Which club has Messi?", "PSG", "Barcelona", "Messi"),
+            (rows[0].Prompt, rows[0].Target, rows[0].Answer, rows[0].Subject));
         Assert.Equal(["Messi's club?"], rows[0].Rephrases);
         Assert.Equal([new QaPair("Who sang nice day?", "Billy Idol")], rows[0].Locality);
         Assert.Equal([new QaPair("Who is it?", "B")], rows[1].Locality);
@@ -47,12 +48,55 @@ public sealed class ZsReTests : IDisposable
     [InlineData("""[{"subject": "S", "src": ["Q?"], "rephrase": "R?", "alt": "A", "loc": "l", "loc_ans": "B"}]""",
         "item 0, field \"src\": found a list; write a string")]
     [InlineData("[7]", "item 0: found 7; write an object")]
+    [InlineData("""[{"requested_rewrite": {"prompt": "{} is"}}]""",
+        "item 0: found an object with neither \"src\" (as zsRE is exported) nor \"target_new\" (as in EasyEdit's KnowEdit)")]
     [InlineData("""{"src": "Q?"}""", "the file: found an object; write a list")]
     [InlineData("[\n{\"src\": \"Q?\"\n", "line 3: not JSON")]
     [InlineData("", "line 1: not JSON")]
     [InlineData("[]", "found no usable row")]
     public void Export_InAnotherForm_IsRefusedByFilePlaceFieldAndFinding(string text, string expected) =>
         Refusals.AssertRefused(Write(text), ZsRe.ReadExport, expected);
+
+    /// <summary>EasyEdit's newer files: a true answer is a text, a list of texts that mean the same, or a list of such lists.</summary>
+    [Fact]
+    public void KnowEdit_GivesEveryKindOfLocality_AndTheFirstOfEachTrueAnswer()
+    {
+        var path = Write("""
+            [{"subject": "Ep", "target_new": "Noc", "prompt": "Which family has Ep?", "ground_truth": ["Asp", "Aspi"],
+              "rephrase_prompt": "What family is Ep?", "cond": "x",
+              "locality": {"Relation_Specificity": [{"prompt": "The rank of Ep is", "ground_truth": [["genus", "Genus"]]},
+                {"prompt": "Ep rank", "ground_truth": "genus"}],
+                "Forgetfulness": [{"prompt": "The family, which is not Noc, is", "ground_truth": ["Asp"]}]},
+              "portability": {"Reasoning": [{"prompt": "y", "ground_truth": "z"}]}},
+             {"target_new": "B", "prompt": "P?", "rephrase_prompt": "R?", "locality": {}, "ground_truth": "A"},
+             {"target_new": "B", "prompt": "P2?", "rephrase_prompt": "R2?", "locality_prompt": "L?", "locality_ground_truth": "M",
+              "locality": null, "ground_truth": null}]
+            """);
+        var rows = ZsRe.ReadExport(path);
+        Assert.Equal([("Which family has Ep?", "Noc", "Asp"), ("P?", "B", "A"), ("P2?", "B", null)],
+            rows.Select(row => (row.Prompt, row.Target, row.Answer)));
+        Assert.Equal(["What family is Ep?", "R?", "R2?"], rows.SelectMany(row => row.Rephrases));
+        Assert.Equal([new("The rank of Ep is", "genus"), new("Ep rank", "genus"), new("The family, which is not Noc, is", "Asp")],
+            rows[0].Locality);
+        Assert.Empty(rows[1].Locality);
+        Assert.Equal([new("L?", "M")], rows[2].Locality);
+    }
+
+    [Theory]
+    [InlineData("""{"prompt": "P?", "target_new": "A"}""", "item 0: found an object without the field \"rephrase_prompt\"")]
+    [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": {"K": [{"prompt": "L?"}]}}""",
+        "item 0, field \"locality\", field \"K\", item 0: found an object without the field \"ground_truth\"")]
+    [InlineData(
+        """{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": {"K": [{"prompt": "L?", "ground_truth": [[]]}]}}""",
+        "field \"ground_truth\", item 0: found an empty list")]
+    [InlineData(
+        """{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": {"K": [{"prompt": "", "ground_truth": "x"}]}}""",
+        "field \"prompt\": found an empty text")]
+    [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "locality": []}""",
+        "field \"locality\": found a list; write an object")]
+    [InlineData("""{"prompt": "P?", "target_new": "A", "rephrase_prompt": "R?", "ground_truth": [" "]}""", "item 0: found an empty text")]
+    public void KnowEdit_InAnotherForm_IsRefusedByPlaceAndField(string row, string expected) =>
+        Refusals.AssertRefused(Write($"[{row}]"), ZsRe.ReadExport, expected);
 
     [Fact]
     public void Export_WithBytesThatAreNotUtf8_IsRefused()
@@ -157,11 +201,21 @@ public sealed class ZsReTests : IDisposable
     [InlineData("Q?\tA\nQ? A", "line 2: found 0 tabs")]
     [InlineData("Q?\tA\n\nQ?\tA\tB", "line 3: found 2 tabs")]
     [InlineData("\n", "found no usable row")]
-    public void Tsv_WithOtherThanOneTab_IsRefusedByLine(string text, string expected) => Refusals.AssertRefused(Write(text), ZsRe.ReadTsv, expected);
+    public void Tsv_WithOtherThanOneTab_IsRefusedByLine(string text, string expected) =>
+        Refusals.AssertRefused(Write(text), ZsRe.ReadTsv, expected);
 
     [Fact]
     public void Tsv_WithBytesThatAreNotUtf8_IsRefused() =>
         Refusals.AssertRefused(Write([.. "Q?\tA"u8, 0xE9, .. "\n"u8]), ZsRe.ReadTsv, "found bytes that are not UTF-8");
+
+    [Fact]
+    public void AGitLfsPointer_IsSaidToBeOne()
+    {
+        var path = Write("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n");
+        Refusals.AssertRefused(path, ZsRe.ReadExport, "is a git-LFS pointer");
+        Refusals.AssertRefused(path, file => ZsRe.ReadPaper(file, new Prng(0)), "is a git-LFS pointer");
+        Refusals.AssertRefused(path, ZsRe.ReadTsv, "is a git-LFS pointer");
+    }
 
     [Fact]
     public void MissingFile_IsNamed()

@@ -1,9 +1,9 @@
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Editors;
@@ -26,8 +26,8 @@ public class FineTuneTests
         foreach (var name in stage.EditableOrder)
         {
             var W = stage.Weights.Loaded[name].Value.requires_grad_();
-            var top = stage.Forward(Activations.None, new Pass(input)).Hidden!;
-            var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+            var top = stage.Forward(Activations.None, new ForwardContext(input)).Hidden!;
+            var rows = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
             var nll = Losses.MaskedNll(stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows.Rows)), rows).Nll;
             var expected = Derivatives.Of([nll], [W])[0];
             W.requires_grad_(false);
@@ -107,7 +107,8 @@ public class FineTuneTests
         using var stage = TinyModel.Load(family);
         var weights = stage.EditableOrder.ToDictionary(name => name, name => stage.Weights.Loaded[name].Value.clone());
 
-        var (_, steps) = FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 }, TinyModel.Text(stage).Of([("Who leads it?", "Ann")]));
+        var (_, steps) = FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 },
+            TinyModel.Text(stage).Of([("Who leads it?", "Ann")]));
 
         Assert.InRange(steps.Count, 2, 99);
         Assert.Equal(1, steps[^1].EditAccuracy);
@@ -134,16 +135,16 @@ public class FineTuneTests
         Assert.Equal(0, keptSteps[0].Locality!.Value, 1e-6);
         Assert.True(Kl(kept) < Kl(plain), $"{Kl(kept)} with the KL, {Kl(plain)} without");
 
-        float Kl(Edits edits)
+        float Kl(WeightUpdates edits)
         {
             using var _ = no_grad();
             var rows = Losses.LocalityRows(unrelated, stage.Family);
-            Tensor Logits(Edits active)
+            Tensor Logits(WeightUpdates active)
             {
-                var top = stage.Forward(Activations.None, new Pass(unrelated, active)).Hidden!;
+                var top = stage.Forward(Activations.None, new ForwardContext(unrelated, active)).Hidden!;
                 return stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows));
             }
-            return Losses.LocalityKl(Logits(Edits.None), Logits(edits)).item<float>();
+            return Losses.LocalityKl(Logits(WeightUpdates.None), Logits(edits)).item<float>();
         }
     }
 

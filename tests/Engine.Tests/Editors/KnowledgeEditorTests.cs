@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using static TorchSharp.torch;
@@ -27,7 +28,8 @@ public class KnowledgeEditorTests
         {
             using var scope = NewDisposeScope();
             var condition = editor.Condition(tensor([1L, 5, 8, 0], [1, 4]), tensor([1L, 1, 1, 0], [1, 4]));
-            var update = editor.Propose(new Dictionary<string, GradientFactors> { ["b.weight"] = new(ones(2, 6), ones(2, 5)) }, condition)["b.weight"];
+            var update = editor.Propose(new Dictionary<string, GradientFactors> { ["b.weight"] = new(ones(2, 6), ones(2, 5)) },
+                condition)["b.weight"];
             Assert.Equal([5L, 6L], update.ToDense().shape);
             Assert.Equal(3, update.Rank); // a row for each token of the gradient, and the offset
             return update.ToDense().detach().reshape(-1).data<float>().ToArray();
@@ -49,12 +51,17 @@ public class KnowledgeEditorTests
     {
         using var scope = NewDisposeScope();
         using var editor = new KnowledgeEditor(Small, Weights, ones(9, 7), seed: 3);
-        Assert.Contains("one edit", Assert.Throws<EditorException>(() => editor.Condition(zeros([2, 3], ScalarType.Int64), ones([2, 3], ScalarType.Int64))).Message, StringComparison.Ordinal);
+        Assert.Contains("one edit",
+            Assert.Throws<EditorException>(() => editor.Condition(zeros([2, 3], ScalarType.Int64), ones([2, 3], ScalarType.Int64))).Message,
+            StringComparison.Ordinal);
         var parameters = new Dictionary<string, Tensor>(editor.Parameters);
         parameters.Remove("condition.linear._linear_layers.0.bias");
-        Assert.Contains("condition.linear", Assert.Throws<EditorException>(() => new KnowledgeEditor(Small, Weights, parameters)).Message, StringComparison.Ordinal);
-        Assert.Contains("expected [3, 4]", Assert.Throws<EditorException>(() => new KnowledgeEditor(Small with { ConditionDim = 4, HiddenDim = 3 },
-            Weights, editor.Parameters.ToDictionary(entry => entry.Key, entry => entry.Key.EndsWith("0.weight_v", StringComparison.Ordinal) ? ones(4, 4) : entry.Value))).Message, StringComparison.Ordinal);
+        Assert.Contains("condition.linear", Assert.Throws<EditorException>(() => new KnowledgeEditor(Small, Weights, parameters)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("expected [3, 4]",
+            Assert.Throws<EditorException>(() => new KnowledgeEditor(Small with { ConditionDim = 4, HiddenDim = 3 },
+            Weights, editor.Parameters.ToDictionary(entry => entry.Key, entry => entry.Key.EndsWith("0.weight_v", StringComparison.Ordinal)
+                ? ones(4, 4) : entry.Value))).Message, StringComparison.Ordinal);
         Assert.Throws<EditorException>(() => new Enn(new() { EditSteps = 0 }, []));
         Assert.Throws<EditorException>(() => new Enn(new(), [Weights[0].Weight], ones(2)));
     }

@@ -48,7 +48,8 @@ public sealed class LeastSquaresTests : IDisposable
         using var _ = no_grad();
         var equations = new LeastSquares(K, Math.Exp(-0.7));
         var update = equations.Update(D);
-        var (ofD, ofRho) = equations.Backward(update.deltaTilde, update.uTilde.to_type(ScalarType.Float64).mm(G)); // S = uTilde^T deltaTilde
+        // S = uTilde^T deltaTilde
+        var (ofD, ofRho) = equations.Backward(update.deltaTilde, update.uTilde.to_type(ScalarType.Float64).mm(G));
         Close(expected[0].to_type(ScalarType.Float64), ofD, 1e-5);
         Assert.Equal(expected[1].item<double>(), ofRho, 5);
     }

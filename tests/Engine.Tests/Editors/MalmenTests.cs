@@ -40,7 +40,8 @@ public sealed class MalmenTests : IDisposable
         {
             var rows = Rows(2);
             var once = editor.Propose(rows)["a"].Of(rows["a"].u);
-            var twice = editor.Propose(rows.ToDictionary(row => row.Key, row => new GradientFactors(cat([row.Value.u, row.Value.u], 0), cat([row.Value.delta, row.Value.delta], 0))))["a"];
+            var twice = editor.Propose(rows.ToDictionary(row => row.Key,
+                row => new GradientFactors(cat([row.Value.u, row.Value.u], 0), cat([row.Value.delta, row.Value.delta], 0))))["a"];
             Close(once, twice.Of(rows["a"].u), 1e-3);
             editor.Dispose();
         }
@@ -53,7 +54,8 @@ public sealed class MalmenTests : IDisposable
         editor.AddToStatistics(Rows(9));
         var rows = Rows(2)["b"];
         var (k, v) = Normalised(_drawn[0], "b", rows, shared: false);
-        Close(((k * k).sum([1], keepdim: true) * v).Times(0.1), editor.Propose(new Dictionary<string, GradientFactors> { ["b"] = rows })["b"].Of(rows.u));
+        Close(((k * k).sum([1], keepdim: true) * v).Times(0.1),
+            editor.Propose(new Dictionary<string, GradientFactors> { ["b"] = rows })["b"].Of(rows.u));
     }
 
     [Theory]
@@ -74,8 +76,10 @@ public sealed class MalmenTests : IDisposable
     public void AnEditorThatSawNothing_AndAWeightThatIsNotItsOwn_AreRefused()
     {
         using var malmen = new Malmen(new() { Rank = 3 }, Weights, 1);
-        Assert.Contains("train the editor", Assert.Throws<EditorException>(() => malmen.Propose(Rows(3))).Message, StringComparison.Ordinal);
-        Assert.Contains("'d'", Assert.Throws<EditorException>(() => malmen.Propose(new Dictionary<string, GradientFactors> { ["d"] = Rows(1)["a"] })).Message, StringComparison.Ordinal);
+        Assert.Contains("train the editor", Assert.Throws<EditorException>(() => malmen.Propose(Rows(3))).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("'d'", Assert.Throws<EditorException>(() =>
+            malmen.Propose(new Dictionary<string, GradientFactors> { ["d"] = Rows(1)["a"] })).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -105,8 +109,10 @@ public sealed class MalmenTests : IDisposable
             foreach (var (name, update) in editor.Propose(rows))
                 Close(update.ToDense(), read.Propose(rows)[name].ToDense(), 0);
             using var some = EditorCheckpoint.Load(folder["editor"], ["c"]);
-            Close(editor.Propose(rows)["c"].ToDense(), some.Propose(new Dictionary<string, GradientFactors> { ["c"] = rows["c"] })["c"].ToDense(), 0);
-            Assert.Contains("expected Mend", Assert.Throws<CheckpointException>(() => EditorCheckpoint.LoadEditor(folder["editor"])).Message, StringComparison.Ordinal);
+            Close(editor.Propose(rows)["c"].ToDense(),
+                some.Propose(new Dictionary<string, GradientFactors> { ["c"] = rows["c"] })["c"].ToDense(), 0);
+            Assert.Contains("expected Mend",
+                Assert.Throws<CheckpointException>(() => EditorCheckpoint.LoadEditor(folder["editor"])).Message, StringComparison.Ordinal);
             editor.Dispose();
         }
     }
@@ -131,12 +137,16 @@ public sealed class MalmenTests : IDisposable
     private Dictionary<string, GradientFactors> Rows(int count)
     {
         _drawn.Add(Weights.ToDictionary(weight => weight.Name, weight =>
-            new GradientFactors(randn([count, weight.InFeatures], generator: _generator).Plus(1), randn([count, weight.OutFeatures], generator: _generator).Times(0.01))));
+            new GradientFactors(randn([count, weight.InFeatures], generator: _generator).Plus(1),
+            randn([count, weight.OutFeatures], generator: _generator).Times(0.01))));
         return _drawn[^1];
     }
 
-    /// <summary>The plain formula: less the mean, over the unbiased standard deviation; of all weights of the shape, or of the weight's own.</summary>
-    private static (Tensor k, Tensor v) Normalised(Dictionary<string, GradientFactors> past, string weight, GradientFactors rows, bool shared = true)
+    /// <summary>
+    /// The plain formula: less the mean, over the unbiased standard deviation; of all weights of the shape, or of the weight's own.
+    /// </summary>
+    private static (Tensor k, Tensor v) Normalised(Dictionary<string, GradientFactors> past, string weight, GradientFactors rows,
+        bool shared = true)
     {
         string[] seen = shared ? ["a", "b"] : [weight];
         Tensor Of(Func<GradientFactors, Tensor> side)
@@ -152,6 +162,7 @@ public sealed class MalmenTests : IDisposable
     {
         Assert.Equal(expected.shape, actual.shape);
         var difference = (expected - actual).norm().item<float>();
-        Assert.True(difference <= relative * expected.norm().item<float>(), $"differs by {difference} from a norm of {expected.norm().item<float>()}");
+        Assert.True(difference <= relative * expected.norm().item<float>(),
+            $"differs by {difference} from a norm of {expected.norm().item<float>()}");
     }
 }

@@ -44,7 +44,8 @@ public class MendTests
     public void StackedUpdates_AreTheirSum()
     {
         using var scope = NewDisposeScope();
-        LowRankUpdate[] updates = [.. Enumerable.Range(1, 3).Select(i => new LowRankUpdate(randn([i, 4]), randn([i, 5]), tensor(0.1f * i)))];
+        LowRankUpdate[] updates =
+            [.. Enumerable.Range(1, 3).Select(i => new LowRankUpdate(randn([i, 4]), randn([i, 5]), tensor(0.1f * i)))];
         var x = randn([6, 4]);
         var sum = updates.Select(update => update.Of(x)).Aggregate((a, b) => a.Plus(b));
         Close(sum.data<float>().ToArray(), LowRankUpdate.Stack(updates).Of(x));
@@ -55,7 +56,8 @@ public class MendTests
     {
         using var scope = NewDisposeScope();
         using var mend = new Mend(new() { Rank = 2 }, Weights, 1);
-        var refused = Assert.Throws<EditorException>(() => mend.Propose(new Dictionary<string, GradientFactors> { ["a"] = new(ones(1, 2), ones(1, 3)) }));
+        var refused = Assert.Throws<EditorException>(() =>
+            mend.Propose(new Dictionary<string, GradientFactors> { ["a"] = new(ones(1, 2), ones(1, 3)) }));
         Assert.Contains("train the editor", refused.Message, StringComparison.Ordinal);
     }
 
@@ -64,7 +66,9 @@ public class MendTests
     {
         using var scope = NewDisposeScope();
         using var mend = new Mend(new() { Rank = 2 }, Weights, 1);
-        Assert.Contains("'c'", Assert.Throws<EditorException>(() => mend.Propose(new Dictionary<string, GradientFactors> { ["c"] = new(ones(1, 2), ones(1, 3)) })).Message, StringComparison.Ordinal);
+        Assert.Contains("'c'", Assert.Throws<EditorException>(() =>
+            mend.Propose(new Dictionary<string, GradientFactors> { ["c"] = new(ones(1, 2), ones(1, 3)) })).Message,
+            StringComparison.Ordinal);
     }
 
     [Theory]
@@ -108,8 +112,10 @@ public class MendTests
             _ when name.EndsWith("layers.1.u", StringComparison.Ordinal) => -tensor(A, [5, 2]),
             _ when name.EndsWith(".v", StringComparison.Ordinal) => tensor(A, [2, 5]),
             _ when name.EndsWith(".bias", StringComparison.Ordinal) => tensor(new[] { .1f, -.1f, .2f, -.2f, 0 }),
-            _ when name.EndsWith("mode_scale.weight", StringComparison.Ordinal) => tensor(new[] { 1, 1, 1, 1, 1, 2, .5f, 1, -1, 1 }, [2, 5]),
-            _ when name.EndsWith("mode_shift.weight", StringComparison.Ordinal) => tensor(new[] { 0, 0, 0, 0, 0, .1f, .2f, .3f, .4f, .5f }, [2, 5]),
+            _ when name.EndsWith("mode_scale.weight", StringComparison.Ordinal) =>
+                tensor(new[] { 1, 1, 1, 1, 1, 2, .5f, 1, -1, 1 }, [2, 5]),
+            _ when name.EndsWith("mode_shift.weight", StringComparison.Ordinal) =>
+                tensor(new[] { 0, 0, 0, 0, 0, .1f, .2f, .3f, .4f, .5f }, [2, 5]),
             _ => throw new ArgumentException(name),
         });
     }

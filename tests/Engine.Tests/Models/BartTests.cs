@@ -1,7 +1,6 @@
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
@@ -51,8 +50,10 @@ public class BartTests
         using var _ = no_grad();
         using var stage = Stage.Load(With("scale_embedding", "true"), new(0, 1), Random(), []);
         var weights = stage.Weights.Loaded;
-        var found = stage.Forward(Activations.None, new Pass(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64)))).Hidden!;
-        var summed = weights["model.shared.weight"].Value.index_select(0, tensor([5L, 9])).Times(Math.Sqrt(32)).Plus(weights["model.encoder.embed_positions.weight"].Value.narrow(0, 2, 2));
+        var found = stage.Forward(Activations.None,
+            new ForwardContext(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64)))).Hidden!;
+        var summed = weights["model.shared.weight"].Value.index_select(0, tensor([5L, 9])).Times(Math.Sqrt(32))
+            .Plus(weights["model.encoder.embed_positions.weight"].Value.narrow(0, 2, 2));
         Assert.True((nn.functional.layer_norm(summed, [32]) - found.squeeze(0)).abs().max().item<float>() < 1e-5);
     }
 
@@ -76,7 +77,8 @@ public class BartTests
     {
         using var scope = NewDisposeScope();
         using var folder = new TemporaryFolder();
-        var expected = Save(folder.Path, TinyModel.Family("bart"), name => has + (name.StartsWith(lacks, StringComparison.Ordinal) ? name[lacks.Length..] : name));
+        var expected = Save(folder.Path, TinyModel.Family("bart"),
+            name => has + (name.StartsWith(lacks, StringComparison.Ordinal) ? name[lacks.Length..] : name));
         using var files = HuggingFaceDirectory.Open(folder.Path);
         using var stage = Stage.LoadWhole(TinyModel.Family("bart"), new CheckpointWeights(files, ScalarType.Float32));
         Assert.Equal(0, (expected - Logits(stage)).abs().max().item<float>());
@@ -94,7 +96,7 @@ public class BartTests
         var (input, labels) = new TextBatch(ModelFamily.FromDirectory(folder.Path), tokenizer).Of([("who is red", "a woman")]);
         Assert.Equal([2, .. y, 2], input.DecoderInputIds!.data<long>().ToArray());
         Assert.Equal([-100, .. y, 2], labels.data<long>().ToArray());
-        Assert.Equal([.. y, 2], LabelRows.Of(labels, shifts: true).Targets.data<long>().ToArray());
+        Assert.Equal([.. y, 2], ScoredPositions.Of(labels, shifts: true).Targets.data<long>().ToArray());
         Assert.Equal(0, input.InputIds.data<long>().ToArray()[0]); // <s> before the prompt
     }
 
@@ -108,7 +110,8 @@ public class BartTests
         var (input, labels) = TinyModel.Text(stage).Of([("Where?", "ab")]);
         Assert.Equal([127, 126, 'a', 'b', 127], input.DecoderInputIds!.data<long>().ToArray());
         Assert.Equal([-100, -100, 'a', 'b', 127], labels.data<long>().ToArray());
-        var first = stage.Forward(Activations.None, new Pass(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64), tensor([127L, 126], [1, 2]))));
+        var first = stage.Forward(Activations.None,
+            new ForwardContext(new(tensor([5L, 9], [1, 2]), ones([1, 2], ScalarType.Int64), tensor([127L, 126], [1, 2]))));
         Assert.Equal((int)stage.Logits(first, tensor([1L])).argmax().item<long>(), Generation.Run(stage, [5, 9], new(MaxTokens: 4))[0]);
     }
 
@@ -126,7 +129,8 @@ public class BartTests
     public void AnAnswer_EndsWhereTheDecodersPositionsDo()
     {
         using var stage = TinyModel.Load("bart"); // 64 positions, of which the decoder's start takes one
-        Assert.Equal(63, Generation.Run(stage, [.. Enumerable.Repeat(7, 60)], new(MaxTokens: 100, Temperature: 50, TopK: 100, Seed: 3)).Count);
+        Assert.Equal(63, Generation.Run(stage, [.. Enumerable.Repeat(7, 60)],
+            new(MaxTokens: 100, Temperature: 50, TopK: 100, Seed: 3)).Count);
     }
 
     private static RandomWeights Random() => new(7, ScalarType.Float32, (_, _) => 0.3);
@@ -148,7 +152,7 @@ public class BartTests
     {
         using var _ = no_grad();
         var input = new ModelInput(tensor([5L, 9, 33], [1, 3]), ones([1, 3], ScalarType.Int64), tensor([127L, 70], [1, 2]));
-        return stage.Logits(stage.Forward(Activations.None, new Pass(input)), NewTensor.Arange(0, 2, ScalarType.Int64));
+        return stage.Logits(stage.Forward(Activations.None, new ForwardContext(input)), NewTensor.Arange(0, 2, ScalarType.Int64));
     }
 
     /// <returns>The logits of what was saved.</returns>
@@ -156,7 +160,8 @@ public class BartTests
     {
         using var stage = Stage.LoadWhole(family, Random());
         SafetensorsWriter.Write(Path.Combine(folder, "model.safetensors"), stage.Weights.Loaded
-            .Where(weight => keep?.Invoke(weight.Key) ?? true).Select(weight => TensorBytes.ToWrite(rename(weight.Key), weight.Value.AsStored())));
+            .Where(weight => keep?.Invoke(weight.Key) ?? true)
+            .Select(weight => TensorBytes.ToWrite(rename(weight.Key), weight.Value.AsStored())));
         return Logits(stage);
     }
 }

@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -36,8 +36,10 @@ public sealed class CheckpointWeightsTests : IDisposable
     public void ExtraTensors_AreLeftAlone(string family)
     {
         var tensors = Tensors(family);
-        Write([.. tensors, new("extra", StoredType.F32, [2], Bytes([float.NaN, 1])), new("transformer.h.0.attn.bias", StoredType.U8, [1], new byte[] { 1 }),
-            .. Enum.GetValues<StoredType>().Select(type => new TensorToWrite($"extra.{type}", type, [8], new byte[8 * 8])).Select(tensor => tensor with { Write = stream => stream.Write(new byte[tensor.ByteLength]) })]);
+        Write([.. tensors, new("extra", DType.Float32, [2], Bytes([float.NaN, 1])),
+            new("transformer.h.0.attn.bias", DType.UInt8, [1], new byte[] { 1 }),
+            .. Enum.GetValues<DType>().Select(type => new TensorToWrite($"extra.{type}", type, [8], new byte[8 * 8]))
+                .Select(tensor => tensor with { Write = stream => stream.Write(new byte[tensor.ByteLength]) })]);
         using var stage = Load(family);
         Assert.Equal(tensors.Select(tensor => tensor.Name).Order(), stage.Weights.Loaded.Keys.Order());
     }
@@ -50,7 +52,8 @@ public sealed class CheckpointWeightsTests : IDisposable
         foreach (var changed in tensors.Where((_, i) => i % 5 == 0))
         {
             long[] shape = [changed.Shape[0] + 1, .. changed.Shape[1..]];
-            Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, StoredType.F32, shape, new byte[4 * shape.Aggregate((a, b) => a * b)])]);
+            Write([.. tensors.Where(tensor => tensor != changed),
+                new(changed.Name, DType.Float32, shape, new byte[4 * shape.Aggregate((a, b) => a * b)])]);
             var e = Assert.Throws<ModelException>(() => Load(family).Dispose());
             Assert.Equal((_folder["model.safetensors"], changed.Name), (e.Where, e.What));
             Assert.Contains($"[{string.Join(", ", shape)}]", e.Message, StringComparison.Ordinal);
@@ -71,7 +74,7 @@ public sealed class CheckpointWeightsTests : IDisposable
             {
                 var values = new float[changed.ByteLength / 4];
                 values[^3] = values[^1] = number;
-                Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, StoredType.F32, changed.Shape, Bytes(values))]);
+                Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, DType.Float32, changed.Shape, Bytes(values))]);
                 var e = Assert.Throws<ModelException>(() => Load(family).Dispose());
                 Assert.Equal((_folder["model.safetensors"], changed.Name), (e.Where, e.What));
                 Assert.Contains($"has 2 of {values.Length} entries that are NaN or infinite", e.Message, StringComparison.Ordinal);
@@ -88,7 +91,7 @@ public sealed class CheckpointWeightsTests : IDisposable
         var changed = tensors.First(tensor => tensor.Name == "shared.weight");
         var values = new float[changed.ByteLength / 4];
         Array.Fill(values, float.MaxValue);
-        Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, StoredType.F32, changed.Shape, Bytes(values))]);
+        Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, DType.Float32, changed.Shape, Bytes(values))]);
         Load("t5").Dispose();
     }
 
@@ -97,7 +100,8 @@ public sealed class CheckpointWeightsTests : IDisposable
     {
         var tensors = Tensors("gpt2");
         var changed = tensors.First(tensor => tensor.Name == "transformer.h.0.mlp.c_fc.weight");
-        Write([.. tensors.Where(tensor => tensor != changed), new(changed.Name, StoredType.I8, changed.Shape, new byte[changed.ByteLength / 4])]);
+        Write([.. tensors.Where(tensor => tensor != changed),
+            new(changed.Name, DType.Int8, changed.Shape, new byte[changed.ByteLength / 4])]);
         var e = Assert.Throws<ModelException>(() => Load("gpt2").Dispose());
         Assert.Equal(changed.Name, e.What);
         Assert.Contains("is I8;", e.Message, StringComparison.Ordinal);
@@ -121,14 +125,15 @@ public sealed class CheckpointWeightsTests : IDisposable
         using (var stage = Load(family))
             Assert.Equal(0, Difference(stage, family));
         using (var files = HuggingFaceDirectory.Open(_folder.Path))
-            Assert.All(CheckpointMap.Of(TinyModel.Family(family), files).Where(weight => weight.Name == name), weight => Assert.Equal(copy, weight.StoredName));
+            Assert.All(CheckpointMap.Of(TinyModel.Family(family), files).Where(weight => weight.Name == name),
+                weight => Assert.Equal(copy, weight.StoredName));
 
         Write([.. tensors, tied with { Name = copy }]);
         using (var stage = Load(family))
             Assert.Equal(0, Difference(stage, family));
 
         var other = new float[tied.ByteLength / 4];
-        Write([.. tensors, new(copy, StoredType.F32, tied.Shape, Bytes(other))]);
+        Write([.. tensors, new(copy, DType.Float32, tied.Shape, Bytes(other))]);
         var e = Assert.Throws<ModelException>(() => Load(family).Dispose());
         Assert.Equal(name, e.What);
         Assert.Contains(copy, e.Message, StringComparison.Ordinal);
@@ -148,7 +153,9 @@ public sealed class CheckpointWeightsTests : IDisposable
     [Fact]
     public void AT5OfTransformers5_HasItsOwnHead_WhereTheCheckpointHasOne()
     {
-        var newer = TinyModel.Config("t5").Replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true, \"scale_decoder_outputs\": false", StringComparison.Ordinal);
+        var newer = TinyModel.Config("t5")
+            .Replace("\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true, \"scale_decoder_outputs\": false",
+            StringComparison.Ordinal);
         var family = ModelFamily.FromConfig(ConfigFile.Parse("config.json", newer));
         var tensors = Tensors("t5");
         Write(tensors);
@@ -165,6 +172,23 @@ public sealed class CheckpointWeightsTests : IDisposable
         }
     }
 
+    [Fact]
+    public void AGitLfsPointer_IsSaidToBeOne()
+    {
+        const string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n";
+        _folder.Write("config.json", pointer);
+        Assert.Contains("is a git-LFS pointer",
+            Assert.Throws<ModelException>(() => ModelFamily.FromDirectory(_folder.Path)).Message, StringComparison.Ordinal);
+        foreach (var name in new[] { "pytorch_model.bin.index.json", "pytorch_model.bin", "model.safetensors.index.json",
+            "model.safetensors" })
+        {
+            _folder.Write(name, pointer);
+            var e = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path).Dispose());
+            Assert.StartsWith(_folder[name], e.Message, StringComparison.Ordinal);
+            Assert.Contains("is a git-LFS pointer", e.Message, StringComparison.Ordinal);
+        }
+    }
+
     /// <summary>bert-base as it was pretrained.</summary>
     [Fact]
     public void ABertWithoutAClassifier_IsSaidToBeOne()
@@ -172,7 +196,8 @@ public sealed class CheckpointWeightsTests : IDisposable
         foreach (var missing in new[] { "classifier", "pooler" })
         {
             Write([.. Tensors("bert").Where(tensor => !tensor.Name.Contains(missing, StringComparison.Ordinal))]);
-            Assert.Contains("this BERT has no classifier", Assert.Throws<CheckpointException>(() => Load("bert").Dispose()).Message, StringComparison.Ordinal);
+            Assert.Contains("this BERT has no classifier", Assert.Throws<CheckpointException>(() => Load("bert").Dispose()).Message,
+                StringComparison.Ordinal);
         }
     }
 
@@ -182,7 +207,8 @@ public sealed class CheckpointWeightsTests : IDisposable
         using var scope = NewDisposeScope();
         using var _ = no_grad();
         using var expected = TinyModel.Load(family);
-        Tensor Logits(Stage model) => model.Logits(model.Forward(Activations.None, new Pass(new(tensor([5L, 9, 33], [1, 3]), ones([1, 3], ScalarType.Int64),
+        Tensor Logits(Stage model) =>
+            model.Logits(model.Forward(Activations.None, new ForwardContext(new(tensor([5L, 9, 33], [1, 3]), ones([1, 3], ScalarType.Int64),
             model.Family.IsEncoderDecoder ? tensor([7L, 70], [1, 2]) : null))), NewTensor.Arange(0, 2, ScalarType.Int64));
         return (Logits(stage) - Logits(expected)).abs().max().item<float>();
     }
@@ -190,7 +216,9 @@ public sealed class CheckpointWeightsTests : IDisposable
     private static List<TensorToWrite> Tensors(string family)
     {
         using var stage = TinyModel.Load(family);
-        return [.. stage.Weights.Loaded.Select(weight => new TensorToWrite(weight.Key, StoredType.F32, weight.Value.AsStored().shape, Bytes(weight.Value.AsStored().data<float>().ToArray())))];
+        return [.. stage.Weights.Loaded.Select(weight =>
+            new TensorToWrite(weight.Key, DType.Float32, weight.Value.AsStored().shape,
+            Bytes(weight.Value.AsStored().data<float>().ToArray())))];
     }
 
     private void Write(IReadOnlyList<TensorToWrite> tensors) => SafetensorsWriter.Write(_folder["model.safetensors"], tensors);

@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -14,7 +13,8 @@ namespace MendCluster.Engine.Tests.Models;
 /// </summary>
 public class ConfigKeysTests
 {
-    private const string All = "gpt2 gpt_neo gptj t5 bart bert", Gpts = "gpt2 gpt_neo gptj", Others = "t5 bart bert", Generating = "gpt2 gpt_neo gptj t5 bart";
+    private const string All = "gpt2 gpt_neo gptj t5 bart bert", Gpts = "gpt2 gpt_neo gptj", Others = "t5 bart bert",
+        Generating = "gpt2 gpt_neo gptj t5 bart";
 
     private static readonly (string Families, string Key, string[] Values, Outcome Outcome)[] Rows =
     [
@@ -25,6 +25,7 @@ public class ConfigKeysTests
         (All, "pruned_heads", ["""{"1": [0]}"""], Outcome.Refused),
         (All, "pruned_heads", ["{}"], Outcome.NoEffect),
         (All, "per_layer_config", ["""{"0": {"n_head": 1}}"""], Outcome.Refused),
+        (All, "transformers_weights", ["\"other.safetensors\""], Outcome.Refused), // what transformers 5 reads instead of model.safetensors
         (All, "tie_encoder_decoder", ["true"], Outcome.Refused),
         (All, "add_cross_attention", ["true"], Outcome.Refused),
         (Gpts + " bert", "is_encoder_decoder", ["true"], Outcome.Refused),
@@ -68,7 +69,8 @@ public class ConfigKeysTests
         ("gptj", "rotary", ["false"], Outcome.Refused),
         ("gptj", "rope_theta", ["500000.0"], Outcome.Refused),
         ("gptj", "rope_theta", ["10000"], Outcome.NoEffect),
-        ("gptj", "rope_parameters", ["""{"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}"""], Outcome.NoEffect),
+        ("gptj", "rope_parameters", ["""{"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}"""],
+            Outcome.NoEffect),
         ("gptj", "rope_parameters.rope_theta", ["500000.0"], Outcome.Refused),
         ("gptj", "rope_parameters.rope_type", ["\"linear\""], Outcome.Refused),
         ("gptj", "rope_parameters.partial_rotary_factor", ["0.25"], Outcome.Refused),
@@ -86,7 +88,8 @@ public class ConfigKeysTests
         ("gpt_neo", "window_size", ["3"], Outcome.Honoured),
         ("gpt_neo", "attention_types", ["""[[["local", "global"], 1], [["local"], 1]]"""], Outcome.Honoured),
         ("gpt_neo", "attention_layers", ["""["global", "local", "local"]"""], Outcome.NoEffect), // what attention_types makes
-        ("gpt_neo", "attention_layers", ["""["global", "local", "global"]""", """["global"]""", """["global", "local", "sparse"]"""], Outcome.Refused),
+        ("gpt_neo", "attention_layers", ["""["global", "local", "global"]""", """["global"]""", """["global", "local", "sparse"]"""],
+            Outcome.Refused),
         ("gpt_neo", "resid_dropout", ["0.9"], Outcome.NoEffect),
         ("gpt_neo", "embed_dropout", ["0.9"], Outcome.NoEffect),
         ("gpt_neo bart", "attention_dropout", ["0.9"], Outcome.NoEffect),
@@ -198,7 +201,8 @@ public class ConfigKeysTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void AKeyOfTheConfiguration_IsHonouredOrRefusedByItsName_OrChangesNothing(string family, string key, string value, Outcome outcome)
+    public void AKeyOfTheConfiguration_IsHonouredOrRefusedByItsName_OrChangesNothing(string family, string key, string value,
+        Outcome outcome)
     {
         var config = With(family, key, value);
         if (outcome == Outcome.Refused)
@@ -238,6 +242,23 @@ public class ConfigKeysTests
         config.Remove("attention_types");
         config["attention_layers"] = new JsonArray("global", "local", "local");
         Assert.Equal(Model(TinyModel.Config("gpt_neo")), Model(config.ToJsonString()));
+    }
+
+    /// <summary>Python's json module writes and reads them; JSON has them not.</summary>
+    [Fact]
+    public void NumbersThatAreNone_AreInNobodysWay_ButWhereTheyAreRead()
+    {
+        var config = TinyModel.Config("gpt2");
+        var more = config[..config.LastIndexOf('}')]
+            + """, "x": NaN, "limits": [0.0, Infinity, -Infinity], "NaN": "say \"NaN\", Infinity" }""";
+        Assert.Equal(Model(config), Model(more));
+        foreach (var none in new[] { "NaN", "Infinity", "-Infinity" })
+        {
+            var read = config.Replace("\"n_layer\": 3", $"\"n_layer\": 3, \"layer_norm_epsilon\": {none}", StringComparison.Ordinal);
+            var refusal = Assert.Throws<ModelException>(() => Model(read));
+            Assert.Equal("layer_norm_epsilon", refusal.What);
+            Assert.Contains($"is \"{none}\", expected a number", refusal.Message, StringComparison.Ordinal);
+        }
     }
 
     [Fact]
@@ -287,13 +308,16 @@ public class ConfigKeysTests
         using var stage = Stage.LoadWhole(family, new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
         long[] ids = [5, 9, 33, 70, 8, 21, 40, 3, 11, 12, 64, 2, 90, 91];
         var decoder = family.IsEncoderDecoder ? tensor(ids[..4], [1, 4]) : null;
-        var top = stage.Forward(Activations.None, new Pass(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64), decoder)));
+        var top = stage.Forward(Activations.None,
+            new ForwardContext(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64), decoder)));
         var logits = stage.Logits(top, NewTensor.Arange(0, top.Hidden!.shape[1], ScalarType.Int64));
-        return string.Create(CultureInfo.InvariantCulture, $"{string.Join(' ', logits.data<float>().ToArray())} {logits.shape[1]} {family.MaxPositions} ")
+        return string.Create(CultureInfo.InvariantCulture,
+            $"{string.Join(' ', logits.data<float>().ToArray())} {logits.shape[1]} {family.MaxPositions} ")
             + $"{string.Join(' ', family.EosIds)} {string.Join(' ', family.DecoderPrefix)} {string.Join(' ', family.Labels ?? [])} {string.Join(' ', family.LayerNames)} "
             + string.Join(' ', stage.Weights.Loaded.Select(weight => $"{weight.Key}[{string.Join(',', weight.Value.Value.shape)}]"));
     }
 
     private static IEnumerable<(string, string, string[], Outcome)> NoEffect(string families, string settings) =>
-        settings.Split(' ').Select(setting => setting.Split('=', 2)).Select(parts => (families, parts[0], new[] { parts[1] }, Outcome.NoEffect));
+        settings.Split(' ').Select(setting => setting.Split('=', 2))
+        .Select(parts => (families, parts[0], new[] { parts[1] }, Outcome.NoEffect));
 }

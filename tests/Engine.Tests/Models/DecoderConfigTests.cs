@@ -1,7 +1,7 @@
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Models;
@@ -79,14 +79,18 @@ public class DecoderConfigTests
     [InlineData("gpt_neo")]
     [InlineData("gptj")]
     public void AnUnknownActivation_IsRefused(string family) =>
-        Assert.Contains("swish", Assert.Throws<ModelException>(() => Load(With(family, "activation_function", "\"swish\""))).Message, StringComparison.Ordinal);
+        Assert.Contains("swish", Assert.Throws<ModelException>(() => Load(With(family, "activation_function", "\"swish\""))).Message,
+        StringComparison.Ordinal);
 
-    /// <summary>In a model of local layers alone, what lies out of every window cannot change a token's logits; what lies inside does.</summary>
+    /// <summary>
+    /// In a model of local layers alone, what lies out of every window cannot change a token's logits; what lies inside does.
+    /// </summary>
     [Fact]
     public void ALocalLayer_SeesItsWindowAndNothingOlder()
     {
         using var scope = NewDisposeScope();
-        using var stage = Load(With("gpt_neo", "attention_types", "[[[\"local\"], 3]]")); // window 4, 3 layers: 10 tokens, the query included
+        // window 4, 3 layers: 10 tokens, the query included
+        using var stage = Load(With("gpt_neo", "attention_types", "[[[\"local\"], 3]]"));
         Tensor Last(int changed)
         {
             var ids = Enumerable.Range(20, 16).Select(id => (long)id).ToArray();
@@ -106,7 +110,8 @@ public class DecoderConfigTests
     }
 
     private static Stage Load(string config) =>
-        Stage.LoadWhole(ModelFamily.FromConfig(ConfigFile.Parse("config.json", config)), new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
+        Stage.LoadWhole(ModelFamily.FromConfig(ConfigFile.Parse("config.json", config)),
+        new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3));
 
     private static Tensor Logits(string config)
     {
@@ -117,7 +122,8 @@ public class DecoderConfigTests
     private static Tensor Logits(Stage stage, long[] ids)
     {
         using var _ = no_grad();
-        var top = stage.Forward(Activations.None, new Pass(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64))));
+        var top = stage.Forward(Activations.None,
+            new ForwardContext(new(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64))));
         return stage.Logits(top, NewTensor.Arange(0, ids.Length, ScalarType.Int64));
     }
 }

@@ -1,5 +1,6 @@
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Testing;
+
 namespace MendCluster.Engine.Tests.Models;
 
 public class EditableWeightsTests
@@ -32,8 +33,10 @@ public class EditableWeightsTests
     {
         var family = TinyModel.Family("gptj");
         Assert.Equal(
-            ["transformer.h.2.mlp.fc_out.weight", "transformer.h.0.attn.q_proj.weight", "transformer.h.1.attn.q_proj.weight", "transformer.h.2.attn.q_proj.weight"],
-            EditableWeights.Select(family, ["transformer.h.2.mlp.fc_out.weight", "transformer.h.?.attn.q*", "transformer.h.0.attn.q_proj.weight"]));
+            ["transformer.h.2.mlp.fc_out.weight", "transformer.h.0.attn.q_proj.weight", "transformer.h.1.attn.q_proj.weight",
+            "transformer.h.2.attn.q_proj.weight"],
+            EditableWeights.Select(family,
+                ["transformer.h.2.mlp.fc_out.weight", "transformer.h.?.attn.q*", "transformer.h.0.attn.q_proj.weight"]));
         Assert.Equal(family.DefaultEditableWeights, EditableWeights.Select(family, []));
     }
 

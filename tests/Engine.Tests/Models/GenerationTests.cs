@@ -1,5 +1,5 @@
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Models;
@@ -25,7 +25,7 @@ public class GenerationTests
             long[] ids = stage.Family.IsEncoderDecoder ? [5, 9, 33, 70] : [5, 9, 33, 70, .. plain.Select(id => (long)id)];
             var input = new ModelInput(tensor(ids, [1, ids.Length]), ones([1, ids.Length], ScalarType.Int64),
                 stage.Family.IsEncoderDecoder ? tensor(decoder, [1, decoder.Length]) : null);
-            var top = stage.Forward(Activations.None, new Pass(input));
+            var top = stage.Forward(Activations.None, new ForwardContext(input));
             var next = (int)stage.Logits(top, tensor(new[] { top.Hidden!.shape[1] - 1 })).argmax().item<long>();
             if (next == stage.Family.EosId)
                 break;
@@ -47,6 +47,7 @@ public class GenerationTests
         var greedy = Generation.Run(stage, [5, 9, 33], new(MaxTokens: 16));
         Assert.Equal(greedy, Sample(3, topK: 1));
         Assert.Equal(greedy, Sample(3, topP: 1e-9));
+        Assert.All([1e-5, 1e-38, 1e-39, 1e-300, double.Epsilon], temperature => Assert.Equal(greedy, Sample(3, temperature)));
     }
 
     [Fact]

@@ -1,6 +1,6 @@
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Models;
@@ -20,7 +20,7 @@ public class StageTests
         var ids = tensor([5L, 9, 33, 70, 8, 21, 12, 13, 14, model.PadId, model.PadId, model.PadId], [2, 6]);
         var mask = tensor([1L, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], [2, 6]);
         var input = new ModelInput(ids, mask, model.IsEncoderDecoder ? ids : null, model.IsEncoderDecoder ? mask : null);
-        var expected = whole.Logits(whole.Forward(Activations.None, new Pass(input)), NewTensor.Arange(0, 12, ScalarType.Int64));
+        var expected = whole.Logits(whole.Forward(Activations.None, new ForwardContext(input)), NewTensor.Arange(0, 12, ScalarType.Int64));
         for (var count = 1; count <= model.LayerNames.Count; count++)
         {
             var activations = Activations.None;
@@ -29,7 +29,7 @@ public class StageTests
             {
                 using var stage = Stage.Load(model, range, new Given(whole.Weights), []);
                 Assert.All(stage.Weights.Loaded.Keys, name => Assert.Contains(name, whole.Weights.Loaded.Keys));
-                activations = stage.Forward(activations, new Pass(input));
+                activations = stage.Forward(activations, new ForwardContext(input));
                 logits = stage.Head is null ? null : stage.Logits(activations, NewTensor.Arange(0, 12, ScalarType.Int64));
             }
             Assert.Equal(0, (expected - logits!).abs().max().item<float>());
@@ -37,7 +37,7 @@ public class StageTests
     }
 
     /// <summary>Another stage's weights, as a checkpoint would hold them.</summary>
-    private sealed class Given(Weights weights) : Weights(ScalarType.Float32)
+    private sealed class Given(WeightSource weights) : WeightSource(ScalarType.Float32)
     {
         protected override Tensor Read(string name, long[] shape, ScalarType dtype) => weights.Loaded[name].AsStored().clone();
     }

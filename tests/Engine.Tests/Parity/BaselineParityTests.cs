@@ -23,9 +23,15 @@ public class BaselineParityTests
         using var scope = NewDisposeScope();
         using var reference = new Reference(Path.Combine(FixtureFolder.Path, run));
         using var stage = Model(reference);
-        var weights = EditorTraining.EditableWeights(stage).Select(weight => new KnowledgeEditorWeight(weight, stage.Weights.Loaded[weight.Name].IsTransposed)).ToList();
+        var weights = EditorTraining.EditableWeights(stage)
+            .Select(weight => new KnowledgeEditorWeight(weight, stage.Weights.Loaded[weight.Name].IsTransposed)).ToList();
         using var editor = new KnowledgeEditor(
-            new() { HiddenDim = reference.Json.GetProperty("hidden_dim").GetInt32(), ConditionDim = reference.Json.GetProperty("condition_dim").GetInt32(), MaxScale = reference.Json.GetProperty("max_scale").GetDouble() },
+            new()
+            {
+                HiddenDim = reference.Json.GetProperty("hidden_dim").GetInt32(),
+                ConditionDim = reference.Json.GetProperty("condition_dim").GetInt32(),
+                MaxScale = reference.Json.GetProperty("max_scale").GetDouble()
+            },
             weights, Named(reference, "editor/"));
         var batch = reference.EditBatch("batch/", stage.Family);
 
@@ -35,7 +41,7 @@ public class BaselineParityTests
         foreach (var (name, update) in updates)
             Reference.Same($"{run} update/{name}", reference["update/" + name], Stored(stage, name, update.ToDense()), Tolerance.Factors);
 
-        var edits = new Edits(updates);
+        var edits = new WeightUpdates(updates);
         var (figures, total) = TrainingStep.Evaluate(stage, edits, batch, Weights(reference));
         SameFigures(run, reference, figures);
         var gradients = Derivatives.Of([total], [.. editor.Parameters.Values]);
@@ -54,8 +60,13 @@ public class BaselineParityTests
         using var stage = Model(reference);
         var settings = reference.Json.GetProperty("enn");
         var order = reference.Strings("edit_lrs_order").ToList();
-        var lrs = reference["edit_lrs"].index_select(0, tensor(stage.EditableOrder.Select(name => (long)order.IndexOf(name)).ToArray())).On(stage.Device);
-        using var enn = new Enn(new() { EditSteps = settings.GetProperty("n_edit_steps").GetInt32(), FirstOrder = settings.GetProperty("first_order").GetBoolean() },
+        var lrs = reference["edit_lrs"].index_select(0, tensor(stage.EditableOrder.Select(name => (long)order.IndexOf(name)).ToArray()))
+            .On(stage.Device);
+        using var enn = new Enn(new()
+        {
+            EditSteps = settings.GetProperty("n_edit_steps").GetInt32(),
+            FirstOrder = settings.GetProperty("first_order").GetBoolean()
+        },
             EditorTraining.EditableWeights(stage), lrs);
         foreach (var (name, value) in Named(reference, "perturbed/"))
             using (no_grad())
@@ -66,7 +77,8 @@ public class BaselineParityTests
 
         var edits = EnnTraining.Edit(stage, enn, batch.Inner);
         foreach (var (name, update) in edits.Updates)
-            Reference.Same($"{run} update/{name}", reference["update/" + name], Stored(stage, name, Assert.IsType<DenseUpdate>(update).R), Tolerance.Factors);
+            Reference.Same($"{run} update/{name}", reference["update/" + name], Stored(stage, name, Assert.IsType<DenseUpdate>(update).R),
+                Tolerance.Factors);
         SameLogits(run, reference, stage, edits, batch);
 
         var names = stage.Weights.Loaded.Keys.Where(name => reference.Has("grad/" + name)).ToList();
@@ -77,7 +89,8 @@ public class BaselineParityTests
         SameFigures(run, reference, figures, "loss/total_edit");
         foreach (var (name, gradient) in names.Zip(gradients))
             Reference.Same($"{run} grad/{name}", reference["grad/" + name], Stored(stage, name, gradient), Tolerance.Gradient);
-        var lrGradient = gradients[^1].Host().index_select(0, tensor(order.Select(name => (long)stage.EditableOrder.ToList().IndexOf(name)).ToArray()));
+        var lrGradient = gradients[^1]
+            .Host().index_select(0, tensor(order.Select(name => (long)stage.EditableOrder.ToList().IndexOf(name)).ToArray()));
         Reference.Same($"{run} grad/edit_lrs", reference["grad/edit_lrs"], lrGradient, Tolerance.Gradient);
     }
 
@@ -94,12 +107,15 @@ public class BaselineParityTests
             Reference.Same(name, ((DenseUpdate)dense.Updates[name]).R, update.ToDense(), Tolerance.Factors);
     }
 
-    private static Stage Model(Reference reference) => Reference.Model(reference.Json.GetProperty("model").GetString()!, reference.Strings("inner_params"));
+    private static Stage Model(Reference reference) =>
+        Reference.Model(reference.Json.GetProperty("model").GetString()!, reference.Strings("inner_params"));
 
-    private static LossWeights Weights(Reference reference) => new(reference.Json.GetProperty("cedit").GetDouble(), reference.Json.GetProperty("cloc").GetDouble());
+    private static LossWeights Weights(Reference reference) =>
+        new(reference.Json.GetProperty("cedit").GetDouble(), reference.Json.GetProperty("cloc").GetDouble());
 
     private static Dictionary<string, Tensor> Named(Reference reference, string prefix) =>
-        reference.Names.Where(name => name.StartsWith(prefix, StringComparison.Ordinal)).ToDictionary(name => name[prefix.Length..], reference.There);
+        reference.Names.Where(name => name.StartsWith(prefix, StringComparison.Ordinal))
+        .ToDictionary(name => name[prefix.Length..], reference.There);
 
     /// <summary>From [n, m] to the checkpoint's layout, or back.</summary>
     private static Tensor Stored(Stage stage, string name, Tensor value) => stage.Weights.Loaded[name].IsTransposed ? value.t() : value;
@@ -107,18 +123,20 @@ public class BaselineParityTests
     private static void SameFigures(string run, Reference reference, StepFigures figures, string total = "loss/total")
     {
         var numbers = reference.Json.GetProperty("numbers");
-        foreach (var (name, actual) in new[] { ("loss/edit", figures.Edit), ("loss/loc", figures.Locality), (total, figures.Total), ("edit/acc", figures.EditAccuracy),
-            ("edit/prob", figures.EditProbability), ("acc/pre", figures.LocalityAccuracyBefore), ("acc/post", figures.LocalityAccuracyAfter),
+        foreach (var (name, actual) in new[] { ("loss/edit", figures.Edit), ("loss/loc", figures.Locality), (total, figures.Total),
+            ("edit/acc", figures.EditAccuracy),
+            ("edit/prob", figures.EditProbability), ("acc/pre", figures.LocalityAccuracyBefore),
+                ("acc/post", figures.LocalityAccuracyAfter),
             ("nll/pre", figures.LocalityNllBefore), ("nll/post", figures.LocalityNllAfter), ("n_tokens/post", figures.LocalityTokens) })
             Reference.Same($"{run} {name}", numbers.GetProperty(name).GetDouble(), actual, Tolerance.Loss);
     }
 
-    private static void SameLogits(string run, Reference reference, Stage stage, Edits edits, EditBatch batch)
+    private static void SameLogits(string run, Reference reference, Stage stage, WeightUpdates edits, EditBatch batch)
     {
         using var _ = no_grad();
         foreach (var (part, input) in new[] { ("outer", batch.Outer.Input), ("loc", batch.Locality.Input) })
         {
-            var top = stage.Forward(Activations.None, new Pass(input, edits));
+            var top = stage.Forward(Activations.None, new ForwardContext(input, edits));
             var tokens = Losses.LocalityRows(input, stage.Family);
             var logits = reference[$"post/{part}_logits"];
             Reference.Same($"{run} post/{part}_logits", Reference.Rows(logits).index_select(0, tokens),

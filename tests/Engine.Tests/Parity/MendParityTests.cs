@@ -8,7 +8,9 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Parity;
 
-/// <summary>Every configuration of the editor against the published code, in reference mode (its signs and its order of statistics).</summary>
+/// <summary>
+/// Every configuration of the editor against the published code, in reference mode (its signs and its order of statistics).
+/// </summary>
 [Trait("Category", "Parity")]
 public class MendParityTests
 {
@@ -39,7 +41,8 @@ public class MendParityTests
                 Reference.Same($"{configuration} {block}/update/{name}", reference[$"{block}/update/{name}"], dense, Tolerance.Factors);
             }
             using var _ = no_grad();
-            CheckFigures(reference, block, stage, batch, TrainingStep.Evaluate(stage, new Edits(updates), batch, Weights(reference)).Figures, new Edits(updates));
+            CheckFigures(reference, block, stage, batch,
+                TrainingStep.Evaluate(stage, new WeightUpdates(updates), batch, Weights(reference)).Figures, new WeightUpdates(updates));
         }
         foreach (var (name, value) in mend.State)
             Reference.Same($"{configuration}: an edit changed {name}", before[name], value, 0);
@@ -62,9 +65,10 @@ public class MendParityTests
         var (_, factors) = TrainingStep.Record(stage, batch.Inner);
         var updates = mend.ProposeForTraining(factors);
         CheckFactors(reference, "train", factors, updates);
-        var (figures, total) = TrainingStep.Evaluate(stage, new Edits(updates), batch, Weights(reference));
-        CheckFigures(reference, "train", stage, batch, figures, new Edits(updates));
-        Assert.Null(optimiser.Take([.. Derivatives.Of([total], [.. optimiser.Parameters])])); // the published trainer's first window is one longer
+        var (figures, total) = TrainingStep.Evaluate(stage, new WeightUpdates(updates), batch, Weights(reference));
+        CheckFigures(reference, "train", stage, batch, figures, new WeightUpdates(updates));
+        // the published trainer's first window is one longer
+        Assert.Null(optimiser.Take([.. Derivatives.Of([total], [.. optimiser.Parameters])]));
         var gradients = optimiser.Collected;
 
         var names = mend.Parameters.Select(parameter => parameter.Name).Append("edit_lrs").ToList();
@@ -92,7 +96,8 @@ public class MendParityTests
         using var reference = new Reference(Path.Combine(FixtureFolder.Path, configuration));
         using var stage = Reference.Model(reference.Json.GetProperty("model").GetString()!, reference.Strings("inner_params"));
         using var mend = Editor(reference, stage, "state/");
-        using var optimiser = new EditorOptimiser(mend, reference.Json.GetProperty("lr").GetDouble(), reference.Json.GetProperty("lr_lr").GetDouble(),
+        using var optimiser = new EditorOptimiser(mend, reference.Json.GetProperty("lr").GetDouble(),
+            reference.Json.GetProperty("lr_lr").GetDouble(),
             reference.Json.GetProperty("accumulate_bs").GetInt32(), reference.Json.GetProperty("grad_clip").GetDouble());
         var iterations = reference.Json.GetProperty("iterations");
         for (var i = 0; i < iterations.GetArrayLength(); i++)
@@ -101,8 +106,10 @@ public class MendParityTests
             var (figures, gradients) = TrainingStep.Run(stage, mend, batch, new LossWeights(), optimiser.Parameters);
             var norm = optimiser.Take(gradients);
             var expected = iterations[i];
-            Reference.Same($"{configuration} iteration {i} loss/edit", expected.GetProperty("loss/edit").GetDouble(), figures.Edit, 10 * Tolerance.Loss);
-            Reference.Same($"{configuration} iteration {i} loss/loc", expected.GetProperty("loss/loc").GetDouble(), figures.Locality, 10 * Tolerance.Loss);
+            Reference.Same($"{configuration} iteration {i} loss/edit", expected.GetProperty("loss/edit").GetDouble(), figures.Edit,
+                10 * Tolerance.Loss);
+            Reference.Same($"{configuration} iteration {i} loss/loc", expected.GetProperty("loss/loc").GetDouble(), figures.Locality,
+                10 * Tolerance.Loss);
             Assert.Equal(expected.TryGetProperty("grad", out var wanted), norm is not null);
             if (norm is { } found)
                 Reference.Same($"{configuration} iteration {i} grad", wanted.GetDouble(), found, Tolerance.Gradient * wanted.GetDouble());
@@ -113,23 +120,27 @@ public class MendParityTests
         var names = mend.Parameters.Select(parameter => parameter.Name).Append("edit_lrs").ToList();
         for (var i = 0; i < names.Count; i++)
             if (reference.Has("final_grad/" + names[i]))
-                Reference.Same($"{configuration} final_grad/{names[i]}", reference["final_grad/" + names[i]], optimiser.Collected[i], 10 * Tolerance.Gradient);
+                Reference.Same($"{configuration} final_grad/{names[i]}", reference["final_grad/" + names[i]], optimiser.Collected[i],
+                    10 * Tolerance.Gradient);
     }
 
     [Fact]
     public void TheAuthorsCheckpoint_IsImported()
     {
-        foreach (var file in Directory.EnumerateFiles(Path.Combine(FixtureFolder.Path, "mend"), "*.checkpoint.pt", SearchOption.AllDirectories))
+        foreach (var file in Directory.EnumerateFiles(Path.Combine(FixtureFolder.Path, "mend"), "*.checkpoint.pt",
+            SearchOption.AllDirectories))
         {
             using var scope = NewDisposeScope();
             using var reference = new Reference(file[..^".checkpoint.pt".Length]);
             using var stage = Reference.Model(reference.Json.GetProperty("model").GetString()!, reference.Strings("inner_params"), CPU);
-            using var mend = EditorCheckpoint.ImportReference(file, Reference.Options(reference.Json.GetProperty("mend")), EditorTraining.EditableWeights(stage));
+            using var mend = EditorCheckpoint.ImportReference(file, Reference.Options(reference.Json.GetProperty("mend")),
+                EditorTraining.EditableWeights(stage));
             foreach (var (name, value) in mend.Parameters.Append(("edit_lrs", mend.Alpha)))
                 Reference.Same($"{file} {name}", reference["train/after_adam/" + name], value, 0);
             CheckStatistics(file, reference, "train/stats_after/", mend, exactly: true);
 
-            using var ours = EditorCheckpoint.ImportReference(file, Reference.Options(reference.Json.GetProperty("mend"), reference: false), EditorTraining.EditableWeights(stage));
+            using var ours = EditorCheckpoint.ImportReference(file, Reference.Options(reference.Json.GetProperty("mend"), reference: false),
+                EditorTraining.EditableWeights(stage));
             var batch = reference.EditBatch("eval1/batch/", stage.Family);
             var (_, factors) = TrainingStep.Record(stage, batch.Inner);
             var (theirs, mine) = (mend.Propose(factors), ours.Propose(factors));
@@ -139,7 +150,8 @@ public class MendParityTests
     }
 
     private static Mend Editor(Reference reference, Stage stage, string prefix) =>
-        new(Reference.Options(reference.Json.GetProperty("mend")), EditorTraining.EditableWeights(stage), name => reference.There(prefix + name));
+        new(Reference.Options(reference.Json.GetProperty("mend")), EditorTraining.EditableWeights(stage),
+        name => reference.There(prefix + name));
 
     private static LossWeights Weights(Reference reference) =>
         new(reference.Json.GetProperty("cedit").GetDouble(), reference.Json.GetProperty("cloc").GetDouble());
@@ -151,13 +163,17 @@ public class MendParityTests
         foreach (var (name, found) in factors)
         {
             Reference.Same($"{reference.Path} {block}/raw/{name}/u", reference[$"{block}/raw/{name}/u"], found.u, Tolerance.Factors);
-            Reference.Same($"{reference.Path} {block}/raw/{name}/delta", reference[$"{block}/raw/{name}/delta"], found.delta, Tolerance.Factors);
-            Reference.Same($"{reference.Path} {block}/factors/{name}/x", reference[$"{block}/factors/{name}/x"], updates[name].uTilde, Tolerance.Factors);
-            Reference.Same($"{reference.Path} {block}/factors/{name}/delta", reference[$"{block}/factors/{name}/delta"], updates[name].deltaTilde, Tolerance.Factors);
+            Reference.Same($"{reference.Path} {block}/raw/{name}/delta", reference[$"{block}/raw/{name}/delta"], found.delta,
+                Tolerance.Factors);
+            Reference.Same($"{reference.Path} {block}/factors/{name}/x", reference[$"{block}/factors/{name}/x"], updates[name].uTilde,
+                Tolerance.Factors);
+            Reference.Same($"{reference.Path} {block}/factors/{name}/delta", reference[$"{block}/factors/{name}/delta"],
+                updates[name].deltaTilde, Tolerance.Factors);
         }
     }
 
-    private static void CheckFigures(Reference reference, string block, Stage stage, EditBatch batch, StepFigures figures, Edits edits)
+    private static void CheckFigures(Reference reference, string block, Stage stage, EditBatch batch, StepFigures figures,
+        WeightUpdates edits)
     {
         var info = reference.Json.GetProperty(block).GetProperty("info");
         void Same(string name, double actual, double tolerance = Tolerance.Loss) =>
@@ -176,7 +192,7 @@ public class MendParityTests
         using var _ = no_grad();
         foreach (var (part, (input, _)) in new[] { ("outer", batch.Outer), ("loc", batch.Locality) })
         {
-            var top = stage.Forward(Activations.None, new Pass(input, edits));
+            var top = stage.Forward(Activations.None, new ForwardContext(input, edits));
             var tokens = Losses.LocalityRows(input, stage.Family);
             var expected = reference[$"{block}/post/{part}_logits"];
             Reference.Same($"{reference.Path} {block}/post/{part}_logits", Reference.Rows(expected).index_select(0, tokens),

@@ -1,7 +1,7 @@
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
-using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Parity;
@@ -23,13 +23,13 @@ public class ModelParityTests
         {
             var name = $"case{@case.GetProperty("index").GetInt32()}.";
             var (input, labels) = reference.Batch(name, stage.Family);
-            var top = stage.Forward(Activations.None, new Pass(input));
+            var top = stage.Forward(Activations.None, new ForwardContext(input));
             var expected = reference[name + "logits"];
             var tokens = Losses.LocalityRows(input, stage.Family); // at padded positions the reference's own masks lose their precision
             Reference.Same($"{model} {name}logits", Reference.Rows(expected).index_select(0, tokens),
                 Reference.Comparable(stage.Logits(top, tokens), expected), Tolerance.Logits, relative: false);
 
-            var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+            var rows = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
             var scored = Losses.MaskedNll(stage.Logits(top, rows.Rows), rows);
             var figures = @case.GetProperty("expected");
             Reference.Same($"{model} {name}nll", figures.GetProperty("nll").GetDouble(), scored.Loss, Tolerance.Loss);
@@ -51,8 +51,8 @@ public class ModelParityTests
             var weight = stage.Weights.Loaded[name[(name.IndexOf('/', StringComparison.Ordinal) + 1)..]];
             weight.Value.requires_grad_();
             var (input, labels) = reference.Batch(name[..(name.IndexOf('.', StringComparison.Ordinal) + 1)], stage.Family);
-            var top = stage.Forward(Activations.None, new Pass(input));
-            var rows = LabelRows.Of(labels, stage.Family.ShiftsLabels);
+            var top = stage.Forward(Activations.None, new ForwardContext(input));
+            var rows = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
             var loss = Losses.MaskedNll(stage.Logits(top, rows.Rows), rows).Nll;
             var gradient = Derivatives.Of([loss], [weight.Value])[0];
             weight.Value.requires_grad_(false);

@@ -1,6 +1,6 @@
 using System.Text.Json;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
@@ -37,7 +37,8 @@ internal sealed class Reference : IDisposable
     private readonly SafetensorsFile _file;
 
     /// <summary>Where models and editors are compared: MEND_TEST_DEVICE, otherwise the CPU.</summary>
-    public static Device Device { get; } = Devices.Of(Environment.GetEnvironmentVariable("MEND_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu");
+    public static Device Device { get; } =
+        Devices.Of(Environment.GetEnvironmentVariable("MEND_TEST_DEVICE") is { Length: > 0 } name ? name : "cpu");
 
     public Reference(string path)
     {
@@ -65,7 +66,8 @@ internal sealed class Reference : IDisposable
     {
         var labels = this[prefix + "labels"];
         Tensor? Optional(string name) => Has(prefix + name) ? this[prefix + name] : null;
-        var decoder = Optional("decoder_input_ids") ?? (family.DecoderStartId is { } start ? ShiftRight(labels, start, family.PadId) : null);
+        var decoder = Optional("decoder_input_ids")
+            ?? (family.DecoderStartId is { } start ? ShiftRight(labels, start, family.PadId) : null);
         return new(new(this[prefix + "input_ids"], this[prefix + "attention_mask"], decoder, Optional("decoder_attention_mask")), labels);
     }
 
@@ -98,7 +100,8 @@ internal sealed class Reference : IDisposable
     {
         var folder = System.IO.Path.Combine(FixtureFolder.Path, name);
         using var directory = HuggingFaceDirectory.Open(folder);
-        return Stage.LoadWhole(ModelFamily.FromDirectory(folder), new CheckpointWeights(directory, ScalarType.Float32, device ?? Device), editable);
+        return Stage.LoadWhole(ModelFamily.FromDirectory(folder), new CheckpointWeights(directory, ScalarType.Float32, device ?? Device),
+            editable);
     }
 
     public IReadOnlyList<string> Strings(string key) => [.. Json.GetProperty(key).EnumerateArray().Select(item => item.GetString()!)];
@@ -133,7 +136,7 @@ internal sealed class Reference : IDisposable
     private static Tensor ShiftRight(Tensor labels, int start, int pad)
     {
         var shifted = cat([NewTensor.Full([labels.shape[0], 1], start, ScalarType.Int64), labels.narrow(1, 0, labels.shape[1] - 1)], 1);
-        return where(shifted.Eq(LabelRows.Ignored), NewTensor.Full(shifted.shape, pad, ScalarType.Int64), shifted);
+        return where(shifted.Eq(ScoredPositions.Ignored), NewTensor.Full(shifted.shape, pad, ScalarType.Int64), shifted);
     }
 }
 

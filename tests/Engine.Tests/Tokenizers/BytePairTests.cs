@@ -44,7 +44,8 @@ public sealed class BytePairTests : IDisposable
     [Fact]
     public void QueueOfPairs_JoinsAsRoundsOverTheWholeWordDo()
     {
-        var merges = File.ReadAllLines(Path.Combine(TinyFolder, "merges.txt")).Skip(1).Index().ToDictionary(merge => merge.Item, merge => merge.Index);
+        var merges = File.ReadAllLines(Path.Combine(TinyFolder, "merges.txt")).Skip(1).Index()
+            .ToDictionary(merge => merge.Item, merge => merge.Index);
         var tokenizer = Tiny();
         var random = new Random(3);
         for (var i = 0; i < 500; i++)
@@ -128,7 +129,8 @@ public sealed class BytePairTests : IDisposable
         var symbols = word.Select(c => c.ToString()).ToList();
         while (true)
         {
-            var best = symbols.Zip(symbols.Skip(1), (left, right) => $"{left} {right}").Where(merges.ContainsKey).MinBy(pair => merges[pair]);
+            var best = symbols.Zip(symbols.Skip(1), (left, right) => $"{left} {right}").Where(merges.ContainsKey)
+                .MinBy(pair => merges[pair]);
             if (best is null)
                 return symbols;
             for (var i = 0; i + 1 < symbols.Count; i++)
@@ -142,7 +144,8 @@ public sealed class BytePairTests : IDisposable
 
     private BytePair WithMerges(params (string Left, string Right)[] merges)
     {
-        string[] tokens = [.. BytePair.ByteSymbols.Select(symbol => symbol.ToString()), .. merges.Select(merge => merge.Left + merge.Right).Distinct()];
+        string[] tokens = [.. BytePair.ByteSymbols.Select(symbol => symbol.ToString()),
+            .. merges.Select(merge => merge.Left + merge.Right).Distinct()];
         new BytePairModel(tokens, merges, []).Save(_folder.Path, appended: null);
         return (BytePair)TokenizerFiles.Load(_folder.Path);
     }

@@ -97,7 +97,8 @@ public sealed class BytePairTrainerTests : IDisposable
     {
         var random = new Random(seed);
         return [.. Enumerable.Range(0, count).Select(_ =>
-            string.Join(' ', Enumerable.Range(0, 8).Select(_ => string.Concat(Enumerable.Range(0, random.Next(1, 7)).Select(_ => "aabenrst"[random.Next(8)])))))];
+            string.Join(' ', Enumerable.Range(0, 8)
+            .Select(_ => string.Concat(Enumerable.Range(0, random.Next(1, 7)).Select(_ => "aabenrst"[random.Next(8)])))))];
     }
 
     /// <summary>The definition: count every pair of every word, join the best, count again.</summary>
@@ -112,7 +113,8 @@ public sealed class BytePairTrainerTests : IDisposable
         while (merges.Count < joins)
         {
             var best = words.SelectMany(word => word.Zip(word.Skip(1))).GroupBy(pair => pair)
-                .OrderByDescending(group => group.Count()).ThenBy(group => ids[group.Key.First]).ThenBy(group => ids[group.Key.Second]).First().Key;
+                .OrderByDescending(group => group.Count()).ThenBy(group => ids[group.Key.First]).ThenBy(group => ids[group.Key.Second])
+                    .First().Key;
             merges.Add(best);
             ids.TryAdd(best.First + best.Second, ids.Count);
             foreach (var word in words)

@@ -40,7 +40,11 @@ internal static class ForgedTokenizers
         return new JsonObject
         {
             ["added_tokens"] = new JsonArray([Added("<pad>", 0), Added("</s>", 1), Added("<unk>", 2), .. extra]),
-            ["normalizer"] = new JsonObject { ["type"] = "Precompiled", ["precompiled_charsmap"] = Convert.ToBase64String(CharsMapOf(File.ReadAllBytes(file))) },
+            ["normalizer"] = new JsonObject
+            {
+                ["type"] = "Precompiled",
+                ["precompiled_charsmap"] = Convert.ToBase64String(CharsMapOf(File.ReadAllBytes(file)))
+            },
             ["pre_tokenizer"] = new JsonObject
             {
                 ["type"] = "Sequence",
@@ -64,7 +68,8 @@ internal static class ForgedTokenizers
         var tokens = File.ReadAllText(Path.Combine(directory, "vocab.txt")).Split('\n', StringSplitOptions.RemoveEmptyEntries);
         return new JsonObject
         {
-            ["added_tokens"] = new JsonArray([.. new[] { "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]" }.Select(token => Added(token, Array.IndexOf(tokens, token)))]),
+            ["added_tokens"] = new JsonArray([.. new[] { "[PAD]", "[UNK]", "[CLS]", "[SEP]",
+                "[MASK]" }.Select(token => Added(token, Array.IndexOf(tokens, token)))]),
             ["normalizer"] = new JsonObject
             {
                 ["type"] = "BertNormalizer",
@@ -87,7 +92,9 @@ internal static class ForgedTokenizers
         }.ToJsonString();
     }
 
-    /// <summary>A unigram model with no normalisation: the pieces in order, the first three being &lt;pad&gt;, &lt;/s&gt; and &lt;unk&gt;.</summary>
+    /// <summary>
+    /// A unigram model with no normalisation: the pieces in order, the first three being &lt;pad&gt;, &lt;/s&gt; and &lt;unk&gt;.
+    /// </summary>
     public static byte[] UnigramModel(params (string Text, float Score)[] pieces)
     {
         var bytes = new List<byte>();
@@ -96,12 +103,14 @@ internal static class ForgedTokenizers
         {
             var number = new byte[4];
             BinaryPrimitives.WriteSingleLittleEndian(number, score);
-            bytes.AddRange(LengthDelimited(1, [.. LengthDelimited(1, Encoding.UTF8.GetBytes(text)), 2 << 3 | 5, .. number, 3 << 3, (byte)type]));
+            bytes.AddRange(LengthDelimited(1,
+                [.. LengthDelimited(1, Encoding.UTF8.GetBytes(text)), 2 << 3 | 5, .. number, 3 << 3, (byte)type]));
         }
         return [.. bytes];
     }
 
-    public static byte[] LengthDelimited(int field, byte[] content) => [(byte)(field << 3 | 2), .. Varint((uint)content.Length), .. content];
+    public static byte[] LengthDelimited(int field, byte[] content) =>
+        [(byte)(field << 3 | 2), .. Varint((uint)content.Length), .. content];
 
     private static byte[] Varint(uint value) => value < 0x80 ? [(byte)value] : [(byte)(value | 0x80), .. Varint(value >> 7)];
 
@@ -136,7 +145,8 @@ internal static class ForgedTokenizers
     {
         ["type"] = "TemplateProcessing",
         ["single"] = new JsonArray([.. before.Select(Special), Sequence("A"), .. after.Select(Special)]),
-        ["pair"] = new JsonArray([.. before.Select(Special), Sequence("A"), .. after.Select(Special), Sequence("B"), .. after.Select(Special)]),
+        ["pair"] = new JsonArray([.. before.Select(Special), Sequence("A"), .. after.Select(Special), Sequence("B"),
+            .. after.Select(Special)]),
         ["special_tokens"] = new JsonObject(before.Concat(after).Select(token => KeyValuePair.Create(token.Token, (JsonNode?)new JsonObject
         {
             ["id"] = token.Token,
@@ -147,5 +157,6 @@ internal static class ForgedTokenizers
 
     private static JsonObject Sequence(string id) => new() { ["Sequence"] = new JsonObject { ["id"] = id, ["type_id"] = 0 } };
 
-    private static JsonObject Special((string Token, int Id) token) => new() { ["SpecialToken"] = new JsonObject { ["id"] = token.Token, ["type_id"] = 0 } };
+    private static JsonObject Special((string Token, int Id) token) =>
+        new() { ["SpecialToken"] = new JsonObject { ["id"] = token.Token, ["type_id"] = 0 } };
 }

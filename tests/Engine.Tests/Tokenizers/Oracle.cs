@@ -12,9 +12,12 @@ internal static class Oracle
 
     private static readonly string[] Fragments =
     [
-        "Who is the mayor of the old town?", "  leading", "trailing  ", "tab\tand\nnewline\r\n", "don't we'll I'VE 's", "\u00E9", "cafe\u0301 \u00C0\u00C1", "\u4E2D\u6587 \u554F\u984C",
-        "\u65E5\u672C\u8A9E\u30C6\u30B9\u30C8", "\uD55C\uAD6D\uC5B4", "\U0001F600", "\U0001F469\u200D\U0001F469", "<|endoftext|>", "<sep>", " <mask> ", "[MASK][SEP]", "<extra_id_0>", "</s> x",
-        "\uFB01\u2460\u00BD\u2167\uFF21", "\u0130stanbul \u03A3\u0391\u03A3", "1234 56,7", "\u00A0\u3000\u2003", "\u200B\uFEFF\u00AD", "\u0000\u0007\u0085", "{json}_b.c(1)!?", "a<sep>b  New York",
+        "Who is the mayor of the old town?", "  leading", "trailing  ", "tab\tand\nnewline\r\n", "don't we'll I'VE 's", "\u00E9",
+            "cafe\u0301 \u00C0\u00C1", "\u4E2D\u6587 \u554F\u984C",
+        "\u65E5\u672C\u8A9E\u30C6\u30B9\u30C8", "\uD55C\uAD6D\uC5B4", "\U0001F600", "\U0001F469\u200D\U0001F469", "<|endoftext|>", "<sep>",
+            " <mask> ", "[MASK][SEP]", "<extra_id_0>", "</s> x",
+        "\uFB01\u2460\u00BD\u2167\uFF21", "\u0130stanbul \u03A3\u0391\u03A3", "1234 56,7", "\u00A0\u3000\u2003", "\u200B\uFEFF\u00AD",
+            "\u0000\u0007\u0085", "{json}_b.c(1)!?", "a<sep>b  New York",
     ];
 
     /// <summary>Whether the package's native library is there.</summary>
@@ -47,7 +50,8 @@ internal static class Oracle
             int[] expected = [.. theirs.Encode(text).Select(id => (int)id)];
             int[] found = [.. ours.Encode(text)];
             var same = expected.Zip(found).TakeWhile(pair => pair.First == pair.Second).Count();
-            Assert.True(expected.AsSpan().SequenceEqual(found), $"{System.Text.Json.JsonSerializer.Serialize(text)}: from token {same}\nexpected {Show(expected, same)}\nfound    {Show(found, same)}");
+            Assert.True(expected.AsSpan().SequenceEqual(found),
+                $"{System.Text.Json.JsonSerializer.Serialize(text)}: from token {same}\nexpected {Show(expected, same)}\nfound    {Show(found, same)}");
             compared++;
         }
         Assert.True(compared >= 5_500, $"{compared} texts only");
@@ -60,5 +64,6 @@ internal static class Oracle
 [AttributeUsage(AttributeTargets.Method)]
 internal sealed class OracleTheoryAttribute : TheoryAttribute
 {
-    public OracleTheoryAttribute() => Skip = Oracle.IsHere ? null : "Tokenizers.DotNet's native library is referenced for Linux on x64 alone";
+    public OracleTheoryAttribute() => Skip = Oracle.IsHere ? null
+        : "Tokenizers.DotNet's native library is referenced for Linux on x64 alone";
 }

@@ -38,7 +38,8 @@ public sealed class TokenizerFilesTests : IDisposable
     [InlineData("Unigram", "normalizer", """{"type": "Replace", "pattern": {"Regex": "\\s+"}, "content": " "}""", "'Replace'")]
     [InlineData("Unigram", "normalizer.precompiled_charsmap", "\"?\"", "base64")]
     [InlineData("Unigram", "normalizer.precompiled_charsmap", "\"////fwAA\"", "trie")]
-    [InlineData("Unigram", "pre_tokenizer.pretokenizers", """[{"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "sometimes"}]""", "'sometimes'")]
+    [InlineData("Unigram", "pre_tokenizer.pretokenizers",
+        """[{"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "sometimes"}]""", "'sometimes'")]
     [InlineData("Unigram", "pre_tokenizer.pretokenizers", """[{"type": "WhitespaceSplit"}]""", "Metaspace")]
     [InlineData("Unigram", "post_processor.single", """[{"SpecialToken": {"id": "</s>"}}]""", "single")]
     [InlineData("Unigram", "post_processor.single", """[{"Sequence": {"id": "A"}}, {"SpecialToken": {"id": "<end>"}}]""", "<end>")]
@@ -82,7 +83,8 @@ public sealed class TokenizerFilesTests : IDisposable
         json["model"]!["vocab"] = JsonNode.Parse(File.ReadAllText(Path.Combine(_folder.Path, "vocab.json")));
         json["model"]!["merges"] = new JsonArray();
         json["added_tokens"] = JsonNode.Parse("""[{"id": 0, "content": "<s>", "special": true}, {"id": 2, "content": "</s>", "special": true}, {"id": 260, "content": "<mask>", "special": true, "lstrip": true}]""");
-        json["post_processor"] = JsonNode.Parse("""{"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true, "add_prefix_space": false}""");
+        json["post_processor"] =
+            JsonNode.Parse("""{"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": true, "add_prefix_space": false}""");
         _folder.Write("tokenizer.json", json.ToJsonString());
         var published = TokenizerFiles.Load(_folder.Path);
         Assert.Equal(expected, published.Encode("a <mask>b").Select(published.TokenOf));
@@ -167,6 +169,21 @@ public sealed class TokenizerFilesTests : IDisposable
         Same(TokenizerFiles.Load(Source("wordpiece")), TokenizerFiles.Load(bert.Path));
     }
 
+    /// <summary>As Python's json module writes them; a token of that name is a token.</summary>
+    [Fact]
+    public void NumbersThatAreNone_AreInNobodysWay()
+    {
+        Copy("tiny_bpe", "merges.txt");
+        var ids = JsonNode.Parse(File.ReadAllText(Path.Combine(Source("tiny_bpe"), "vocab.json")))!.AsObject();
+        ids["NaN"] = ids.Count;
+        _folder.Write("vocab.json", ids.ToJsonString());
+        _folder.Write("tokenizer_config.json",
+            """{"model_max_length": Infinity, "x": [NaN, -Infinity, 1000000000000000019884624838656]}""");
+        Assert.Equal(ids.Count - 1, TokenizerFiles.Load(_folder.Path).IdOf("NaN"));
+        _folder.Write("tokenizer_config.json", """{"add_prefix_space": NaN}""");
+        Refused("add_prefix_space", "\"NaN\"");
+    }
+
     [Fact]
     public void AMergeThatIsThereTwice_CountsWhereItIsLast()
     {
@@ -190,7 +207,8 @@ public sealed class TokenizerFilesTests : IDisposable
         Copy("tiny_bpe", "vocab.json");
         Copy("tiny_bpe", "merges.txt");
         var size = TokenizerFiles.Load(_folder.Path).VocabularySize;
-        _folder.Write("special_tokens_map.json", """{"pad_token": {"content": "[PAD]", "lstrip": true}, "additional_special_tokens": ["[X]"]}""");
+        _folder.Write("special_tokens_map.json",
+            """{"pad_token": {"content": "[PAD]", "lstrip": true}, "additional_special_tokens": ["[X]"]}""");
         var tokenizer = TokenizerFiles.Load(_folder.Path);
         Assert.Equal((size, size + 1), (tokenizer.IdOf("[PAD]"), tokenizer.IdOf("[X]")));
         Assert.Equal("ab", tokenizer.Decode(tokenizer.Encode("a  [PAD]b[X]")));
@@ -202,7 +220,9 @@ public sealed class TokenizerFilesTests : IDisposable
         Refused("added_tokens.json", "[X]", $"{size + 7}");
     }
 
-    /// <summary>The vocabulary of a GPT-2 that was trained with RoBERTa's special tokens: config.json tells that nothing stands around a text.</summary>
+    /// <summary>
+    /// The vocabulary of a GPT-2 that was trained with RoBERTa's special tokens: config.json tells that nothing stands around a text.
+    /// </summary>
     [Fact]
     public void TheKindOfTokenizer_IsWhatTheModelSays()
     {

@@ -8,14 +8,17 @@ using static MendCluster.Engine.Tests.Tokenizers.TokenizerFilesTests;
 namespace MendCluster.Engine.Tests.Tokenizers;
 
 /// <summary>
-/// All forms of a tokenizer give the ids that Hugging Face's library gives: tokenizer.json with the settings that are published, and the older
-/// files with the same settings in tokenizer_config.json.
+/// All forms of a tokenizer give the ids that Hugging Face's library gives: tokenizer.json with the settings that are published, and the
+/// older files with the same settings in tokenizer_config.json.
 /// </summary>
 public class TokenizerOracleTests
 {
-    private const string Sep = """{"id": ID, "content": "<sep>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}""";
-    private const string NewYork = """{"id": ID, "content": "New York", "single_word": false, "lstrip": true, "rstrip": false, "normalized": true, "special": false}""";
-    private const string Word = """{"id": ID, "content": "th", "single_word": true, "lstrip": false, "rstrip": true, "normalized": false, "special": false}""";
+    private const string Sep =
+        """{"id": ID, "content": "<sep>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}""";
+    private const string NewYork =
+        """{"id": ID, "content": "New York", "single_word": false, "lstrip": true, "rstrip": false, "normalized": true, "special": false}""";
+    private const string Word =
+        """{"id": ID, "content": "th", "single_word": true, "lstrip": false, "rstrip": true, "normalized": false, "special": false}""";
 
     [OracleTheory]
     [InlineData("""{}""")]
@@ -52,13 +55,16 @@ public class TokenizerOracleTests
     [InlineData(null, """{}""")]
     [InlineData("""{"model_max_length": 1024}""", """{}""")]
     [InlineData("""{"add_prefix_space": true, "tokenizer_class": "GPT2TokenizerFast"}""", """{"pre_tokenizer.add_prefix_space": true}""")]
-    [InlineData("""{"add_bos_token": true}""", """{"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [EOT], "tokens": ["<|endoftext|>"]}}}}""")]
+    [InlineData("""{"add_bos_token": true}""",
+        """{"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [EOT], "tokens": ["<|endoftext|>"]}}}}""")]
     [InlineData("""{"added_tokens_decoder": {"SIZE": {"content": "<sep>", "special": true}}}""", """{"+": ["Sep"]}""")]
     public void Gpt2sOwnFiles_AreTheTokenizerJsonThatTheyMake(string? config, string changes)
     {
         var files = Files("tiny_bpe", "vocab.json", "merges.txt");
         var ids = JsonNode.Parse(files["vocab.json"])!.AsObject();
-        string Filled(string text) => text.Replace("SIZE", $"{ids.Count}", StringComparison.Ordinal).Replace("EOT", ids["<|endoftext|>"]!.ToJsonString(), StringComparison.Ordinal);
+        string Filled(string text) =>
+            text.Replace("SIZE", $"{ids.Count}", StringComparison.Ordinal)
+            .Replace("EOT", ids["<|endoftext|>"]!.ToJsonString(), StringComparison.Ordinal);
         if (config is not null)
             files["tokenizer_config.json"] = Encoding.UTF8.GetBytes(Filled(config));
         Oracle.AssertSame(Changed("BPE", Filled(changes)), files, 4);
@@ -68,8 +74,10 @@ public class TokenizerOracleTests
     [InlineData(null, """{}""")]
     [InlineData("""{"do_lower_case": false}""", """{"normalizer.lowercase": false}""")]
     [InlineData("""{"do_lower_case": true, "strip_accents": false}""", """{"normalizer.strip_accents": false}""")]
-    [InlineData("""{"do_lower_case": false, "strip_accents": true, "never_split": ["[UNK]"]}""", """{"normalizer.lowercase": false, "normalizer.strip_accents": true}""")]
-    [InlineData("""{"tokenize_chinese_chars": false, "tokenizer_class": "BertTokenizer"}""", """{"normalizer.handle_chinese_chars": false}""")]
+    [InlineData("""{"do_lower_case": false, "strip_accents": true, "never_split": ["[UNK]"]}""",
+        """{"normalizer.lowercase": false, "normalizer.strip_accents": true}""")]
+    [InlineData("""{"tokenize_chinese_chars": false, "tokenizer_class": "BertTokenizer"}""",
+        """{"normalizer.handle_chinese_chars": false}""")]
     [InlineData("""{"additional_special_tokens": ["<sep>"]}""", """{"+": ["Sep"]}""")]
     public void BertsOwnFile_IsTheTokenizerJsonThatItMakes(string? config, string changes)
     {
@@ -83,14 +91,21 @@ public class TokenizerOracleTests
     [OracleTheory]
     [InlineData("BPE", """{"add_prefix_space": true}""", """{"pre_tokenizer.add_prefix_space": true}""")]
     [InlineData("BPE", """{"pad_token": "<sep>"}""", """{"+": ["Sep"]}""")]
-    [InlineData("WordPiece", """{"do_lower_case": false, "tokenize_chinese_chars": false}""", """{"normalizer.lowercase": false, "normalizer.handle_chinese_chars": false}""")]
-    [InlineData("WordPiece", """{"strip_accents": false, "extra_special_tokens": {"sep": "<sep>"}}""", """{"normalizer.strip_accents": false, "+": ["Sep"]}""")]
-    public void SettingsBesideATokenizerJson_AreFollowed(string kind, string config, string changes) => Oracle.AssertSame(Changed(kind, changes),
-        new Dictionary<string, byte[]> { ["tokenizer.json"] = Encoding.UTF8.GetBytes(Published(kind)), ["tokenizer_config.json"] = Encoding.UTF8.GetBytes(config) }, 6);
+    [InlineData("WordPiece", """{"do_lower_case": false, "tokenize_chinese_chars": false}""",
+        """{"normalizer.lowercase": false, "normalizer.handle_chinese_chars": false}""")]
+    [InlineData("WordPiece", """{"strip_accents": false, "extra_special_tokens": {"sep": "<sep>"}}""",
+        """{"normalizer.strip_accents": false, "+": ["Sep"]}""")]
+    public void SettingsBesideATokenizerJson_AreFollowed(string kind, string config, string changes) =>
+        Oracle.AssertSame(Changed(kind, changes),
+        new Dictionary<string, byte[]>
+        {
+            ["tokenizer.json"] = Encoding.UTF8.GetBytes(Published(kind)),
+            ["tokenizer_config.json"] = Encoding.UTF8.GetBytes(config)
+        }, 6);
 
     /// <summary>
-    /// SentencePiece replaces the longest run of characters that its table has, the library the user-perceived character: the texts where these
-    /// two differ are left out, as are those that end with the end of sequence, which T5's own tokenizer does not put there twice.
+    /// SentencePiece replaces the longest run of characters that its table has, the library the user-perceived character: the texts where
+    /// these two differ are left out, as are those that end with the end of sequence, which T5's own tokenizer does not put there twice.
     /// </summary>
     [OracleTheory]
     [InlineData("""{"pre_tokenizer": {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": true}, "normalizer": {"type": "Sequence", "normalizers": ["old", {"type": "Strip", "strip_left": false, "strip_right": true}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}]}}""")]
@@ -99,7 +114,8 @@ public class TokenizerOracleTests
         using var folder = new TemporaryFolder();
         folder.Write("tokenizer.json", Changed("Unigram", changes).ToJsonString());
         var (json, own) = ((Tokenizer)TokenizerFiles.Load(folder.Path), (Tokenizer)TokenizerFiles.Load(Source("unigram")));
-        Oracle.AssertSame(Changed("Unigram", changes), Files("unigram", "spiece.model"), 7, text => json.Normalize(text) != own.Normalize(text));
+        Oracle.AssertSame(Changed("Unigram", changes), Files("unigram", "spiece.model"), 7,
+            text => json.Normalize(text) != own.Normalize(text));
     }
 
     /// <summary>Every character's normal forms and classes, a few hundred to a text.</summary>
@@ -114,7 +130,8 @@ public class TokenizerOracleTests
     [InlineData("""{"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": true, "lowercase": true}""")]
     public void EveryCharacter_IsNormalisedAsTheLibraryDoes(string normalizer)
     {
-        var json = Changed("BPE", $$$"""{"normalizer": {{{normalizer}}}, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "BertPreTokenizer"}, {"type": "ByteLevel", "add_prefix_space": true, "use_regex": true, "trim_offsets": true}]}}""");
+        var json = Changed("BPE",
+            $$$"""{"normalizer": {{{normalizer}}}, "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "BertPreTokenizer"}, {"type": "ByteLevel", "add_prefix_space": true, "use_regex": true, "trim_offsets": true}]}}""");
         using var folder = new TemporaryFolder();
         using var theirs = new global::Tokenizers.DotNet.Tokenizer(folder.Write("tokenizer.json", json.ToJsonString()));
         var ours = TokenizerFiles.Load(folder.Path);
@@ -122,7 +139,8 @@ public class TokenizerOracleTests
         {
             var text = string.Concat(block.Select(character => $"a{character}b"));
             if (!theirs.Encode(text).Select(id => (int)id).SequenceEqual(ours.Encode(text)))
-                Assert.All(block, character => Assert.Equal(theirs.Encode($"a{character}b").Select(id => (int)id), ours.Encode($"a{character}b")));
+                Assert.All(block, character =>
+                    Assert.Equal(theirs.Encode($"a{character}b").Select(id => (int)id), ours.Encode($"a{character}b")));
         }
     }
 
@@ -161,7 +179,9 @@ public class TokenizerOracleTests
     }
 
     private static int? Known(JsonNode root, string token) =>
-        root["model"]!["vocab"] is JsonObject vocabulary && vocabulary[JsonNode.Parse(token.Replace("ID", "0", StringComparison.Ordinal))!["content"]!.GetValue<string>()] is { } id ? id.GetValue<int>() : null;
+        root["model"]!["vocab"] is JsonObject vocabulary
+        && vocabulary[JsonNode.Parse(token.Replace("ID", "0", StringComparison.Ordinal))!["content"]!.GetValue<string>()] is { } id
+        ? id.GetValue<int>() : null;
 
     private static Dictionary<string, byte[]> Files(string source, params string[] names) =>
         names.ToDictionary(name => name, name => File.ReadAllBytes(Path.Combine(Source(source), name)));

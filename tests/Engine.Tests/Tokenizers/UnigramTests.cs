@@ -34,7 +34,8 @@ public sealed class UnigramTests : IDisposable
             Assert.Equal(best, found, 1e-4);
         }
 
-        static string Word(Random random, int longest) => string.Concat(Enumerable.Range(0, random.Next(1, longest + 1)).Select(_ => "ab"[random.Next(2)]));
+        static string Word(Random random, int longest) =>
+            string.Concat(Enumerable.Range(0, random.Next(1, longest + 1)).Select(_ => "ab"[random.Next(2)]));
 
         static IEnumerable<double> AllCuts(string text, Dictionary<string, float> pieces) => text.Length == 0 ? [0]
             : from length in Enumerable.Range(1, text.Length)
@@ -105,5 +106,6 @@ public sealed class UnigramTests : IDisposable
         return TokenizerFiles.Load(_folder.Path);
     }
 
-    private static IEnumerable<string> Tokens(ITokenizer tokenizer, string text) => tokenizer.Encode(text).Select(id => tokenizer.TokenOf(id)!);
+    private static IEnumerable<string> Tokens(ITokenizer tokenizer, string text) =>
+        tokenizer.Encode(text).Select(id => tokenizer.TokenOf(id)!);
 }

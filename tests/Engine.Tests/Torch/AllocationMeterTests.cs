@@ -105,9 +105,11 @@ public class AllocationMeterTests
         string[] maps = File.ReadAllLines("/proc/self/maps");
         Refused("libc11.so is not loaded", maps, "libc11.so");
         Refused("does not call nothing_at_all", maps, "libc10.so", "nothing_at_all");
-        Refused("where it cannot be written", [.. maps.Select(line => line.Replace(" rw-p ", " r--p ", StringComparison.Ordinal))], "libc10.so", "free");
+        Refused("where it cannot be written", [.. maps.Select(line => line.Replace(" rw-p ", " r--p ", StringComparison.Ordinal))],
+            "libc10.so", "free");
         var zeros = GCHandle.Alloc(new byte[64], GCHandleType.Pinned);
-        Refused("ELF", [$"{zeros.AddrOfPinnedObject():x}-{zeros.AddrOfPinnedObject() + 64:x} r-xp 00000000 00:00 0 /a folder/libzero.so"], "libzero.so");
+        Refused("ELF", [$"{zeros.AddrOfPinnedObject():x}-{zeros.AddrOfPinnedObject() + 64:x} r-xp 00000000 00:00 0 /a folder/libzero.so"],
+            "libzero.so");
         zeros.Free();
     }
 

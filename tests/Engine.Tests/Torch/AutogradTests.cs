@@ -70,7 +70,8 @@ public class AutogradTests
     {
         using var scope = NewDisposeScope();
         var (x, other) = (F([1], 3).requires_grad_(), F([2], 1, 1).requires_grad_());
-        Assert.Contains("input 1, Float32 [2]", Assert.Throws<InvalidOperationException>(() => Derivatives.Of([(x * x).sum()], [x, other])).Message, StringComparison.Ordinal);
+        Assert.Contains("input 1, Float32 [2]",
+            Assert.Throws<InvalidOperationException>(() => Derivatives.Of([(x * x).sum()], [x, other])).Message, StringComparison.Ordinal);
         var found = Derivatives.OrNull([(x * x).sum()], [x, other]);
         found[0]!.AssertIs([1], 6);
         Assert.Null(found[1]);

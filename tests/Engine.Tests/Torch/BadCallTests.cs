@@ -169,5 +169,6 @@ public class BadCallTests
         return exception;
     }
 
-    internal static bool IsRefusal(Exception e) => e is ExternalException or ArgumentException or InvalidOperationException or NotImplementedException or IndexOutOfRangeException;
+    internal static bool IsRefusal(Exception e) =>
+        e is ExternalException or ArgumentException or InvalidOperationException or NotImplementedException or IndexOutOfRangeException;
 }

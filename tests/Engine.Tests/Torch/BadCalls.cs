@@ -3,10 +3,14 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Torch;
 
-/// <summary>Calls with arguments that do not fit. Made in a process of their own (MendCluster.Runner bad-calls): where the native code has no guard, it ends the process.</summary>
+/// <summary>
+/// Calls with arguments that do not fit. Made in a process of their own (MendCluster.Runner bad-calls): where the native code has no guard,
+/// it ends the process.
+/// </summary>
 public static class BadCalls
 {
-    private static readonly ScalarType[] Types = [ScalarType.Float32, ScalarType.Float32, ScalarType.Float64, ScalarType.BFloat16, ScalarType.Int64, ScalarType.Bool];
+    private static readonly ScalarType[] Types =
+        [ScalarType.Float32, ScalarType.Float32, ScalarType.Float64, ScalarType.BFloat16, ScalarType.Int64, ScalarType.Bool];
 
     /// <summary>Every operator that the product calls, on arguments drawn at random.</summary>
     internal static readonly IReadOnlyDictionary<string, Action<Draw>> Operators = new Dictionary<string, Action<Draw>>
@@ -205,7 +209,8 @@ public static class BadCalls
             get
             {
                 long[] shape = [.. Enumerable.Range(0, random.Next(3)).Select(_ => (long)random.Next(4))];
-                return NewTensor.Of([.. Enumerable.Range(0, (int)shape.Aggregate(1L, (all, one) => all * one)).Select(_ => (long)random.Next(-1, 4))], shape);
+                return NewTensor.Of([.. Enumerable.Range(0, (int)shape.Aggregate(1L, (all, one) => all * one))
+                    .Select(_ => (long)random.Next(-1, 4))], shape);
             }
         }
 

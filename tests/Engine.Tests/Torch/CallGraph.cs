@@ -6,7 +6,9 @@ using System.Reflection.PortableExecutable;
 
 namespace MendCluster.Engine.Tests.Torch;
 
-/// <summary>Which methods the methods of an assembly call, read from its code. A method's name here is Namespace.Type.Method(Parameter,Parameter).</summary>
+/// <summary>
+/// Which methods the methods of an assembly call, read from its code. A method's name here is Namespace.Type.Method(Parameter,Parameter).
+/// </summary>
 internal sealed class CallGraph : IDisposable
 {
     private static readonly Dictionary<int, OpCode> Codes =
@@ -28,10 +30,13 @@ internal sealed class CallGraph : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    /// <returns>The methods that call one of <paramref name="ends"/>, or one that does, and so on; each with its next step towards the end.</returns>
+    /// <returns>
+    /// The methods that call one of <paramref name="ends"/>, or one that does, and so on; each with its next step towards the end.
+    /// </returns>
     public Dictionary<string, string> WhatReaches(IEnumerable<string> ends)
     {
-        var callers = Calls.SelectMany(call => call.Value.Select(callee => (callee, caller: call.Key))).ToLookup(call => call.callee, call => call.caller);
+        var callers = Calls.SelectMany(call => call.Value.Select(callee => (callee, caller: call.Key)))
+            .ToLookup(call => call.callee, call => call.caller);
         var found = ends.ToDictionary(end => end, end => "");
         var open = new Queue<string>(found.Keys);
         while (open.TryDequeue(out var callee))
@@ -108,13 +113,15 @@ internal sealed class CallGraph : IDisposable
         {
             var type = tables.GetTypeReference(handle);
             var outer = type.ResolutionScope;
-            return (outer.Kind == HandleKind.TypeReference ? Of(tables, outer) : tables.GetString(type.Namespace)) + "." + tables.GetString(type.Name);
+            return (outer.Kind == HandleKind.TypeReference ? Of(tables, outer) : tables.GetString(type.Namespace)) + "."
+                + tables.GetString(type.Name);
         }
 
         public string GetTypeFromSpecification(MetadataReader tables, object? context, TypeSpecificationHandle handle, byte rawTypeKind) =>
             tables.GetTypeSpecification(handle).DecodeSignature(this, context);
 
-        public string GetGenericInstantiation(string genericType, ImmutableArray<string> typeArguments) => $"{genericType}<{string.Join(",", typeArguments)}>";
+        public string GetGenericInstantiation(string genericType, ImmutableArray<string> typeArguments) =>
+            $"{genericType}<{string.Join(",", typeArguments)}>";
 
         public string GetArrayType(string elementType, ArrayShape shape) => elementType + "[,]";
 

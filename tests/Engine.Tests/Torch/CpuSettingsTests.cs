@@ -34,7 +34,8 @@ public class CpuSettingsTests
     public void TheDescription_SaysWhatIsInForce()
     {
         Assert.Contains($"{get_num_threads()} threads", TorchRuntime.Description, StringComparison.Ordinal);
-        Assert.Contains(OperatingSystem.IsLinux() ? $"spin {CpuSettings.Spin}" : "libtorch", TorchRuntime.Description, StringComparison.Ordinal);
+        Assert.Contains(OperatingSystem.IsLinux() ? $"spin {CpuSettings.Spin}" : "libtorch", TorchRuntime.Description,
+            StringComparison.Ordinal);
         Assert.Contains("CUDA device", TorchRuntime.Description, StringComparison.Ordinal);
     }
 

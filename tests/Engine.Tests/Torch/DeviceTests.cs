@@ -1,10 +1,8 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
@@ -12,7 +10,10 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Torch;
 
-/// <summary>What runs on a device gives the CPU's numbers: everything that the engine computes, on the stand-in anywhere, and on a GPU where there is one.</summary>
+/// <summary>
+/// What runs on a device gives the CPU's numbers: everything that the engine computes, on the stand-in anywhere, and on a GPU where there
+/// is one.
+/// </summary>
 public class DeviceTests
 {
     private static readonly string[] Words = ["red", "blue", "green", "old", "new", "grey"];
@@ -35,10 +36,12 @@ public class DeviceTests
     public void Edits_OnAGpu_AreTheCpus(string family) => Same(Gpu, device => Edits(family, device));
 
     [Theory, InlineData("gpt_neo"), InlineData("t5")]
-    public void AStepOfAnEditor_OnTheStandIn_IsTheCpus(string family) => Same(StandInDevice.Device, device => StepOfAnEditor(family, device));
+    public void AStepOfAnEditor_OnTheStandIn_IsTheCpus(string family) =>
+        Same(StandInDevice.Device, device => StepOfAnEditor(family, device));
 
     [CudaTheory, MemberData(nameof(Families))]
-    public void TrainingSteps_OnAGpu_AreTheCpus(string family) => Same(Gpu, device => StepOfAnEditor(family, device).Concat(TrainingSteps(family, device)));
+    public void TrainingSteps_OnAGpu_AreTheCpus(string family) =>
+        Same(Gpu, device => StepOfAnEditor(family, device).Concat(TrainingSteps(family, device)));
 
     [Fact]
     public void ManyEdits_OnTheStandIn_AreTheCpus() => Same(StandInDevice.Device, ManyEdits);
@@ -59,10 +62,12 @@ public class DeviceTests
     public void AnswersWithCachedKeys_OnAGpu_AreTheCpus(string family) => AnswersAreTheCpus(family, Gpu);
 
     [Theory, InlineData(ScalarType.Float32), InlineData(ScalarType.BFloat16)]
-    public void Loading_OntoTheStandIn_GivesTheFilesNumbers(ScalarType dtype) => LoadingGivesTheFilesNumbers(dtype, StandInDevice.Device, 1000);
+    public void Loading_OntoTheStandIn_GivesTheFilesNumbers(ScalarType dtype) =>
+        LoadingGivesTheFilesNumbers(dtype, StandInDevice.Device, 1000);
 
     [CudaTheory, InlineData(ScalarType.Float32), InlineData(ScalarType.BFloat16), InlineData(ScalarType.Float16)]
-    public void Loading_OntoAGpu_InPiecesThroughPinnedMemory_GivesTheFilesNumbers(ScalarType dtype) => LoadingGivesTheFilesNumbers(dtype, Gpu, 100_000);
+    public void Loading_OntoAGpu_InPiecesThroughPinnedMemory_GivesTheFilesNumbers(ScalarType dtype) =>
+        LoadingGivesTheFilesNumbers(dtype, Gpu, 100_000);
 
     [Fact]
     public void Editors_OfTheStandIn_ComeBackFromTheirFiles() => EditorsComeBackFromTheirFiles(StandInDevice.Device);
@@ -86,7 +91,8 @@ public class DeviceTests
     [Fact]
     public void TooLargeATensor_OnTheCpu_IsTheSameError()
     {
-        var named = Assert.IsType<MendException>(DeviceMemory.Named(Assert.ThrowsAny<Exception>(() => zeros([1L << 58], ScalarType.Float32, CPU))));
+        var named = Assert.IsType<MendException>(DeviceMemory.Named(Assert.ThrowsAny<Exception>(() =>
+            zeros([1L << 58], ScalarType.Float32, CPU))));
         Assert.Equal(MendError.OutOfMemory, named.Error);
         Assert.Contains($"{1L << 60} bytes", named.Message, StringComparison.Ordinal);
     }
@@ -133,7 +139,9 @@ public class DeviceTests
 
     private static Device Gpu => Devices.Of("cuda");
 
-    /// <summary>The same computation on the CPU and on a device: results of the same names, there, with the same numbers to single precision.</summary>
+    /// <summary>
+    /// The same computation on the CPU and on a device: results of the same names, there, with the same numbers to single precision.
+    /// </summary>
     private static void Same(Device device, Func<Device, IEnumerable<(string Name, Tensor Value)>> compute)
     {
         using var scope = NewDisposeScope();
@@ -147,7 +155,8 @@ public class DeviceTests
             var (cpu, other) = (on.detach().to_type(ScalarType.Float64), there.detach().Host().to_type(ScalarType.Float64));
             var (error, size) = ((cpu - other).norm().item<double>(), cpu.norm().item<double>());
             // A GPU sums in another order: 7e-4 was seen on an H100 in a gradient through MALMEN's solve, 2e-4 in RMSProp's quotients.
-            Assert.True(error <= (device.type == TorchSharp.DeviceType.CUDA ? 2e-3 : 2e-4) * size + 1e-7, $"{name}: off by {error} of {size}");
+            Assert.True(error <= (device.type == TorchSharp.DeviceType.CUDA ? 2e-3 : 2e-4) * size + 1e-7,
+                $"{name}: off by {error} of {size}");
         }
     }
 
@@ -156,7 +165,7 @@ public class DeviceTests
         using var stage = Load(family, device);
         var batch = Batch(stage, 3);
         using var _ = no_grad();
-        var top = stage.Forward(Activations.None, new Pass(batch.Outer.Input));
+        var top = stage.Forward(Activations.None, new ForwardContext(batch.Outer.Input));
         yield return ("hidden", top.Hidden!);
         if (top.Memory is not null)
             yield return ("memory", top.Memory);
@@ -186,7 +195,7 @@ public class DeviceTests
             yield return ("compressed update of " + name, compressed.ToDense());
         }
         var stacked = updates.ToDictionary(entry => entry.Key, entry => LowRankUpdate.Stack([entry.Value, entry.Value.Times(0.5)]));
-        yield return ("edited", TrainingStep.Score(stage, batch.Outer, new Edits(stacked)).Figures);
+        yield return ("edited", TrainingStep.Score(stage, batch.Outer, new WeightUpdates(stacked)).Figures);
     }
 
     /// <summary>An editor's step by the gradient of the edited model's loss, and the losses of a training step without theirs.</summary>
@@ -197,14 +206,17 @@ public class DeviceTests
         using var optimiser = new EditorOptimiser(mend, 0.01, 0.01, window: 1, gradClip: 1);
         using var average = new ParameterAverage(optimiser.Parameters, 0.9);
         var batch = Batch(stage, 1);
-        var edits = new Edits(mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors));
-        var rows = LabelRows.Of(batch.Outer.Labels, stage.Family.ShiftsLabels);
-        var loss = Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new Pass(batch.Outer.Input, edits)), rows.Rows), rows).Nll;
+        var edits = new WeightUpdates(mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors));
+        var rows = ScoredPositions.Of(batch.Outer.Labels, stage.Family.ShiftsLabels);
+        var loss = Losses.MaskedNll(stage.Logits(stage.Forward(Activations.None, new ForwardContext(batch.Outer.Input, edits)), rows.Rows),
+            rows).Nll;
         List<Tensor> gradients = [.. Derivatives.Of([loss], [.. optimiser.Parameters])];
         foreach (var ((name, _), gradient) in optimiser.Adam.Parameters.Zip(gradients))
             yield return ("gradient of " + name, gradient);
-        // Adam divides by a gradient's own size, so of one that is almost 0 it would compare the rounding: these are the same on both devices.
-        optimiser.Take([.. gradients.Select(gradient => NewTensor.Arange(1, gradient.numel() + 1, ScalarType.Float32, device).sin().reshape(gradient.shape))]);
+        // Adam divides by a gradient's own size, so of one that is almost 0 it would compare the rounding: these are the same on both
+        // devices.
+        optimiser.Take([.. gradients.Select(gradient =>
+            NewTensor.Arange(1, gradient.numel() + 1, ScalarType.Float32, device).sin().reshape(gradient.shape))]);
         average.Add();
         average.Swap();
         foreach (var (name, value) in mend.State.Concat(optimiser.Adam.State).Concat(average.State).Where(entry => entry.Value.numel() > 1))
@@ -217,7 +229,8 @@ public class DeviceTests
         using var stage = Load(family, device);
         using var mend = Trained(stage);
         List<(string Name, Tensor Value)> parameters = [.. mend.Parameters, .. mend.StepSizes];
-        var (figures, gradients) = TrainingStep.Run(stage, mend, Batch(stage, 1), new(), [.. parameters.Select(parameter => parameter.Value)]);
+        var (figures, gradients) =
+            TrainingStep.Run(stage, mend, Batch(stage, 1), new(), [.. parameters.Select(parameter => parameter.Value)]);
         foreach (var ((name, _), gradient) in parameters.Zip(gradients))
             yield return ("gradient of both losses by " + name, gradient);
         yield return ("figures", Figures(figures, device));
@@ -249,7 +262,8 @@ public class DeviceTests
     private static IEnumerable<(string, Tensor)> StepOfMalmen(Device device)
     {
         using var stage = Load("t5", device);
-        using var malmen = new Malmen(new() { Rank = 5, EditLr = 0.05, EditorBatch = 7, ModelBatch = 2 }, EditorTraining.EditableWeights(stage), 3, device);
+        using var malmen = new Malmen(new() { Rank = 5, EditLr = 0.05, EditorBatch = 7, ModelBatch = 2 },
+            EditorTraining.EditableWeights(stage), 3, device);
         var (figures, gradients) = MalmenStep.Run(stage, malmen, Batch(stage, 5), new(), trains: true);
         yield return ("MALMEN's figures", Figures(figures, device));
         foreach (var ((name, _), gradient) in malmen.Parameters.Concat(malmen.StepSizes).Zip(gradients))
@@ -262,10 +276,12 @@ public class DeviceTests
         var batch = Batch(stage, 1);
         using var one = Stage.LoadWhole(stage.Family, new CopiedWeights(stage.Weights), [EditableWeights.DownProjection(stage.Family, -1)]);
         foreach (var opt in Enum.GetValues<FineTuneOptimiser>())
-            foreach (var (name, update) in FineTuning.BreadthFirst(one, new() { Opt = opt, BatchSize = 2, MaxEpochs = 2 }, Batch(stage, 5).Inner, _ => [3, 1, 4, 0, 2]).Edits.Updates)
+            foreach (var (name, update) in FineTuning.BreadthFirst(one, new() { Opt = opt, BatchSize = 2, MaxEpochs = 2 },
+                Batch(stage, 5).Inner, _ => [3, 1, 4, 0, 2]).Edits.Updates)
                 yield return ($"breadth-first update of {name}, {opt}", ((DenseUpdate)update).R);
 
-        using var ke = new KnowledgeEditor(new() { HiddenDim = 6, ConditionDim = 8 }, KnowledgeEditorTraining.EditableWeights(stage), stage.Weights.Loaded[stage.Family.WordEmbeddings].Value, 1);
+        using var ke = new KnowledgeEditor(new() { HiddenDim = 6, ConditionDim = 8 }, KnowledgeEditorTraining.EditableWeights(stage),
+            stage.Weights.Loaded[stage.Family.WordEmbeddings].Value, 1);
         foreach (var (name, update) in KnowledgeEditorTraining.Edit(stage, ke, Conditioned(stage, batch).Inner).Updates)
             yield return ("KE's update of " + name, ((LowRankUpdate)update).ToDense());
 
@@ -282,13 +298,14 @@ public class DeviceTests
         var batch = Conditioned(stage, Batch(stage, 1));
         var unrelated = batch.Locality.Input;
         foreach (var opt in Enum.GetValues<FineTuneOptimiser>())
-            foreach (var (name, update) in FineTuning.Edit(stage, new() { Opt = opt, EditLr = 1e-3, MaxEditSteps = 3 }, batch.Inner, _ => unrelated).Edits.Updates)
+            foreach (var (name, update) in FineTuning.Edit(stage, new() { Opt = opt, EditLr = 1e-3, MaxEditSteps = 3 }, batch.Inner,
+                _ => unrelated).Edits.Updates)
                 yield return ($"{opt}'s update of {name}", ((DenseUpdate)update).R);
         var ke = new EditorTrainingOptions { Algorithm = EditorAlgorithm.Ke, Ke = new() { HiddenDim = 6, ConditionDim = 8 } };
         var enn = new EditorTrainingOptions { Algorithm = EditorAlgorithm.Enn, Enn = new() { EditSteps = 2, EditLr = 0.01 } };
         foreach (var options in new[] { ke, enn })
         {
-            using var editor = TrainableEditor.Create(stage, options);
+            using var editor = EditorRegistry.Train(stage, options);
             List<(string Name, Tensor Value)> parameters = [.. editor.Groups.SelectMany(group => group.Parameters)];
             var (figures, gradients) = editor.Step(batch, new(), [.. parameters.Select(parameter => parameter.Value)]);
             yield return ($"{options.Algorithm}'s figures", Figures(figures, device));
@@ -298,7 +315,8 @@ public class DeviceTests
     }
 
     private static Tensor Figures(StepFigures figures, Device device) =>
-        tensor(new[] { figures.Total, figures.Edit, figures.Locality, figures.EditAccuracy, figures.EditProbability, figures.LocalityNllBefore, figures.LocalityNllAfter }, device: device);
+        tensor(new[] { figures.Total, figures.Edit, figures.Locality, figures.EditAccuracy, figures.EditProbability,
+        figures.LocalityNllBefore, figures.LocalityNllAfter }, device: device);
 
     private static EditBatch Conditioned(Stage stage, EditBatch batch)
     {
@@ -326,7 +344,8 @@ public class DeviceTests
                 foreach (var (name, update) in after)
                 {
                     Assert.Equal(device.type, update.uTilde.device_type);
-                    Assert.True(update.ToDense().Host().eq(before[name].ToDense().Host()).all().item<bool>(), $"{editor.Algorithm}, {name}");
+                    Assert.True(update.ToDense().Host().eq(before[name].ToDense().Host()).all().item<bool>(),
+                        $"{editor.Algorithm}, {name}");
                 }
             }
     }
@@ -335,7 +354,7 @@ public class DeviceTests
     {
         using var here = Load(family, CPU);
         using var there = Load(family, device);
-        foreach (var options in new SamplingOptions[] { new(6), new(6, Temperature: 1, TopK: 20, TopP: 0.9, Seed: 3) })
+        foreach (var options in new AskOptions[] { new(6), new(6, Temperature: 1, TopK: 20, TopP: 0.9, Seed: 3) })
             Assert.Equal(Generation.Run(here, [5, 6, 7], options), Generation.Run(there, [5, 6, 7], options));
     }
 
@@ -345,7 +364,8 @@ public class DeviceTests
         using var scope = NewDisposeScope();
         using var generator = new Generator(1);
         var written = randn([rows, 300], generator: generator); // 1.2 MB, or 120 MB: two pieces and a part of a third
-        SafetensorsWriter.Write(folder["w"], [TensorBytes.ToWrite("w", written), TensorBytes.ToWrite("b", written.narrow(1, 0, 1)), TensorBytes.ToWrite("one", tensor(3f))]);
+        SafetensorsWriter.Write(folder["w"],
+            [TensorBytes.ToWrite("w", written), TensorBytes.ToWrite("b", written.narrow(1, 0, 1)), TensorBytes.ToWrite("one", tensor(3f))]);
         using var file = SafetensorsFile.Open(folder["w"]);
         foreach (var name in new[] { "w", "b", "one", "w" })
         {
@@ -378,18 +398,21 @@ public class DeviceTests
             {
                 using var stage = Load("gpt2", device);
                 var batch = Conditioned(stage, Batch(stage, 1));
-                Assert.Equal(iterations, new EditorTraining(stage, options with { MaxIters = iterations }, _ => batch, _ => batch, run).Run().Iterations);
+                Assert.Equal(iterations,
+                    new EditorTraining(stage, options with { MaxIters = iterations }, _ => batch, _ => batch, run).Run().Iterations);
             }
             Assert.True(File.Exists(run.BestEditor), $"{algorithm}");
         }
     }
 
-    private static Stage Load(string family, Device device) => Stage.LoadWhole(TinyModel.Family(family), new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3, device));
+    private static Stage Load(string family, Device device) =>
+        Stage.LoadWhole(TinyModel.Family(family), new RandomWeights(7, ScalarType.Float32, (_, _) => 0.3, device));
 
     /// <summary>With statistics to normalise by.</summary>
     private static Mend Trained(Stage stage)
     {
-        var mend = new Mend(new() { Rank = 3, EditLr = 0.1, Init = EditorInit.Xavier }, EditorTraining.EditableWeights(stage), 1, device: stage.Device);
+        var mend = new Mend(new() { Rank = 3, EditLr = 0.1, Init = EditorInit.Xavier }, EditorTraining.EditableWeights(stage), 1,
+            device: stage.Device);
         mend.ProposeForTraining(TrainingStep.Record(stage, Batch(stage, 1).Outer).Factors);
         return mend;
     }
@@ -399,7 +422,8 @@ public class DeviceTests
     {
         var text = TinyModel.Text(stage);
         string Answer(int i) => stage.Family.Labels is { } labels ? labels[i % labels.Count] : Words[i % Words.Length];
-        LabelledInput Of(string question, int answer) => text.Of([.. Enumerable.Range(0, edits).Select(i => (question + new string('x', i), Answer(i + answer)))]);
+        LabelledInput Of(string question, int answer) =>
+            text.Of([.. Enumerable.Range(0, edits).Select(i => (question + new string('x', i), Answer(i + answer)))]);
         return new(Of("who", 0), Of("what", 0), Of("where", 1));
     }
 }

@@ -34,10 +34,12 @@ public partial class NativeErrorTests
         foreach (var assembly in new[] { "MendCluster.Engine", "MendCluster.Distributed" })
         {
             using var graph = new CallGraph(Path.Combine(AppContext.BaseDirectory, assembly + ".dll"));
-            called.UnionWith(graph.Calls.Values.SelectMany(callees => callees).Select(callee => Operator().Match(callee)).Where(match => match.Success).Select(match => match.Groups[1].Value));
+            called.UnionWith(graph.Calls.Values.SelectMany(callees => callees).Select(callee => Operator().Match(callee))
+                .Where(match => match.Success).Select(match => match.Groups[1].Value));
         }
         Assert.True(called.Count > 60, $"the search found {called.Count} operators");
-        var missing = string.Join(' ', called.Where(name => !Apart.Contains(name) && !BadCalls.Operators.ContainsKey(name)).Order(StringComparer.Ordinal));
+        var missing = string.Join(' ',
+            called.Where(name => !Apart.Contains(name) && !BadCalls.Operators.ContainsKey(name)).Order(StringComparer.Ordinal));
         Assert.True(missing == "", missing);
     }
 

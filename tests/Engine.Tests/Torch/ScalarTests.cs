@@ -19,12 +19,14 @@ public class ScalarTests
     public void NothingOutsideTheRoom_ReachesAScalar(string assembly)
     {
         using var torchSharp = new CallGraph(typeof(torch).Assembly.Location);
-        var reaching = torchSharp.WhatReaches(torchSharp.Calls.Keys.Where(method => method.StartsWith("TorchSharp.Scalar.", StringComparison.Ordinal)));
+        var reaching = torchSharp.WhatReaches(torchSharp.Calls.Keys.Where(method =>
+            method.StartsWith("TorchSharp.Scalar.", StringComparison.Ordinal)));
         Assert.Contains("TorchSharp.torch.Tensor.op_Addition(TorchSharp.torch.Tensor,TorchSharp.torch.Tensor)", reaching.Keys);
 
         using var ours = new CallGraph(Path.Combine(AppContext.BaseDirectory, assembly + ".dll"));
         var found = ours.Calls.Where(call => !call.Key.StartsWith(Room, StringComparison.Ordinal))
-            .SelectMany(call => call.Value.Where(reaching.ContainsKey).Select(callee => $"{call.Key} calls {callee}, which calls {reaching[callee]}"));
+            .SelectMany(call => call.Value.Where(reaching.ContainsKey)
+                .Select(callee => $"{call.Key} calls {callee}, which calls {reaching[callee]}"));
         var calls = string.Join('\n', found);
         Assert.True(calls == "", calls); // all of them, where Equal shows the first
     }
@@ -55,28 +57,35 @@ public class ScalarTests
     [Fact]
     public void EveryHelper_IsAmongTheStressed()
     {
-        var methods = new[] { typeof(TensorMath), typeof(NewTensor) }.SelectMany(type => type.GetMethods(BindingFlags.Public | BindingFlags.Static | BindingFlags.DeclaredOnly))
-            .Where(method => method.Name is not (nameof(NewTensor.Of) or nameof(NewTensor.Normal) or nameof(NewTensor.Uniform))); // there is no Scalar in them
-        Assert.Equal(methods.Select(method => method.Name).Order(StringComparer.Ordinal), Helpers.Select(helper => helper.Name).Order(StringComparer.Ordinal));
+        var methods = new[] { typeof(TensorMath),
+            typeof(NewTensor) }.SelectMany(type => type.GetMethods(BindingFlags.Public | BindingFlags.Static | BindingFlags.DeclaredOnly))
+            // there is no Scalar in them
+            .Where(method => method.Name is not (nameof(NewTensor.Of) or nameof(NewTensor.Normal) or nameof(NewTensor.Uniform)));
+        Assert.Equal(methods.Select(method => method.Name).Order(StringComparer.Ordinal),
+            Helpers.Select(helper => helper.Name).Order(StringComparer.Ordinal));
     }
 
     [Fact]
     [Trait("Category", "Slow")]
     public void FourMillionCallsUnderConstantCollection_AllGiveTheirValue()
     {
-        const int Calls = 4_000_000, Threads = 2, CallsPerCollection = 200; // the most plain calls fail in a second at about this; without a pause two cores make no calls
-        Assert.False(typeof(TensorMath).Assembly.GetCustomAttribute<DebuggableAttribute>()?.IsJITOptimizerDisabled ?? false, "without optimisations nothing is collected early: -c Release");
+        // the most plain calls fail in a second at about this; without a pause two cores make no calls
+        const int Calls = 4_000_000, Threads = 2, CallsPerCollection = 200;
+        Assert.False(typeof(TensorMath).Assembly.GetCustomAttribute<DebuggableAttribute>()?.IsJITOptimizerDisabled ?? false,
+            "without optimisations nothing is collected early: -c Release");
         var (failures, made, finished) = (new List<string>(), 0, false);
         var collector = new Thread(() =>
         {
             while (!Volatile.Read(ref finished))
             {
                 GC.Collect(0);
-                for (var seen = Volatile.Read(ref made); Volatile.Read(ref made) - seen < CallsPerCollection && !Volatile.Read(ref finished);)
+                for (var seen = Volatile.Read(ref made); Volatile.Read(ref made) - seen < CallsPerCollection
+                    && !Volatile.Read(ref finished);)
                     Thread.Yield();
             }
         });
-        var callers = Enumerable.Range(0, Threads).Select(_ => new Thread(() => Call(Calls / Threads, failures, () => Interlocked.Increment(ref made)))).ToList();
+        var callers = Enumerable.Range(0, Threads)
+            .Select(_ => new Thread(() => Call(Calls / Threads, failures, () => Interlocked.Increment(ref made)))).ToList();
         collector.Start();
         callers.ForEach(caller => caller.Start());
         callers.ForEach(caller => caller.Join());

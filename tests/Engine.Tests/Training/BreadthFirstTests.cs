@@ -2,9 +2,9 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Training;
@@ -13,8 +13,10 @@ public class BreadthFirstTests
 {
     private static readonly BreadthFirstOptions Options = new() { EditLr = 1e-2, BatchSize = 10, MaxEpochs = 200 };
 
-    private static (Edits Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) Run(Stage stage, BreadthFirstOptions options, LabelledInput edits) =>
-        FineTuning.BreadthFirst(stage, options, edits, epoch => Prng.At(options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, (int)edits.Input.BatchSize)));
+    private static (WeightUpdates Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) Run(Stage stage, BreadthFirstOptions options,
+        LabelledInput edits) =>
+        FineTuning.BreadthFirst(stage, options, edits,
+        epoch => Prng.At(options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, (int)edits.Input.BatchSize)));
 
     public static TheoryData<string> Families => [.. TinyModel.Families];
 
@@ -33,7 +35,8 @@ public class BreadthFirstTests
         Assert.InRange(epochs.Count, 2, Options.MaxEpochs - 1);
         Assert.Equal(1, epochs[^1].EditAccuracy, 1e-9);
         Assert.All(epochs.SkipLast(1), epoch => Assert.True(epoch.EditAccuracy < 1));
-        Assert.InRange(TrainingStep.Score(stage, Edits(stage, 25), edits).Accuracy, 0.9, 1); // the last epoch's steps come after its answers
+        // the last epoch's steps come after its answers
+        Assert.InRange(TrainingStep.Score(stage, Edits(stage, 25), edits).Accuracy, 0.9, 1);
         Assert.Equal([EditableWeights.DownProjection(stage.Family, -1)], edits.Updates.Keys);
         Assert.All(before, weight => Assert.True(weight.Value.eq(stage.Weights.Loaded[weight.Key].Value).all().item<bool>(), weight.Key));
     }
@@ -76,10 +79,14 @@ public class BreadthFirstTests
     [Fact]
     public void SettingsThatMakeNoSense_AreRefused()
     {
-        Assert.Contains("batch_size 0", Assert.Throws<EditorException>((Options with { BatchSize = 0 }).Validated).Message, StringComparison.Ordinal);
-        Assert.Contains("max_epochs 0", Assert.Throws<EditorException>((Options with { MaxEpochs = 0 }).Validated).Message, StringComparison.Ordinal);
-        Assert.Contains("edit_lr NaN", Assert.Throws<EditorException>((Options with { EditLr = double.NaN }).Validated).Message, StringComparison.Ordinal);
-        Assert.Contains("grad_clip 0", Assert.Throws<EditorException>((Options with { GradClip = 0 }).Validated).Message, StringComparison.Ordinal);
+        Assert.Contains("batch_size 0", Assert.Throws<EditorException>((Options with { BatchSize = 0 }).Validated).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("max_epochs 0", Assert.Throws<EditorException>((Options with { MaxEpochs = 0 }).Validated).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("edit_lr NaN", Assert.Throws<EditorException>((Options with { EditLr = double.NaN }).Validated).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("grad_clip 0", Assert.Throws<EditorException>((Options with { GradClip = 0 }).Validated).Message,
+            StringComparison.Ordinal);
         using var stage = TinyModel.Load("gpt2");
         Assert.Contains("choose one of transformer.h.0.mlp.c_proj.weight,",
             Assert.Throws<EditorException>(() => Run(stage, Options, Edits(stage, 1))).Message, StringComparison.Ordinal);
@@ -99,7 +106,8 @@ public class BreadthFirstTests
         Assert.Equal(name, EditableWeights.DownProjection(model, block));
         var blocks = EditableWeights.DownProjections(model).Count;
         Assert.Equal(model.IsEncoderDecoder ? 6 : 3, blocks);
-        Assert.Contains($"0 to {blocks - 1}", Assert.Throws<ModelException>(() => EditableWeights.DownProjection(model, blocks)).Message, StringComparison.Ordinal);
+        Assert.Contains($"0 to {blocks - 1}", Assert.Throws<ModelException>(() => EditableWeights.DownProjection(model, blocks)).Message,
+            StringComparison.Ordinal);
         Assert.Throws<ModelException>(() => EditableWeights.DownProjection(model, -blocks - 1));
     }
 
@@ -110,7 +118,8 @@ public class BreadthFirstTests
     }
 
     private static LabelledInput Edits(Stage stage, int count) =>
-        TinyModel.Text(stage).Of([.. Enumerable.Range(0, count).Select(i => i % 2 == 0 ? ($"Who leads {(char)('A' + i)}?", "Ann") : ($"{(char)('A' + i)}: where?", "Bo"))]);
+        TinyModel.Text(stage).Of([.. Enumerable.Range(0, count)
+        .Select(i => i % 2 == 0 ? ($"Who leads {(char)('A' + i)}?", "Ann") : ($"{(char)('A' + i)}: where?", "Bo"))]);
 
-    private static Tensor R(Edits edits) => ((DenseUpdate)edits.Updates.Values.Single()).R;
+    private static Tensor R(WeightUpdates edits) => ((DenseUpdate)edits.Updates.Values.Single()).R;
 }

@@ -4,8 +4,6 @@ using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
@@ -58,7 +56,8 @@ public sealed class EditorTrainingTests : IDisposable
         Assert.Equal(Tensors("straight"), Tensors("parts"));
 
         var validations = File.ReadLines(_folder["straight/metrics.jsonl"]).Select(line => JsonDocument.Parse(line).RootElement)
-            .Where(entry => entry.GetProperty("kind").GetString() == "validation" && entry.GetProperty("total").ValueKind == JsonValueKind.Number)
+            .Where(entry => entry.GetProperty("kind").GetString() == "validation"
+                && entry.GetProperty("total").ValueKind == JsonValueKind.Number)
             .Select(entry => entry.GetProperty("total").GetDouble()).ToList();
         Assert.Equal(3, validations.Count);
         Assert.True(straight.BestLoss < 0.99 * validations[0], string.Join(", ", validations));
@@ -82,7 +81,8 @@ public sealed class EditorTrainingTests : IDisposable
                 ValSteps = task.ValidationCount,
                 MaxIters = iterations,
             };
-            return new EditorTraining(stage, options, i => TinyModel.Text(stage).Of(task.Training(i)), i => TinyModel.Text(stage).Of(task.Validation(i)), new(_folder[run])).Run();
+            return new EditorTraining(stage, options, i => TinyModel.Text(stage).Of(task.Training(i)),
+                i => TinyModel.Text(stage).Of(task.Validation(i)), new(_folder[run])).Run();
         }
 
         List<string> Tensors(string run)
@@ -101,7 +101,8 @@ public sealed class EditorTrainingTests : IDisposable
         using var checkpoint = EditorCheckpoint.Open(_folder["run/checkpoint.safetensors"]);
         Assert.Equal(EditorAlgorithm.Mend, checkpoint.Algorithm);
         using var stage = TinyModel.Load("t5");
-        var error = Assert.Throws<CheckpointException>(() => TrainableEditor.Create(stage, new() { Algorithm = EditorAlgorithm.Ke }, checkpoint));
+        var error = Assert.Throws<CheckpointException>(() =>
+            EditorRegistry.Train(stage, new() { Algorithm = EditorAlgorithm.Ke }, checkpoint));
         Assert.Contains("is Mend, expected Ke", error.Message, StringComparison.Ordinal);
     }
 
@@ -109,26 +110,29 @@ public sealed class EditorTrainingTests : IDisposable
     public void AnEditWithoutText_IsRefusedByTheKnowledgeEditor()
     {
         using var stage = TinyModel.Load("t5");
-        using var editor = TrainableEditor.Create(stage, new() { Algorithm = EditorAlgorithm.Ke, Ke = new() { HiddenDim = 6, ConditionDim = 5 } });
+        using var editor = EditorRegistry.Train(stage,
+            new() { Algorithm = EditorAlgorithm.Ke, Ke = new() { HiddenDim = 6, ConditionDim = 5 } });
         var edit = TinyModel.Text(stage).Of([("is it red", "blue")]);
-        Assert.Contains("EditRow", Assert.Throws<EditorException>(() => editor.Measure(new(edit, edit, edit), new())).Message, StringComparison.Ordinal);
+        Assert.Contains("EditRow", Assert.Throws<EditorException>(() => editor.Measure(new(edit, edit, edit), new())).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
     public void PerplexityDrawdown_IsOfAllTokensTogether()
     {
         StepFigures Step(double before, double after, long tokens) => new(0, 0, 0, 0, 0, 0, 0, before, after, tokens);
-        Assert.Equal(Math.Exp((2 * 10 + 3 * 30) / 40.0) - Math.Exp((1 * 10 + 3 * 30) / 40.0), EditorValidation.Of(1, [Step(1, 2, 10), Step(3, 3, 30)]).PerplexityDrawdown, 1e-12);
+        Assert.Equal(Math.Exp((2 * 10 + 3 * 30) / 40.0) - Math.Exp((1 * 10 + 3 * 30) / 40.0),
+            EditorValidation.Of(1, [Step(1, 2, 10), Step(3, 3, 30)]).PerplexityDrawdown, 1e-12);
     }
 
     [Fact]
-    public void ARunFolder_HasConfigurationMetricsCurvesAndTheBestEditor()
+    public void ARunFolder_HasConfigurationMetricsAndTheBestEditor()
     {
         Run("run", 40);
         Assert.Contains("\"rank\"", File.ReadAllText(_folder["run/config.json"]), StringComparison.Ordinal);
-        var validations = File.ReadLines(_folder["run/metrics.jsonl"]).Count(line => line.Contains("\"validation\"", StringComparison.Ordinal));
+        var validations = File.ReadLines(_folder["run/metrics.jsonl"])
+            .Count(line => line.Contains("\"validation\"", StringComparison.Ordinal));
         Assert.Equal(5, validations); // at 0, 10, 20, 30 and 40
-        Assert.StartsWith("<svg", File.ReadAllText(_folder["run/curves.svg"]), StringComparison.Ordinal);
         using var editor = EditorCheckpoint.LoadEditor(_folder["run/editor.safetensors"]);
         Assert.NotEmpty(editor.Weights);
     }
@@ -139,18 +143,33 @@ public sealed class EditorTrainingTests : IDisposable
     public void AnEditorOfChosenWeights_EditsThoseAlone(string family)
     {
         TinyModels.Write(_folder["model"], family);
-        var options = new EditorTrainingOptions { Editable = ["transformer.h.0.mlp.*", "*.h.2.attn.*q_proj.weight"], Mend = new() { Rank = 4 }, MaxIters = 20, ValInterval = 10 };
-        var edits = Enumerable.Range(0, 12).Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[i % 5]], [new(Words[(i + 2) % 5], "blue")], null)).ToList();
-        TaskTraining.TrainEditor(_folder["model"], text => QuestionAnswering.Task(text, edits, 0), options, _folder["run"]);
+        var options = new EditorTrainingOptions
+        {
+            Editable = ["transformer.h.0.mlp.*", "*.h.2.attn.*q_proj.weight"],
+            Mend = new() { Rank = 4 },
+            MaxIters = 20,
+            ValInterval = 10
+        };
+        var edits = Enumerable.Range(0, 12)
+            .Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[i % 5]], [new(Words[(i + 2) % 5], "blue")], null))
+            .ToList();
+        LocalTraining.Run(_folder["model"], text => QuestionAnswering.Task(text, edits, 0), options, _folder["run"]);
         using var editor = EditorCheckpoint.LoadEditor(_folder["run/editor.safetensors"]);
-        Assert.Equal(EditableWeights.Select(ModelFamily.FromDirectory(_folder["model"]), options.Editable), editor.Weights.Select(weight => weight.Name));
+        Assert.Equal(EditableWeights.Select(ModelFamily.FromDirectory(_folder["model"]), options.Editable),
+            editor.Weights.Select(weight => weight.Name));
         Assert.Equal(3, editor.Weights.Count);
     }
 
     [Fact]
     public void ARunFoldersConfiguration_IsReadBack()
     {
-        var options = new EditorTrainingOptions { Editable = ["*.mlp.*"], Mend = new() { Rank = 4, Sides = EditorSides.Smaller }, Lr = 3e-4, Seed = 9 };
+        var options = new EditorTrainingOptions
+        {
+            Editable = ["*.mlp.*"],
+            Mend = new() { Rank = 4, Sides = EditorSides.Smaller },
+            Lr = 3e-4,
+            Seed = 9
+        };
         new RunFolder(_folder["run"]).Start(options, 0);
         Assert.Equivalent(options, RunFolder.ReadConfiguration<EditorTrainingOptions>(_folder["run/config.json"]), strict: true);
     }
@@ -173,7 +192,9 @@ public sealed class EditorTrainingTests : IDisposable
     public void TrainingLowersTheLoss()
     {
         var result = Run("run", 200);
-        var first = File.ReadLines(_folder["run/metrics.jsonl"]).First(line => line.Contains("\"validation\"", StringComparison.Ordinal) && line.Contains("\"iteration\":10,", StringComparison.Ordinal));
+        var first = File.ReadLines(_folder["run/metrics.jsonl"])
+            .First(line => line.Contains("\"validation\"", StringComparison.Ordinal)
+            && line.Contains("\"iteration\":10,", StringComparison.Ordinal));
         var before = JsonDocument.Parse(first).RootElement.GetProperty("total").GetDouble();
         Assert.True(result.BestLoss < before, $"{result.BestLoss} is not below {before}");
     }
@@ -211,13 +232,16 @@ public sealed class EditorTrainingTests : IDisposable
         var text = new TextBatch(TinyModel.Family(family), TinyModel.Letter());
         if (family == "gpt2")
         {
-            var data = (new Continuations(3, [.. Words.Select(word => $"it is {word} and {word}")]), (IReadOnlyList<string>)[.. Words.Select(word => $"what is {word} is old")]);
+            var data = (new Continuations(3, [.. Words.Select(word => $"it is {word} and {word}")]),
+                (IReadOnlyList<string>)[.. Words.Select(word => $"what is {word} is old")]);
             return new PassageTask(text, data, data, seed: 1);
         }
         if (family == "t5")
             text = new TextBatch(TinyModel.Family(family), TinyModel.Letter(TinyModel.Family(family).EosId));
         var (one, other) = family == "bert" ? ("true", "false") : ("yes", "no");
-        EditExample[] edits = [.. Words.Select((word, i) => new EditExample($"is it {word}", i % 2 == 0 ? one : other, [$"it is {word}"], [], other, Prediction: i % 2 == 0 ? other : one))];
+        EditExample[] edits = [.. Words.Select((word, i) =>
+            new EditExample($"is it {word}", i % 2 == 0 ? one : other, [$"it is {word}"], [], other, Prediction: i % 2 == 0 ? other
+            : one))];
         return new QuestionTask(text, edits, edits, seed: 1, halfUnchanged: family == "bert");
     }
 
@@ -226,7 +250,8 @@ public sealed class EditorTrainingTests : IDisposable
         using var stage = TinyModel.Load("t5");
         var text = TinyModel.Text(stage);
         EditBatch Batch(long i) => new(
-            text.Of([($"is it {Words[i % 5]}", Words[(i + 1) % 5])]), text.Of([($"it is {Words[i % 5]}", Words[(i + 1) % 5])]), text.Of([($"how {Words[(i + 2) % 5]}", Words[(i + 3) % 5])]));
+            text.Of([($"is it {Words[i % 5]}", Words[(i + 1) % 5])]), text.Of([($"it is {Words[i % 5]}", Words[(i + 1) % 5])]),
+            text.Of([($"how {Words[(i + 2) % 5]}", Words[(i + 3) % 5])]));
         var options = new EditorTrainingOptions
         {
             Mend = new() { Rank = 4, EditLr = 0.01 },

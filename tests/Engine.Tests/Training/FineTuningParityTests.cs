@@ -61,7 +61,7 @@ public class FineTuningParityTests
         foreach (var (part, batch) in new[] { ("inner", "edit_inner"), ("loc", "loc") })
         {
             var (input, _) = reference.Batch($"batch/{batch}/", stage.Family);
-            var top = stage.Forward(Activations.None, new Pass(input, edits));
+            var top = stage.Forward(Activations.None, new ForwardContext(input, edits));
             var tokens = Losses.LocalityRows(input, stage.Family);
             var logits = reference[$"post/{part}_logits"];
             Reference.Same($"{run} post/{part}_logits", Reference.Rows(logits).index_select(0, tokens),

@@ -1,13 +1,14 @@
 using MendCluster.Engine.Tests.Parity;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
-using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Training;
 
 /// <summary>
-/// The losses and accuracies against the published code. What it computes of one logit s is here computed of the logits [0, s] of two classes.
+/// The losses and accuracies against the published code. What it computes of one logit s is here computed of the logits [0, s] of two
+/// classes.
 /// </summary>
 [Trait("Category", "Parity")]
 public class LossesParityTests
@@ -30,7 +31,7 @@ public class LossesParityTests
         var isSequence = predictions.dim() == 3;
         var @case = reference.Json[index];
         // Predictions without a sequence: each is an example of one position, which is never shifted.
-        var rows = LabelRows.Of(isSequence ? labels : labels.unsqueeze(1), isSequence && @case.GetProperty("shift").GetBoolean());
+        var rows = ScoredPositions.Of(isSequence ? labels : labels.unsqueeze(1), isSequence && @case.GetProperty("shift").GetBoolean());
 
         var scored = Losses.MaskedNll(predictions.reshape(-1, predictions.shape[^1]).index_select(0, rows.Rows), rows);
 
@@ -39,7 +40,8 @@ public class LossesParityTests
         Reference.Same($"{name}: prob", expected.GetProperty("prob").GetDouble(), scored.Probability, Tolerance.Loss);
         Reference.Same($"{name}: acc", expected.GetProperty("acc").GetDouble(), scored.Accuracy, 1e-6);
         Assert.Equal((long)expected.GetProperty("n_tokens").GetDouble(), scored.Tokens);
-        Reference.Same($"{name}: gradient", reference[$"{index}.grad_nll"], Derivatives.Of([scored.Nll], [predictions])[0], Tolerance.Gradient);
+        Reference.Same($"{name}: gradient", reference[$"{index}.grad_nll"], Derivatives.Of([scored.Nll], [predictions])[0],
+            Tolerance.Gradient);
     }
 
     [Theory]
@@ -59,7 +61,8 @@ public class LossesParityTests
         // Where both models are the same the gradient is 0 but for rounding, of which there is no fraction to allow.
         var expected = reference[$"{index}.grad_post"];
         var isZero = expected.abs().max().item<float>() < 1e-7;
-        Reference.Same($"{name}: gradient", expected, Derivatives.Of([kl], [after])[0], isZero ? 1e-7 : Tolerance.Gradient, relative: !isZero);
+        Reference.Same($"{name}: gradient", expected, Derivatives.Of([kl], [after])[0], isZero ? 1e-7 : Tolerance.Gradient,
+            relative: !isZero);
 
         Tensor Rows(Tensor logits) => logits.reshape(-1, logits.shape[2]).index_select(0, rows);
     }
@@ -70,8 +73,9 @@ public class LossesParityTests
     {
         using var scope = NewDisposeScope();
         using var reference = Open();
-        var (predictions, labels) = (reference[$"{index}.pred"].requires_grad_(), reference[$"{index}.targ"].to_type(ScalarType.Int64).reshape(-1, 1));
-        var scored = Losses.MaskedNll(TwoClasses(predictions), LabelRows.Of(labels, shifts: false));
+        var (predictions, labels) =
+            (reference[$"{index}.pred"].requires_grad_(), reference[$"{index}.targ"].to_type(ScalarType.Int64).reshape(-1, 1));
+        var scored = Losses.MaskedNll(TwoClasses(predictions), ScoredPositions.Of(labels, shifts: false));
 
         var @case = reference.Json[index];
         var (name, expected) = (@case.GetProperty("name").GetString()!, @case.GetProperty("expected"));
@@ -79,7 +83,8 @@ public class LossesParityTests
         if (!name.Contains("boundary", StringComparison.Ordinal)) // there neither class is right in the published code; here the first is
             Reference.Same($"{name}: acc", expected.GetProperty("acc").GetDouble(), scored.Accuracy, 1e-6);
         Assert.Equal((long)expected.GetProperty("n_tokens").GetDouble(), scored.Tokens);
-        Reference.Same($"{name}: gradient", reference[$"{index}.grad_nll"], Derivatives.Of([scored.Nll], [predictions])[0], Tolerance.Gradient);
+        Reference.Same($"{name}: gradient", reference[$"{index}.grad_nll"], Derivatives.Of([scored.Nll], [predictions])[0],
+            Tolerance.Gradient);
     }
 
     [Theory]

@@ -1,8 +1,9 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Tests.Metrics;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Training;
@@ -41,13 +42,15 @@ public sealed class MalmenStepTests : IDisposable
             var S = K.t().mm(malmen.Shifts(entry.Key, entry.Value).to_type(ScalarType.Float64)).cholesky_solve(L); // [m, n]
             return new LowRankUpdate(one.to_type(ScalarType.Float32), S.to_type(ScalarType.Float32), tensor(1f));
         });
-        var (_, total) = TrainingStep.Evaluate(_stage, new Edits(updates), batch, new LossWeights());
+        var (_, total) = TrainingStep.Evaluate(_stage, new WeightUpdates(updates), batch, new LossWeights());
         Assert.Equal(total.item<float>(), figures.Total, 4);
         List<(string Name, Tensor Value)> parameters = [.. malmen.Parameters, .. malmen.StepSizes];
-        foreach (var ((name, _), (expected, actual)) in parameters.Zip(Derivatives.Of([total], [.. parameters.Select(p => p.Value)]).Zip(gradients)))
+        foreach (var ((name, _),
+            (expected, actual)) in parameters.Zip(Derivatives.Of([total], [.. parameters.Select(p => p.Value)]).Zip(gradients)))
         {
             var error = (expected - actual).norm().item<float>() / expected.norm().item<float>();
-            var most = name == "rho" ? 1e-3 : 2e-4; // of a float32 model; rho's terms nearly cancel. The solve itself is tested in LeastSquaresTests
+            // of a float32 model; rho's terms nearly cancel. The solve itself is tested in LeastSquaresTests
+            var most = name == "rho" ? 1e-3 : 2e-4;
             Assert.True(error < most, $"{name}: {error}, norm {expected.norm().item<float>()}");
         }
     }

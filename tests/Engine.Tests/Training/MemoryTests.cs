@@ -1,9 +1,10 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
-using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Training;
@@ -60,7 +61,8 @@ public class MemoryTests
             EditorCheckpoint.SaveEditor(folder["editor"], mend);
         }
         Mend? loaded = null;
-        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = EditorCheckpoint.LoadEditor(folder["editor"])), bytes, bytes * 105 / 100);
+        Assert.InRange(AllocationMeter.Install().PeakOf(() => loaded = EditorCheckpoint.LoadEditor(folder["editor"])), bytes,
+            bytes * 105 / 100);
         loaded!.Dispose();
     }
 
@@ -191,8 +193,8 @@ public class MemoryTests
     {
         var (_, factors) = TrainingStep.Record(stage, edit);
         using var _ = no_grad();
-        var top = stage.Forward(Activations.None, new Pass(edit.Input, new Edits(mend.Propose(factors)))).Hidden!;
-        var rows = LabelRows.Of(edit.Labels, stage.Family.ShiftsLabels);
+        var top = stage.Forward(Activations.None, new ForwardContext(edit.Input, new WeightUpdates(mend.Propose(factors)))).Hidden!;
+        var rows = ScoredPositions.Of(edit.Labels, stage.Family.ShiftsLabels);
         return Losses.MaskedNll(stage.Head!.Logits(top.reshape(-1, top.shape[2]).index_select(0, rows.Rows)), rows);
     }
 

@@ -3,8 +3,7 @@ using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Recipes;
-using MendCluster.Engine.Reports;
+using MendCluster.Engine.Files;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
 using static TorchSharp.torch;
@@ -18,13 +17,15 @@ public sealed class RunFolderTests : IDisposable
 
     private readonly TemporaryFolder _folder = new();
 
-    private EditorTrainingOptions Options { get; } = new() { Mend = new() { Rank = 4 }, AccumulateBs = 2, MaxIters = 4, ValInterval = 2, ValSteps = 2, Lr = 1e-4 };
+    private EditorTrainingOptions Options { get; } =
+        new() { Mend = new() { Rank = 4 }, AccumulateBs = 2, MaxIters = 4, ValInterval = 2, ValSteps = 2, Lr = 1e-4 };
 
     public RunFolderTests() => TinyModels.Write(Directory.CreateDirectory(_folder["model"]).FullName, "t5");
 
     public void Dispose() => _folder.Dispose();
 
-    public static TheoryData<string> Settings => ["lr", "mend.rank", "mend.edit_lr", "loss.c_edit", "edits", "averaging", "seed", "accumulate_bs", "editable"];
+    public static TheoryData<string> Settings =>
+        ["lr", "mend.rank", "mend.edit_lr", "loss.c_edit", "edits", "averaging", "seed", "accumulate_bs", "editable"];
 
     [Theory]
     [MemberData(nameof(Settings))]
@@ -83,11 +84,13 @@ public sealed class RunFolderTests : IDisposable
     [Fact]
     public void AFolderWithAModel_IsNoRunFolder()
     {
-        var before = Directory.GetFiles(_folder["model"]).Order().Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file)))).ToList();
+        var before = Directory.GetFiles(_folder["model"]).Order().Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file))))
+            .ToList();
         var refusal = Assert.Throws<MendException>(() => Train(Options, run: "model"));
         Assert.Equal(MendError.OutputTaken, refusal.Error);
         Assert.Contains("config.json", refusal.Message, StringComparison.Ordinal);
-        Assert.Equal(before, Directory.GetFiles(_folder["model"]).Order().Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file)))));
+        Assert.Equal(before, Directory.GetFiles(_folder["model"]).Order()
+            .Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file)))));
     }
 
     [Fact]
@@ -96,7 +99,8 @@ public sealed class RunFolderTests : IDisposable
         using (OwnFolder.Take(_folder["own"], "mend eval"))
         {
         }
-        Assert.Contains("mend eval", Assert.Throws<MendException>(() => new RunFolder(_folder["own"]).Take()).Message, StringComparison.Ordinal);
+        Assert.Contains("mend eval", Assert.Throws<MendException>(() => new RunFolder(_folder["own"]).Take()).Message,
+            StringComparison.Ordinal);
         Directory.CreateDirectory(_folder["notes"]);
         File.WriteAllText(_folder["notes/notes.txt"], "mine");
         using (new RunFolder(_folder["notes"]).Take())
@@ -120,9 +124,24 @@ public sealed class RunFolderTests : IDisposable
         Assert.Equal((54L, "cancelled"), (first.Iterations, first.Stopped));
         Assert.Equal(straight, Train(options, run: "parts"));
         Assert.Equal(Tensors("straight"), Tensors("parts"));
-        var means = new[] { "straight", "parts" }.Select(run => File.ReadLines(_folder[run + "/metrics.jsonl"]).Select(line => JsonDocument.Parse(line).RootElement)
+        var means = new[] { "straight",
+            "parts" }.Select(run => File.ReadLines(_folder[run + "/metrics.jsonl"]).Select(line => JsonDocument.Parse(line).RootElement)
             .Count(entry => entry.GetProperty("kind").GetString() == "training")).ToList();
         Assert.Equal(means[0], means[1]);
+    }
+
+    [Fact]
+    public void ARunThatIsStoppedBeforeItsFirstNumber_NamesNone()
+    {
+        using var stop = new CancellationTokenSource();
+        Train(Options with { MaxIters = 60, ValInterval = 60, AccumulateBs = 3 }, onBatch: iteration =>
+        {
+            if (iteration == 5)
+                stop.Cancel();
+        }, cancellation: stop.Token);
+        using var end = JsonDocument.Parse(File.ReadLines(_folder["run/metrics.jsonl"]).Last());
+        Assert.Equal("cancelled", end.RootElement.GetProperty("stopped").GetString());
+        Assert.Equal(JsonValueKind.Null, end.RootElement.GetProperty("best_loss").ValueKind);
     }
 
     [Fact]
@@ -131,9 +150,11 @@ public sealed class RunFolderTests : IDisposable
         var result = Train(Options with { MaxIters = 6, ValInterval = 400 });
         Assert.Equal((6L, 6L), (result.Iterations, result.BestIteration));
         Assert.True(File.Exists(_folder["run/editor.safetensors"]));
-        var validations = File.ReadLines(_folder["run/metrics.jsonl"]).Count(line => line.Contains("\"validation\"", StringComparison.Ordinal));
+        var validations = File.ReadLines(_folder["run/metrics.jsonl"])
+            .Count(line => line.Contains("\"validation\"", StringComparison.Ordinal));
         Train(Options with { MaxIters = 6, ValInterval = 400 });
-        Assert.Equal(validations, File.ReadLines(_folder["run/metrics.jsonl"]).Count(line => line.Contains("\"validation\"", StringComparison.Ordinal)));
+        Assert.Equal(validations,
+            File.ReadLines(_folder["run/metrics.jsonl"]).Count(line => line.Contains("\"validation\"", StringComparison.Ordinal)));
     }
 
     [Fact]
@@ -141,20 +162,27 @@ public sealed class RunFolderTests : IDisposable
     {
         foreach (var options in new[]
         {
-            Options with { MaxIters = 1 }, Options with { Lr = double.NaN }, Options with { Lr = -1 }, Options with { Lr = 0 }, Options with { LrLr = double.PositiveInfinity },
-            Options with { EarlyStopPatience = 0 }, Options with { Averaging = 1 }, Options with { GradClip = double.NaN }, Options with { FinalRate = 2 }, Options with { Loss = new(CEdit: double.NaN) },
+            Options with { MaxIters = 1 }, Options with { Lr = double.NaN }, Options with { Lr = -1 }, Options with { Lr = 0 },
+                Options with { LrLr = double.PositiveInfinity },
+            Options with { EarlyStopPatience = 0 }, Options with { Averaging = 1 }, Options with { GradClip = double.NaN },
+                Options with { FinalRate = 2 }, Options with { Loss = new(CEdit: double.NaN) },
         })
             Assert.Throws<EditorException>(() => Train(options));
         Assert.False(Directory.Exists(_folder["run"]));
     }
 
-    private TrainingResult Train(EditorTrainingOptions options, string answer = "blue", string run = "run", Action<long>? onBatch = null, CancellationToken cancellation = default)
+    private TrainingResult Train(EditorTrainingOptions options, string answer = "blue", string run = "run", Action<long>? onBatch = null,
+        CancellationToken cancellation = default)
     {
-        var edits = Enumerable.Range(0, 12).Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[i % 5]], [new(Words[(i + 2) % 5], answer)])).ToList();
-        return TaskTraining.TrainEditor(_folder["model"], text => new Watched(QuestionAnswering.Task(text, edits, 0), onBatch), options, _folder[run], cancellation: cancellation);
+        var edits = Enumerable.Range(0, 12)
+            .Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[i % 5]], [new(Words[(i + 2) % 5], answer)])).ToList();
+        return LocalTraining.Run(_folder["model"], text => new Watched(QuestionAnswering.Task(text, edits, 0), onBatch), options,
+            _folder[run], cancellation: cancellation);
     }
 
-    private List<(string, string)> Files() => [.. Directory.GetFiles(_folder["run"]).Order(StringComparer.Ordinal).Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file))))];
+    private List<(string, string)> Files() =>
+        [.. Directory.GetFiles(_folder["run"]).Order(StringComparer.Ordinal)
+        .Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file))))];
 
     private List<string> Tensors(string run)
     {

@@ -1,28 +1,12 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
 
-/// <summary>Settings of the editable neural network; the defaults are the paper's (mend-spec 7.3).</summary>
-public sealed record EnnOptions
-{
-    /// <summary>Gradient steps of an edit.</summary>
-    public int EditSteps { get; init; } = 1;
-
-    /// <summary>Where the learned step of each weight begins.</summary>
-    public double EditLr { get; init; } = 1e-2;
-
-    /// <summary>Trains as if the edit's gradient did not depend on the weights: no second derivatives.</summary>
-    public bool FirstOrder { get; init; }
-
-    /// <exception cref="EditorException">Naming the setting.</exception>
-    public EnnOptions Validated() => EditSteps > 0 && EditLr > 0 ? this
-        : throw new EditorException($"n_edit_steps is {EditSteps} and edit_lr {EditLr}; both must be above 0");
-}
-
 /// <summary>
-/// ENN (Sinitsin et al., 2020; mend-spec 7.3): an edit is a plain gradient step with a learned size for each weight, and the model itself is
-/// trained so that such steps edit it well and harm nothing. All its weights change in training, so the result is another model.
+/// ENN (Sinitsin et al., 2020; mend-spec 7.3): an edit is a plain gradient step with a learned size for each weight, and the model itself
+/// is trained so that such steps edit it well and harm nothing. All its weights change in training, so the result is another model.
 /// </summary>
 public sealed class Enn : IEditor, IDisposable
 {
@@ -36,7 +20,8 @@ public sealed class Enn : IEditor, IDisposable
         (Options, _weights) = (options.Validated(), weights);
         if (editLrs is not null && editLrs.shape[0] != weights.Count)
             throw new EditorException($"edit_lrs has {editLrs.shape[0]} entries for {weights.Count} editable weights");
-        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone() ?? NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
+        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone()
+            ?? NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
     }
 
     public EnnOptions Options { get; }

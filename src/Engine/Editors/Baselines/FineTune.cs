@@ -46,7 +46,9 @@ public sealed record FineTuneOptions
 /// <summary>Settings of breadth-first fine-tuning, which makes many edits at once (Training.FineTuning.BreadthFirst).</summary>
 public sealed record BreadthFirstOptions
 {
-    /// <summary>Whose MLP down-projection is changed: the number of a block in the model's order, an encoder's first; below 0 from the end.</summary>
+    /// <summary>
+    /// Whose MLP down-projection is changed: the number of a block in the model's order, an encoder's first; below 0 from the end.
+    /// </summary>
     /// <value>-1, the last block.</value>
     public int Block { get; init; } = -1;
 

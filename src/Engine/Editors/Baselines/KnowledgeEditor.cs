@@ -1,30 +1,15 @@
-// KnowledgeEditor (De Cao, Aziz and Titov, 2021), as the paper's EFK baseline (mend-spec 7.4): a network reads the edit's text and makes, for
-// each weight, a mask and an offset of rank one for the raw gradient: W' = W + sigmoid(g) (dL/dW * A + B), A = softmax(ra)^T ca, B = softmax(rb)^T cb.
-// Since dL/dW = delta^T u, masking it by A scales the rows of delta and u, and B is one row more: no matrix of a weight's size is formed.
-// T tokens of the edit's text, V words, C embedding, H hidden size, K condition; a weight is [p0, p1] as its checkpoint stores it.
+using MendCluster.Contracts;
+
+// KnowledgeEditor (De Cao, Aziz and Titov, 2021), as the paper's EFK baseline (mend-spec 7.4): a network reads the edit's text and makes,
+// for each weight, a mask and an offset of rank one for the raw gradient: W' = W + sigmoid(g) (dL/dW * A + B), A = softmax(ra)^T ca, B =
+// softmax(rb)^T cb. Since dL/dW = delta^T u, masking it by A scales the rows of delta and u, and B is one row more: no matrix of a weight's
+// size is formed. T tokens of the edit's text, V words, C embedding, H hidden size, K condition; a weight is [p0, p1] as its checkpoint
+// stores it.
 
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Editors.Baselines;
-
-/// <summary>Settings of the KnowledgeEditor; the defaults are the published ones.</summary>
-public sealed record KnowledgeEditorOptions
-{
-    /// <summary>H, of the LSTM in each direction and of the networks behind it.</summary>
-    public int HiddenDim { get; init; } = 512;
-
-    /// <summary>K, the length of what the LSTM's result is summed up in.</summary>
-    public int ConditionDim { get; init; } = 768;
-
-    /// <summary>Most factor on gradient and offset.</summary>
-    public double MaxScale { get; init; } = 1;
-
-    /// <exception cref="EditorException">Naming the setting.</exception>
-    public KnowledgeEditorOptions Validated() =>
-        HiddenDim > 0 && ConditionDim > 0 && MaxScale > 0 ? this
-        : throw new EditorException($"hidden_dim {HiddenDim}, condition_dim {ConditionDim} and max_scale {MaxScale} must be above 0");
-}
 
 /// <summary>A weight that the KnowledgeEditor changes.</summary>
 /// <param name="IsTransposed">Whether its checkpoint stores [in, out] (Conv1D), which settles what is a row and what a column.</param>
@@ -32,7 +17,8 @@ public sealed record KnowledgeEditorWeight(EditableWeight Weight, bool IsTranspo
 {
     internal string Prefix => $"conditioners.{Weight.Name.Replace('.', '_')}_conditioner.conditioners";
 
-    internal (long Rows, long Columns) Shape => IsTransposed ? (Weight.InFeatures, Weight.OutFeatures) : (Weight.OutFeatures, Weight.InFeatures);
+    internal (long Rows, long Columns) Shape => IsTransposed ? (Weight.InFeatures, Weight.OutFeatures)
+        : (Weight.OutFeatures, Weight.InFeatures);
 }
 
 public sealed class KnowledgeEditor : IDisposable
@@ -50,7 +36,8 @@ public sealed class KnowledgeEditor : IDisposable
 
     /// <param name="parameters">By the published code's names; copied. The editor is on the device that they are on.</param>
     /// <exception cref="EditorException">One is missing or has another shape.</exception>
-    public KnowledgeEditor(KnowledgeEditorOptions options, IReadOnlyList<KnowledgeEditorWeight> weights, IReadOnlyDictionary<string, Tensor> parameters)
+    public KnowledgeEditor(KnowledgeEditorOptions options, IReadOnlyList<KnowledgeEditorWeight> weights,
+        IReadOnlyDictionary<string, Tensor> parameters)
     {
         (_options, _weights) = (options.Validated(), weights);
         foreach (var (name, shape) in Shapes(options, weights))
@@ -77,9 +64,11 @@ public sealed class KnowledgeEditor : IDisposable
         var embedding = this["condition.embedding.weight"];
         var tokens = ids.reshape(-1).narrow(0, 0, mask.sum([1]).Host().item<long>()).On(embedding.device); // [T]
         var words = embedding.index_select(0, tokens);                                                // [T, C]
-        words = where(tokens.Eq(0).unsqueeze(1), words.detach(), words);                              // word 0 is padding and is not trained
+        // word 0 is padding and is not trained
+        words = where(tokens.Eq(0).unsqueeze(1), words.detach(), words);
         var read = cat([Lstm(words, "", reverse: false), Lstm(words, "_reverse", reverse: true)], 1); // [1, 2H]
-        return nn.functional.linear(read, this["condition.linear._linear_layers.0.weight"], this["condition.linear._linear_layers.0.bias"]).tanh();
+        return nn.functional.linear(read, this["condition.linear._linear_layers.0.weight"],
+            this["condition.linear._linear_layers.0.bias"]).tanh();
     }
 
     /// <summary>The update for each weight that has factors; carries the graph to <see cref="Parameters"/>.</summary>
@@ -136,7 +125,8 @@ public sealed class KnowledgeEditor : IDisposable
     }
 
     /// <summary>Names and shapes; -1: any size.</summary>
-    private static IEnumerable<(string Name, long[] Shape)> Shapes(KnowledgeEditorOptions options, IReadOnlyList<KnowledgeEditorWeight> weights)
+    private static IEnumerable<(string Name, long[] Shape)> Shapes(KnowledgeEditorOptions options,
+        IReadOnlyList<KnowledgeEditorWeight> weights)
     {
         long H = options.HiddenDim, K = options.ConditionDim;
         yield return ("condition.embedding.weight", [-1, -1]);

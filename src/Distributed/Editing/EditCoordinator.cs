@@ -1,0 +1,520 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Threading.Channels;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
+using MendCluster.Distributed.Telemetry;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Torch;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
+using static TorchSharp.torch;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>
+/// Orders the edits of one model and carries each out as a transaction over the shards of its stages.
+///
+/// Propose. The prompt goes up the stages of one replica, stage by stage (hub and spokes: every boundary passes through here, no stage
+/// waits inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no
+/// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it.
+/// Try. The candidate is tried before it is real: the edited model and the unedited one answer the prompt and the probes in one batch.
+/// How large its step has to be is found out on the prompt first (<see cref="EditScaleSearch"/>).
+/// Refuse, here and without a trace, what is not finite or costs more than the caller allows.
+/// Commit. The record, with the factors, is appended to the ledger. That append is the commit, and nothing else is.
+/// Broadcast. Every shard of every replica takes the record in; version v becomes v + 1, and reads are routed at it.
+///
+/// What holds when something fails:
+/// - before the append: nothing happened. Candidates live under the edit's session on the shards, which is ended in any case. Where there
+/// is
+///   another replica, it begins anew there.
+/// - in the append: the ledger says whether the record is whole. If not, nothing happened.
+/// - after the append: the edit happened. A shard that did not hear of it says so at the next request that names the version
+///   (<see cref="MendError.VersionBehind"/>) and is given what it lacks; one that was restarted is at version 0 and rebuilt the same way.
+/// A caller that lost the answer sends the request again with the same idempotency key and gets the receipt of the edit that was made.
+///
+/// Edits and reverts take turns. Reads do not wait for them: each pins the newest version when it starts and keeps to it on all stages of
+/// one replica. Isolation and order are those of a single-writer log, as in Raft-based stores; here one process owns the log, and the
+/// ledger fences off whoever owned it before. Shards need no fence of their own: they hear of a record only after it is durable, so a
+/// coordinator that was superseded has nothing to tell them that is not true.
+/// </summary>
+/// <param name="replicas">For each replica one shard for each stage, in order; loaded.</param>
+/// <param name="probes">Asked before and after every edit; may be empty.</param>
+/// <param name="logger">Null: nothing is logged.</param>
+public sealed class EditCoordinator(
+    IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, IReadOnlyList<Probe> probes, TimeProvider time,
+    ILogger? logger = null)
+    : IEditCoordinator, IDisposable
+{
+    private const int MaxReadAttempts = 5;
+
+    private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
+    private readonly ILogger _logger = logger ?? NullLogger.Instance;
+    private readonly Lazy<List<TokenRow>> _probeRows = new(() => [.. probes.Select(probe => text.Row(probe.Question, probe.Answer))]);
+    private readonly SemaphoreSlim _turn = new(1);
+
+    /// <summary>
+    /// Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.
+    /// </summary>
+    private long _sessions = Begun(time);
+    private long _reads;
+
+    public void Dispose() => _turn.Dispose();
+
+    /// <summary>The newest version: the ledger's, which may have found out later than its append that a record is durable.</summary>
+    public ModelVersion Version => ledger.Entries is [.., var last] ? last.Version : ModelVersion.Base;
+
+    public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => Task.FromResult(ledger.Entries);
+
+    public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) =>
+        Task.FromResult(query.Of(ledger.Entries));
+
+    public async Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null,
+        CancellationToken cancellation = default)
+    {
+        using var span = MendTracing.Start("edit");
+        options ??= new();
+        Check(options);
+        if (options.Paraphrases.Count > 0)
+            throw new MendException(MendError.InvalidOption, "An edit was given paraphrases.",
+                "They are for a preview, which shows the answers to them.");
+        (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
+        var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
+        await TurnAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            if (Earlier(prompt, target, options) is { } done)
+                return new(done.Edit, done.Version, done.Figures!, EditTimes.Zero);
+            var before = Version;
+            var proposal = await WithFailoverAsync((replica, session) => ProposeAsync(replica, session, before, wanted, null, cancellation))
+                .ConfigureAwait(false);
+            if (Refusal(proposal.Figures, options) is { } refusal)
+                throw refusal;
+
+            var version = before.Next();
+            var entry = new LedgerEntry(version, time.GetUtcNow(), LedgerKind.Edit, new(version.Value), prompt, target, options.Author,
+                options.IdempotencyKey,
+                proposal.Figures, options.Scope, options.Confidence);
+            cancellation.ThrowIfCancellationRequested();
+            var (append, broadcast) = await CommitAsync(new(entry, proposal.Changes)).ConfigureAwait(false);
+            var receipt = new EditReceipt(entry.Edit, version, proposal.Figures,
+                proposal.Times with { Append = append, Broadcast = broadcast });
+            MendMetrics.Made(receipt);
+            _logger.EditMade(receipt.Id, receipt.Figures.Rank, receipt.Figures.Bytes, receipt.Figures.Drawdown);
+            return receipt;
+        }
+        catch (Exception e)
+        {
+            MendMetrics.NotMade(e);
+            MendTracing.Failed(span, e);
+            if (e is MendException known)
+                _logger.EditNotMade(known.Error);
+            else if (e is not OperationCanceledException)
+                _logger.EditFailed(e);
+            throw;
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    public async Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null,
+        CancellationToken cancellation = default)
+    {
+        options ??= new();
+        Check(options);
+        (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
+        var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
+        var asked = new AskOptions(Scope: options.Scope);
+        await TurnAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            var version = Version;
+            var inForce = InForce().LastOrDefault(entry =>
+                (entry.Prompt, entry.Target, entry.Scope) == (prompt, target, options.Scope))?.Edit;
+            return await WithFailoverAsync(async (replica, session) =>
+            {
+                var (changes, figures, times, before, after) = await ProposeAsync(replica, session, version, wanted, null, cancellation)
+                    .ConfigureAwait(false);
+                var answer = await AnswerAsync(replica, prompt, asked, version, cancellation).ConfigureAwait(false);
+                var edited = await AnswerAsync(replica, session, prompt, asked, version, figures.Strength ?? 1, cancellation)
+                    .ConfigureAwait(false);
+                List<ProbeChange> changed =
+                    [.. probes.Select((probe, i) => new ProbeChange(probe.Question, probe.Answer, before[i].Exact, after[i].Exact,
+                    Math.Exp(before[i].LogProbability), Math.Exp(after[i].LogProbability)))
+                        .Where(probe => probe.RightBefore != probe.RightAfter)];
+                List<ParaphrasePreview> paraphrases = [];
+                foreach (var other in options.Paraphrases)
+                    paraphrases.Add(new(other, await AnswerAsync(replica, other, asked, version, cancellation).ConfigureAwait(false),
+                        await AnswerAsync(replica, session, other, asked, version, figures.Strength ?? 1, cancellation)
+                        .ConfigureAwait(false)));
+                return new EditPreview(version, figures, Refusal(figures, options)?.Message, answer, edited, changed,
+                    [.. changes.Select(Preview)], times, inForce)
+                {
+                    Paraphrases = paraphrases,
+                };
+            }).ConfigureAwait(false);
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
+        CancellationToken cancellation = default)
+    {
+        ModelText.CheckUnicode(author, "author");
+        if (!Enum.IsDefined(mode))
+            throw new MendException(MendError.InvalidOption, $"The revert mode is {mode}.",
+                $"It is one of {string.Join(", ", Enum.GetNames<RevertMode>())}.");
+        await TurnAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            var entries = ledger.Entries;
+            if (!entries.Any(entry => entry.Kind == LedgerKind.Edit && entry.Edit == edit))
+                throw new MendException(MendError.UnknownEdit, $"There is no edit {edit}.", "The ledger lists the edits.");
+            if (entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } revert)
+                throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.",
+                    "Nothing is left to do.");
+            var before = Version;
+            IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove ? []
+                : await WithFailoverAsync((replica, session) => RecomputeAsync(replica, session, before, edit, cancellation))
+                    .ConfigureAwait(false);
+            var version = before.Next();
+            var recomputed = changes.Select(change => change.Replaces).Distinct().Count();
+            cancellation.ThrowIfCancellationRequested();
+            await CommitAsync(new(new(version, time.GetUtcNow(), LedgerKind.Revert, edit, Author: author, Mode: mode,
+                Recomputed: recomputed), changes))
+                .ConfigureAwait(false);
+            _logger.EditReverted(edit, version, recomputed);
+            return new(edit, version, recomputed);
+        }
+        finally
+        {
+            _turn.Release();
+        }
+    }
+
+    public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
+        AskAsync(prompt, options ?? new(), null, cancellation);
+
+    public async IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
+        [EnumeratorCancellation] CancellationToken cancellation = default)
+    {
+        using var left = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var parts = Channel.CreateUnbounded<AnswerPart>();
+        var answer = AskAsync(prompt, options ?? new(), part => parts.Writer.TryWrite(part), left.Token);
+        _ = answer.ContinueWith(_ => parts.Writer.Complete(), TaskScheduler.Default);
+        try
+        {
+            while (await parts.Reader.WaitToReadAsync(CancellationToken.None).ConfigureAwait(false))
+                while (parts.Reader.TryRead(out var part))
+                    yield return part;
+            await answer.ConfigureAwait(false); // how it ended
+        }
+        finally
+        {
+            await left.CancelAsync().ConfigureAwait(false); // whoever listened may have gone
+        }
+    }
+
+    /// <param name="told">Of every piece of the answer; null: nobody.</param>
+    private async Task<Answer> AskAsync(string prompt, AskOptions options, Action<AnswerPart>? told, CancellationToken cancellation)
+    {
+        CheckScope(options.Scope);
+        var turn = (int)(Interlocked.Increment(ref _reads) % _replicas.Count);
+        for (var attempt = 1; ; attempt++)
+        {
+            var version = Version;
+            var inTurn = _replicas[(turn + attempt) % _replicas.Count];
+            var replica = inTurn.IsTrusted ? inTurn : _replicas.FirstOrDefault(other => other.IsTrusted) ?? inTurn;
+            try
+            {
+                var parts = told is null ? null : new AnswerParts(text, version, told, restarts: attempt > 1);
+                return new(await AnswerAsync(replica, prompt, options, version, cancellation, parts).ConfigureAwait(false), version);
+            }
+            catch (MendException e) when (e.Error is MendError.VersionGone or MendError.ShardLost && attempt < MaxReadAttempts)
+            {
+                // Several edits landed while the answer was under way, or a shard came back without its keys and values: begin again at
+                // the newest version, on another replica if there is one.
+                _logger.ReadBeginsAnew(e.Error);
+            }
+        }
+    }
+
+    private async Task<string> AnswerAsync(
+        Pipeline replica, string prompt, AskOptions options, ModelVersion version, CancellationToken cancellation,
+        AnswerParts? parts = null)
+    {
+        var session = Interlocked.Increment(ref _sessions);
+        try
+        {
+            return await AnswerAsync(replica, session, prompt, options, version, null, cancellation, parts).ConfigureAwait(false);
+        }
+        finally
+        {
+            await replica.EndAsync(session).ConfigureAwait(false);
+        }
+    }
+
+    /// <param name="candidate">Strength of the session's candidate; null: without it.</param>
+    private async Task<string> AnswerAsync(
+        Pipeline replica, long session, string prompt, AskOptions options, ModelVersion version, double? candidate,
+        CancellationToken cancellation,
+        AnswerParts? parts = null)
+    {
+        var generation = text.Generation(prompt, options);
+        long position = 0;
+        while (!generation.IsDone)
+        {
+            var tokens = ModelText.Next(generation);
+            var trip = new StageTrip(session, version, tokens, Boundary.None, options.Scope);
+            generation.Take(await replica.GenerateAsync(trip, position, options, candidate, cancellation).ConfigureAwait(false));
+            position += (tokens.DecoderInputIds ?? tokens.InputIds).Shape[1];
+            parts?.Tell(generation.Tokens, generation.IsDone);
+        }
+        return text.Decode(generation.Tokens);
+    }
+
+    private static List<Pipeline> Pipelines(IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, TimeProvider time,
+        ILogger logger)
+    {
+        var stageOf = new ConcurrentDictionary<string, int>(); // all replicas are cut alike
+        return [.. replicas.Select(stages => new Pipeline(stages, ledger, stageOf, time, logger))];
+    }
+
+    /// <summary>Computes something under a session of its own. A replica that loses a shard over it is followed by the next.</summary>
+    private async Task<T> WithFailoverAsync<T>(Func<Pipeline, long, Task<T>> compute)
+    {
+        var untried = new Queue<Pipeline>(_replicas.OrderByDescending(replica => replica.IsTrusted));
+        while (true)
+        {
+            var (replica, session) = (untried.Dequeue(), Interlocked.Increment(ref _sessions));
+            try
+            {
+                return await compute(replica, session).ConfigureAwait(false);
+            }
+            catch (MendException e) when (e.Error == MendError.ShardLost && untried.Count > 0)
+            {
+                // Nothing was changed, and another has the same weights.
+            }
+            finally
+            {
+                await replica.EndAsync(session).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>Computes a candidate and measures it.</summary>
+    /// <param name="branch">Edits on the session's branch, on which it is computed; null: on the version.</param>
+    private async Task<Proposal> ProposeAsync(Pipeline replica, long session, ModelVersion version, WantedEdit wanted, int? branch,
+        CancellationToken cancellation)
+    {
+        using var clock = new PhaseClock(time, "forward");
+        var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
+        var score = await replica.ForwardAsync(trip, cancellation).ConfigureAwait(false);
+        if (!double.IsFinite(score.LogProbability))
+            throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
+                "The edit was not made. With 16-bit weights try float32.");
+        var forward = clock.Lap("backward");
+        var (changes, editor) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+        var backward = clock.Lap("try") - editor;
+
+        double? strength = null;
+        if (wanted.Confidence is { } confidence)
+        {
+            var search = new EditScaleSearch(confidence);
+            while (search.Next is { } next)
+            {
+                var reply = await replica.TryAsync(trip, 1, next, cancellation).ConfigureAwait(false);
+                search.Report(reply.Scores![0].Exact, Math.Exp(reply.Scores[0].LogProbability));
+            }
+            strength = search.Chosen;
+        }
+        trip = trip with { Tokens = wanted.Trial };
+        var before = probes.Count == 0 ? null : await replica.TryAsync(trip, 1, null, cancellation).ConfigureAwait(false);
+        var after = await replica.TryAsync(trip, 1, strength ?? 1, cancellation).ConfigureAwait(false);
+        if (!after.Scores!.All(each => double.IsFinite(each.LogProbability)) || !double.IsFinite(after.Kl ?? 0))
+            throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.",
+                "The edit was not made. With 16-bit weights try float32.");
+        List<ExampleScore> probesBefore = [.. before?.Scores!.Skip(1) ?? []];
+        List<ExampleScore> probesAfter = [.. after.Scores!.Skip(1)];
+        var lost = probesBefore.Count(probe => probe.Exact) - probesAfter.Count(probe => probe.Exact);
+        var figures = new EditFigures(after.Scores![0].Exact, Math.Exp(score.LogProbability), Math.Exp(after.Scores[0].LogProbability),
+            probes.Count, (double)lost / Math.Max(1, probes.Count), after.Kl ?? 0, strength,
+            changes.Max(change => change.UTilde.Shape[0]),
+                changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
+        return new([.. changes.Select(change => change with { Alpha = (float)(change.Alpha * (strength ?? 1)) })], figures,
+            new(forward, backward, editor, clock.Lap(), default, default), probesBefore, probesAfter);
+    }
+
+    /// <summary>Computes the later edits anew on a branch that never had this one. Those that could not see it stay as they are.</summary>
+    private async Task<IReadOnlyList<WeightChange>> RecomputeAsync(Pipeline replica, long session, ModelVersion version, EditId without,
+        CancellationToken cancellation)
+    {
+        var active = InForce();
+        var place = active.FindIndex(entry => entry.Edit == without);
+        var scope = active[place].Scope;
+        await replica.BranchAsync(new(session, version, true, [.. active.Take(place).Select(entry => entry.Edit)], []), cancellation)
+            .ConfigureAwait(false);
+        var changes = new List<WeightChange>();
+        for (var i = place + 1; i < active.Count; i++)
+        {
+            var entry = active[i];
+            if (scope is not null && entry.Scope != scope)
+            {
+                await replica.BranchAsync(new(session, version, false, [entry.Edit], []), cancellation).ConfigureAwait(false);
+                continue;
+            }
+            var wanted = Wanted(entry.Prompt!, entry.Target!, entry.Scope, entry.Confidence);
+            var proposal = await ProposeAsync(replica, session, version, wanted, i - 1, cancellation).ConfigureAwait(false);
+            changes.AddRange(proposal.Changes.Select(change => change with { Replaces = entry.Edit }));
+            if (i + 1 < active.Count)
+                await replica.BranchAsync(new(session, version, false, [], [new(entry, proposal.Changes)]), cancellation)
+                    .ConfigureAwait(false);
+        }
+        return changes;
+    }
+
+    /// <summary>The append is the commit; from there on nothing is cancelled.</summary>
+    private async Task<(TimeSpan Append, TimeSpan Broadcast)> CommitAsync(LedgerRecord record)
+    {
+        using var clock = new PhaseClock(time, "append");
+        try
+        {
+            await ledger.AppendAsync(record, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch
+        {
+            MendMetrics.Appended(clock.Lap(), isDurable: false);
+            throw;
+        }
+        var append = clock.Lap("broadcast");
+        MendMetrics.Appended(append, isDurable: true);
+        await Task.WhenAll(_replicas.Select(replica => replica.BroadcastAsync(record))).ConfigureAwait(false);
+        return (append, clock.Lap());
+    }
+
+    private static long Begun(TimeProvider time)
+    {
+        MendMetrics.Begin();
+        return time.GetUtcNow().UtcTicks;
+    }
+
+    private async Task TurnAsync(CancellationToken cancellation)
+    {
+        using var clock = new PhaseClock(time, "queue");
+        await _turn.WaitAsync(cancellation).ConfigureAwait(false);
+        MendMetrics.Waited(clock.Lap());
+    }
+
+    private WantedEdit Wanted(string prompt, string target, string? scope, double? confidence)
+    {
+        var edit = text.Row(prompt, target);
+        return new(scope, confidence, text.Batch([edit]), text.Batch([edit, .. _probeRows.Value]));
+    }
+
+    /// <summary>The edits that no revert took back, in their order.</summary>
+    private List<LedgerEntry> InForce()
+    {
+        var reverted = ledger.Entries.Where(entry => entry.Kind == LedgerKind.Revert).Select(entry => entry.Edit).ToHashSet();
+        return [.. ledger.Entries.Where(entry => entry.Kind == LedgerKind.Edit && !reverted.Contains(entry.Edit))];
+    }
+
+    private void Check(EditOptions options)
+    {
+        if (options.MaxDrawdown is { } limit && limit is not (>= 0 and <= 1))
+            throw new MendException(MendError.InvalidOption, $"MaxDrawdown is {limit}.", "It is a fraction of the probes, from 0 to 1.");
+        if (options.MaxDrawdown is not null && probes.Count == 0)
+            throw new MendException(MendError.InvalidOption, "A limit of the drawdown was given, and there are no probes to measure it on.",
+                "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
+        if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
+            throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.",
+                "It is a probability, from 0 to 1, or null for the editor's own step.");
+        // as a body of JSON, or a program without nullable annotations, may have it
+        if (options.Paraphrases is null || options.Paraphrases.Contains(null!))
+            throw new MendException(MendError.InvalidOption, "Paraphrases are null, or one of them is.", "Give texts, or an empty list.");
+        ModelText.CheckUnicode(options.Author, "author");
+        ModelText.CheckUnicode(options.IdempotencyKey, "idempotency key");
+        CheckScope(options.Scope);
+    }
+
+    private static void CheckScope(string? scope)
+    {
+        ModelText.CheckUnicode(scope, "scope");
+        if (scope is "")
+            throw new MendException(MendError.InvalidOption, "The scope is empty.", "Name a scope, or give none.");
+    }
+
+    /// <summary>Why an edit with these figures is not to be made.</summary>
+    private static MendException? Refusal(EditFigures figures, EditOptions options)
+    {
+        if (figures.Drawdown > options.MaxDrawdown)
+            return new(MendError.DrawdownExceeded,
+                $"The edit costs {figures.Drawdown:P1} of the answers to {figures.Probes} probes; at most {options.MaxDrawdown:P1} is allowed.",
+                "The edit was not made. Say the fact in other words, or allow more.");
+        return !options.RequireSuccess || figures.Success ? null
+            : new(MendError.EditUnsuccessful,
+                $"The edited model would give the target a probability of {figures.ProbabilityAfter:0.###} only.",
+                "The edit was not made. Say the fact in other words, or do not require success.");
+    }
+
+    private LedgerEntry? Earlier(string prompt, string target, EditOptions options)
+    {
+        if (options.IdempotencyKey is not { } key || ledger.Entries.FirstOrDefault(entry => entry.IdempotencyKey == key) is not { } entry)
+            return null;
+        if ((entry.Prompt, entry.Target, entry.Scope) != (prompt, target, options.Scope))
+            throw new MendException(MendError.IdempotencyKeyReused,
+                $"The idempotency key '{key}' was used for edit {entry.Edit}, \"{entry.Prompt}\".",
+                "Use a new key for another edit.");
+        return ledger.Entries.FirstOrDefault(other => other.Kind == LedgerKind.Revert && other.Edit == entry.Edit) is not { } revert ? entry
+            : throw new MendException(MendError.AlreadyReverted,
+                $"The edit of the idempotency key '{key}' is edit {entry.Edit}, which version {revert.Version} took back.",
+                "It is not in force. Use a new key to make it again.");
+    }
+
+    /// <summary>
+    /// ||alpha deltaTilde^T uTilde|| from the factors: its square is the sum of (uTilde uTilde^T) * (deltaTilde deltaTilde^T).
+    /// </summary>
+    private static WeightPreview Preview(WeightChange change)
+    {
+        using var scope = NewDisposeScope();
+        var (u, delta) = (WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64),
+            WireTensorCodec.Decode(change.DeltaTilde).to_type(ScalarType.Float64));
+        return new(change.Weight, u.shape[0],
+            Math.Abs(change.Alpha) * Math.Sqrt(Math.Max(0, (u.mm(u.t()) * delta.mm(delta.t())).sum().Host().item<double>())));
+    }
+
+    /// <summary>An edit that was asked for, in tokens.</summary>
+    /// <param name="Trial">The edit's own prompt, then the probes.</param>
+    private sealed record WantedEdit(string? Scope, double? Confidence, TokenBatch Edit, TokenBatch Trial);
+
+    /// <summary>A candidate and what it does. Before and After are the probes' scores.</summary>
+    private sealed record Proposal(
+        IReadOnlyList<WeightChange> Changes, EditFigures Figures, EditTimes Times, IReadOnlyList<ExampleScore> Before,
+        IReadOnlyList<ExampleScore> After);
+
+    /// <summary>Measures the phases of an edit, each a span.</summary>
+    private sealed class PhaseClock(TimeProvider time, string phase) : IDisposable
+    {
+        private Activity? _span = MendTracing.Start(phase);
+        private long _start = time.GetTimestamp();
+
+        /// <summary>Time since the last lap.</summary>
+        /// <param name="next">The phase that begins; null: none.</param>
+        public TimeSpan Lap(string? next = null)
+        {
+            var elapsed = time.GetElapsedTime(_start);
+            _start = time.GetTimestamp();
+            _span?.Dispose();
+            _span = next is null ? null : MendTracing.Start(next);
+            return elapsed;
+        }
+
+        public void Dispose() => _span?.Dispose();
+    }
+}

@@ -1,0 +1,325 @@
+using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>
+/// One pipeline stage with its editor networks: a state machine over the ledger. It takes its calls one at a time and hands each to
+/// its parts: the updates in force (<see cref="VersionedUpdates"/>), what an answer or an edit keeps between its calls
+/// (<see cref="ShardSession"/>), the trips through the stage (<see cref="StagePasses"/>) and the editor (<see cref="StageEditor"/>).
+///
+/// A request names its version. A shard that has not got there says <see cref="MendError.VersionBehind"/>, and the coordinator gives it the
+/// records that it lacks; a version that has been dropped is <see cref="MendError.VersionGone"/>, and the caller starts anew at a younger
+/// one.
+///
+/// A shard that was moved or started again may have a twin that nobody ended yet. It has the same weights and could only give the same
+/// answers, but sessions would be torn between the two; so requests carry the greatest epoch that was seen, and the older twin refuses.
+///
+/// All tensors belong to the compute thread. Methods that end in _OnComputeThread run there and nowhere else.
+/// </summary>
+public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModelShard
+{
+    private readonly ComputeThread _thread = new($"shard {options.Replica}/{options.Stage}");
+    private readonly ShardSessions _sessions = new(time);
+    private ShardState _state = ShardState.Cold;
+    private string? _fault;
+    private long _epoch;
+    private double _loadedFraction;
+    private LoadedStage? _loaded; // when it is ready
+
+    /// <summary>How much of the stage is read, from 0 to 1. Asks the compute thread nothing: it is busy with that.</summary>
+    public double LoadedFraction => Volatile.Read(ref _loadedFraction);
+
+    public Task<ShardStatus> LoadAsync(CancellationToken cancellation = default) => _thread.RunAsync(Load_OnComputeThread, cancellation);
+
+    public Task<ShardStatus> StatusAsync(CancellationToken cancellation = default) =>
+        _thread.RunAsync(Status_OnComputeThread, cancellation);
+
+    public Task ApplyAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => Apply_OnComputeThread(records), cancellation);
+
+    public Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => InScope(() => Generate_OnComputeThread(request)), cancellation);
+
+    public Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => InScope(() => Forward_OnComputeThread(request)), cancellation);
+
+    public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => InScope(() => Backward_OnComputeThread(request)), cancellation);
+
+    public Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => InScope(() => Try_OnComputeThread(request)), cancellation);
+
+    public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => InScope(() => Branch_OnComputeThread(request)), cancellation);
+
+    public Task EndAsync(long session, CancellationToken cancellation = default) => _thread.RunAsync(() =>
+    {
+        _sessions.End(session);
+        _loaded?.Updates.DropOld();
+        return true;
+    }, cancellation);
+
+    public async ValueTask DisposeAsync()
+    {
+        try
+        {
+            await _thread.RunAsync(() =>
+            {
+                _sessions.Dispose();
+                _loaded?.Dispose();
+                return true;
+            }).ConfigureAwait(false);
+        }
+        catch (ObjectDisposedException)
+        {
+            return; // the second time
+        }
+        _thread.Dispose();
+    }
+
+    private static T InScope<T>(Func<T> work)
+    {
+        using var scope = NewDisposeScope();
+        try
+        {
+            return work();
+        }
+        catch (Exception e) when (e is ModelException or EditorException or CheckpointException)
+        {
+            throw new MendException(MendError.ModelUnusable, e.Message, "The request was refused; it would be again.", e);
+        }
+    }
+
+    /// <summary>The table of moves.</summary>
+    private void Move(ShardState to)
+    {
+        var allowed = (_state, to) is (ShardState.Cold or ShardState.Faulted, ShardState.Loading) or (ShardState.Loading,
+            ShardState.Ready or ShardState.Faulted);
+        _state = allowed ? to : throw new InvalidOperationException($"a shard cannot go from {_state} to {to}");
+    }
+
+    private ShardStatus Load_OnComputeThread()
+    {
+        if (_state == ShardState.Ready)
+            return Status_OnComputeThread();
+        Move(ShardState.Loading);
+        try
+        {
+            _loaded = LoadedStage.Read(options, fraction => Volatile.Write(ref _loadedFraction, fraction));
+            (_fault, _epoch) = (null, time.GetUtcNow().UtcTicks);
+            Move(ShardState.Ready);
+            return Status_OnComputeThread();
+        }
+        catch (Exception e)
+        {
+            _fault = DeviceMemory.Named(e).Message;
+            Move(ShardState.Faulted);
+            if (e is ModelException or CheckpointException or EditorException or IOException)
+                throw new MendException(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded: {e.Message}",
+                    "Nothing runs on it; correct the files and load again.", e);
+            throw;
+        }
+    }
+
+    private ShardStatus Status_OnComputeThread()
+    {
+        if (_loaded is not { Stage: var stage, Updates: var updates })
+            return new(_state, ModelVersion.Base, 0, 0, [], 0, _fault, "", _epoch, LoadedFraction);
+        var bytes = stage.Weights.Loaded.Values.Sum(weight => weight.Value.numel() * weight.Value.element_size());
+        return new(_state, updates.Version, stage.Range.First, stage.Range.End, [.. stage.EditableOrder], bytes, _fault, updates.Checksum,
+            _epoch, LoadedFraction);
+    }
+
+    private bool Apply_OnComputeThread(IReadOnlyList<LedgerRecord> records)
+    {
+        var updates = Ready().Updates;
+        foreach (var record in records.Where(record => record.Entry.Version > updates.Version))
+            InScope(() =>
+            {
+                updates.Apply(record);
+                return true;
+            });
+        return true;
+    }
+
+    private bool Branch_OnComputeThread(BranchRequest request)
+    {
+        var updates = Ready().Updates;
+        var session = SessionOf(request.Session);
+        if (!request.Begins && session.Branch is null)
+            throw SessionLost(request.Session);
+        List<ActiveEdit> added = [.. request.Added.Select(updates.Active)];
+        session.Keep([.. request.Begins ? [] : session.Branch!,
+            .. updates.At(request.Version).Active.Where(edit => request.Keep.Contains(edit.Id)), .. added], added);
+        return true;
+    }
+
+    private GenerateReply Generate_OnComputeThread(GenerateRequest request)
+    {
+        var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
+        using var _ = no_grad();
+        var top = loaded.Stage.Forward(loaded.Passes.Decode(request.Trip.Below),
+            new ForwardContext(StagePasses.Input(request.Trip.Tokens), edits, cache: CacheOf(session, request)));
+        if (loaded.Stage.Head is null)
+            return new(new(StagePasses.Encode(top), _epoch));
+        session.Sampler ??= new(request.Sampling);
+        var last = tensor(new[] { top.Hidden!.shape[1] - 1 }, device: CPU);
+        return new(Last, session.Sampler.Pick(loaded.Stage.Logits(top, last).squeeze(0)));
+    }
+
+    private ForwardReply Forward_OnComputeThread(ForwardRequest request)
+    {
+        var (loaded, session, edits) = Begin(request.Trip, null);
+        var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits);
+        session.Keep(pass);
+        if (pass.Loss is null)
+            return new(new(StagePasses.Encode(pass.Top), _epoch));
+        using var _ = no_grad();
+        return new(Last, StagePasses.Scores(pass.Logits!.detach(), pass.Scored!)[0]);
+    }
+
+    private TrialReply Try_OnComputeThread(TrialRequest request)
+    {
+        var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
+        using var _ = no_grad();
+        var (stage, input) = (loaded.Stage, StagePasses.Input(request.Trip.Tokens));
+        var top = stage.Forward(loaded.Passes.Decode(request.Trip.Below), new ForwardContext(input, edits));
+        if (stage.Head is null)
+            return new(new(StagePasses.Encode(top), _epoch));
+        var scored = loaded.Passes.Scored(request.Trip.Tokens);
+        var scores = StagePasses.Scores(stage.Logits(top, scored.Rows), scored);
+        var rows = Losses.LocalityRows(input, stage.Family);
+        rows = rows.index_select(0, rows.Ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
+        if (rows.shape[0] == 0)
+            return new(Last, scores, 0);
+        var probes = stage.Logits(top, rows); // [N, V]
+        if (request.Candidate is null)
+        {
+            session.Keep(probes);
+            return new(Last, scores);
+        }
+        var before = session.Before ?? throw SessionLost(request.Trip.Session);
+        return new(Last, scores, Losses.LocalityKl(before, probes).Host().item<float>());
+    }
+
+    /// <summary>What the last stage gives to the one above.</summary>
+    private StageResult Last => new(Boundary.None, _epoch);
+
+    /// <summary>
+    /// What a trip is computed on: its version or its session's branch, as its scope sees it, with the session's candidate on top if it
+    /// asks for that. A stage that lost the branch or the candidate must not answer.
+    /// </summary>
+    /// <param name="candidate">Factor on the candidate's alpha; null: without it.</param>
+    private (LoadedStage Loaded, ShardSession Session, WeightUpdates Edits) Begin(StageTrip trip, double? candidate)
+    {
+        var loaded = Ready();
+        if (trip.Epoch > _epoch)
+            throw new MendException(MendError.ShardLost,
+                $"This shard of stage {options.Stage} is of epoch {_epoch} and was superseded by one of {trip.Epoch}.",
+                "Send the request again; it goes to the other. End this one.");
+        var session = SessionOf(trip.Session);
+        var version = loaded.Updates.At(trip.Version);
+        session.Read(version);
+        if (trip.Branch is { } length && session.Branch?.Count != length)
+            throw SessionLost(trip.Session);
+        if (trip.Branch is null && candidate is null)
+            return (loaded, session, version.For(trip.Scope));
+        if (candidate is not null && loaded.Stage.HasEditable && session.Candidate is null)
+            throw SessionLost(trip.Session);
+        var active = ActiveEdit.Seen(trip.Branch is null ? version.Active : session.Branch!, trip.Scope);
+        return (loaded, session, ActiveEdit.Stack(active,
+            candidate is { } scale ? session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(scale)) : null));
+    }
+
+    private BackwardReply Backward_OnComputeThread(BackwardRequest request)
+    {
+        var loaded = Ready();
+        var session = SessionOf(request.Session);
+        if (session.Reply is { } given) // the graph is used up; a message that arrives twice gets the same answer
+            return given;
+        var (recording, graph) = session.Recorded
+            ?? throw SessionLost(request.Session);
+        var (deltas, below) = graph.Backward(recording.Outputs, [request.Above]);
+        var start = time.GetTimestamp();
+        List<WeightChange> changes = [];
+        if (recording.Outputs.Count > 0)
+        {
+            (var candidate, changes) = loaded.Editor!.Propose(recording.Factors(deltas));
+            session.Keep(candidate);
+        }
+        return session.Reply = new(below[0], changes, time.GetElapsedTime(start));
+    }
+
+    /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>
+    private KeyValueCache CacheOf(ShardSession session, GenerateRequest request)
+    {
+        if (request.Position == 0) // another answer of the session begins
+        {
+            session.Cache?.Dispose();
+            session.Cache = null;
+        }
+        var cache = session.Cache ??= new();
+        return cache.Length == request.Position ? cache : throw SessionLost(request.Trip.Session);
+    }
+
+    private ShardSession SessionOf(long id)
+    {
+        var session = _sessions[id];
+        _loaded!.Updates.DropOld(); // of sessions that were forgotten
+        return session;
+    }
+
+    private MendException SessionLost(long session) => new(MendError.ShardLost,
+        $"Stage {options.Stage} does not have what session {session} left with it.",
+        "It was restarted in between; send the request again.");
+
+    private LoadedStage Ready() => _loaded is { } loaded ? loaded
+        : throw new MendException(MendError.ShardLost, $"Stage {options.Stage} is {_state}{(_fault is null ? "" : $" ({_fault})")}.",
+        "Load it, then ask again.");
+}
+
+/// <summary>What a shard has read.</summary>
+/// <param name="Editor">Null where the stage has no editable weight.</param>
+internal sealed record LoadedStage(Stage Stage, StagePasses Passes, StageEditor? Editor, VersionedUpdates Updates) : IDisposable
+{
+    /// <summary>Reads the stage's own tensors, and the networks of the editor that it needs.</summary>
+    /// <param name="loaded">Told which fraction of the layers is read.</param>
+    public static LoadedStage Read(ShardOptions options, Action<double> loaded)
+    {
+        var family = ModelFamily.FromDirectory(options.ModelDirectory);
+        using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
+        using var checkpoint = options.Editor is null ? null : EditorCheckpoint.Open(options.Editor);
+        checkpoint?.RequireFit(family);
+        IReadOnlyCollection<string> editable = checkpoint is null ? [] : [.. checkpoint.Weights.Select(weight => weight.Name)];
+        var device = Devices.Of(options.Device);
+        var linears = LayerShape.Of(family).SelectMany(layer => layer.Linears).ToDictionary(linear => linear.Name);
+        var range = StagePlan.Cut(family, options.Stages, options.Editor)[options.Stage];
+        var stage = Stage.Load(family, range, new CheckpointWeights(files, options.DType.InMemory(device), device), editable, loaded);
+        try
+        {
+            var editor = stage.HasEditable
+                ? new StageEditor(checkpoint!.Prepared([.. stage.Editable.Keys], device), options.Factors ?? new(), options.Stage) : null;
+            return new(stage, new(stage), editor,
+                new(options.Stage, options.ModelDirectory, linears, stage.Linears().Select(linear => linear.Name).ToHashSet(), device));
+        }
+        catch
+        {
+            stage.Dispose();
+            throw;
+        }
+    }
+
+    public void Dispose()
+    {
+        Updates.Dispose();
+        Editor?.Dispose();
+        Stage.Dispose();
+    }
+}

@@ -1,0 +1,171 @@
+using System.Collections.Concurrent;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
+using MendCluster.Distributed.Telemetry;
+using Microsoft.Extensions.Logging;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>
+/// The stages of one replica, as the coordinator drives them: hub and spokes. Every boundary passes through the coordinator and no stage
+/// waits inside another's call, so a stage that is lost holds up nothing but the trip that needs it.
+/// </summary>
+/// <param name="stages">One shard for each stage, in order.</param>
+/// <param name="ledger">Has the records that a shard lacks.</param>
+/// <param name="stageOf">The stage of each weight that an edit has changed, as it becomes known.</param>
+internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger ledger, ConcurrentDictionary<string, int> stageOf,
+    TimeProvider time, ILogger logger)
+{
+    /// <summary>How long a replica that lost a shard is passed over while another can answer.</summary>
+    private static readonly TimeSpan CircuitOpenTime = TimeSpan.FromSeconds(5);
+
+    private const int MaxAttempts = 3;
+
+    private readonly long[] _epochs = new long[stages.Count];
+    private IReadOnlyList<bool>? _editableStages;
+    private long _openUntil = long.MinValue;
+
+    /// <summary>Whether it is worth a try before others.</summary>
+    public bool IsTrusted => time.GetUtcNow().UtcTicks >= Interlocked.Read(ref _openUntil);
+
+    /// <summary>The next token of an answer.</summary>
+    public async Task<int> GenerateAsync(StageTrip trip, long position, AskOptions sampling, double? candidate,
+        CancellationToken cancellation) =>
+        (await UpAsync(trip, (shard, own, _) => shard.GenerateAsync(new(own, position, sampling, candidate), cancellation),
+        reply => reply.Result)
+            .ConfigureAwait(false))[^1].NextToken!.Value;
+
+    /// <summary>The scores of an edit's prompt and of the probes.</summary>
+    /// <param name="candidate">Factor on the candidate's alpha; null: before the edit.</param>
+    public async Task<TrialReply> TryAsync(StageTrip trip, int firstProbe, double? candidate, CancellationToken cancellation) =>
+        (await UpAsync(trip, (shard, own, _) => shard.TryAsync(new(own, firstProbe, candidate), cancellation), reply => reply.Result)
+        .ConfigureAwait(false))[^1];
+
+    /// <summary>The forward half of an edit.</summary>
+    public async Task<ExampleScore> ForwardAsync(StageTrip trip, CancellationToken cancellation)
+    {
+        var editable = _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) =>
+            CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
+            .Select((status, stage) => status.State == ShardState.Ready ? status.EditableWeights.Count > 0 // one that is not has none yet
+                : throw new MendException(MendError.ShardLost, $"Stage {stage} is {status.State}.",
+                "Nothing was changed. Send the request again when it is ready."))];
+        if (!editable.Contains(true))
+            throw new MendException(MendError.EditorMissing, "The model was opened without an editor.",
+                "Name the editor's file (--editor), or train one: mend train.");
+        var replies = await UpAsync(trip, (shard, own, stage) =>
+            shard.ForwardAsync(new(own, editable.Take(stage).Contains(true)), cancellation), reply => reply.Result).ConfigureAwait(false);
+        return replies[^1].Score!;
+    }
+
+    /// <summary>The backward half: down to the lowest editable layer and no further.</summary>
+    public async Task<(IReadOnlyList<WeightChange> Changes, TimeSpan Editor)> BackwardAsync(long session, CancellationToken cancellation)
+    {
+        var changes = new List<WeightChange>();
+        var editor = TimeSpan.Zero;
+        var above = Boundary.None;
+        for (var i = stages.Count - 1; i >= 0 && _editableStages!.Take(i + 1).Contains(true); i--)
+        {
+            var request = new BackwardRequest(session, above);
+            var reply = await CallAsync(i, shard => shard.BackwardAsync(request, cancellation)).ConfigureAwait(false);
+            above = reply.Below;
+            changes.InsertRange(0, reply.Changes);
+            foreach (var change in reply.Changes)
+                stageOf[change.Weight] = i;
+            editor += reply.Editor;
+        }
+        return (changes, editor);
+    }
+
+    public Task BranchAsync(BranchRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>
+        CallAsync(i, shard => CaughtUpAsync(shard, async () =>
+        {
+            await shard.BranchAsync(request, cancellation).ConfigureAwait(false);
+            return true;
+        }))));
+
+    /// <summary>A trip through all stages: each is given what the one below made.</summary>
+    /// <param name="ask">The shard, its part of the trip, its stage.</param>
+    /// <returns>Every stage's reply.</returns>
+    private async Task<IReadOnlyList<T>> UpAsync<T>(StageTrip trip, Func<IModelShard, StageTrip, int, Task<T>> ask,
+        Func<T, StageResult> resultOf)
+    {
+        var (below, replies) = (Boundary.None, new List<T>());
+        for (var i = 0; i < stages.Count; i++)
+        {
+            var (stage, own) = (i, trip with { Below = below, Epoch = Interlocked.Read(ref _epochs[i]) });
+            var reply = await CallAsync(i, shard => CaughtUpAsync(shard, () => ask(shard, own, stage))).ConfigureAwait(false);
+            (below, var epoch) = resultOf(reply);
+            Interlocked.Exchange(ref _epochs[i], epoch);
+            replies.Add(reply);
+        }
+        return replies;
+    }
+
+    /// <summary>
+    /// Tells every stage of a record that is durable, with the factors of its own weights. One that does not hear it is caught up by the
+    /// next request at its version.
+    /// </summary>
+    public Task BroadcastAsync(LedgerRecord record) => EveryStageAsync((shard, stage) => shard.ApplyAsync(
+        [record with { Changes =
+        [.. record.Changes.Where(change => !stageOf.TryGetValue(change.Weight, out var owner) || owner == stage)] }]));
+
+    /// <summary>A lost shard has lost its sessions too.</summary>
+    public Task EndAsync(long session) => EveryStageAsync((shard, _) => shard.EndAsync(session));
+
+    /// <summary>
+    /// What was promised does not hang on these calls: however they fail, an edit that is durable must not be answered as failed.
+    /// </summary>
+    private Task EveryStageAsync(Func<IModelShard, int, Task> call) => Task.WhenAll(stages.Select(async (shard, stage) =>
+    {
+        using var span = MendTracing.Start("stage", stage);
+        try
+        {
+            await call(shard, stage).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            logger.StageNotTold(stage, e);
+        }
+    }));
+
+    /// <summary>Asks a shard; one that is behind is given the records that it lacks and asked again.</summary>
+    private async Task<T> CaughtUpAsync<T>(IModelShard shard, Func<Task<T>> ask)
+    {
+        for (var attempt = 1; ; attempt++)
+            try
+            {
+                if (attempt > 1)
+                {
+                    var status = await shard.StatusAsync().ConfigureAwait(false);
+                    await shard.ApplyAsync(await ledger.ReadAfterAsync(status.Version).ConfigureAwait(false)).ConfigureAwait(false);
+                }
+                return await ask().ConfigureAwait(false);
+            }
+            catch (MendException e) when (e.Error is MendError.VersionBehind or MendError.VersionGap && attempt < MaxAttempts)
+            {
+                // Behind, or restarted while the records were on their way.
+            }
+    }
+
+    /// <summary>
+    /// Calls a stage's shard. However it fails, the caller meets a code: a stopped thread, a lost connection or a native failure is a lost
+    /// shard.
+    /// </summary>
+    private async Task<T> CallAsync<T>(int stage, Func<IModelShard, Task<T>> call)
+    {
+        using var span = MendTracing.Start("stage", stage);
+        try
+        {
+            return await call(stages[stage]).ConfigureAwait(false);
+        }
+        catch (Exception e) when (e is not (MendException { Error: not MendError.ShardLost } or OperationCanceledException))
+        {
+            logger.ReplicaPassedOver(stage, CircuitOpenTime.TotalSeconds, e);
+            Interlocked.Exchange(ref _openUntil, (time.GetUtcNow() + CircuitOpenTime).UtcTicks);
+            Interlocked.Exchange(ref _epochs[stage], 0); // whoever answers next is meant: the clocks of two machines may differ
+            throw e as MendException
+                ?? new MendException(MendError.ShardLost, $"The shard of stage {stage} failed: {e.Message}",
+                "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+using MendCluster.Contracts;
+using MendCluster.Engine;
+using MendCluster.Engine.Models;
+using static TorchSharp.torch;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>
+/// What one answer or one edit needs between its calls: the graph, the factors, the candidate. Losing it loses nothing that was promised:
+/// no session holds anything that only it has.
+/// </summary>
+internal sealed class ShardSession : IDisposable
+{
+    private readonly List<Tensor> _owned = [];
+    private readonly List<Tensor> _ownedByBranch = [];
+    private UpdatesAtVersion? _version;
+
+    /// <summary>When it was last asked for.</summary>
+    public long Touched { get; set; }
+
+    public KeyValueCache? Cache { get; set; }
+
+    public TokenSampler? Sampler { get; set; }
+
+    /// <summary>The forward half of the edit, which waits for the other.</summary>
+    public (Recording Recording, StageGraph Graph)? Recorded { get; private set; }
+
+    /// <summary>Of the backward half, once it was run.</summary>
+    public BackwardReply? Reply { get; set; }
+
+    public IReadOnlyDictionary<string, LowRankUpdate>? Candidate { get; private set; }
+
+    /// <summary>The session's own history, if it has one.</summary>
+    public IReadOnlyList<ActiveEdit>? Branch { get; private set; }
+
+    /// <summary>Logits of the probes before the edit. [N, V].</summary>
+    public Tensor? Before { get; private set; }
+
+    /// <summary>From now on the session is at this version, which stays as long as the session.</summary>
+    public void Read(UpdatesAtVersion version)
+    {
+        if (_version is not null)
+            _version.Readers--;
+        _version = version;
+        version.Readers++;
+    }
+
+    public void Keep(RecordedPass pass)
+    {
+        Forget(); // of the edit before, where several are computed on one branch
+        Recorded = (pass.Recording, pass.Graph());
+    }
+
+    public void Keep(IReadOnlyDictionary<string, LowRankUpdate> candidate)
+    {
+        foreach (var update in candidate.Values)
+            _owned.AddRange(new[] { update.uTilde, update.deltaTilde, update.alpha }.Select(tensor => tensor.DetachFromDisposeScope()));
+        Candidate = candidate;
+    }
+
+    /// <param name="added">Those of the branch that no version has.</param>
+    public void Keep(IReadOnlyList<ActiveEdit> branch, IEnumerable<ActiveEdit> added)
+    {
+        _ownedByBranch.AddRange(added.SelectMany(edit => edit.Tensors).Select(tensor => tensor.DetachFromDisposeScope()));
+        Branch = branch;
+    }
+
+    public void Keep(Tensor before)
+    {
+        _owned.Add(before.DetachFromDisposeScope());
+        Before = before;
+    }
+
+    public void Dispose()
+    {
+        if (_version is not null)
+            _version.Readers--;
+        Cache?.Dispose();
+        Forget();
+        _ownedByBranch.ForEach(tensor => tensor.Dispose());
+    }
+
+    private void Forget()
+    {
+        _owned.ForEach(tensor => tensor.Dispose());
+        _owned.Clear();
+        Recorded?.Graph.Dispose();
+        (Recorded, Reply, Candidate, Before) = (null, null, null, null);
+    }
+}
+
+/// <summary>The sessions of a shard, by their numbers.</summary>
+internal sealed class ShardSessions(TimeProvider time) : IDisposable
+{
+    /// <summary>After this long without a call a session's coordinator is dead: it ends every session that it can.</summary>
+    private static readonly TimeSpan MaxIdle = TimeSpan.FromMinutes(30);
+
+    private readonly Dictionary<long, ShardSession> _sessions = [];
+
+    /// <summary>A session, begun if it is new; then those that nobody asks for any more are dropped.</summary>
+    public ShardSession this[long id]
+    {
+        get
+        {
+            var now = time.GetTimestamp();
+            if (!_sessions.TryGetValue(id, out var session))
+            {
+                foreach (var forgotten in _sessions.Where(entry => time.GetElapsedTime(entry.Value.Touched, now) > MaxIdle)
+                    .Select(entry => entry.Key).ToList())
+                    End(forgotten);
+                _sessions[id] = session = new();
+            }
+            session.Touched = now;
+            return session;
+        }
+    }
+
+    /// <summary>Drops a session, if there is one of the number.</summary>
+    public void End(long id)
+    {
+        if (_sessions.Remove(id, out var ended))
+            ended.Dispose();
+    }
+
+    public void Dispose()
+    {
+        foreach (var session in _sessions.Values)
+            session.Dispose();
+    }
+}

@@ -1,0 +1,107 @@
+using MendCluster.Contracts;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>
+/// Trips through one stage, from what the wire brings to what it takes away: the same for an edit and for training. On the compute thread.
+/// B examples, T tokens, C hidden, N scored rows, V vocabulary.
+/// </summary>
+internal sealed class StagePasses(Stage stage)
+{
+    /// <summary>What a pass reads of a batch.</summary>
+    public static ModelInput Input(TokenBatch tokens) =>
+        new(WireTensorCodec.Decode(tokens.InputIds), WireTensorCodec.Decode(tokens.AttentionMask),
+        WireTensorCodec.DecodeOrNull(tokens.DecoderInputIds), WireTensorCodec.DecodeOrNull(tokens.DecoderAttentionMask));
+
+    /// <summary>The same with its labels.</summary>
+    public static LabelledInput Labelled(TokenBatch tokens) => new(Input(tokens), WireTensorCodec.Decode(tokens.Labels!));
+
+    /// <summary>A batch as it travels.</summary>
+    public static TokenBatch Encode(LabelledInput batch) =>
+        new(WireTensorCodec.Encode(batch.Input.InputIds), WireTensorCodec.Encode(batch.Input.AttentionMask),
+        WireTensorCodec.EncodeOrNull(batch.Input.DecoderInputIds), WireTensorCodec.EncodeOrNull(batch.Input.DecoderAttentionMask),
+            WireTensorCodec.Encode(batch.Labels));
+
+    /// <summary>A boundary [B, T, C] as tensors of the stage's device.</summary>
+    /// <param name="requiresGradient">Whether the stage below will be asked for the rest of the gradient.</param>
+    public Activations Decode(Boundary boundary, bool requiresGradient = false)
+    {
+        Tensor? Of(WireTensor? wire) => wire is null ? null : WireTensorCodec.Decode(wire, stage.Device).requires_grad_(requiresGradient);
+        return new(Of(boundary.Hidden), Of(boundary.Memory));
+    }
+
+    public static Boundary Encode(Activations activations) =>
+        new(WireTensorCodec.EncodeOrNull(activations.Hidden), WireTensorCodec.EncodeOrNull(activations.Memory));
+
+    /// <summary>
+    /// A trip through the stage. The layers below the lowest editable one need a graph only when a stage below needs the gradient.
+    /// </summary>
+    /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
+    /// <param name="keeps">Whether the rest of the stage keeps a graph.</param>
+    public Activations Through(Activations below, ForwardContext pass, bool needsInputGradient, bool keeps)
+    {
+        Activations start;
+        using (set_grad_enabled(needsInputGradient))
+            start = stage.ForwardFrozen(below, pass);
+        using var _ = set_grad_enabled(keeps);
+        return stage.ForwardEditable(start, pass);
+    }
+
+    /// <summary>The forward half of an edit's own pass, with a graph from the lowest place that the backward half has to reach.</summary>
+    /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
+    /// <param name="edits">In force; null: none.</param>
+    public RecordedPass Record(TokenBatch tokens, Boundary boundary, bool needsInputGradient, WeightUpdates? edits = null)
+    {
+        var keeps = needsInputGradient || stage.HasEditable;
+        var (below, recording) = (Decode(boundary, needsInputGradient), new Recording());
+        var top = Through(below, new ForwardContext(Input(tokens), edits, recording), needsInputGradient, keeps);
+        if (stage.Head is null)
+            return new(below, top, recording, keeps, null, null, null);
+        using var _ = set_grad_enabled(keeps);
+        var scored = Scored(tokens);
+        var logits = stage.Logits(top, scored.Rows); // [N, V]
+        return new(below, top, recording, keeps, Losses.MaskedNll(logits, scored).Nll, logits, scored);
+    }
+
+    /// <summary>The labelled positions of a batch.</summary>
+    public ScoredPositions Scored(TokenBatch tokens) =>
+        ScoredPositions.Of(WireTensorCodec.Decode(tokens.Labels!), stage.Family.ShiftsLabels);
+
+    /// <summary>How well the labels of each example are predicted.</summary>
+    /// <param name="logits">[N, V], of the labelled rows.</param>
+    public static List<ExampleScore> Scores(Tensor logits, ScoredPositions labels)
+    {
+        var targets = labels.Targets.On(logits.device); // [N]
+        var numbers = Devices.Numbers(logits.argmax(1).eq(targets).to_type(ScalarType.Float32),
+            logits.log_softmax(-1).gather(1, targets.unsqueeze(1)).squeeze(1));
+        var (right, logProbabilities) = (numbers[..(numbers.Length / 2)], numbers[(numbers.Length / 2)..]);
+        var rows = labels.Sequences.Host().data<long>().ToArray().Select((sequence, row) => (sequence, row))
+            .ToLookup(entry => entry.sequence, entry => entry.row);
+        return [.. Enumerable.Range(0, (int)labels.BatchSize).Select(i =>
+            new ExampleScore(rows[i].All(row => right[row] == 1), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row])
+            : 0))];
+    }
+}
+
+/// <summary>The forward half of an edit's own pass on one stage.</summary>
+/// <param name="Below">What the stage was given.</param>
+/// <param name="Top">What it gives to the one above.</param>
+/// <param name="Recording">u and z of its editable layers.</param>
+/// <param name="Keeps">Whether there is a graph: this stage or one below has editable weights.</param>
+/// <param name="Loss">On the last stage. [].</param>
+/// <param name="Logits">On the last stage, of <paramref name="Scored"/>. [N, V].</param>
+internal sealed record RecordedPass(
+    Activations Below, Activations Top, Recording Recording, bool Keeps, Tensor? Loss, Tensor? Logits, ScoredPositions? Scored)
+{
+    /// <summary>The graph that waits for the backward half, with all that it needs.</summary>
+    public StageGraph Graph()
+    {
+        var graph = new StageGraph([(Below, Top)], Loss);
+        graph.Own(Recording.Tensors);
+        return graph;
+    }
+}

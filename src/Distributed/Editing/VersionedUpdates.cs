@@ -1,0 +1,228 @@
+using System.Security.Cryptography;
+using System.Text;
+using MendCluster.Contracts;
+using MendCluster.Engine;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
+using static TorchSharp.torch;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>
+/// The updates that are in force on one stage, for each of the last few versions: the state of the state machine over the ledger.
+///
+/// Per scope and weight there is one low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list
+/// of active edits alone, not on how it came about; so a shard that applied and took back edits one by one, one that read the ledger after
+/// a restart, and one that was moved compute the same bits. A record is applied to whatever weight it names; one that names a weight which
+/// the model has not, or has in another shape, is refused. A weight without an active edit takes the same path as in the base model.
+/// </summary>
+/// <param name="stage">The stage's number, for errors.</param>
+/// <param name="model">The model's directory, for errors.</param>
+/// <param name="linears">Every map of the model, on any stage.</param>
+/// <param name="own">Those of this stage.</param>
+internal sealed class VersionedUpdates(
+    int stage, string model, IReadOnlyDictionary<string, LinearShape> linears, IReadOnlySet<string> own, Device device) : IDisposable
+{
+    /// <summary>Versions that a read which is on its way may still ask for; one that has begun here keeps its own.</summary>
+    private const int VersionsKept = 4;
+
+    private readonly SortedDictionary<long, UpdatesAtVersion> _versions = new() { [0] = new([]) };
+
+    /// <summary>The newest.</summary>
+    public ModelVersion Version { get; private set; } = ModelVersion.Base;
+
+    /// <summary>Of the updates in force, in their order: SHA-256 in hexadecimal digits.</summary>
+    public string Checksum =>
+        Convert.ToHexStringLower(SHA256.HashData([.. _versions[Version.Value].Active.SelectMany(edit => edit.Digest)]));
+
+    /// <exception cref="MendException"><see cref="MendError.VersionBehind"/> or <see cref="MendError.VersionGone"/>.</exception>
+    public UpdatesAtVersion At(ModelVersion version)
+    {
+        if (version > Version)
+            throw new MendException(MendError.VersionBehind, $"Stage {stage} is at version {Version}, the request at {version}.",
+                "Give it the records that it lacks.");
+        return _versions.TryGetValue(version.Value, out var kept) ? kept
+            : throw new MendException(MendError.VersionGone, $"Stage {stage} is at version {Version} and no longer has {version}.",
+                "Ask again at the newest version.");
+    }
+
+    /// <summary>Takes in one record, whole or not at all: everything that can fail comes before the first thing that is kept.</summary>
+    /// <exception cref="MendException">Its version is not the next, or it does not fit the model or what is in force.</exception>
+    public void Apply(LedgerRecord record)
+    {
+        var (entry, changes) = record;
+        if (entry.Version != Version.Next())
+            throw new MendException(MendError.VersionGap, $"Stage {stage} is at version {Version} and was given {entry.Version}.",
+                "Give it the records between.");
+        var before = _versions[Version.Value].Active;
+        List<ActiveEdit> active;
+        if (entry.Kind == LedgerKind.Edit)
+        {
+            active = [.. before, Active(entry, entry.Edit, entry.Scope, changes)];
+        }
+        else
+        {
+            if (!before.Any(edit => edit.Id == entry.Edit))
+                throw new MendException(MendError.LedgerUnusable,
+                    $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
+            var recomputed = changes.ToLookup(change => change.Replaces);
+            active = [.. before.Where(edit => edit.Id != entry.Edit)
+                .Select(edit => recomputed.Contains(edit.Id) ? Active(entry, edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
+        }
+        var edits = new UpdatesAtVersion(active);
+        _ = edits.For(null); // what cannot be stacked is refused now
+
+        foreach (var tensor in active.Except(before).SelectMany(edit => edit.Tensors))
+            tensor.DetachFromDisposeScope();
+        (Version, _versions[entry.Version.Value]) = (entry.Version, edits);
+        DropOld();
+    }
+
+    /// <summary>The part of an edit's record that concerns this stage; its tensors live in the caller's scope.</summary>
+    public ActiveEdit Active(LedgerRecord record) => Active(record.Entry, record.Entry.Edit, record.Entry.Scope, record.Changes);
+
+    /// <summary>
+    /// Drops all but the newest few versions, and those that a session reads: an answer must not starve because edits are quicker than it.
+    /// </summary>
+    public void DropOld()
+    {
+        foreach (var (version, old) in _versions.SkipLast(VersionsKept).Where(entry => entry.Value.Readers == 0).ToList())
+        {
+            _versions.Remove(version);
+            Release(old.Active.Except(_versions.Values.SelectMany(other => other.Active)));
+            old.Dispose();
+        }
+    }
+
+    public void Dispose()
+    {
+        Release(_versions.Values.SelectMany(version => version.Active).Distinct());
+        foreach (var version in _versions.Values)
+            version.Dispose();
+    }
+
+    private static void Release(IEnumerable<ActiveEdit> edits)
+    {
+        foreach (var tensor in edits.SelectMany(edit => edit.Tensors))
+            tensor.Dispose();
+    }
+
+    /// <param name="entry">Of the record that the changes are of, for errors.</param>
+    private ActiveEdit Active(LedgerEntry entry, EditId id, string? scope, IEnumerable<WeightChange> changes)
+    {
+        List<WeightChange> kept = [.. changes.Where(change => IsOwn(entry, change))];
+        return new(id, scope, kept.ToDictionary(change => change.Weight, change =>
+            new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU).On(device))),
+            Digest(scope, kept));
+    }
+
+    private Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire, device).to_type(ScalarType.Float32);
+
+    /// <summary>Whether a change is of this stage's part of the model.</summary>
+    /// <exception cref="MendException">It is of no part.</exception>
+    private bool IsOwn(LedgerEntry entry, WeightChange change)
+    {
+        if (!linears.TryGetValue(change.Weight, out var linear))
+            throw Inapplicable(entry, $"changes {change.Weight}, which the model in {model} does not have");
+        var (u, delta) = (change.UTilde.Shape, change.DeltaTilde.Shape);
+        if (u is not [var rows, var m] || delta is not [var same, var n] || rows != same
+            || (m, n) != (linear.InFeatures, linear.OutFeatures))
+            throw Inapplicable(entry, $"changes {change.Weight} by factors of [{string.Join(", ", u)}] and [{string.Join(", ", delta)}], "
+                + $"the weight in {model} is [{linear.OutFeatures}, {linear.InFeatures}]");
+        return own.Contains(change.Weight);
+    }
+
+    private static MendException Inapplicable(LedgerEntry entry, string why) =>
+        new(MendError.LedgerUnusable, $"Version {entry.Version} of the ledger {why}.",
+        "Open the model that the ledger was made with, or another ledger.");
+
+    /// <summary>
+    /// Of one edit's part on this stage. The edit's number is left out: the same updates in the same order compute the same.
+    /// </summary>
+    private static byte[] Digest(string? scope, IEnumerable<WeightChange> changes)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        hash.AppendData(Encoding.UTF8.GetBytes(scope ?? ""));
+        foreach (var change in changes.OrderBy(change => change.Weight, StringComparer.Ordinal))
+        {
+            hash.AppendData(Encoding.UTF8.GetBytes(change.Weight));
+            hash.AppendData(BitConverter.GetBytes(change.Alpha));
+            hash.AppendData(change.UTilde.Bytes.Span);
+            hash.AppendData(change.DeltaTilde.Bytes.Span);
+        }
+        return hash.GetHashAndReset();
+    }
+}
+
+/// <summary>An edit in force, as far as it concerns this stage. The same object in every version that has it.</summary>
+internal sealed class ActiveEdit(EditId id, string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest)
+{
+    public EditId Id => id;
+
+    public string? Scope => scope;
+
+    public IReadOnlyDictionary<string, LowRankUpdate> Updates => updates;
+
+    public byte[] Digest => digest;
+
+    public IEnumerable<Tensor> Tensors => updates.Values.SelectMany(update => new[] { update.uTilde, update.deltaTilde, update.alpha });
+
+    /// <summary>Those that a scope sees: the edits for everybody and its own.</summary>
+    public static IReadOnlyList<ActiveEdit> Seen(IReadOnlyList<ActiveEdit> active, string? scope) =>
+        [.. active.Where(edit => edit.Scope is null || edit.Scope == scope)];
+
+    /// <summary>The updates of some edits in their order, with a candidate on top if given.</summary>
+    public static WeightUpdates Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
+    {
+        using var _ = no_grad();
+        var stacks = new Dictionary<string, LowRankUpdate>();
+        foreach (var weight in active.SelectMany(edit => edit.Updates.Keys).Concat(candidate?.Keys ?? []).Distinct())
+        {
+            List<LowRankUpdate> updates = [.. active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])];
+            if (candidate?.GetValueOrDefault(weight) is { } top)
+                updates.Add(top);
+            if (updates.Count > 0)
+                stacks[weight] = LowRankUpdate.Stack(updates);
+        }
+        return new(stacks);
+    }
+}
+
+/// <summary>The edits of one version, and their stacks for each scope that was asked for; it owns those.</summary>
+internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisposable
+{
+    private readonly List<Tensor> _owned = [];
+    private readonly Dictionary<string, WeightUpdates> _scopes = [];
+    private WeightUpdates? _everybody;
+
+    public IReadOnlyList<ActiveEdit> Active => active;
+
+    /// <summary>Sessions that may ask for it again.</summary>
+    public int Readers { get; set; }
+
+    /// <summary>What a scope sees; null: everybody.</summary>
+    public WeightUpdates For(string? scope)
+    {
+        if (scope is null || !active.Any(edit => edit.Scope == scope)) // a scope without edits costs nothing
+            return _everybody ??= Kept(ActiveEdit.Stack(ActiveEdit.Seen(active, null)));
+        if (!_scopes.TryGetValue(scope, out var edits))
+            _scopes[scope] = edits = Kept(ActiveEdit.Stack(ActiveEdit.Seen(active, scope)));
+        return edits;
+    }
+
+    public void Dispose() => _owned.ForEach(tensor => tensor.Dispose());
+
+    /// <summary>Aliases: a stack of one edit shares that edit's tensors, and what was stacked goes with the caller's scope.</summary>
+    private WeightUpdates Kept(WeightUpdates edits) => new(edits.Updates.ToDictionary(entry => entry.Key, entry =>
+    {
+        var update = (LowRankUpdate)entry.Value;
+        return new LowRankUpdate(Own(update.uTilde), Own(update.deltaTilde), Own(update.alpha));
+    }));
+
+    private Tensor Own(Tensor tensor)
+    {
+        var alias = tensor.detach().DetachFromDisposeScope();
+        _owned.Add(alias);
+        return alias;
+    }
+}

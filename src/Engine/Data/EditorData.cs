@@ -1,0 +1,37 @@
+using MendCluster.Contracts;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+
+namespace MendCluster.Engine.Data;
+
+/// <summary>
+/// What a training run reads: a function of the iteration's number, so that a run goes on where it stopped and any replica can make it.
+/// </summary>
+/// <param name="Options">With no more validation edits than there are.</param>
+/// <param name="Digest">Of what was read.</param>
+public sealed record EditorData(EditorTrainingOptions Options, Func<long, EditBatch> Training, Func<int, EditBatch> Validation,
+    string Digest)
+{
+    /// <param name="model">A Hugging Face directory.</param>
+    /// <param name="open">The task for the model's texts.</param>
+    public static EditorData Of(string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options)
+    {
+        var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
+        var task = open(text);
+        var (seed, edits) = ((ulong)options.Seed, options.Edits);
+        return new(options with { ValSteps = Math.Clamp(options.ValSteps, 1, Math.Max(1, task.ValidationCount / edits)) },
+            iteration => Batch(Enumerable.Range(0, edits).Select(i => task.Training(iteration * edits + i)),
+            Prng.At(~seed - 2, (ulong)iteration)),
+            i => Batch(Enumerable.Range(i * edits, edits).Where(edit => edit < task.ValidationCount).Select(task.Validation),
+                Prng.At(~seed - 3, (ulong)i)), task.Digest);
+
+        // The last edits of a pass over the data and the first of the next may be the same.
+        EditBatch Batch(IEnumerable<EditRows> rows, Prng rng) =>
+            SimultaneousEdits.Batch(text, [.. rows.DistinctBy(row => row.Edit.Prompt)], rng);
+    }
+
+    /// <param name="edits">As <see cref="QuestionAnswering.Task"/> divides them.</param>
+    public static EditorData Of(string model, IReadOnlyList<EditExample> edits, EditorTrainingOptions options) =>
+        Of(model, text => QuestionAnswering.Task(text, edits, (ulong)options.Seed), options);
+}

@@ -1,0 +1,88 @@
+
+namespace MendCluster.Engine.Data;
+
+/// <summary>Question answering on files of real questions, in whatever form they are.</summary>
+public static class QuestionAnswering
+{
+    /// <summary>Edits of an evaluation or training set, in any of the published forms (mend-spec 6.2, 6.6).</summary>
+    /// <param name="path">
+    /// <c>.json</c>: the export form; <c>.jsonl</c>: the paper's; <c>.tsv</c>: questions and answers, from which edits are made: the target
+    /// is
+    /// another question's answer, the rephrases are by rule, the locality is other questions.
+    /// </param>
+    public static IReadOnlyList<EditExample> ReadEdits(string path, ulong seed)
+    {
+        var edits = FormOf(path) switch
+        {
+            ".json" => ZsRe.ReadExport(path),
+            ".jsonl" => ZsRe.ReadPaper(path, Prng.At(seed, 0)),
+            ".tsv" => EditsOf(ReadTsv(path), path, seed),
+            var other => throw new InvalidDataException($"{path}: the form of a {other} file is not known; known: .json, .jsonl, .tsv"),
+        };
+        return edits;
+    }
+
+    /// <summary>All questions of the files with their answers: what a model is to know before it is edited.</summary>
+    /// <param name="withRewordings">Each question also in another wording, by rule.</param>
+    public static IReadOnlyList<QaPair> ReadQuestions(IEnumerable<string> paths, bool withRewordings, ulong seed)
+    {
+        List<QaPair> pairs = [.. paths.SelectMany(path => FormOf(path) == ".tsv"
+            ? ReadTsv(path)
+            : ReadEdits(path, seed).SelectMany(edit => edit.Answer is { } answer ? edit.Locality.Append(new(edit.Prompt, answer))
+                : edit.Locality))
+            .DistinctBy(pair => pair.Question)];
+        if (!withRewordings)
+            return pairs;
+        var known = pairs.Select(pair => pair.Question).ToHashSet();
+        return [.. pairs, .. pairs.Select((pair, i) => pair with { Question = Prng.At(seed, (ulong)i).Pick(Rewording.Of(pair.Question)) })
+            .Where(pair => known.Add(pair.Question))];
+    }
+
+    /// <summary>Training and validation from one file's edits.</summary>
+    /// <param name="edits">The last tenth, at most 200, is kept for validation.</param>
+    public static IEditTask Task(TextBatch text, IReadOnlyList<EditExample> edits, ulong seed)
+    {
+        // validation asks other edits' questions, so one is too few
+        var kept = Math.Clamp(edits.Count / 10, Math.Min(2, edits.Count / 2), 200);
+        return new QuestionTask(text, [.. edits.SkipLast(kept)], [.. edits.TakeLast(kept)], seed);
+    }
+
+    private static string FormOf(string path) => Path.GetExtension(path).ToLowerInvariant();
+
+    /// <summary>A question has one answer: nobody could say which of two a model is to know.</summary>
+    private static IReadOnlyList<QaPair> ReadTsv(string path)
+    {
+        var answers = new Dictionary<string, string>();
+        foreach (var (question, answer) in ZsRe.ReadTsv(path))
+            if (answers.TryGetValue(question, out var other) && other != answer)
+                throw new InvalidDataException($"{path}: \"{question}\" has two answers, \"{other}\" and \"{answer}\". Delete one of the lines.");
+            else
+                answers[question] = answer;
+        return [.. answers.Select(entry => new QaPair(entry.Key, entry.Value))];
+    }
+
+    private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, string path, ulong seed)
+    {
+        const int locality = 4;
+        if (pairs.Count <= locality)
+            throw new InvalidDataException($"{path}: {pairs.Count} question(s) are too few to make edits of; at least {locality + 1} are needed");
+        return [.. pairs.Select((pair, i) =>
+        {
+            var rng = Prng.At(seed, (ulong)i);
+            QaPair Other()
+            {
+                QaPair other;
+                do
+                    other = rng.Pick(pairs);
+                while (other.Question == pair.Question);
+                return other;
+            }
+            string target;
+            do
+                target = Other().Answer;
+            while (target == pair.Answer && pairs.Any(other => other.Answer != pair.Answer));
+            return new EditExample(pair.Question, target, Rewording.Of(pair.Question),
+                [.. Enumerable.Range(0, locality).Select(_ => Other())], pair.Answer);
+        })];
+    }
+}

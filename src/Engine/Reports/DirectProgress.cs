@@ -1,7 +1,0 @@
-namespace MendCluster.Engine.Reports;
-
-/// <summary>Unlike <see cref="Progress{T}"/>, reports on the caller's thread and in order.</summary>
-public sealed class DirectProgress<T>(Action<T> report) : IProgress<T>
-{
-    public void Report(T value) => report(value);
-}

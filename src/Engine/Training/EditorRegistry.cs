@@ -1,0 +1,77 @@
+using MendCluster.Contracts;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using static TorchSharp.torch;
+
+namespace MendCluster.Engine.Training;
+
+/// <summary>What is to be known of an editor that is kept in a file.</summary>
+/// <param name="Name">As in the paper's tables.</param>
+public sealed record EditorKind(EditorAlgorithm Algorithm, string Name)
+{
+    /// <summary>Most edits that it makes at once; null: any number.</summary>
+    public int? MaxEdits { get; init; }
+
+    /// <summary>Its networks in the words of MEND's options, for planning; null: its edits need more than gradients.</summary>
+    public Func<EditorCheckpoint, MendOptions>? Network { get; init; }
+
+    /// <summary>
+    /// The editor of a file: tensors by their names, and the weights that are needed (null: all). Null: its edits need more than gradients.
+    /// </summary>
+    public Func<EditorCheckpoint, Func<string, Tensor>, IReadOnlyCollection<string>?, IPreparedEditor>? Load { get; init; }
+
+    /// <summary>What a run trains: a new editor, or that of a run's checkpoint. Null: nothing of it is trained.</summary>
+    public Func<Stage, EditorTrainingOptions, EditorCheckpoint?, ITrainableEditor>? Train { get; init; }
+}
+
+/// <summary>
+/// The editors that are kept in a file. A new one is a file in <c>Engine/Editors</c>, its name in <see cref="EditorAlgorithm"/>, and its
+/// row here.
+/// </summary>
+public static class EditorRegistry
+{
+    public static IReadOnlyList<EditorKind> All { get; } =
+    [
+        new(EditorAlgorithm.Mend, "MEND")
+        {
+            Network = file => file.OptionsAs<MendOptions>(),
+            Load = (file, read, wanted) => new Mend(file.OptionsAs<MendOptions>(), file.Weights, read, wanted),
+            Train = (stage, options, checkpoint) => new TrainableMend(stage, options, checkpoint),
+        },
+        new(EditorAlgorithm.Ke, "KE")
+        {
+            MaxEdits = 1, // it reads the text of one edit
+            Train = (stage, options, checkpoint) => new TrainableKnowledgeEditor(stage, options, checkpoint),
+        },
+        new(EditorAlgorithm.Enn, "ENN")
+        {
+            Train = (stage, options, checkpoint) => new TrainableEnn(stage, options, checkpoint),
+        },
+        new(EditorAlgorithm.Malmen, "MALMEN")
+        {
+            Network = file => file.OptionsAs<MalmenOptions>().Network(),
+            Load = (file, read, wanted) => new Malmen(file.OptionsAs<MalmenOptions>(), file.Weights, read, wanted),
+            Train = (stage, options, checkpoint) => new TrainableMalmen(stage, options, checkpoint),
+        },
+        new(EditorAlgorithm.UltraEdit, "UltraEdit")
+        {
+            Network = _ => new() { Rank = 1 }, // it has none
+            Load = (file, read, wanted) => new UltraEdit(file.OptionsAs<UltraEditOptions>(), file.Weights, read, wanted),
+        },
+    ];
+
+    public static EditorKind Of(EditorAlgorithm algorithm) => All.Single(kind => kind.Algorithm == algorithm);
+
+    /// <summary>Makes what a training run trains.</summary>
+    /// <param name="stage">The whole model. ENN trains its weights.</param>
+    /// <param name="checkpoint">Of a run to go on with; null: a new editor.</param>
+    /// <exception cref="CheckpointException">The checkpoint is of another algorithm.</exception>
+    /// <exception cref="EditorException">Nothing of the algorithm is trained.</exception>
+    public static ITrainableEditor Train(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint = null)
+    {
+        checkpoint?.Require(options.Algorithm);
+        return Of(options.Algorithm).Train?.Invoke(stage, options, checkpoint)
+            ?? throw new EditorException($"{options.Algorithm} has nothing to train");
+    }
+}

@@ -1,0 +1,108 @@
+using System.Text.Json.Serialization;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+using static TorchSharp.torch;
+
+namespace MendCluster.Experiments;
+
+/// <summary>How a small model is trained from scratch, whatever its family.</summary>
+[JsonDerivedType(typeof(SmallT5Options)), JsonDerivedType(typeof(SmallBertOptions)), JsonDerivedType(typeof(SmallGptOptions))]
+public abstract record SmallModelOptions
+{
+    /// <summary>Most tokens of the vocabulary that is learned from the texts.</summary>
+    public int Vocabulary { get; init; } = 1024;
+
+    /// <summary>Rows of a step.</summary>
+    public int BatchSize { get; init; } = 64;
+
+    public PretrainingOptions Training { get; init; } = new();
+
+    /// <summary>Of the word embeddings at the start.</summary>
+    /// <value>Null: the family's own.</value>
+    public double? EmbeddingStd { get; init; }
+
+    /// <summary>Writes the weights as bfloat16: half the file, and what is read back is what was measured.</summary>
+    public bool StoreBFloat16 { get; init; }
+
+    /// <summary>Training ends early when this fraction of the rows is answered exactly.</summary>
+    /// <value>Null: it never does.</value>
+    public double? Goal { get; init; } = 1;
+
+    public ulong Seed { get; init; }
+}
+
+/// <summary>How far pretraining is.</summary>
+/// <param name="Loss">Mean since the last report.</param>
+/// <param name="ExactMatch">Of a sample of the rows, at the last look; of texts, which have no answer, 0.</param>
+public sealed record PretrainingProgress(long Step, long Steps, double Loss, double ExactMatch);
+
+/// <summary>What the small models share: training, and the Hugging Face directory that comes of it.</summary>
+internal static class SmallModel
+{
+    private const int SampleSize = 512, LookEvery = 250, ScoredAtOnce = 128;
+
+    /// <summary>Trains the model whose config.json and tokenizer are in the directory, and adds its weights.</summary>
+    /// <param name="read">The rows to learn.</param>
+    /// <param name="score">Of the saved model.</param>
+    /// <param name="hasAnswers">Whether exact match means something, and can end the training.</param>
+    /// <param name="goOn">Begins with the directory's weights, where names and shapes are the model's.</param>
+    public static double Train(string directory, SmallModelOptions options, Func<TextBatch, IReadOnlyList<TokenRow>> read,
+        Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, Action<PretrainingProgress>? progress,
+        CancellationToken cancellation, bool goOn = false)
+    {
+        var family = ModelFamily.FromDirectory(directory);
+        using var stage = Stage.LoadWhole(family, new RandomWeights((long)options.Seed, ScalarType.Float32,
+            (name, shape) => name == family.WordEmbeddings && options.EmbeddingStd is { } std ? std : family.InitialStd(name, shape)));
+        if (goOn)
+            CopyFrom(directory, stage);
+        var text = new TextBatch(family, TokenizerFiles.Load(directory));
+        var rows = read(text);
+        var sample = Prng.At(options.Seed, ulong.MaxValue).Shuffle(Enumerable.Range(0, rows.Count)).Take(SampleSize).Select(i => rows[i])
+            .ToList();
+        var order = new EditSampler(options.Seed, rows.Count, 0, sameRows: false, Math.Min(options.BatchSize, rows.Count), 0);
+        var known = 0.0;
+        new Pretraining(stage, options.Training, step => text.Of([.. order.At(step).Edits.Select(i => rows[i])])).Run(
+            (step, steps, loss) => progress?.Invoke(new(step, steps, loss, known)),
+            // null: neither
+            step => hasAnswers && step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal
+                && ExactMatch(stage, text, rows) >= options.Goal,
+            cancellation);
+
+        Save(stage, Path.Combine(directory, "model.safetensors"), options.StoreBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
+        return score(stage, text, rows);
+    }
+
+    private static void CopyFrom(string directory, Stage stage)
+    {
+        using var files = HuggingFaceDirectory.Open(directory);
+        using var _ = no_grad();
+        foreach (var (name, weight) in stage.Weights.Loaded)
+        {
+            using var scope = NewDisposeScope();
+            if (files.Contains(name) && files.Find(name) is var stored && stored.Shape.SequenceEqual(weight.AsStored().shape))
+                weight.AsStored().copy_(TensorBytes.Load(stored));
+        }
+    }
+
+    /// <summary>Fraction of the rows that are answered exactly.</summary>
+    public static double ExactMatch(Stage stage, TextBatch text, IReadOnlyList<TokenRow> rows) =>
+        Pretraining.ExactMatch(stage, Batches(text, rows));
+
+    public static IEnumerable<LabelledInput> Batches(TextBatch text, IReadOnlyList<TokenRow> rows) =>
+        rows.Chunk(ScoredAtOnce).Select(chunk => text.Of([.. chunk]));
+
+    /// <summary>Writes the weights, and rounds those in memory to what was written.</summary>
+    private static void Save(Stage stage, string path, ScalarType dtype)
+    {
+        using var _ = no_grad();
+        using var scope = NewDisposeScope();
+        var stored = stage.Weights.Loaded.ToDictionary(weight => weight.Key, weight => weight.Value.AsStored().to_type(dtype));
+        SafetensorsWriter.Write(path, stored.Select(weight => TensorBytes.ToWrite(weight.Key, weight.Value)),
+            new Dictionary<string, string> { ["format"] = "pt" });
+        foreach (var (name, weight) in stage.Weights.Loaded)
+            weight.Value.copy_(weight.IsTransposed ? stored[name].t() : stored[name]);
+    }
+}

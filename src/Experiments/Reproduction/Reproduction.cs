@@ -1,0 +1,251 @@
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Files;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
+
+namespace MendCluster.Experiments;
+
+/// <summary>Where a reproduction is.</summary>
+/// <param name="Number">Of the step, from 1.</param>
+/// <param name="Done">Share of the step.</param>
+public sealed record ReproductionProgress(ReproductionStep Step, int Number, double Done);
+
+/// <summary>
+/// Does what a <see cref="ReproductionPlan"/> says, and each step once. A step's product is a folder with a <c>step.json</c>: the settings
+/// that it is made with, and at the end that it is done. A run that was stopped, at whatever point, goes on with the first step that is not
+/// done: an editor's training at its checkpoint, measurements after the last one made, a sequence after its last edit, the others at their
+/// beginning. A product of other settings is deleted and made anew, and so is what was made of it.
+/// </summary>
+/// <param name="folder">Of all products.</param>
+/// <param name="time">Measures the steps.</param>
+public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvider time)
+{
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        WriteIndented = true,
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals,
+        Converters = { new JsonStringEnumConverter() },
+    };
+
+    /// <summary>Of a sequence's answers, at most.</summary>
+    private const int AnswerTokens = 32;
+
+    public ReproductionPlan Plan { get; } = plan;
+
+    /// <summary>Of a step's product.</summary>
+    public string this[string step] => Path.Combine(folder, step);
+
+    public bool IsDone(ReproductionStep step) => Read(step) is { Done: true };
+
+    /// <summary>Time spent on a step so far; that of a process that was killed is not in it.</summary>
+    public TimeSpan Spent(ReproductionStep step) => TimeSpan.FromSeconds(Read(step)?.Seconds ?? 0);
+
+    /// <summary>
+    /// What a model knows: the share of its questions that it answers, of texts its perplexity; null where a step has no such figure.
+    /// </summary>
+    public double? Score(ReproductionStep step) => Read(step)?.Score;
+
+    /// <summary>By the plan's estimates, of the steps that are not done.</summary>
+    public TimeSpan Left => TimeSpan.FromMinutes(Plan.Steps.Where(step => !IsDone(step)).Sum(step => step.Minutes));
+
+    /// <summary>Makes what is not there yet.</summary>
+    /// <param name="progress">Told on the caller's thread; first at the beginning of each step that is made.</param>
+    /// <returns>How many steps had something to do.</returns>
+    /// <exception cref="OperationCanceledException">Run it again to go on.</exception>
+    public int Run(Action<ReproductionProgress>? progress = null, CancellationToken cancellation = default)
+    {
+        var made = 0;
+        for (var i = 0; i < Plan.Steps.Count; i++)
+        {
+            var step = Plan.Steps[i];
+            if (IsDone(step))
+                continue;
+            cancellation.ThrowIfCancellationRequested();
+            var (number, before) = (i + 1, Begin(step));
+            progress?.Invoke(new(step, number, 0));
+            var start = time.GetTimestamp();
+            var after = before;
+            try
+            {
+                after = before with { Score = Make(step, share => progress?.Invoke(new(step, number, share)), cancellation), Done = true };
+            }
+            finally
+            {
+                Write(step, after with { Seconds = before.Seconds + time.GetElapsedTime(start).TotalSeconds });
+            }
+            made++;
+        }
+        return made;
+    }
+
+    /// <summary>What a <see cref="MeasurementWork"/> measured, without its cases.</summary>
+    public IReadOnlyList<EditorReport> Reports(ReproductionStep step) => ResultTables.Read(this[step.Name]);
+
+    /// <summary>The file of an editor; null: no validation of its training gave a number, so there was none to keep.</summary>
+    /// <param name="step">Its training.</param>
+    public string? EditorOf(string step) => new RunFolder(this[step]).BestEditor is var file && File.Exists(file) ? file : null;
+
+    /// <summary>What a <see cref="SequenceWork"/> measured.</summary>
+    public SequenceResults Sequence(ReproductionStep step) => SequenceRun.Read(this[step.Name])
+        ?? throw new InvalidOperationException($"{step.Name} is not measured yet");
+
+    /// <returns>The step's score, of those that have one: what a model knows.</returns>
+    private double? Make(ReproductionStep step, Action<double> progress, CancellationToken cancellation)
+    {
+        var (product, inputs) = (this[step.Name], step.Inputs.Select(input => this[input]).ToList());
+        void Pretrained(PretrainingProgress at) => progress((double)at.Step / at.Steps);
+        switch (step.Work)
+        {
+            case DataWork { Task: EditTaskKind.Qa } data:
+                SyntheticTasks.WriteQuestionAnswering(product, data.Seed);
+                return null;
+            case DataWork { Task: EditTaskKind.Fc } data:
+                SyntheticTasks.WriteFactChecking(product, data.Seed);
+                return null;
+            case DataWork data:
+                SyntheticTasks.WriteTexts(product, data.Seed);
+                return null;
+            case ModelWork { Model: SmallT5Options t5 } model:
+                return SmallT5.Train(product, TaskTraining.ReadQuestions(inputs[0]), t5, Pretrained, cancellation);
+            case ModelWork { Model: SmallBertOptions bert } model:
+                return SmallBert.Train(product, TaskTraining.ReadClaims(inputs[0]), bert, Pretrained, cancellation);
+            case ModelWork { Model: SmallGptOptions gpt }:
+                return SmallGpt.Train(product, TaskFolder.Texts(inputs[0], training: true), TaskFolder.Texts(inputs[0], training: false),
+                    gpt, Pretrained, cancellation);
+            case ContinuationsWork continuations:
+                foreach (var file in new[] { TaskFolder.WikitextTraining, TaskFolder.WikitextValidation })
+                    File.Copy(Path.Combine(inputs[0], file), Path.Combine(product, file));
+                SyntheticTasks.WriteContinuations(product, inputs[1], continuations.Seed,
+                    (made, all) => progress((double)made / all), continuations.Training, continuations.Validation, cancellation);
+                return null;
+            case EditorWork editor:
+                var meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
+                meter?.Reset();
+                var run = new RunFolder(product);
+                var trained = LocalTraining.Run(inputs[1],
+                    text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
+                    editor.Options, product, new SynchronousProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)),
+                        cancellation: cancellation);
+                TrainingReports.DrawCurves(run);
+                if (meter is not null)
+                    run.LogMemory(trained.Iterations, meter.Peak);
+                cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
+                return null;
+            case MeasurementWork measurement:
+                Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
+                return null;
+            case SequenceWork sequence:
+                var probes = SyntheticTasks.Probes(sequence.Seed, sequence.Probes).Select(pair => new Probe(pair.Question, pair.Answer));
+                new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options,
+                    AnswerTokens, time)
+                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress,
+                        cancellation: cancellation).GetAwaiter().GetResult();
+                return null;
+            default:
+                throw new InvalidOperationException($"nothing makes {step.Work}");
+        }
+    }
+
+    private void Measure(MeasurementWork work, string data, string model, string product, Action<double> progress,
+        CancellationToken cancellation)
+    {
+        var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
+        var task = TaskFolder.Open(data, work.Task, text, work.Seed);
+        List<EditRows> cases = work.Kind == ComparisonKind.ManyAtOnce
+            ? [.. SyntheticTasks.ManyEdits(work.Seed, work.MaxCases).Select(text.Rows)]
+            : [.. Enumerable.Range(0, Math.Min(work.MaxCases, task.ValidationCount)).Select(task.Validation)];
+        var editors = new List<(EditorSpec Editor, IReadOnlyList<int> Counts)>();
+        void Add(EditorSpec editor, IReadOnlyList<int>? counts = null) =>
+            editors.Add((editor, [.. (counts ?? work.Counts).Where(count => count <= Math.Min(cases.Count, editor.MaxEdits ?? count))]));
+        if (work.FineTune is { } fineTune)
+        {
+            Add(new FineTunedEditor(fineTune, work.Editable));
+            Add(new FineTunedEditor(fineTune, work.Editable, EditorComparison.UnrelatedRows(task, cases)));
+        }
+        if (work.BreadthFirst is { } breadthFirst)
+            Add(new BreadthFirstEditor(breadthFirst));
+        foreach (var (step, counts) in work.Trained)
+        {
+            if (EditorOf(step) is not { } file)
+                continue;
+            var trained = new TrainedEditor(file);
+            if (work.Confidence is { } confidence && trained.Algorithm == EditorAlgorithm.Mend
+                && trained.Searched(confidence) is { } searched)
+                Add(searched, counts);
+            Add(trained, counts);
+        }
+        if (work.UltraEdit is { } ultraEdit)
+            Add(new UntrainedUltraEdit(ultraEdit, work.Editable));
+
+        using var comparison = new EditorComparison(model, time, work.Task, work.Seed);
+        // the task's tables share measurements
+        var store = new MeasurementStore(this[$"measured/cases-{work.Task.ToString().ToLowerInvariant()}"]);
+        var reports = new List<EditorReport>();
+        int Cases(int count) => cases.Count / count * count;
+        var (measured, all) = (0, editors.Sum(row => row.Counts.Sum(Cases)));
+        foreach (var (editor, counts) in editors)
+            foreach (var count in counts)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                var before = measured;
+                reports.Add(store.GetOrMeasure($"{editor.Name} {count} of {cases.Count}", comparison.ProtocolOf(editor, count, cases),
+                    () => comparison.Measure(editor, count, cases,
+                    new SynchronousProgress<CaseResult>(_ => progress((double)++measured / all)), cancellation)));
+                measured = before + Cases(count);
+            }
+        ResultTables.Write(product, reports);
+    }
+
+    /// <summary>A folder that holds nothing but what this step left in it.</summary>
+    private StepRecord Begin(ReproductionStep step)
+    {
+        if (Read(step) is { } begun && step.Work is EditorWork or SequenceWork)
+            return begun; // goes on by itself
+        if (Directory.Exists(this[step.Name]))
+            Directory.Delete(this[step.Name], recursive: true);
+        Directory.CreateDirectory(this[step.Name]);
+        var fresh = new StepRecord(Fingerprint(step), step.Work, Done: false, Seconds: 0, Score: null);
+        Write(step, fresh);
+        return fresh;
+    }
+
+    /// <returns>Null where the product is of other settings, or none is there.</returns>
+    private StepRecord? Read(ReproductionStep step)
+    {
+        var file = RecordFile(step);
+        if (!File.Exists(file))
+            return null;
+        var found = JsonSerializer.Deserialize<StepRecord>(File.ReadAllText(file), Json);
+        return found?.Fingerprint == Fingerprint(step) ? found : null;
+    }
+
+    private void Write(ReproductionStep step, StepRecord state) =>
+        AtomicFile.Write(RecordFile(step), JsonSerializer.Serialize(state with { Settings = step.Work }, Json) + "\n");
+
+    private string RecordFile(ReproductionStep step) => Path.Combine(this[step.Name], "step.json");
+
+    /// <summary>Of the step's settings and of all that went into its inputs.</summary>
+    private string Fingerprint(ReproductionStep step)
+    {
+        var inputs = step.Inputs.Select(name => Fingerprint(Plan.Steps.Single(other => other.Name == name)));
+        var settings = JsonSerializer.Serialize(new
+        {
+            step.Name,
+            Kind = step.Work.GetType().Name,
+            Settings = (object)step.Work,
+            Inputs = inputs
+        }, Json);
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(settings)));
+    }
+
+    /// <param name="Settings">For readers; the fingerprint is what counts.</param>
+    private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds, double? Score);
+}

@@ -1,0 +1,203 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Files;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
+using MendCluster.Engine.Training;
+
+namespace MendCluster.Experiments;
+
+/// <summary>
+/// The document of a reproduction, in Markdown with pictures: every number in it is a step's product or a published one that is marked so.
+/// </summary>
+public static class ReproductionResults
+{
+    /// <param name="reproduction">All steps are done.</param>
+    /// <param name="file">The pictures go beside it, with its name before theirs.</param>
+    /// <param name="command">That made it.</param>
+    public static void Write(Reproduction reproduction, string file, string command)
+    {
+        var (folder, stem) = (Path.GetDirectoryName(Path.GetFullPath(file))!, Path.GetFileNameWithoutExtension(file));
+        Directory.CreateDirectory(folder);
+        var text = new StringBuilder();
+        if (reproduction.Plan.IsReduced)
+            Paragraph("**Not results: this is the reduced form, a few steps and cases each, which shows only that everything runs.**");
+        Paragraph("# The paper's comparison on small models");
+        Paragraph($"Made by `{command}` on small models that it trains from scratch, with the models and data of the table below, in {Hours(reproduction)}. "
+            + "Everything here is that command's output; nothing is written by hand. Columns and tables marked \"paper\" are figures of Mitchell et al. 2022 for "
+            + "other models on other data: for orientation.");
+        Paragraph(Machine());
+
+        var measurements = reproduction.Plan.Steps.Where(step => step.Work is MeasurementWork)
+            .Select(step => (Work: (MeasurementWork)step.Work, Reports: reproduction.Reports(step))).ToList();
+        Table(PaperClaims(measurements));
+        Table(ModelsAndData(reproduction));
+        foreach (var (work, reports) in measurements)
+        {
+            Table(Measured(reproduction, work, reports));
+            foreach (var (name, title, figure) in Figures(work))
+            {
+                var picture = $"{stem}-{Kind(work)}-{name}.svg";
+                File.WriteAllText(Path.Combine(folder, picture), ResultTables.Picture($"{title}, 95% intervals", reports, figure).ToSvg());
+                Paragraph($"![{title}]({picture})");
+            }
+        }
+        foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is SequenceWork))
+        {
+            var (results, picture) = (reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");
+            Table(results.Table() with
+            {
+                Title = $"{Name(step.Work.Task)}, edits one after another"
+                + (results.Settings.MaxDrawdown is null ? "" : ", each held against probes")
+            });
+            File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
+            Paragraph($"![Edits one after another]({picture})");
+        }
+        Table(TrainingCost(reproduction));
+        Table(PaperFigures.VeryLarge);
+        AtomicFile.Write(file, text.ToString().TrimEnd() + "\n");
+
+        void Paragraph(string paragraph) => text.Append(paragraph).Append("\n\n");
+        void Table(ResultTable table) => Paragraph(table.ToMarkdown().TrimEnd());
+    }
+
+    private static ResultTable PaperClaims(IEnumerable<(MeasurementWork Work, IReadOnlyList<EditorReport> Reports)> measurements)
+    {
+        var rows = measurements.SelectMany(measured => (measured.Work.Kind switch
+        {
+            ComparisonKind.SideBySide => Experiments.PaperClaims.SideBySide(measured.Work.Task, measured.Reports),
+            ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => Experiments.PaperClaims.AtOnce(measured.Reports),
+            _ => Experiments.PaperClaims.Ablations(measured.Reports),
+        }).Select(ordering => (IReadOnlyList<string>)[$"{Name(measured.Work.Task)}: {ordering.Claim}", ordering.Holds ? "holds"
+            : "does not hold", ordering.Figures]));
+        return new("PaperClaims", ["what the comparison is to show", "here", "figures"], [.. rows],
+            ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% interval of the difference, found from those of the two, is on one side of 0."]);
+    }
+
+    private static ResultTable ModelsAndData(Reproduction reproduction)
+    {
+        var rows = new List<IReadOnlyList<string>>();
+        foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is ModelWork))
+        {
+            var work = (ModelWork)step.Work;
+            var (training, validation) = Edits(reproduction, work.Task);
+            var score = reproduction.Score(step) ?? double.NaN;
+            rows.Add([Name(work.Task), Model(reproduction[step.Name]), work.Task == EditTaskKind.Gen
+                ? $"perplexity {Text(score, "0.00")} on texts it has not read" : $"{Text(score, "P1")} answered",
+                Text(training), Text(validation)]);
+        }
+        return new("Models and data", ["task", "model", "knows", "edits to train on", "edits to measure on"], rows,
+            ["The data are generated in the published file forms, about a made-up world (docs/tasks.md). The models know the edits' questions; no editor is trained on the edits that it is "
+                + "measured on, but as in the authors' code the editor that is kept of a training is the one that does best on some of them."]);
+    }
+
+    private static (int Training, int Validation) Edits(Reproduction reproduction, EditTaskKind task)
+    {
+        var folder = reproduction[reproduction.Plan.Steps.Last(step => step.Work.Task == task
+            && step.Work is DataWork or ContinuationsWork).Name];
+        if (task == EditTaskKind.Gen)
+            return (Wikitext.ReadContinuations(Path.Combine(folder, TaskFolder.ContinuationsTraining)).Completions.Count,
+                Wikitext.ReadContinuations(Path.Combine(folder, TaskFolder.ContinuationsValidation)).Completions.Count);
+        var (training, validation) = TaskFolder.ReadEdits(folder, task, seed: 0);
+        return (training.Count, validation.Count);
+    }
+
+    private static string Model(string directory)
+    {
+        using var files = HuggingFaceDirectory.Open(directory);
+        var weights = files.Names.Sum(name => files.Find(name)!.Shape.Aggregate(1L, (product, size) => product * size));
+        return $"{ModelFamily.FromDirectory(directory).Type}, {Text(weights / 1e6, "0.00")} million weights";
+    }
+
+    private static ResultTable Measured(Reproduction reproduction, MeasurementWork work, IReadOnlyList<EditorReport> reports)
+    {
+        var (table, title) = work.Kind switch
+        {
+            ComparisonKind.SideBySide =>
+                (ResultTables.SideBySide(reports), $"{Name(work.Task)}, editors side by side (the paper's tables 3 and 4)"),
+            ComparisonKind.AtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, edits at once (the paper's table 5)"),
+            ComparisonKind.ManyAtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, hundreds of edits at once"),
+            _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
+        };
+        var missing = work.Trained.Count(editor => reproduction.EditorOf(editor.Step) is null);
+        IReadOnlyList<string> notes = missing == 0 ? table.Notes
+            : [.. table.Notes, $"{missing} of {work.Trained.Count} trained editors are missing: no validation of theirs gave a number, so there was none to keep."];
+        return table with
+        {
+            Title = title,
+            Columns = [.. table.Columns, $"paper: {PaperFigures.ModelOf(work.Task)}, edit success",
+                $"paper: {PaperFigures.ModelOf(work.Task)}, drawdown"],
+            Rows = [.. table.Rows.Zip(reports,
+                (row, report) => (IReadOnlyList<string>)[.. row, Published(work, report)?.Success ?? "-", Published(work, report)?.Drawdown
+                ?? "-"])],
+            Notes = [table.Title + ".", .. notes, .. Untrained(work)],
+        };
+    }
+
+    private static IEnumerable<string> Untrained(MeasurementWork work)
+    {
+        if (work.FineTune is { } tuned)
+            yield return string.Create(CultureInfo.InvariantCulture,
+                $"FT and FT+KL: {tuned.Opt}, learning rate {tuned.EditLr}, at most {tuned.MaxEditSteps} steps; FT+KL weighs the edit by {tuned.CEdit}.");
+        if (work.UltraEdit is { } ultra)
+            yield return string.Create(CultureInfo.InvariantCulture, $"UltraEdit: step size {ultra.EditLr}, ridge {ultra.Lambda}.");
+    }
+
+    private static PaperFigure? Published(MeasurementWork work, EditorReport report) => work.Kind switch
+    {
+        ComparisonKind.SideBySide => PaperFigures.SideBySide(work.Task).GetValueOrDefault(report.Editor),
+        ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => PaperFigures.AtOnce.GetValueOrDefault((report.Editor, report.Edits)),
+        _ => PaperFigures.Ablations(work.Task).GetValueOrDefault(report.Editor),
+    };
+
+    private static IEnumerable<(string Name, string Title, Func<EvaluationSummary, Estimate?> Of)> Figures(MeasurementWork work) =>
+    [
+        ("edit-success", $"{Name(work.Task)}: edit success on paraphrases", summary => summary.RephraseSuccess),
+        work.Task == EditTaskKind.Gen
+            ? ("drawdown", $"{Name(work.Task)}: perplexity drawdown", summary => summary.PerplexityDrawdown)
+            : ("drawdown", $"{Name(work.Task)}: drawdown", summary => summary.Drawdown),
+    ];
+
+    private static ResultTable TrainingCost(Reproduction reproduction)
+    {
+        var table = TrainingReports.Costs(reproduction.Plan.Steps.Where(step => step.Work is EditorWork)
+            .Select(step => (step.Name, new RunFolder(reproduction[step.Name]))));
+        return table with
+        {
+            Notes = [.. table.Notes,
+                "Time and memory of an edit stand in the tables above. The number in a name is that of the edits at once that the editor is trained for and measured with, "
+                + "as in the paper's table 5; hundreds are made by the last."],
+        };
+    }
+
+    private static string Hours(Reproduction reproduction)
+    {
+        var spent = TimeSpan.FromSeconds(reproduction.Plan.Steps.Sum(step => reproduction.Spent(step).TotalSeconds));
+        return $"{Text(spent.TotalHours, "0.0")} hours";
+    }
+
+    private static string Machine() => string.Create(CultureInfo.InvariantCulture,
+        $"Machine: {Environment.ProcessorCount} cores, {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 1e9:0} GB, {RuntimeInformation.OSDescription.Trim()}, {RuntimeInformation.FrameworkDescription}, {TorchRuntime.Description}.");
+
+    private static string Kind(MeasurementWork work) => work.Task.ToString().ToLowerInvariant() + work.Kind switch
+    {
+        ComparisonKind.SideBySide => "",
+        ComparisonKind.AtOnce => "-at-once",
+        ComparisonKind.ManyAtOnce => "-many-at-once",
+        _ => "-ablations",
+    };
+
+    private static string Name(EditTaskKind task) => task switch
+    {
+        EditTaskKind.Qa => "Question answering",
+        EditTaskKind.Fc => "Fact checking",
+        _ => "Generation",
+    };
+
+    private static string Text(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
+
+    private static string Text(long value) => value.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,132 @@
+using MendCluster.Contracts;
+using MendCluster.Engine;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Engine.Training;
+using MendCluster.Testing;
+using static TorchSharp.torch;
+
+namespace MendCluster.Experiments.Tests;
+
+public sealed class SimultaneousEditsTests : IDisposable
+{
+    private static readonly string[] Places = ["old", "new", "south", "north", "town", "sea"];
+    private readonly TemporaryFolder _folder = new();
+
+    private static List<EditExample> Cases =>
+        [.. Places.Select((place, i) =>
+        new EditExample($"who is {place}", i % 2 == 0 ? "red" : "blue", [$"the {place}"],
+        [new("what is red", "blue"), new($"who is {Places[(i + 1) % 6]}", "red")]))];
+
+    private List<EditRows> Rows
+    {
+        get
+        {
+            var text = new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"]));
+            return [.. Cases.Select(text.Rows)];
+        }
+    }
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void WhatOneEditChanges_IsNoLocalityOfAnotherInTheSameBatch()
+    {
+        TinyModels.Write(_folder["model"], "t5");
+        var together = SimultaneousEdits.Together(Rows[..2]);
+        Assert.Single(together[0].Locality); // "who is new" is the second edit
+        Assert.Equal(2, together[1].Locality.Count);
+    }
+
+    [Theory]
+    [InlineData(EditorAlgorithm.Malmen, "MALMEN")]
+    [InlineData(EditorAlgorithm.Mend, "MEND")]
+    [InlineData(EditorAlgorithm.Enn, "ENN")]
+    public void ARunOfManyEditsAnIteration_GoesOnWhereItStopped_AndItsEditorMakesManyAtOnce(EditorAlgorithm algorithm, string name)
+    {
+        TinyModels.Write(_folder["model"], "t5");
+        Train("whole", 20);
+        Train("parts", 10);
+        Train("parts", 20);
+        Assert.Equal(File.ReadAllBytes(_folder["whole/checkpoint.safetensors"]),
+            File.ReadAllBytes(_folder["parts/checkpoint.safetensors"]));
+
+        using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
+        Assert.Equal(name, comparison.Measure(new TrainedEditor(_folder["whole/editor.safetensors"]), 3, Rows).Editor);
+
+        void Train(string run, long iterations) => LocalTraining.Run(_folder["model"],
+            text => QuestionAnswering.Task(text, [.. Enumerable.Range(0, 3).SelectMany(_ => Cases)], 1),
+            new()
+            {
+                Algorithm = algorithm,
+                Mend = new() { Rank = 4 },
+                Malmen = new() { Rank = 4, EditLr = 1e-3 },
+                Edits = 2,
+                Lr = 1e-3,
+                AccumulateBs = 1,
+                ValInterval = 10,
+                MaxIters = iterations,
+                Averaging = 0.9
+            }, _folder[run]);
+    }
+
+    [Fact]
+    public void UltraEdit_MakesManyEditsAtOnceWithoutTraining()
+    {
+        TinyModels.Write(_folder["model"], "t5");
+        using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
+        var untrained = comparison.Measure(new UntrainedUltraEdit(new() { EditLr = 1e-2 }, []), 6, Rows);
+        Assert.True(untrained.Cases.Average(result => result.Edit.After.Nll) < untrained.Cases.Average(result => result.Edit.Before.Nll));
+    }
+
+    [Fact]
+    public void AStepOfManyEdits_IsOneUpdateOfEachMadeAlone()
+    {
+        TinyModels.Write(_folder["model"], "t5");
+        var (family, text) = (ModelFamily.FromDirectory(_folder["model"]),
+            new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"])));
+        using var files = HuggingFaceDirectory.Open(_folder["model"]);
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32));
+        using var scope = NewDisposeScope();
+        List<EditRows> two = [Rows[0], Rows[3]]; // their prompts have as many tokens: alone and together they are padded alike
+        var batch = SimultaneousEdits.Batch(text, two, new Prng(1));
+        var mend = new Mend(new() { Rank = 4, EditLr = 0.1 }, EditorTraining.EditableWeights(stage), 1);
+        var alone = two.Select(edit => TrainingStep.Record(stage, text.Of([edit.Edit])).Factors).ToList();
+        foreach (var factors in alone)
+            mend.ProposeForTraining(factors);
+        var sum = alone.Select(mend.Propose)
+            .Aggregate((first, second) =>
+            first.ToDictionary(update => update.Key, update => LowRankUpdate.Stack([update.Value, second[update.Key]])));
+        var expected = TrainingStep.Evaluate(stage, new WeightUpdates(sum), batch, new()).Figures;
+        var figures = TrainingStep.Run(stage, mend, batch, new(), []).Figures;
+        Assert.Equal(expected.Edit, figures.Edit, 1e-3); // normalising magnifies the rounding
+        Assert.Equal(expected.Locality, figures.Locality, 1e-3);
+        Assert.NotEqual(expected.Edit,
+            TrainingStep.Evaluate(stage, new WeightUpdates(alone.Select(mend.Propose).First()), batch, new()).Figures.Edit, 1e-2);
+    }
+
+    [Fact]
+    public void ABatchOfATrainingStep_HasNoEditTwice()
+    {
+        TinyModels.Write(_folder["model"], "t5");
+        var data = EditorData.Of(_folder["model"], [.. Cases, .. Cases], new() { Algorithm = EditorAlgorithm.Malmen, Edits = 4 });
+        for (var iteration = 0; iteration < 10; iteration++)
+        {
+            using var scope = NewDisposeScope();
+            var ids = data.Training(iteration).Inner.Input.InputIds; // [B, T]
+            var rows = ids.data<long>().ToArray().Chunk((int)ids.shape[1]).Select(row => string.Join(' ', row)).ToList();
+            Assert.Distinct(rows);
+        }
+    }
+
+    [Theory]
+    [InlineData(EditorAlgorithm.Mend, 0, "at least 1")]
+    [InlineData(EditorAlgorithm.Ke, 2, "choose another algorithm")]
+    [InlineData(EditorAlgorithm.UltraEdit, 1, "nothing is trained")]
+    public void WhatTrainingCannotDo_IsRefusedBeforeItBegins(EditorAlgorithm algorithm, int edits, string why) =>
+        Assert.Contains(why, Assert.Throws<EditorException>(() =>
+        new EditorTrainingOptions { Algorithm = algorithm, Edits = edits }.Validated()).Message, StringComparison.Ordinal);
+}

@@ -1,0 +1,138 @@
+using System.Text.Json;
+using MendCluster.Contracts;
+using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Testing;
+using static TorchSharp.torch;
+
+namespace MendCluster.Experiments.Tests;
+
+/// <summary>From a folder of a task's files to a model that knows it, to an editor, to its measured figures: small and short.</summary>
+public sealed class SmallModelTests : IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public void FactChecking_GoesFromClaimsToAnEditorAndItsFigures()
+    {
+        foreach (var file in new[] { TaskFolder.FeverTraining, TaskFolder.FeverValidation })
+            _folder.Write(file, string.Join('\n',
+                Enumerable.Range(0, 12).Select(i => Row(i, i % 3 == 0 ? Fever.Supports : Fever.Refutes))));
+        var claims = TaskTraining.ReadClaims(_folder.Path);
+        Assert.Equal(24, claims.Sum(claim => claim.Wordings.Count));
+        var known = SmallBert.Train(_folder["model"], claims, new()
+        {
+            HiddenSize = 32,
+            IntermediateSize = 64,
+            NumHiddenLayers = 2,
+            NumAttentionHeads = 2,
+            Vocabulary = 200,
+            BatchSize = 24,
+            RecognitionSteps = 100,
+            Training = new() { Steps = 250, Lr = 3e-3, Warmup = 10 },
+        });
+        Assert.Equal(1, known);
+        TrainAndMeasure(EditTaskKind.Fc);
+
+        static string Row(int i, string label) => JsonSerializer.Serialize(new
+        {
+            input = $"The town of {(char)('A' + i)}ville is number {i}.",
+            prediction = label,
+            alternatives = new[] { Fever.Other(label) },
+            filtered_rephrases = new[] { $"Number {i} is {(char)('A' + i)}ville." },
+            output = new[] { new { answer = label } },
+        });
+    }
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public void Generation_GoesFromTextsToContinuationsThatAreScoredOnWhatWasDrawn_ToAnEditorAndItsFigures()
+    {
+        foreach (var file in new[] { TaskFolder.WikitextTraining, TaskFolder.WikitextValidation })
+            _folder.Write(file, string.Concat(Enumerable.Range(0, 20)
+                .Select(i => string.Join(' ',
+                Enumerable.Range(i, 60).Select(j => $"{"one two three four five six seven".Split(' ')[j % 7]}")) + "\n")));
+        var texts = TaskFolder.Texts(_folder.Path, training: true);
+        var perplexity = SmallGpt.Train(_folder["model"], texts, texts, new()
+        {
+            NEmbd = 32,
+            NHead = 2,
+            NLayer = 2,
+            NPositions = 128,
+            Vocabulary = 300,
+            BatchSize = 8,
+            Training = new() { Steps = 150, Lr = 1e-2, Warmup = 10 },
+        });
+        Assert.InRange(perplexity, 1, 1.5); // each word follows from the one before
+        SyntheticTasks.WriteContinuations(_folder.Path, _folder["model"], 1);
+        var edits = Wikitext.ReadContinuations(_folder[TaskFolder.ContinuationsTraining]);
+        Assert.Equal(10, edits.Tokens);
+        var text = new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"]));
+        Assert.All(edits.Completions.Take(50),
+            completion => Assert.StartsWith(text.Passage(text.Tokens(completion), edits.Tokens).Prompt, completion,
+            StringComparison.Ordinal));
+        TrainAndMeasure(EditTaskKind.Gen);
+    }
+
+    [Fact]
+    public void LabelsAreLearned_ByAModelThatTellsClaimsApartAlready()
+    {
+        KnownClaim[] claims = [.. Enumerable.Range(0, 4)
+            .Select(i => new KnownClaim(i % 2 == 0 ? Fever.Supports : Fever.Refutes,
+            [$"The town is number {i}.", $"Number {i} is the town."]))];
+        var (plain, read) = (Weight(0), Weight(50));
+        Assert.True((plain - read).abs().mean().item<float>() > 0.001); // one step on labels moves it by much less
+        Assert.Equal([Fever.Refutes, Fever.Supports], ModelFamily.FromDirectory(_folder["50"]).Labels);
+
+        Tensor Weight(long recognition)
+        {
+            SmallBert.Train(_folder[$"{recognition}"], claims, new()
+            {
+                HiddenSize = 8,
+                IntermediateSize = 8,
+                NumHiddenLayers = 1,
+                NumAttentionHeads = 1,
+                Vocabulary = 100,
+                BatchSize = 8,
+                RecognitionSteps = recognition,
+                Training = new() { Steps = 1, Lr = 1e-2, Warmup = 100 },
+            });
+            using var files = HuggingFaceDirectory.Open(_folder[$"{recognition}"]);
+            return TensorBytes.Load(files.Find("bert.encoder.layer.0.output.dense.weight"));
+        }
+    }
+
+    /// <summary>A few dozen iterations of each algorithm; what is saved is read back and measured.</summary>
+    private void TrainAndMeasure(EditTaskKind kind)
+    {
+        foreach (var algorithm in new[] { EditorAlgorithm.Mend, EditorAlgorithm.Ke, EditorAlgorithm.Enn, EditorAlgorithm.Malmen })
+        {
+            var options = TaskTraining.Defaults(kind, algorithm) with
+            {
+                Mend = new() { Rank = 8 },
+                Ke = new() { HiddenDim = 8, ConditionDim = 8 },
+                Malmen = new() { Rank = 8, EditLr = 1e-3 },
+                Edits = algorithm == EditorAlgorithm.Malmen ? 2 : 1,
+                ValInterval = 20,
+                ValSteps = 4,
+                MaxIters = 20
+            };
+            var result = LocalTraining.Run(_folder["model"], text => TaskFolder.Open(_folder.Path, kind, text, 1), options,
+                _folder[$"{algorithm}"]);
+            Assert.Equal(20, result.BestIteration);
+            using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
+            var task = TaskFolder.Open(_folder.Path, kind,
+                new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"])), 1);
+            List<EditRows> cases = [.. Enumerable.Range(0, 4).Select(task.Validation)];
+            var report = comparison.Measure(new TrainedEditor(_folder[$"{algorithm}/editor.safetensors"]), 1, cases);
+            Assert.Equal(algorithm.ToString(), report.Editor, ignoreCase: true);
+            Assert.Equal(4, report.Summary.PerplexityDrawdown!.Cases);
+            Assert.Equal(16, report.Cases.Sum(@case => @case.Locality.Count));
+        }
+    }
+}

@@ -1,0 +1,196 @@
+using MendCluster.Contracts;
+using MendCluster.Engine.Data;
+using MendCluster.Testing;
+
+namespace MendCluster.Experiments.Tests;
+
+public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFixture<ReproductionTests.Whole>, IDisposable
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    /// <summary>A reproduction from beginning to end.</summary>
+    public sealed class Whole : IDisposable
+    {
+        private readonly TemporaryFolder _folder = new();
+
+        public Whole() => Steps = Made(Plan(), _folder.Path);
+
+        internal List<string> Steps { get; }
+
+        internal string Path => _folder.Path;
+
+        /// <summary>Puts the products of these steps into another folder.</summary>
+        internal void CopyTo(TemporaryFolder folder, params string[] steps)
+        {
+            foreach (var file in steps.SelectMany(step => Directory.EnumerateFiles(_folder[step], "*", SearchOption.AllDirectories)))
+            {
+                var copy = folder[System.IO.Path.GetRelativePath(Path, file)];
+                Directory.CreateDirectory(System.IO.Path.GetDirectoryName(copy)!);
+                File.Copy(file, copy);
+            }
+        }
+
+        public void Dispose() => _folder.Dispose();
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void EveryEditorOfThePaper_IsInThePlan_AfterWhatItNeeds(bool reduced)
+    {
+        var plan = ReproductionPlan.Of(reduced);
+        string[] compared = ["mend", "ke", "enn"],
+            ablations = ["mend-not-shared", "mend-no-norm", "mend-no-identity", "mend-only-u", "mend-only-delta", "mend-only-smaller"];
+        string[] together = ["enn-5", "enn-25", "enn-75", "enn-125", "mend-5", "mend-25", "mend-75", "mend-125"];
+        Assert.Equal([.. compared, "malmen", .. ablations, .. together], Editors(EditTaskKind.Qa));
+        Assert.Equal(compared, Editors(EditTaskKind.Fc));
+        Assert.Equal([.. compared, .. ablations], Editors(EditTaskKind.Gen));
+        for (var i = 0; i < plan.Steps.Count; i++)
+            Assert.Subset(plan.Steps.Take(i).Select(step => step.Name).ToHashSet(), plan.Steps[i].Inputs.ToHashSet());
+        Assert.Equal(plan.Steps.Count, plan.Steps.DistinctBy(step => step.Name).Count());
+        Assert.All(plan.Steps, step => Assert.True(step.Minutes > 0, step.Name));
+
+        IEnumerable<string> Editors(EditTaskKind task) =>
+            plan.Steps.Where(step => step.Work is EditorWork work && work.Task == task).Select(step => step.Name.Split('/')[^1]);
+    }
+
+    [Fact]
+    public void EachAblation_DiffersFromMendInOneSetting()
+    {
+        var options = ReproductionPlan.Of(reduced: false, EditTaskKind.Gen).Steps.Select(step => step.Work).OfType<EditorWork>()
+            .Select(work => work.Options).Where(given => given.Algorithm == EditorAlgorithm.Mend).ToList();
+        Assert.Equal(options.Count, options.Select(given => given.Mend).Distinct().Count());
+        Assert.All(options.Skip(1), ablation =>
+        {
+            var (mend, other) = (options[0].Mend, ablation.Mend);
+            Assert.Equal(1, new[] { mend.Shared != other.Shared, mend.Norm != other.Norm, mend.Init != other.Init,
+                mend.Sides != other.Sides }.Count(differs => differs));
+            Assert.Equal(options[0] with { Mend = other }, ablation);
+        });
+    }
+
+    [Fact]
+    public void ManyEdits_AreMadeByEditorsThatWereTrainedWithAsMany_AsInThePaper()
+    {
+        var plan = ReproductionPlan.Of(reduced: false, EditTaskKind.Qa);
+        var edits = plan.Steps.Where(step => step.Work is EditorWork)
+            .ToDictionary(step => step.Name, step => ((EditorWork)step.Work).Options.Edits);
+        var measured = plan.Steps.Select(step => step.Work).OfType<MeasurementWork>().ToDictionary(work => work.Kind);
+        int[] atOnce = [1, 5, 25, 75, 125];
+        foreach (var algorithm in new[] { "enn", "mend" })
+        {
+            var editors = measured[ComparisonKind.AtOnce].Trained.Where(editor =>
+                editor.Step.StartsWith($"editors/qa/{algorithm}", StringComparison.Ordinal)).ToList();
+            Assert.Equal(atOnce, editors.Select(editor => Assert.Single(editor.Counts!)));
+            Assert.Equal(atOnce, editors.Select(editor => edits[editor.Step]));
+            var most = Assert.Single(measured[ComparisonKind.ManyAtOnce].Trained,
+                editor => editor.Step.StartsWith($"editors/qa/{algorithm}", StringComparison.Ordinal));
+            Assert.Equal(125, edits[most.Step]);
+        }
+    }
+
+    [Fact]
+    public void ChosenTasks_AreTheOnlyOnes()
+    {
+        var plan = ReproductionPlan.Of(reduced: true, EditTaskKind.Fc);
+        Assert.Equal([EditTaskKind.Fc], plan.Tasks);
+        Assert.All(plan.Steps, step => Assert.Equal(EditTaskKind.Fc, step.Work.Task));
+    }
+
+    [Fact]
+    public void AStep_IsMadeOnce()
+    {
+        Assert.Equal(AllSteps, whole.Steps);
+        whole.CopyTo(_folder, AllSteps);
+        Assert.Empty(Made(Plan()));
+    }
+
+    [Theory]
+    [InlineData("data")]
+    [InlineData("model")]
+    [InlineData("editor")]
+    public void StoppedInAnyStep_ItGoesOnWithThatStep_ToTheSameEditor(string stopped)
+    {
+        whole.CopyTo(_folder, AllSteps[..Array.IndexOf(AllSteps, stopped)]);
+        using var stop = new CancellationTokenSource();
+        var interrupted = new Reproduction(_folder.Path, Plan(), TimeProvider.System);
+        Assert.ThrowsAny<OperationCanceledException>(() => interrupted.Run(at =>
+        {
+            if (at.Step.Name == stopped && (at.Done > 0 || stopped == "data"))
+                stop.Cancel();
+        }, stop.Token));
+        // Writing data does not stop half-way: it is the next step that does not begin.
+        var left = stopped == "data" ? AllSteps[1..] : AllSteps[Array.IndexOf(AllSteps, stopped)..];
+        Assert.Equal(left, Plan().Steps.Where(step => !interrupted.IsDone(step)).Select(step => step.Name));
+        Assert.Equal(left, Made(Plan()));
+        Assert.Equal(File.ReadAllBytes(Path.Combine(whole.Path, "editor", "editor.safetensors")),
+            File.ReadAllBytes(Path.Combine(_folder["editor"], "editor.safetensors")));
+    }
+
+    [Fact]
+    public void AStoppedTraining_IsNotBegunAgain()
+    {
+        whole.CopyTo(_folder, "data", "model");
+        using var stop = new CancellationTokenSource();
+        Assert.ThrowsAny<OperationCanceledException>(() => new Reproduction(_folder.Path, Plan(), TimeProvider.System).Run(at =>
+        {
+            if (at.Step.Name == "editor" && at.Done > 0)
+                stop.Cancel();
+        }, stop.Token));
+        var shares = new List<double>();
+        new Reproduction(_folder.Path, Plan(), TimeProvider.System).Run(at => shares.Add(at.Done));
+        Assert.Equal([0, 1], shares); // a training that begins again tells of its half, too
+    }
+
+    [Fact]
+    public void OtherSettings_MakeTheStepAgain_AndWhatCameOfIt()
+    {
+        whole.CopyTo(_folder, AllSteps);
+        Assert.Equal(["editor"], Made(Plan(rank: 3)));
+        Assert.Equal(["model", "editor"], Made(Plan(rank: 3, steps: 3)));
+        Assert.Equal(["data", "model", "editor"], Made(Plan(rank: 3, steps: 3, seed: 2)));
+    }
+
+    [Fact]
+    public void WhatAKilledProcessLeft_IsNoProduct()
+    {
+        whole.CopyTo(_folder, AllSteps);
+        File.Delete(_folder["model/step.json"]);
+        File.WriteAllText(_folder["model/rest"], "half a model");
+        Assert.Equal(["model"], Made(Plan()));
+        Assert.False(File.Exists(_folder["model/rest"]));
+    }
+
+    private static string[] AllSteps => ["data", "model", "editor"];
+
+    private List<string> Made(ReproductionPlan plan) => Made(plan, _folder.Path);
+
+    private static List<string> Made(ReproductionPlan plan, string folder)
+    {
+        var made = new List<string>();
+        var count = new Reproduction(folder, plan, TimeProvider.System).Run(at =>
+        {
+            if (made.LastOrDefault() != at.Step.Name)
+                made.Add(at.Step.Name);
+        });
+        Assert.Equal(count, made.Count);
+        return made;
+    }
+
+    /// <summary>Data, a model of some steps and an editor of 100 iterations, which tells of itself after 50.</summary>
+    private static ReproductionPlan Plan(int rank = 2, long steps = 100, ulong seed = 1) => new(true, [EditTaskKind.Fc],
+    [
+        new("data", [], 1, new DataWork(EditTaskKind.Fc, seed)),
+        new("model", ["data"], 1, new ModelWork(EditTaskKind.Fc, new SmallBertOptions
+        {
+            Vocabulary = 256, BatchSize = 2, HiddenSize = 8, IntermediateSize = 8, NumHiddenLayers = 1, NumAttentionHeads = 1,
+                RecognitionSteps = 50, Training = new() { Steps = steps },
+        })),
+        new("editor", ["data", "model"], 1, new EditorWork(EditTaskKind.Fc, new()
+        {
+            Mend = new() { Rank = rank }, AccumulateBs = 2, ValInterval = 50, ValSteps = 2, MaxIters = 100, Seed = 1,
+        })),
+    ]);
+}

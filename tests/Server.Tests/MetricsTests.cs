@@ -1,0 +1,56 @@
+using System.Text.RegularExpressions;
+using MendCluster.Testing;
+
+namespace MendCluster.Server.Tests;
+
+[Collection(nameof(Alone))]
+public sealed partial class MetricsTests
+{
+    [Fact]
+    public async Task EveryMetricInTheDocs_IsScraped_AndTheOtherWayRound()
+    {
+        await using var server = await TinyServer.StartAsync();
+        var http = server.Client(server.EditKey);
+        await HealthTests.UntilAsync(async () =>
+            (await server.ManagementClient().GetStringAsync("/metrics")).Contains("mend_shard_ready{", StringComparison.Ordinal));
+        var first = await server.ManagementClient().GetStringAsync("/metrics");
+        foreach (var outcome in new[] { "made", "refused", "cancelled", "failed" })
+            Assert.Matches($"mend_edits_total{{[^}}]*outcome=\"{outcome}\"[^}}]*}} ", first); // there from the start
+        await http.PostAsync("/v1/edits", HealthTests.Edit);
+        await File.WriteAllLinesAsync(Path.Combine(server.Folder["trainings"], "edits.tsv"),
+            Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
+        await server.Client(server.AdminKey).PostAsync("/v1/trainings",
+            """{"run": "first", "data": "edits.tsv", "options": {"mend": {"rank": 4}, "maxIters": 4, "accumulateBs": 2, "valSteps": 2}}""");
+        Assert.Contains("max_iters", await server.Client(server.AdminKey).GetStringAsync("/v1/trainings/first/events"),
+            StringComparison.Ordinal);
+        using var stream = new HttpRequestMessage(HttpMethod.Post, "/v1/ask")
+        {
+            Content = Http.Json($$"""{"prompt": "{{TinyServer.Prompt}}"}"""),
+        };
+        stream.Headers.Accept.Add(new("text/event-stream"));
+        await http.SendAsync(stream);
+        var scrape = "";
+        await HealthTests.UntilAsync(async () =>
+            (scrape = await server.ManagementClient().GetStringAsync("/metrics")).Contains("mend_edits_active{", StringComparison.Ordinal)
+            && Regex.IsMatch(scrape, "mend_edits_active{[^}]*} 1$", RegexOptions.Multiline));
+        var scraped = Family().Matches(scrape).Select(match => match.Groups["name"].Value)
+            .Where(name => name.StartsWith("mend_", StringComparison.Ordinal)).ToHashSet();
+        var documented = Documented().Matches(await File.ReadAllTextAsync(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md")))
+            .Select(match => match.Groups["name"].Value).ToHashSet();
+        Assert.Equal(documented.Order(), scraped.Order());
+        Assert.Matches("mend_edit_drawdown_bucket{[^}]*le=\"0.02\"", scrape);
+        Assert.Matches("mend_training_steps_total{[^}]*} 2\n", scrape);
+        Assert.Matches("mend_training_running{[^}]*} 0\n", scrape);
+        Assert.Matches("mend_edits_budget{[^}]*} 1\n", scrape); // the edit cost no probe
+        Assert.Matches("http_server_request_duration_seconds_bucket", scrape);
+        Assert.DoesNotContain("le=\"5\"",
+            string.Join('\n', scrape.Split('\n').Where(line => line.StartsWith("mend_edit_drawdown", StringComparison.Ordinal))),
+            StringComparison.Ordinal);
+    }
+
+    [GeneratedRegex(@"^# TYPE (?<name>\w+) ", RegexOptions.Multiline)]
+    private static partial Regex Family();
+
+    [GeneratedRegex(@"^\| `mend\.[\w.]+` \| `(?<name>\w+)` \|", RegexOptions.Multiline)]
+    private static partial Regex Documented();
+}
