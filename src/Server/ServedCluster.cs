@@ -34,9 +34,6 @@ public sealed class ServedCluster(string model)
     /// <param name="trainings">Null: this cluster trains no editors.</param>
     public void Opened(IMendCluster cluster, ITrainingJobs? trainings = null) => _state = new(null, null, cluster, trainings);
 
-    /// <summary>The stages that this process holds itself. Its health is theirs; without any, that of the whole cluster.</summary>
-    public Func<CancellationToken, Task<IReadOnlyList<ShardReport>>>? Own { get; init; }
-
     internal void Stops() => _isStopping = true;
 
     /// <exception cref="MendException">It is not there yet.</exception>
