@@ -3,7 +3,7 @@ using System.Net;
 using System.Net.Http.Headers;
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Recipes;
+using MendCluster.Engine.Training;
 
 namespace MendCluster.Cli;
 
@@ -39,7 +39,7 @@ internal static class FetchCommand
                 throw new MendException(MendError.InvalidOption, $"--stages is {parsed.GetValue(stages)}; {address} was written for {list.Stages.Count}.", "Import the model for that many stages: mend import --stages.");
             await files.FetchAsync("config.json", isNeeded: true, isFresh: true, cancellation);
             var named = parsed.GetValue(editor);
-            foreach (var file in HuggingFaceWriter.Beside.Append(Index).Append(named ?? DemoRecipe.EditorFile).Where(file => file != "config.json"))
+            foreach (var file in HuggingFaceWriter.Beside.Append(Index).Append(named ?? EditorCheckpoint.FileName).Where(file => file != "config.json"))
                 await files.FetchAsync(file, isNeeded: file == named, isFresh: true, cancellation);
             foreach (var file in list.Stages[parsed.GetValue(ordinal) % list.Stages.Count])
                 await files.FetchAsync(file, isNeeded: true, isFresh: false, cancellation);

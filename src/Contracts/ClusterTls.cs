@@ -43,33 +43,11 @@ public sealed record ClusterTls
 /// </summary>
 public sealed class AuthorityFile(string file, TimeProvider time)
 {
-    private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
-
-    private readonly Lock _lock = new();
-    private X509Certificate2Collection? _current;
-    private string _read = "";
-    private long _looked;
+    private readonly PemFiles<X509Certificate2Collection> _files =
+        new([file], Parse, $"The authorities in {file}", "It is a PEM file of certificates.", time);
 
     /// <exception cref="MendException">The file cannot be used, and none that could was read before.</exception>
-    public X509Certificate2Collection Current
-    {
-        get
-        {
-            lock (_lock)
-                if (_current is null || time.GetElapsedTime(_looked) >= Pause)
-                    try
-                    {
-                        Look();
-                    }
-                    catch (Exception e) when (e is IOException or UnauthorizedAccessException or CryptographicException)
-                    {
-                        if (_current is null)
-                            throw new MendException(MendError.FileUnusable, $"The authorities in {file} cannot be used: {e.Message}",
-                                "It is a PEM file of certificates.", e);
-                    }
-            return _current!;
-        }
-    }
+    public X509Certificate2Collection Current => _files.Current;
 
     /// <summary>Whether a certificate is one of theirs, and valid now.</summary>
     public bool Trusts(X509Certificate2 certificate)
@@ -82,16 +60,10 @@ public sealed class AuthorityFile(string file, TimeProvider time)
         return chain.Build(certificate);
     }
 
-    private void Look()
+    private static X509Certificate2Collection Parse(IReadOnlyList<string> texts)
     {
-        _looked = time.GetTimestamp();
-        var now = File.ReadAllText(file);
-        if (now == _read)
-            return;
         var read = new X509Certificate2Collection();
-        read.ImportFromPem(now);
-        if (read.Count == 0)
-            throw new CryptographicException("there is no certificate in it");
-        (_current, _read) = (read, now);
+        read.ImportFromPem(texts[0]);
+        return read.Count > 0 ? read : throw new CryptographicException("there is no certificate in it");
     }
 }

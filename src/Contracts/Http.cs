@@ -111,6 +111,8 @@ public sealed record EditRequest(string Prompt, string Target)
 {
     public double? MaxDrawdown { get; init; }
 
+    /// <summary>Null is written, unlike other members that have no value: left out, it is the usual confidence.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
     public double? Confidence { get; init; } = new EditOptions().Confidence;
 
     public bool RequireSuccess { get; init; }

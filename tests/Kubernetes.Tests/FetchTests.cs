@@ -2,7 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
-using MendCluster.Engine.Recipes;
+using MendCluster.Distributed.Deployment;
 using MendCluster.Testing;
 
 namespace MendCluster.Kubernetes.Tests;
@@ -40,7 +40,7 @@ public sealed class FetchTests : IDisposable
             Assert.Equal((0, ""), await FetchAsync(directory, stages, ordinal, Token));
             most = Math.Max(most, weights - Directory.GetFiles(directory, "model-*").Length);
             Assert.Equal(ModelFingerprint.Of(_folder["stages"]), ModelFingerprint.Of(directory)); // the coordinator's question
-            await using var silo = new ShardHost([new(directory, Path.Combine(directory, "editor.safetensors"), ordinal % stages, stages, WeightType.Float32)], TimeProvider.System);
+            await using var silo = new ShardHost([new(directory, Path.Combine(directory, "editor.safetensors"), ordinal % stages, stages, DType.Float32)], TimeProvider.System);
             await silo.LoadAsync();
             var status = await silo.StatusAsync(0, ordinal % stages);
             Assert.Equal((ShardState.Ready, null), (status.State, status.Fault));

@@ -1,5 +1,6 @@
 using k8s.Models;
-using MendCluster.Distributed;
+using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Server;
 using MendCluster.Silo;
 using Microsoft.Extensions.Configuration;
@@ -47,7 +48,7 @@ public class SettingsTests
         var settings = SettingsOf(Silos("minimal"), 0);
         var cluster = settings.Cluster!;
         Assert.Equal((11111, 30000, TimeSpan.FromSeconds(50), null), (settings.SiloPort, settings.GatewayPort, settings.DeadAfter, settings.MembershipFile));
-        Assert.Equal(("models.edits", "models.edits", "model", WeightType.BFloat16, "cuda"), (cluster.ClusterId, cluster.ServiceId, cluster.Model, cluster.DType, cluster.Device));
+        Assert.Equal(("models.edits", "models.edits", "model", DType.BFloat16, "cuda"), (cluster.ClusterId, cluster.ServiceId, cluster.Model, cluster.DType, cluster.Device));
         Assert.Equal(("/models", "/models/editor.safetensors"), (cluster.ModelDirectory, cluster.Editor));
         Assert.Equal(new FactorStorage(0.999), cluster.Factors);
         Assert.Empty(cluster.Probes);
@@ -62,7 +63,7 @@ public class SettingsTests
         var settings = SettingsOf(Silos("full"), 4);
         var cluster = settings.Cluster!;
         Assert.Equal(("production", "gpt-j-6b", "/models/gpt-j-6b/main", TimeSpan.FromSeconds(90)), (cluster.ClusterId, cluster.Model, cluster.ModelDirectory, settings.DeadAfter));
-        Assert.Equal(new FactorStorage(0.99, WeightType.BFloat16), cluster.Factors);
+        Assert.Equal(new FactorStorage(0.99, DType.BFloat16), cluster.Factors);
         Assert.Equal([new("What costs $(PRICE) or $$5?", "nothing: \"quoted\" 'twice'"), new("Wie heißt die Hauptstadt von Österreich?", "Wien")], cluster.Probes);
         Assert.Equal("\"edits\"", new NpgsqlConnectionStringBuilder(cluster.Ledger["postgres:".Length..]).SearchPath);
     }
@@ -115,7 +116,7 @@ public class SettingsTests
     {
         var set = Silos("cpu");
         var cluster = SettingsOf(set, 0).Cluster!;
-        Assert.Equal(("cpu", null, WeightType.Float32), (cluster.Device, cluster.Editor, cluster.DType));
+        Assert.Equal(("cpu", null, DType.Float32), (cluster.Device, cluster.Editor, cluster.DType));
         var container = set.Spec.Template.Spec.Containers.Single();
         Assert.DoesNotContain("nvidia.com/gpu", container.Resources.Limits.Keys);
         Assert.DoesNotContain("-cuda", container.Image, StringComparison.Ordinal);

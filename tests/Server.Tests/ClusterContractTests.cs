@@ -35,6 +35,10 @@ public abstract class ClusterContractTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task TheEditorsOwnStep_IsNoSearch() =>
+        Assert.Null((await _cluster.EditAsync(TinyServer.Prompt, TinyServer.Target, new() { Confidence = null })).Figures.Strength);
+
+    [Fact]
     public async Task SameIdempotencyKeyTwice_EditsOnce()
     {
         EditOptions options = new() { IdempotencyKey = "k" };

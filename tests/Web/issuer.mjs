@@ -1,6 +1,9 @@
 // An OpenID Connect issuer. Prints its address; then, for each line of claims as JSON on the standard input, a token that has them.
+import { webcrypto } from "node:crypto";
 import { createInterface } from "node:readline";
-import { OAuth2Server } from "oauth2-mock-server";
+
+globalThis.crypto ??= webcrypto; // Node 18 has none by itself
+const { OAuth2Server } = await import("oauth2-mock-server");
 
 const server = new OAuth2Server(), stranger = new OAuth2Server();
 await server.issuer.keys.generate("RS256");

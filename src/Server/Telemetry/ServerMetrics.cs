@@ -42,48 +42,14 @@ internal static class ServerMetrics
         Tokens.Add(0);
     }
 
-    public static async Task<EditReceipt> EditAsync(Func<Task<EditReceipt>> edit)
-    {
-        var start = Stopwatch.GetTimestamp();
-        var outcome = Failed;
-        try
-        {
-            var receipt = await edit().ConfigureAwait(false);
-            outcome = receipt.Times == EditTimes.Zero ? Replayed : Made;
-            return receipt;
-        }
-        catch (Exception e)
-        {
-            outcome = OutcomeOf(e);
-            throw;
-        }
-        finally
+    public static Task<EditReceipt> EditAsync(Func<Task<EditReceipt>> edit) =>
+        MeasuredAsync(edit, receipt => receipt.Times == EditTimes.Zero ? Replayed : Made, (start, outcome) =>
         {
             EditRequests.Add(1, Tag(outcome));
             EditDuration.Record(Stopwatch.GetElapsedTime(start).TotalSeconds, Tag(outcome));
-        }
-    }
+        });
 
-    public static async Task<Answer> AskAsync(Func<Task<Answer>> ask)
-    {
-        var start = Stopwatch.GetTimestamp();
-        var outcome = Failed;
-        try
-        {
-            var answer = await ask().ConfigureAwait(false);
-            outcome = Answered;
-            return answer;
-        }
-        catch (Exception e)
-        {
-            outcome = OutcomeOf(e);
-            throw;
-        }
-        finally
-        {
-            Record(start, outcome);
-        }
-    }
+    public static Task<Answer> AskAsync(Func<Task<Answer>> ask) => MeasuredAsync(ask, _ => Answered, Record);
 
     public static async IAsyncEnumerable<AnswerPart> AskAsync(IAsyncEnumerable<AnswerPart> parts,
         [EnumeratorCancellation] CancellationToken cancellation = default)
@@ -118,6 +84,27 @@ internal static class ServerMetrics
         {
             Tokens.Add(tokens);
             Record(start, outcome);
+        }
+    }
+
+    private static async Task<T> MeasuredAsync<T>(Func<Task<T>> call, Func<T, string> outcomeOf, Action<long, string> record)
+    {
+        var start = Stopwatch.GetTimestamp();
+        var outcome = Failed;
+        try
+        {
+            var made = await call().ConfigureAwait(false);
+            outcome = outcomeOf(made);
+            return made;
+        }
+        catch (Exception e)
+        {
+            outcome = OutcomeOf(e);
+            throw;
+        }
+        finally
+        {
+            record(start, outcome);
         }
     }
 
