@@ -19,7 +19,7 @@ public static class FileMembershipSiloExtensions
         silo.ConfigureEndpoints(IPAddress.Loopback, siloPort, gatewayPort);
         return silo.Configure<ClusterMembershipOptions>(options =>
         {
-            options.ProbeTimeout = TimeSpan.FromSeconds(2);
+            options.ProbeTimeout = options.MinProbeTimeout = options.MaxProbeTimeout = TimeSpan.FromSeconds(2);
             options.NumMissedProbesLimit = 3;
             options.NumVotesForDeathDeclaration = 1; // silos of one machine see the same
         });

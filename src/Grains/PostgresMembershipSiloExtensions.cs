@@ -18,5 +18,9 @@ public static class PostgresMembershipSiloExtensions
         silo.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection))
             .ConfigureEndpoints(address, siloPort, gatewayPort, listenOnAnyHostAddress: true)
             .Configure<ClusterMembershipOptions>(options =>
-                (options.ProbeTimeout, options.NumMissedProbesLimit) = (deadAfter / MaxMissed, MaxMissed));
+            {
+                // All three, or Orleans makes it as short as the answers have lately been.
+                options.ProbeTimeout = options.MinProbeTimeout = options.MaxProbeTimeout = deadAfter / MaxMissed;
+                options.NumMissedProbesLimit = MaxMissed;
+            });
 }

@@ -18,7 +18,9 @@ if (builder.Configuration["settings"] is { } file)
     builder.Configuration.AddJsonFile(Path.GetFullPath(file));
     builder.Configuration.AddEnvironmentVariables().AddCommandLine(args);
 }
-builder.Logging.AddFilter("Orleans", LogLevel.Warning);
+ServerLog.ToStandardError(builder.Logging, LogLevel.Information);
+foreach (var chatty in new[] { "Orleans", "Polly", "Microsoft.AspNetCore", "Microsoft.Hosting" })
+    builder.Logging.AddFilter(chatty, LogLevel.Warning);
 // they warn of settings that are meant
 builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
 SiloSettings settings;

@@ -27,7 +27,7 @@ public sealed class ImageTests : IAsyncLifetime
     public async Task ASiloOfTheChart_RunsFromTheImage_AsSomebodyWhoMayWriteNothing()
     {
         Ran(Tools.Run("dotnet", ["publish", "src/Cli", "-c", "Release", "--no-build", "-nologo", "-v", "quiet", "--output", _folder["app"]]));
-        var container = Ran(Tools.Run("tests/Kubernetes.Tests/image.sh", [_folder.Path, _folder["app"], Path.Combine(FixtureFolder.Repository, "artifacts", "debian-base")])).Trim().Split('\n')[^1];
+        var container = Ran(Tools.Run(Path.Combine(FixtureFolder.Repository, "tests", "Kubernetes.Tests", "image.sh"), [_folder.Path, _folder["app"], Path.Combine(FixtureFolder.Repository, "artifacts", "debian-base")])).Trim().Split('\n')[^1];
         var buildah = Tools.Find("buildah")!;
         var image = JsonNode.Parse(Ran(Tools.Run(buildah, Buildah("inspect", "--type", "image", "mendcluster:test"))))!["OCIv1"]!["config"]!;
         Assert.Equal(("10001:10001", "/app", "abc"), ((string)image["User"]!, (string)image["WorkingDir"]!, (string)image["Labels"]!["org.opencontainers.image.revision"]!));
@@ -41,6 +41,8 @@ public sealed class ImageTests : IAsyncLifetime
         var secrets = new Dictionary<string, string> { ["mend-postgresql/membership"] = _server.Connection(), ["mend-postgresql/ledger"] = _server.Connection() };
         var variables = PodEnvironment.Of(silo, "edits-mendcluster-silo-0", "127.0.0.1", 0, secrets);
         variables["Mend__Server__Port"] = variables["Mend__Server__ManagementPort"] = "0"; // the network is this machine's
+        const UnixFileMode readable = UnixFileMode.GroupRead | UnixFileMode.GroupExecute | UnixFileMode.OtherRead | UnixFileMode.OtherExecute;
+        File.SetUnixFileMode(_server.Folder, File.GetUnixFileMode(_server.Folder) | readable); // the image's user is none of this machine's
         foreach (var command in new[] { "cluster", "ledger" })
             Ran(Tools.Run(buildah, Buildah([.. run, "--volume", $"{_server.Folder}:{_server.Folder}", container, "--", "dotnet", "mend.dll", command, "migrate", "--postgres",
                 command == "ledger" ? variables["Mend__Cluster__Ledger"]["postgres:".Length..] : _server.Connection()])));

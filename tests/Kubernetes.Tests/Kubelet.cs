@@ -147,8 +147,12 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
     {
         var places = container.VolumeMounts.Select(mount => (mount.MountPath, Folder: Volume(template.Spec.Volumes.Single(volume => volume.Name == mount.Name))))
             .Where(mount => mount.Folder is not null).OrderByDescending(mount => mount.MountPath.Length).ToList();
-        string Placed(string text) => places.Where(mount => text == mount.MountPath || text.StartsWith($"{mount.MountPath}/", StringComparison.Ordinal) || text.Contains($"={mount.MountPath}", StringComparison.Ordinal))
-            .Select(mount => text.Replace(mount.MountPath, mount.Folder, StringComparison.Ordinal)).FirstOrDefault(text);
+        string Placed(string text)
+        {
+            var start = text.IndexOf("=/", StringComparison.Ordinal) + 1; // of an argument's value
+            var mount = places.FirstOrDefault(mount => text[start..] == mount.MountPath || text[start..].StartsWith($"{mount.MountPath}/", StringComparison.Ordinal));
+            return mount.Folder is null ? text : $"{text[..start]}{mount.Folder}{text[(start + mount.MountPath.Length)..]}";
+        }
         var variables = PodEnvironment.Of(container, name, address, ordinal, secrets);
         return ([.. container.Command.Concat(container.Args ?? []).Select(argument => Placed(PodEnvironment.Expand(argument, variables)))],
             variables.ToDictionary(variable => variable.Key, variable => Placed(variable.Value)));

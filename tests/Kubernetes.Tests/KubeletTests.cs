@@ -227,7 +227,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
     {
         File.WriteAllLines(Path.Combine(_kubelet.Claim("trainings"), "edits.tsv"), Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
         using (var begun = await _http.PostAsync("v1/trainings", new StringContent(
-            """{"run": "first", "data": "edits.tsv", "options": {"Mend": {"Rank": 4, "EditLr": 0.1}, "MaxIters": 400, "AccumulateBs": 2, "ValInterval": 200, "ValSteps": 2}}""", null, "application/json")))
+            """{"run": "first", "data": "edits.tsv", "options": {"mend": {"rank": 4, "editLr": 0.1}, "maxIters": 400, "accumulateBs": 2, "valInterval": 200, "valSteps": 2}}""", null, "application/json")))
             Assert.True(begun.IsSuccessStatusCode, await begun.Content.ReadAsStringAsync());
         var queries = MonitoringTests.Boards.SelectMany(MonitoringTests.QueriesOf).Where(query => !OnlyAfterAFault.Any(series => query.Contains(series, StringComparison.Ordinal))).Distinct().ToList();
         List<string> empty = [];

@@ -77,9 +77,9 @@ public class ValuesTests
         ["postgresql.migrate.backoffLimit"] = ("3", null),
         ["postgresql.migrate.activeDeadlineSeconds"] = ("100", null),
         ["auth.apiKeysSecret"] = ("\"other\"", null),
-        ["auth.oidc.authority"] = ("\"https://other\"", "auth.oidc.audience=\"mend\""),
-        ["auth.oidc.audience"] = ("\"other\"", "auth.oidc.authority=\"https://issuer\""),
-        ["auth.oidc.nameClaim"] = ("\"other\"", "auth.oidc.authority=\"https://issuer\",auth.oidc.audience=\"mend\""),
+        ["auth.oidc.authority"] = ("\"https://other\"", Oidc),
+        ["auth.oidc.audience"] = ("\"other\"", Oidc),
+        ["auth.oidc.nameClaim"] = ("\"other\"", Oidc),
         ["trainings.existingClaim"] = ("\"other\"", null),
         ["logTexts"] = ("true", null),
         ["metrics.otlp"] = ("\"http://other\"", null),
@@ -125,6 +125,7 @@ public class ValuesTests
 
     private const string Download = "modelStore.existingClaim=\"\",modelStore.download.from=\"https://models\"";
     private const string Ingress = "ingress.enabled=true,ingress.hosts=[\"a.example.org\"]";
+    private const string Oidc = "auth.oidc.authority=\"https://issuer\",auth.oidc.audience=\"mend\"";
     private const string Rules = "metrics.rules.enabled=true";
 
     private static JsonObject Values => Yaml.File(Path.Combine(Chart.Folder, "values.yaml")).AsObject();
