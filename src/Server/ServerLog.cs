@@ -11,6 +11,13 @@ public static class ServerLog
     /// <param name="least">Of everything else.</param>
     public static void ToStandardError(ILoggingBuilder logging, LogLevel least)
     {
+        ToStandardOutput(logging, least);
+        logging.Services.Configure<ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
+    }
+
+    /// <summary>The same to the standard output.</summary>
+    public static void ToStandardOutput(ILoggingBuilder logging, LogLevel least)
+    {
         // With the trace that a line belongs to.
         logging.Configure(options => options.ActivityTrackingOptions = ActivityTrackingOptions.TraceId);
         logging.SetMinimumLevel(least).AddFilter(LogMessages.Audit, LogLevel.Information).AddSimpleConsole(options =>
@@ -19,6 +26,5 @@ public static class ServerLog
             (options.SingleLine, options.UseUtcTimestamp, options.TimestampFormat) = (true, true, "yyyy-MM-ddTHH:mm:ssZ ");
             options.ColorBehavior = LoggerColorBehavior.Disabled;
         });
-        logging.Services.Configure<ConsoleLoggerOptions>(options => options.LogToStandardErrorThreshold = LogLevel.Trace);
     }
 }

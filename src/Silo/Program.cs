@@ -18,7 +18,7 @@ if (builder.Configuration["settings"] is { } file)
     builder.Configuration.AddJsonFile(Path.GetFullPath(file));
     builder.Configuration.AddEnvironmentVariables().AddCommandLine(args);
 }
-ServerLog.ToStandardError(builder.Logging, LogLevel.Information);
+ServerLog.ToStandardOutput(builder.Logging, LogLevel.Information);
 foreach (var chatty in new[] { "Orleans", "Polly", "Microsoft.AspNetCore", "Microsoft.Hosting" })
     builder.Logging.AddFilter(chatty, LogLevel.Warning);
 // they warn of settings that are meant
@@ -56,7 +56,8 @@ if (settings.Server is { } server)
     // first: it listens while the rest starts
     builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>()));
 if (settings.MembershipPostgreSql is { } database)
-    builder.Services.AddHostedService(_ => new MembershipDatabase(database, served, TimeProvider.System, Console.Error));
+    builder.Services.AddHostedService(_ => new MembershipDatabase(
+        database, cluster.ClusterId, settings.Name, served, TimeProvider.System, Console.Error));
 builder.UseOrleans(silo =>
 {
     silo.AddMendCluster(cluster, settings.Name);

@@ -2,6 +2,7 @@ using System.Reflection;
 using System.Text;
 using MendCluster.Contracts;
 using MendCluster.Grains.Interfaces;
+using MendCluster.Testing;
 using Microsoft.Extensions.DependencyInjection;
 using Orleans.Serialization;
 
@@ -9,6 +10,9 @@ namespace MendCluster.Orleans.Tests;
 
 public sealed class ContractSerializationTests : IDisposable
 {
+    /// <summary>Records instead of comparing.</summary>
+    private const string Update = "MEND_UPDATE";
+
     private static readonly WireTensor Tensor = new(DType.Float32, [2, 3], Enumerable.Range(0, 24).Select(i => (byte)i).ToArray());
     private static readonly WireTensor Empty = new(DType.Int64, [0, 4], default);
     private static readonly EditFigures Figures = new(true, 0.1, 1 / 3.0, 2, -0.5, double.NaN, 1.25, 3, 4);
@@ -185,6 +189,30 @@ public sealed class ContractSerializationTests : IDisposable
         var refused = Assert.Throws<MendException>(() => Write(new StageResult(new(Tensor, large), 1)));
         Assert.Equal(MendError.TooLong, refused.Error);
         Assert.Contains("[268435456]", refused.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>
+    /// Programs of one protocol stand beside each other in an update: what the first of them wrote is read, and what they read is written.
+    /// A record that changes so that they do not understand it asks for another <see cref="WireProtocol.Version"/>; one that only has more
+    /// is recorded anew.
+    /// </summary>
+    [Fact]
+    public void EveryRecord_IsOnTheWireAsItWasRecorded()
+    {
+        var file = Path.Combine(FixtureFolder.Repository, "tests", "Orleans.Tests", "Recorded", $"protocol-{WireProtocol.Version}.tsv");
+        var written = Records.Select(record =>
+            $"{record.GetType().GetCustomAttribute<AliasAttribute>()!.Alias}\t{Convert.ToBase64String(Write(record))}").ToList();
+        if (Environment.GetEnvironmentVariable(Update) == "1")
+            File.WriteAllLines(file, written);
+        var recorded = File.ReadAllLines(file).Select(line => line.Split('\t')).ToDictionary(line => line[0], line => line[1]);
+        foreach (var (record, line) in Records.Zip(written))
+        {
+            var (name, bytes) = (line.Split('\t')[0], line.Split('\t')[1]);
+            Assert.True(recorded.ContainsKey(name), $"{name} is not recorded; {Update}=1 does it");
+            Assert.Equivalent(record, Read(Convert.FromBase64String(recorded[name])), strict: true);
+            Assert.True(bytes == recorded[name], $"{name} is another on the wire than in {file}. Do programs of this version that are in use "
+                + $"understand it? Then {Update}=1 records it, else WireProtocol.Version goes up.");
+        }
     }
 
     [Fact]

@@ -34,6 +34,7 @@ public sealed class PostgresWithMembership : IAsyncLifetime
             create role mend login;
             grant select, insert, update on mend_cluster to mend;
             grant select, insert, update, delete on mend_silo to mend;
+            grant select, insert, update on mend_protocol to mend;
             grant select on mend_member, OrleansQuery, mend_membership_schema to mend;
             grant select, insert on mend_record, mend_epoch to mend;
             grant select on mend_schema to mend;
@@ -277,8 +278,8 @@ public sealed class PostgresMembershipTests(PostgresWithMembership postgres) : I
         await postgres.Server.SqlAsync("insert into mend_cluster (id) values ('old')", "before");
         var connection = postgres.Server.Connection(database: "before");
         var behind = await Assert.ThrowsAsync<MendException>(() => PostgresSchema.Membership.CheckAsync(connection));
-        Assert.Contains("of version 1, 2 is needed", behind.Message, StringComparison.Ordinal);
-        Assert.Equal((1, 2), await PostgresSchema.Membership.MigrateAsync(connection));
+        Assert.Contains("of version 1, 3 is needed", behind.Message, StringComparison.Ordinal);
+        Assert.Equal((1, 3), await PostgresSchema.Membership.MigrateAsync(connection));
         await PostgresSchema.Membership.CheckAsync(connection);
         Assert.Equal("old", await postgres.Server.SqlAsync("select id from mend_cluster", "before"));
     }

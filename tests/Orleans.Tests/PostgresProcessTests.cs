@@ -4,6 +4,7 @@ using System.Text.Json;
 using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Grains.Interfaces;
 using MendCluster.Server.Security;
 using MendCluster.Testing;
 
@@ -133,6 +134,31 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         }, "3|3");
     }
 
+    /// <summary>In an update from pod to pod between releases that do not understand each other.</summary>
+    [Fact]
+    public async Task ASilo_WaitsUntilThoseOfAnotherProtocolHaveGone_AndSaysSo()
+    {
+        await MigrateAsync();
+        await _server.SqlAsync($"""
+            insert into mend_cluster (id) values ('{ClusterIdentity.Default}');
+            insert into mend_silo select '{ClusterIdentity.Default}', '127.0.0.1', port, 1, name, 'h', 0, status, null, now(), now() - old::interval
+              from (values (1, 'older', 3, interval '0'), (2, 'lost', 3, '1 hour'), (3, 'gone', 6, '0'), (4, 'silo-0', 2, '0')) as silos (port, name, status, old);
+            insert into mend_protocol values ('{ClusterIdentity.Default}', 'older', 1), ('{ClusterIdentity.Default}', 'lost', 1),
+              ('{ClusterIdentity.Default}', 'gone', 1), ('{ClusterIdentity.Default}', 'silo-0', 1), ('another', 'silo-1', 1)
+            """, "members");
+        var health = HostedSilo.FreePort();
+        var silo = StartSilo("silo-0", "--Mend:Server:Port=0", $"--Mend:Server:ManagementPort={health}", "--Mend:Server:Anonymous=true");
+        var said = $"waits until silos of other releases have gone: older speaks version 1 of the protocol, this one {WireProtocol.Version}";
+        Assert.Equal($"The silo {said}. Restart those with this release, or this one with theirs.", await silo.StandardError.ReadLineAsync());
+        using var http = new HttpClient { BaseAddress = new($"http://127.0.0.1:{health}/healthz/") };
+        Assert.Equal((503, said), await HealthAsync(http, "startup"));
+        Assert.Equal((200, "live"), await HealthAsync(http, "live"));
+        Assert.Equal("1", await _server.SqlAsync("select version from mend_protocol where cluster <> 'another' and silo = 'silo-0'", "members"));
+        await _server.SqlAsync("update mend_silo set status = 6 where name in ('older', 'lost')", "members");
+        await UntilAsync(async () => (await _server.SqlAsync("select count(*) from mend_silo where name = 'silo-0' and status = 3 and generation <> 1", "members")), "1");
+        Assert.Equal($"{WireProtocol.Version}", await _server.SqlAsync("select version from mend_protocol where cluster <> 'another' and silo = 'silo-0'", "members"));
+    }
+
     [Fact]
     public async Task ASiloOfADatabaseWithoutTheTables_SaysInALineWhatIsMissing_AndTheCommand()
     {
@@ -140,10 +166,10 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         var said = await silo.StandardError.ReadToEndAsync();
         await silo.WaitForExitAsync();
         Assert.Equal(1, silo.ExitCode);
-        Assert.Contains("there are no tables of a membership, version 2 is needed. As their owner: mend cluster migrate --postgres",
+        Assert.Contains("there are no tables of a membership, version 3 is needed. As their owner: mend cluster migrate --postgres",
             Assert.Single(said.TrimEnd().Split('\n')), StringComparison.Ordinal);
-        Assert.Contains("from version 0 to 2", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
-        Assert.Contains("of version 2 already", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
+        Assert.Contains("from version 0 to 3", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
+        Assert.Contains("of version 3 already", await MendAsync("cluster", "migrate", "--postgres", Members), StringComparison.Ordinal);
     }
 
     private async Task MigrateAsync()

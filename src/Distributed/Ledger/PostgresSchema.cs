@@ -31,7 +31,7 @@ public sealed class PostgresSchema
 
     /// <summary>Where the silos of a cluster find each other.</summary>
     public static PostgresSchema Membership { get; } = new("membership", "mend_membership_schema", "mend cluster migrate",
-        "SELECT, INSERT and UPDATE on mend_cluster, these and DELETE on mend_silo, SELECT on mend_member, OrleansQuery and mend_membership_schema",
+        "SELECT, INSERT and UPDATE on mend_cluster, these and DELETE on mend_silo, SELECT, INSERT and UPDATE on mend_protocol, SELECT on mend_member, OrleansQuery and mend_membership_schema",
         MendError.MembershipUnreachable, MendError.MembershipUnusable);
 
     /// <summary>That this program reads and writes.</summary>
