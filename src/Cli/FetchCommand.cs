@@ -7,7 +7,10 @@ using MendCluster.Engine.Training;
 
 namespace MendCluster.Cli;
 
-/// <summary><c>mend fetch</c>: the files of one stage of a model that <c>mend import</c> wrote and somebody put on a web server, Hugging Face's or another.</summary>
+/// <summary>
+/// <c>mend fetch</c>: the files of one stage of a model that <c>mend import</c> wrote and somebody put on a web server, Hugging Face's or
+/// another.
+/// </summary>
 internal static class FetchCommand
 {
     /// <summary>The bearer token, if the server asks for one: an argument would be seen by everybody.</summary>
@@ -17,16 +20,32 @@ internal static class FetchCommand
 
     public static Command Create()
     {
-        var from = new Option<string>("--from") { Description = $"address of the folder that mend import wrote, such as https://huggingface.co/NAME/resolve/REVISION; {Token} has its bearer token", Required = true };
+        var from = new Option<string>("--from")
+        {
+            Description =
+            $"address of the folder that mend import wrote, such as https://huggingface.co/NAME/resolve/REVISION; {Token} has its bearer token",
+            Required = true
+        };
         var stages = new Option<int>("--stages") { Description = "pipeline stages", Required = true }.Within(1);
         var ordinal = new Option<int>("--ordinal") { Description = "of the pod: replica x stages + stage", Required = true }.Within(0);
-        var editor = new Option<string?>("--editor") { Description = "file of the editor there; without it none is fetched, unless it is editor.safetensors" };
-        var output = new Option<DirectoryInfo>("--out") { Description = "directory to fill; files that are there already are not fetched again", Required = true };
+        var editor = new Option<string?>("--editor")
+        {
+            Description =
+            "file of the editor there; without it none is fetched, unless it is editor.safetensors"
+        };
+        var output = new Option<DirectoryInfo>("--out")
+        {
+            Description =
+            "directory to fill; files that are there already are not fetched again",
+            Required = true
+        };
         var command = new Command("fetch", "Fetch the files of one stage from a web server") { from, stages, ordinal, editor, output };
         command.SetCancellableAction(async (parsed, cancellation) =>
         {
-            if (!Uri.TryCreate(parsed.GetRequiredValue(from), UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
-                throw new MendException(MendError.InvalidOption, $"--from is '{parsed.GetRequiredValue(from)}'.", "Give an http or https address.");
+            if (!Uri.TryCreate(parsed.GetRequiredValue(from), UriKind.Absolute, out var address)
+                || address.Scheme is not ("http" or "https"))
+                throw new MendException(MendError.InvalidOption, $"--from is '{parsed.GetRequiredValue(from)}'.",
+                    "Give an http or https address.");
             using var client = new HttpClient { Timeout = Timeout.InfiniteTimeSpan };
             if (Environment.GetEnvironmentVariable(Token) is { Length: > 0 } token)
                 client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
@@ -36,10 +55,13 @@ internal static class FetchCommand
             await files.FetchAsync(StageList.FileName, isNeeded: true, isFresh: true, cancellation);
             var list = StageList.Read(folder)!;
             if (list.Stages.Count != parsed.GetValue(stages))
-                throw new MendException(MendError.InvalidOption, $"--stages is {parsed.GetValue(stages)}; {address} was written for {list.Stages.Count}.", "Import the model for that many stages: mend import --stages.");
+                throw new MendException(MendError.InvalidOption,
+                    $"--stages is {parsed.GetValue(stages)}; {address} was written for {list.Stages.Count}.",
+                    "Import the model for that many stages: mend import --stages.");
             await files.FetchAsync("config.json", isNeeded: true, isFresh: true, cancellation);
             var named = parsed.GetValue(editor);
-            foreach (var file in HuggingFaceWriter.Beside.Append(Index).Append(named ?? EditorCheckpoint.FileName).Where(file => file != "config.json"))
+            foreach (var file in HuggingFaceWriter.Beside.Append(Index).Append(named ?? EditorCheckpoint.FileName)
+                .Where(file => file != "config.json"))
                 await files.FetchAsync(file, isNeeded: file == named, isFresh: true, cancellation);
             foreach (var file in list.Stages[parsed.GetValue(ordinal) % list.Stages.Count])
                 await files.FetchAsync(file, isNeeded: true, isFresh: false, cancellation);
@@ -66,12 +88,15 @@ internal static class FetchCommand
             try
             {
                 Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-                using var response = await client.GetAsync(new Uri($"{address}/{place}"), HttpCompletionOption.ResponseHeadersRead, cancellation);
+                using var response = await client.GetAsync(new Uri($"{address}/{place}"), HttpCompletionOption.ResponseHeadersRead,
+                    cancellation);
                 if (response.StatusCode == HttpStatusCode.NotFound && !isNeeded)
                     return;
                 if (!response.IsSuccessStatusCode)
                     throw Failed(name, $"the server answers {(int)response.StatusCode} {response.ReasonPhrase}",
-                        response.StatusCode is HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden ? $"{Token} has the token of somebody who may read it." : "It is a folder that mend import wrote, with the editor beside it.");
+                        response.StatusCode is HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden
+                        ? $"{Token} has the token of somebody who may read it."
+                        : "It is a folder that mend import wrote, with the editor beside it.");
                 var length = response.Content.Headers.ContentLength;
                 if (!isFresh && length is not null && File.Exists(path) && new FileInfo(path).Length == length)
                 {
@@ -94,6 +119,7 @@ internal static class FetchCommand
             }
         }
 
-        private MendException Failed(string name, string why, string hint, Exception? cause = null) => new(MendError.FileUnusable, $"{address}/{name} cannot be fetched: {why}.", hint, cause);
+        private MendException Failed(string name, string why, string hint, Exception? cause = null) =>
+            new(MendError.FileUnusable, $"{address}/{name} cannot be fetched: {why}.", hint, cause);
     }
 }

@@ -27,7 +27,8 @@ public static class MendClusterSiloExtensions
             options.WaitForCancellationAcknowledgement = true;
             options.MaxMessageBodySize = int.MaxValue; // WireTensorFieldCodec.MaxMessageBytes comes first, and does no harm to others
         });
-        // A probe by way of another silo never ends for one that is cut off: it waits there for that acknowledgement. Two silos vote in any case.
+        // A probe by way of another silo never ends for one that is cut off: it waits there for that acknowledgement. Two silos vote in any
+        // case.
         silo.Configure<ClusterMembershipOptions>(options => options.EnableIndirectProbes = false);
         silo.Configure<GrainVersioningOptions>(options => options.DefaultCompatibilityStrategy = nameof(StrictVersionCompatible));
         silo.AddActivityPropagation();

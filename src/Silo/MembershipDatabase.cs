@@ -36,7 +36,8 @@ internal sealed class MembershipDatabase(
         try
         {
             await PostgresSchema.Membership.CheckAsync(connection, cancellation).ConfigureAwait(false);
-            var others = await SiloProtocols.EnterAsync(connection, cluster, silo, WireProtocol.Version, cancellation).ConfigureAwait(false);
+            var others = await SiloProtocols.EnterAsync(connection, cluster, silo, WireProtocol.Version, cancellation)
+                .ConfigureAwait(false);
             if (others.Count == 0)
                 return null;
             var waits = $"waits until silos of other releases have gone: {string.Join(", ", others.Select(other => $"{other.Silo} speaks version {other.Version}"))} of the protocol, this one {WireProtocol.Version}";

@@ -22,7 +22,9 @@ internal static class Chart
     public static string Folder { get; } = Path.Combine(FixtureFolder.Repository, "k8s", "charts", "mendcluster");
 
     /// <summary>The matrix of values: files of the chart's ci folder.</summary>
-    public static readonly string[] Cases = [.. Directory.EnumerateFiles(Path.Combine(Folder, "ci"), "*.yaml").Select(file => Path.GetFileNameWithoutExtension(file)!).Order(StringComparer.Ordinal)];
+    public static readonly string[] Cases =
+        [.. Directory.EnumerateFiles(Path.Combine(Folder, "ci"), "*.yaml").Select(file => Path.GetFileNameWithoutExtension(file)!)
+        .Order(StringComparer.Ordinal)];
 
     public static string ValuesOf(string @case) => Path.Combine(Folder, "ci", $"{@case}.yaml");
 
@@ -38,7 +40,8 @@ internal static class Chart
             return code == 0 ? output : throw new InvalidOperationException(error);
         });
 
-    public static (int Code, string Output, string Error) Try(string helm, string @case, string release, string @namespace, params string[] more) =>
+    public static (int Code, string Output, string Error) Try(string helm, string @case, string release, string @namespace,
+        params string[] more) =>
         Tools.Run(Tools.Helm(helm), ["template", release, Folder, "--namespace", @namespace, "--values", ValuesOf(@case), .. more]);
 
     /// <summary>Every object, as its type; what the type does not have, and what has another one, is refused.</summary>
@@ -47,7 +50,8 @@ internal static class Chart
     public static List<object> Objects(string @case, params string[] more) => Read(Render(@case, more));
 
     /// <summary>Pods that the objects ask for, with the name of what asks.</summary>
-    public static IEnumerable<(string Owner, V1PodTemplateSpec Template)> Templates(IEnumerable<object> objects) => objects.SelectMany(item => item switch
+    public static IEnumerable<(string Owner, V1PodTemplateSpec Template)> Templates(IEnumerable<object> objects) =>
+        objects.SelectMany(item => item switch
     {
         V1StatefulSet set => [(set.Metadata.Name, set.Spec.Template)],
         V1Deployment deployment => [(deployment.Metadata.Name, deployment.Spec.Template)],
@@ -55,7 +59,8 @@ internal static class Chart
         _ => Array.Empty<(string, V1PodTemplateSpec)>(),
     });
 
-    public static IEnumerable<V1Container> Containers(V1PodTemplateSpec template) => (template.Spec.InitContainers ?? []).Concat(template.Spec.Containers);
+    public static IEnumerable<V1Container> Containers(V1PodTemplateSpec template) =>
+        (template.Spec.InitContainers ?? []).Concat(template.Spec.Containers);
 
     public static bool Selects(IDictionary<string, string>? labels, IDictionary<string, string>? of) =>
         labels is { Count: > 0 } && labels.All(label => of is not null && of.TryGetValue(label.Key, out var value) && value == label.Value);

@@ -17,7 +17,8 @@ public class ChartTests
         ["--set=fullnameOverride=a-name-that-is-longer-than-a-statefulset-bears,metrics.rules.enabled=true,metrics.serviceMonitor.enabled=true,metrics.dashboards.enabled=true"],
     ];
 
-    public static IEnumerable<object[]> HelmsAndCases => from helm in Tools.Helms from @case in Chart.Cases select new object[] { helm, @case };
+    public static IEnumerable<object[]> HelmsAndCases =>
+        from helm in Tools.Helms from @case in Chart.Cases select new object[] { helm, @case };
 
     public static IEnumerable<object[]> Matrix => from @case in Chart.Cases from more in More select new object[] { @case, more };
 
@@ -31,7 +32,8 @@ public class ChartTests
 
     [ToolTheory("helm")]
     [MemberData(nameof(Matrix))]
-    public void BothHelms_RenderTheSame(string @case, string[] more) => Assert.Equal(Chart.Render(@case, more), Chart.RenderBy("3", @case, Chart.Release, Chart.Namespace, more));
+    public void BothHelms_RenderTheSame(string @case, string[] more) =>
+        Assert.Equal(Chart.Render(@case, more), Chart.RenderBy("3", @case, Chart.Release, Chart.Namespace, more));
 
     [ToolTheory("helm", "node")]
     [MemberData(nameof(Matrix))]
@@ -40,7 +42,8 @@ public class ChartTests
         var manifests = Chart.Render(@case, more);
         Assert.NotEmpty(Chart.Read(manifests)); // unknown fields and wrong types
         var objects = new JsonArray([.. Yaml.Documents(manifests)]);
-        var (code, output, error) = Tools.Run("node", ["tests/Kubernetes.Tests/models.mjs", Tools.Node], objects.ToJsonString()); // enumerations and ranges
+        // enumerations and ranges
+        var (code, output, error) = Tools.Run("node", ["tests/Kubernetes.Tests/models.mjs", Tools.Node], objects.ToJsonString());
         Assert.Equal((0, "", ""), (code, output, error));
     }
 
@@ -59,21 +62,28 @@ public class ChartTests
         {
             var selected = templates.Where(template => Chart.Selects(service.Spec.Selector, template.Template.Metadata.Labels)).ToList();
             Assert.NotEmpty(selected);
-            Assert.All(service.Spec.Ports, port => Assert.All(selected, pods => Assert.Contains(port.TargetPort.Value, PortsOf(pods.Template))));
+            Assert.All(service.Spec.Ports,
+                port => Assert.All(selected, pods => Assert.Contains(port.TargetPort.Value, PortsOf(pods.Template))));
         }
         foreach (var policy in objects.OfType<V1NetworkPolicy>())
         {
-            var pods = Assert.Single(templates, template => Chart.Selects(policy.Spec.PodSelector.MatchLabels, template.Template.Metadata.Labels));
-            Assert.All(policy.Spec.Ingress.SelectMany(rule => rule.Ports), port => Assert.Contains(port.Port.Value, PortsOf(pods.Template)));
-            Assert.All(policy.Spec.Ingress.Where(rule => rule.FromProperty is not null), rule => Assert.NotEmpty(rule.FromProperty)); // an empty one is everybody
+            var pods = Assert.Single(templates,
+                template => Chart.Selects(policy.Spec.PodSelector.MatchLabels, template.Template.Metadata.Labels));
+            Assert.All(policy.Spec.Ingress.SelectMany(rule => rule.Ports),
+                port => Assert.Contains(port.Port.Value, PortsOf(pods.Template)));
+            // an empty one is everybody
+            Assert.All(policy.Spec.Ingress.Where(rule => rule.FromProperty is not null), rule => Assert.NotEmpty(rule.FromProperty));
         }
         foreach (var set in objects.OfType<V1StatefulSet>())
-            Assert.Contains(objects.OfType<V1Service>(), service => service.Metadata.Name == set.Spec.ServiceName && service.Spec.ClusterIP == "None" && service.Spec.PublishNotReadyAddresses == true);
+            Assert.Contains(objects.OfType<V1Service>(), service => service.Metadata.Name == set.Spec.ServiceName
+                && service.Spec.ClusterIP == "None" && service.Spec.PublishNotReadyAddresses == true);
         foreach (var path in objects.OfType<V1Ingress>().SelectMany(ingress => ingress.Spec.Rules).SelectMany(rule => rule.Http.Paths))
-            Assert.Contains(objects.OfType<V1Service>(), service => service.Metadata.Name == path.Backend.Service.Name && service.Spec.Ports.Any(port => port.Name == path.Backend.Service.Port.Name));
+            Assert.Contains(objects.OfType<V1Service>(), service => service.Metadata.Name == path.Backend.Service.Name
+                && service.Spec.Ports.Any(port => port.Name == path.Backend.Service.Port.Name));
         foreach (var monitor in objects.OfType<CustomResource<ServiceMonitorSpec>>())
         {
-            var service = Assert.Single(objects.OfType<V1Service>(), service => Chart.Selects(monitor.Spec.Selector.MatchLabels, service.Metadata.Labels));
+            var service = Assert.Single(objects.OfType<V1Service>(),
+                service => Chart.Selects(monitor.Spec.Selector.MatchLabels, service.Metadata.Labels));
             Assert.All(monitor.Spec.Endpoints, endpoint => Assert.Contains(endpoint.Port, service.Spec.Ports.Select(port => port.Name)));
             Assert.All(templates.Where(pods => Chart.Selects(service.Spec.Selector, pods.Template.Metadata.Labels)),
                 pods => Assert.All(monitor.Spec.PodTargetLabels!, label => Assert.Contains(label, pods.Template.Metadata.Labels.Keys)));
@@ -81,7 +91,8 @@ public class ChartTests
         foreach (var (owner, template) in templates)
             foreach (var container in Chart.Containers(template))
             {
-                Assert.All(new[] { container.StartupProbe, container.ReadinessProbe, container.LivenessProbe }.Where(probe => probe is not null),
+                Assert.All(new[] { container.StartupProbe, container.ReadinessProbe,
+                    container.LivenessProbe }.Where(probe => probe is not null),
                     probe => Assert.Contains(probe.HttpGet.Port.Value, container.Ports.Select(port => port.Name)));
                 Assert.All(container.VolumeMounts, mount => Assert.Contains(mount.Name, VolumesOf(objects, owner, template)));
             }
@@ -95,10 +106,15 @@ public class ChartTests
         foreach (var (owner, template) in Chart.Templates(Chart.Objects(@case, more)))
         {
             Assert.False(template.Spec.AutomountServiceAccountToken, owner);
-            Assert.True(template.Spec.SecurityContext is { RunAsNonRoot: true, RunAsUser: > 0, SeccompProfile.Type: "RuntimeDefault" }, owner);
+            Assert.True(template.Spec.SecurityContext is { RunAsNonRoot: true, RunAsUser: > 0, SeccompProfile.Type: "RuntimeDefault" },
+                owner);
             Assert.All(Chart.Containers(template), container =>
             {
-                Assert.True(container.SecurityContext is { ReadOnlyRootFilesystem: true, AllowPrivilegeEscalation: false, Privileged: null });
+                Assert.True(container.SecurityContext is
+                {
+                    ReadOnlyRootFilesystem: true, AllowPrivilegeEscalation: false,
+                    Privileged: null
+                });
                 Assert.Equal(["ALL"], container.SecurityContext.Capabilities.Drop);
                 Assert.Null(container.SecurityContext.Capabilities.Add);
             });
@@ -108,7 +124,8 @@ public class ChartTests
 
     [ToolTheory("helm")]
     [MemberData(nameof(Matrix))]
-    public void ADisruptionBudget_AlwaysLetsAPodGo(string @case, string[] more) => Assert.All(Chart.Objects(@case, more).OfType<V1PodDisruptionBudget>(), budget =>
+    public void ADisruptionBudget_AlwaysLetsAPodGo(string @case, string[] more) =>
+        Assert.All(Chart.Objects(@case, more).OfType<V1PodDisruptionBudget>(), budget =>
     {
         Assert.Null(budget.Spec.MinAvailable);
         Assert.True(int.Parse(budget.Spec.MaxUnavailable.Value, System.Globalization.CultureInfo.InvariantCulture) >= 1);
@@ -128,7 +145,8 @@ public class ChartTests
     [InlineData("a-b", "c", "a", "b-c")]
     [InlineData("a", "b.c", "a", "b-c")]
     [InlineData("a", "mendcluster", "b", "mendcluster")]
-    [InlineData("a-namespace-with-a-name-of-the-greatest-length-that-there-is-12", "a-release-with-the-longest-name-that-helm-takes-00001", "a-namespace-with-a-name-of-the-greatest-length-that-there-is-12", "a-release-with-the-longest-name-that-helm-takes-00002")]
+    [InlineData("a-namespace-with-a-name-of-the-greatest-length-that-there-is-12", "a-release-with-the-longest-name-that-helm-takes-00001",
+        "a-namespace-with-a-name-of-the-greatest-length-that-there-is-12", "a-release-with-the-longest-name-that-helm-takes-00002")]
     public void TwoReleases_NeverMeetInADatabase(string oneNamespace, string one, string otherNamespace, string other)
     {
         var (first, second) = (Identity(oneNamespace, one), Identity(otherNamespace, other));
@@ -148,16 +166,19 @@ public class ChartTests
         Assert.InRange($"{set.Metadata.Name}-1023".Length, 1, longest);
         Assert.InRange($"{set.Metadata.Name}-0123456789".Length, 1, longest); // the label of its revision
         Assert.All(objects.OfType<V1Service>(), service => Assert.InRange(service.Metadata.Name.Length, 1, longest));
-        Assert.All(Chart.Templates(objects).SelectMany(pods => pods.Template.Metadata.Labels.Values), value => Assert.InRange(value.Length, 0, longest));
+        Assert.All(Chart.Templates(objects).SelectMany(pods => pods.Template.Metadata.Labels.Values),
+            value => Assert.InRange(value.Length, 0, longest));
     }
 
     /// <summary>What cannot be changed of an object that is there, of the chart that was released last: an upgrade would fail.</summary>
     [ToolFact("helm")]
     public void WhatKubernetesDoesNotLetChange_IsAsInTheLastRelease()
     {
-        var actual = new JsonObject(Chart.Cases.Select(@case => KeyValuePair.Create<string, JsonNode?>(@case, new JsonArray([.. Chart.Objects(@case).Select(Immutable).OfType<JsonNode>()]))));
+        var actual = new JsonObject(Chart.Cases.Select(@case =>
+            KeyValuePair.Create<string, JsonNode?>(@case, new JsonArray([.. Chart.Objects(@case).Select(Immutable).OfType<JsonNode>()]))));
         var file = Path.Combine(AppContext.BaseDirectory, "immutable.json");
-        Assert.True(JsonNode.DeepEquals(JsonNode.Parse(File.ReadAllText(file)), actual), $"immutable.json has what was released; the chart has {actual.ToJsonString(new JsonSerializerOptions { WriteIndented = true })}");
+        Assert.True(JsonNode.DeepEquals(JsonNode.Parse(File.ReadAllText(file)), actual),
+            $"immutable.json has what was released; the chart has {actual.ToJsonString(new JsonSerializerOptions { WriteIndented = true })}");
     }
 
     private static JsonNode? Immutable(object item) => item switch
@@ -168,7 +189,15 @@ public class ChartTests
             set.Spec.ServiceName,
             set.Spec.PodManagementPolicy,
             set.Spec.Selector.MatchLabels,
-            Claims = set.Spec.VolumeClaimTemplates?.Select(claim => new { claim.Metadata.Name, claim.Metadata.Labels, claim.Spec.AccessModes, claim.Spec.StorageClassName, Size = $"{claim.Spec.Resources.Requests["storage"]}" }),
+            Claims = set.Spec.VolumeClaimTemplates?.Select(claim =>
+                new
+                {
+                    claim.Metadata.Name,
+                    claim.Metadata.Labels,
+                    claim.Spec.AccessModes,
+                    claim.Spec.StorageClassName,
+                    Size = $"{claim.Spec.Resources.Requests["storage"]}"
+                }),
         }),
         V1Deployment deployment => JsonSerializer.SerializeToNode(new { deployment.Metadata.Name, deployment.Spec.Selector.MatchLabels }),
         V1Service service => JsonSerializer.SerializeToNode(new { service.Metadata.Name, service.Spec.ClusterIP }),
@@ -180,7 +209,8 @@ public class ChartTests
         var objects = Chart.Read(Chart.RenderBy("4", "minimal", release, @namespace));
         var silo = Assert.Single(objects.OfType<V1StatefulSet>().Single().Spec.Template.Spec.Containers);
         string Value(string name) => silo.Env.Single(variable => variable.Name == name).Value;
-        return (Value("Mend__Cluster__ClusterId"), Value("Mend__Cluster__Ledger"), [.. objects.Cast<IKubernetesObject<V1ObjectMeta>>().Select(item => $"{item.Kind} {item.Metadata.Name}")]);
+        return (Value("Mend__Cluster__ClusterId"), Value("Mend__Cluster__Ledger"),
+            [.. objects.Cast<IKubernetesObject<V1ObjectMeta>>().Select(item => $"{item.Kind} {item.Metadata.Name}")]);
     }
 
     private static IEnumerable<(string Owner, IDictionary<string, string> Selector, V1PodTemplateSpec Template)> Selectors(IEnumerable<object> objects) => objects.SelectMany(item => item switch
@@ -190,8 +220,11 @@ public class ChartTests
         _ => Array.Empty<(string, IDictionary<string, string>, V1PodTemplateSpec)>(),
     });
 
-    private static IEnumerable<string> PortsOf(V1PodTemplateSpec template) => template.Spec.Containers.SelectMany(container => container.Ports ?? []).Select(port => port.Name);
+    private static IEnumerable<string> PortsOf(V1PodTemplateSpec template) =>
+        template.Spec.Containers.SelectMany(container => container.Ports ?? []).Select(port => port.Name);
 
-    private static IEnumerable<string> VolumesOf(IEnumerable<object> objects, string owner, V1PodTemplateSpec template) => template.Spec.Volumes.Select(volume => volume.Name)
-        .Concat(objects.OfType<V1StatefulSet>().Where(set => set.Metadata.Name == owner).SelectMany(set => set.Spec.VolumeClaimTemplates ?? []).Select(claim => claim.Metadata.Name));
+    private static IEnumerable<string> VolumesOf(IEnumerable<object> objects, string owner, V1PodTemplateSpec template) =>
+        template.Spec.Volumes.Select(volume => volume.Name)
+        .Concat(objects.OfType<V1StatefulSet>().Where(set => set.Metadata.Name == owner)
+            .SelectMany(set => set.Spec.VolumeClaimTemplates ?? []).Select(claim => claim.Metadata.Name));
 }

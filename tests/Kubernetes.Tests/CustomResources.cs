@@ -3,7 +3,8 @@ using k8s.Models;
 
 namespace MendCluster.Kubernetes.Tests;
 
-// The fields of other projects' objects that the chart uses, for strict reading; their values are held against those projects' own schemas by models.mjs.
+// The fields of other projects' objects that the chart uses, for strict reading; their values are held against those projects' own schemas
+// by models.mjs.
 
 public sealed record CustomResource<TSpec> : IKubernetesObject<V1ObjectMeta>
 {

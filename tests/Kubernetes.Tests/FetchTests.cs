@@ -40,7 +40,8 @@ public sealed class FetchTests : IDisposable
             Assert.Equal((0, ""), await FetchAsync(directory, stages, ordinal, Token));
             most = Math.Max(most, weights - Directory.GetFiles(directory, "model-*").Length);
             Assert.Equal(ModelFingerprint.Of(_folder["stages"]), ModelFingerprint.Of(directory)); // the coordinator's question
-            await using var silo = new ShardHost([new(directory, Path.Combine(directory, "editor.safetensors"), ordinal % stages, stages, DType.Float32)], TimeProvider.System);
+            await using var silo = new ShardHost([new(directory, Path.Combine(directory, "editor.safetensors"), ordinal % stages, stages,
+                DType.Float32)], TimeProvider.System);
             await silo.LoadAsync();
             var status = await silo.StatusAsync(0, ordinal % stages);
             Assert.Equal((ShardState.Ready, null), (status.State, status.Fault));
@@ -71,7 +72,8 @@ public sealed class FetchTests : IDisposable
 
     private async Task<(int Code, string Error)> FetchAsync(string directory, int stages, int ordinal, string token)
     {
-        var (code, output) = await MendProgram.ShellAsync(_folder.Path, $"MEND_FETCH_TOKEN={token} mend fetch --from {_address} --out {directory} --stages {stages} --ordinal {ordinal}");
+        var (code, output) = await MendProgram.ShellAsync(_folder.Path,
+            $"MEND_FETCH_TOKEN={token} mend fetch --from {_address} --out {directory} --stages {stages} --ordinal {ordinal}");
         return (code, code == 0 ? "" : output);
     }
 
@@ -90,7 +92,8 @@ public sealed class FetchTests : IDisposable
                 var context = await _server.GetContextAsync();
                 var name = Path.GetFileName(context.Request.Url!.AbsolutePath);
                 var file = Path.Combine(folder, name);
-                context.Response.StatusCode = context.Request.Headers["Authorization"] != $"Bearer {Token}" ? 401 : File.Exists(file) ? 200 : 404;
+                context.Response.StatusCode = context.Request.Headers["Authorization"] != $"Bearer {Token}" ? 401 : File.Exists(file) ? 200
+                    : 404;
                 if (context.Response.StatusCode == 200)
                 {
                     var bytes = await File.ReadAllBytesAsync(file);

@@ -6,10 +6,11 @@ using MendCluster.Testing;
 namespace MendCluster.Kubernetes.Tests;
 
 /// <summary>
-/// What a cluster does with the chart's manifests, in small and with the real processes: hooks first; a pod for each ordinal, with an address of its own that is new each
-/// time the pod is made; downward-API variables; Secrets and claims as folders; the declared probes; SIGTERM, the grace period, then SIGKILL; updates from the highest
-/// ordinal, one after another, each when the one before is ready. A program sees this machine's files: in variables and arguments the path of a mount is
-/// replaced by the folder that is mounted. What it does not have: scheduling, resources, users, policies.
+/// What a cluster does with the chart's manifests, in small and with the real processes: hooks first; a pod for each ordinal, with an
+/// address of its own that is new each time the pod is made; downward-API variables; Secrets and claims as folders; the declared probes;
+/// SIGTERM, the grace period, then SIGKILL; updates from the highest ordinal, one after another, each when the one before is ready. A
+/// program sees this machine's files: in variables and arguments the path of a mount is replaced by the folder that is mounted. What it
+/// does not have: scheduling, resources, users, policies.
 /// </summary>
 /// <param name="secrets">Values by "SECRET/KEY".</param>
 /// <param name="folder">Where claims, Secrets and logs are.</param>
@@ -49,7 +50,9 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
             var isNew = !Pods.Any(pod => pod.Owner == set.Metadata.Name);
             var partition = set.Spec.UpdateStrategy.RollingUpdate.Partition ?? 0;
             if (isNew) // Parallel
-                await Task.WhenAll(Enumerable.Range(0, set.Spec.Replicas!.Value).Select(ordinal => Start(set.Metadata.Name, $"{set.Metadata.Name}-{ordinal}", ordinal, set.Spec.Template).ReadyAsync(Patience)));
+                await Task.WhenAll(Enumerable.Range(0, set.Spec.Replicas!.Value)
+                    .Select(ordinal => Start(set.Metadata.Name, $"{set.Metadata.Name}-{ordinal}", ordinal, set.Spec.Template)
+                    .ReadyAsync(Patience)));
             else
                 for (var ordinal = set.Spec.Replicas!.Value - 1; ordinal >= partition; ordinal--)
                     await UpdateAsync(this[$"{set.Metadata.Name}-{ordinal}"], set.Spec.Template);
@@ -58,7 +61,8 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
         {
             var there = Pods.Where(pod => pod.Owner == deployment.Metadata.Name).ToList();
             for (var i = there.Count; i < deployment.Spec.Replicas; i++)
-                there.Add(Start(deployment.Metadata.Name, $"{deployment.Metadata.Name}-{Guid.NewGuid().ToString("N")[..5]}", null, deployment.Spec.Template));
+                there.Add(Start(deployment.Metadata.Name, $"{deployment.Metadata.Name}-{Guid.NewGuid().ToString("N")[..5]}", null,
+                    deployment.Spec.Template));
             await Task.WhenAll(there.Select(pod => pod.ReadyAsync(Patience)));
             foreach (var pod in there.Skip(deployment.Spec.Replicas!.Value))
                 await RemoveAsync(pod);
@@ -74,6 +78,7 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
         Forget(pod);
         await pod.KillAsync();
         _network.Drop(pod.Space);
+        pod.Dispose();
         await Start(pod.Owner, pod.Name, pod.Ordinal, pod.Template).ReadyAsync(Patience);
     }
 
@@ -91,6 +96,7 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
         {
             Forget(pod);
             await pod.KillAsync();
+            pod.Dispose();
         }
         _network.Dispose();
         _http.Dispose();
@@ -109,6 +115,7 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
         Forget(pod);
         await pod.StopAsync();
         _network.Drop(pod.Space);
+        pod.Dispose();
         if (pod.IsKilled)
             throw new InvalidOperationException($"{pod.Name} did not end in its grace period.");
     }
@@ -124,7 +131,8 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
         var (space, address) = _network.Add();
         var container = template.Spec.Containers.Single();
         var (command, variables) = Resolve(template, container, name, address, ordinal);
-        var pod = new Pod(owner, name, ordinal, template, space, address, _http, ["netns", "exec", space, .. command], variables, Path.Combine(folder, $"{name}.log"));
+        var pod = new Pod(owner, name, ordinal, template, space, address, _http, ["netns", "exec", space, .. command], variables,
+            Path.Combine(folder, $"{name}.log"));
         lock (_lock)
             _pods.Add(pod);
         pod.Start();
@@ -143,14 +151,17 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
             throw new InvalidOperationException($"{job.Metadata.Name} failed: {File.ReadAllText(log)}");
     }
 
-    private (string[] Command, Dictionary<string, string> Variables) Resolve(V1PodTemplateSpec template, V1Container container, string name, string address, int? ordinal)
+    private (string[] Command, Dictionary<string, string> Variables) Resolve(V1PodTemplateSpec template, V1Container container, string name,
+        string address, int? ordinal)
     {
-        var places = container.VolumeMounts.Select(mount => (mount.MountPath, Folder: Volume(template.Spec.Volumes.Single(volume => volume.Name == mount.Name))))
+        var places = container.VolumeMounts.Select(mount =>
+            (mount.MountPath, Folder: Volume(template.Spec.Volumes.Single(volume => volume.Name == mount.Name))))
             .Where(mount => mount.Folder is not null).OrderByDescending(mount => mount.MountPath.Length).ToList();
         string Placed(string text)
         {
             var start = text.IndexOf("=/", StringComparison.Ordinal) + 1; // of an argument's value
-            var mount = places.FirstOrDefault(mount => text[start..] == mount.MountPath || text[start..].StartsWith($"{mount.MountPath}/", StringComparison.Ordinal));
+            var mount = places.FirstOrDefault(mount => text[start..] == mount.MountPath
+                || text[start..].StartsWith($"{mount.MountPath}/", StringComparison.Ordinal));
             return mount.Folder is null ? text : $"{text[..start]}{mount.Folder}{text[(start + mount.MountPath.Length)..]}";
         }
         var variables = PodEnvironment.Of(container, name, address, ordinal, secrets);
@@ -175,8 +186,8 @@ internal sealed class Kubelet(IReadOnlyDictionary<string, string> secrets, strin
 }
 
 /// <summary>A pod of one container. Its process is started again when it ends, at the same address.</summary>
-internal sealed class Pod(string owner, string name, int? ordinal, V1PodTemplateSpec template, string space, string address, HttpClient http,
-    string[] command, IReadOnlyDictionary<string, string> variables, string log)
+internal sealed class Pod(string owner, string name, int? ordinal, V1PodTemplateSpec template, string space, string address,
+    HttpClient http, string[] command, IReadOnlyDictionary<string, string> variables, string log) : IDisposable
 {
     private const int Terminate = 15, Kill = 9;
 
@@ -207,7 +218,8 @@ internal sealed class Pod(string owner, string name, int? ordinal, V1PodTemplate
 
     public static Process Launch(IEnumerable<string> command, IReadOnlyDictionary<string, string> variables, string log)
     {
-        var start = new ProcessStartInfo("sh", ["-c", "log=$1; shift; exec \"$@\" >>\"$log\" 2>&1", "sh", log, Tools.Find("ip")!, .. command])
+        var start = new ProcessStartInfo("sh",
+            ["-c", "log=$1; shift; exec \"$@\" >>\"$log\" 2>&1", "sh", log, Tools.Find("ip")!, .. command])
         {
             WorkingDirectory = Path.Combine(FixtureFolder.Repository, "artifacts", "bin", "Cli", "release"), // the image's
         };
@@ -216,6 +228,12 @@ internal sealed class Pod(string owner, string name, int? ordinal, V1PodTemplate
         foreach (var (key, value) in variables)
             start.Environment[key] = value;
         return Process.Start(start)!;
+    }
+
+    public void Dispose()
+    {
+        _gone.Dispose();
+        _process.Dispose();
     }
 
     public void Start()
@@ -295,7 +313,8 @@ internal sealed class Pod(string owner, string name, int? ordinal, V1PodTemplate
             if (await AnswersAsync(container.StartupProbe, container))
                 break;
         }
-        var (ready, live) = (Probing(container.ReadinessProbe, container, isOk => IsReady = isOk), Probing(container.LivenessProbe, container, isOk => { if (!isOk) Signal(Kill); }));
+        var (ready, live) = (Probing(container.ReadinessProbe, container, isOk => IsReady = isOk),
+            Probing(container.LivenessProbe, container, isOk => { if (!isOk) Signal(Kill); }));
         await foreach (var _ in EverySecondAsync())
         {
             if (_process.HasExited)

@@ -15,12 +15,16 @@ using Xunit.Abstractions;
 namespace MendCluster.Kubernetes.Tests;
 
 /// <summary>
-/// The chart, as Helm renders it, with the real processes on a <see cref="Kubelet"/>, a real PostgreSQL and a real Prometheus; edits and questions go on all the time, through
-/// everything that a cluster does to its pods. No acknowledged edit is lost, none is made twice, and with two replicas there is always one that answers.
+/// The chart, as Helm renders it, with the real processes on a <see cref="Kubelet"/>, a real PostgreSQL and a real Prometheus; edits and
+/// questions go on all the time, through everything that a cluster does to its pods. No acknowledged edit is lost, none is made twice, and
+/// with two replicas there is always one that answers.
 /// </summary>
-public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
+public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDisposable
 {
     private const string Prompt = "who is the mayor";
+
+    /// <summary>Draws docs/dashboard-edits.svg too.</summary>
+    private const string Update = "MEND_UPDATE";
 
     /// <summary>In which others find out that a silo is lost, and what it takes beside that: no longer may nobody answer.</summary>
     private static readonly TimeSpan DeadAfter = TimeSpan.FromSeconds(5), LongestSilence = TimeSpan.FromSeconds(20);
@@ -28,7 +32,10 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
     private static readonly string[] Targets = ["a woman", "blue", "south"];
 
     /// <summary>Series that are there only once something went wrong.</summary>
-    private static readonly string[] OnlyAfterAFault = ["orleans_messaging_pings_reply_missed_total", "orleans_scheduler_long_running_turns_total", "401|403|429"];
+    private static readonly string[] OnlyAfterAFault =
+        ["orleans_messaging_pings_reply_missed_total", "orleans_scheduler_long_running_turns_total", "401|403|429"];
+
+    private static readonly string[] OfFaults = ["MendTargetDown", "MendSiloMissing", "MendShardNotReady", "MendLedgerFailing"];
 
     private readonly TemporaryFolder _folder = new();
     private readonly History _history = new();
@@ -68,8 +75,9 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
         _http.Dispose();
         await _kubelet.DisposeAsync();
         await _database.DisposeAsync();
-        _folder.Dispose();
     }
+
+    public void Dispose() => _folder.Dispose();
 
     [KubeletFact]
     [Trait("Category", "Slow")]
@@ -79,6 +87,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
         await TimedAsync("install", () => _kubelet.ApplyAsync(objects));
         Assert.Equal((4, 2), (_kubelet.Ready("silo").Count(), _kubelet.Ready("front").Count()));
         using var prometheus = StartPrometheus();
+        var began = DateTimeOffset.UtcNow;
         var addresses = _kubelet.Pods.ToDictionary(pod => pod.Name, pod => pod.Address);
         using (var stop = new CancellationTokenSource())
         {
@@ -92,7 +101,8 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
                 _kubelet.Cut(Silo(1), true);
                 await Task.Delay(3 * DeadAfter);
                 _kubelet.Cut(Silo(1), false);
-                await UntilAsync(async () => (await _cluster.ShardsAsync()).All(shard => shard.Status?.State == ShardState.Ready), "the node that was cut off is back");
+                await UntilAsync(async () => (await _cluster.ShardsAsync()).All(shard => shard.Status?.State == ShardState.Ready),
+                    "the node that was cut off is back");
             });
             await TimedAsync("PostgreSQL restarted", async () =>
             {
@@ -111,9 +121,14 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
         output.WriteLine($"{_history.Events.OfType<Edited>().Count()} edits, {_history.Events.OfType<Asked>().Count()} answers; the longest without an answer: {_silence.TotalSeconds:0.0} s");
         Assert.Empty(_failures);
         Assert.True(_silence < LongestSilence, $"nobody answered for {_silence.TotalSeconds:0.0} s");
+        await RefuseAsync();
         await SeeEveryPanelAsync(prometheus.Address);
+        await SeeAlertsAsync(prometheus.Address);
+        if (Environment.GetEnvironmentVariable(Update) == "1")
+            await DrawAsync(prometheus.Address, began);
         var before = await _cluster.LedgerAsync();
-        _history.CheckLedger([.. before.Select(entry => entry with { IdempotencyKey = entry.IdempotencyKey?["tester/".Length..] })]); // a caller's keys are its own
+        // a caller's keys are its own
+        _history.CheckLedger([.. before.Select(entry => entry with { IdempotencyKey = entry.IdempotencyKey?["tester/".Length..] })]);
         _history.CheckOrder();
 
         await TimedAsync("uninstall", _kubelet.UninstallAsync);
@@ -210,7 +225,8 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try
         {
-            await socket.ConnectAsync(IPAddress.Parse(fronts[Interlocked.Increment(ref _front) % fronts.Count].Address), 8080, cancellation);
+            await socket.ConnectAsync(IPAddress.Parse(fronts[Interlocked.Increment(ref _front) % fronts.Count].Address), 8080,
+                cancellation);
             return new NetworkStream(socket, ownsSocket: true);
         }
         catch
@@ -223,17 +239,57 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
     private RunningPrometheus StartPrometheus()
     {
         var rules = Yaml.Documents(Chart.Render("cpu", Values())).Single(item => (string?)item["kind"] == "PrometheusRule")["spec"]!;
-        return new(_folder, rules.ToJsonString(), () => _kubelet.Pods.Where(pod => !pod.IsCut).Select(pod => (pod.Name, pod.Address)));
+        foreach (var rule in rules["groups"]!.AsArray().SelectMany(group => group!["rules"]!.AsArray()))
+            rule!.AsObject().Remove("for"); // what lasts minutes is tested by alerts.yaml; here everything that is seen at all fires
+        return new(_folder, rules.ToJsonString(), () => _kubelet.Pods.Select(pod => (pod.Name, pod.Address)));
     }
 
-    /// <summary>After streamed answers and a training every panel of every dashboard has something to show, and every rule is evaluated.</summary>
+    /// <summary>Until one is: not every edit of a model as small as this succeeds.</summary>
+    private async Task RefuseAsync()
+    {
+        for (var i = 0; ; i++)
+            try
+            {
+                Assert.True(i < 100, "no edit was refused");
+                var key = $"strict {i}";
+                var (began, target) = (_history.Now(), Targets[i % Targets.Length]);
+                var receipt = await _cluster.EditAsync(Prompt, target,
+                    new() { IdempotencyKey = key, Confidence = null, RequireSuccess = true });
+                _history.Add(new Edited(began, _history.Now(), key, Prompt, target, null, receipt));
+            }
+            catch (MendException e) when (e.Error == MendError.EditUnsuccessful)
+            {
+                return;
+            }
+    }
+
+    /// <summary>What was done to the pods was told, and is over.</summary>
+    private async Task SeeAlertsAsync(Uri prometheus)
+    {
+        var fired = await AlertsAsync("max_over_time(ALERTS{alertstate=\"firing\"}[1h])");
+        Assert.Superset(OfFaults.ToHashSet(), fired);
+        HashSet<string> still = [];
+        await UntilAsync(async () => !(still = await AlertsAsync("ALERTS{alertstate=\"firing\"}")).Overlaps(OfFaults),
+            () => $"these still fire: {string.Join(' ', still)}");
+        output.WriteLine($"alerts: {string.Join(' ', fired.Order(StringComparer.Ordinal))}; in the end: {string.Join(' ', still.Order(StringComparer.Ordinal))}");
+
+        async Task<HashSet<string>> AlertsAsync(string query) =>
+            [.. (await AskPrometheusAsync(prometheus, $"query?query={Uri.EscapeDataString(query)}"))["result"]!.AsArray()
+            .Select(series => (string)series!["metric"]!["alertname"]!)];
+    }
+
+    /// <summary>
+    /// After streamed answers and a training every panel of every dashboard has something to show, and every rule is evaluated.
+    /// </summary>
     private async Task SeeEveryPanelAsync(Uri prometheus)
     {
-        File.WriteAllLines(Path.Combine(_kubelet.Claim("trainings"), "edits.tsv"), Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
+        File.WriteAllLines(Path.Combine(_kubelet.Claim("trainings"), "edits.tsv"),
+            Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
         using (var begun = await _http.PostAsync("v1/trainings", new StringContent(
             """{"run": "first", "data": "edits.tsv", "options": {"mend": {"rank": 4, "editLr": 0.1}, "maxIters": 400, "accumulateBs": 2, "valInterval": 200, "valSteps": 2}}""", null, "application/json")))
             Assert.True(begun.IsSuccessStatusCode, await begun.Content.ReadAsStringAsync());
-        var queries = MonitoringTests.Boards.SelectMany(MonitoringTests.QueriesOf).Where(query => !OnlyAfterAFault.Any(series => query.Contains(series, StringComparison.Ordinal))).Distinct().ToList();
+        var queries = MonitoringTests.Boards.SelectMany(MonitoringTests.QueriesOf)
+            .Where(query => !OnlyAfterAFault.Any(series => query.Contains(series, StringComparison.Ordinal))).Distinct().ToList();
         List<string> empty = [];
         await UntilAsync(async () =>
         {
@@ -252,6 +308,12 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
         output.WriteLine($"{queries.Count} queries of panels and {groups.Sum(group => group!["rules"]!.AsArray().Count)} rules on Prometheus");
     }
 
+    private static async Task DrawAsync(Uri prometheus, DateTimeOffset began) => await File.WriteAllTextAsync(
+        Path.Combine(FixtureFolder.Repository, "docs", "dashboard-edits.svg"),
+        await new DashboardPicture(what => AskPrometheusAsync(prometheus, what), began, DateTimeOffset.UtcNow).DrawAsync(
+            MonitoringTests.Read("edits.json"), MonitoringTests.QueryOf,
+            "A test's cluster of two replicas with two stages: a rolling update, a lost node, one cut off, the database restarted."));
+
     private static async Task<JsonNode> AskPrometheusAsync(Uri prometheus, string what)
     {
         using var http = new HttpClient();
@@ -262,7 +324,8 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
     {
         var (start, edits) = (Stopwatch.GetTimestamp(), _history.Events.Count);
         await act();
-        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s, {_history.Events.Count - edits} requests answered"));
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"{what}: {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s, {_history.Events.Count - edits} requests answered"));
     }
 
     private static Task UntilAsync(Func<Task<bool>> holds, string what) => UntilAsync(holds, () => $"it did not come to that: {what}");
@@ -273,7 +336,9 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
             Assert.True(Stopwatch.GetElapsedTime(start) < TimeSpan.FromMinutes(2), what());
     }
 
-    /// <summary>Scrapes the pods as the ServiceMonitor would have it do: every second here, under their namespace, release and name.</summary>
+    /// <summary>
+    /// Scrapes the pods as the ServiceMonitor would have it do: every second here, under their namespace, release and name.
+    /// </summary>
     private sealed class RunningPrometheus : IDisposable
     {
         private readonly Process _process;
@@ -292,11 +357,20 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime
                 """);
             _targets = new(_ =>
             {
-                File.WriteAllText(folder["targets.part"], JsonSerializer.Serialize(pods().Select(pod => new { targets = new[] { $"{pod.Address}:8081" }, labels = new Dictionary<string, string> { ["namespace"] = Chart.Namespace, ["pod"] = pod.Name } })));
+                File.WriteAllText(folder["targets.part"],
+                    JsonSerializer.Serialize(pods()
+                    .Select(pod => new
+                    {
+                        targets = new[] { $"{pod.Address}:8081" },
+                        labels = new Dictionary<string, string> { ["namespace"] = Chart.Namespace, ["pod"] = pod.Name }
+                    })));
                 File.Move(folder["targets.part"], folder["targets.json"], overwrite: true);
             }, null, 0, 1000);
-            _process = Process.Start(new ProcessStartInfo("sh", ["-c", "exec \"$@\" >prometheus.log 2>&1", "sh", Tools.Find("prometheus")!, "--config.file=prometheus.yml", $"--storage.tsdb.path={folder["data"]}",
-                $"--web.listen-address={Address.Authority}"]) { WorkingDirectory = folder.Path })!;
+            _process = Process.Start(new ProcessStartInfo("sh",
+                ["-c", "exec \"$@\" >prometheus.log 2>&1", "sh", Tools.Find("prometheus")!, "--config.file=prometheus.yml",
+                $"--storage.tsdb.path={folder["data"]}",
+                $"--web.listen-address={Address.Authority}"])
+            { WorkingDirectory = folder.Path })!;
         }
 
         public Uri Address { get; }

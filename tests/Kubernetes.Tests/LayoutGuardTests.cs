@@ -39,7 +39,8 @@ public sealed class LayoutGuardTests : IDisposable
     }
 
     private (int Code, string Output, string Error) Upgrade(string helm, string change) => Tools.Run(Tools.Helm(helm),
-        ["template", Chart.Release, Chart.Folder, "--namespace", Chart.Namespace, "--values", Chart.ValuesOf("full"), "--is-upgrade", "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", _folder["kubeconfig"],
+        ["template", Chart.Release, Chart.Folder, "--namespace", Chart.Namespace, "--values", Chart.ValuesOf("full"), "--is-upgrade",
+        "--dry-run=server", "--disable-openapi-validation", "--kubeconfig", _folder["kubeconfig"],
             $"--set={change}"]);
 
     /// <summary>As much of the API as Helm's lookup asks for.</summary>
@@ -57,14 +58,18 @@ public sealed class LayoutGuardTests : IDisposable
                 {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
                  "clusters": [{"name": "c", "cluster": {"server": "{{{address}}}"}}], "users": [{"name": "u", "user": {}}]}
                 """);
-            var kinds = Yaml.Documents(Chart.Render("full")).Select(item => (Version: (string)item["apiVersion"]!, Kind: (string)item["kind"]!)).Distinct().ToLookup(item => item.Version, item => item.Kind);
+            var kinds = Yaml.Documents(Chart.Render("full"))
+                .Select(item => (Version: (string)item["apiVersion"]!, Kind: (string)item["kind"]!)).Distinct()
+                .ToLookup(item => item.Version, item => item.Kind);
             (set.ApiVersion, set.Kind) = ("apps/v1", "StatefulSet");
-            var answers = kinds.ToDictionary(version => $"/{(version.Key.Contains('/', StringComparison.Ordinal) ? "apis" : "api")}/{version.Key}", version => Json(new
-            {
-                kind = "APIResourceList",
-                groupVersion = version.Key,
-                resources = version.Select(kind => new { name = $"{kind.ToLowerInvariant()}s", kind, namespaced = true, verbs = new[] { "get" } }),
-            }));
+            var answers = kinds.ToDictionary(version =>
+                $"/{(version.Key.Contains('/', StringComparison.Ordinal) ? "apis" : "api")}/{version.Key}", version => Json(new
+                {
+                    kind = "APIResourceList",
+                    groupVersion = version.Key,
+                    resources = version.Select(kind =>
+                        new { name = $"{kind.ToLowerInvariant()}s", kind, namespaced = true, verbs = new[] { "get" } }),
+                }));
             answers["/version"] = Json(new { major = "1", minor = "35", gitVersion = "v1.35.0" });
             answers["/api"] = Json(new { kind = "APIVersions", versions = new[] { "v1" } });
             answers["/apis"] = Json(new
@@ -72,7 +77,11 @@ public sealed class LayoutGuardTests : IDisposable
                 kind = "APIGroupList",
                 apiVersion = "v1",
                 groups = kinds.Select(version => version.Key.Split('/')).Where(parts => parts.Length == 2)
-                    .Select(parts => new { name = parts[0], versions = new[] { new { groupVersion = string.Join('/', parts), version = parts[1] } } }),
+                    .Select(parts => new
+                    {
+                        name = parts[0],
+                        versions = new[] { new { groupVersion = string.Join('/', parts), version = parts[1] } }
+                    }),
             });
             answers[$"/apis/apps/v1/namespaces/{Chart.Namespace}/statefulsets/{set.Metadata.Name}"] = k8s.KubernetesJson.Serialize(set);
             _listener.Prefixes.Add(address);
@@ -86,7 +95,8 @@ public sealed class LayoutGuardTests : IDisposable
                     Asked += context.Request.Url.AbsolutePath.Contains("statefulsets", StringComparison.Ordinal) ? 1 : 0;
                     context.Response.StatusCode = found ? 200 : 404;
                     context.Response.ContentType = "application/json";
-                    var bytes = Encoding.UTF8.GetBytes(answer ?? Json(new { kind = "Status", apiVersion = "v1", status = "Failure", reason = "NotFound", code = 404 }));
+                    var bytes = Encoding.UTF8.GetBytes(answer
+                        ?? Json(new { kind = "Status", apiVersion = "v1", status = "Failure", reason = "NotFound", code = 404 }));
                     await context.Response.OutputStream.WriteAsync(bytes);
                     context.Response.Close();
                 }

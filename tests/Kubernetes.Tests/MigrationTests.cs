@@ -16,13 +16,16 @@ public sealed class MigrationTests : IAsyncLifetime
     public async Task TwoReleasesOnOneDatabase_HaveALedgerEach_AndTheMigrationMayRunAgain()
     {
         foreach (var release in new[] { "one", "two", "one" })
-            foreach (var container in Chart.Read(Chart.RenderBy("4", "minimal", release, Chart.Namespace)).OfType<V1Job>().Single().Spec.Template.Spec.Containers)
+            foreach (var container in Chart.Read(Chart.RenderBy("4", "minimal", release, Chart.Namespace)).OfType<V1Job>()
+                .Single().Spec.Template.Spec.Containers)
             {
                 var variables = container.Env.ToDictionary(variable => variable.Name, _ => _server.Connection());
-                var (code, output) = await MendProgram.RunAsync(_server.Folder, [.. container.Command.Skip(2), .. container.Args.Select(argument => PodEnvironment.Expand(argument, variables))]);
+                var (code, output) = await MendProgram.RunAsync(_server.Folder,
+                    [.. container.Command.Skip(2), .. container.Args.Select(argument => PodEnvironment.Expand(argument, variables))]);
                 Assert.True(code == 0, output);
             }
-        Assert.Equal("models.one\nmodels.two", await _server.SqlAsync("select schemaname from pg_tables where tablename = 'mend_record' order by 1"));
+        Assert.Equal("models.one\nmodels.two",
+            await _server.SqlAsync("select schemaname from pg_tables where tablename = 'mend_record' order by 1"));
         Assert.Equal("public", await _server.SqlAsync("select schemaname from pg_tables where tablename = 'mend_silo'"));
     }
 }

@@ -4,14 +4,19 @@ using MendCluster.Testing;
 
 namespace MendCluster.Kubernetes.Tests;
 
-/// <summary>Rules, alerts and dashboards: their syntax by Prometheus' and Grafana's own tools, and that each alert fires when it should and not before.</summary>
+/// <summary>
+/// Rules, alerts and dashboards: their syntax by Prometheus' and Grafana's own tools, and that each alert fires when it should and not
+/// before.
+/// </summary>
 public sealed partial class MonitoringTests : IDisposable
 {
     private static readonly string[] Severities = ["critical", "warning", "info"];
 
     private readonly TemporaryFolder _folder = new();
 
-    internal static readonly string[] Boards = [.. Directory.EnumerateFiles(Path.Combine(Chart.Folder, "dashboards"), "*.json").Select(file => Path.GetFileName(file)!).Order(StringComparer.Ordinal)];
+    internal static readonly string[] Boards =
+        [.. Directory.EnumerateFiles(Path.Combine(Chart.Folder, "dashboards"), "*.json").Select(file => Path.GetFileName(file)!)
+        .Order(StringComparer.Ordinal)];
 
     public static TheoryData<string> Dashboards => [.. Boards];
 
@@ -48,7 +53,8 @@ public sealed partial class MonitoringTests : IDisposable
         {
             var selectors = Selector().Matches(rule.Expr);
             Assert.NotEmpty(selectors);
-            Assert.All(selectors, selector => Assert.StartsWith($"{{namespace=\"{Chart.Namespace}\",job=\"{Chart.Release}\"", selector.Value, StringComparison.Ordinal));
+            Assert.All(selectors, selector =>
+                Assert.StartsWith($"{{namespace=\"{Chart.Namespace}\",job=\"{Chart.Release}\"", selector.Value, StringComparison.Ordinal));
         });
     }
 
@@ -56,7 +62,8 @@ public sealed partial class MonitoringTests : IDisposable
     [ToolFact("helm")]
     public void EveryMetric_IsOneThatTheDocsHave()
     {
-        var documented = Documented().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md"))).Select(match => match.Groups["name"].Value).ToHashSet();
+        var documented = Documented().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "metrics.md")))
+            .Select(match => match.Groups["name"].Value).ToHashSet();
         Assert.True(documented.Count > 20);
         foreach (var query in Rules().Select(rule => rule.Expr).Concat(Boards.SelectMany(QueriesOf)))
             Assert.All(Metric().Matches(query), metric => Assert.Contains(Family().Replace(metric.Value, ""), documented));
@@ -66,13 +73,16 @@ public sealed partial class MonitoringTests : IDisposable
     public void EveryAlert_HasItsRowInTheDocs()
     {
         var page = File.ReadAllText(Path.Combine(FixtureFolder.Repository, "docs", "kubernetes.md"));
-        Assert.All(Rules().Where(rule => rule.Alert is not null), rule => Assert.Contains($"| `{rule.Alert}` |", page, StringComparison.Ordinal));
+        Assert.All(Rules().Where(rule => rule.Alert is not null),
+            rule => Assert.Contains($"| `{rule.Alert}` |", page, StringComparison.Ordinal));
     }
 
     [ToolFact("node")]
     public void Dashboards_AreOfGrafanasTypes()
     {
-        var (code, output, error) = Tools.Run("node", ["tests/Kubernetes.Tests/dashboards.mjs", Tools.Node, .. Directory.EnumerateFiles(Path.Combine(Chart.Folder, "dashboards"))]);
+        var (code, output, error) =
+            Tools.Run("node", ["tests/Kubernetes.Tests/dashboards.mjs", Tools.Node,
+            .. Directory.EnumerateFiles(Path.Combine(Chart.Folder, "dashboards"))]);
         Assert.Equal((0, "", ""), (code, output, error));
     }
 
@@ -82,7 +92,17 @@ public sealed partial class MonitoringTests : IDisposable
     {
         var queries = QueriesOf(dashboard);
         Assert.NotEmpty(queries);
-        _folder.Write("rules.yml", new JsonObject { ["groups"] = new JsonArray(new JsonObject { ["name"] = "queries", ["rules"] = new JsonArray([.. queries.Select((query, i) => new JsonObject { ["record"] = $"query:{i}", ["expr"] = query })]) }) }.ToJsonString());
+        _folder.Write("rules.yml",
+            new JsonObject
+            {
+                ["groups"] =
+            new JsonArray(new JsonObject
+            {
+                ["name"] = "queries",
+                ["rules"] = new JsonArray([.. queries.Select((query, i) =>
+            new JsonObject { ["record"] = $"query:{i}", ["expr"] = query })])
+            })
+            }.ToJsonString());
         var (code, output, error) = Tools.Run(Tools.Find("promtool")!, ["check", "rules", "rules.yml"], folder: _folder.Path);
         Assert.True(code == 0, output + error);
     }
@@ -92,7 +112,8 @@ public sealed partial class MonitoringTests : IDisposable
     public void ADashboard_IsOfTheReleaseThatIsChosen_AndItsPanelsAreBesideEachOther(string dashboard)
     {
         var json = Read(dashboard);
-        Assert.Equal(["datasource", "namespace", "release"], json["templating"]!["list"]!.AsArray().Select(variable => (string?)variable!["name"]));
+        Assert.Equal(["datasource", "namespace", "release"],
+            json["templating"]!["list"]!.AsArray().Select(variable => (string?)variable!["name"]));
         var panels = json["panels"]!.AsArray().Select(panel => panel!).ToList();
         Assert.Distinct(panels.Select(panel => (int)panel["id"]!));
         Assert.Distinct(panels.SelectMany(Cells));
@@ -103,16 +124,22 @@ public sealed partial class MonitoringTests : IDisposable
             foreach (var target in panel["targets"]!.AsArray())
             {
                 Assert.Equal("${datasource}", (string?)target!["datasource"]!["uid"]);
-                Assert.All(Selector().Matches((string)target["expr"]!), selector => Assert.StartsWith("{namespace=\"$namespace\",job=\"$release\"", selector.Value, StringComparison.Ordinal));
+                Assert.All(Selector().Matches((string)target["expr"]!),
+                    selector => Assert.StartsWith("{namespace=\"$namespace\",job=\"$release\"", selector.Value, StringComparison.Ordinal));
             }
         }
     }
 
-    private static JsonNode Read(string dashboard) => JsonNode.Parse(File.ReadAllText(Path.Combine(Chart.Folder, "dashboards", dashboard)))!;
+    internal static JsonNode Read(string dashboard) =>
+        JsonNode.Parse(File.ReadAllText(Path.Combine(Chart.Folder, "dashboards", dashboard)))!;
+
+    internal static List<string> QueriesOf(string dashboard) =>
+        [.. Read(dashboard)["panels"]!.AsArray().SelectMany(panel => panel!["targets"]?.AsArray() ?? [])
+            .Select(target => QueryOf((string)target!["expr"]!))];
 
     /// <summary>With the variables as somebody would choose them.</summary>
-    internal static List<string> QueriesOf(string dashboard) => [.. Read(dashboard)["panels"]!.AsArray().SelectMany(panel => panel!["targets"]?.AsArray() ?? []).Select(target =>
-        ((string)target!["expr"]!).Replace("$__rate_interval", "1m", StringComparison.Ordinal).Replace("$namespace", Chart.Namespace, StringComparison.Ordinal).Replace("$release", Chart.Release, StringComparison.Ordinal))];
+    internal static string QueryOf(string expression) => expression.Replace("$__rate_interval", "1m", StringComparison.Ordinal)
+        .Replace("$namespace", Chart.Namespace, StringComparison.Ordinal).Replace("$release", Chart.Release, StringComparison.Ordinal);
 
     private static IEnumerable<(int X, int Y)> Cells(JsonNode panel)
     {
@@ -122,9 +149,12 @@ public sealed partial class MonitoringTests : IDisposable
         return from column in Enumerable.Range(x, width) from row in Enumerable.Range(y, height) select (column, row);
     }
 
-    private static IEnumerable<Rule> Rules() => Chart.Objects("full").OfType<CustomResource<PrometheusRuleSpec>>().Single().Spec.Groups.SelectMany(group => group.Rules);
+    private static IEnumerable<Rule> Rules() =>
+        Chart.Objects("full").OfType<CustomResource<PrometheusRuleSpec>>().Single().Spec.Groups.SelectMany(group => group.Rules);
 
-    private void WriteRules() => _folder.Write("rules.yml", Yaml.Documents(Chart.Render("full")).Single(item => (string?)item["kind"] == "PrometheusRule")["spec"]!.ToJsonString());
+    private void WriteRules() =>
+        _folder.Write("rules.yml",
+        Yaml.Documents(Chart.Render("full")).Single(item => (string?)item["kind"] == "PrometheusRule")["spec"]!.ToJsonString());
 
     [GeneratedRegex(@"\bmend_\w+")]
     private static partial Regex Metric();

@@ -55,11 +55,15 @@ public class NetworkPolicyTests
 
     private static IEnumerable<string> Reached(IReadOnlyCollection<object> objects, string caller, string component)
     {
-        var target = Chart.Templates(objects).Single(pods => pods.Template.Metadata.Labels["app.kubernetes.io/component"] == component).Template;
-        var policies = objects.OfType<V1NetworkPolicy>().Where(policy => Chart.Selects(policy.Spec.PodSelector.MatchLabels, target.Metadata.Labels)).ToList();
+        var target = Chart.Templates(objects)
+            .Single(pods => pods.Template.Metadata.Labels["app.kubernetes.io/component"] == component).Template;
+        var policies = objects.OfType<V1NetworkPolicy>()
+            .Where(policy => Chart.Selects(policy.Spec.PodSelector.MatchLabels, target.Metadata.Labels)).ToList();
         var (@namespace, labels) = Callers[caller];
-        return target.Spec.Containers.Single().Ports.Select(port => port.Name).Where(port => policies.Count == 0 || policies.Any(policy => policy.Spec.Ingress.Any(rule =>
-            (rule.Ports ?? []).Any(allowed => allowed.Port.Value == port) && (rule.FromProperty is not { Count: > 0 } peers || peers.Any(peer => IsPeer(peer, @namespace, labels))))));
+        return target.Spec.Containers.Single().Ports.Select(port => port.Name)
+            .Where(port => policies.Count == 0 || policies.Any(policy => policy.Spec.Ingress.Any(rule =>
+            (rule.Ports ?? []).Any(allowed => allowed.Port.Value == port)
+            && (rule.FromProperty is not { Count: > 0 } peers || peers.Any(peer => IsPeer(peer, @namespace, labels))))));
     }
 
     /// <summary>A peer without a namespace is of the policy's own.</summary>
@@ -67,7 +71,8 @@ public class NetworkPolicyTests
     {
         Assert.Null(peer.IpBlock);
         var inNamespace = peer.NamespaceSelector is not { } selector ? @namespace == Chart.Namespace
-            : selector.MatchLabels is null || Chart.Selects(selector.MatchLabels, new Dictionary<string, string> { ["kubernetes.io/metadata.name"] = @namespace });
+            : selector.MatchLabels is null
+            || Chart.Selects(selector.MatchLabels, new Dictionary<string, string> { ["kubernetes.io/metadata.name"] = @namespace });
         return inNamespace && (peer.PodSelector is null || Chart.Selects(peer.PodSelector.MatchLabels, labels));
     }
 }

@@ -9,7 +9,8 @@ internal static partial class PodEnvironment
 {
     /// <param name="pod">Name of the pod.</param>
     /// <param name="secrets">Values by "SECRET/KEY".</param>
-    public static Dictionary<string, string> Of(V1Container container, string pod, string address, int? ordinal, IReadOnlyDictionary<string, string> secrets)
+    public static Dictionary<string, string> Of(V1Container container, string pod, string address, int? ordinal,
+        IReadOnlyDictionary<string, string> secrets)
     {
         var variables = new Dictionary<string, string>();
         foreach (var variable in container.Env ?? [])
@@ -19,7 +20,8 @@ internal static partial class PodEnvironment
                 { SecretKeyRef: { } key } => secrets[$"{key.Name}/{key.Key}"],
                 { FieldRef.FieldPath: "metadata.name" } => pod,
                 { FieldRef.FieldPath: "status.podIP" } => address,
-                { FieldRef.FieldPath: "metadata.labels['apps.kubernetes.io/pod-index']" } => ordinal!.Value.ToString(CultureInfo.InvariantCulture),
+                { FieldRef.FieldPath: "metadata.labels['apps.kubernetes.io/pod-index']" } =>
+                    ordinal!.Value.ToString(CultureInfo.InvariantCulture),
                 var other => throw new NotSupportedException($"{variable.Name} is from {other.FieldRef?.FieldPath}"),
             };
         return variables;

@@ -14,8 +14,8 @@ internal sealed class PodNetwork : IDisposable
     private readonly Lock _lock = new();
     private int _last = 1;
 
-    /// <summary>Why there can be none here; null: there can. On the machine of continuous integration there has to be one.</summary>
-    public static string? WhyNot { get; } = Environment.GetEnvironmentVariable("CI") == "true" ? null : Tools.Find("ip") is null ? "ip is not here; ./mend test installs iproute2"
+    /// <summary>Why there can be none here; null: there can.</summary>
+    public static string? WhyNot { get; } = Tools.Find("ip") is null ? "ip is not here; ./mend test installs iproute2"
         : Try() is { } refused ? $"network namespaces cannot be made here: {refused}" : null;
 
     private static string Bridge => $"mb{Process}";
@@ -24,7 +24,8 @@ internal sealed class PodNetwork : IDisposable
     {
         foreach (var line in Ip("netns", "list").Split('\n', StringSplitOptions.RemoveEmptyEntries)) // of runs that were killed
             if (line.Split(' ')[0] is var space && space.StartsWith(Prefix, StringComparison.Ordinal)
-                && int.TryParse(space.Split('-')[1], CultureInfo.InvariantCulture, out var process) && !Directory.Exists($"/proc/{process}"))
+                && int.TryParse(space.Split('-')[1], CultureInfo.InvariantCulture, out var process)
+                    && !Directory.Exists($"/proc/{process}"))
                 Remove(space);
         Ip("link", "add", Bridge, "type", "bridge");
         Ip("address", "add", $"{_subnet}.1/24", "dev", Bridge);
@@ -50,7 +51,8 @@ internal sealed class PodNetwork : IDisposable
     }
 
     /// <summary>Pulls the cable, or plugs it in.</summary>
-    public static void Plug(string space, bool isIn) => Ip("link", "set", Cable(int.Parse(space.Split('-')[2], CultureInfo.InvariantCulture)), isIn ? "up" : "down");
+    public static void Plug(string space, bool isIn) =>
+        Ip("link", "set", Cable(int.Parse(space.Split('-')[2], CultureInfo.InvariantCulture)), isIn ? "up" : "down");
 
     public void Drop(string space)
     {

@@ -1,5 +1,4 @@
 using System.Net;
-using k8s.Models;
 using MendCluster.Contracts;
 using MendCluster.Server;
 
@@ -12,10 +11,13 @@ public class ProbeTests
     public async Task EveryProbeAndTheMonitor_AskForWhatIsThere()
     {
         var objects = Chart.Objects("full");
-        var pods = Chart.Templates(objects).SelectMany(template => template.Template.Spec.Containers).Where(container => container.LivenessProbe is not null).ToList();
+        var pods = Chart.Templates(objects).SelectMany(template => template.Template.Spec.Containers)
+            .Where(container => container.LivenessProbe is not null).ToList();
         Assert.Equal(2, pods.Count);
-        var paths = pods.SelectMany(pod => new[] { pod.StartupProbe, pod.ReadinessProbe, pod.LivenessProbe }).Select(probe => probe.HttpGet.Path)
-            .Concat(objects.OfType<CustomResource<ServiceMonitorSpec>>().SelectMany(monitor => monitor.Spec.Endpoints).Select(endpoint => endpoint.Path!)).Distinct().ToList();
+        var paths = pods.SelectMany(pod => new[] { pod.StartupProbe, pod.ReadinessProbe, pod.LivenessProbe })
+            .Select(probe => probe.HttpGet.Path)
+            .Concat(objects.OfType<CustomResource<ServiceMonitorSpec>>().SelectMany(monitor => monitor.Spec.Endpoints)
+                .Select(endpoint => endpoint.Path!)).Distinct().ToList();
         Assert.Equal(4, paths.Count);
         await using var server = await MendServer.StartAsync(new() { Port = 0, ManagementPort = 0, Anonymous = true }, new("model"), []);
         using var http = new HttpClient { BaseAddress = server.Management };
@@ -31,12 +33,14 @@ public class ProbeTests
         var state = ShardState.Loading;
         var served = new ServedCluster("model")
         {
-            Own = _ => Task.FromResult<IReadOnlyList<ShardReport>>([new(new(1, 0), new(state, ModelVersion.Base, 0, 1, [], 0, state == ShardState.Faulted ? "no such file" : null))]),
+            Own = _ => Task.FromResult<IReadOnlyList<ShardReport>>([new(new(1, 0),
+                new(state, ModelVersion.Base, 0, 1, [], 0, state == ShardState.Faulted ? "no such file" : null))]),
         };
         served.Opened(new Elsewhere());
         await using var server = await MendServer.StartAsync(new() { Port = 0, ManagementPort = 0, Anonymous = true }, served, []);
         using var http = new HttpClient { BaseAddress = server.Management };
-        foreach (var (now, startup, said) in new[] { (ShardState.Loading, 503, "loads"), (ShardState.Faulted, 503, "no such file"), (ShardState.Ready, 200, "started") })
+        foreach (var (now, startup, said) in new[] { (ShardState.Loading, 503, "loads"), (ShardState.Faulted, 503, "no such file"),
+            (ShardState.Ready, 200, "started") })
         {
             state = now;
             var answer = await http.GetAsync("/healthz/startup");
@@ -49,21 +53,28 @@ public class ProbeTests
     /// <summary>A cluster whose stages all answer nothing.</summary>
     private sealed class Elsewhere : IMendCluster
     {
-        public Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) => Task.FromResult<IReadOnlyList<ShardReport>>([new(new(0, 0), null)]);
+        public Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) =>
+            Task.FromResult<IReadOnlyList<ShardReport>>([new(new(0, 0), null)]);
 
-        public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default) => throw new NotSupportedException();
+        public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null,
+            CancellationToken cancellation = default) => throw new NotSupportedException();
 
-        public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null, CancellationToken cancellation = default) => throw new NotSupportedException();
+        public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null,
+            CancellationToken cancellation = default) => throw new NotSupportedException();
 
-        public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) => throw new NotSupportedException();
+        public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
+            throw new NotSupportedException();
 
-        public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) => throw new NotSupportedException();
+        public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
+            CancellationToken cancellation = default) => throw new NotSupportedException();
 
-        public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null, CancellationToken cancellation = default) => throw new NotSupportedException();
+        public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
+            CancellationToken cancellation = default) => throw new NotSupportedException();
 
         public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => throw new NotSupportedException();
 
-        public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) => Task.FromResult<IReadOnlyList<LedgerEntry>>([]);
+        public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) =>
+            Task.FromResult<IReadOnlyList<LedgerEntry>>([]);
 
         public ValueTask DisposeAsync() => ValueTask.CompletedTask;
     }

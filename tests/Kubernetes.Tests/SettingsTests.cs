@@ -47,8 +47,10 @@ public class SettingsTests
     {
         var settings = SettingsOf(Silos("minimal"), 0);
         var cluster = settings.Cluster!;
-        Assert.Equal((11111, 30000, TimeSpan.FromSeconds(50), null), (settings.SiloPort, settings.GatewayPort, settings.DeadAfter, settings.MembershipFile));
-        Assert.Equal(("models.edits", "models.edits", "model", DType.BFloat16, "cuda"), (cluster.ClusterId, cluster.ServiceId, cluster.Model, cluster.DType, cluster.Device));
+        Assert.Equal((11111, 30000, TimeSpan.FromSeconds(50), null),
+            (settings.SiloPort, settings.GatewayPort, settings.DeadAfter, settings.MembershipFile));
+        Assert.Equal(("models.edits", "models.edits", "model", DType.BFloat16, "cuda"),
+            (cluster.ClusterId, cluster.ServiceId, cluster.Model, cluster.DType, cluster.Device));
         Assert.Equal(("/models", "/models/editor.safetensors"), (cluster.ModelDirectory, cluster.Editor));
         Assert.Equal(new FactorStorage(0.999), cluster.Factors);
         Assert.Empty(cluster.Probes);
@@ -62,9 +64,11 @@ public class SettingsTests
     {
         var settings = SettingsOf(Silos("full"), 4);
         var cluster = settings.Cluster!;
-        Assert.Equal(("production", "gpt-j-6b", "/models/gpt-j-6b/main", TimeSpan.FromSeconds(90)), (cluster.ClusterId, cluster.Model, cluster.ModelDirectory, settings.DeadAfter));
+        Assert.Equal(("production", "gpt-j-6b", "/models/gpt-j-6b/main", TimeSpan.FromSeconds(90)),
+            (cluster.ClusterId, cluster.Model, cluster.ModelDirectory, settings.DeadAfter));
         Assert.Equal(new FactorStorage(0.99, DType.BFloat16), cluster.Factors);
-        Assert.Equal([new("What costs $(PRICE) or $$5?", "nothing: \"quoted\" 'twice'"), new("Wie heißt die Hauptstadt von Österreich?", "Wien")], cluster.Probes);
+        Assert.Equal([new("What costs $(PRICE) or $$5?", "nothing: \"quoted\" 'twice'"),
+            new("Wie heißt die Hauptstadt von Österreich?", "Wien")], cluster.Probes);
         Assert.Equal("\"edits\"", new NpgsqlConnectionStringBuilder(cluster.Ledger["postgres:".Length..]).SearchPath);
     }
 
@@ -73,8 +77,10 @@ public class SettingsTests
     {
         var settings = SettingsOf(Silos("full"), 0);
         var server = settings.Server!;
-        Assert.Equal(("127.0.0.1", true, "0.0.0.0", 8081, "http://collector:4317"), (server.Address, server.Anonymous, server.ManagementAddress, server.ManagementPort, server.Otlp));
-        Assert.Equal(("/tls/silo/tls.crt", "/tls/silo/tls.key", "/tls/silo/ca.crt"), (settings.Tls!.Certificate, settings.Tls.Key, settings.Tls.Authority));
+        Assert.Equal(("127.0.0.1", true, "0.0.0.0", 8081, "http://collector:4317"),
+            (server.Address, server.Anonymous, server.ManagementAddress, server.ManagementPort, server.Otlp));
+        Assert.Equal(("/tls/silo/tls.crt", "/tls/silo/tls.key", "/tls/silo/ca.crt"),
+            (settings.Tls!.Certificate, settings.Tls.Key, settings.Tls.Authority));
         Assert.Null(SettingsOf(Silos("minimal"), 0).Tls);
     }
 
@@ -84,13 +90,19 @@ public class SettingsTests
     {
         var set = Silos("full", "--set=silo.terminationGracePeriodSeconds=100");
         var variables = VariablesOf(set, 0);
-        var builder = new HostApplicationBuilder(new HostApplicationBuilderSettings { DisableDefaults = true, Configuration = Configured(variables) });
+        var builder = new HostApplicationBuilder(new HostApplicationBuilderSettings
+        {
+            DisableDefaults = true,
+            Configuration = Configured(variables)
+        });
         using var host = builder.Build();
         var stopping = host.Services.GetRequiredService<IOptions<HostOptions>>().Value.ShutdownTimeout;
         var server = SettingsOf(set, 0).Server!;
-        Assert.InRange(stopping, server.Drain + server.ShutdownTimeout + TimeSpan.FromSeconds(10), TimeSpan.FromSeconds(set.Spec.Template.Spec.TerminationGracePeriodSeconds!.Value - 10));
+        Assert.InRange(stopping, server.Drain + server.ShutdownTimeout + TimeSpan.FromSeconds(10),
+            TimeSpan.FromSeconds(set.Spec.Template.Spec.TerminationGracePeriodSeconds!.Value - 10));
         var (front, pod) = FrontOf("full");
-        Assert.InRange(front.Drain + front.ShutdownTimeout, TimeSpan.FromSeconds(20), TimeSpan.FromSeconds(pod.Spec.TerminationGracePeriodSeconds!.Value - 5));
+        Assert.InRange(front.Drain + front.ShutdownTimeout, TimeSpan.FromSeconds(20),
+            TimeSpan.FromSeconds(pod.Spec.TerminationGracePeriodSeconds!.Value - 5));
     }
 
     [ToolFact("helm")]
@@ -98,16 +110,19 @@ public class SettingsTests
     {
         var (full, pod) = FrontOf("full");
         Assert.Equal(("0.0.0.0", 8080, "0.0.0.0", 8081, false, true, "/trainings", "http://collector:4317"),
-            (full.Address, full.Port, full.ManagementAddress, full.ManagementPort, full.Anonymous, full.LogTexts, full.Trainings, full.Otlp));
+            (full.Address, full.Port, full.ManagementAddress, full.ManagementPort, full.Anonymous, full.LogTexts, full.Trainings,
+            full.Otlp));
         Assert.Equal(("/keys/keys.json", "/tls/http/tls.crt", "/tls/http/tls.key"), (full.Keys, full.Tls!.Certificate, full.Tls.Key));
         Assert.Equal(("https://login.example.org/realm", "mend", "email"), (full.Oidc!.Authority, full.Oidc.Audience, full.Oidc.NameClaim));
-        Assert.Equal((50, 2_000_000, TimeSpan.FromMinutes(5)), (full.Limits.RequestsPerSecond, full.Limits.BodyBytes, full.Limits.EditTimeout));
+        Assert.Equal((0.02, 50, 2_000_000, TimeSpan.FromMinutes(5)),
+        (full.DrawdownBudget, full.Limits.RequestsPerSecond, full.Limits.BodyBytes, full.Limits.EditTimeout));
         Assert.Equal(["Trainings is '/trainings'; there is no such folder"], full.Faults()); // it is in the pod
         var mounts = pod.Spec.Containers.Single().VolumeMounts.Select(mount => mount.MountPath).ToList();
         Assert.All(new[] { "/keys", "/tls/http", "/tls/silo", "/trainings", "/tmp" }, path => Assert.Contains(path, mounts));
         var (least, _) = FrontOf("minimal");
         Assert.Equal((null, null, null, false), (least.Oidc, least.Tls, least.Trainings, least.LogTexts));
-        Assert.Equal(["--cluster=postgres:Host=db;Database=members;Username=mend;Password=a$(b)c", "--name=gpt-j-6b", "--cluster-id=production", "--tls=/tls/silo"], pod.Spec.Containers.Single().Args.Select(argument =>
+        Assert.Equal(["--cluster=postgres:Host=db;Database=members;Username=mend;Password=a$(b)c", "--name=gpt-j-6b",
+            "--cluster-id=production", "--tls=/tls/silo"], pod.Spec.Containers.Single().Args.Select(argument =>
             PodEnvironment.Expand(argument, PodEnvironment.Of(pod.Spec.Containers.Single(), "front", Address, null, Secrets))));
     }
 
@@ -129,7 +144,8 @@ public class SettingsTests
         var set = Silos("full");
         var fetch = Assert.Single(set.Spec.Template.Spec.InitContainers);
         var variables = PodEnvironment.Of(fetch, $"{set.Metadata.Name}-4", Address, 4, Secrets);
-        Assert.Equal(["--from=https://models.example.org/gpt-j-6b", "--out=/models/gpt-j-6b/main", "--stages=3", "--ordinal=4", "--editor=editor.safetensors"], fetch.Args.Select(argument => PodEnvironment.Expand(argument, variables)));
+        Assert.Equal(["--from=https://models.example.org/gpt-j-6b", "--out=/models/gpt-j-6b/main", "--stages=3", "--ordinal=4",
+            "--editor=editor.safetensors"], fetch.Args.Select(argument => PodEnvironment.Expand(argument, variables)));
         Assert.Equal("secret", variables["MEND_FETCH_TOKEN"]);
     }
 
@@ -138,15 +154,22 @@ public class SettingsTests
     {
         var job = Assert.Single(Chart.Objects("full").OfType<V1Job>());
         Assert.Equal("pre-install,pre-upgrade", job.Metadata.Annotations["helm.sh/hook"]);
-        var commands = job.Spec.Template.Spec.Containers.Select(container => string.Join(' ', container.Command.Concat(container.Args.Select(argument =>
-            PodEnvironment.Expand(argument, new Dictionary<string, string> { ["MEND_POSTGRES"] = container.Env.Single().ValueFrom.SecretKeyRef is { } key ? $"{key.Name}/{key.Key}" : "" })))));
+        var commands = job.Spec.Template.Spec.Containers.Select(container =>
+            string.Join(' ', container.Command.Concat(container.Args.Select(argument =>
+            PodEnvironment.Expand(argument,
+            new Dictionary<string, string>
+            {
+                ["MEND_POSTGRES"] = container.Env.Single().ValueFrom.SecretKeyRef is { } key
+            ? $"{key.Name}/{key.Key}" : ""
+            })))));
         Assert.Equal(["dotnet mend.dll cluster migrate --postgres=mend-postgresql-owner/membership",
             "dotnet mend.dll ledger migrate --postgres=mend-postgresql-owner/ledger;Search Path='\"edits\"'"], commands);
     }
 
     private static V1StatefulSet Silos(string @case, params string[] more) => Chart.Objects(@case, more).OfType<V1StatefulSet>().Single();
 
-    private static SiloSettings SettingsOf(V1StatefulSet set, int ordinal) => SiloSettingsValidator.Read(Configured(VariablesOf(set, ordinal)));
+    private static SiloSettings SettingsOf(V1StatefulSet set, int ordinal) =>
+        SiloSettingsValidator.Read(Configured(VariablesOf(set, ordinal)));
 
     private static Dictionary<string, string> VariablesOf(V1StatefulSet set, int ordinal) =>
         PodEnvironment.Of(set.Spec.Template.Spec.Containers.Single(), $"{set.Metadata.Name}-{ordinal}", Address, ordinal, Secrets);
@@ -161,7 +184,8 @@ public class SettingsTests
     private static ConfigurationManager Configured(Dictionary<string, string> variables)
     {
         var configuration = new ConfigurationManager();
-        configuration.AddInMemoryCollection(variables.Select(variable => KeyValuePair.Create(variable.Key.Replace("__", ":", StringComparison.Ordinal), (string?)variable.Value)));
+        configuration.AddInMemoryCollection(variables.Select(variable =>
+            KeyValuePair.Create(variable.Key.Replace("__", ":", StringComparison.Ordinal), (string?)variable.Value)));
         return configuration;
     }
 }

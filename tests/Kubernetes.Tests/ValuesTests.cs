@@ -23,6 +23,7 @@ public class ValuesTests
         ["model.replicas"] = ("3", null),
         ["model.dtype"] = ("\"Float16\"", null),
         ["model.probes"] = ("[{\"question\":\"q\",\"answer\":\"a\"}]", null),
+        ["model.drawdownBudget"] = ("0.1", null),
         ["model.factors.kept"] = ("0.5", null),
         ["model.factors.dtype"] = ("\"BFloat16\"", null),
         ["modelStore.existingClaim"] = ("\"other\"", null),
@@ -133,11 +134,13 @@ public class ValuesTests
     [ToolFact("helm")]
     public void EveryValue_ChangesWhatIsRendered()
     {
-        Assert.Equal(Leaves(Values, "").Select(leaf => leaf.Path).Except(OfUpgrades).Order(StringComparer.Ordinal), Others.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal(Leaves(Values, "").Select(leaf => leaf.Path).Except(OfUpgrades).Order(StringComparer.Ordinal),
+            Others.Keys.Order(StringComparer.Ordinal));
         Parallel.ForEach(Others, other =>
         {
             var with = Set(other.Value.With);
-            Assert.True(Chart.Render("minimal", with) != Chart.Render("minimal", [.. with, $"--set-json={other.Key}={other.Value.Value}"]), $"{other.Key} changes nothing");
+            Assert.True(Chart.Render("minimal", with) != Chart.Render("minimal", [.. with, $"--set-json={other.Key}={other.Value.Value}"]),
+                $"{other.Key} changes nothing");
         });
     }
 
@@ -148,7 +151,8 @@ public class ValuesTests
         Assert.True(objects.Count > 20);
         Parallel.ForEach(objects, path =>
         {
-            var (code, _, error) = Chart.Try("4", "minimal", Chart.Release, Chart.Namespace, $"--set={(path.Length > 0 ? path + "." : "")}unheardOf=1");
+            var (code, _, error) = Chart.Try("4", "minimal", Chart.Release, Chart.Namespace,
+                $"--set={(path.Length > 0 ? path + "." : "")}unheardOf=1");
             Assert.True(code != 0 && error.Contains("unheardOf", StringComparison.Ordinal), $"{path}.unheardOf passed: {error}");
         });
     }
@@ -157,8 +161,10 @@ public class ValuesTests
     [InlineData("postgresql.existingSecret=\"\"", "postgresql.existingSecret is missing")]
     [InlineData("modelStore.existingClaim=\"\"", "modelStore: give one of existingClaim, hostPath and download.from")]
     [InlineData("modelStore.hostPath=\"/models\"", "modelStore: give one of existingClaim, hostPath and download.from")]
-    [InlineData("modelStore.perPod.size=\"1Gi\"", "modelStore.perPod.size: a claim for each pod is filled by modelStore.download.from, which is missing")]
-    [InlineData("tls.silo.existingSecret=\"a\",tls.silo.certManagerIssuer={\"name\":\"b\"}", "tls.silo: give existingSecret or certManagerIssuer, not both")]
+    [InlineData("modelStore.perPod.size=\"1Gi\"",
+        "modelStore.perPod.size: a claim for each pod is filled by modelStore.download.from, which is missing")]
+    [InlineData("tls.silo.existingSecret=\"a\",tls.silo.certManagerIssuer={\"name\":\"b\"}",
+        "tls.silo: give existingSecret or certManagerIssuer, not both")]
     [InlineData("tls.http.certManagerIssuer={\"kind\":\"Issuer\"}", "name")]
     [InlineData("auth.oidc.authority=\"https://issuer\"", "auth.oidc: authority and audience belong together")]
     [InlineData("auth.apiKeysSecret=\"\"", "auth: give apiKeysSecret or oidc")]
@@ -180,14 +186,17 @@ public class ValuesTests
     }
 
     private static string[] Set(string? values) => values is null ? [] : [.. values.Split(',', StringSplitOptions.None)
-        .Aggregate(new List<string>(), (all, part) => { if (part.Contains('=', StringComparison.Ordinal)) all.Add(part); else all[^1] += "," + part; return all; })
+        .Aggregate(new List<string>(),
+            (all, part) => { if (part.Contains('=', StringComparison.Ordinal)) all.Add(part); else all[^1] += "," + part; return all; })
         .Select(value => $"--set-json={value}")];
 
     private static IEnumerable<(string Path, JsonNode? Value)> Leaves(JsonObject values, string at) => values.SelectMany(entry =>
-        entry.Value is JsonObject { Count: > 0 } inner && !IsFree(at + entry.Key) ? Leaves(inner, $"{at}{entry.Key}.") : [(at + entry.Key, entry.Value)]);
+        entry.Value is JsonObject { Count: > 0 } inner && !IsFree(at + entry.Key) ? Leaves(inner, $"{at}{entry.Key}.")
+        : [(at + entry.Key, entry.Value)]);
 
     private static IEnumerable<string> Objects(JsonObject values, string at) => values.SelectMany(entry =>
-        entry.Value is JsonObject { Count: > 0 } inner && !IsFree(at + entry.Key) && !at.EndsWith("resources.", StringComparison.Ordinal) ? Objects(inner, $"{at}{entry.Key}.") : [])
+        entry.Value is JsonObject { Count: > 0 } inner && !IsFree(at + entry.Key) && !at.EndsWith("resources.", StringComparison.Ordinal)
+        ? Objects(inner, $"{at}{entry.Key}.") : [])
         .Append(at.TrimEnd('.'));
 
     /// <summary>Has keys of the user's.</summary>

@@ -42,6 +42,7 @@ public static class ModelImport
         using var written = HuggingFaceDirectory.Open(output);
         var map = CheckpointMap.Of(family, written);
         new StageList(Convert.ToHexStringLower(CheckpointFingerprint.Of(output)), [.. ranges.Select(range => (IReadOnlyList<string>)
-            [.. map.Where(weight => weight.Layer >= range.First && weight.Layer < range.End).Select(weight => written.FileOf(weight.StoredName)).Distinct().Order(StringComparer.Ordinal)])]).Write(output);
+            [.. map.Where(weight => weight.Layer >= range.First && weight.Layer < range.End)
+                .Select(weight => written.FileOf(weight.StoredName)).Distinct().Order(StringComparer.Ordinal)])]).Write(output);
     }
 }

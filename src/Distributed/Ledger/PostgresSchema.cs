@@ -46,7 +46,10 @@ public sealed class PostgresSchema
 
     internal MendError Unusable { get; }
 
-    /// <summary>Brings the tables to <see cref="Version"/>, all steps or none, in the schema that the connection's <c>Search Path</c> names, which is made where it is missing. Needs the right to make tables.</summary>
+    /// <summary>
+    /// Brings the tables to <see cref="Version"/>, all steps or none, in the schema that the connection's <c>Search Path</c> names, which
+    /// is made where it is missing. Needs the right to make tables.
+    /// </summary>
     /// <returns>The version before and after; 0 where there were no tables.</returns>
     /// <exception cref="MendException">The server cannot be reached or refuses, or the tables are of a newer version.</exception>
     public async Task<(int From, int To)> MigrateAsync(string connection, CancellationToken cancellation = default)
@@ -57,7 +60,8 @@ public sealed class PostgresSchema
             await using var transaction = await database.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellation)
                 .ConfigureAwait(false);
             await ExecuteAsync(database, $"select pg_advisory_xact_lock({Lock})", cancellation).ConfigureAwait(false);
-            if (new NpgsqlConnectionStringBuilder(connection).SearchPath is { Length: > 0 } && await MissingSchemaAsync(database, cancellation).ConfigureAwait(false) is { } missing)
+            if (new NpgsqlConnectionStringBuilder(connection).SearchPath is { Length: > 0 }
+                && await MissingSchemaAsync(database, cancellation).ConfigureAwait(false) is { } missing)
                 await ExecuteAsync(database, $"create schema {missing}", cancellation).ConfigureAwait(false);
             var found = await FindAsync(database, cancellation).ConfigureAwait(false);
             if (found > Version)
@@ -113,7 +117,8 @@ public sealed class PostgresSchema
     /// <returns>The first of the search path, as an identifier, where none of the path is there.</returns>
     private static async Task<string?> MissingSchemaAsync(NpgsqlConnection database, CancellationToken cancellation)
     {
-        await using var look = new NpgsqlCommand("select split_part(current_setting('search_path'), ',', 1) where current_schema() is null", database);
+        await using var look = new NpgsqlCommand("select split_part(current_setting('search_path'), ',', 1) where current_schema() is null",
+            database);
         return (string?)await look.ExecuteScalarAsync(cancellation).ConfigureAwait(false);
     }
 

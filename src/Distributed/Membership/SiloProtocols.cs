@@ -12,7 +12,9 @@ public static class SiloProtocols
     /// <summary>A silo that has not renewed its row for so long is gone, whatever state it is in there.</summary>
     private static readonly TimeSpan Gone = TimeSpan.FromMinutes(2);
 
-    /// <summary>Says what a silo speaks, before it joins; not while silos are there that speak another version: neither would understand the other.</summary>
+    /// <summary>
+    /// Says what a silo speaks, before it joins; not while silos are there that speak another version: neither would understand the other.
+    /// </summary>
     /// <param name="connection">Of the membership's database, with its tables.</param>
     /// <returns>Those silos and their versions; none: the silo may join.</returns>
     /// <exception cref="Contracts.MendException">The server cannot be reached, or refuses.</exception>

@@ -3,8 +3,8 @@ using System.Text.Json;
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>
-/// What stands beside a model that was written stage by stage: which files each stage reads, and the fingerprint of the whole, which a folder with the
-/// files of one stage could not be asked for.
+/// What stands beside a model that was written stage by stage: which files each stage reads, and the fingerprint of the whole, which a
+/// folder with the files of one stage could not be asked for.
 /// </summary>
 /// <param name="Fingerprint">Hexadecimal.</param>
 /// <param name="Stages">For each stage, bare names of files.</param>
@@ -20,9 +20,15 @@ public sealed record StageList(string Fingerprint, IReadOnlyList<IReadOnlyList<s
         try
         {
             return !File.Exists(path) ? null
-                : JsonSerializer.Deserialize<StageList>(File.ReadAllText(path)) is { Fingerprint: { Length: 64 } print, Stages.Count: > 0 } list && print.All(char.IsAsciiHexDigit)
-                    && list.Stages.All(files => files is not null && files.All(file => file is { Length: > 0 } && file == Path.GetFileName(file) && !file.Contains('\\'))) ? list
-                : throw new CheckpointException(path, "stages", "has no Fingerprint of 64 digits, or Stages that are no lists of bare names; write it again with mend import");
+                : JsonSerializer.Deserialize<StageList>(File.ReadAllText(path)) is
+                {
+                    Fingerprint: { Length: 64 } print,
+                    Stages.Count: > 0
+                } list && print.All(char.IsAsciiHexDigit)
+                    && list.Stages.All(files => files is not null
+                        && files.All(file => file is { Length: > 0 } && file == Path.GetFileName(file) && !file.Contains('\\'))) ? list
+                : throw new CheckpointException(path, "stages",
+                    "has no Fingerprint of 64 digits, or Stages that are no lists of bare names; write it again with mend import");
         }
         catch (JsonException e)
         {

@@ -8,7 +8,8 @@ namespace MendCluster.Distributed.Tests.Histories;
 internal abstract record Event(long Began, long Ended);
 
 /// <param name="Receipt">Null: not acknowledged.</param>
-internal sealed record Edited(long Began, long Ended, string Key, string Prompt, string Target, string? Scope, EditReceipt? Receipt) : Event(Began, Ended);
+internal sealed record Edited(long Began, long Ended, string Key, string Prompt, string Target, string? Scope, EditReceipt? Receipt)
+    : Event(Began, Ended);
 
 internal sealed record Reverted(long Began, long Ended, EditId Edit, RevertMode Mode, RevertReceipt? Receipt) : Event(Began, Ended);
 
@@ -35,10 +36,13 @@ internal sealed class History
     public EditId? AnyEdit(Prng rng)
     {
         lock (_lock)
-            return _events.OfType<Edited>().Where(edit => edit.Receipt is not null).ToList() is { Count: > 0 } made ? rng.Pick(made).Receipt!.Id : null;
+            return _events.OfType<Edited>().Where(edit => edit.Receipt is not null).ToList() is { Count: > 0 } made
+                ? rng.Pick(made).Receipt!.Id : null;
     }
 
-    /// <summary>Every acknowledged edit and revert is in the ledger once, as it was acknowledged; the ledger has nothing that nobody asked for.</summary>
+    /// <summary>
+    /// Every acknowledged edit and revert is in the ledger once, as it was acknowledged; the ledger has nothing that nobody asked for.
+    /// </summary>
     public void CheckLedger(IReadOnlyList<LedgerEntry> entries)
     {
         Assert.Equal(Enumerable.Range(1, entries.Count), entries.Select(entry => (int)entry.Version.Value));
@@ -47,20 +51,26 @@ internal sealed class History
         foreach (var (key, entry) in made)
             Assert.Equal((asked[key].Prompt, asked[key].Target, asked[key].Scope), (entry.Prompt, entry.Target, entry.Scope));
         foreach (var edit in asked.Values.Where(edit => edit.Receipt is not null))
-            Assert.Equal((edit.Receipt!.Id, edit.Receipt.Version, edit.Receipt.Figures), (made[edit.Key].Edit, made[edit.Key].Version, made[edit.Key].Figures!));
+            Assert.Equal((edit.Receipt!.Id, edit.Receipt.Version, edit.Receipt.Figures),
+                (made[edit.Key].Edit, made[edit.Key].Version, made[edit.Key].Figures!));
         var reverts = entries.Where(entry => entry.Kind == LedgerKind.Revert).ToDictionary(entry => entry.Edit); // each edit at most once
-        Assert.All(reverts.Values, entry => Assert.Contains(_events.OfType<Reverted>(), revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode));
+        Assert.All(reverts.Values,
+            entry => Assert.Contains(_events.OfType<Reverted>(), revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode));
         foreach (var revert in _events.OfType<Reverted>().Where(revert => revert.Receipt is not null))
-            Assert.Equal(revert.Receipt, new(reverts[revert.Edit].Edit, reverts[revert.Edit].Version, reverts[revert.Edit].Recomputed!.Value));
+            Assert.Equal(revert.Receipt,
+                new(reverts[revert.Edit].Edit, reverts[revert.Edit].Version, reverts[revert.Edit].Recomputed!.Value));
     }
 
     /// <summary>What was acknowledged before another request began has the older version.</summary>
     public void CheckOrder()
     {
-        List<(Event Event, ModelVersion Version)> versions = [.. _events.Select(happened => (happened, Version(happened))).Where(seen => seen.Item2 is not null).Select(seen => (seen.happened, seen.Item2!.Value))];
+        List<(Event Event, ModelVersion Version)> versions =
+            [.. _events.Select(happened => (happened, Version(happened))).Where(seen => seen.Item2 is not null)
+            .Select(seen => (seen.happened, seen.Item2!.Value))];
         foreach (var (later, version) in versions)
             foreach (var (earlier, older) in versions.Where(other => other.Event.Ended < later.Began))
-                Assert.True(later is Asked || earlier is Asked ? older <= version : older < version, $"{later} began after {earlier} had ended");
+                Assert.True(later is Asked || earlier is Asked ? older <= version : older < version,
+                    $"{later} began after {earlier} had ended");
 
         static ModelVersion? Version(Event happened) => happened switch
         {

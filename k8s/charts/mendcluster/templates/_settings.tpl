@@ -97,6 +97,7 @@ Mend:
 {{- define "mendcluster.serverSettings" -}}
 ManagementAddress: 0.0.0.0
 ManagementPort: {{ include "mendcluster.port" "management" }}
+DrawdownBudget: {{ .Values.model.drawdownBudget }}
 {{- with .Values.metrics.otlp }}
 Otlp: {{ . | quote }}
 {{- end }}
