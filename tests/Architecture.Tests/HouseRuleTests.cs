@@ -23,6 +23,7 @@ public partial class HouseRuleTests
         ["Deployment"] = ["Editing", "Ledger"],
         ["Editing"] = ["Deployment", "Ledger", "Telemetry"],
         ["Ledger"] = [],
+        ["Membership"] = ["Ledger"],
         ["Telemetry"] = [],
         ["Training"] = ["Deployment", "Editing", "Telemetry"],
     };

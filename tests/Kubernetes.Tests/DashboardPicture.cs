@@ -57,10 +57,10 @@ internal sealed partial class DashboardPicture(Func<string, Task<JsonNode>> ask,
             Text(x + width / 2, y + height / 2 + 22, series.Count == 0 ? "-" : Say(series[0].Values.Last(value => value is not null)!.Value, unit),
                 Colours[0], 28, "middle");
         else if ((string?)panel["type"] == "heatmap")
-            Heatmap(series, unit, x + 52, y + 28, width - 62, height - 48);
+            Heatmap(series, unit, x + 58, y + 28, width - 68, height - 48);
         else
             Lines(series, unit, (string?)panel["fieldConfig"]!["defaults"]!["custom"]!["stacking"]!["mode"] == "normal",
-                x + 52, y + 28, width - 62, height - 66);
+                x + 58, y + 28, width - 68, height - 66);
     }
 
     private async Task<List<Series>> ReadAsync(string query, string legend)
@@ -107,7 +107,7 @@ internal sealed partial class DashboardPicture(Func<string, Task<JsonNode>> ask,
                 ? $"""<path d="{path}L{x + width} {y + height}L{x} {y + height}Z" fill="{colour}" stroke="none"/>"""
                 : $"""<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>""");
         }
-        var left = x - 44;
+        var left = x - 50;
         foreach (var (i, (name, _)) in layers.Index())
         {
             if (left > x + width - 60)

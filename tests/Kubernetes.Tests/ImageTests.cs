@@ -66,7 +66,7 @@ public sealed class ImageTests : IAsyncLifetime, IDisposable
         // The shell says its process, which becomes the silo: it is ended by that.
         const string started = "echo $$; exec \"$@\"";
         var ended = Task.Run(() =>
-            Tools.Run("sh", ["-c", "\"$@\" | while read -r line; do echo \"$line\"; case $line in [0-9]*) silo=$line ;; Silo*) kill -TERM $silo ;; esac; done", "sh",
+            Tools.Run("sh", ["-c", "\"$@\" | while read -r line; do echo \"$line\"; case $line in Silo*) kill -TERM $silo ;; *[!0-9]*) ;; *) silo=$line ;; esac; done", "sh",
             buildah, .. Buildah([.. run, "--volume", $"{_server.Folder}:{_server.Folder}", "--volume", $"{_folder["model"]}:/models:ro",
                 .. variables.SelectMany(variable => new[] { "--env", $"{variable.Key}={variable.Value}" }), container, "--", "sh", "-c",
                 started, "silo", .. silo.Command])]));

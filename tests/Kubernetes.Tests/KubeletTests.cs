@@ -86,7 +86,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
         var objects = Render();
         await TimedAsync("install", () => _kubelet.ApplyAsync(objects));
         Assert.Equal((4, 2), (_kubelet.Ready("silo").Count(), _kubelet.Ready("front").Count()));
-        using var prometheus = StartPrometheus();
+        await using var prometheus = StartPrometheus();
         var began = DateTimeOffset.UtcNow;
         var addresses = _kubelet.Pods.ToDictionary(pod => pod.Name, pod => pod.Address);
         using (var stop = new CancellationTokenSource())
@@ -339,10 +339,11 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
     /// <summary>
     /// Scrapes the pods as the ServiceMonitor would have it do: every second here, under their namespace, release and name.
     /// </summary>
-    private sealed class RunningPrometheus : IDisposable
+    private sealed class RunningPrometheus : IAsyncDisposable
     {
         private readonly Process _process;
-        private readonly Timer _targets;
+        private readonly CancellationTokenSource _stop = new();
+        private readonly Task _targets;
 
         public RunningPrometheus(TemporaryFolder folder, string rules, Func<IEnumerable<(string Name, string Address)>> pods)
         {
@@ -355,17 +356,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
                 {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": ["rules.yml"], "scrape_configs": [{"job_name": "{{Chart.Release}}",
                  "file_sd_configs": [{"files": ["targets.json"], "refresh_interval": "1s"}]}]}
                 """);
-            _targets = new(_ =>
-            {
-                File.WriteAllText(folder["targets.part"],
-                    JsonSerializer.Serialize(pods()
-                    .Select(pod => new
-                    {
-                        targets = new[] { $"{pod.Address}:8081" },
-                        labels = new Dictionary<string, string> { ["namespace"] = Chart.Namespace, ["pod"] = pod.Name }
-                    })));
-                File.Move(folder["targets.part"], folder["targets.json"], overwrite: true);
-            }, null, 0, 1000);
+            _targets = TellTargetsAsync(folder, pods);
             _process = Process.Start(new ProcessStartInfo("sh",
                 ["-c", "exec \"$@\" >prometheus.log 2>&1", "sh", Tools.Find("prometheus")!, "--config.file=prometheus.yml",
                 $"--storage.tsdb.path={folder["data"]}",
@@ -375,12 +366,27 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
 
         public Uri Address { get; }
 
-        public void Dispose()
+        public async ValueTask DisposeAsync()
         {
-            _targets.Dispose();
             _process.Kill();
-            _process.WaitForExit();
+            await _process.WaitForExitAsync();
             _process.Dispose();
+            await _stop.CancelAsync();
+            await _targets.ContinueWith(ended => Assert.True(ended.IsCanceled, $"{ended.Exception}"), TaskScheduler.Default);
+            _stop.Dispose();
+        }
+
+        private async Task TellTargetsAsync(TemporaryFolder folder, Func<IEnumerable<(string Name, string Address)>> pods)
+        {
+            for (; ; await Task.Delay(1000, _stop.Token))
+            {
+                await File.WriteAllTextAsync(folder["targets.part"], JsonSerializer.Serialize(pods().Select(pod => new
+                {
+                    targets = new[] { $"{pod.Address}:8081" },
+                    labels = new Dictionary<string, string> { ["namespace"] = Chart.Namespace, ["pod"] = pod.Name },
+                })), _stop.Token);
+                File.Move(folder["targets.part"], folder["targets.json"], overwrite: true);
+            }
         }
     }
 }
