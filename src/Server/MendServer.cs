@@ -47,10 +47,11 @@ public sealed class MendServer : IAsyncDisposable
     /// <summary>Listens from here on; the cluster may come later.</summary>
     /// <param name="keys">Let in beside those of the settings' file.</param>
     /// <param name="logging">Where the log goes; null: nowhere.</param>
+    /// <param name="pages">More of them; null: none.</param>
     /// <exception cref="MendException">The settings cannot be used, or an address is taken.</exception>
     public static async Task<MendServer> StartAsync(ServerSettings settings, ServedCluster served, IEnumerable<ApiKey> keys,
-        Action<ILoggingBuilder>? logging = null,
-        TimeProvider? time = null, CancellationToken cancellation = default)
+        Action<ILoggingBuilder>? logging = null, TimeProvider? time = null, AdminPages? pages = null,
+        CancellationToken cancellation = default)
     {
         List<ApiKey> own = [.. keys];
         List<string> faults = [.. settings.Faults()];
@@ -58,8 +59,8 @@ public sealed class MendServer : IAsyncDisposable
             faults.Add($"{nameof(settings.Keys)} is missing, and so is {nameof(settings.Oidc)}; nobody could ask");
         if (faults.Count > 0)
             throw new MendException(MendError.InvalidOption, string.Join(". ", faults) + ".", "Correct the server's settings.");
-        var server = new MendServer(Build(settings, served, own, logging, time ?? TimeProvider.System), settings, served, time
-            ?? TimeProvider.System);
+        time ??= TimeProvider.System;
+        var server = new MendServer(Build(settings, served, own, logging, time, pages), settings, served, time);
         try
         {
             await server._app.StartAsync(cancellation).ConfigureAwait(false);
@@ -106,7 +107,7 @@ public sealed class MendServer : IAsyncDisposable
         new(_app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.ElementAt(listener));
 
     private static WebApplication Build(ServerSettings settings, ServedCluster served, IReadOnlyList<ApiKey> own,
-        Action<ILoggingBuilder>? logging, TimeProvider time)
+        Action<ILoggingBuilder>? logging, TimeProvider time, AdminPages? pages)
     {
         // Empty: nothing is read from variables or files but what the settings name.
         var builder = WebApplication.CreateEmptyBuilder(new()
@@ -152,6 +153,7 @@ public sealed class MendServer : IAsyncDisposable
         services.AddMendAuthentication(settings);
         services.AddMendTelemetry(settings);
         services.AddMendOpenApi();
+        pages?.Add(services);
 
         var app = builder.Build();
         _ = app.Services.GetRequiredService<ApiKeys>(); // refused before anything listens
@@ -165,6 +167,7 @@ public sealed class MendServer : IAsyncDisposable
         app.UseRateLimiter();
         app.UseAuthorization();
         ConsoleFiles.Map(app);
+        pages?.Map(app.MapGroup("").Requires(Right.Admin).ExcludeFromDescription());
         app.MapOpenApi("/openapi/v1.json").Requires(Right.Read);
         var api = app.MapGroup("/v1").AddEndpointFilter(Requests.OnlyKnownQueryAsync);
         EditEndpoints.Map(api.MapGroup("").WithTags("Edits"));

@@ -37,7 +37,7 @@ public sealed class ServedCluster(string model)
     internal void Stops() => _isStopping = true;
 
     /// <exception cref="MendException">It is not there yet.</exception>
-    internal IMendCluster Required() => _state is { Cluster: { } cluster } ? cluster
+    public IMendCluster Required() => _state is { Cluster: { } cluster } ? cluster
         : throw new MendException(MendError.Unavailable, _state.Fault is { } fault ? $"The model cannot be served: {fault}"
         : $"The server is not ready: it {_state.Waiting}.",
             "Send the request again when it is ready.");

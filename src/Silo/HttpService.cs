@@ -5,13 +5,14 @@ using Microsoft.Extensions.Logging;
 namespace MendCluster.Silo;
 
 /// <summary>A silo's HTTP server: it listens before anything else starts, and has stopped before anything else stops.</summary>
-internal sealed class HttpService(ServerSettings settings, ServedCluster served, ILoggerFactory logs) : IHostedLifecycleService
+internal sealed class HttpService(
+    ServerSettings settings, ServedCluster served, AdminPages? pages, ILoggerFactory logs) : IHostedLifecycleService
 {
     private MendServer? _server;
 
     public async Task StartAsync(CancellationToken cancellationToken) =>
         _server = await MendServer.StartAsync(settings, served, [], logging => logging.AddProvider(new Forwarded(logs)),
-        cancellation: cancellationToken).ConfigureAwait(false);
+        pages: pages, cancellation: cancellationToken).ConfigureAwait(false);
 
     public async Task StoppingAsync(CancellationToken cancellationToken)
     {

@@ -54,13 +54,17 @@ var served = new ServedCluster(cluster.Model)
 };
 if (settings.Server is { } server)
     // first: it listens while the rest starts
-    builder.Services.AddHostedService(services => new HttpService(server, served, services.GetRequiredService<ILoggerFactory>()));
+    builder.Services.AddHostedService(services => new HttpService(server, served,
+        settings.Dashboard ? OrleansDashboard.Pages(served, services.GetRequiredService<IGrainFactory>) : null,
+        services.GetRequiredService<ILoggerFactory>()));
 if (settings.MembershipPostgreSql is { } database)
     builder.Services.AddHostedService(_ => new MembershipDatabase(
         database, cluster.ClusterId, settings.Name, served, TimeProvider.System, Console.Error));
 builder.UseOrleans(silo =>
 {
     silo.AddMendCluster(cluster, settings.Name);
+    if (settings.Dashboard)
+        silo.AddOrleansDashboard();
     if (settings.Tls is { } tls)
         silo.UseMendTls(tls, TimeProvider.System);
     if (settings.MembershipFile is { } membership)

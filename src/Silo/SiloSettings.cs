@@ -43,6 +43,13 @@ public sealed record SiloSettings
     /// <summary>Null: the silo has no HTTP, and so no health and no metrics either.</summary>
     public ServerSettings? Server { get; init; }
 
+    /// <summary>
+    /// Whether Orleans' own dashboard is at /orleans/ of <see cref="Server"/>, for those with the right admin: calls and activations of
+    /// grains, silo by silo. Every silo of the cluster needs it then.
+    /// </summary>
+    /// <value>false.</value>
+    public bool Dashboard { get; init; }
+
     /// <summary>Certificates by which silos and clients know each other. Null: whoever reaches the ports of Orleans is let in.</summary>
     public ClusterTls? Tls { get; init; }
 }

@@ -45,6 +45,8 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
             yield return $"MembershipFile and Mend:MembershipPostgreSql are {(silo.MembershipFile is null ? "missing" : "both given")}";
         if (silo.DeadAfter < MinDeadAfter)
             yield return $"DeadAfter is {silo.DeadAfter}; it is {MinDeadAfter} or more";
+        if (silo.Dashboard && silo.Server is null)
+            yield return "Dashboard is true, and Mend:Server is missing, which would have it";
         foreach (var fault in silo.Server?.Faults() ?? [])
             yield return $"Server:{fault}";
         foreach (var fault in silo.Tls?.Faults() ?? [])

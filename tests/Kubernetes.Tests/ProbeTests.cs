@@ -1,6 +1,7 @@
 using System.Net;
 using MendCluster.Contracts;
 using MendCluster.Server;
+using MendCluster.Testing;
 
 namespace MendCluster.Kubernetes.Tests;
 
@@ -36,7 +37,7 @@ public class ProbeTests
             Own = _ => Task.FromResult<IReadOnlyList<ShardReport>>([new(new(1, 0),
                 new(state, ModelVersion.Base, 0, 1, [], 0, state == ShardState.Faulted ? "no such file" : null))]),
         };
-        served.Opened(new Elsewhere());
+        served.Opened(new ShardsOnlyCluster(new ShardReport(new(0, 0), null)));
         await using var server = await MendServer.StartAsync(new() { Port = 0, ManagementPort = 0, Anonymous = true }, served, []);
         using var http = new HttpClient { BaseAddress = server.Management };
         foreach (var (now, startup, said) in new[] { (ShardState.Loading, 503, "loads"), (ShardState.Faulted, 503, "no such file"),
@@ -48,34 +49,5 @@ public class ProbeTests
             Assert.Contains($"\"{said}\"", await answer.Content.ReadAsStringAsync(), StringComparison.Ordinal);
             Assert.Equal(startup, (int)(await http.GetAsync("/healthz/ready")).StatusCode);
         }
-    }
-
-    /// <summary>A cluster whose stages all answer nothing.</summary>
-    private sealed class Elsewhere : IMendCluster
-    {
-        public Task<IReadOnlyList<ShardReport>> ShardsAsync(CancellationToken cancellation = default) =>
-            Task.FromResult<IReadOnlyList<ShardReport>>([new(new(0, 0), null)]);
-
-        public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null,
-            CancellationToken cancellation = default) => throw new NotSupportedException();
-
-        public Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null,
-            CancellationToken cancellation = default) => throw new NotSupportedException();
-
-        public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
-            throw new NotSupportedException();
-
-        public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
-            CancellationToken cancellation = default) => throw new NotSupportedException();
-
-        public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
-            CancellationToken cancellation = default) => throw new NotSupportedException();
-
-        public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => throw new NotSupportedException();
-
-        public Task<IReadOnlyList<LedgerEntry>> LedgerPageAsync(LedgerQuery query, CancellationToken cancellation = default) =>
-            Task.FromResult<IReadOnlyList<LedgerEntry>>([]);
-
-        public ValueTask DisposeAsync() => ValueTask.CompletedTask;
     }
 }

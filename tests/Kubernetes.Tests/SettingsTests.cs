@@ -66,6 +66,7 @@ public class SettingsTests
         var cluster = settings.Cluster!;
         Assert.Equal(("production", "gpt-j-6b", "/models/gpt-j-6b/main", TimeSpan.FromSeconds(90)),
             (cluster.ClusterId, cluster.Model, cluster.ModelDirectory, settings.DeadAfter));
+        Assert.True(settings.Dashboard);
         Assert.Equal(new FactorStorage(0.99, DType.BFloat16), cluster.Factors);
         Assert.Equal([new("What costs $(PRICE) or $$5?", "nothing: \"quoted\" 'twice'"),
             new("Wie heißt die Hauptstadt von Österreich?", "Wien")], cluster.Probes);

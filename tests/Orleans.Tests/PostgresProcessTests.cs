@@ -160,6 +160,36 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public async Task OrleansDashboard_IsThereWhereItIsAskedFor_AndForAdminsAlone()
+    {
+        await MigrateAsync();
+        var port = HostedSilo.FreePort();
+        var (admin, kept) = ApiKey.New("root", Right.Admin);
+        var (editor, edits) = ApiKey.New("alice", Right.Edit);
+        await File.WriteAllTextAsync(_folder["keys.json"], JsonSerializer.Serialize(new { keys = new[] { kept, edits } }, MendHttp.Json));
+        StartSilo("silo-0", $"--Mend:Server:Keys={_folder["keys.json"]}", "--Mend:Server:ManagementPort=0", $"--Mend:Server:Port={port}",
+            "--Mend:Dashboard=true");
+        await using var client = await ConnectAsync(shards: 1);
+        await client.AskAsync(Prompt, new(MaxTokens: 2));
+        using var http = new HttpClient();
+        Assert.Equal((401, 403, 200), (await StatusAsync(null), await StatusAsync(editor), await StatusAsync(admin)));
+        Assert.Contains("Orleans", await (await GetAsync("", admin)).Content.ReadAsStringAsync(), StringComparison.Ordinal);
+        await UntilAsync(async () => $"{(await (await GetAsync("DashboardCounters", admin)).Content.ReadAsStringAsync())
+            .Contains("mend", StringComparison.OrdinalIgnoreCase)}", "True");
+        Assert.DoesNotContain("Dashboard", await (await GetAsync("../openapi/v1.json", admin)).Content.ReadAsStringAsync(),
+            StringComparison.Ordinal);
+
+        async Task<int> StatusAsync(string? key) => (int)(await GetAsync("DashboardCounters", key)).StatusCode;
+
+        Task<HttpResponseMessage> GetAsync(string page, string? key)
+        {
+            var request = new HttpRequestMessage(HttpMethod.Get, $"http://127.0.0.1:{port}/orleans/{page}");
+            request.Headers.Authorization = key is null ? null : new("Bearer", key);
+            return http.SendAsync(request);
+        }
+    }
+
+    [Fact]
     public async Task ASiloOfADatabaseWithoutTheTables_SaysInALineWhatIsMissing_AndTheCommand()
     {
         var silo = StartSilo("silo-0");

@@ -46,6 +46,7 @@ public class SiloSettingsTests
     [InlineData("Mend:SiloPort", "30000", "Mend:GatewayPort is 30000, and so is Mend:SiloPort")]
     [InlineData("Mend:GatewayPort", "-1", "Mend:GatewayPort is -1")]
     [InlineData("Mend:DeadAfter", "00:00:00.5", "Mend:DeadAfter is 00:00:00.5")]
+    [InlineData("Mend:Dashboard", "true", "Mend:Dashboard is true, and Mend:Server is missing")]
     [InlineData("Mend:DeadAfter", "soon", "'soon' at 'Mend:DeadAfter'")]
     [InlineData("Mend:MembershipFile", null, "Mend:MembershipFile and Mend:MembershipPostgreSql are missing")]
     [InlineData("Mend:MembershipPostgreSql", "Host=db", "Mend:MembershipFile and Mend:MembershipPostgreSql are both given")]

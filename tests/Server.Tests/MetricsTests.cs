@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using MendCluster.Contracts;
 using MendCluster.Testing;
 
 namespace MendCluster.Server.Tests;
@@ -47,6 +48,26 @@ public sealed partial class MetricsTests
             string.Join('\n', scrape.Split('\n').Where(line => line.StartsWith("mend_edit_drawdown", StringComparison.Ordinal))),
             StringComparison.Ordinal);
     }
+
+    [Fact]
+    public async Task ReplicasThatHaveOtherUpdatesAtTheSameVersion_AreTold()
+    {
+        var served = new ServedCluster("model");
+        served.Opened(new ShardsOnlyCluster(Shard(0, 0, 3, "a"), Shard(1, 0, 3, "b"), Shard(0, 1, 3, "c"), Shard(1, 1, 3, "c"),
+            Shard(0, 2, 3, "d"), Shard(1, 2, 2, "e"), new(new(0, 3), null), Shard(1, 3, 3, "f")));
+        await using var server = await MendServer.StartAsync(new() { Port = 0, ManagementPort = 0, Anonymous = true }, served, []);
+        using var http = new HttpClient { BaseAddress = server.Management };
+        var told = "";
+        await HealthTests.UntilAsync(async () => (told = string.Join(' ', Differing().Matches(await http.GetStringAsync("/metrics"))
+            .Select(match => $"{match.Groups["replica"]}/{match.Groups["stage"]}:{match.Groups["value"]}"))).Length > 0);
+        Assert.Equal("0/0:1 1/0:1 0/1:0 1/1:0 0/2:0 1/2:0 0/3:0 1/3:0", told);
+
+        static ShardReport Shard(int replica, int stage, long version, string checksum) =>
+            new(new(replica, stage), new(ShardState.Ready, new(version), 0, 1, [], 0, null, checksum));
+    }
+
+    [GeneratedRegex("mend_shard_differs{[^}]*replica=\"(?<replica>\\d)\"[^}]*stage=\"(?<stage>\\d)\"[^}]*} (?<value>\\d)")]
+    private static partial Regex Differing();
 
     [GeneratedRegex(@"^# TYPE (?<name>\w+) ", RegexOptions.Multiline)]
     private static partial Regex Family();

@@ -274,6 +274,7 @@ public sealed class EditCoordinator(
             var tokens = ModelText.Next(generation);
             var trip = new StageTrip(session, version, tokens, Boundary.None, options.Scope);
             generation.Take(await replica.GenerateAsync(trip, position, options, candidate, cancellation).ConfigureAwait(false));
+            MendMetrics.Answered(position == 0 ? tokens.InputIds.Shape[1] : 0, 1);
             position += (tokens.DecoderInputIds ?? tokens.InputIds).Shape[1];
             parts?.Tell(generation.Tokens, generation.IsDone);
         }

@@ -35,6 +35,8 @@ public static class MendMetrics
 
     private static readonly Histogram<double> Append = Of("mend.ledger.append.duration", "s", "Time until a record is durable.", Seconds);
 
+    private static readonly Counter<long> AskTokens =
+        Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of prompts that were read, and of answers that were written.");
     private static readonly UpDownCounter<int> Trainings =
         Meter.CreateUpDownCounter<int>("mend.training.running", "{run}", "Trainings of editors that are under way.");
     private static readonly Counter<long> Steps = Meter.CreateCounter<long>("mend.training.steps", "{step}", "Steps of trainings.");
@@ -53,6 +55,7 @@ public static class MendMetrics
     {
         foreach (var outcome in Outcomes)
             Edits.Add(0, Tag("outcome", outcome));
+        Answered(0, 0);
         Trainings.Add(0);
         foreach (var counter in new[] { Steps, Skipped, Reduced })
             counter.Add(0);
@@ -86,6 +89,14 @@ public static class MendMetrics
             OperationCanceledException => "cancelled",
             _ => "failed",
         }));
+
+    /// <param name="input">Tokens of a prompt that were read.</param>
+    /// <param name="output">Tokens of an answer that were written.</param>
+    internal static void Answered(long input, long output)
+    {
+        AskTokens.Add(input, Tag("direction", "input"));
+        AskTokens.Add(output, Tag("direction", "output"));
+    }
 
     /// <param name="isDurable">Whether the ledger said so.</param>
     internal static void Appended(TimeSpan time, bool isDurable) =>

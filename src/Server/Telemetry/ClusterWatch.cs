@@ -31,6 +31,8 @@ internal sealed class ClusterWatch : BackgroundService
             "Whether a stage can serve.");
         _meter.CreateObservableGauge("mend.shard.version", () => Of(status => status?.Version.Value ?? 0), "{version}",
             "The version that a stage is at.");
+        _meter.CreateObservableGauge("mend.shard.differs", () => Of((ShardReport shard) => Differs(_shards ?? [], shard) ? 1L : 0), "1",
+            "Whether another replica's shard of the stage has other updates at the same version.");
         _meter.CreateObservableGauge("mend.shard.load", () => Of(status => status?.LoadedFraction ?? 0), "1",
             "How much of a stage is loaded, from 0 to 1.");
         _meter.CreateObservableGauge("mend.edits.budget", () => 1 - _counted.Drawdown / settings.DrawdownBudget, "1",
@@ -96,8 +98,16 @@ internal sealed class ClusterWatch : BackgroundService
     }
 
     private IEnumerable<Measurement<T>> Of<T>(Func<ShardStatus?, T> value)
+        where T : struct => Of(shard => value(shard.Status));
+
+    private IEnumerable<Measurement<T>> Of<T>(Func<ShardReport, T> value)
         where T : struct => (_shards ?? []).Select(shard =>
-        new Measurement<T>(value(shard.Status), new("replica", shard.Place.Replica), new("stage", shard.Place.Stage)));
+        new Measurement<T>(value(shard), new("replica", shard.Place.Replica), new("stage", shard.Place.Stage)));
+
+    /// <summary>Which of the two is wrong cannot be said: both are told.</summary>
+    private static bool Differs(IEnumerable<ShardReport> shards, ShardReport shard) =>
+        shard.Status is { State: ShardState.Ready } own && shards.Any(other => other.Place.Stage == shard.Place.Stage
+            && other.Status is { State: ShardState.Ready } status && status.Version == own.Version && status.Checksum != own.Checksum);
 
     private sealed record Counted(long Edits, long Rank, double Drawdown);
 }

@@ -29,8 +29,6 @@ internal static class ServerMetrics
     private static readonly Histogram<double> TokenInterval =
         Seconds("mend.ask.token_interval", "Time between pieces of an answer that is streamed.",
         [.001, .0025, .005, .01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5]);
-    private static readonly Counter<long> Tokens =
-        Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of answers that were streamed.");
 
     /// <summary>Every outcome is there as zero from when a server begins.</summary>
     public static void Begin()
@@ -39,7 +37,6 @@ internal static class ServerMetrics
             EditRequests.Add(0, Tag(outcome));
         foreach (var outcome in AskOutcomes)
             Asks.Add(0, Tag(outcome));
-        Tokens.Add(0);
     }
 
     public static Task<EditReceipt> EditAsync(Func<Task<EditReceipt>> edit) =>
@@ -54,7 +51,7 @@ internal static class ServerMetrics
     public static async IAsyncEnumerable<AnswerPart> AskAsync(IAsyncEnumerable<AnswerPart> parts,
         [EnumeratorCancellation] CancellationToken cancellation = default)
     {
-        var (start, last, tokens, outcome) = (Stopwatch.GetTimestamp(), 0L, 0, Cancelled);
+        var (start, last, outcome) = (Stopwatch.GetTimestamp(), 0L, Cancelled);
         await using var each = parts.GetAsyncEnumerator(cancellation);
         try
         {
@@ -75,14 +72,13 @@ internal static class ServerMetrics
                     FirstToken.Record(Stopwatch.GetElapsedTime(start, now).TotalSeconds);
                 else
                     TokenInterval.Record(Stopwatch.GetElapsedTime(last, now).TotalSeconds);
-                (last, tokens) = (now, each.Current.Tokens);
+                last = now;
                 yield return each.Current;
             }
             outcome = Answered;
         }
         finally
         {
-            Tokens.Add(tokens);
             Record(start, outcome);
         }
     }

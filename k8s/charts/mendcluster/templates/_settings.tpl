@@ -51,6 +51,9 @@ Mend:
         Answer: {{ .answer | quote }}
     {{- end }}
     Replicas: {{ include "mendcluster.replicas" . }}
+  {{- if .Values.silo.dashboard }}
+  Dashboard: true
+  {{- end }}
   {{- include "mendcluster.tlsSettings" . | nindent 2 }}
   Server: # health and metrics; the API of a silo is for its own pod alone
     Address: 127.0.0.1
