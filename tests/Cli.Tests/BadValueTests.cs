@@ -153,6 +153,9 @@ public sealed partial class BadValueTests : IDisposable
             ["--keys"] = _folder["keys.json"],
             ["--port"] = "0",
             ["--management-port"] = "0",
+            ["--from"] = "http://127.0.0.1:1/nothing",
+            ["--stages"] = "2",
+            ["--ordinal"] = "0",
         };
         var options = new List<string>();
         foreach (var option in command.Options.Where(option => option == of || option.Required
