@@ -357,18 +357,22 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
                  "file_sd_configs": [{"files": ["targets.json"], "refresh_interval": "1s"}]}]}
                 """);
             _targets = TellTargetsAsync(folder, pods);
+            // It ends with its standard input, and so with this process however that ends.
             _process = Process.Start(new ProcessStartInfo("sh",
-                ["-c", "exec \"$@\" >prometheus.log 2>&1", "sh", Tools.Find("prometheus")!, "--config.file=prometheus.yml",
-                $"--storage.tsdb.path={folder["data"]}",
+                ["-c", "\"$@\" >prometheus.log 2>&1 </dev/null & prometheus=$!; cat >/dev/null; kill $prometheus; wait", "sh",
+                Tools.Find("prometheus")!, "--config.file=prometheus.yml", $"--storage.tsdb.path={folder["data"]}",
                 $"--web.listen-address={Address.Authority}"])
-            { WorkingDirectory = folder.Path })!;
+            {
+                WorkingDirectory = folder.Path,
+                RedirectStandardInput = true,
+            })!;
         }
 
         public Uri Address { get; }
 
         public async ValueTask DisposeAsync()
         {
-            _process.Kill();
+            _process.StandardInput.Close();
             await _process.WaitForExitAsync();
             _process.Dispose();
             await _stop.CancelAsync();
