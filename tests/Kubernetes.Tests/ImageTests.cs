@@ -39,7 +39,7 @@ public sealed class ImageTests : IAsyncLifetime, IDisposable
             Buildah("inspect", "--type", "image", "mendcluster:test"))))!["OCIv1"]!["config"]!;
         Assert.Equal(("10001:10001", "/app", "abc"),
             ((string)image["User"]!, (string)image["WorkingDir"]!, (string)image["Labels"]!["org.opencontainers.image.revision"]!));
-        string[] run = ["run", "--network", "host", "--isolation", "chroot"];
+        string[] run = ["run", "--isolation", "chroot"];
         Assert.Contains("-PackageName mendcluster",
             Ran(Tools.Run(buildah, Buildah([.. run, container, "--", "cat", "/app/_manifest/asked"]))), StringComparison.Ordinal);
         Assert.Equal("10001 no",
@@ -85,5 +85,7 @@ public sealed class ImageTests : IAsyncLifetime, IDisposable
 public sealed class ImageFactAttribute : FactAttribute
 {
     public ImageFactAttribute() => Skip = Tools.WhyNot("helm", "buildah", "debootstrap")
-        ?? (Environment.IsPrivilegedProcess ? null : "an image is built and run under chroot, which only root may");
+        ?? (!Environment.IsPrivilegedProcess ? "an image is built and run under chroot, which only root may"
+        : File.ReadLines("/proc/self/mountinfo").All(mount => mount.Split(' ')[4] != "/") ? "the root here is no mount, and buildah needs one"
+        : null);
 }

@@ -20,7 +20,7 @@ build add --quiet "$container" "$base" / >/dev/null
 build add --quiet "$container" "$(dirname "$(readlink -f "$(command -v dotnet)")")/shared" /usr/share/dotnet/shared >/dev/null
 build add --quiet "$container" "$(dirname "$(readlink -f "$(command -v dotnet)")")/host" /usr/share/dotnet/host >/dev/null
 build add --quiet "$container" "$(readlink -f "$(command -v dotnet)")" /usr/share/dotnet/dotnet >/dev/null
-build run --network host --isolation chroot "$container" -- ln -s /usr/share/dotnet/dotnet /usr/bin/dotnet
+build run --isolation chroot "$container" -- ln -s /usr/share/dotnet/dotnet /usr/bin/dotnet
 build commit --quiet "$container" mcr.microsoft.com/dotnet/aspnet:10.0-trixie-slim >/dev/null
 
 cat >"$work/dotnet" <<'E2'
@@ -35,10 +35,10 @@ while [ $# -gt 0 ]; do
 done
 E2
 chmod +x "$work/dotnet"
-build run --network host --isolation chroot "$container" -- rm /usr/bin/dotnet
+build run --isolation chroot "$container" -- rm /usr/bin/dotnet
 build add --quiet "$container" "$work/dotnet" /usr/bin/dotnet >/dev/null
 build commit --quiet --rm "$container" mcr.microsoft.com/dotnet/sdk:10.0-trixie-slim >/dev/null
 
-build bud --quiet --pull-never --network host --isolation chroot --volume "$published:/published:ro" --file "$root/k8s/Dockerfile" --ignorefile "$root/k8s/Dockerfile.dockerignore" \
+build bud --quiet --pull-never --isolation chroot --volume "$published:/published:ro" --file "$root/k8s/Dockerfile" --ignorefile "$root/k8s/Dockerfile.dockerignore" \
   --build-arg REVISION=abc --tag mendcluster:test "$root" >"$work/build.log" 2>&1 || { tail -30 "$work/build.log" >&2; exit 1; }
 build from --pull-never mendcluster:test
