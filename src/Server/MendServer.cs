@@ -47,7 +47,7 @@ public sealed class MendServer : IAsyncDisposable
     /// <summary>Listens from here on; the cluster may come later.</summary>
     /// <param name="keys">Let in beside those of the settings' file.</param>
     /// <param name="logging">Where the log goes; null: nowhere.</param>
-    /// <param name="pages">More of them; null: none.</param>
+    /// <param name="pages">For admins, beside the API; null: none.</param>
     /// <exception cref="MendException">The settings cannot be used, or an address is taken.</exception>
     public static async Task<MendServer> StartAsync(ServerSettings settings, ServedCluster served, IEnumerable<ApiKey> keys,
         Action<ILoggingBuilder>? logging = null, TimeProvider? time = null, AdminPages? pages = null,
