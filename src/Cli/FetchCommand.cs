@@ -36,7 +36,7 @@ internal static class FetchCommand
         var output = new Option<DirectoryInfo>("--out")
         {
             Description =
-            "directory to fill; files that are there already are not fetched again",
+            "directory to fill; files of the same model that are there already are not fetched again, those of another are deleted",
             Required = true
         };
         var command = new Command("fetch", "Fetch the files of one stage from a web server") { from, stages, ordinal, editor, output };
@@ -52,8 +52,7 @@ internal static class FetchCommand
             var folder = parsed.GetRequiredValue(output).FullName;
             Directory.CreateDirectory(folder);
             var files = new Files(client, address.AbsoluteUri.TrimEnd('/'), folder);
-            await files.FetchAsync(StageList.FileName, isNeeded: true, isFresh: true, cancellation);
-            var list = StageList.Read(folder)!;
+            var list = await files.FetchListAsync(cancellation);
             if (list.Stages.Count != parsed.GetValue(stages))
                 throw new MendException(MendError.InvalidOption,
                     $"--stages is {parsed.GetValue(stages)}; {address} was written for {list.Stages.Count}.",
@@ -77,6 +76,25 @@ internal static class FetchCommand
         public int There { get; private set; }
 
         public long Bytes { get; private set; }
+
+        /// <summary>
+        /// The list is put in place once the files of the model that was here before, which may be of the same lengths, are deleted:
+        /// wherever this is cut off, no file of that model counts as one of this.
+        /// </summary>
+        /// <exception cref="CheckpointException">It, or the one that is here, cannot be read.</exception>
+        public async Task<StageList> FetchListAsync(CancellationToken cancellation)
+        {
+            var aside = Directory.CreateDirectory(Path.Combine(folder, ".list")).FullName;
+            await new Files(client, address, aside).FetchAsync(StageList.FileName, isNeeded: true, isFresh: true, cancellation);
+            var list = StageList.Read(aside)!;
+            if (StageList.Read(folder) is { } old && old.Fingerprint != list.Fingerprint)
+                foreach (var file in old.Stages.SelectMany(files => files).Distinct())
+                    File.Delete(Path.Combine(folder, file));
+            File.Move(Path.Combine(aside, StageList.FileName), Path.Combine(folder, StageList.FileName), overwrite: true);
+            Directory.Delete(aside);
+            Fetched++;
+            return list;
+        }
 
         /// <summary>A file is there whole or not at all.</summary>
         /// <param name="isNeeded">Otherwise the server need not have it.</param>

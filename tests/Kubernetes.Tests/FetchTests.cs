@@ -55,6 +55,30 @@ public sealed class FetchTests : IDisposable
         Assert.Empty(Directory.GetFiles(_folder[$"pod-{stages}"], "*.part"));
     }
 
+    /// <summary>Trained on, imported again: every file has the length that it had.</summary>
+    [Fact]
+    public async Task AnotherModelOfTheSameShape_IsFetchedWhole()
+    {
+        Import(seed: 7);
+        Serve(_folder["stages"]);
+        Assert.Equal((0, ""), await FetchAsync(_folder["pod"], 2, 0, Token));
+        Import(seed: 8);
+        Assert.Equal((0, ""), await FetchAsync(_folder["pod"], 2, 0, Token));
+        Assert.Equal(ModelFingerprint.Of(_folder["stages"]), ModelFingerprint.Of(_folder["pod"]));
+        Assert.NotEmpty(Directory.GetFiles(_folder["pod"], "model-*"));
+        Assert.All(Directory.GetFiles(_folder["pod"], "model-*"), file =>
+            Assert.Equal(File.ReadAllBytes(Path.Combine(_folder["stages"], Path.GetFileName(file))), File.ReadAllBytes(file)));
+
+        void Import(ulong seed)
+        {
+            var whole = Directory.CreateDirectory(_folder[$"whole-{seed}"]).FullName;
+            TinyModels.Write(whole, "gpt2", seed);
+            if (Directory.Exists(_folder["stages"]))
+                Directory.Delete(_folder["stages"], recursive: true);
+            ModelImport.Run(whole, 2, _folder["stages"]);
+        }
+    }
+
     [Fact]
     public async Task WhatCannotBeFetched_IsSaid()
     {

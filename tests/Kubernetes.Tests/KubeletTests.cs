@@ -26,6 +26,8 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
     /// <summary>Draws docs/dashboard-edits.svg too.</summary>
     private const string Update = "MEND_UPDATE";
 
+    private const string LedgerFailing = "MendLedgerFailing";
+
     /// <summary>In which others find out that a silo is lost, and what it takes beside that: no longer may nobody answer.</summary>
     private static readonly TimeSpan DeadAfter = TimeSpan.FromSeconds(5), LongestSilence = TimeSpan.FromSeconds(30);
 
@@ -35,7 +37,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
     private static readonly string[] OnlyAfterAFault =
         ["orleans_messaging_pings_reply_missed_total", "orleans_scheduler_long_running_turns_total", "401|403|429"];
 
-    private static readonly string[] OfFaults = ["MendTargetDown", "MendSiloMissing", "MendShardNotReady", "MendLedgerFailing"];
+    private static readonly string[] OfFaults = ["MendTargetDown", "MendSiloMissing", "MendShardNotReady", LedgerFailing];
 
     private readonly TemporaryFolder _folder = new();
     private readonly History _history = new();
@@ -107,7 +109,7 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
             await TimedAsync("PostgreSQL restarted", async () =>
             {
                 await _database.KillAsync();
-                await Task.Delay(TimeSpan.FromSeconds(3));
+                await UntilAsync(async () => (await FiredAsync(prometheus.Address)).Contains(LedgerFailing), "the ledger's failing is told");
                 await _database.StartAsync();
             });
             await TimedAsync("fronts 3, then 1", async () =>
@@ -266,17 +268,21 @@ public sealed class KubeletTests(ITestOutputHelper output) : IAsyncLifetime, IDi
     /// <summary>What was done to the pods was told, and is over.</summary>
     private async Task SeeAlertsAsync(Uri prometheus)
     {
-        var fired = await AlertsAsync("max_over_time(ALERTS{alertstate=\"firing\"}[1h])");
+        var fired = await FiredAsync(prometheus);
         Assert.Superset(OfFaults.ToHashSet(), fired);
         HashSet<string> still = [];
-        await UntilAsync(async () => !(still = await AlertsAsync("ALERTS{alertstate=\"firing\"}")).Overlaps(OfFaults),
+        await UntilAsync(async () => !(still = await AlertsAsync(prometheus, "ALERTS{alertstate=\"firing\"}")).Overlaps(OfFaults),
             () => $"these still fire: {string.Join(' ', still)}");
         output.WriteLine($"alerts: {string.Join(' ', fired.Order(StringComparer.Ordinal))}; in the end: {string.Join(' ', still.Order(StringComparer.Ordinal))}");
-
-        async Task<HashSet<string>> AlertsAsync(string query) =>
-            [.. (await AskPrometheusAsync(prometheus, $"query?query={Uri.EscapeDataString(query)}"))["result"]!.AsArray()
-            .Select(series => (string)series!["metric"]!["alertname"]!)];
     }
+
+    /// <summary>The alerts that have been, at any time.</summary>
+    private static Task<HashSet<string>> FiredAsync(Uri prometheus) =>
+        AlertsAsync(prometheus, "max_over_time(ALERTS{alertstate=\"firing\"}[1h])");
+
+    private static async Task<HashSet<string>> AlertsAsync(Uri prometheus, string query) =>
+        [.. (await AskPrometheusAsync(prometheus, $"query?query={Uri.EscapeDataString(query)}"))["result"]!.AsArray()
+        .Select(series => (string)series!["metric"]!["alertname"]!)];
 
     /// <summary>
     /// After streamed answers and a training every panel of every dashboard has something to show, and every rule is evaluated.
