@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
@@ -121,8 +122,9 @@ internal static class ClusterCommands
             IReadOnlyList<ShardStatus?> shards = [.. cluster.Settings.Shards.Select(_ => (ShardStatus?)null)];
             if (cluster.Silos.Any(silo => silo.Find() is not null))
             {
-                await using var connection = await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation);
-                shards = await ClusterConnection.StatusAsync(connection, cancellation);
+                await using var connection = await OrleansCluster.ConnectAsync(cluster.Membership, cluster.Settings.Model,
+                    cancellation: cancellation);
+                shards = await connection.StatusAsync(cancellation);
             }
             Show(cluster, shards);
         });

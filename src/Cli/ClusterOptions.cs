@@ -1,10 +1,12 @@
 using System.CommandLine;
+using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Training;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Cli;
 
@@ -67,17 +69,18 @@ internal sealed class ClusterOptions
             command.Options.Add(option);
     }
 
-    public async Task<IMendCluster> OpenAsync(ParseResult parsed, CancellationToken cancellation)
+    public async Task<IMendCluster> OpenAsync(ParseResult parsed, CancellationToken cancellation, ILoggerFactory? logs = null)
     {
         if (parsed.GetValue(Cluster) is { } place)
         {
             NoneGiven(OfAModel, parsed);
             if (PostgresLedger.ConnectionIn(place) is { } connection)
-                return await ClusterConnection.ConnectToPostgresAsync(
-                    connection, parsed.GetRequiredValue(Name), parsed.GetValue(ClusterId), TlsOf(parsed), cancellation);
+                return await OrleansCluster.ConnectToPostgresAsync(
+                    connection, parsed.GetRequiredValue(Name), parsed.GetValue(ClusterId), TlsOf(parsed), logs, cancellation);
             OnlyThroughPostgres(parsed);
             var cluster = LocalCluster.Open(place);
-            return await ClusterConnection.ConnectAsync(cluster.Membership, cluster.Settings.Model, cancellation, TlsOf(parsed));
+            return await OrleansCluster.ConnectAsync(cluster.Membership, cluster.Settings.Model, tls: TlsOf(parsed), logs: logs,
+                cancellation: cancellation);
         }
         if (parsed.GetValue(Tls) is not null)
             throw new MendException(MendError.InvalidOption, $"{Tls.Name} was given, and no cluster.",
@@ -94,6 +97,7 @@ internal sealed class ClusterOptions
             DType = TypeOf(parsed).Type,
             Device = parsed.GetRequiredValue(Device),
             Probes = ProbeSet.Beside(model),
+            Logger = logs?.CreateLogger<EditCoordinator>(),
         }, cancellation);
     }
 
@@ -113,7 +117,7 @@ internal sealed class ClusterOptions
 
     /// <summary>The training runs of a cluster that was opened; whoever gets them disposes of them where they can be.</summary>
     public ITrainingJobs TrainingJobs(ParseResult parsed, IMendCluster opened) => parsed.GetValue(Cluster) is not null
-        ? ClusterConnection.TrainingJobs(opened)
+        ? ((OrleansCluster)opened).TrainingJobs
         : EmbeddedTrainingJobs.Create(ModelOf(parsed), parsed.GetValue(Replicas), parsed.GetValue(Stages), TypeOf(parsed).Type,
             parsed.GetRequiredValue(Device));
 

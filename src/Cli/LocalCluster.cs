@@ -4,6 +4,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Engine.Files;
 
@@ -149,7 +150,7 @@ internal sealed class LocalCluster(string folder)
     /// <exception cref="MendException">A silo ended, or a stage could not be loaded.</exception>
     public async Task<IReadOnlyList<ShardStatus?>> ReadyAsync(CancellationToken cancellation)
     {
-        IMendCluster? cluster = null;
+        OrleansCluster? cluster = null;
         try
         {
             for (; ; await Task.Delay(Pause, cancellation))
@@ -161,13 +162,13 @@ internal sealed class LocalCluster(string folder)
                     continue;
                 try
                 {
-                    cluster ??= await ClusterConnection.ConnectAsync(Membership, Settings.Model, cancellation);
+                    cluster ??= await OrleansCluster.ConnectAsync(Membership, Settings.Model, cancellation: cancellation);
                 }
                 catch (MendException e) when (e.IsTransient)
                 {
                     continue; // no silo takes connections yet
                 }
-                var shards = await ClusterConnection.StatusAsync(cluster, cancellation);
+                var shards = await cluster.StatusAsync(cancellation);
                 if (shards.FirstOrDefault(shard => shard?.State == ShardState.Faulted) is { } faulted)
                     throw new MendException(MendError.ModelUnusable, $"A stage could not be loaded: {faulted.Fault}",
                         "Correct the files, then mend cluster down and up.");

@@ -67,9 +67,10 @@ internal static class ServeCommand
     {
         var served = new ServedCluster(cluster.NameOf(parsed));
         await using var server = await MendServer.StartAsync(settings, served, fresh is { } own ? [own.Kept] : [],
-            logging => ServerLog.ToStandardError(logging, LogLevel.Warning), cancellation: cancellation);
+            Log, cancellation: cancellation);
         served.Waits("loads the model");
-        await using var opened = await OpenAsync(cluster, parsed, served, cancellation);
+        using var logs = LoggerFactory.Create(Log);
+        await using var opened = await OpenAsync(cluster, parsed, served, logs, cancellation);
         var runs = settings.Trainings is null ? null : cluster.TrainingJobs(parsed, opened);
         try
         {
@@ -92,14 +93,16 @@ internal static class ServeCommand
         Say.Line($"Stopped.");
     }
 
+    private static void Log(ILoggingBuilder logging) => ServerLog.ToStandardError(logging, LogLevel.Warning);
+
     /// <summary>A cluster that is up may not be so yet.</summary>
     private static async Task<IMendCluster> OpenAsync(ClusterOptions cluster, ParseResult parsed, ServedCluster served,
-        CancellationToken cancellation)
+        ILoggerFactory logs, CancellationToken cancellation)
     {
         while (true)
             try
             {
-                return await cluster.OpenAsync(parsed, cancellation);
+                return await cluster.OpenAsync(parsed, cancellation, logs);
             }
             catch (MendException e) when (e.Error is MendError.CoordinatorLost or MendError.MembershipUnreachable)
             {

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Training;
@@ -158,9 +159,8 @@ internal static class TrainCommand
                 });
                 if (up is not null)
                 {
-                    await using var cluster = await ClusterConnection.ConnectAsync(up.Membership, up.Settings.Model, cancellation);
-                    result = await ClusterConnection.Trainer(cluster, new(options, source, run, parsed.GetValue(wire)))
-                        .TrainAsync(report, cancellation);
+                    await using var cluster = await OrleansCluster.ConnectAsync(up.Membership, up.Settings.Model, cancellation: cancellation);
+                    result = await cluster.Trainer(new(options, source, run, parsed.GetValue(wire))).TrainAsync(report, cancellation);
                     return;
                 }
                 if (copies == 1 && parsed.GetValue(stages) == 1)

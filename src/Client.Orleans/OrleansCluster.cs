@@ -5,6 +5,7 @@ using MendCluster.Grains.Interfaces;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 using Npgsql;
 using Orleans.Configuration;
 using Orleans.Messaging;
@@ -17,12 +18,18 @@ namespace MendCluster.Client.Orleans;
 /// </summary>
 /// <param name="grains">Of a client, or of a silo in the same process.</param>
 /// <param name="model">Its name in the cluster.</param>
-public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvider time) : IMendCluster
+/// <param name="logs">Told of requests that are sent again, and of changed certificates; null: nobody is.</param>
+public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvider time, ILoggerFactory? logs = null) : IMendCluster
 {
+    /// <summary>
+    /// Orleans tries for ever to reach a silo that closes its connections, as one does that asks for another certificate.
+    /// </summary>
+    private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(15);
+
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
 
     private readonly CallLivenessProbe _calls = new(call => grains.GetGrain<IEditCoordinatorGrain>(model).IsUnderWayAsync(call), time);
-    private readonly RequestRetry _retry = new(time);
+    private readonly RequestRetry _retry = new(time, Logger(logs));
     private IHost? _client;
 
     /// <summary>How long a request that met a lost shard or coordinator is sent again.</summary>
@@ -35,18 +42,22 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <param name="membership">The file that its silos were started with.</param>
     /// <param name="clusterId">Theirs; null: <see cref="ClusterIdentity.Default"/>.</param>
     /// <param name="tls">Where silos ask for certificates.</param>
+    /// <param name="logs">Told of requests that are sent again, and of changed certificates; null: nobody is.</param>
     public static Task<OrleansCluster> ConnectAsync(
-        string membership, string model, string? clusterId = null, ClusterTls? tls = null, CancellationToken cancellation = default) =>
+        string membership, string model, string? clusterId = null, ClusterTls? tls = null, ILoggerFactory? logs = null,
+        CancellationToken cancellation = default) =>
         ConnectThroughAsync(
-            client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, tls,
+            client => client.Services.AddSingleton<IGatewayListProvider>(new FileGateways(membership)), model, clusterId, tls, logs,
             cancellation);
 
     /// <summary>Connects to a cluster whose membership is in PostgreSQL.</summary>
     /// <param name="connection">As that of its silos; the role need not be theirs, and only reads.</param>
     /// <param name="clusterId">The silos', by which the database tells clusters apart; null: <see cref="ClusterIdentity.Default"/>.</param>
     /// <param name="tls">Where silos ask for certificates.</param>
+    /// <param name="logs">Told of requests that are sent again, and of changed certificates; null: nobody is.</param>
     public static async Task<OrleansCluster> ConnectToPostgresAsync(
-        string connection, string model, string? clusterId = null, ClusterTls? tls = null, CancellationToken cancellation = default)
+        string connection, string model, string? clusterId = null, ClusterTls? tls = null, ILoggerFactory? logs = null,
+        CancellationToken cancellation = default)
     {
         try
         {
@@ -62,7 +73,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         {
             return await ConnectThroughAsync(
                 client => client.UseAdoNetClustering(options => (options.Invariant, options.ConnectionString) = ("Npgsql", connection)),
-                model, clusterId, tls, cancellation).ConfigureAwait(false);
+                model, clusterId, tls, logs, cancellation).ConfigureAwait(false);
         }
         catch (MendException e) when (e.InnerException is PostgresException { IsTransient: false } refusal)
         {
@@ -76,9 +87,10 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
     /// <param name="clustering">Says where, as for any Orleans client.</param>
     /// <param name="clusterId">The silos'; null: <see cref="ClusterIdentity.Default"/>.</param>
     /// <param name="tls">Where silos ask for certificates.</param>
+    /// <param name="logs">Told of requests that are sent again, and of changed certificates; null: nobody is.</param>
     /// <exception cref="MendException">No silo answers, or they speak another version of the protocol.</exception>
     public static async Task<OrleansCluster> ConnectThroughAsync(
-        Action<IClientBuilder> clustering, string model, string? clusterId = null, ClusterTls? tls = null,
+        Action<IClientBuilder> clustering, string model, string? clusterId = null, ClusterTls? tls = null, ILoggerFactory? logs = null,
         CancellationToken cancellation = default)
     {
         if (clusterId is not null && ClusterIdentity.Fault(clusterId) is { } fault)
@@ -91,20 +103,26 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
                 (options.ClusterId, options.ServiceId) = (clusterId ?? ClusterIdentity.Default, ClusterIdentity.Default));
             client.AddMendClient();
             if (tls is not null)
-                client.UseMendTls(tls, TimeProvider.System);
+                client.UseMendTls(tls, TimeProvider.System, Logger(logs));
             clustering(client);
         });
         var host = builder.Build();
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        patience.CancelAfter(ConnectTimeout);
         try
         {
-            await host.StartAsync(cancellation).ConfigureAwait(false);
+            await host.StartAsync(patience.Token).ConfigureAwait(false);
         }
-        catch (Exception e) when (e is not OperationCanceledException)
+        catch (Exception e)
         {
             host.Dispose();
-            throw Lost(e);
+            throw e is not OperationCanceledException ? Lost(e) : cancellation.IsCancellationRequested ? e
+                : new MendException(MendError.CoordinatorLost,
+                    $"No silo lets this client in within {ConnectTimeout.TotalSeconds} s, {(tls is null ? "which has no certificate" : $"with the certificate in {tls.Certificate}")}.",
+                    "Look whether its silos run; those that ask for certificates (Mend:Tls) want one of their own authority, and those that do not want none.",
+                    e);
         }
-        var cluster = new OrleansCluster(host.Services.GetRequiredService<IGrainFactory>(), model, TimeProvider.System) { _client = host };
+        var cluster = new OrleansCluster(host.Services.GetRequiredService<IGrainFactory>(), model, TimeProvider.System, logs) { _client = host };
         try
         {
             WireProtocol.Check(host.Services);
@@ -209,7 +227,7 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
 
     /// <summary>Trains an editor of the cluster's model, with the replicas and stages of its layout.</summary>
     public IEditorTrainer Trainer(TrainingJobRequest order) =>
-        new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time) { RetryTimeout = RetryTimeout };
+        new OrleansTrainer(grains.GetGrain<IEditorTrainerGrain>(model), order, time, Logger(logs)) { RetryTimeout = RetryTimeout };
 
     public async ValueTask DisposeAsync()
     {
@@ -218,6 +236,8 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         await _client.StopAsync().ConfigureAwait(false);
         _client.Dispose();
     }
+
+    private static ILogger Logger(ILoggerFactory? logs) => (logs ?? NullLoggerFactory.Instance).CreateLogger<OrleansCluster>();
 
     private Task<T> RetryAsync<T>(Func<Task<T>> send, CancellationToken cancellation) =>
         _retry.RunAsync(_ => SendAsync(send, cancellation), RetryTimeout, cancellation);

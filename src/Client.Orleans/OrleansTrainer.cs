@@ -1,5 +1,7 @@
 using MendCluster.Contracts;
 using MendCluster.Grains.Interfaces;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Logging.Abstractions;
 
 namespace MendCluster.Client.Orleans;
 
@@ -8,10 +10,12 @@ namespace MendCluster.Client.Orleans;
 /// trainer's silo is lost the order is sent again for a while, and another silo, or the same one, goes on from the last checkpoint.
 /// Cancelling ends the run.
 /// </summary>
-public sealed class OrleansTrainer(IEditorTrainerGrain trainer, TrainingJobRequest order, TimeProvider time) : IEditorTrainer
+/// <param name="logger">Told of orders that are sent again; null: nobody is.</param>
+public sealed class OrleansTrainer(
+    IEditorTrainerGrain trainer, TrainingJobRequest order, TimeProvider time, ILogger? logger = null) : IEditorTrainer
 {
     private readonly CallLivenessProbe _calls = new(trainer.IsUnderWayAsync, time);
-    private readonly RequestRetry _retry = new(time);
+    private readonly RequestRetry _retry = new(time, logger ?? NullLogger.Instance);
 
     /// <summary>How long the order is sent again while the run comes no further.</summary>
     /// <value>30 seconds.</value>

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using Microsoft.Extensions.Logging;
 using Polly;
 
 namespace MendCluster.Client.Orleans;
@@ -7,7 +8,7 @@ namespace MendCluster.Client.Orleans;
 /// Sends a request again while what it met may pass, after growing pauses of random length: clients that met the same fault do not come
 /// back all at once. Whoever sends sees to it that a request which was carried out, and its answer lost, does no harm when sent again.
 /// </summary>
-internal sealed class RequestRetry(TimeProvider time)
+internal sealed class RequestRetry(TimeProvider time, ILogger logger)
 {
     private static readonly ResiliencePropertyKey<Window> Key = new("mend.retry");
 
@@ -20,6 +21,11 @@ internal sealed class RequestRetry(TimeProvider time)
         Delay = TimeSpan.FromMilliseconds(50),
         MaxDelay = TimeSpan.FromSeconds(2),
         MaxRetryAttempts = int.MaxValue, // the window's end comes first
+        OnRetry = retry =>
+        {
+            logger.Retried(retry.Outcome.Exception, retry.AttemptNumber + 1, retry.RetryDelay);
+            return ValueTask.CompletedTask;
+        },
     }).Build();
 
     /// <param name="send">One attempt. It may say that the request came further, which begins the time anew.</param>

@@ -41,10 +41,11 @@ public sealed record ClusterTls
 /// The authorities of a PEM file, as it is now: it is looked at again every second that one is asked for. A file that cannot be used leaves
 /// those read before in force.
 /// </summary>
-public sealed class AuthorityFile(string file, TimeProvider time)
+/// <param name="changed">Told of all authorities that are taken up, and of a file that cannot be used.</param>
+public sealed class AuthorityFile(string file, TimeProvider time, Action<X509Certificate2Collection, Exception?>? changed = null)
 {
     private readonly PemFiles<X509Certificate2Collection> _files =
-        new([file], Parse, $"The authorities in {file}", "It is a PEM file of certificates.", time);
+        new([file], Parse, $"The authorities in {file}", "It is a PEM file of certificates.", time, changed);
 
     /// <exception cref="MendException">The file cannot be used, and none that could was read before.</exception>
     public X509Certificate2Collection Current => _files.Current;

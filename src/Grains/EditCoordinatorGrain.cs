@@ -61,8 +61,9 @@ public sealed class EditCoordinatorGrain(
         {
             return await shard.StatusAsync(cancellation);
         }
-        catch (MendException)
+        catch (MendException e)
         {
+            logger.StateUnknown(e);
             return null;
         }
     }));
@@ -89,6 +90,7 @@ public sealed class EditCoordinatorGrain(
         }
         catch (MendException e) when (e.Error is MendError.LedgerInUse or MendError.LedgerInDoubt)
         {
+            logger.GivesWay(settings.Model, e.Error);
             DeactivateOnIdle();
             if (e.Error == MendError.LedgerInDoubt)
                 throw;
@@ -106,10 +108,13 @@ public sealed class EditCoordinatorGrain(
         {
             return await opening;
         }
-        catch
+        catch (Exception e)
         {
             if (_coordinator == opening)
+            {
                 _coordinator = null; // the next request tries again
+                logger.LedgerNotOpened(e, settings.Model);
+            }
             throw;
         }
     }
@@ -126,6 +131,7 @@ public sealed class EditCoordinatorGrain(
         {
             throw Displaced(e);
         }
+        logger.LedgerOpened(settings.Model);
         return new(Replicas(), _ledger, text, settings.Probes, time, logger);
     }
 

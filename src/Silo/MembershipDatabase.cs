@@ -4,6 +4,7 @@ using MendCluster.Distributed.Membership;
 using MendCluster.Grains.Interfaces;
 using MendCluster.Server;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Silo;
 
@@ -12,7 +13,8 @@ namespace MendCluster.Silo;
 /// it is, and when no silo is there that speaks another version of the protocol. Meanwhile health says what the silo waits for.
 /// </summary>
 internal sealed class MembershipDatabase(
-    string connection, string cluster, string silo, ServedCluster served, TimeProvider time, TextWriter output) : IHostedService
+    string connection, string cluster, string silo, ServedCluster served, TimeProvider time,
+    ILogger<MembershipDatabase> logger) : IHostedService
 {
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(2);
 
@@ -23,7 +25,7 @@ internal sealed class MembershipDatabase(
         {
             served.Waits(why.Short);
             if (said != why.Long)
-                await output.WriteLineAsync(said = why.Long).ConfigureAwait(false);
+                logger.Waits(said = why.Long);
             await Task.Delay(Pause, time, cancellationToken).ConfigureAwait(false);
         }
         served.Waits("joins its cluster");

@@ -18,11 +18,7 @@ if (builder.Configuration["settings"] is { } file)
     builder.Configuration.AddJsonFile(Path.GetFullPath(file));
     builder.Configuration.AddEnvironmentVariables().AddCommandLine(args);
 }
-ServerLog.ToStandardOutput(builder.Logging, LogLevel.Information);
-foreach (var chatty in new[] { "Orleans", "Polly", "Microsoft.AspNetCore", "Microsoft.Hosting" })
-    builder.Logging.AddFilter(chatty, LogLevel.Warning);
-// they warn of settings that are meant
-builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
+Log(builder.Logging);
 SiloSettings settings;
 try
 {
@@ -58,15 +54,16 @@ if (settings.Server is { } server)
         settings.Dashboard ? OrleansDashboard.Pages(served, services.GetRequiredService<IGrainFactory>) : null,
         services.GetRequiredService<ILoggerFactory>()));
 if (settings.MembershipPostgreSql is { } database)
-    builder.Services.AddHostedService(_ => new MembershipDatabase(
-        database, cluster.ClusterId, settings.Name, served, TimeProvider.System, Console.Error));
+    builder.Services.AddHostedService(services => new MembershipDatabase(database, cluster.ClusterId, settings.Name, served,
+        TimeProvider.System, services.GetRequiredService<ILogger<MembershipDatabase>>()));
+using var beforeHost = LoggerFactory.Create(Log); // whoever has none from the host: it is not built yet
 builder.UseOrleans(silo =>
 {
     silo.AddMendCluster(cluster, settings.Name);
     if (settings.Dashboard)
         silo.AddOrleansDashboard();
     if (settings.Tls is { } tls)
-        silo.UseMendTls(tls, TimeProvider.System);
+        silo.UseMendTls(tls, TimeProvider.System, beforeHost.CreateLogger<ClusterTls>());
     if (settings.MembershipFile is { } membership)
         silo.UseFileMembership(membership, settings.SiloPort, settings.GatewayPort);
     else
@@ -89,3 +86,12 @@ served.Opened(own, own.TrainingJobs);
 Console.WriteLine($"Silo {settings.Name} of model {cluster.Model}: {string.Join(", ", cluster.ShardsOf(settings.Name).Select(shard => $"replica {shard.Replica + 1}, stage {shard.Stage + 1} of {shard.Stages} on {shard.Device}"))}. {runtime}.");
 await host.WaitForShutdownAsync();
 return 0;
+
+static void Log(ILoggingBuilder logging)
+{
+    ServerLog.ToStandardOutput(logging, LogLevel.Information);
+    foreach (var chatty in new[] { "Orleans", "Polly", "Microsoft.AspNetCore", "Microsoft.Hosting" })
+        logging.AddFilter(chatty, LogLevel.Warning);
+    // they warn of settings that are meant
+    logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
+}

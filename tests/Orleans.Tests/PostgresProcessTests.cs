@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
@@ -20,6 +21,7 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(100);
 
     private readonly TemporaryFolder _folder = new();
+    private readonly Dictionary<string, ConcurrentQueue<string>> _said = [];
     private readonly Dictionary<string, Process> _silos = [];
     private readonly Dictionary<string, (int Silo, int Gateway)> _ports = [];
     private PostgresInstance _server = null!;
@@ -106,10 +108,11 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         var (port, health) = (HostedSilo.FreePort(), HostedSilo.FreePort());
         var (key, kept) = ApiKey.New("alice", Right.Edit);
         await File.WriteAllTextAsync(_folder["keys.json"], JsonSerializer.Serialize(new { keys = new[] { kept } }, MendHttp.Json));
-        var waiting = StartSilo("silo-1", $"--Mend:Server:Port={port}", $"--Mend:Server:ManagementPort={health}",
+        StartSilo("silo-1", $"--Mend:Server:Port={port}", $"--Mend:Server:ManagementPort={health}",
             $"--Mend:Server:Keys={_folder["keys.json"]}");
         using var http = new HttpClient { BaseAddress = new($"http://127.0.0.1:{health}/healthz/") };
-        Assert.Contains("The silo waits for it.", await waiting.StandardError.ReadLineAsync(), StringComparison.Ordinal);
+        await UntilAsync(() => Task.FromResult($"{_said["silo-1"].Any(line => line.Contains("The silo waits for it.", StringComparison.Ordinal))}"),
+            "True");
         Assert.Equal((503, "waits for the membership's database"), await HealthAsync(http, "startup"));
         Assert.Equal((200, "live"), await HealthAsync(http, "live"));
         Assert.Equal(answer, await client.AskAsync(Prompt, new(MaxTokens: 6)));
@@ -230,7 +233,8 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         })!;
-        silo.OutputDataReceived += (_, _) => { }; // a full pipe would stop it
+        var said = _said[name] = [];
+        silo.OutputDataReceived += (_, line) => said.Enqueue(line.Data ?? "");
         silo.BeginOutputReadLine();
         return _silos[name] = silo;
     }

@@ -1,5 +1,6 @@
 using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
+using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.Extensions.Time.Testing;
 
 namespace MendCluster.Orleans.Tests;
@@ -32,7 +33,7 @@ public class RequestRetryTests
     public async Task ARequestThatCameFurther_HasItsWholeTimeAgain()
     {
         var (attempts, further) = (0, 0L);
-        var request = new RequestRetry(_time).RunAsync<int>(window =>
+        var request = new RequestRetry(_time, NullLogger.Instance).RunAsync<int>(window =>
         {
             if (++attempts == 10)
             {
@@ -49,7 +50,7 @@ public class RequestRetryTests
     public async Task AnAnswerAfterFailures_IsReturned()
     {
         var attempts = 0;
-        Assert.Equal(7, await _time.RunAsync(new RequestRetry(_time).RunAsync(
+        Assert.Equal(7, await _time.RunAsync(new RequestRetry(_time, NullLogger.Instance).RunAsync(
             _ => ++attempts < 4 ? throw new MendException(MendError.LedgerUnreachable, "", "") : Task.FromResult(7), Total, default)));
         Assert.Equal(4, attempts);
     }
@@ -58,7 +59,7 @@ public class RequestRetryTests
     public async Task ARequestThatIsCancelledInAPause_EndsAtOnce()
     {
         using var cancelled = new CancellationTokenSource();
-        var request = new RequestRetry(_time)
+        var request = new RequestRetry(_time, NullLogger.Instance)
             .RunAsync<int>(_ => throw new MendException(MendError.ShardLost, "", ""), Total, cancelled.Token);
         await cancelled.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => request); // no time passes
@@ -69,7 +70,7 @@ public class RequestRetryTests
     {
         var start = _time.GetTimestamp();
         List<TimeSpan> attempts = [];
-        var request = new RequestRetry(_time).RunAsync<int>(_ =>
+        var request = new RequestRetry(_time, NullLogger.Instance).RunAsync<int>(_ =>
         {
             attempts.Add(_time.GetElapsedTime(start));
             throw new MendException(error, "", "");

@@ -72,7 +72,7 @@ internal sealed class TinyServer : IAsyncDisposable
         };
         server.Server = await MendServer.StartAsync(settings?.Invoke(usual, folder) ?? usual, server.Served, [],
             logging => logging.SetMinimumLevel(LogLevel.Debug)
-            .AddFilter("Microsoft", LogLevel.Warning).AddProvider(new Kept(server.Logged)), time);
+            .AddFilter("Microsoft", LogLevel.Warning).AddProvider(new KeptLog(server.Logged)), time);
         server.Cluster = await EmbeddedCluster.OpenAsync(new()
         {
             ModelDirectory = folder.Path,
@@ -109,27 +109,6 @@ internal sealed class TinyServer : IAsyncDisposable
         await _runs.DisposeAsync();
         await Cluster.DisposeAsync();
         _folder.Dispose();
-    }
-
-    private sealed class Kept(ConcurrentQueue<(string, LogLevel, int, string)> logged) : ILoggerProvider
-    {
-        public ILogger CreateLogger(string categoryName) => new Logger(categoryName, logged);
-
-        public void Dispose()
-        {
-        }
-
-        private sealed class Logger(string category, ConcurrentQueue<(string, LogLevel, int, string)> logged) : ILogger
-        {
-            public IDisposable? BeginScope<TState>(TState state)
-                where TState : notnull => null;
-
-            public bool IsEnabled(LogLevel logLevel) => true;
-
-            public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception,
-                Func<TState, Exception?, string> formatter) =>
-                logged.Enqueue((category, logLevel, eventId.Id, $"{formatter(state, exception)} {exception}"));
-        }
     }
 }
 
