@@ -33,6 +33,7 @@ internal static class CommandLine
             ClusterCommands.Create(),
             ServeCommand.Create(),
             KeyCommand.Create(),
+            OpenApiCommand.Create(),
             EvalCommand.Create(),
             SequentialCommand.Create(),
             PlanCommand.Create(),

@@ -80,6 +80,18 @@ public sealed class MendServer : IAsyncDisposable
         return server;
     }
 
+    /// <summary>The API's own description, as a server of these settings would give it.</summary>
+    /// <returns>OpenAPI 3.1, as JSON.</returns>
+    public static async Task<string> DescribeAsync(CancellationToken cancellation = default)
+    {
+        var (key, kept) = ApiKey.New("openapi", Right.Read);
+        await using var server = await StartAsync(new() { Port = 0, ManagementPort = 0, Drain = TimeSpan.Zero }, new ServedCluster("model"),
+            [kept], cancellation: cancellation).ConfigureAwait(false);
+        using var http = new HttpClient { DefaultRequestHeaders = { Authorization = new("Bearer", key) } };
+        var document = await http.GetStringAsync(new Uri(server.Address, OpenApi.Route), cancellation).ConfigureAwait(false);
+        return document.ReplaceLineEndings("\n") + "\n";
+    }
+
     /// <summary>
     /// Says that it is not ready any more, then takes no request, and ends when those under way are answered, or the time for that is over.
     /// </summary>
@@ -168,7 +180,7 @@ public sealed class MendServer : IAsyncDisposable
         app.UseAuthorization();
         ConsoleFiles.Map(app);
         pages?.Map(app.MapGroup("").Requires(Right.Admin).ExcludeFromDescription());
-        app.MapOpenApi("/openapi/v1.json").Requires(Right.Read);
+        app.MapOpenApi(OpenApi.Route).Requires(Right.Read);
         var api = app.MapGroup("/v1").AddEndpointFilter(Requests.OnlyKnownQueryAsync);
         EditEndpoints.Map(api.MapGroup("").WithTags("Edits"));
         ReadEndpoints.Map(api.MapGroup("").WithTags("Questions, ledger and state"));

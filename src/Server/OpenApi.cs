@@ -4,10 +4,10 @@ using Microsoft.OpenApi;
 
 namespace MendCluster.Server;
 
-/// <summary>The API's own description. docs/openapi.json is this document, and a test compares them.</summary>
+/// <summary>The API's own description. The build writes it (mend openapi), and a test compares docs/openapi.json with that.</summary>
 internal static class OpenApi
 {
-    public const string Document = "v1";
+    public const string Document = "v1", Route = $"/openapi/{Document}.json";
 
     private const string KeyScheme = "key";
 

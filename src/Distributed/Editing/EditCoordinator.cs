@@ -285,7 +285,7 @@ public sealed class EditCoordinator(
         ILogger logger)
     {
         var stageOf = new ConcurrentDictionary<string, int>(); // all replicas are cut alike
-        return [.. replicas.Select(stages => new Pipeline(stages, ledger, stageOf, time, logger))];
+        return [.. replicas.Select((stages, replica) => new Pipeline(replica, stages, ledger, stageOf, time, logger))];
     }
 
     /// <summary>Computes something under a session of its own. A replica that loses a shard over it is followed by the next.</summary>

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -45,16 +46,16 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         _thread.RunAsync(() => Apply_OnComputeThread(records), cancellation);
 
     public Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
-        _thread.RunAsync(() => InScope(() => Generate_OnComputeThread(request)), cancellation);
+        _thread.RunAsync(() => Pass(() => Generate_OnComputeThread(request)), cancellation);
 
     public Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
-        _thread.RunAsync(() => InScope(() => Forward_OnComputeThread(request)), cancellation);
+        _thread.RunAsync(() => Pass(() => Forward_OnComputeThread(request)), cancellation);
 
     public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
-        _thread.RunAsync(() => InScope(() => Backward_OnComputeThread(request)), cancellation);
+        _thread.RunAsync(() => Pass(() => Backward_OnComputeThread(request)), cancellation);
 
     public Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default) =>
-        _thread.RunAsync(() => InScope(() => Try_OnComputeThread(request)), cancellation);
+        _thread.RunAsync(() => Pass(() => Try_OnComputeThread(request)), cancellation);
 
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => InScope(() => Branch_OnComputeThread(request)), cancellation);
@@ -82,6 +83,19 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             return; // the second time
         }
         _thread.Dispose();
+    }
+
+    private T Pass<T>(Func<T> work)
+    {
+        var start = time.GetTimestamp();
+        try
+        {
+            return InScope(work);
+        }
+        finally
+        {
+            MendMetrics.Computed(options.Replica, options.Stage, time.GetElapsedTime(start));
+        }
     }
 
     private static T InScope<T>(Func<T> work)

@@ -10,10 +10,11 @@ namespace MendCluster.Distributed.Editing;
 /// The stages of one replica, as the coordinator drives them: hub and spokes. Every boundary passes through the coordinator and no stage
 /// waits inside another's call, so a stage that is lost holds up nothing but the trip that needs it.
 /// </summary>
+/// <param name="replica">Its number.</param>
 /// <param name="stages">One shard for each stage, in order.</param>
 /// <param name="ledger">Has the records that a shard lacks.</param>
 /// <param name="stageOf">The stage of each weight that an edit has changed, as it becomes known.</param>
-internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger ledger, ConcurrentDictionary<string, int> stageOf,
+internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, IEditLedger ledger, ConcurrentDictionary<string, int> stageOf,
     TimeProvider time, ILogger logger)
 {
     /// <summary>How long a replica that lost a shard is passed over while another can answer.</summary>
@@ -21,6 +22,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
 
     private const int MaxAttempts = 3;
 
+    private readonly ActiveTime _active = new(replica, time);
     private readonly long[] _epochs = new long[stages.Count];
     private IReadOnlyList<bool>? _editableStages;
     private long _openUntil = long.MinValue;
@@ -154,6 +156,7 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
     private async Task<T> CallAsync<T>(int stage, Func<IModelShard, Task<T>> call)
     {
         using var span = MendTracing.Start("stage", stage);
+        using var active = _active.Begin();
         try
         {
             return await call(stages[stage]).ConfigureAwait(false);
@@ -166,6 +169,40 @@ internal sealed class Pipeline(IReadOnlyList<IModelShard> stages, IEditLedger le
             throw e as MendException
                 ?? new MendException(MendError.ShardLost, $"The shard of stage {stage} failed: {e.Message}",
                 "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);
+        }
+    }
+    /// <summary>The time in which at least one call is under way; each that ends tells what has gone by.</summary>
+    private sealed class ActiveTime : IDisposable
+    {
+        private readonly int _replica;
+        private readonly TimeProvider _time;
+        private readonly Lock _lock = new();
+        private int _calls;
+        private long _since;
+
+        public ActiveTime(int replica, TimeProvider time)
+        {
+            (_replica, _time) = (replica, time);
+            MendMetrics.Called(replica, TimeSpan.Zero);
+        }
+
+        /// <returns>Disposed of when the call ends.</returns>
+        public IDisposable Begin()
+        {
+            lock (_lock)
+                if (_calls++ == 0)
+                    _since = _time.GetTimestamp();
+            return this;
+        }
+
+        public void Dispose()
+        {
+            lock (_lock)
+            {
+                var now = _time.GetTimestamp();
+                MendMetrics.Called(_replica, _time.GetElapsedTime(_since, now));
+                (_since, _calls) = (now, _calls - 1);
+            }
         }
     }
 }

@@ -37,6 +37,10 @@ public static class MendMetrics
 
     private static readonly Counter<long> AskTokens =
         Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of prompts that were read, and of answers that were written.");
+    private static readonly Counter<double> Computing =
+        Meter.CreateCounter<double>("mend.shard.busy", "s", "Time that a shard spent on passes of edits and answers.");
+    private static readonly Counter<double> Active =
+        Meter.CreateCounter<double>("mend.pipeline.active", "s", "Time in which at least one of a replica's stages was called.");
     private static readonly UpDownCounter<int> Trainings =
         Meter.CreateUpDownCounter<int>("mend.training.running", "{run}", "Trainings of editors that are under way.");
     private static readonly Counter<long> Steps = Meter.CreateCounter<long>("mend.training.steps", "{step}", "Steps of trainings.");
@@ -97,6 +101,11 @@ public static class MendMetrics
         AskTokens.Add(input, Tag("direction", "input"));
         AskTokens.Add(output, Tag("direction", "output"));
     }
+
+    internal static void Computed(int replica, int stage, TimeSpan time) =>
+        Computing.Add(time.TotalSeconds, new("replica", replica), new("stage", stage));
+
+    internal static void Called(int replica, TimeSpan time) => Active.Add(time.TotalSeconds, new KeyValuePair<string, object?>("replica", replica));
 
     /// <param name="isDurable">Whether the ledger said so.</param>
     internal static void Appended(TimeSpan time, bool isDurable) =>
