@@ -118,6 +118,18 @@ public sealed class MendServer : IAsyncDisposable
     private Uri AddressOf(int listener) =>
         new(_app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.ElementAt(listener));
 
+    /// <summary>A bucket for two seconds' requests, filled ten times a second, or with each single one where they are fewer.</summary>
+    private static TokenBucketRateLimiterOptions RateOf(int requestsPerSecond)
+    {
+        var tokens = Math.Max(1, requestsPerSecond / 10);
+        return new()
+        {
+            TokenLimit = 2 * requestsPerSecond,
+            TokensPerPeriod = tokens,
+            ReplenishmentPeriod = TimeSpan.FromSeconds((double)tokens / requestsPerSecond),
+        };
+    }
+
     private static WebApplication Build(ServerSettings settings, ServedCluster served, IReadOnlyList<ApiKey> own,
         Action<ILoggingBuilder>? logging, TimeProvider time, AdminPages? pages)
     {
@@ -149,13 +161,7 @@ public sealed class MendServer : IAsyncDisposable
                 PartitionedRateLimiter.Create<HttpContext, string>(http =>
                 RateLimitPartition.GetConcurrencyLimiter(CallerOf(http), _ => new() { PermitLimit = settings.Limits.RequestsAtOnce })),
                 PartitionedRateLimiter.Create<HttpContext, string>(http =>
-                    RateLimitPartition.GetTokenBucketLimiter(CallerOf(http), _ => new()
-                    {
-                        TokenLimit = 2 * settings.Limits.RequestsPerSecond,
-                        TokensPerPeriod = Math.Max(1, settings.Limits.RequestsPerSecond / 10),
-                        ReplenishmentPeriod = TimeSpan.FromSeconds(settings.Limits.RequestsPerSecond >= 10 ? 0.1
-                        : 1.0 / settings.Limits.RequestsPerSecond),
-                    })));
+                    RateLimitPartition.GetTokenBucketLimiter(CallerOf(http), _ => RateOf(settings.Limits.RequestsPerSecond))));
             options.OnRejected = (rejected, _) =>
                 new(Errors.RefuseAsync(rejected.HttpContext,
                 new(MendError.TooBusy, "These are more requests than this server takes of one caller.",

@@ -157,6 +157,39 @@ public sealed class AccessTests
     }
 
     [Fact]
+    public async Task ACallerThatFloods_GetsItsRate_AndOthersAreServed()
+    {
+        const int perSecond = 15; // no multiple of ten
+        await using var server =
+            await TinyServer.StartAsync((settings, _) => settings with { Limits = new() { RequestsPerSecond = perSecond } });
+        var start = TimeProvider.System.GetTimestamp();
+        using var over = new CancellationTokenSource(TimeSpan.FromSeconds(3));
+        var flood = Enumerable.Range(0, 32).Select(async _ =>
+        {
+            var (http, met) = (server.Client(server.ReadKey), new List<HttpStatusCode>());
+            while (!over.IsCancellationRequested)
+            {
+                using var answer = await http.GetAsync("/v1/models");
+                met.Add(answer.StatusCode);
+                await Task.Delay(10);
+            }
+            return met;
+        }).ToList();
+        var (other, served) = (server.Client(server.EditKey), 0);
+        for (; !over.IsCancellationRequested; served++)
+        {
+            using var answer = await other.PostAsync("/v1/ask", """{"prompt": "red"}""");
+            Assert.Equal(HttpStatusCode.OK, answer.StatusCode);
+            await Task.Delay(50);
+        }
+        var statuses = (await Task.WhenAll(flood)).SelectMany(met => met).CountBy(status => status).ToDictionary();
+        Assert.Equal([HttpStatusCode.OK, HttpStatusCode.TooManyRequests], statuses.Keys.Order());
+        var seconds = TimeProvider.System.GetElapsedTime(start).TotalSeconds;
+        Assert.InRange(statuses[HttpStatusCode.OK], 2 * perSecond, perSecond * (seconds + 2)); // a bucket that is full, and what comes in
+        Assert.True(served > 1);
+    }
+
+    [Fact]
     public async Task TheQueueOfEdits_IsBounded()
     {
         var gate = new TaskCompletionSource();
