@@ -123,7 +123,7 @@ internal static class CommandLine
                 Say.Line($"Stopped.");
                 return Interrupted;
             case MendException known:
-                Say.Error(known.Error, known.Message[..^known.Hint.Length].TrimEnd(), known.Hint);
+                Say.Error(known.Error, known.What, known.Hint);
                 break;
             case ModelException:
                 Say.Error(MendError.ModelUnusable, e.Message, "Correct the model's files, or name another model.");
