@@ -60,7 +60,7 @@ public sealed class RegistryTests : IDisposable
         };
         if (kind.Train is null)
         {
-            Assert.Throws<EditorException>(() => options.Validated());
+            Refusal.Of(MendError.InvalidOption, () => options.Validated());
             return;
         }
         TinyModels.Write(_folder.Path, "gpt2");
@@ -73,7 +73,7 @@ public sealed class RegistryTests : IDisposable
         Assert.Equal(algorithm, checkpoint.Algorithm);
         if (kind.Load is null)
         {
-            Assert.Throws<CheckpointException>(() => checkpoint.Prepared());
+            Refusal.Of(MendError.ModelUnusable, () => checkpoint.Prepared());
             return;
         }
         using var read = checkpoint.Prepared();

@@ -1,4 +1,5 @@
 using System.Text.Json.Serialization;
+using MendCluster.Contracts;
 using MendCluster.Engine.Models;
 
 namespace MendCluster.Engine.Data;
@@ -33,9 +34,9 @@ public sealed record EditExample(
         {
             return read();
         }
-        catch (ModelException e)
+        catch (MendException e) when (e.Error == MendError.ModelUnusable)
         {
-            throw new InvalidDataException($"{Place ?? $"the edit \"{Prompt}\""}: {e.Message}. Correct the row, or delete it.", e);
+            throw new InvalidDataException($"{Place ?? $"the edit \"{Prompt}\""}: {e.What}. Correct the row, or delete it.", e);
         }
     }
 }

@@ -167,7 +167,7 @@ public sealed class RunFolderTests : IDisposable
             Options with { EarlyStopPatience = 0 }, Options with { Averaging = 1 }, Options with { GradClip = double.NaN },
                 Options with { FinalRate = 2 }, Options with { Loss = new(CEdit: double.NaN) },
         })
-            Assert.Throws<EditorException>(() => Train(options));
+            Refusal.Of(MendError.InvalidOption, () => Train(options));
         Assert.False(Directory.Exists(_folder["run"]));
     }
 
