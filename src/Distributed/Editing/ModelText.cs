@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;

@@ -1,11 +1,8 @@
 using System.Runtime.CompilerServices;
 using MendCluster.Contracts;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Files;
-using MendCluster.Engine.Models;
-using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;

@@ -1,6 +1,5 @@
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Engine.Models;
 
 namespace MendCluster.Engine.Data;
 

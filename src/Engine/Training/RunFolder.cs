@@ -2,7 +2,6 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Files;
 
 namespace MendCluster.Engine.Training;

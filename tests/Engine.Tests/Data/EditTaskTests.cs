@@ -1,7 +1,6 @@
 using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;

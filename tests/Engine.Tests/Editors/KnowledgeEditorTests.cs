@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Testing;
 using static TorchSharp.torch;

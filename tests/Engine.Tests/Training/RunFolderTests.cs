@@ -2,7 +2,6 @@ using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Files;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
