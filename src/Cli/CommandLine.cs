@@ -2,10 +2,6 @@ using System.CommandLine;
 using System.CommandLine.Help;
 using System.Text.Json;
 using MendCluster.Contracts;
-using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Editors;
-using MendCluster.Engine.Models;
-using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 using Spectre.Console;
 
@@ -124,16 +120,7 @@ internal static class CommandLine
                 Say.Line($"Stopped.");
                 return Interrupted;
             case MendException known:
-                Say.Error(known.Error, known.Message[..^known.Hint.Length].TrimEnd(), known.Hint);
-                break;
-            case ModelException:
-                Say.Error(MendError.ModelUnusable, e.Message, "Correct the model's files, or name another model.");
-                break;
-            case CheckpointException or TokenizerException:
-                Say.Error(MendError.ModelUnusable, e.Message, "Correct or replace the file that is named, or name another.");
-                break;
-            case EditorException:
-                Say.Error(MendError.InvalidOption, e.Message, "Correct the setting.");
+                Say.Error(known.Error, known.What, known.Hint);
                 break;
             case InvalidDataException or JsonException:
                 Say.Error(MendError.InvalidData, e.Message, "Correct what is named.");

@@ -81,7 +81,7 @@ internal static class FetchCommand
         /// The list is put in place once the files of the model that was here before, which may be of the same lengths, are deleted:
         /// wherever this is cut off, no file of that model counts as one of this.
         /// </summary>
-        /// <exception cref="CheckpointException">It, or the one that is here, cannot be read.</exception>
+        /// <exception cref="MendException">It, or the one that is here, cannot be read.</exception>
         public async Task<StageList> FetchListAsync(CancellationToken cancellation)
         {
             var aside = Directory.CreateDirectory(Path.Combine(folder, ".list")).FullName;

@@ -192,7 +192,7 @@ public sealed record Problem(string Type, string Title, int Status, string Detai
 {
     /// <param name="status">Of HTTP.</param>
     public static Problem Of(MendException e, int status, string? traceId) =>
-        new($"urn:mend:error:{e.Error}", e.Error.ToString(), status, e.Message[..^e.Hint.Length].TrimEnd(), e.Error, e.Hint, e.IsTransient,
+        new($"urn:mend:error:{e.Error}", e.Error.ToString(), status, e.What, e.Error, e.Hint, e.IsTransient,
         traceId);
 
     /// <summary>The failure as whoever calls the SDK meets it.</summary>

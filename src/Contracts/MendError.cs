@@ -131,10 +131,13 @@ public enum MendError
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>
-public sealed class MendException(MendError error, string message, string hint, Exception? inner = null)
-    : Exception($"{message} {hint}", inner)
+public sealed class MendException(MendError error, string what, string hint, Exception? inner = null)
+    : Exception($"{what} {hint}", inner)
 {
     public MendError Error { get; } = error;
+
+    /// <summary>What was wrong and where: the message without the hint.</summary>
+    public string What { get; } = what;
 
     /// <summary>What to do.</summary>
     public string Hint { get; } = hint;

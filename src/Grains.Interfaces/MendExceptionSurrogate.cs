@@ -14,5 +14,5 @@ public sealed class MendExceptionConverter : IConverter<MendException, MendExcep
         new((MendError)surrogate.Error, surrogate.Message, surrogate.Hint);
 
     public MendExceptionSurrogate ConvertToSurrogate(in MendException value) =>
-        new((int)value.Error, value.Message[..^(value.Hint.Length + 1)], value.Hint);
+        new((int)value.Error, value.What, value.Hint);
 }

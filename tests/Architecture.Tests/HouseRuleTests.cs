@@ -17,6 +17,13 @@ public partial class HouseRuleTests
         ("ReplicaSet.cs", "thrown when all calls of the attempt have ended"),
     ];
 
+    /// <summary>Exceptions that a folder throws to itself, and the file that catches each.</summary>
+    private static readonly Dictionary<string, string> CaughtInside = new()
+    {
+        ["NeighbourLostException"] = "RingReduction.cs",
+        ["ReplicaLostException"] = "ReplicaSet.cs",
+    };
+
     /// <summary>Which folder of Distributed may name which others; what lies beside them may name all.</summary>
     private static readonly Dictionary<string, string[]> AllowedInDistributed = new()
     {
@@ -86,10 +93,21 @@ public partial class HouseRuleTests
     public void ElementTypes_AreOfOneEnum() => Assert.Equal(["DType.cs"], Sources()
         .Where(source => Regex.IsMatch(source.Text, @"enum \w+\s*\{[^}]*\b(BFloat16|BF16)\b")).Select(source => Name(source.File)));
 
+    /// <summary>A failure is a <c>MendException</c> from where it is found on: nothing has to say it again in another type.</summary>
     [Fact]
-    public void TheWireHasOneException() => Assert.Equal(["MendException"],
-        Sources(Path.Combine("src", "Contracts"))
-        .SelectMany(source => ExceptionClass().Matches(source.Text).Select(match => match.Groups["name"].Value)));
+    public void Failures_AreOfOneType()
+    {
+        var types = Sources().SelectMany(source => ExceptionClass().Matches(source.Text)
+            .Select(match => (Name: match.Groups["name"].Value, Words: match.Groups["words"].Value))).ToList();
+        Assert.Equal(CaughtInside.Keys.Append("MendException").Order(), types.Select(type => type.Name).Order());
+        Assert.Equal("MendException", Assert.Single(types, type => type.Words.Contains("public", StringComparison.Ordinal)).Name);
+        foreach (var (name, catcher) in CaughtInside)
+        {
+            var naming = Sources().Where(source => source.Text.Contains(name, StringComparison.Ordinal)).ToList();
+            Assert.Single(naming.Select(source => Path.GetDirectoryName(source.File)).Distinct());
+            Assert.Contains($"catch ({name}", naming.Single(source => Name(source.File) == catcher).Text, StringComparison.Ordinal);
+        }
+    }
 
     [Fact]
     public void NoFeature_HasASwitchInTheBuild()
@@ -141,7 +159,7 @@ public partial class HouseRuleTests
     [GeneratedRegex(@"\b(const \w+|static readonly \w+(\[\])?|static readonly TimeSpan) (\w+ = [^,;]+, )*(Most|Usual|Usually|Least)[A-Z]\w*\b")]
     private static partial Regex Constant();
 
-    [GeneratedRegex(@"\bclass (?<name>\w+Exception)\b")]
+    [GeneratedRegex(@"(?<words>(\w+ )*)class (?<name>\w+)[^{;]*?:\s*(\w+\.)*\w*Exception\b")]
     private static partial Regex ExceptionClass();
 
     [GeneratedRegex(@"\[LoggerMessage\((?<number>\d+),")]

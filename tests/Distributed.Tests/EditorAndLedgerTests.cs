@@ -2,6 +2,7 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
+using MendCluster.Engine;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
@@ -223,7 +224,7 @@ public sealed class EditorAndLedgerTests : IDisposable
         public int VocabularySize => 1;
 
         public IReadOnlyList<int> Encode(string text, bool addSpecialTokens = true) =>
-            text.Length == 0 ? [] : throw new ModelException("prompt", text, "is beyond the embedding");
+            text.Length == 0 ? [] : throw Fault.Model("prompt", text, "is beyond the embedding");
 
         public string Decode(IEnumerable<int> ids, bool skipSpecialTokens = true) => "";
 

@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -60,7 +59,7 @@ public sealed class RegistryTests : IDisposable
         };
         if (kind.Train is null)
         {
-            Assert.Throws<EditorException>(() => options.Validated());
+            Refusal.Of(MendError.InvalidOption, () => options.Validated());
             return;
         }
         TinyModels.Write(_folder.Path, "gpt2");
@@ -73,7 +72,7 @@ public sealed class RegistryTests : IDisposable
         Assert.Equal(algorithm, checkpoint.Algorithm);
         if (kind.Load is null)
         {
-            Assert.Throws<CheckpointException>(() => checkpoint.Prepared());
+            Refusal.Of(MendError.ModelUnusable, () => checkpoint.Prepared());
             return;
         }
         using var read = checkpoint.Prepared();

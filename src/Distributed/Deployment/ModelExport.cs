@@ -71,14 +71,14 @@ public static class ModelExport
                 [.. records.Where(record => record.Entry.Kind == LedgerKind.Edit && !reverted.Contains(record.Entry.Edit))];
             return Write(options, records.Count == 0 ? ModelVersion.Base : records[^1].Entry.Version, active, cancellation);
         }
-        catch (Exception e) when (e is ModelException or CheckpointException)
+        catch (MendException e) when (e.Error == MendError.ModelUnusable)
         {
-            throw new MendException(MendError.ModelUnusable, $"The model was not exported: {e.Message}", "Nothing was written.", e);
+            throw e.Because(e.Error, "The model was not exported", "Nothing was written.");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new MendException(MendError.FileUnusable, $"The model was not exported: {e.Message}",
-                "Nothing was written. Make room, or name a directory that can be written.", e);
+            throw e.Because(MendError.FileUnusable, "The model was not exported",
+                "Nothing was written. Make room, or name a directory that can be written.");
         }
     }
 

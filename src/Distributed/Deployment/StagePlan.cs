@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -80,7 +81,7 @@ public sealed class StagePlan
     {
         (_options, _layers, _editable, _vocabulary) = (options, layers, editable, family.VocabularySize);
         if (options.Stages < 1 || options.Stages > layers.Count)
-            throw new ModelException("stages", $"{options.Stages}", $"this model has 1 to {layers.Count}");
+            throw Fault.Model("stages", $"{options.Stages}", $"this model has 1 to {layers.Count}");
         var names = editable.Select(weight => weight.Name).ToHashSet();
         var lowest = layers.ToList().FindIndex(layer => layer.Linears.Any(linear => names.Contains(linear.Name)));
         _lowestEditable = lowest < 0 ? layers.Count : lowest;
@@ -102,12 +103,12 @@ public sealed class StagePlan
     public IEnumerable<PlannedStage> TooLarge => Stages.Where(stage => stage.Bytes > _options.Memory);
 
     /// <summary>A plan for an editor of the options' kind.</summary>
-    /// <exception cref="ModelException">A number of stages or a selector of weights that the model does not have.</exception>
+    /// <exception cref="MendException">A number of stages or a selector of weights that the model does not have.</exception>
     public static StagePlan Of(ModelFamily family, StagePlanOptions options) => Of(family, LayerShape.Of(family), options);
 
     /// <summary>A plan for a directory. Reads config.json and the headers of the weights and of the editor.</summary>
     /// <param name="editor">Its file; null: an editor of the options' kind.</param>
-    /// <exception cref="CheckpointException">A weight is missing, or a file is damaged.</exception>
+    /// <exception cref="MendException">A weight is missing, or a file is damaged.</exception>
     public static StagePlan Read(string model, string? editor, StagePlanOptions options)
     {
         var family = ModelFamily.FromDirectory(model);

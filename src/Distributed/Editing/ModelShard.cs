@@ -2,7 +2,6 @@ using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
@@ -105,9 +104,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         {
             return work();
         }
-        catch (Exception e) when (e is ModelException or EditorException or CheckpointException)
+        catch (MendException e) when (e.Error == MendError.ModelUnusable)
         {
-            throw new MendException(MendError.ModelUnusable, e.Message, "The request was refused; it would be again.", e);
+            throw new MendException(e.Error, e.What, "The request was refused; it would be again.", e);
         }
     }
 
@@ -133,11 +132,11 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         }
         catch (Exception e)
         {
-            _fault = DeviceMemory.Named(e).Message;
             Move(ShardState.Faulted);
-            if (e is ModelException or CheckpointException or EditorException or IOException)
-                throw new MendException(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded: {e.Message}",
-                    "Nothing runs on it; correct the files and load again.", e);
+            _fault = e is MendException { Error: MendError.ModelUnusable } known ? known.What : DeviceMemory.Named(e).Message;
+            if (e is MendException { Error: MendError.ModelUnusable } or IOException)
+                throw e.Because(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded",
+                    "Nothing runs on it; correct the files and load again.");
             throw;
         }
     }

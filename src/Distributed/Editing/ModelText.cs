@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
@@ -48,9 +47,9 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
         {
             return read();
         }
-        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is MendException { Error: MendError.ModelUnusable } or IOException or UnauthorizedAccessException)
         {
-            throw new MendException(MendError.ModelUnusable, $"{what}: {e.Message}", hint, e);
+            throw e.Because(MendError.ModelUnusable, what, hint);
         }
     }
 
@@ -119,7 +118,7 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
     private IReadOnlyList<int> Tokens(string text, MendError error, string what, Func<string, IReadOnlyList<int>> encode)
     {
         CheckUnicode(text, what);
-        var ids = string.IsNullOrWhiteSpace(text) ? [] : Known(() => Read(TextBatch.WithoutEnds(text)));
+        var ids = string.IsNullOrWhiteSpace(text) ? [] : Read(TextBatch.WithoutEnds(text));
         return _text.HasTokens(ids) ? ids
             : throw new MendException(error, $"The {what} \"{text}\" has no tokens.", $"Give a {what} with at least one word.");
 
@@ -129,10 +128,10 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
             {
                 return encode(text);
             }
-            catch (ModelException e)
+            catch (MendException e) when (e.Error == MendError.ModelUnusable)
             {
-                throw new MendException(MendError.ModelUnusable, $"The text cannot be read: {e.Message}",
-                    "Give the model its own tokenizer, or leave the token out of the text.", e);
+                throw e.Because(e.Error, "The text cannot be read",
+                    "Give the model its own tokenizer, or leave the token out of the text.");
             }
         }
     }
@@ -148,16 +147,16 @@ public sealed class ModelText(ModelFamily family, ITokenizer tokenizer)
                 $"Give one of {string.Join(", ", family.Labels!)}.");
     }
 
-    /// <summary>What the model or its tokenizer refuse, as the caller's error.</summary>
+    /// <summary>What the model refuses, with what a caller can do.</summary>
     private static T Known<T>(Func<T> read)
     {
         try
         {
             return read();
         }
-        catch (Exception e) when (e is ModelException or TokenizerException)
+        catch (MendException e) when (e.Error == MendError.ModelUnusable)
         {
-            throw new MendException(MendError.ModelUnusable, e.Message,
+            throw new MendException(e.Error, e.What,
                 "Correct the text or the model's files; sent again, the request is refused again.", e);
         }
     }

@@ -1,6 +1,7 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Telemetry;
+using MendCluster.Engine;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
@@ -197,7 +198,7 @@ public sealed class EditorTrainer(IReadOnlyList<IReadOnlyList<ITrainingShard>> r
         var merged = mend.Shapes.Select(shape => RowStatisticsCodec.Merge(shape,
             edits.SelectMany(rows => shape.Weights.Select(weight => rows.First(entry => entry.Name == weight))))).ToList();
         return merged.FirstOrDefault(entry => entry.Count < 2 && mend.Options.Norm) is not { } few ? merged
-            : throw new EditorException($"after its first {_training.AccumulateBs} edits the statistics of {few.Name} have seen {few.Count} gradient rows and need at least 2");
+            : throw Fault.Setting($"after its first {_training.AccumulateBs} edits the statistics of {few.Name} have seen {few.Count} gradient rows and need at least 2");
     }
 
     /// <summary>Phase 2 of all edits.</summary>

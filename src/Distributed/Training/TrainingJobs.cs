@@ -1,11 +1,8 @@
 using System.Runtime.CompilerServices;
 using MendCluster.Contracts;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Files;
-using MendCluster.Engine.Models;
-using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -126,23 +123,32 @@ internal sealed class TrainingJob : IProgress<TrainingProgress>, IAsyncDisposabl
         EditorTrainerOptions options;
         try
         {
-            var training = order.Options.Validated();
-            var edits = QuestionAnswering.ReadEdits(order.Data, (ulong)training.Seed);
-            options = EditorTrainerOptions.Of(model, EditorData.Of(model, edits, training),
-                order.Run) with
-            { BFloat16OnWire = order.BFloat16OnWire, Logger = logger };
+            options = EditorTrainerOptions.Of(model, ReadData(order, model), order.Run) with
+            {
+                BFloat16OnWire = order.BFloat16OnWire,
+                Logger = logger
+            };
         }
-        catch (Exception e) when (e is EditorException or InvalidDataException or IOException or UnauthorizedAccessException or ArgumentException)
+        catch (MendException e) when (e.Error == MendError.ModelUnusable)
         {
-            throw new MendException(MendError.InvalidOption, $"Settings or data ({order.Data}) cannot be used: {e.Message}",
-                "Correct them; the trainer's silo must be able to read the data.", e);
-        }
-        catch (Exception e) when (e is ModelException or TokenizerException or CheckpointException)
-        {
-            throw new MendException(MendError.ModelUnusable, $"No editor can be trained for the model: {e.Message}",
-                "Correct its files, or the settings that name its weights.", e);
+            throw e.Because(e.Error, "No editor can be trained for the model", "Correct its files, or the settings that name its weights.");
         }
         return new(new(replicas, options), options.Run.Take());
+    }
+
+    private static EditorData ReadData(TrainingJobRequest order, string model)
+    {
+        try
+        {
+            var training = order.Options.Validated();
+            return EditorData.Of(model, QuestionAnswering.ReadEdits(order.Data, (ulong)training.Seed), training);
+        }
+        catch (Exception e) when (e is MendException { Error: MendError.InvalidOption } or InvalidDataException or IOException
+            or UnauthorizedAccessException or ArgumentException)
+        {
+            throw e.Because(MendError.InvalidOption, $"Settings or data ({order.Data}) cannot be used",
+                "Correct them; the trainer's silo must be able to read the data.");
+        }
     }
 
     public static MendException Lost(string why) =>
@@ -208,10 +214,10 @@ internal sealed class TrainingJob : IProgress<TrainingProgress>, IAsyncDisposabl
             var result = await trainer.TrainAsync(this, _cancelled.Token).ConfigureAwait(false);
             return result.Stopped == "cancelled" && Volatile.Read(ref _interrupted) ? throw Lost("The trainer's silo ends.") : result;
         }
-        catch (Exception e) when (e is EditorException or CheckpointException or ModelException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is MendException { Error: MendError.InvalidOption } or IOException or UnauthorizedAccessException)
         {
-            throw new MendException(MendError.InvalidOption, $"The run cannot go on: {e.Message}",
-                "Correct what the message names and send the order again: the run goes on from its last checkpoint.", e);
+            throw e.Because(MendError.InvalidOption, "The run cannot go on",
+                "Correct what the message names and send the order again: the run goes on from its last checkpoint.");
         }
     }
 }

@@ -42,7 +42,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
     private volatile Round? _round;
 
     public Task<TrainingShardStatus> OpenAsync(TrainingSetup setup, CancellationToken cancellation = default) =>
-        RunAsync(() => Open_OnComputeThread(setup), cancellation);
+        InScopeAsync(() => Open_OnComputeThread(setup), cancellation);
 
     public Task<WireTensor> ReadAsync(StateSlice slice, CancellationToken cancellation = default) => RunAsync(() =>
     {
@@ -134,18 +134,23 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         _thread.Dispose();
     }
 
-    private Task<T> RunAsync<T>(Func<T> work, CancellationToken cancellation) => _thread.RunAsync(() =>
+    private Task<T> RunAsync<T>(Func<T> work, CancellationToken cancellation) => InScopeAsync(() =>
     {
-        using var scope = NewDisposeScope();
         try
         {
             return work();
         }
-        catch (Exception e) when (e is ModelException or EditorException)
+        catch (MendException e) when (e.Error == MendError.ModelUnusable)
         {
-            throw new MendException(MendError.ModelUnusable, e.Message,
+            throw new MendException(e.Error, e.What,
                 "Correct the model's files, the settings or the data; every shard would refuse it.", e);
         }
+    }, cancellation);
+
+    private Task<T> InScopeAsync<T>(Func<T> work, CancellationToken cancellation) => _thread.RunAsync(() =>
+    {
+        using var scope = NewDisposeScope();
+        return work();
     }, cancellation);
 
     private TrainingShardStatus Open_OnComputeThread(TrainingSetup setup)
@@ -157,11 +162,11 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
             {
                 Load(setup);
             }
-            catch (Exception e) when (e is ModelException or CheckpointException or EditorException or IOException)
+            catch (Exception e) when (e is MendException { Error: MendError.ModelUnusable } or IOException)
             {
                 Close();
-                throw new MendException(MendError.ModelUnusable, $"The training shard of {options.Place} could not be loaded: {e.Message}",
-                    "Correct the files or the run's settings.", e);
+                throw e.Because(MendError.ModelUnusable, $"The training shard of {options.Place} could not be loaded",
+                    "Correct the files or the run's settings.");
             }
         }
         return new([.. _stage!.EditableOrder], _editor is null ? [] : [.. _editor.Parameters.Keys]);

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -36,7 +37,7 @@ public sealed partial class HuggingFaceDirectory : IDisposable
                     _fileOf.Add(tensor, name);
             return;
         }
-        throw new CheckpointException(directory, "weights",
+        throw Fault.File(directory, "weights",
             $"found none of {string.Join(", ", InOrderOfPreference)}, nor one single .ckpt; {Instead(directory)}");
     }
 
@@ -82,7 +83,7 @@ public sealed partial class HuggingFaceDirectory : IDisposable
     /// <summary>The bare name of the file that a tensor is in.</summary>
     public string FileOf(string name) => _fileOf[name];
 
-    /// <exception cref="CheckpointException">No weights there, or their file or index is damaged.</exception>
+    /// <exception cref="MendException">No weights there, or their file or index is damaged.</exception>
     public static HuggingFaceDirectory Open(string directory) => new(directory);
 
     public bool Contains(string name) => _fileOf.ContainsKey(name);
@@ -90,7 +91,7 @@ public sealed partial class HuggingFaceDirectory : IDisposable
     /// <summary>
     /// The first of the names that the checkpoint has: families were published with and without prefixes ("transformer.").
     /// </summary>
-    /// <exception cref="CheckpointException">It has none of them, or its file is missing or damaged.</exception>
+    /// <exception cref="MendException">It has none of them, or its file is missing or damaged.</exception>
     public StoredTensor Find(params ReadOnlySpan<string> candidates)
     {
         foreach (var name in candidates)
@@ -144,7 +145,7 @@ public sealed partial class HuggingFaceDirectory : IDisposable
         // InvalidOperationException: a value that is no string, or text that is no UTF-8.
         catch (Exception e) when (e is JsonException or InvalidOperationException or IOException or UnauthorizedAccessException)
         {
-            throw new CheckpointException(_source, "weight_map", $"cannot be read: {e.Message}", e);
+            throw Fault.File(_source, "weight_map", $"cannot be read: {e.Message}", e);
         }
     }
 
@@ -163,7 +164,7 @@ public sealed partial class HuggingFaceDirectory : IDisposable
         }
     }
 
-    private CheckpointException Bad(string where, string message) => new(_source, where, message);
+    private MendException Bad(string where, string message) => Fault.File(_source, where, message);
 
     private interface IShard : IDisposable
     {

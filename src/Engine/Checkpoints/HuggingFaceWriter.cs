@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -51,13 +52,13 @@ public static class HuggingFaceWriter
     /// <param name="files">Tensors by file; each is asked to write itself once.</param>
     /// <param name="texts">More files by name; they go before those of the source.</param>
     /// <returns>Names of the files of weights; files without a tensor are not written.</returns>
-    /// <exception cref="CheckpointException">The directory has something in it.</exception>
+    /// <exception cref="MendException">The directory has something in it.</exception>
     public static IReadOnlyList<string> Write(string directory, string source, IReadOnlyList<IReadOnlyList<TensorToWrite>> files,
         IReadOnlyDictionary<string, string> texts, CancellationToken cancellation = default)
     {
         var path = Path.TrimEndingDirectorySeparator(Path.GetFullPath(directory));
         if (File.Exists(path) || (Directory.Exists(path) && Directory.EnumerateFileSystemEntries(path).Any()))
-            throw new CheckpointException(path, "output", "is there and not empty; name a new directory");
+            throw Fault.File(path, "output", "is there and not empty; name a new directory");
         var partial = path + ".partial";
         if (Directory.Exists(partial))
             Directory.Delete(partial, recursive: true); // of a run that was killed

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Numerics;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -77,5 +78,5 @@ internal static class LegacyTorchFile
             throw Bad(file, $"offset {next}", $"the storages end here, but {file.Length - next} bytes follow; the file is damaged");
     }
 
-    private static CheckpointException Bad(MappedFile file, string where, string message) => new(file.Path, where, message);
+    private static MendException Bad(MappedFile file, string where, string message) => Fault.File(file.Path, where, message);
 }

@@ -1,5 +1,6 @@
 using System.IO.MemoryMappedFiles;
 using System.Runtime.ExceptionServices;
+using MendCluster.Contracts;
 using Microsoft.Win32.SafeHandles;
 
 namespace MendCluster.Engine.Checkpoints;
@@ -40,15 +41,15 @@ internal sealed unsafe class MappedFile : IDisposable
             var length = RandomAccess.GetLength(handle);
             var start = new byte[LfsPointer.Start.Length];
             if (RandomAccess.Read(handle, start, 0) == start.Length && LfsPointer.Start.SequenceEqual(start))
-                throw new CheckpointException(path, "offset 0", LfsPointer.Said);
+                throw Fault.File(path, "offset 0", LfsPointer.Said);
             if (length < smallest)
-                throw new CheckpointException(path, "length", $"{length} bytes, but {kind} has at least {smallest}; fetch the file again");
+                throw Fault.File(path, "length", $"{length} bytes, but {kind} has at least {smallest}; fetch the file again");
             return new(path, handle, length);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or NotSupportedException)
         {
             handle?.Dispose();
-            throw new CheckpointException(path, "open", $"{e.Message} Expected {kind}; check the path and its permissions", e);
+            throw Fault.File(path, "open", $"{e.Message} Expected {kind}; check the path and its permissions", e);
         }
         catch
         {
@@ -89,7 +90,7 @@ internal sealed unsafe class MappedFile : IDisposable
             Parallel.For(0, (length + Piece - 1) / Piece,
                 i => Read(offset + i * Piece, (byte*)(start + (nint)(i * Piece)), Math.Min(Piece, length - i * Piece)));
         }
-        catch (AggregateException e) when (e.InnerException is CheckpointException or IOException)
+        catch (AggregateException e) when (e.InnerException is MendException or IOException)
         {
             ExceptionDispatchInfo.Throw(e.InnerException);
         }
@@ -101,7 +102,7 @@ internal sealed unsafe class MappedFile : IDisposable
         {
             var read = RandomAccess.Read(_handle, new Span<byte>(destination, (int)length), offset);
             if (read == 0)
-                throw new CheckpointException(Path, $"offset {offset}",
+                throw Fault.File(Path, $"offset {offset}",
                     $"the file ends here; it was {Length} bytes when it was opened. Do not change checkpoints while they are loaded");
             offset += read;
             destination += read;

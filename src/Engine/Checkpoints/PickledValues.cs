@@ -55,7 +55,7 @@ internal sealed class PickledStorage(MappedFile file, string key, DType type, lo
     public void Require(StorageReference reference)
     {
         if (reference.Type != type || reference.Count != count)
-            throw new CheckpointException(file.Path, $"storage '{key}'",
+            throw Fault.File(file.Path, $"storage '{key}'",
                 $"holds {count} {type.Name()}, but is also asked for as {reference.Count} {reference.Type.Name()}; the file is damaged");
     }
 }

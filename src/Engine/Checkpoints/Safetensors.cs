@@ -31,7 +31,7 @@ public sealed class SafetensorsFile : IDisposable
     /// <summary>The header's <c>__metadata__</c>; empty where there is none.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
-    /// <exception cref="CheckpointException">The file is not well-formed safetensors.</exception>
+    /// <exception cref="MendException">The file is not well-formed safetensors.</exception>
     public static SafetensorsFile Open(string path)
     {
         var file = MappedFile.Open(path, "a safetensors file", sizeof(ulong));
@@ -46,7 +46,7 @@ public sealed class SafetensorsFile : IDisposable
         }
     }
 
-    /// <exception cref="CheckpointException">There is no such tensor.</exception>
+    /// <exception cref="MendException">There is no such tensor.</exception>
     public StoredTensor Find(string name) => new SafetensorsTensor(_file, Entry(name));
 
     /// <summary>The bytes in the map, for tensors below 2 GB. Valid while the file is open.</summary>
@@ -54,7 +54,7 @@ public sealed class SafetensorsFile : IDisposable
     {
         var entry = Entry(name);
         if (entry.ByteLength > int.MaxValue)
-            throw new CheckpointException(Path, name, $"{entry.ByteLength} bytes do not fit a span; use Data or Find(name).CopyTo");
+            throw Fault.File(Path, name, $"{entry.ByteLength} bytes do not fit a span; use Data or Find(name).CopyTo");
         return _file.Span(entry.Offset, (int)entry.ByteLength);
     }
 
@@ -69,7 +69,7 @@ public sealed class SafetensorsFile : IDisposable
 
     private TensorEntry Entry(string name) => Entries.TryGetValue(name, out var entry)
         ? entry
-        : throw new CheckpointException(Path, name, $"no such tensor among the {Entries.Count} of this file");
+        : throw Fault.File(Path, name, $"no such tensor among the {Entries.Count} of this file");
 
     private sealed class SafetensorsTensor(MappedFile file, TensorEntry entry)
         : StoredTensor(file.Path, entry.Name, entry.Type, entry.Shape, entry.ByteLength)
@@ -117,7 +117,7 @@ internal sealed class SafetensorsHeader
         // InvalidOperationException is the reader's answer to strings that are no valid UTF-8.
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            throw new CheckpointException(_file, $"offset {sizeof(ulong) + reader.BytesConsumed}",
+            throw Fault.File(_file, $"offset {sizeof(ulong) + reader.BytesConsumed}",
                 $"the header is not valid JSON: {e.Message}", e);
         }
         CheckLayout(file.Length - _dataOffset);
@@ -244,5 +244,5 @@ internal sealed class SafetensorsHeader
             throw Bad(where, $"found {reader.TokenType} in the header, expected {expected}");
     }
 
-    private CheckpointException Bad(string where, string message) => new(_file, where, message);
+    private MendException Bad(string where, string message) => Fault.File(_file, where, message);
 }

@@ -23,9 +23,9 @@ public sealed record TensorToWrite(string Name, DType Type, long[] Shape, Action
     {
     }
 
-    /// <exception cref="CheckpointException">A shape that is negative or overflows.</exception>
+    /// <exception cref="MendException">A shape that is negative or overflows.</exception>
     public long ByteLength => Type.TryByteLength(Shape, out var length) ? length
-        : throw new CheckpointException("tensor to write", Name,
+        : throw Fault.File("tensor to write", Name,
         $"the size of {Type.Show(Shape)} is negative, overflows 63 bits or is no whole number of bytes");
 }
 
@@ -38,7 +38,7 @@ public static class SafetensorsWriter
     /// Writes <c>path.partial</c>, flushes it to the disk and renames it over <paramref name="path"/>: a reader meets the old file or the
     /// whole new one. Tensors lie by falling element size, then by name: each is aligned, and the same content makes the same file.
     /// </summary>
-    /// <exception cref="CheckpointException">
+    /// <exception cref="MendException">
     /// A name twice or reserved, a shape that overflows, or too many or few bytes written.
     /// </exception>
     public static void Write(string path, IEnumerable<TensorToWrite> tensors, IReadOnlyDictionary<string, string>? metadata = null)
@@ -70,7 +70,7 @@ public static class SafetensorsWriter
         var begin = stream.Position;
         tensor.Write(stream);
         if (stream.Position - begin != byteLength)
-            throw new CheckpointException(path, tensor.Name,
+            throw Fault.File(path, tensor.Name,
                 $"{stream.Position - begin} bytes were written, but {tensor.Type.Show(tensor.Shape)} is {byteLength}");
     }
 
@@ -93,9 +93,9 @@ public static class SafetensorsWriter
             foreach (var tensor in tensors)
             {
                 if (!names.Add(tensor.Name))
-                    throw new CheckpointException(path, tensor.Name, "the name is given twice or reserved; each tensor needs its own");
+                    throw Fault.File(path, tensor.Name, "the name is given twice or reserved; each tensor needs its own");
                 if (!tensor.Type.TryByteLength(tensor.Shape, out var byteLength) || byteLength > long.MaxValue - begin)
-                    throw new CheckpointException(path, tensor.Name,
+                    throw Fault.File(path, tensor.Name,
                         $"the size of {tensor.Type.Show(tensor.Shape)} is negative, overflows 63 bits or is no whole number of bytes");
                 WriteEntry(json, tensor, begin, begin + byteLength);
                 begin += byteLength;

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -13,7 +14,7 @@ public sealed record StageList(string Fingerprint, IReadOnlyList<IReadOnlyList<s
     public const string FileName = "stages.json";
 
     /// <returns>Null: there is none.</returns>
-    /// <exception cref="CheckpointException">It cannot be read.</exception>
+    /// <exception cref="MendException">It cannot be read.</exception>
     public static StageList? Read(string directory)
     {
         var path = Path.Combine(directory, FileName);
@@ -27,12 +28,12 @@ public sealed record StageList(string Fingerprint, IReadOnlyList<IReadOnlyList<s
                 } list && print.All(char.IsAsciiHexDigit)
                     && list.Stages.All(files => files is not null
                         && files.All(file => file is { Length: > 0 } && file == Path.GetFileName(file) && !file.Contains('\\'))) ? list
-                : throw new CheckpointException(path, "stages",
+                : throw Fault.File(path, "stages",
                     "has no Fingerprint of 64 digits, or Stages that are no lists of bare names; write it again with mend import");
         }
         catch (JsonException e)
         {
-            throw new CheckpointException(path, "stages", $"cannot be read: {e.Message}", e);
+            throw Fault.File(path, "stages", $"cannot be read: {e.Message}", e);
         }
     }
 

@@ -31,12 +31,12 @@ public abstract class StoredTensor
     /// <summary>Copies the contiguous, row-major, little-endian bytes: one copy, from the file to the destination.</summary>
     /// <param name="destination">Of at least <paramref name="byteLength"/> writable bytes.</param>
     /// <param name="byteLength">Must equal <see cref="ByteLength"/>.</param>
-    /// <exception cref="CheckpointException">The lengths differ, or the file became shorter since it was opened.</exception>
+    /// <exception cref="MendException">The lengths differ, or the file became shorter since it was opened.</exception>
     /// <exception cref="ObjectDisposedException">The file was closed.</exception>
     public unsafe void CopyTo(nint destination, long byteLength)
     {
         if (byteLength != ByteLength)
-            throw new CheckpointException(File, Name,
+            throw Fault.File(File, Name,
                 $"the destination holds {byteLength} bytes, the tensor {Type.Show(Shape)} is {ByteLength}; allocate this type and shape");
         Copy((byte*)destination);
     }
@@ -45,7 +45,7 @@ public abstract class StoredTensor
     public unsafe byte[] ToArray()
     {
         if (ByteLength > Array.MaxLength)
-            throw new CheckpointException(File, Name,
+            throw Fault.File(File, Name,
                 $"{ByteLength} bytes do not fit an array of at most {Array.MaxLength}; copy them with CopyTo");
         var bytes = new byte[ByteLength];
         fixed (byte* start = bytes)
@@ -59,7 +59,7 @@ public abstract class StoredTensor
     private protected long[] RowsShape(long first, long count)
     {
         if (Shape.Length == 0 || first < 0 || count < 0 || count > Shape[0] - first)
-            throw new CheckpointException(File, Name, $"rows {first} to {first + count} of {Type.Show(Shape)} do not exist");
+            throw Fault.File(File, Name, $"rows {first} to {first + count} of {Type.Show(Shape)} do not exist");
         return [count, .. Shape[1..]];
     }
 

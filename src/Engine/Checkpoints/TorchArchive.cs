@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 namespace MendCluster.Engine.Checkpoints;
 
 /// <summary>
@@ -32,7 +33,7 @@ public sealed class TorchArchive : IDisposable
     /// Opens the file. Classes and functions other than those of tensors and containers are refused by name, or with
     /// <paramref name="allowInertObjects"/> kept as <see cref="PickledObject"/>, which runs nothing either.
     /// </summary>
-    /// <exception cref="CheckpointException">Not a torch archive, damaged, or it asks to import something.</exception>
+    /// <exception cref="MendException">Not a torch archive, damaged, or it asks to import something.</exception>
     public static TorchArchive Open(string path, bool allowInertObjects = false)
     {
         var file = MappedFile.Open(path, "a torch archive", SmallestZip);
@@ -48,11 +49,11 @@ public sealed class TorchArchive : IDisposable
     }
 
     /// <summary>The root as a state dict: names to tensors.</summary>
-    /// <exception cref="CheckpointException">The root is something else.</exception>
+    /// <exception cref="MendException">The root is something else.</exception>
     public IReadOnlyDictionary<string, PickledTensor> StateDict() => StateDict(Root);
 
     /// <summary>A part of <see cref="Root"/> as a state dict: names to tensors.</summary>
-    /// <exception cref="CheckpointException">The value is something else.</exception>
+    /// <exception cref="MendException">The value is something else.</exception>
     public IReadOnlyDictionary<string, PickledTensor> StateDict(object? value)
     {
         if (value is not OrderedDictionary<object, object?> dictionary)
@@ -70,7 +71,7 @@ public sealed class TorchArchive : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    private CheckpointException Bad(string where, string message) => new(Path, where, message);
+    private MendException Bad(string where, string message) => Fault.File(Path, where, message);
 
     private sealed class Zip
     {
@@ -121,6 +122,6 @@ public sealed class TorchArchive : IDisposable
             return _storages[reference.Key] = new(_file, reference.Key, reference.Type, reference.Count) { Offset = record.Offset };
         }
 
-        private CheckpointException Bad(string where, string message) => new(_file.Path, where, message);
+        private MendException Bad(string where, string message) => Fault.File(_file.Path, where, message);
     }
 }

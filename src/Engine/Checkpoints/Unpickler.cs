@@ -338,7 +338,7 @@ internal sealed class Unpickler(
             throw BadView($"has {count} elements, more than the {storage.Count} of its storage; save an expanded tensor with contiguous()");
         return new(storage, shape, stride, offset, byteLength);
 
-        CheckpointException BadView(string reason) => Bad(
+        MendException BadView(string reason) => Bad(
             $"tensor {storage.Type.Show(shape)} strides [{string.Join(", ", stride)}] at {offset} of storage '{storage.Key}' {reason}");
     }
 
@@ -564,7 +564,7 @@ internal sealed class Unpickler(
         _ => value.GetType().Name,
     };
 
-    private CheckpointException Bad(string message) => new(file, $"pickle offset {_opcodeAt}", message);
+    private MendException Bad(string message) => Fault.File(file, $"pickle offset {_opcodeAt}", message);
 
     private sealed record KnownFunction(Func<Unpickler, object?[], object?> Build);
 

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Checkpoints;
 
@@ -143,5 +144,5 @@ internal static class ZipRecords
 
     private static long I64(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadInt64LittleEndian(bytes[at..]);
 
-    private static CheckpointException Bad(MappedFile file, string where, string message) => new(file.Path, where, message);
+    private static MendException Bad(MappedFile file, string where, string message) => Fault.File(file.Path, where, message);
 }

@@ -1,5 +1,5 @@
 using System.Text.Json.Serialization;
-using MendCluster.Engine.Models;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Data;
 
@@ -33,9 +33,9 @@ public sealed record EditExample(
         {
             return read();
         }
-        catch (ModelException e)
+        catch (MendException e) when (e.Error == MendError.ModelUnusable)
         {
-            throw new InvalidDataException($"{Place ?? $"the edit \"{Prompt}\""}: {e.Message}. Correct the row, or delete it.", e);
+            throw new InvalidDataException($"{Place ?? $"the edit \"{Prompt}\""}: {e.What}. Correct the row, or delete it.", e);
         }
     }
 }

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
@@ -33,7 +34,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     private readonly IReadOnlyList<int> _frame = tokenizer.Encode("");
 
     /// <summary>A text's tokens.</summary>
-    /// <exception cref="ModelException">
+    /// <exception cref="MendException">
     /// The tokenizer gives one that the model has no row for: the two belong to different models.
     /// </exception>
     public IReadOnlyList<int> Encode(string text)
@@ -41,7 +42,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         var ids = tokenizer.Encode(text);
         foreach (var id in ids)
             if (id >= family.VocabularySize)
-                throw new ModelException("tokenizer", $"\"{tokenizer.TokenOf(id)}\"",
+                throw Fault.Model("tokenizer", $"\"{tokenizer.TokenOf(id)}\"",
                     $"has id {id}, the model's embedding has {family.VocabularySize} rows; "
                     + "the tokenizer belongs to another model, or its new tokens were never added to this one");
         return ids;
@@ -54,7 +55,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     public bool HasTokens(IReadOnlyList<int> ids) => ids.Any(id => !family.EosIds.Contains(id) && !_frame.Contains(id));
 
     /// <param name="rows">Prompt and target, at least one.</param>
-    /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
+    /// <exception cref="MendException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
     public LabelledInput Of(IReadOnlyList<(string Prompt, string Target)> rows) => Of([.. rows.Select(row => Row(row.Prompt, row.Target))]);
 
     /// <param name="rows">Of this model, at least one.</param>
@@ -73,7 +74,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     public EditBatch Of(EditRows rows) => new(Of([rows.Edit]), Of(rows.Rephrases), Of(rows.Locality));
 
     /// <summary>A prompt and its answer.</summary>
-    /// <exception cref="ModelException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
+    /// <exception cref="MendException">A prompt or a target without tokens, or a target that is none of a classifier's labels.</exception>
     public TokenRow Row(string prompt, string target) => Row(prompt, Encode(WithoutEnds(prompt)), target, Written(target));
 
     /// <summary>The same of a text that is in tokens already.</summary>
@@ -86,7 +87,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
         if (family.Labels is not null)
         {
             var label = family.ClassOf(target)
-                ?? throw new ModelException("target", $"\"{target}\" of \"{prompt}\"",
+                ?? throw Fault.Model("target", $"\"{target}\" of \"{prompt}\"",
                     $"is no label of this model; it has {string.Join(", ", family.Labels)}");
             return new(prompt, target, read, null, [label]);
         }
@@ -133,7 +134,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     public int[] Tokens(string text, int most = int.MaxValue, bool fromEnd = false)
     {
         if (family.IsEncoderDecoder || family.Labels is not null)
-            throw new ModelException("model", family.Type,
+            throw Fault.Model("model", family.Type,
                 "writes no continuations of a text; this task needs a decoder-only model such as gpt2");
         var ids = Encode(text);
         most = (int)Math.Min(most, family.MaxPositions ?? int.MaxValue);
@@ -147,7 +148,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
 
     /// <param name="row">Whose part the text is, for errors: its prompt.</param>
     private int[] Cut(IReadOnlyList<int> ids, string text, string what, string row) =>
-        !HasTokens(ids) ? throw new ModelException(what, $"\"{text}\"{(what == "prompt" ? "" : $" of \"{row}\"")}", "has no tokens")
+        !HasTokens(ids) ? throw Fault.Model(what, $"\"{text}\"{(what == "prompt" ? "" : $" of \"{row}\"")}", "has no tokens")
         : ids.Count <= MaxLength ? [.. ids]
         : _frame.Count > 0 && ids[^1] == _frame[^1] ? [.. ids.Take(MaxLength - 1), ids[^1]]
         : [.. ids.Take(MaxLength)];

@@ -41,6 +41,3 @@ public interface IPreparedEditor : IEditor, IStoredEditor
 /// <param name="InFeatures">m.</param>
 /// <param name="OutFeatures">n.</param>
 public sealed record EditableWeight(string Name, long InFeatures, long OutFeatures);
-
-/// <summary>An editor cannot be built from, or used with, what it was given.</summary>
-public sealed class EditorException(string message) : Exception(message);

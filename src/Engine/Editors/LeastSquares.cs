@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -40,18 +41,20 @@ internal sealed class LeastSquares
     /// <summary>
     /// Refuses rows of a weight that is not the editor's, and rows that are not finite: one would spoil all edits through the solve.
     /// </summary>
-    /// <exception cref="EditorException">Naming the weight.</exception>
+    /// <exception cref="MendException">Naming the weight.</exception>
     public static void Check(IReadOnlyDictionary<string, GradientFactors> factors, IReadOnlyList<EditableWeight> weights)
     {
         using var scope = NewDisposeScope();
         if (factors.Keys.FirstOrDefault(name => weights.All(weight => weight.Name != name)) is { } unknown)
-            throw new EditorException($"this editor was not made for weight '{unknown}'; it edits {string.Join(", ", weights.Select(weight => weight.Name))}");
+            throw Fault.Editor($"this editor was not made for weight '{unknown}'; it edits {string.Join(", ", weights.Select(weight => weight.Name))}");
         if (factors.Count == 0)
             return;
         var finite = stack([.. factors.Values.Select(rows => rows.u.isfinite().all().logical_and(rows.delta.isfinite().all()))], 0)
             .Host().data<bool>().ToArray();
         if (finite.Contains(false))
-            throw new EditorException($"gradient rows of '{factors.Keys.ElementAt(Array.IndexOf(finite, false))}' have entries that are not finite; the model or its loss on an edit overflows");
+            throw new MendException(MendError.ModelUnusable,
+                $"gradient rows of '{factors.Keys.ElementAt(Array.IndexOf(finite, false))}' have entries that are not finite; the model or its loss on an edit overflows",
+                "With 16-bit weights try float32.");
     }
 
     /// <param name="D">[T, n], what each key's output is to lose.</param>

@@ -47,9 +47,9 @@ public sealed class Malmen : IPreparedEditor
         Func<WeightGroup, Device, SharedEditor> make)
     {
         if (weights.Count == 0)
-            throw new EditorException("an editor needs at least one editable weight");
+            throw Fault.Setting("an editor needs at least one editable weight");
         if (eta.shape[0] != weights.Count || rho.shape[0] != weights.Count)
-            throw new EditorException($"eta has {eta.shape[0]} entries and rho {rho.shape[0]} for {weights.Count} editable weights");
+            throw Fault.Editor($"eta has {eta.shape[0]} entries and rho {rho.shape[0]} for {weights.Count} editable weights");
         (Options, Weights) = (options.Validated(), weights);
         (Eta, Rho) = (Own(eta), Own(rho));
         _editors = [.. WeightGroup.Of(weights, isShared: true).Where(group => wanted is null || group.Weights.Any(wanted.Contains))

@@ -79,7 +79,7 @@ public sealed class Mend : IPreparedEditor
     /// <summary>The factors in configuration order.</summary>
     private List<(string Name, GradientFactors Factors)> Checked(IReadOnlyDictionary<string, GradientFactors> factors) =>
         factors.Keys.FirstOrDefault(name => !_shapes.ContainsKey(name)) is { } unknown
-            ? throw new EditorException($"this editor was not made for weight '{unknown}'; it edits {string.Join(", ", Weights.Select(w => w.Name))}")
+            ? throw Fault.Editor($"this editor was not made for weight '{unknown}'; it edits {string.Join(", ", Weights.Select(w => w.Name))}")
             : [.. Weights.Where(weight => factors.ContainsKey(weight.Name)).Select(weight => (weight.Name, factors[weight.Name]))];
 
     private readonly IReadOnlyList<SharedEditor> _editors;
@@ -128,9 +128,9 @@ public sealed class Mend : IPreparedEditor
         Weights = weights;
         Alpha = alpha.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
         if (weights.Count == 0)
-            throw new EditorException("an editor needs at least one editable weight");
+            throw Fault.Setting("an editor needs at least one editable weight");
         if (Alpha.shape[0] != weights.Count)
-            throw new EditorException($"edit_lrs has {Alpha.shape[0]} entries for {weights.Count} editable weights");
+            throw Fault.Editor($"edit_lrs has {Alpha.shape[0]} entries for {weights.Count} editable weights");
         _editors = [.. WeightGroup.Of(weights, options.Shared).Where(group => wanted is null || group.Weights.Any(wanted.Contains))
             .Select(group => make(group, Alpha.device))];
         _shapes = _editors.SelectMany(editor => editor.Group.Weights.Select(weight => (weight, editor)))

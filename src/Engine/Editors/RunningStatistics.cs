@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -84,10 +85,10 @@ public sealed class RunningStatistics : IDisposable
     /// <summary>(x - mean) / (std + eps).</summary>
     /// <param name="rows">[R, d] float32.</param>
     /// <returns>[R, d] float32.</returns>
-    /// <exception cref="EditorException">Fewer than two rows were ever seen.</exception>
+    /// <exception cref="MendException">Fewer than two rows were ever seen.</exception>
     public Tensor Normalise(Tensor rows) => Count >= 2
         ? ((rows - _mean) / Std().Plus(Epsilon)).to_type(ScalarType.Float32) // float64 inside: a dead coordinate divides by 1e-7
-        : throw new EditorException($"the editor's statistics have seen {Count} gradient rows and need at least 2; "
+        : throw Fault.Editor($"the editor's statistics have seen {Count} gradient rows and need at least 2; "
             + "train the editor, or load one that was trained");
 
     public void Dispose()

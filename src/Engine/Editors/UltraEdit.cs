@@ -15,13 +15,13 @@ public sealed record UltraEditOptions
     /// <value>1.</value>
     public double Lambda { get; init; } = 1;
 
-    /// <exception cref="EditorException">Naming the setting and its range.</exception>
+    /// <exception cref="MendException">Naming the setting and its range.</exception>
     public UltraEditOptions Validated()
     {
         if (!double.IsFinite(EditLr) || EditLr == 0)
-            throw new EditorException($"edit_lr is {EditLr}; it must be a finite number other than 0");
+            throw Fault.Setting($"edit_lr is {EditLr}; it must be a finite number other than 0");
         if (!double.IsFinite(Lambda) || Lambda <= 0)
-            throw new EditorException($"lambda is {Lambda}; it must be a finite number above 0");
+            throw Fault.Setting($"lambda is {Lambda}; it must be a finite number above 0");
         return this;
     }
 }

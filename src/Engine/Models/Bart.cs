@@ -32,7 +32,7 @@ public sealed record BartConfig(
         config.Require("do_blenderbot_90_layernorm", false);
         config.Require("add_bias_logits", false);
         if (config.Size("extra_pos_embeddings", BartEmbedding.Offset) is var offset and not BartEmbedding.Offset)
-            throw new ModelException(config.File, "extra_pos_embeddings",
+            throw Fault.Model(config.File, "extra_pos_embeddings",
                 $"is {offset}, which is not supported (only {BartEmbedding.Offset})");
         var (width, vocab) = (config.Size("d_model"), config.Size("vocab_size"));
         // The older name of the setting, which says that <s> is the token.
@@ -45,7 +45,7 @@ public sealed record BartConfig(
                 config.IdBelow("decoder_start_token_id", vocab, 2), forced);
 
         int Heads(string key) => width % config.Size(key) == 0 ? config.Size(key)
-            : throw new ModelException(config.File, key, $"{config.Size(key)} does not divide d_model {width}");
+            : throw Fault.Model(config.File, key, $"{config.Size(key)} does not divide d_model {width}");
     }
 }
 

@@ -28,7 +28,7 @@ public sealed record BertConfig(
         config.Require("problem_type", "single_label_classification");
         var (width, heads) = (config.Size("hidden_size"), config.Size("num_attention_heads"));
         if (width % heads != 0)
-            throw new ModelException(config.File, "num_attention_heads", $"{heads} does not divide hidden_size {width}");
+            throw Fault.Model(config.File, "num_attention_heads", $"{heads} does not divide hidden_size {width}");
         var perClass = config.Strings("architectures").Contains("BertForSequenceClassification");
         return new(config.File, config.Size("vocab_size"), width, config.Size("num_hidden_layers"), heads, config.Size("intermediate_size"),
             config.Activation("hidden_act", "gelu"), config.Size("max_position_embeddings"), config.Size("type_vocab_size", 2),
@@ -42,11 +42,11 @@ public sealed record BertConfig(
         var names = config.Names("id2label");
         var count = !perClass ? 2 : names.Count > 0 ? names.Count : config.Size("num_labels", 2);
         if (count < 2)
-            throw new ModelException(config.File, "id2label", "has one class, which is a regression; a classifier has two or more");
+            throw Fault.Model(config.File, "id2label", "has one class, which is a regression; a classifier has two or more");
         if (names.Count > 0 && names.Count != count)
-            throw new ModelException(config.File, "id2label", $"names {names.Count} classes, this classifier has {count}");
+            throw Fault.Model(config.File, "id2label", $"names {names.Count} classes, this classifier has {count}");
         if (names.Distinct(StringComparer.OrdinalIgnoreCase).Count() != names.Count)
-            throw new ModelException(config.File, "id2label", $"gives two classes one name: {string.Join(", ", names)}");
+            throw Fault.Model(config.File, "id2label", $"gives two classes one name: {string.Join(", ", names)}");
         var says = names.Where((name, i) => name != $"LABEL_{i}").Any();
         return says ? names : count == 2 ? ["false", "true"] : [.. Enumerable.Range(0, count).Select(i => $"LABEL_{i}")];
     }

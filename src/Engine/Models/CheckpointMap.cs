@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using static TorchSharp.torch;
 
@@ -13,8 +14,8 @@ public sealed record MappedWeight(string Name, string StoredName, int Layer, boo
 public static class CheckpointMap
 {
     /// <summary>The tensors that a model reads, layer by layer. Reads no data.</summary>
-    /// <exception cref="CheckpointException">The checkpoint lacks one.</exception>
-    /// <exception cref="ModelException">One has another shape than config.json says.</exception>
+    /// <exception cref="MendException">The checkpoint lacks one.</exception>
+    /// <exception cref="MendException">One has another shape than config.json says.</exception>
     public static IReadOnlyList<MappedWeight> Of(ModelFamily family, HuggingFaceDirectory files)
     {
         var map = new List<MappedWeight>();

@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
@@ -33,19 +34,19 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
         copies.Prepend(name).SelectMany(Spellings).FirstOrDefault(directory.Contains);
 
     /// <summary>Where a weight lies; its header is read and no more.</summary>
-    /// <exception cref="CheckpointException">The checkpoint lacks it.</exception>
-    /// <exception cref="ModelException">It has another shape, or no floating type.</exception>
+    /// <exception cref="MendException">The checkpoint lacks it.</exception>
+    /// <exception cref="MendException">It has another shape, or no floating type.</exception>
     internal static StoredTensor Find(HuggingFaceDirectory directory, string name, long[] shape, params IEnumerable<string> copies)
     {
         if (NameIn(directory, name, copies) is null && ClassifierOnly().IsMatch(name))
-            throw new CheckpointException(directory.Source, name,
+            throw Fault.File(directory.Source, name,
                 "no such tensor: this BERT has no classifier, it was saved before it was trained for a task; "
                 + "give a fine-tuned one (BertForSequenceClassification, or the paper's fact checker)");
         var stored = directory.Find([.. copies.Prepend(name).SelectMany(Spellings)]);
         if (!stored.Shape.SequenceEqual(shape))
-            throw new ModelException(stored.File, name,
+            throw Fault.Model(stored.File, name,
                 $"is [{string.Join(", ", stored.Shape)}], config.json makes it [{string.Join(", ", shape)}]; they belong to different models");
-        return stored.Type.IsFloating() ? stored : throw new ModelException(stored.File, name,
+        return stored.Type.IsFloating() ? stored : throw Fault.Model(stored.File, name,
             $"is {stored.Type.Name()}; weights are F32, BF16, F16 or F64, so this is a quantised model: give the one that it was made from");
     }
 
@@ -58,7 +59,7 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
             return;
         var bad = (value - value).Ne(0).reshape(-1).nonzero(); // x - x is 0 unless x is NaN or infinite
         if (bad.shape[0] > 0)
-            throw new ModelException(stored.File, name,
+            throw Fault.Model(stored.File, name,
                 $"has {bad.shape[0]} of {value.numel()} entries that are NaN or infinite as {value.dtype}, "
                 + $"the first at {bad.select(0, 0).Host().item<long>()}; the file is damaged, or its training failed");
     }
@@ -77,7 +78,7 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
             isSame = value.narrow(0, first, rows.shape[0]).eq(rows).all().Host().item<bool>();
         }
         if (!isSame)
-            throw new ModelException(stored.File, name,
+            throw Fault.Model(stored.File, name,
                 $"is tied to {copy} by config.json, but the checkpoint holds two different tensors of these names; "
                 + "an untied model of this kind is not supported");
     }

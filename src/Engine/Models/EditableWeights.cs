@@ -1,5 +1,6 @@
 using System.IO.Enumeration;
 using System.Text.RegularExpressions;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Models;
 
@@ -15,7 +16,7 @@ public static class EditableWeights
     /// Names of <see cref="Published"/>, names of weights, or patterns of such (<c>*</c> any text, <c>?</c> any letter), such as
     /// <c>transformer.h.1?.mlp.*</c>. None: the family's own choice.
     /// </param>
-    /// <exception cref="ModelException">A selector that finds no linear map of this model.</exception>
+    /// <exception cref="MendException">A selector that finds no linear map of this model.</exception>
     public static IReadOnlyList<string> Select(ModelFamily family, IReadOnlyList<string> selectors)
     {
         if (selectors.Count == 0)
@@ -28,7 +29,7 @@ public static class EditableWeights
             var found = Published.TryGetValue(selector, out var published)
                 ? published.All(names.Contains) ? published : []
                 : names.Where(name => FileSystemName.MatchesSimpleExpression(selector, name, ignoreCase: false)).ToList();
-            return found.Count > 0 ? found : throw new ModelException("editable", selector,
+            return found.Count > 0 ? found : throw Fault.Model("editable", selector,
                 $"finds no weights in this {family.Type} model; it has for example {string.Join(", ", family.DefaultEditableWeights)}");
         }
     }
@@ -39,12 +40,12 @@ public static class EditableWeights
 
     /// <summary>The down-projection of a block.</summary>
     /// <param name="block">From 0 in the model's order, an encoder's blocks first; below 0 from the end.</param>
-    /// <exception cref="ModelException">There is no such block.</exception>
+    /// <exception cref="MendException">There is no such block.</exception>
     public static string DownProjection(ModelFamily family, int block)
     {
         var all = DownProjections(family);
         return block < all.Count && block >= -all.Count ? all[block < 0 ? all.Count + block : block]
-            : throw new ModelException("block", $"{block}",
+            : throw Fault.Model("block", $"{block}",
                 $"is not in this {family.Type} model, which has {all.Count}; choose 0 to {all.Count - 1}, or -1 to {-all.Count} from the end");
     }
 

@@ -23,7 +23,7 @@ public sealed record Gpt2Config(
         config.Require("tie_word_embeddings", true);
         var (embd, head) = (config.Size("n_embd"), config.Size("n_head"));
         if (embd % head != 0)
-            throw new ModelException(config.File, "n_head", $"{head} does not divide n_embd {embd}");
+            throw Fault.Model(config.File, "n_head", $"{head} does not divide n_embd {embd}");
         var vocab = config.Size("vocab_size");
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
         return new(config.File, vocab, config.Size("n_positions", config.Size("n_ctx", 1024)), embd, config.Size("n_layer"), head,

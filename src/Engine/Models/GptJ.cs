@@ -29,10 +29,10 @@ public sealed record GptJConfig(
         config.Require("tie_word_embeddings", false);
         var (embd, head) = (config.Size("n_embd"), config.Size("n_head"));
         if (embd % head != 0)
-            throw new ModelException(config.File, "n_head", $"{head} does not divide n_embd {embd}");
+            throw Fault.Model(config.File, "n_head", $"{head} does not divide n_embd {embd}");
         var rotary = config.Size("rotary_dim", PublishedRotaryDim);
         if (rotary % 2 != 0 || rotary > embd / head)
-            throw new ModelException(config.File, "rotary_dim", $"is {rotary}, expected an even number up to the head size {embd / head}");
+            throw Fault.Model(config.File, "rotary_dim", $"is {rotary}, expected an even number up to the head size {embd / head}");
         RequireUsualRotation(config, (double)rotary / (embd / head));
         var vocab = config.Size("vocab_size");
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
@@ -64,7 +64,7 @@ public sealed record GptJConfig(
                 _ => false,
             };
             if (!isUsual)
-                throw new ModelException(config.File, key,
+                throw Fault.Model(config.File, key,
                     $"is {value!.Value.GetRawText()}, which is not supported: GPT-J turns {part:P0} of a head's channels by powers of {Layers.RotaryBase}");
         }
     }

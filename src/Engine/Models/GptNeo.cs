@@ -24,7 +24,7 @@ public sealed record GptNeoConfig(
         config.Require("tie_word_embeddings", true);
         var (hidden, heads, layers) = (config.Size("hidden_size"), config.Size("num_heads"), config.Size("num_layers"));
         if (hidden % heads != 0)
-            throw new ModelException(config.File, "num_heads", $"{heads} does not divide hidden_size {hidden}");
+            throw Fault.Model(config.File, "num_heads", $"{heads} does not divide hidden_size {hidden}");
         var vocab = config.Size("vocab_size");
         // The paper adds a [PAD] token as the last row of the vocabulary (mend-spec 5.1); published configs name none.
         return new(config.File, vocab, config.Size("max_position_embeddings", 2048), hidden, layers, heads,
@@ -44,10 +44,10 @@ public sealed record GptNeoConfig(
         bool[]? written = config.Value(outright) is null ? null
             : [.. config.Strings(outright).Select(type => IsLocalType(config, outright, type))];
         if (written is not null && written.Length != layers)
-            throw new ModelException(config.File, outright, $"has {written.Length} entries, num_layers is {layers}");
+            throw Fault.Model(config.File, outright, $"has {written.Length} entries, num_layers is {layers}");
         if (config.Value(key) is not { } types)
             return written ?? (layers == published ? [.. Enumerable.Range(0, layers).Select(i => i % 2 == 1)]
-                : throw new ModelException(config.File, key, "is missing; expected for example [[[\"global\", \"local\"], 16]]"));
+                : throw Fault.Model(config.File, key, "is missing; expected for example [[[\"global\", \"local\"], 16]]"));
         var unrolled = new List<bool>();
         try
         {
@@ -60,19 +60,19 @@ public sealed record GptNeoConfig(
         }
         catch (Exception e) when (e is InvalidOperationException or FormatException or IndexOutOfRangeException)
         {
-            throw new ModelException(config.File, key, $"is {types.GetRawText()}, expected for example [[[\"global\", \"local\"], 16]]");
+            throw Fault.Model(config.File, key, $"is {types.GetRawText()}, expected for example [[[\"global\", \"local\"], 16]]");
         }
         if (unrolled.Count != layers)
-            throw new ModelException(config.File, key, $"{types.GetRawText()} does not make num_layers {layers}");
+            throw Fault.Model(config.File, key, $"{types.GetRawText()} does not make num_layers {layers}");
         return written?.SequenceEqual(unrolled) != false ? [.. unrolled]
-            : throw new ModelException(config.File, outright, $"is not what {key} {types.GetRawText()} makes");
+            : throw Fault.Model(config.File, outright, $"is not what {key} {types.GetRawText()} makes");
     }
 
     private static bool IsLocalType(ConfigFile config, string key, string? type) => type switch
     {
         "global" => false,
         "local" => true,
-        _ => throw new ModelException(config.File, key, $"'{type}' is not known; known: global, local"),
+        _ => throw Fault.Model(config.File, key, $"'{type}' is not known; known: global, local"),
     };
 }
 

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using static TorchSharp.torch;
 
@@ -12,8 +13,8 @@ public sealed record LayerShape(
 {
     /// <summary>All layers, in order.</summary>
     /// <param name="files">The checkpoint whose headers must agree; null: the configuration is asked alone.</param>
-    /// <exception cref="CheckpointException">The checkpoint lacks a weight.</exception>
-    /// <exception cref="ModelException">A weight has another shape there.</exception>
+    /// <exception cref="MendException">The checkpoint lacks a weight.</exception>
+    /// <exception cref="MendException">A weight has another shape there.</exception>
     public static IReadOnlyList<LayerShape> Of(ModelFamily family, HuggingFaceDirectory? files = null) =>
         [.. family.LayerNames.Select((name, i) =>
     {

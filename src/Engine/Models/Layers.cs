@@ -57,7 +57,7 @@ internal static class Layers
         "relu" => x => x.relu(),
         "gelu_new" or "gelu_pytorch_tanh" => GeluTanh,
         "gelu" => x => nn.functional.gelu(x),
-        _ => throw new ModelException(file, key, $"'{name}' is not known; known: relu, gelu, gelu_new"),
+        _ => throw Fault.Model(file, key, $"'{name}' is not known; known: relu, gelu, gelu_new"),
     };
 
     /// <summary>[B, T, H*D] to [B, H, T, D].</summary>

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using MendCluster.Contracts;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -86,12 +87,12 @@ public abstract class ModelFamily
     public static IReadOnlyList<string> SupportedTypes { get; } = [.. FamilyRegistry.All.Select(kind => kind.Type)];
 
     /// <summary>The family that config.json names.</summary>
-    /// <exception cref="ModelException">No config.json, not JSON, or a model type that is not supported.</exception>
+    /// <exception cref="MendException">No config.json, not JSON, or a model type that is not supported.</exception>
     public static ModelFamily FromDirectory(string directory)
     {
         var file = Path.Combine(directory, "config.json");
         if (!File.Exists(file))
-            throw new ModelException(directory, "config.json",
+            throw Fault.Model(directory, "config.json",
                 "not found; a model is a Hugging Face directory with config.json and weights");
         var generation = Path.Combine(directory, "generation_config.json");
         var config = ConfigFile.Read(file);
@@ -114,7 +115,7 @@ public abstract class ModelFamily
         config.Require("add_cross_attention", false);
         var type = config.String("model_type");
         return FamilyRegistry.Find(type)?.Make(config)
-            ?? throw new ModelException(config.File, "model_type",
+            ?? throw Fault.Model(config.File, "model_type",
                 $"'{type}' is not supported; supported: {string.Join(", ", SupportedTypes)}");
     }
 }
@@ -161,11 +162,11 @@ public sealed class ConfigFile
         try
         {
             var json = System.IO.File.ReadAllText(file);
-            return LfsPointer.Is(json) ? throw new ModelException(file, "offset 0", LfsPointer.Said) : Parse(file, json);
+            return LfsPointer.Is(json) ? throw Fault.Model(file, "offset 0", LfsPointer.Said) : Parse(file, json);
         }
         catch (JsonException e)
         {
-            throw new ModelException(file, "JSON", e.Message);
+            throw Fault.Model(file, "JSON", e.Message);
         }
     }
 
@@ -174,7 +175,7 @@ public sealed class ConfigFile
         using var document = JsonDocument.Parse(PythonJson.ToJson(json));
         return document.RootElement.ValueKind == JsonValueKind.Object
             ? new(file, document.RootElement.Clone())
-            : throw new ModelException(file, "JSON", "is not an object");
+            : throw Fault.Model(file, "JSON", "is not an object");
     }
 
     /// <summary>The same with one key taken from another file where it is absent here.</summary>
@@ -191,7 +192,7 @@ public sealed class ConfigFile
     {
         foreach (var (alias, key) in aliases)
             if (Find(alias) is { } other && Find(key) is { } own && other.GetRawText() != own.GetRawText())
-                throw new ModelException(File, alias,
+                throw Fault.Model(File, alias,
                     $"is {other.GetRawText()}, but it is another name of {key}, which is {own.GetRawText()}");
         return new(File, _root, _over, _or, aliases);
     }
@@ -227,7 +228,7 @@ public sealed class ConfigFile
 
     /// <summary>A token id that the model is given, and so a row of its embedding.</summary>
     public int IdBelow(string key, int vocabulary, int fallback) => Id(key, fallback) is var id && id < vocabulary ? id
-        : throw new ModelException(File, key, $"is {id}, the embedding has {vocabulary} rows");
+        : throw Fault.Model(File, key, $"is {id}, the embedding has {vocabulary} rows");
 
     /// <summary>A token id or a list of such, at least one.</summary>
     public IReadOnlyList<int> Ids(string key, int fallback) =>
@@ -277,21 +278,21 @@ public sealed class ConfigFile
     public void Require(string key, bool expected)
     {
         if (Bool(key, expected) != expected)
-            throw new ModelException(File, key, $"is {!expected}, which is not supported (only {expected})");
+            throw Fault.Model(File, key, $"is {!expected}, which is not supported (only {expected})");
     }
 
     /// <summary>Refuses any other value of a setting; an absent one means this one.</summary>
     public void Require(string key, string expected)
     {
         if (String(key, expected) is var value && value != expected)
-            throw new ModelException(File, key, $"is '{value}', which is not supported (only {expected})");
+            throw Fault.Model(File, key, $"is '{value}', which is not supported (only {expected})");
     }
 
     /// <summary>Refuses a setting that would change the results and is not built; absent, false, [] and {} mean none.</summary>
     public void RequireAbsent(string key, string why)
     {
         if (Find(key) is { } value && value.ValueKind != JsonValueKind.False && value.GetRawText() is not ("[]" or "{}"))
-            throw new ModelException(File, key,
+            throw Fault.Model(File, key,
                 $"is {(value.GetRawText() is { Length: <= 40 } text ? text : "set")}, which is not supported; {why}");
     }
 
@@ -312,8 +313,8 @@ public sealed class ConfigFile
         return more;
     }
 
-    private ModelException Missing(string key) => new(File, key, "is missing");
+    private MendException Missing(string key) => Fault.Model(File, key, "is missing");
 
-    private ModelException Wrong(string key, JsonElement value, string expected) =>
-        new(File, key, $"is {value.GetRawText()}, expected {expected}");
+    private MendException Wrong(string key, JsonElement value, string expected) =>
+        Fault.Model(File, key, $"is {value.GetRawText()}, expected {expected}");
 }

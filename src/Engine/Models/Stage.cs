@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -77,12 +78,12 @@ public sealed class Stage : IDisposable
     /// <summary>Builds the layers of a range, reading their weights and no others.</summary>
     /// <param name="editable">Names of the weights that the editor may change, of the whole model; others are another stage's.</param>
     /// <param name="loaded">Told after each layer which fraction of them is read.</param>
-    /// <exception cref="ModelException">A name that is no linear map of the model's.</exception>
+    /// <exception cref="MendException">A name that is no linear map of the model's.</exception>
     public static Stage Load(
         ModelFamily family, StageRange range, WeightSource weights, IReadOnlyCollection<string> editable, Action<double>? loaded = null)
     {
         if (range.First < 0 || range.End > family.LayerNames.Count || range.Count < 1)
-            throw new ModelException("stage", range.ToString(), $"the model has layers 0 to {family.LayerNames.Count - 1}");
+            throw Fault.Model("stage", range.ToString(), $"the model has layers 0 to {family.LayerNames.Count - 1}");
         using var _ = no_grad();
         using var scope = NewDisposeScope();
         var layers = new List<Layer>();
@@ -99,7 +100,7 @@ public sealed class Stage : IDisposable
             found.Add(linear.Name, linear);
         }
         if (range.Count == family.LayerNames.Count && wanted.FirstOrDefault(name => !found.ContainsKey(name)) is { } unknown)
-            throw new ModelException("editable weights", unknown, $"is no linear map of this {family.Type} model; it has for example "
+            throw Fault.Model("editable weights", unknown, $"is no linear map of this {family.Type} model; it has for example "
                 + string.Join(", ", layers[^2].Linears.Select(linear => linear.Name)));
         var lowest = layers.FindIndex(layer => layer.Linears.Any(linear => linear.IsEditable));
         return new(family, range, weights, layers, lowest < 0 ? layers.Count : lowest, found,

@@ -43,7 +43,7 @@ public sealed class BytePair : Tokenizer
         foreach (var (rank, (left, right, where)) in merges.Index())
         {
             if (left.Length == 0 || right.Length == 0)
-                throw new TokenizerException(file, where, $"joins '{left}' and '{right}'; neither may be empty");
+                throw Fault.File(file, where, $"joins '{left}' and '{right}'; neither may be empty");
             var pair = (vocabulary.Require(file, where, left), vocabulary.Require(file, where, right));
             _merges[pair] = (rank, vocabulary.Require(file, where, left + right));
         }

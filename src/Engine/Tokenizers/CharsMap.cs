@@ -31,18 +31,18 @@ internal sealed class CharsMap
         if (blob.IsEmpty)
             return Empty;
         if (blob.Length < 4)
-            throw new TokenizerException(file, where, $"has {blob.Length} bytes, expected at least 4; the file is damaged");
+            throw Fault.File(file, where, $"has {blob.Length} bytes, expected at least 4; the file is damaged");
         var bytes = blob.Span;
         var size = BinaryPrimitives.ReadUInt32LittleEndian(bytes);
         if (size % 4 != 0 || size == 0 || size > bytes.Length - 4)
-            throw new TokenizerException(file, where,
+            throw Fault.File(file, where,
                 $"says that its trie has {size} bytes, expected a multiple of 4 up to {bytes.Length - 4}; the file is damaged");
         var units = new uint[size / 4];
         for (var i = 0; i < units.Length; i++)
             units[i] = BinaryPrimitives.ReadUInt32LittleEndian(bytes[(4 + 4 * i)..]);
         var replacements = bytes[(4 + (int)size)..];
         if (replacements.IsEmpty || replacements[^1] != 0)
-            throw new TokenizerException(file, where, "its last replacement is not ended by a zero byte; the file is damaged");
+            throw Fault.File(file, where, "its last replacement is not ended by a zero byte; the file is damaged");
         // Damage in the trie then cannot show while a request is served: a step or an offset out of bounds counts as "no entry".
         return new(units, replacements.ToArray());
     }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Tokenizers;
 
@@ -85,7 +86,7 @@ internal readonly record struct JsonValue(string File, string Where, JsonElement
         }
         catch (JsonException e)
         {
-            throw new TokenizerException(file, $"line {e.LineNumber + 1}", $"is not JSON ({e.Message}); the file is cut or damaged", e);
+            throw Fault.File(file, $"line {e.LineNumber + 1}", $"is not JSON ({e.Message}); the file is cut or damaged", e);
         }
     }
 
@@ -97,7 +98,7 @@ internal readonly record struct JsonValue(string File, string Where, JsonElement
         _ => throw Error($"is {Element.GetRawText()}, expected true or false"),
     };
 
-    public TokenizerException Error(string message, Exception? inner = null) => new(File, Where, message, inner);
+    public MendException Error(string message, Exception? inner = null) => Fault.File(File, Where, message, inner);
 
     private string Name(JsonProperty member)
     {

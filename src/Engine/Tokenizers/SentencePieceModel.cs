@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Tokenizers;
 
@@ -83,7 +84,7 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
                     break;
             }
         return type is PieceType.UserDefined or PieceType.Byte || !Enum.IsDefined(type)
-            ? throw new TokenizerException(file, $"offset {field.Offset}",
+            ? throw Fault.File(file, $"offset {field.Offset}",
                 $"piece '{text}' is of type {type}; only normal, unknown, control and unused ones are supported, as T5 uses them")
             : new(text, score, type == PieceType.Normal, type == PieceType.Unknown, type == PieceType.Control);
     }
@@ -131,8 +132,8 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
         throw Broken(file, offset + start, "a number of more than 10 bytes");
     }
 
-    private static TokenizerException Broken(string file, int at, string problem) =>
-        new(file, $"offset {at}", problem + "; the file is cut, damaged or no SentencePiece model");
+    private static MendException Broken(string file, int at, string problem) =>
+        Fault.File(file, $"offset {at}", problem + "; the file is cut, damaged or no SentencePiece model");
 
     /// <summary>One field of a message, not yet understood. Each reading checks the wire type that it needs.</summary>
     private sealed record Field(string File, int Offset, int Number, int DType, ulong RawInteger, ReadOnlyMemory<byte> RawBytes,
@@ -156,12 +157,12 @@ internal sealed record SentencePieceModel(IReadOnlyList<Piece> Pieces, UnigramNo
                 }
                 catch (DecoderFallbackException e)
                 {
-                    throw new TokenizerException(File, $"offset {Offset}", "the text is not UTF-8; the file is damaged", e);
+                    throw Fault.File(File, $"offset {Offset}", "the text is not UTF-8; the file is damaged", e);
                 }
             }
         }
 
-        public TokenizerException Error(string message) => new(File, $"offset {Offset}", message);
+        public MendException Error(string message) => Fault.File(File, $"offset {Offset}", message);
 
         private T Of<T>(int wireType, T value) => DType == wireType ? value
             : throw Error($"field {Number} has wire type {DType}, expected {wireType}; the file is damaged or no SentencePiece model");

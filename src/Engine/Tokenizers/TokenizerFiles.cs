@@ -1,4 +1,5 @@
 using System.Text;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Tokenizers;
 
@@ -15,7 +16,7 @@ public static class TokenizerFiles
     private const long MaxBytes = 256 << 20;
     private const int DefaultExtraIds = 100, MaxExtraIds = 100_000;
 
-    /// <exception cref="TokenizerException">No tokenizer that is known, or a broken one.</exception>
+    /// <exception cref="MendException">No tokenizer that is known, or a broken one.</exception>
     public static ITokenizer Load(string directory)
     {
         string In(string name) => Path.Combine(directory, name);
@@ -29,7 +30,7 @@ public static class TokenizerFiles
             return LoadUnigram(In("spiece.model"), settings);
         if (File.Exists(In("vocab.txt")))
             return LoadWordPiece(In("vocab.txt"), settings);
-        throw new TokenizerException(directory, "tokenizer files",
+        throw Fault.File(directory, "tokenizer files",
             "none found; expected tokenizer.json, or vocab.json with merges.txt, or spiece.model, or vocab.txt: "
             + "download one next to config.json");
     }
@@ -43,7 +44,7 @@ public static class TokenizerFiles
         }
         catch (DecoderFallbackException e)
         {
-            throw new TokenizerException(file, $"offset {e.Index}", "is not UTF-8; the file is damaged", e);
+            throw Fault.File(file, $"offset {e.Index}", "is not UTF-8; the file is damaged", e);
         }
     }
 
@@ -53,14 +54,14 @@ public static class TokenizerFiles
         {
             var length = new FileInfo(file).Length;
             if (length > MaxBytes)
-                throw new TokenizerException(file, "size", $"is {length} bytes, more than {MaxBytes}; is this a tokenizer's file?");
+                throw Fault.File(file, "size", $"is {length} bytes, more than {MaxBytes}; is this a tokenizer's file?");
             var bytes = File.ReadAllBytes(file);
             return !bytes.AsSpan().StartsWith(LfsPointer.Start) ? bytes
-                : throw new TokenizerException(file, "offset 0", LfsPointer.Said);
+                : throw Fault.File(file, "offset 0", LfsPointer.Said);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new TokenizerException(file, "reading", e.Message, e);
+            throw Fault.File(file, "reading", e.Message, e);
         }
     }
 
@@ -101,10 +102,10 @@ public static class TokenizerFiles
     }
 
     /// <summary>The tokenizer's class; null: the settings do not say.</summary>
-    /// <exception cref="TokenizerException">One of another kind, which would cut these files' texts in another way.</exception>
+    /// <exception cref="MendException">One of another kind, which would cut these files' texts in another way.</exception>
     private static string? Kind(TokenizerSettings settings, string file, params ReadOnlySpan<string> supported) =>
         settings.Class is not { } name || supported.Contains(name) ? settings.Class
-        : throw new TokenizerException(file, "tokenizer_class",
+        : throw Fault.File(file, "tokenizer_class",
             $"is '{name}'; without a tokenizer.json supported are {string.Join(", ", supported.ToArray())}");
 
     private static IEnumerable<(string Left, string Right, string Where)> Merges(string file)
@@ -115,7 +116,7 @@ public static class TokenizerFiles
             if (line.Length == 0 || (number == 0 && line.StartsWith("#version", StringComparison.Ordinal)))
                 continue;
             yield return line.Split(' ') is [var left, var right] ? (left, right, $"{Path.GetFileName(file)} line {number + 1}")
-                : throw new TokenizerException(file, $"line {number + 1}", $"'{line}' is not a pair of tokens with a space between them");
+                : throw Fault.File(file, $"line {number + 1}", $"'{line}' is not a pair of tokens with a space between them");
         }
     }
 

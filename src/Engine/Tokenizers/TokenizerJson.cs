@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Tokenizers;
 
@@ -241,7 +242,7 @@ internal static partial class TokenizerJson
             throw setting.Error($"is {(setting.IsNull ? "missing" : setting.Element.GetRawText())}, which is not supported: {expected}");
     }
 
-    private static TokenizerException Unsupported(JsonValue step, string supported) =>
+    private static MendException Unsupported(JsonValue step, string supported) =>
         step.Error($"is {(step.IsNull ? "missing" : $"'{step["type"].Text}'")}; supported here: {supported}");
 
     /// <summary>Patterns that mean the same to Oniguruma and to .NET: letters, digits and spaces, repeated or not.</summary>

@@ -1,4 +1,5 @@
 using System.Globalization;
+using MendCluster.Contracts;
 
 namespace MendCluster.Engine.Tokenizers;
 
@@ -68,7 +69,7 @@ internal sealed class TokenizerSettings
     /// <param name="known">With their ids.</param>
     /// <param name="ids">The model's vocabulary.</param>
     /// <param name="usual">By role, where the settings do not say; only if the vocabulary has them.</param>
-    /// <exception cref="TokenizerException">A token is said to have another id than its place gives it.</exception>
+    /// <exception cref="MendException">A token is said to have another id than its place gives it.</exception>
     public List<AddedToken> Added(IReadOnlyList<AddedToken> known, IReadOnlyDictionary<string, int> ids,
         IReadOnlyDictionary<string, AddedToken>? usual = null)
     {
@@ -90,18 +91,18 @@ internal sealed class TokenizerSettings
         void Add(AddedToken token, string where, string? file = null)
         {
             if (token.Text.Length == 0)
-                throw new TokenizerException(file ?? _directory, where, "is the empty text, which would match everywhere; remove it");
+                throw Fault.File(file ?? _directory, where, "is the empty text, which would match everywhere; remove it");
             if (added.Find(other => other.Text == token.Text) is { } same)
             {
                 if (token.Id != Unstated && token.Id != same.Id)
-                    throw new TokenizerException(file ?? _directory, where,
+                    throw Fault.File(file ?? _directory, where,
                         $"gives '{token.Text}' the id {token.Id}, another file {same.Id}; the files belong to different tokenizers");
                 return;
             }
             var id = ids.TryGetValue(token.Text, out var own) ? own
                 : Math.Max(ids.Count, added.Count == 0 ? 0 : added.Max(other => other.Id) + 1);
             if (token.Id != Unstated && token.Id != id)
-                throw new TokenizerException(file ?? _directory, where,
+                throw Fault.File(file ?? _directory, where,
                     $"gives '{token.Text}' the id {token.Id}; its place in the vocabulary gives it {id}");
             added.Add(token with { Id = id });
         }

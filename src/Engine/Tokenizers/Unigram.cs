@@ -35,12 +35,12 @@ public sealed class Unigram : Tokenizer
         (_unknownSurface, _isSingle) = (unknownSurface, isSingle);
         _scores = [.. pieces.Select(piece => piece.Score)];
         _unknown = pieces.Index().Where(entry => entry.Item.IsUnknown).ToList() is [var only] ? only.Index
-            : throw new TokenizerException(file, "pieces", "there must be exactly one of type unknown; the file is damaged");
+            : throw Fault.File(file, "pieces", "there must be exactly one of type unknown; the file is damaged");
         var lowest = double.PositiveInfinity;
         foreach (var (id, piece) in pieces.Index())
         {
             if (piece.Text.Length == 0 || !double.IsFinite(piece.Score))
-                throw new TokenizerException(file, $"piece {id}",
+                throw Fault.File(file, $"piece {id}",
                     $"is '{piece.Text}' with score {piece.Score}; expected a text and a finite number");
             if (!piece.IsMatched)
                 continue;
@@ -58,7 +58,7 @@ public sealed class Unigram : Tokenizer
             _pieceAt[node] = id;
         }
         if (double.IsInfinity(lowest))
-            throw new TokenizerException(file, "pieces", "there is none of type normal; the file is damaged");
+            throw Fault.File(file, "pieces", "there is none of type normal; the file is damaged");
         _unknownScore = lowest - UnknownPenalty;
     }
 

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 namespace MendCluster.Engine.Tokenizers;
 
 /// <summary>Tokens by id and ids by token; no token and no id twice.</summary>
@@ -23,14 +24,14 @@ internal sealed class Vocabulary
         foreach (var (token, id) in all)
         {
             if (id < 0 || id > most)
-                throw new TokenizerException(file, $"token '{token}'",
+                throw Fault.File(file, $"token '{token}'",
                     $"has id {id}; {all.Count} tokens should have ids from 0 to about {all.Count - 1}");
             _ids[token] = id;
         }
         _tokens = new string?[all.Count == 0 ? 0 : all.Max(entry => entry.Id) + 1];
         foreach (var (token, id) in all)
             if (_tokens[id] is { } other)
-                throw new TokenizerException(file, $"id {id}", $"stands for '{other}' and '{token}'; an id has one token");
+                throw Fault.File(file, $"id {id}", $"stands for '{other}' and '{token}'; an id has one token");
             else
                 _tokens[id] = token;
     }
@@ -45,8 +46,8 @@ internal sealed class Vocabulary
     public string? TokenOf(int id) => id >= 0 && id < _tokens.Length ? _tokens[id] : null;
 
     /// <param name="role">What the token is needed for, named in the error.</param>
-    /// <exception cref="TokenizerException">There is no such token.</exception>
+    /// <exception cref="MendException">There is no such token.</exception>
     public int Require(string file, string role, string token) => IdOf(token)
-        ?? throw new TokenizerException(file, role,
+        ?? throw Fault.File(file, role,
             $"'{token}' is not in the vocabulary of {_ids.Count} tokens; the files belong to different tokenizers or were cut");
 }

@@ -31,7 +31,7 @@ public sealed class EditorCheckpoint : IDisposable
         : EditorAlgorithm.Mend;
 
     /// <summary>MEND's; of other editors their networks in the words of MEND's options, for planning.</summary>
-    /// <exception cref="CheckpointException">An editor that needs more than gradients.</exception>
+    /// <exception cref="MendException">An editor that needs more than gradients.</exception>
     public MendOptions Options => (EditorRegistry.Of(Algorithm).Network ?? throw NotPrepared())(this);
 
     /// <summary>In configuration order.</summary>
@@ -51,14 +51,14 @@ public sealed class EditorCheckpoint : IDisposable
 
     private long AdamSteps => Metadata<long>("adam_steps");
 
-    /// <exception cref="CheckpointException">Not a safetensors file, or not one of an editor.</exception>
+    /// <exception cref="MendException">Not a safetensors file, or not one of an editor.</exception>
     public static EditorCheckpoint Open(string path)
     {
         var file = SafetensorsFile.Open(path);
         if (file.Metadata.GetValueOrDefault("format") is var format && format == Format)
             return new(file);
         file.Dispose();
-        throw new CheckpointException(path, "metadata 'format'",
+        throw Fault.File(path, "metadata 'format'",
             $"is '{format}', expected '{Format}'; this is not an editor of this version");
     }
 
@@ -71,7 +71,7 @@ public sealed class EditorCheckpoint : IDisposable
     /// <summary>The editor of a file that <see cref="SaveEditor"/> wrote, if gradients alone make its edits.</summary>
     /// <param name="wanted">The weights that are needed; null: all.</param>
     /// <param name="device">Null: the CPU.</param>
-    /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
+    /// <exception cref="MendException">KE and ENN, which need more.</exception>
     public static IPreparedEditor Load(string path, IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var checkpoint = Open(path);
@@ -103,11 +103,11 @@ public sealed class EditorCheckpoint : IDisposable
             && model is OrderedDictionary<object, object?> entries
                 ? entries.Where(entry => entry.Value is PickledTensor)
                 .ToDictionary(entry => (string)entry.Key, entry => (PickledTensor)entry.Value!)
-                : throw new CheckpointException(path, "'model'", "is missing; expected what the authors' trainer saves");
+                : throw Fault.File(path, "'model'", "is missing; expected what the authors' trainer saves");
         return new Mend(options, weights, name =>
         {
             var found = state.TryGetValue(name, out var stored) ? stored
-                : throw new CheckpointException(path, name, "is missing; are options and weights those that the editor was trained with?");
+                : throw Fault.File(path, name, "is missing; are options and weights those that the editor was trained with?");
             var value = TensorBytes.Load(found);
             return name == "edit_lrs" && !options.Reference ? -value : value;
         });
@@ -116,16 +116,16 @@ public sealed class EditorCheckpoint : IDisposable
     public static void SaveEditor(string path, IStoredEditor editor) => Write(path, editor, editor.State, []);
 
     /// <summary>Refuses an editor of another model. Reads no weight.</summary>
-    /// <exception cref="CheckpointException">It changes a weight that the model does not have, or has in another shape.</exception>
+    /// <exception cref="MendException">It changes a weight that the model does not have, or has in another shape.</exception>
     public void RequireFit(ModelFamily family)
     {
         var model = LayerShape.Of(family).SelectMany(layer => layer.Linears).ToDictionary(linear => linear.Name);
         foreach (var (name, m, n) in Weights)
             if (!model.TryGetValue(name, out var linear))
-                throw new CheckpointException(_file.Path, name,
+                throw Fault.File(_file.Path, name,
                     $"the editor was made for it, and this {family.Type} model does not have it; the editor is another model's");
             else if ((linear.InFeatures, linear.OutFeatures) != (m, n))
-                throw new CheckpointException(_file.Path, name,
+                throw Fault.File(_file.Path, name,
                     $"the editor was made for [{n}, {m}], the model's is [{linear.OutFeatures}, {linear.InFeatures}]; the editor is another model's");
     }
 
@@ -141,7 +141,7 @@ public sealed class EditorCheckpoint : IDisposable
             ["adam_steps"] = JsonSerializer.Serialize(adam.Steps),
         });
 
-    /// <exception cref="CheckpointException">It is another algorithm's.</exception>
+    /// <exception cref="MendException">It is another algorithm's.</exception>
     public Mend Editor(IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var scope = NewDisposeScope();
@@ -149,7 +149,7 @@ public sealed class EditorCheckpoint : IDisposable
     }
 
     /// <summary>The editor, if gradients alone make its edits.</summary>
-    /// <exception cref="CheckpointException">KE and ENN, which need more.</exception>
+    /// <exception cref="MendException">KE and ENN, which need more.</exception>
     public IPreparedEditor Prepared(IReadOnlyCollection<string>? wanted = null, Device? device = null)
     {
         using var scope = NewDisposeScope();
@@ -166,9 +166,9 @@ public sealed class EditorCheckpoint : IDisposable
     public void Dispose() => _file.Dispose();
 
     /// <summary>The file, if it is of this algorithm.</summary>
-    /// <exception cref="CheckpointException">It is of another.</exception>
+    /// <exception cref="MendException">It is of another.</exception>
     internal EditorCheckpoint Require(EditorAlgorithm algorithm) => Algorithm == algorithm ? this
-        : throw new CheckpointException(_file.Path, "metadata 'algorithm'",
+        : throw Fault.File(_file.Path, "metadata 'algorithm'",
         $"is {Algorithm}, expected {algorithm}; choose that editor's file, or another folder for a new run");
 
     internal T OptionsAs<T>() => Metadata<T>("options");
@@ -192,7 +192,7 @@ public sealed class EditorCheckpoint : IDisposable
         SafetensorsWriter.Write(path, tensors.Select(tensor => TensorBytes.ToWrite(tensor.Name, tensor.Value)), metadata);
     }
 
-    private CheckpointException NotPrepared() => new(_file.Path, "metadata 'algorithm'",
+    private MendException NotPrepared() => Fault.File(_file.Path, "metadata 'algorithm'",
         $"is {Algorithm}, whose edits need more than gradients; "
         + $"expected one of {string.Join(", ", EditorRegistry.All.Where(kind => kind.Load is not null).Select(kind => kind.Algorithm))}");
 
@@ -202,11 +202,11 @@ public sealed class EditorCheckpoint : IDisposable
         {
             return _file.Metadata.TryGetValue(key, out var text) && JsonSerializer.Deserialize<T>(text, Json) is { } value
                 ? value
-                : throw new CheckpointException(_file.Path, $"metadata '{key}'", "is missing");
+                : throw Fault.File(_file.Path, $"metadata '{key}'", "is missing");
         }
         catch (JsonException e)
         {
-            throw new CheckpointException(_file.Path, $"metadata '{key}'", e.Message);
+            throw Fault.File(_file.Path, $"metadata '{key}'", e.Message);
         }
     }
 }

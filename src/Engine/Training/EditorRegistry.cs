@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -66,12 +65,12 @@ public static class EditorRegistry
     /// <summary>Makes what a training run trains.</summary>
     /// <param name="stage">The whole model. ENN trains its weights.</param>
     /// <param name="checkpoint">Of a run to go on with; null: a new editor.</param>
-    /// <exception cref="CheckpointException">The checkpoint is of another algorithm.</exception>
-    /// <exception cref="EditorException">Nothing of the algorithm is trained.</exception>
+    /// <exception cref="MendException">The checkpoint is of another algorithm.</exception>
+    /// <exception cref="MendException">Nothing of the algorithm is trained.</exception>
     public static ITrainableEditor Train(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint = null)
     {
         checkpoint?.Require(options.Algorithm);
         return Of(options.Algorithm).Train?.Invoke(stage, options, checkpoint)
-            ?? throw new EditorException($"{options.Algorithm} has nothing to train");
+            ?? throw Fault.Setting($"{options.Algorithm} has nothing to train");
     }
 }

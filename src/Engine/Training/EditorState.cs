@@ -44,7 +44,7 @@ public sealed class EditorState : IDisposable
 
     /// <summary>A tensor of the state by name.</summary>
     public Tensor this[string name] => _tensors.TryGetValue(name, out var found) ? found
-        : throw new EditorException($"the state of this editor has no '{name}'; it has the groups {string.Join(", ", Parameters.Keys)}");
+        : throw Fault.Editor($"the state of this editor has no '{name}'; it has the groups {string.Join(", ", Parameters.Keys)}");
 
     /// <summary>Says where Adam and average stand, whose tensors were written one by one.</summary>
     public void Mark(long adamSteps, long averageSteps)

@@ -9,7 +9,7 @@ namespace MendCluster.Engine.Training;
 public static class TrainingOptionsValidation
 {
     /// <summary>Refuses values that make no sense.</summary>
-    /// <exception cref="EditorException">Naming the setting and its range.</exception>
+    /// <exception cref="MendException">Naming the setting and its range.</exception>
     public static EditorTrainingOptions Validated(this EditorTrainingOptions options)
     {
         options.Mend.Validated();
@@ -19,28 +19,28 @@ public static class TrainingOptionsValidation
         var (lr, lrLr, loss) = (options.Lr, options.LrLr, options.Loss);
         var kind = EditorRegistry.Of(options.Algorithm);
         if (kind.Train is null)
-            throw new EditorException($"algorithm is {kind.Name}, of which nothing is trained: choose "
+            throw Fault.Setting($"algorithm is {kind.Name}, of which nothing is trained: choose "
                 + string.Join(", ", EditorRegistry.All.Where(other => other.Train is not null)
                 .Select(other => other.Algorithm.ToString().ToLowerInvariant())));
         if (options.Edits < 1 || options.Edits > kind.MaxEdits)
-            throw new EditorException($"edits is {options.Edits}; it must be at least 1{(kind.MaxEdits is { } most
+            throw Fault.Setting($"edits is {options.Edits}; it must be at least 1{(kind.MaxEdits is { } most
                 ? $", and at most {most} for {kind.Name}: choose another algorithm for more" : "")}");
         if (!(lr > 0) || !double.IsFinite(lr) || !(lrLr >= 0) || !double.IsFinite(lrLr))
-            throw new EditorException($"lr is {lr} and lr_lr {lrLr}; learning rates are finite numbers, lr more than 0, lr_lr at least 0");
+            throw Fault.Setting($"lr is {lr} and lr_lr {lrLr}; learning rates are finite numbers, lr more than 0, lr_lr at least 0");
         if (!(options.GradClip > 0) || options.FinalRate is not (>= 0 and <= 1) || options.Averaging is not (>= 0 and < 1)
             || options.EarlyStopPatience < 1)
-            throw new EditorException($"grad_clip is {options.GradClip}, final_rate {options.FinalRate}, averaging {options.Averaging}, "
+            throw Fault.Setting($"grad_clip is {options.GradClip}, final_rate {options.FinalRate}, averaging {options.Averaging}, "
                 + $"early_stop_patience {options.EarlyStopPatience}; they must be more than 0, from 0 to 1, at least 0 and less than 1, and at least 1");
         if (!(loss.CEdit >= 0) || !(loss.CLoc >= 0) || !double.IsFinite(loss.CEdit + loss.CLoc))
-            throw new EditorException($"c_edit is {loss.CEdit} and c_loc {loss.CLoc}; weights of losses are finite numbers, at least 0");
+            throw Fault.Setting($"c_edit is {loss.CEdit} and c_loc {loss.CLoc}; weights of losses are finite numbers, at least 0");
         if (options.AccumulateBs < 1 || options.ValInterval < 1 || options.MaxIters < 1 || options.ValSteps < 1
             || options.UnrelatedRows < 1)
-            throw new EditorException("accumulate_bs, val_interval, val_steps, max_iters and unrelated_rows must be at least 1");
+            throw Fault.Setting("accumulate_bs, val_interval, val_steps, max_iters and unrelated_rows must be at least 1");
         if (options.ValInterval % options.AccumulateBs != 0)
-            throw new EditorException($"val_interval {options.ValInterval} must be a multiple of accumulate_bs {options.AccumulateBs}: "
+            throw Fault.Setting($"val_interval {options.ValInterval} must be a multiple of accumulate_bs {options.AccumulateBs}: "
                 + "checkpoints lie between optimiser steps");
         if (options.MaxIters < options.AccumulateBs)
-            throw new EditorException($"max_iters is {options.MaxIters} and accumulate_bs {options.AccumulateBs}: not one optimiser step would be taken; "
+            throw Fault.Setting($"max_iters is {options.MaxIters} and accumulate_bs {options.AccumulateBs}: not one optimiser step would be taken; "
                 + "give at least as many iterations");
         return options;
     }

@@ -105,7 +105,7 @@ internal sealed class TrainableEnn : ITrainableEditor
     public TrainableEnn(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
     {
         if (stage.Weights.DType != ScalarType.Float32)
-            throw new EditorException($"ENN trains all weights of the model, which are {stage.Weights.DType}; load them as float32");
+            throw Fault.Setting($"ENN trains all weights of the model, which are {stage.Weights.DType}; load them as float32");
         (_stage, _options) = (stage, options);
         _original = Stage.LoadWhole(stage.Family, new CopiedWeights(stage.Weights), stage.EditableOrder);
         _enn = checkpoint is null ? new(options.Enn, Weights, device: stage.Device) : EnnTraining.Load(stage, checkpoint);

@@ -1,4 +1,3 @@
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
@@ -77,7 +76,7 @@ public static class FineTuning
     {
         options.Validated();
         if (stage.EditableOrder.Count != 1)
-            throw new EditorException($"breadth-first fine-tuning changes one weight, and this model has {stage.EditableOrder.Count} to edit: choose one of {string.Join(", ", EditableWeights.DownProjections(stage.Family))}");
+            throw Fault.Setting($"breadth-first fine-tuning changes one weight, and this model has {stage.EditableOrder.Count} to edit: choose one of {string.Join(", ", EditableWeights.DownProjections(stage.Family))}");
         using var fineTune = new FineTune(options.Steps, EditorTraining.EditableWeights(stage), stage.Device);
         var made = new WeightUpdates(fineTune.Updates);
         using var whole = NewDisposeScope();

@@ -11,11 +11,11 @@ namespace MendCluster.Engine.Training;
 public static class KnowledgeEditorTraining
 {
     /// <summary>The edited model; carries the graph to the editor's parameters where gradients are on.</summary>
-    /// <exception cref="EditorException">The edit has no text to read.</exception>
+    /// <exception cref="MendException">The edit has no text to read.</exception>
     public static WeightUpdates Edit(Stage stage, KnowledgeEditor editor, LabelledInput edit)
     {
         var text = edit.Condition
-            ?? throw new EditorException("the KnowledgeEditor reads the edit as text, and this batch has none: make its edit with TextBatch.EditRow");
+            ?? throw Fault.Setting("the KnowledgeEditor reads the edit as text, and this batch has none: make its edit with TextBatch.EditRow");
         return new(editor.Propose(TrainingStep.Record(stage, edit).Factors, editor.Condition(text, ones_like(text))));
     }
 

@@ -2,7 +2,6 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Files;
 
 namespace MendCluster.Engine.Training;
@@ -111,17 +110,17 @@ public sealed class RunFolder(string directory, RunInputs? inputs = null)
     }
 
     /// <summary>A configuration as <see cref="Start"/> writes it; what it leaves out stays at the default.</summary>
-    /// <exception cref="EditorException">Not JSON, a setting that does not exist, or a value of another kind.</exception>
+    /// <exception cref="MendException">Not JSON, a setting that does not exist, or a value of another kind.</exception>
     public static T ReadConfiguration<T>(string path)
     {
         try
         {
             return JsonSerializer.Deserialize<T>(File.ReadAllText(path), StrictJson)
-                ?? throw new EditorException($"{path}: is null, expected an object of settings");
+                ?? throw Fault.Setting($"{path}: is null, expected an object of settings");
         }
         catch (JsonException e)
         {
-            throw new EditorException($"{path}: {e.Message}");
+            throw Fault.Setting($"{path}: {e.Message}");
         }
     }
 

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
@@ -106,8 +107,8 @@ public sealed class ModelImportTests : IDisposable
     public void WhatCannotBeImported_IsRefusedAndLeavesNothing()
     {
         var source = Fixture.Path("models/bart");
-        Assert.Throws<ModelException>(() => ModelImport.Run(source, 0, _folder["out"]));
-        Assert.Throws<ModelException>(() => ModelImport.Run(source, 99, _folder["out"]));
+        Refusal.Of(MendError.ModelUnusable, () => ModelImport.Run(source, 0, _folder["out"]));
+        Refusal.Of(MendError.ModelUnusable, () => ModelImport.Run(source, 99, _folder["out"]));
         using var stopped = new CancellationTokenSource();
         stopped.Cancel();
         Assert.Throws<OperationCanceledException>(() => ModelImport.Run(source, 2, _folder["out"], stopped.Token));
@@ -119,7 +120,7 @@ public sealed class ModelImportTests : IDisposable
                 file.Entries.Keys.Where(name => !name.Contains("layers.1.fc2.weight", StringComparison.Ordinal))
                 .Select(name => new TensorToWrite(name, file.Find(name))));
         Assert.Contains("model.encoder.layers.1.fc2.weight",
-            Assert.Throws<CheckpointException>(() => ModelImport.Run(_folder["lacking"], 2, _folder["out"])).Message,
+            Refusal.Of(MendError.ModelUnusable, () => ModelImport.Run(_folder["lacking"], 2, _folder["out"])).What,
             StringComparison.Ordinal);
         Assert.False(Directory.Exists(_folder["out"]));
     }

@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
@@ -126,8 +125,8 @@ public sealed class StagePlanTests : IDisposable
     [InlineData(0)]
     [InlineData(6)]
     public void ANumberOfStagesThatTheModelDoesNotHave_IsRefused(int stages) =>
-        Assert.Equal("5", Assert.Throws<ModelException>(() =>
-        StagePlan.Of(TinyModel.Family("gptj"), new() { Stages = stages })).Message[^1..]);
+        Assert.Equal("5", Refusal.Of(MendError.ModelUnusable, () =>
+        StagePlan.Of(TinyModel.Family("gptj"), new() { Stages = stages })).What[^1..]);
 
     [MeteredFact]
     public void APlanOfADirectory_ReadsHeadersAlone()
@@ -150,10 +149,10 @@ public sealed class StagePlanTests : IDisposable
         TinyModels.Write(_folder.Path, "gptj");
         var config = File.ReadAllText(_folder["config.json"]);
         File.WriteAllText(_folder["config.json"], config.Replace("\"n_layer\": 4", "\"n_layer\": 5", StringComparison.Ordinal));
-        Assert.Contains("transformer.h.4.", Assert.Throws<CheckpointException>(() => StagePlan.Read(_folder.Path, null, new())).Message,
+        Assert.Contains("transformer.h.4.", Refusal.Of(MendError.ModelUnusable, () => StagePlan.Read(_folder.Path, null, new())).What,
             StringComparison.Ordinal);
         File.WriteAllText(_folder["config.json"], config.Replace("\"n_head\"", "\"n_inner\": 7, \"n_head\"", StringComparison.Ordinal));
-        Assert.Contains("mlp.fc_in.weight", Assert.Throws<ModelException>(() => StagePlan.Read(_folder.Path, null, new())).Message,
+        Assert.Contains("mlp.fc_in.weight", Refusal.Of(MendError.ModelUnusable, () => StagePlan.Read(_folder.Path, null, new())).What,
             StringComparison.Ordinal);
     }
 

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
 using static MendCluster.Testing.ForgedSafetensors;
@@ -6,7 +7,7 @@ using static MendCluster.Testing.ForgedSafetensors;
 namespace MendCluster.Engine.Tests.Checkpoints;
 
 /// <summary>
-/// Good files with seeded damage, mostly where a reader takes decisions. A damaged file is either refused with a CheckpointException, or it
+/// Good files with seeded damage, mostly where a reader takes decisions. A damaged file is either refused as ModelUnusable, or it
 /// opens and every tensor in it can be copied; never another exception, never a crash, never much memory.
 /// </summary>
 public sealed class CheckpointFuzzTests : IDisposable
@@ -56,7 +57,7 @@ public sealed class CheckpointFuzzTests : IDisposable
                 }
                 read++;
             }
-            catch (CheckpointException e)
+            catch (MendException e) when (e.Error == MendError.ModelUnusable)
             {
                 Assert.StartsWith(path, e.Message, StringComparison.Ordinal);
                 refused++;

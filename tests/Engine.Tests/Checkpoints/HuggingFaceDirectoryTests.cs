@@ -45,7 +45,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     {
         WriteShard("model.safetensors", "here");
         using var directory = HuggingFaceDirectory.Open(_folder.Path);
-        var message = Assert.Throws<CheckpointException>(() => directory.Find("a.w", "b.w")).Message;
+        var message = Refusal.Of(MendError.ModelUnusable, () => directory.Find("a.w", "b.w")).What;
         Assert.Contains("model.safetensors: a.w or b.w: no such tensor among 1, such as here", message, StringComparison.Ordinal);
     }
 
@@ -60,10 +60,10 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         Assert.Equal(["a", "b", "c"], directory.Names.Order());
         Assert.Equal([1], directory.Find("a").ToArray());
         Assert.False(directory.Contains("unlisted"));
-        Assert.Contains("two.safetensors: ", Assert.Throws<CheckpointException>(() => directory.Find("b")).Message,
+        Assert.Contains("two.safetensors: ", Refusal.Of(MendError.ModelUnusable, () => directory.Find("b")).What,
             StringComparison.Ordinal);
         Assert.Contains($"{Index}: c: the index places it in three.safetensors, which is not in the directory",
-            Assert.Throws<CheckpointException>(() => directory.Find("c")).Message, StringComparison.Ordinal);
+            Refusal.Of(MendError.ModelUnusable, () => directory.Find("c")).What, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -72,7 +72,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         WriteShard("one.safetensors", "a");
         WriteIndex(("b", "one.safetensors"));
         using var directory = HuggingFaceDirectory.Open(_folder.Path);
-        var message = Assert.Throws<CheckpointException>(() => directory.Find("b")).Message;
+        var message = Refusal.Of(MendError.ModelUnusable, () => directory.Find("b")).What;
         Assert.Contains($"{Index}: b: the index places it in one.safetensors", message, StringComparison.Ordinal);
     }
 
@@ -97,7 +97,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
         using (var directory = HuggingFaceDirectory.Open(_folder.Path))
             Assert.Equal([3, 4], directory.Find("w").ToArray()); // the program calls its model "model"
         _folder.Write("other.ckpt", "which of the two?");
-        Assert.Contains("nor one single .ckpt", Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message,
+        Assert.Contains("nor one single .ckpt", Refusal.Of(MendError.ModelUnusable, () => HuggingFaceDirectory.Open(_folder.Path)).What,
             StringComparison.Ordinal);
     }
 
@@ -127,7 +127,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     public void IndexThatPointsElsewhere_IsRefused(string file)
     {
         WriteIndex(("w", file));
-        var error = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path));
+        var error = Refusal.Of(MendError.ModelUnusable, () => HuggingFaceDirectory.Open(_folder.Path));
         Assert.Contains($"{Index}: w: is said to lie in '{file}'", error.Message, StringComparison.Ordinal);
     }
 
@@ -145,7 +145,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     public void IndexThatIsNoIndex_IsRefused(string json)
     {
         _folder.Write(Index, json);
-        var error = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path));
+        var error = Refusal.Of(MendError.ModelUnusable, () => HuggingFaceDirectory.Open(_folder.Path));
         Assert.Contains(Index, error.Message, StringComparison.Ordinal);
     }
 
@@ -153,8 +153,8 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     public void DirectoryWithoutWeights_IsRefusedWithWhatWasLookedFor()
     {
         Assert.Contains("found none of model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json",
-            Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message, StringComparison.Ordinal);
-        Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(Path.Combine(_folder.Path, "none")));
+            Refusal.Of(MendError.ModelUnusable, () => HuggingFaceDirectory.Open(_folder.Path)).What, StringComparison.Ordinal);
+        Refusal.Of(MendError.ModelUnusable, () => HuggingFaceDirectory.Open(Path.Combine(_folder.Path, "none")));
     }
 
     [Theory]
@@ -166,7 +166,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     public void WhatIsThereInPlaceOfWeights_IsSaid(string file, string said)
     {
         _folder.Write(file, "x");
-        Assert.Contains(said, Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message,
+        Assert.Contains(said, Refusal.Of(MendError.ModelUnusable, () => HuggingFaceDirectory.Open(_folder.Path)).What,
             StringComparison.Ordinal);
     }
 
@@ -176,7 +176,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     public void AGitLfsPointer_IsSaidToBeOne(string file)
     {
         _folder.Write(file, "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 1234\n");
-        var message = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path)).Message;
+        var message = Refusal.Of(MendError.ModelUnusable, () => HuggingFaceDirectory.Open(_folder.Path)).What;
         Assert.Contains($"{file}: offset 0: is a git-LFS pointer", message, StringComparison.Ordinal);
     }
 
@@ -194,7 +194,7 @@ public sealed class HuggingFaceDirectoryTests : IDisposable
     {
         var hostile = new ForgedPickle().Global("posix", "system").Text("echo harm").Op(0x85).Op('R').Stop();
         _folder.Write("pytorch_model.bin", ForgedZip.Archive(hostile));
-        var error = Assert.Throws<CheckpointException>(() => HuggingFaceDirectory.Open(_folder.Path));
+        var error = Refusal.Of(MendError.ModelUnusable, () => HuggingFaceDirectory.Open(_folder.Path));
         Assert.Contains("'posix.system'", error.Message, StringComparison.Ordinal);
     }
 

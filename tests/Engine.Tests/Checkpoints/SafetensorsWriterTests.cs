@@ -49,7 +49,7 @@ public sealed class SafetensorsWriterTests : IDisposable
     [Fact]
     public void ATensorThatEndsInTheMiddleOfAByte_IsRefused()
     {
-        var error = Assert.Throws<CheckpointException>(() =>
+        var error = Refusal.Of(MendError.ModelUnusable, () =>
             SafetensorsWriter.Write(Target, [new("half", DType.Float4, [3], new byte[2])]));
         Assert.Contains("no whole number of bytes", error.Message, StringComparison.Ordinal);
     }
@@ -104,7 +104,7 @@ public sealed class SafetensorsWriterTests : IDisposable
     [InlineData(9)]
     public void OtherThanTheDeclaredNumberOfBytes_IsRefused(int written)
     {
-        var error = Assert.Throws<CheckpointException>(() =>
+        var error = Refusal.Of(MendError.ModelUnusable, () =>
             SafetensorsWriter.Write(Target, [new("x", DType.Float32, [2], new byte[written])]));
         Assert.Contains($"{written} bytes were written, but F32 [2] is 8", error.Message, StringComparison.Ordinal);
         Assert.Empty(Directory.GetFiles(_folder.Path));
@@ -114,10 +114,10 @@ public sealed class SafetensorsWriterTests : IDisposable
     public void NamesTwiceReservedNamesAndImpossibleShapes_AreRefused()
     {
         TensorToWrite Empty(string name, params long[] shape) => new(name, DType.UInt8, shape, _ => { });
-        Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [Empty("x", 0), Empty("x", 0)]));
-        Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [Empty("__metadata__", 0)]));
-        Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [Empty("x", -1)]));
-        Assert.Throws<CheckpointException>(() => SafetensorsWriter.Write(Target, [Empty("x", long.MaxValue), Empty("y", 1)]));
+        Refusal.Of(MendError.ModelUnusable, () => SafetensorsWriter.Write(Target, [Empty("x", 0), Empty("x", 0)]));
+        Refusal.Of(MendError.ModelUnusable, () => SafetensorsWriter.Write(Target, [Empty("__metadata__", 0)]));
+        Refusal.Of(MendError.ModelUnusable, () => SafetensorsWriter.Write(Target, [Empty("x", -1)]));
+        Refusal.Of(MendError.ModelUnusable, () => SafetensorsWriter.Write(Target, [Empty("x", long.MaxValue), Empty("y", 1)]));
         Assert.Empty(Directory.GetFiles(_folder.Path));
     }
 }

@@ -1,4 +1,5 @@
 using System.Numerics;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Testing;
 
@@ -145,7 +146,7 @@ public sealed class UnpicklerTests
     public void ProgramThatNoPicklerWrites_IsRefusedWithItsOffset(string opcodes, string expected)
     {
         var error = Refused(new ForgedPickle().Op([.. opcodes.Select(c => (byte)c)]).Stop(), expected);
-        Assert.StartsWith("pickle offset ", error.Where, StringComparison.Ordinal);
+        Assert.StartsWith("file.pt: pickle offset ", error.What, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -211,9 +212,9 @@ public sealed class UnpicklerTests
         new Unpickler("file.pt", pickle, 0, allowInertObjects, reference => new(null!, reference.Key, reference.Type, reference.Count))
         .Load();
 
-    private static CheckpointException Refused(byte[] pickle, string expected)
+    private static MendException Refused(byte[] pickle, string expected)
     {
-        var error = Assert.Throws<CheckpointException>(() => Load(pickle));
+        var error = Refusal.Of(MendError.ModelUnusable, () => Load(pickle));
         Assert.Contains(expected, error.Message, StringComparison.Ordinal);
         return error;
     }

@@ -1,6 +1,6 @@
 using System.Text.Json;
+using MendCluster.Contracts;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
@@ -166,7 +166,7 @@ public sealed class EditTaskTests : IDisposable
     {
         var data = (new Continuations(3, ["abcdef"]), (IReadOnlyList<string>)["xyz"]);
         Assert.Contains("decoder-only",
-            Assert.Throws<ModelException>(() => new PassageTask(Text(family), data, data, seed: 1).Training(0)).Message,
+            Refusal.Of(MendError.ModelUnusable, () => new PassageTask(Text(family), data, data, seed: 1).Training(0)).What,
             StringComparison.Ordinal);
     }
 

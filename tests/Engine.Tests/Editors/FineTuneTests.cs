@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
@@ -88,15 +89,15 @@ public class FineTuneTests
         using var fineTune = new FineTune(new FineTuneOptions(), Weights);
         var gradients = Gradients(0);
         gradients["b"].Mul_(double.NaN);
-        Assert.Contains("step 0", Assert.Throws<EditorException>(() => fineTune.Step(gradients)).Message, StringComparison.Ordinal);
+        Assert.Contains("step 0", Refusal.Of(MendError.InvalidOption, () => fineTune.Step(gradients)).What, StringComparison.Ordinal);
         Assert.Equal(0, R(fineTune, "a").abs().max().item<float>());
     }
 
     [Fact]
     public void SettingsThatMakeNoSense_AreRefused()
     {
-        Assert.Throws<EditorException>(() => new FineTune(new FineTuneOptions { MaxEditSteps = 0 }, Weights));
-        Assert.Throws<EditorException>(() => new FineTune(new FineTuneOptions { EditLr = double.NaN }, Weights));
+        Refusal.Of(MendError.InvalidOption, () => new FineTune(new FineTuneOptions { MaxEditSteps = 0 }, Weights));
+        Refusal.Of(MendError.InvalidOption, () => new FineTune(new FineTuneOptions { EditLr = double.NaN }, Weights));
     }
 
     [Theory]

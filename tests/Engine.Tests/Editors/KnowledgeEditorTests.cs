@@ -1,6 +1,6 @@
 using MendCluster.Contracts;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Editors;
@@ -52,17 +52,17 @@ public class KnowledgeEditorTests
         using var scope = NewDisposeScope();
         using var editor = new KnowledgeEditor(Small, Weights, ones(9, 7), seed: 3);
         Assert.Contains("one edit",
-            Assert.Throws<EditorException>(() => editor.Condition(zeros([2, 3], ScalarType.Int64), ones([2, 3], ScalarType.Int64))).Message,
-            StringComparison.Ordinal);
+            Refusal.Of(MendError.InvalidOption, () =>
+            editor.Condition(zeros([2, 3], ScalarType.Int64), ones([2, 3], ScalarType.Int64))).What, StringComparison.Ordinal);
         var parameters = new Dictionary<string, Tensor>(editor.Parameters);
         parameters.Remove("condition.linear._linear_layers.0.bias");
-        Assert.Contains("condition.linear", Assert.Throws<EditorException>(() => new KnowledgeEditor(Small, Weights, parameters)).Message,
+        Assert.Contains("condition.linear", Refusal.Of(MendError.ModelUnusable, () => new KnowledgeEditor(Small, Weights, parameters)).What,
             StringComparison.Ordinal);
         Assert.Contains("expected [3, 4]",
-            Assert.Throws<EditorException>(() => new KnowledgeEditor(Small with { ConditionDim = 4, HiddenDim = 3 },
+            Refusal.Of(MendError.ModelUnusable, () => new KnowledgeEditor(Small with { ConditionDim = 4, HiddenDim = 3 },
             Weights, editor.Parameters.ToDictionary(entry => entry.Key, entry => entry.Key.EndsWith("0.weight_v", StringComparison.Ordinal)
-                ? ones(4, 4) : entry.Value))).Message, StringComparison.Ordinal);
-        Assert.Throws<EditorException>(() => new Enn(new() { EditSteps = 0 }, []));
-        Assert.Throws<EditorException>(() => new Enn(new(), [Weights[0].Weight], ones(2)));
+                ? ones(4, 4) : entry.Value))).What, StringComparison.Ordinal);
+        Refusal.Of(MendError.InvalidOption, () => new Enn(new() { EditSteps = 0 }, []));
+        Refusal.Of(MendError.ModelUnusable, () => new Enn(new(), [Weights[0].Weight], ones(2)));
     }
 }

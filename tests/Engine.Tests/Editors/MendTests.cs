@@ -1,5 +1,7 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Torch;
+using MendCluster.Testing;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Editors;
@@ -56,7 +58,7 @@ public class MendTests
     {
         using var scope = NewDisposeScope();
         using var mend = new Mend(new() { Rank = 2 }, Weights, 1);
-        var refused = Assert.Throws<EditorException>(() =>
+        var refused = Refusal.Of(MendError.ModelUnusable, () =>
             mend.Propose(new Dictionary<string, GradientFactors> { ["a"] = new(ones(1, 2), ones(1, 3)) }));
         Assert.Contains("train the editor", refused.Message, StringComparison.Ordinal);
     }
@@ -66,8 +68,8 @@ public class MendTests
     {
         using var scope = NewDisposeScope();
         using var mend = new Mend(new() { Rank = 2 }, Weights, 1);
-        Assert.Contains("'c'", Assert.Throws<EditorException>(() =>
-            mend.Propose(new Dictionary<string, GradientFactors> { ["c"] = new(ones(1, 2), ones(1, 3)) })).Message,
+        Assert.Contains("'c'", Refusal.Of(MendError.ModelUnusable, () =>
+            mend.Propose(new Dictionary<string, GradientFactors> { ["c"] = new(ones(1, 2), ones(1, 3)) })).What,
             StringComparison.Ordinal);
     }
 

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
@@ -29,8 +30,8 @@ public class BartTests
     [InlineData("forced_bos_token_id", "-1")]
     public void ASettingThatIsNotBuilt_IsRefusedByItsName(string key, string value)
     {
-        var e = Assert.Throws<ModelException>(() => With(key, value));
-        Assert.Equal(key, e.What);
+        var e = Refusal.Of(MendError.ModelUnusable, () => With(key, value));
+        Assert.Equal(key, e.What.Split(": ")[1]);
     }
 
     [Theory]

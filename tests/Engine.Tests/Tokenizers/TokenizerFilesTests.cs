@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using MendCluster.Contracts;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
 using static MendCluster.Engine.Tests.Tokenizers.ForgedTokenizers;
@@ -311,8 +312,8 @@ public sealed class TokenizerFilesTests : IDisposable
 
     private void Refused(params string[] named)
     {
-        var error = Assert.Throws<TokenizerException>(() => TokenizerFiles.Load(_folder.Path));
-        Assert.StartsWith(_folder.Path, error.File, StringComparison.Ordinal);
+        var error = Refusal.Of(MendError.ModelUnusable, () => TokenizerFiles.Load(_folder.Path));
+        Assert.StartsWith(_folder.Path, error.What, StringComparison.Ordinal);
         Assert.All(named, name => Assert.Contains(name, error.Message, StringComparison.Ordinal));
     }
 }

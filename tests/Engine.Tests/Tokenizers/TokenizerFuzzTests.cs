@@ -1,10 +1,11 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Testing;
 
 namespace MendCluster.Engine.Tests.Tokenizers;
 
 /// <summary>
-/// Good files with seeded damage. What is damaged is either refused with a TokenizerException, or it loads and encodes and decodes any
+/// Good files with seeded damage. What is damaged is either refused as ModelUnusable, or it loads and encodes and decodes any
 /// text; never another exception, never much memory.
 /// </summary>
 public sealed class TokenizerFuzzTests
@@ -65,7 +66,7 @@ public sealed class TokenizerFuzzTests
                 }
                 read++;
             }
-            catch (TokenizerException)
+            catch (MendException e) when (e.Error == MendError.ModelUnusable)
             {
                 refused++;
             }

@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
@@ -79,17 +80,17 @@ public class BreadthFirstTests
     [Fact]
     public void SettingsThatMakeNoSense_AreRefused()
     {
-        Assert.Contains("batch_size 0", Assert.Throws<EditorException>((Options with { BatchSize = 0 }).Validated).Message,
+        Assert.Contains("batch_size 0", Refusal.Of(MendError.InvalidOption, (Options with { BatchSize = 0 }).Validated).What,
             StringComparison.Ordinal);
-        Assert.Contains("max_epochs 0", Assert.Throws<EditorException>((Options with { MaxEpochs = 0 }).Validated).Message,
+        Assert.Contains("max_epochs 0", Refusal.Of(MendError.InvalidOption, (Options with { MaxEpochs = 0 }).Validated).What,
             StringComparison.Ordinal);
-        Assert.Contains("edit_lr NaN", Assert.Throws<EditorException>((Options with { EditLr = double.NaN }).Validated).Message,
+        Assert.Contains("edit_lr NaN", Refusal.Of(MendError.InvalidOption, (Options with { EditLr = double.NaN }).Validated).What,
             StringComparison.Ordinal);
-        Assert.Contains("grad_clip 0", Assert.Throws<EditorException>((Options with { GradClip = 0 }).Validated).Message,
+        Assert.Contains("grad_clip 0", Refusal.Of(MendError.InvalidOption, (Options with { GradClip = 0 }).Validated).What,
             StringComparison.Ordinal);
         using var stage = TinyModel.Load("gpt2");
         Assert.Contains("choose one of transformer.h.0.mlp.c_proj.weight,",
-            Assert.Throws<EditorException>(() => Run(stage, Options, Edits(stage, 1))).Message, StringComparison.Ordinal);
+            Refusal.Of(MendError.InvalidOption, () => Run(stage, Options, Edits(stage, 1))).What, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -106,9 +107,9 @@ public class BreadthFirstTests
         Assert.Equal(name, EditableWeights.DownProjection(model, block));
         var blocks = EditableWeights.DownProjections(model).Count;
         Assert.Equal(model.IsEncoderDecoder ? 6 : 3, blocks);
-        Assert.Contains($"0 to {blocks - 1}", Assert.Throws<ModelException>(() => EditableWeights.DownProjection(model, blocks)).Message,
+        Assert.Contains($"0 to {blocks - 1}", Refusal.Of(MendError.ModelUnusable, () => EditableWeights.DownProjection(model, blocks)).What,
             StringComparison.Ordinal);
-        Assert.Throws<ModelException>(() => EditableWeights.DownProjection(model, -blocks - 1));
+        Refusal.Of(MendError.ModelUnusable, () => EditableWeights.DownProjection(model, -blocks - 1));
     }
 
     private static Stage Load(string family)

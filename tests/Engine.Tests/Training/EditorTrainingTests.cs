@@ -101,7 +101,7 @@ public sealed class EditorTrainingTests : IDisposable
         using var checkpoint = EditorCheckpoint.Open(_folder["run/checkpoint.safetensors"]);
         Assert.Equal(EditorAlgorithm.Mend, checkpoint.Algorithm);
         using var stage = TinyModel.Load("t5");
-        var error = Assert.Throws<CheckpointException>(() =>
+        var error = Refusal.Of(MendError.ModelUnusable, () =>
             EditorRegistry.Train(stage, new() { Algorithm = EditorAlgorithm.Ke }, checkpoint));
         Assert.Contains("is Mend, expected Ke", error.Message, StringComparison.Ordinal);
     }
@@ -113,7 +113,7 @@ public sealed class EditorTrainingTests : IDisposable
         using var editor = EditorRegistry.Train(stage,
             new() { Algorithm = EditorAlgorithm.Ke, Ke = new() { HiddenDim = 6, ConditionDim = 5 } });
         var edit = TinyModel.Text(stage).Of([("is it red", "blue")]);
-        Assert.Contains("EditRow", Assert.Throws<EditorException>(() => editor.Measure(new(edit, edit, edit), new())).Message,
+        Assert.Contains("EditRow", Refusal.Of(MendError.InvalidOption, () => editor.Measure(new(edit, edit, edit), new())).What,
             StringComparison.Ordinal);
     }
 
@@ -183,7 +183,7 @@ public sealed class EditorTrainingTests : IDisposable
     {
         var file = _folder["config.json"];
         File.WriteAllText(file, json);
-        var error = Assert.Throws<EditorException>(() => RunFolder.ReadConfiguration<EditorTrainingOptions>(file));
+        var error = Refusal.Of(MendError.InvalidOption, () => RunFolder.ReadConfiguration<EditorTrainingOptions>(file));
         Assert.Contains(file, error.Message, StringComparison.Ordinal);
         Assert.Contains(named, error.Message, StringComparison.Ordinal);
     }

@@ -2,7 +2,6 @@ using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Files;
 using MendCluster.Engine.Training;
 using MendCluster.Testing;
@@ -167,7 +166,7 @@ public sealed class RunFolderTests : IDisposable
             Options with { EarlyStopPatience = 0 }, Options with { Averaging = 1 }, Options with { GradClip = double.NaN },
                 Options with { FinalRate = 2 }, Options with { Loss = new(CEdit: double.NaN) },
         })
-            Assert.Throws<EditorException>(() => Train(options));
+            Refusal.Of(MendError.InvalidOption, () => Train(options));
         Assert.False(Directory.Exists(_folder["run"]));
     }
 

@@ -127,6 +127,6 @@ public sealed class SimultaneousEditsTests : IDisposable
     [InlineData(EditorAlgorithm.Ke, 2, "choose another algorithm")]
     [InlineData(EditorAlgorithm.UltraEdit, 1, "nothing is trained")]
     public void WhatTrainingCannotDo_IsRefusedBeforeItBegins(EditorAlgorithm algorithm, int edits, string why) =>
-        Assert.Contains(why, Assert.Throws<EditorException>(() =>
-        new EditorTrainingOptions { Algorithm = algorithm, Edits = edits }.Validated()).Message, StringComparison.Ordinal);
+        Assert.Contains(why, Refusal.Of(MendError.InvalidOption, () =>
+        new EditorTrainingOptions { Algorithm = algorithm, Edits = edits }.Validated()).What, StringComparison.Ordinal);
 }

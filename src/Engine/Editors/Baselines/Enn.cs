@@ -19,7 +19,7 @@ public sealed class Enn : IEditor, IDisposable
     {
         (Options, _weights) = (options.Validated(), weights);
         if (editLrs is not null && editLrs.shape[0] != weights.Count)
-            throw new EditorException($"edit_lrs has {editLrs.shape[0]} entries for {weights.Count} editable weights");
+            throw Fault.Editor($"edit_lrs has {editLrs.shape[0]} entries for {weights.Count} editable weights");
         EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone()
             ?? NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
     }

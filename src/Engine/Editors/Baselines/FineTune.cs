@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -32,13 +33,13 @@ public sealed record FineTuneOptions
     /// <value>1e-2; the paper used 1e-3 for GPT-J.</value>
     public double CEdit { get; init; } = 1e-2;
 
-    /// <exception cref="EditorException">Naming the setting.</exception>
+    /// <exception cref="MendException">Naming the setting.</exception>
     public FineTuneOptions Validated()
     {
         if (MaxEditSteps < 1)
-            throw new EditorException($"max_edit_steps is {MaxEditSteps}; it must be at least 1");
+            throw Fault.Setting($"max_edit_steps is {MaxEditSteps}; it must be at least 1");
         if (!(EditLr > 0 && GradClip > 0 && CEdit > 0))
-            throw new EditorException($"edit_lr {EditLr}, grad_clip {GradClip} and cedit {CEdit} must be above 0");
+            throw Fault.Setting($"edit_lr {EditLr}, grad_clip {GradClip} and cedit {CEdit} must be above 0");
         return this;
     }
 }
@@ -75,13 +76,13 @@ public sealed record BreadthFirstOptions
 
     internal FineTuneOptions Steps => new() { Opt = Opt, EditLr = EditLr, GradClip = GradClip };
 
-    /// <exception cref="EditorException">Naming the setting.</exception>
+    /// <exception cref="MendException">Naming the setting.</exception>
     public BreadthFirstOptions Validated()
     {
         if (BatchSize < 1 || MaxEpochs < 1)
-            throw new EditorException($"batch_size {BatchSize} and max_epochs {MaxEpochs} must be at least 1");
+            throw Fault.Setting($"batch_size {BatchSize} and max_epochs {MaxEpochs} must be at least 1");
         if (!(double.IsFinite(EditLr) && EditLr > 0 && GradClip > 0))
-            throw new EditorException($"edit_lr {EditLr} and grad_clip {GradClip} must be above 0, and edit_lr finite");
+            throw Fault.Setting($"edit_lr {EditLr} and grad_clip {GradClip} must be above 0, and edit_lr finite");
         return this;
     }
 }
@@ -126,7 +127,7 @@ public sealed class FineTune : IDisposable
         using var scope = NewDisposeScope();
         var norm = Math.Sqrt(Devices.Numbers(gradients.Values.Select(g => g.norm())).Sum(one => Math.Pow(one, 2)));
         if (!double.IsFinite(norm))
-            throw new EditorException($"fine-tuning, step {_steps}: the gradient is not finite; lower edit_lr, now {_options.EditLr}");
+            throw Fault.Setting($"fine-tuning, step {_steps}: the gradient is not finite; lower edit_lr, now {_options.EditLr}");
         _steps++;
         foreach (var (name, (R, mean, square)) in _state)
         {

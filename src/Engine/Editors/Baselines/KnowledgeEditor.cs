@@ -35,7 +35,7 @@ public sealed class KnowledgeEditor : IDisposable
     }
 
     /// <param name="parameters">By the published code's names; copied. The editor is on the device that they are on.</param>
-    /// <exception cref="EditorException">One is missing or has another shape.</exception>
+    /// <exception cref="MendException">One is missing or has another shape.</exception>
     public KnowledgeEditor(KnowledgeEditorOptions options, IReadOnlyList<KnowledgeEditorWeight> weights,
         IReadOnlyDictionary<string, Tensor> parameters)
     {
@@ -43,9 +43,9 @@ public sealed class KnowledgeEditor : IDisposable
         foreach (var (name, shape) in Shapes(options, weights))
         {
             if (!parameters.TryGetValue(name, out var value))
-                throw new EditorException($"the KnowledgeEditor has no {name}; it was made for other weights");
+                throw Fault.Editor($"the KnowledgeEditor has no {name}; it was made for other weights");
             if (value.shape.Length != shape.Length || shape.Zip(value.shape).Any(size => size.First >= 0 && size.First != size.Second))
-                throw new EditorException($"{name} is [{string.Join(", ", value.shape)}], expected [{string.Join(", ", shape)}] (-1: any)");
+                throw Fault.Editor($"{name} is [{string.Join(", ", value.shape)}], expected [{string.Join(", ", shape)}] (-1: any)");
             _parameters[name] = value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
         }
     }
@@ -60,7 +60,7 @@ public sealed class KnowledgeEditor : IDisposable
     public Tensor Condition(Tensor ids, Tensor mask)
     {
         if (ids.shape[0] != 1)
-            throw new EditorException($"the KnowledgeEditor reads one edit at a time, not {ids.shape[0]}");
+            throw Fault.Setting($"the KnowledgeEditor reads one edit at a time, not {ids.shape[0]}");
         var embedding = this["condition.embedding.weight"];
         var tokens = ids.reshape(-1).narrow(0, 0, mask.sum([1]).Host().item<long>()).On(embedding.device); // [T]
         var words = embedding.index_select(0, tokens);                                                // [T, C]
