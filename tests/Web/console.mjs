@@ -7,7 +7,7 @@ const [address, key, prompt, target, folder] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 const context = await browser.newContext({ viewport: { width: 1200, height: 900 } }), page = await context.newPage();
 const met = { errors: [], violations: [], steps: [] };
-page.setDefaultTimeout(20000);
+page.setDefaultTimeout(60000); // machines that do other things too
 page.on("console", message => message.type() === "error" && met.errors.push(message.text()));
 page.on("pageerror", e => met.errors.push(e.message));
 

@@ -21,7 +21,7 @@ export async function quality(page, signal) {
         [`drawdown spent, of a budget of ${percent(budget)}`, { text: measured.length ? percent(spent) : "not measured", class: spent > budget ? "number bad" : "number" }],
       ]),
       el("progress", { "aria-label": "Edit budget that is spent", max: budget, value: Math.min(budget, spent) }),
-      el("div", { class: "grid" },
+      el("div", { class: "plots" },
         plot("Drawdown by edit", measured.map(entry => [entry.version, entry.figures.drawdown])),
         plot("KL by edit (nats)", edits.filter(entry => entry.figures.kl !== undefined).map(entry => [entry.version, entry.figures.kl]), { digits: 6 }),
         plot("Probability of the target after the edit", edits.map(entry => [entry.version, entry.figures.probabilityAfter])),

@@ -61,7 +61,7 @@ export function training(page, signal) {
   function draw(status, steps) {
     const recent = steps.slice(-50), seconds = recent.length > 1 ? recent.at(-1).at - recent[0].at : 0;
     out.replaceChildren(table("The run", ["figure", "value"], [
-      ["state", { text: status.state + (status.result ? `: ${status.result.stopped}` : ""), class: status.state === "failed" ? "bad" : "good" }], ...status.error ? [["why", status.error]] : [],
+      ["state", { text: status.state + (status.result ? `: ${status.result.stopped}` : ""), class: status.state === "failed" ? "number bad" : "number good" }], ...status.error ? [["why", status.error]] : [],
       ["edits seen", right(status.last ? `${number(status.last.iteration)} of ${number(status.last.maxIters)}` : "none yet")], ["loss", right(number(status.last?.loss, 4))],
       ["best validation", right(number(status.last?.bestValidation, 4))], ["steps a second", right(seconds > 0 ? number((recent.length - 1) / seconds, 1) : "")],
     ]), plot("Loss", steps.filter(step => step.loss !== undefined && step.loss !== null).map(step => [step.iteration, step.loss])));
