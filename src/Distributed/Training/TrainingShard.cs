@@ -344,7 +344,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         {
             var rows = new EditRows(round, request.Edits, _stage!.EditableOrder);
             List<Tensor> outputs = [], seeds = [];
-            foreach (var (weight, update) in _editor.Mend.ProposeWithGraph(rows.Factors))
+            foreach (var (weight, update) in _editor.Mend.Transform(_editor.Mend.Normalise(rows.Factors)))
             {
                 List<UpdateGradient> own = [.. rows.Of(weight).Select(part => round.Edit(part.Edit).Gradients[weight])];
                 Add(update.uTilde, [.. own.Select(gradient => gradient.uTilde)]);

@@ -112,7 +112,7 @@ public class LayoutTests
             var loss = 0.0;
             for (var i = 0; i < batches.Count; i++)
             {
-                var (figures, total) = TrainingStep.Evaluate(stage, new WeightUpdates(mend.ProposeWithGraph(factors[i])), batches[i],
+                var (figures, total) = TrainingStep.Evaluate(stage, new WeightUpdates(mend.Transform(mend.Normalise(factors[i]))), batches[i],
                     options.Loss);
                 loss += figures.Total / batches.Count;
                 var gradients = Derivatives.Of([total], [.. parameters]);
