@@ -66,7 +66,8 @@ internal sealed class TrainingReplicas(IReadOnlyList<IReadOnlyList<ITrainingShar
     {
         await RejoinReplicasAsync(step, wait: false, cancellation).ConfigureAwait(false);
         var began = options.Time.GetTimestamp();
-        var result = await _replicas.RetryOnLiveReplicasAsync(attempt => StepAsync(attempt, step, rate), cancellation).ConfigureAwait(false);
+        var result = await _replicas.RetryOnLiveReplicasAsync(attempt => StepAsync(attempt, step, rate), cancellation)
+            .ConfigureAwait(false);
         MendMetrics.Step(options.Time.GetElapsedTime(began), result.Figures.Average(figures => figures.Total), result.Refused);
         return result;
     }
@@ -104,7 +105,8 @@ internal sealed class TrainingReplicas(IReadOnlyList<IReadOnlyList<ITrainingShar
 
     /// <summary>Phase 1 of all edits.</summary>
     /// <returns>
-    /// The edits whose factors are finite, in order; for each the statistics with its rows and those of the edits before it, shape by shape.
+    /// The edits whose factors are finite, in order; for each the statistics with its rows and those of the edits before it, shape by
+    /// shape.
     /// </returns>
     private async Task<IReadOnlyList<(int Edit, IReadOnlyList<RowStatistics> After)>> RecordAsync(Attempt attempt, long round,
         List<TrainingExample> edits)

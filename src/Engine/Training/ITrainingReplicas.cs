@@ -28,8 +28,8 @@ public interface ITrainingReplicas : IAsyncDisposable
     Task<IReadOnlyList<StepFigures>> ValidateAsync(long step, CancellationToken cancellation);
 
     /// <summary>
-    /// Of the step's edits, one after another: (u, delta), whose rows enter the statistics before they are normalised; the update; the losses
-    /// of the edited model, and their gradient by phi and alpha. Then the mean of the gradients is clipped, and Adam takes a step.
+    /// Of the step's edits, one after another: (u, delta), whose rows enter the statistics before they are normalised; the update; the
+    /// losses of the edited model, and their gradient by phi and alpha. Then the mean of the gradients is clipped, and Adam takes a step.
     /// </summary>
     /// <param name="step">Counted from 0.</param>
     /// <param name="rate">Factor on the learning rates.</param>

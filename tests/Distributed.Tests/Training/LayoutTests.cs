@@ -72,8 +72,8 @@ public class LayoutTests
         foreach (var (name, values) in training.State("alone"))
             if (!name.StartsWith("adam.", StringComparison.Ordinal))
                 Assert.True(values.Zip(state[name], (left, right) => Math.Abs(left - right) / (1 + Math.Abs(left))).Max() < 5e-4, name);
-        var lines = new[] { "run", "alone" }.Select(run => File.ReadLines(training.Run(run).Metrics)
-            .Select(line => line.Split(",\"total\"")[0]).Where(line => !line.Contains("\"end\"", StringComparison.Ordinal)).ToList()).ToList();
+        List<List<string>> lines = [.. new[] { "run", "alone" }.Select(run => File.ReadLines(training.Run(run).Metrics)
+            .Where(line => !line.Contains("\"end\"", StringComparison.Ordinal)).Select(line => line.Split(",\"total\"")[0]).ToList())];
         Assert.Equal(lines[1], lines[0]);
     }
 
