@@ -37,20 +37,6 @@ internal sealed class StagePasses(Stage stage)
     public static Boundary Encode(Activations activations) =>
         new(WireTensorCodec.EncodeOrNull(activations.Hidden), WireTensorCodec.EncodeOrNull(activations.Memory));
 
-    /// <summary>
-    /// A trip through the stage. The layers below the lowest editable one need a graph only when a stage below needs the gradient.
-    /// </summary>
-    /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
-    /// <param name="keeps">Whether the rest of the stage keeps a graph.</param>
-    public Activations Through(Activations below, ForwardContext pass, bool needsInputGradient, bool keeps)
-    {
-        Activations start;
-        using (set_grad_enabled(needsInputGradient))
-            start = stage.ForwardFrozen(below, pass);
-        using var _ = set_grad_enabled(keeps);
-        return stage.ForwardEditable(start, pass);
-    }
-
     /// <summary>The forward half of an edit's own pass, with a graph from the lowest place that the backward half has to reach.</summary>
     /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
     /// <param name="edits">In force; null: none.</param>
@@ -58,7 +44,7 @@ internal sealed class StagePasses(Stage stage)
     {
         var keeps = needsInputGradient || stage.HasEditable;
         var (below, recording) = (Decode(boundary, needsInputGradient), new Recording());
-        var top = Through(below, new ForwardContext(Input(tokens), edits, recording), needsInputGradient, keeps);
+        var top = stage.Forward(below, new ForwardContext(Input(tokens), edits, recording), needsInputGradient, keeps);
         if (stage.Head is null)
             return new(below, top, recording, keeps, null, null, null);
         using var _ = set_grad_enabled(keeps);

@@ -154,9 +154,6 @@ internal sealed class Replica(int index, IReadOnlyList<ITrainingShard> shards, I
     /// <summary>From here on it takes part, or does not.</summary>
     public void Rejoin() => Lost = null;
 
-    /// <summary>Not of this run until it is opened.</summary>
-    public void Leave() => Lost = new(MendError.ShardLost, $"Replica {index} has not been opened.", "");
-
     public ReplicaLostException Lose(string why, Exception? inner)
     {
         if (Lost is null)

@@ -18,17 +18,23 @@ internal static class RowStatisticsCodec
         shape.Delta.Set(statistics.Count, WireTensorCodec.Decode(statistics.DeltaMean), WireTensorCodec.Decode(statistics.DeltaSquares));
     }
 
-    /// <summary>Statistics with more rows taken in, exactly, in the given order.</summary>
-    public static RowStatistics Merge(EditorShape shape, IEnumerable<RowStatistics> rows)
+    /// <summary>A shape's statistics after each of some edits, whose rows are taken in exactly and in the given order.</summary>
+    /// <param name="edits">Of each edit: its rows at the shape's weights.</param>
+    public static IReadOnlyList<RowStatistics> Merge(EditorShape shape, IEnumerable<IEnumerable<RowStatistics>> edits)
     {
         using var scope = NewDisposeScope();
         using var u = new RunningStatistics(shape.U.Count, shape.U.Mean, shape.U.Squares);
         using var delta = new RunningStatistics(shape.Delta.Count, shape.Delta.Mean, shape.Delta.Squares);
-        foreach (var added in rows)
+        List<RowStatistics> after = [];
+        foreach (var rows in edits)
         {
-            u.Merge(added.Count, WireTensorCodec.Decode(added.UMean), WireTensorCodec.Decode(added.USquares));
-            delta.Merge(added.Count, WireTensorCodec.Decode(added.DeltaMean), WireTensorCodec.Decode(added.DeltaSquares));
+            foreach (var added in rows)
+            {
+                u.Merge(added.Count, WireTensorCodec.Decode(added.UMean), WireTensorCodec.Decode(added.USquares));
+                delta.Merge(added.Count, WireTensorCodec.Decode(added.DeltaMean), WireTensorCodec.Decode(added.DeltaSquares));
+            }
+            after.Add(Encode(shape.Key, u, delta));
         }
-        return Encode(shape.Key, u, delta);
+        return after;
     }
 }

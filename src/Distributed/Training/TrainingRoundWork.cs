@@ -62,6 +62,9 @@ internal sealed class EditWork : IDisposable
 
     public IReadOnlyDictionary<string, GradientFactors> Factors { get; private set; } = new Dictionary<string, GradientFactors>();
 
+    /// <summary>The factors by the statistics as they were after this edit.</summary>
+    public IReadOnlyDictionary<string, GradientFactors> Normalised { get; private set; } = new Dictionary<string, GradientFactors>();
+
     public IReadOnlyDictionary<string, LowRankUpdate> Updates => _updates;
 
     public IReadOnlyDictionary<string, UpdateGradient> Gradients => _gradients;
@@ -87,8 +90,13 @@ internal sealed class EditWork : IDisposable
     public void Keep(IReadOnlyDictionary<string, GradientFactors> factors)
     {
         Factors = factors;
-        foreach (var (u, delta) in factors.Values)
-            Own(u, delta);
+        Own([.. factors.Values.SelectMany(rows => new[] { rows.u, rows.delta })]);
+    }
+
+    public void KeepNormalised(IReadOnlyDictionary<string, GradientFactors> factors)
+    {
+        Normalised = factors;
+        Own([.. factors.Values.SelectMany(rows => new[] { rows.u, rows.delta })]);
     }
 
     public void Keep(string weight, LowRankUpdate update)
@@ -119,23 +127,14 @@ internal sealed class EditWork : IDisposable
     }
 }
 
-/// <summary>The rows of several edits as those of one: weight by weight, edit after edit in their order.</summary>
+/// <summary>The normalised rows of several edits as those of one: weight by weight, edit after edit in their order.</summary>
 internal sealed class EditRows(Round round, IReadOnlyList<int> edits, IReadOnlyList<string> weights)
 {
     public IReadOnlyDictionary<string, GradientFactors> Factors { get; } =
         weights.ToDictionary(weight => weight, weight => new GradientFactors(
-        cat([.. edits.Select(edit => round.Edit(edit).Factors[weight].u)]),
-        cat([.. edits.Select(edit => round.Edit(edit).Factors[weight].delta)])));
+        cat([.. edits.Select(edit => round.Edit(edit).Normalised[weight].u)]),
+        cat([.. edits.Select(edit => round.Edit(edit).Normalised[weight].delta)])));
 
-    /// <summary>Which rows of a weight are an edit's.</summary>
-    public IEnumerable<(int Edit, long First, long Count)> Of(string weight)
-    {
-        long first = 0;
-        foreach (var edit in edits)
-        {
-            var count = round.Edit(edit).Factors[weight].u.shape[0];
-            yield return (edit, first, count);
-            first += count;
-        }
-    }
+    /// <summary>Of every edit: the gradients at a weight's update.</summary>
+    public IReadOnlyList<UpdateGradient> GradientsOf(string weight) => [.. edits.Select(edit => round.Edit(edit).Gradients[weight])];
 }

@@ -266,12 +266,13 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
             SetStatistics(statistics);
         if (_editor is null || request.Edits.Count == 0)
             return true;
-        var rows = new EditRows(round, request.Edits, _stage!.EditableOrder);
-        foreach (var (weight, update) in _editor.Mend.Propose(rows.Factors))
-            foreach (var (edit, first, count) in rows.Of(weight))
-                round.Edit(edit).Keep(weight,
-                    new LowRankUpdate(Leaf(update.uTilde.narrow(0, first, count)), Leaf(update.deltaTilde.narrow(0, first, count)),
-                    Leaf(update.alpha)));
+        using var _ = no_grad();
+        foreach (var work in request.Edits.Select(round.Edit))
+        {
+            work.KeepNormalised(_editor.Mend.Normalise(work.Factors));
+            foreach (var (weight, update) in _editor.Mend.Transform(work.Normalised))
+                work.Keep(weight, new LowRankUpdate(Leaf(update.uTilde), Leaf(update.deltaTilde), Leaf(update.alpha)));
+        }
         return true;
 
         Tensor Leaf(Tensor value) => value.detach().clone().requires_grad_(round.Trains);
@@ -287,42 +288,15 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         var (needsInput, keeps) =
             (round.Trains && request.NeedsInputGradient, round.Trains && (request.NeedsInputGradient || _stage.HasEditable));
 
-        var (outerInput, outerLabels) = StagePasses.Labelled(request.Outer);
-        var outerBelow = _passes!.Decode(request.OuterBelow, needsInput);
-        var outer = _passes.Through(outerBelow, new ForwardContext(outerInput, edits), needsInput, keeps);
-
-        var (input, labels) = StagePasses.Labelled(request.Locality);
-        var beforeBelow = _passes!.Decode(request.BeforeBelow, false);
-        Activations before, afterBelow;
-        Activations? after = null;
-        if (request.AfterBelow is null) // the models are equal up to here, and up to the lowest editable layer
-        {
-            using (no_grad())
-            {
-                afterBelow = _stage.ForwardFrozen(beforeBelow, new ForwardContext(input));
-                before = _stage.ForwardEditable(afterBelow, new ForwardContext(input));
-            }
-            using (set_grad_enabled(keeps))
-                if (_stage.HasEditable)
-                    after = _stage.ForwardEditable(afterBelow, new ForwardContext(input, edits));
-        }
-        else
-        {
-            afterBelow = _passes!.Decode(request.AfterBelow, needsInput);
-            before = _passes.Through(beforeBelow, new ForwardContext(input), false, false);
-            after = _passes.Through(afterBelow, new ForwardContext(input, edits), needsInput, keeps);
-        }
-
-        StepFigures? figures = null;
-        Tensor? total = null;
-        if (_stage.Head is not null)
-            using (set_grad_enabled(keeps))
-                (figures, total) = TrainingStep.Compare(_stage, outer, before, after!, new(outerInput, outerLabels), new(input, labels),
-                    _training.Loss);
+        var below = new EvaluationTrips(_passes!.Decode(request.OuterBelow, needsInput), _passes.Decode(request.BeforeBelow),
+            request.AfterBelow is { } after ? _passes.Decode(after, needsInput) : null);
+        var pass = TrainingStep.Evaluate(_stage, edits, StagePasses.Labelled(request.Outer), StagePasses.Labelled(request.Locality),
+            _training.Loss, below, needsInput, keeps);
         if (keeps)
-            work.Keep(new StageGraph([(outerBelow, outer), (afterBelow, after!)], total), null);
-        return figures is not null ? new(Boundary.None, Boundary.None, null, figures)
-            : new(StagePasses.Encode(outer), StagePasses.Encode(before), after is null ? null : StagePasses.Encode(after), null);
+            work.Keep(new StageGraph([(pass.Below.Outer, pass.Top.Outer), (pass.Below.After!, pass.Top.After!)], pass.Total), null);
+        return pass.Figures is { } figures ? new(Boundary.None, Boundary.None, null, figures)
+            : new(StagePasses.Encode(pass.Top.Outer), StagePasses.Encode(pass.Top.Before),
+                pass.Top.After is { } edited ? StagePasses.Encode(edited) : null, null);
     }
 
     private EvaluatedReply EvaluateBackward_OnComputeThread(PassBackward request)
@@ -349,9 +323,9 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         {
             var rows = new EditRows(round, request.Edits, _stage!.EditableOrder);
             List<Tensor> outputs = [], seeds = [];
-            foreach (var (weight, update) in _editor.Mend.ProposeWithGraph(rows.Factors))
+            foreach (var (weight, update) in _editor.Mend.Transform(rows.Factors))
             {
-                List<UpdateGradient> own = [.. rows.Of(weight).Select(part => round.Edit(part.Edit).Gradients[weight])];
+                var own = rows.GradientsOf(weight);
                 Add(update.uTilde, [.. own.Select(gradient => gradient.uTilde)]);
                 Add(update.deltaTilde, [.. own.Select(gradient => gradient.deltaTilde)]);
                 alpha.select(0, _editor.Mend.IndexOf(weight))

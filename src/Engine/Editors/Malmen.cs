@@ -13,7 +13,7 @@ namespace MendCluster.Engine.Editors;
 public sealed class Malmen : IPreparedEditor
 {
     private readonly IReadOnlyList<SharedEditor> _editors;
-    private readonly Dictionary<string, SharedEditor> _shapes; // by weight
+    private readonly IReadOnlyDictionary<string, SharedEditor> _shapes; // by weight
     private readonly List<string> _names;
 
     /// <summary>An editor to be trained.</summary>
@@ -22,11 +22,8 @@ public sealed class Malmen : IPreparedEditor
     /// <param name="device">Null: the CPU.</param>
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, long seed, Device? device = null)
         : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device),
-            NewTensor.Full([weights.Count], Math.Log(options.Lambda), device: device), null, (group, where) =>
-        {
-            var (generator, width) = (new Generator((ulong)seed + (ulong)group.Index), group.InFeatures + group.OutFeatures);
-            return new(group, new(width, where), new(options.Network(), width, group.Weights.Count, generator, where, clampsFirst: true));
-        })
+            NewTensor.Full([weights.Count], Math.Log(options.Lambda), device: device),
+            WeightGroup.Of(weights, isShared: true).Select(group => new SharedEditor(options, group, seed, device ?? CPU)))
     {
     }
 
@@ -35,16 +32,13 @@ public sealed class Malmen : IPreparedEditor
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read,
         IReadOnlyCollection<string>? wanted = null)
-        : this(options, weights, read("eta"), read("rho"), wanted, (group, _) =>
-            new(group, new(read($"malmen.{group.Key}.k").Host().item<long>(), read($"malmen.{group.Key}.mean"),
-            read($"malmen.{group.Key}.s")),
-                new(options.Network(), group.Weights.Count, name => read($"malmen.{group.Key}.mlp.{name}"), clampsFirst: true)))
+        : this(options, weights, read("eta"), read("rho"),
+            WeightGroup.Of(weights, isShared: true, wanted).Select(group => new SharedEditor(options, group, read)))
     {
     }
 
-    private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho,
-        IReadOnlyCollection<string>? wanted,
-        Func<WeightGroup, Device, SharedEditor> make)
+    /// <param name="editors">Made one by one, after everything else was found to be right.</param>
+    private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho, IEnumerable<SharedEditor> editors)
     {
         if (weights.Count == 0)
             throw Fault.Setting("an editor needs at least one editable weight");
@@ -52,10 +46,8 @@ public sealed class Malmen : IPreparedEditor
             throw Fault.Editor($"eta has {eta.shape[0]} entries and rho {rho.shape[0]} for {weights.Count} editable weights");
         (Options, Weights) = (options.Validated(), weights);
         (Eta, Rho) = (Own(eta), Own(rho));
-        _editors = [.. WeightGroup.Of(weights, isShared: true).Where(group => wanted is null || group.Weights.Any(wanted.Contains))
-            .Select(group => make(group, Eta.device))];
-        _shapes = _editors.SelectMany(editor => editor.Group.Weights.Select(weight => (weight, editor)))
-            .ToDictionary(entry => entry.weight, entry => entry.editor);
+        _editors = [.. editors];
+        _shapes = WeightGroup.ByWeight(_editors, editor => editor.Group.Weights);
         _names = [.. weights.Select(weight => weight.Name)];
 
         static Tensor Own(Tensor value) => value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
@@ -185,6 +177,22 @@ public sealed class Malmen : IPreparedEditor
     /// <summary>What the weights of a shape share.</summary>
     private sealed record SharedEditor(WeightGroup Group, RunningStatistics Statistics, EditorNetwork Network)
     {
+        /// <summary>To be trained.</summary>
+        public SharedEditor(MalmenOptions options, WeightGroup group, long seed, Device device)
+            : this(group, new(group.InFeatures + group.OutFeatures, device), new(options.Network(), group.InFeatures + group.OutFeatures,
+                group.Weights.Count, new Generator((ulong)seed + (ulong)group.Index), device, clampsFirst: true))
+        {
+        }
+
+        /// <summary>Trained.</summary>
+        /// <param name="read">A saved tensor by name.</param>
+        public SharedEditor(MalmenOptions options, WeightGroup group, Func<string, Tensor> read)
+            : this(group, new(read($"malmen.{group.Key}.k").Host().item<long>(), read($"malmen.{group.Key}.mean"),
+                read($"malmen.{group.Key}.s")),
+                new(options.Network(), group.Weights.Count, name => read($"malmen.{group.Key}.mlp.{name}"), clampsFirst: true))
+        {
+        }
+
         public IEnumerable<(string Name, Tensor Value)> Parameters =>
             Network.Parameters.Select(parameter => ($"malmen.{Group.Key}.mlp.{parameter.Name}", parameter.Value));
     }

@@ -116,6 +116,18 @@ public sealed class Stage : IDisposable
     /// <param name="pass">A fresh pass.</param>
     public Activations Forward(Activations activations, ForwardContext pass) => ForwardEditable(ForwardFrozen(activations, pass), pass);
 
+    /// <summary>Runs the stage's layers, with a graph no further than it is needed.</summary>
+    /// <param name="needsInputGradient">Whether the gradient has to reach <paramref name="activations"/>.</param>
+    /// <param name="keepsGraph">Whether it has to reach the editable layers.</param>
+    public Activations Forward(Activations activations, ForwardContext pass, bool needsInputGradient, bool keepsGraph)
+    {
+        Activations frozen;
+        using (set_grad_enabled(needsInputGradient))
+            frozen = ForwardFrozen(activations, pass);
+        using var _ = set_grad_enabled(keepsGraph);
+        return ForwardEditable(frozen, pass);
+    }
+
     /// <summary>
     /// The layers below the lowest editable one. Their result does not depend on edits, so one run, without grad, serves every pass over
     /// the same tokens.

@@ -56,11 +56,14 @@ public sealed class Adam : IDisposable
         using var _ = no_grad();
         using var scope = NewDisposeScope();
         var norm = Math.Sqrt(Devices.Numbers(gradients.Select(gradient => gradient.norm())).Sum(one => Math.Pow(one, 2)));
-        if (double.IsFinite(norm) && norm > maxNorm)
+        if (double.IsFinite(norm) && ClipScale(norm, maxNorm) is var scale and not 1)
             foreach (var gradient in gradients)
-                gradient.Mul_(maxNorm / (norm + 1e-6));
+                gradient.Mul_(scale);
         return norm;
     }
+
+    /// <summary>By what gradients of a norm are scaled, so that it is at most <paramref name="maxNorm"/>.</summary>
+    public static double ClipScale(double norm, double maxNorm) => norm > maxNorm ? maxNorm / (norm + 1e-6) : 1;
 
     /// <param name="gradients">In the order of <see cref="Parameters"/>.</param>
     /// <param name="rate">Factor on every group's learning rate, for a schedule.</param>

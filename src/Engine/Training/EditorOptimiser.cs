@@ -54,7 +54,7 @@ public sealed class EditorOptimiser : IDisposable
     public IReadOnlyList<Tensor> Collected => _sums;
 
     /// <summary>Gradients that were refused because an entry was NaN or infinite. They still count towards the window.</summary>
-    public long Refused { get; private set; }
+    public int Refused { get; private set; }
 
     /// <summary>Takes one step's gradients.</summary>
     /// <param name="rate">Factor on both learning rates, for a schedule.</param>

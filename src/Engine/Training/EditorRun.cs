@@ -1,13 +1,14 @@
 using System.Diagnostics;
 using MendCluster.Contracts;
-using MendCluster.Engine.Editors;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Training;
 
 /// <summary>
-/// What a training run is beside its steps, on one machine or on many: where it starts, its metrics, the best editor, early stopping, and
-/// the checkpoint at every validation.
+/// A training run: Algorithm 1 of the paper, step after step, with a validation now and then that keeps the best editor, stops early, and
+/// writes a checkpoint from which a run goes on exactly as if it had never stopped: the data of an iteration is a function of its number.
+/// Written once: one machine (<see cref="EditorTraining"/>) is one replica of one stage.
+/// An iteration is one edit, or one batch of simultaneous edits; a step is of <see cref="EditorTrainingOptions.AccumulateBs"/> of them.
 /// </summary>
 public sealed class EditorRun
 {
@@ -15,44 +16,93 @@ public sealed class EditorRun
 
     private readonly EditorTrainingOptions _options;
     private readonly RunFolder _folder;
-    private readonly (IStoredEditor Stored, Adam Adam, ParameterAverage? Average) _editor;
+    private readonly ITrainingReplicas _replicas;
     private readonly EarlyStopping _stopping;
+    private readonly long _start;
     private readonly Stopwatch _clock = Stopwatch.StartNew();
     private TimeSpan _lap;
     private double _sum;
     private int _summed;
+    private int _refused;
     private long? _validated;
 
-    /// <param name="checkpoint">Of the run so far, from which <paramref name="editor"/> was made; null: the run is new.</param>
-    public EditorRun(EditorTrainingOptions options, RunFolder folder, IStoredEditor editor, Adam adam, ParameterAverage? average,
-        EditorCheckpoint? checkpoint)
+    private EditorRun(EditorTrainingOptions options, RunFolder folder, ITrainingReplicas replicas, EditorCheckpoint? checkpoint)
     {
-        (_options, _folder, _editor) = (options, folder, (editor, adam, average));
+        (_options, _folder, _replicas) = (options, folder, replicas);
         _stopping = checkpoint is null ? new(options.EarlyStopPatience)
             : new(options.EarlyStopPatience, checkpoint.BestLoss, checkpoint.BestIteration);
-        (Start, _validated) = (checkpoint?.Iteration ?? 0, checkpoint?.Validated);
-        checkpoint?.Restore(adam, average);
-        folder.Start(options, Start);
+        (_start, _validated) = (checkpoint?.Iteration ?? 0, checkpoint?.Validated);
+        checkpoint?.Restore(replicas.Adam, replicas.Average);
+        folder.Start(options, _start);
     }
 
-    /// <summary>The first iteration.</summary>
-    public long Start { get; }
+    /// <summary>Trains, or goes on from the folder's checkpoint if it has one.</summary>
+    /// <param name="folder">The caller has taken it.</param>
+    /// <param name="open">What trains: a new editor, or that of a checkpoint. The run disposes of it.</param>
+    public static async Task<TrainingResult> RunAsync(EditorTrainingOptions options, RunFolder folder,
+        Func<EditorCheckpoint?, ITrainingReplicas> open, IProgress<TrainingProgress>? progress, CancellationToken cancellation)
+    {
+        folder.Check(options);
+        var checkpoint = EditorCheckpoint.TryOpen(folder.Checkpoint);
+        await using var replicas = open(checkpoint);
+        var run = new EditorRun(options, folder, replicas, checkpoint);
+        checkpoint?.Dispose(); // the run replaces the file
+        return await run.TakeStepsAsync(progress, cancellation).ConfigureAwait(false);
+    }
+
+    private async Task<TrainingResult> TakeStepsAsync(IProgress<TrainingProgress>? progress, CancellationToken cancellation)
+    {
+        var window = _options.AccumulateBs;
+        var iteration = _start;
+        try
+        {
+            await _replicas.OpenAsync(iteration / window, cancellation).ConfigureAwait(false);
+            for (; ; iteration += window)
+            {
+                var step = iteration / window;
+                if (ValidatesAt(iteration))
+                {
+                    // statistics exist from the first step on; before it there is no edit to measure
+                    var validated = iteration == 0 ? [] : await _replicas.ValidateAsync(step, cancellation).ConfigureAwait(false);
+                    await _replicas.CollectAsync(cancellation).ConfigureAwait(false);
+                    if (Take(EditorValidation.Of(iteration, validated)))
+                        return End(iteration, "early stopping");
+                }
+                if (IsLast(iteration))
+                    return End(iteration, "max_iters");
+                cancellation.ThrowIfCancellationRequested();
+                var (figures, norm, refused) = await _replicas.StepAsync(step, RateAt(iteration + window - 1), cancellation)
+                    .ConfigureAwait(false);
+                _refused += refused;
+                for (var i = 0; i < window; i++)
+                    Take(iteration + i + 1, figures[i], i == window - 1 ? norm : null);
+                progress?.Report(new(iteration + window, _options.MaxIters, figures.Average(edit => edit.Total), BestValidation,
+                    _replicas.Count));
+            }
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            if (await _replicas.TryCollectAsync().ConfigureAwait(false))
+                Keep(iteration);
+            return End(iteration, "cancelled");
+        }
+    }
 
     /// <summary>Null before the first.</summary>
-    public double? BestValidation => _stopping.Best < EarlyStopping.None ? _stopping.Best : null;
+    private double? BestValidation => _stopping.Best < EarlyStopping.None ? _stopping.Best : null;
 
     /// <summary>At the interval and at the end; a restored run may have validated at its first iteration already.</summary>
-    public bool ValidatesAt(long iteration) => (iteration % _options.ValInterval == 0 || IsLast(iteration)) && iteration != _validated;
+    private bool ValidatesAt(long iteration) => (iteration % _options.ValInterval == 0 || IsLast(iteration)) && iteration != _validated;
 
     /// <summary>Whether there are fewer iterations left than an optimiser step takes.</summary>
-    public bool IsLast(long iteration) => iteration % _options.AccumulateBs == 0 && iteration + _options.AccumulateBs > _options.MaxIters;
+    private bool IsLast(long iteration) => iteration % _options.AccumulateBs == 0 && iteration + _options.AccumulateBs > _options.MaxIters;
 
     /// <summary>Factor on the learning rates.</summary>
-    public double RateAt(long iteration) => 1 - (1 - _options.FinalRate) * iteration / _options.MaxIters;
+    private double RateAt(long iteration) => 1 - (1 - _options.FinalRate) * iteration / _options.MaxIters;
 
     /// <summary>Takes a validation down, keeps the editor if it is the best, and writes the checkpoint.</summary>
     /// <returns>Whether the best is too old.</returns>
-    public bool Take(EditorValidation validation)
+    private bool Take(EditorValidation validation)
     {
         using var scope = NewDisposeScope();
         _folder.Log(new
@@ -69,9 +119,9 @@ public sealed class EditorRun
         });
         if (_stopping.Observe(validation.Iteration, validation.Total))
         {
-            _editor.Average?.Swap();
-            EditorCheckpoint.SaveEditor(_folder.BestEditor, _editor.Stored);
-            _editor.Average?.Swap();
+            _replicas.Average?.Swap();
+            EditorCheckpoint.SaveEditor(_folder.BestEditor, _replicas.Editor);
+            _replicas.Average?.Swap();
         }
         _validated = validation.Iteration;
         Keep(validation.Iteration);
@@ -80,37 +130,34 @@ public sealed class EditorRun
 
     /// <summary>Writes the checkpoint.</summary>
     /// <param name="iteration">Between two optimiser steps.</param>
-    public void Keep(long iteration)
+    private void Keep(long iteration)
     {
         using var scope = NewDisposeScope();
-        EditorCheckpoint.Save(_folder.Checkpoint, _editor.Stored, _editor.Adam, _editor.Average, iteration, _stopping.Best,
+        EditorCheckpoint.Save(_folder.Checkpoint, _replicas.Editor, _replicas.Adam, _replicas.Average, iteration, _stopping.Best,
             _stopping.BestIteration, _validated);
     }
 
     /// <summary>Takes one edit's figures down.</summary>
     /// <param name="iteration">Edits seen, this one included.</param>
     /// <param name="norm">Of the gradient, when a step was taken.</param>
-    /// <returns>The mean loss of the last edits, when it was due.</returns>
-    public double? Take(long iteration, StepFigures figures, double? norm, long refused)
+    private void Take(long iteration, StepFigures figures, double? norm)
     {
         _sum += figures.Total;
         _summed++;
         if (iteration % ReportEvery != 0)
-            return null;
-        var mean = _sum / _summed; // fewer than usual after a stop between two reports
+            return;
         _folder.Log(new
         {
             kind = "training",
             iteration,
-            total = mean,
+            total = _sum / _summed, // of fewer than usual after a stop between two reports
             figures.Edit,
             figures.Locality,
             norm,
-            refused,
+            refused = _refused,
             seconds = _clock.Elapsed.TotalSeconds
         });
         (_sum, _summed) = (0, 0);
-        return mean;
     }
 
     /// <summary>Since the last validation or the start of the process.</summary>
@@ -121,7 +168,7 @@ public sealed class EditorRun
         return lap.TotalSeconds;
     }
 
-    public TrainingResult End(long iteration, string why)
+    private TrainingResult End(long iteration, string why)
     {
         var result = new TrainingResult(iteration, why, _stopping.Best, _stopping.BestIteration);
         _folder.Log(new { kind = "end", result.Iterations, result.Stopped, bestLoss = BestValidation, result.BestIteration });

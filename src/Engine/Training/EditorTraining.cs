@@ -67,11 +67,7 @@ public sealed record EditorValidation(
     }
 }
 
-/// <summary>
-/// Algorithm 1 of the paper: trains an editor for a model. Validates, keeps the best editor, stops early, and writes a
-/// checkpoint at every validation from which a run goes on exactly as if it had never stopped: the data of an iteration is a function
-/// of its number.
-/// </summary>
+/// <summary>Training on one machine, with the whole model on one device: one replica of one stage, edit by edit.</summary>
 /// <param name="stage">The whole model; frozen, but by ENN, which trains it.</param>
 /// <param name="trainingBatch">The batch of an iteration.</param>
 /// <param name="validationBatch">The i-th batch of every validation.</param>
@@ -84,42 +80,9 @@ public sealed class EditorTraining(
     {
         options.Validated();
         using var folder = run.Take();
-        run.Check(options);
-        var checkpoint = EditorCheckpoint.TryOpen(run.Checkpoint);
-        using var editor = EditorRegistry.Train(stage, options, checkpoint);
-        using var optimiser = new EditorOptimiser(editor.Groups, options.AccumulateBs, options.GradClip,
-            options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
-        using var average = options.Averaging > 0 ? new ParameterAverage(optimiser.Parameters, options.Averaging) : null;
-        var course = new EditorRun(options, run, editor, optimiser.Adam, average, checkpoint);
-        checkpoint?.Dispose();
-
-        for (var iteration = course.Start; ; iteration++)
-        {
-            if (course.ValidatesAt(iteration))
-            {
-                average?.Swap();
-                var validation = Validate(editor, iteration);
-                average?.Swap();
-                if (course.Take(validation))
-                    return course.End(iteration, "early stopping");
-            }
-            if (course.IsLast(iteration))
-                return course.End(iteration, "max_iters");
-            // a step's sum of gradients is in no checkpoint
-            if (cancellation.IsCancellationRequested && iteration % options.AccumulateBs == 0)
-            {
-                course.Keep(iteration);
-                return course.End(iteration, "cancelled");
-            }
-
-            using var scope = NewDisposeScope();
-            var (figures, gradients) = editor.Step(trainingBatch(iteration), options.Loss, optimiser.Parameters);
-            var norm = optimiser.Take(gradients, course.RateAt(iteration));
-            if (norm is not null)
-                average?.Add();
-            if (course.Take(iteration + 1, figures, norm, optimiser.Refused) is { } loss)
-                progress?.Report(new(iteration + 1, options.MaxIters, loss, course.BestValidation));
-        }
+        // all of it on this thread, to which dispose scopes and grad mode belong: nothing here waits
+        return EditorRun.RunAsync(options, run, checkpoint => new OneReplica(EditorRegistry.Train(stage, options, checkpoint), options,
+            trainingBatch, validationBatch), progress, cancellation).GetAwaiter().GetResult();
     }
 
     /// <summary>The weights that the stage's editor changes, in configuration order.</summary>
@@ -135,15 +98,73 @@ public sealed class EditorTraining(
         return EditableWeights(shapes);
     }
 
-    private EditorValidation Validate(ITrainableEditor editor, long iteration)
+    private sealed class OneReplica : ITrainingReplicas
     {
-        var all = new List<StepFigures>();
-        if (iteration > 0) // statistics exist from the first step on; before it there is no edit to measure
-            for (var i = 0; i < options.ValSteps; i++)
+        private readonly ITrainableEditor _editor;
+        private readonly EditorTrainingOptions _options;
+        private readonly Func<long, EditBatch> _trainingBatch;
+        private readonly Func<int, EditBatch> _validationBatch;
+        private readonly EditorOptimiser _optimiser;
+
+        public OneReplica(ITrainableEditor editor, EditorTrainingOptions options, Func<long, EditBatch> trainingBatch,
+            Func<int, EditBatch> validationBatch)
+        {
+            (_editor, _options, _trainingBatch, _validationBatch) = (editor, options, trainingBatch, validationBatch);
+            _optimiser = new(editor.Groups, options.AccumulateBs, options.GradClip,
+                options.Algorithm == EditorAlgorithm.Mend && options.Mend.Reference);
+            Average = options.Averaging > 0 ? new(_optimiser.Parameters, options.Averaging) : null;
+        }
+
+        public IStoredEditor Editor => _editor;
+
+        public Adam Adam => _optimiser.Adam;
+
+        public ParameterAverage? Average { get; }
+
+        public int Count => 1;
+
+        public Task OpenAsync(long step, CancellationToken cancellation) => Task.CompletedTask;
+
+        public Task<IReadOnlyList<StepFigures>> ValidateAsync(long step, CancellationToken cancellation)
+        {
+            var figures = new StepFigures[_options.ValSteps];
+            Average?.Swap();
+            for (var i = 0; i < figures.Length; i++)
             {
                 using var scope = NewDisposeScope();
-                all.Add(editor.Measure(validationBatch(i), options.Loss));
+                figures[i] = _editor.Measure(_validationBatch(i), _options.Loss);
             }
-        return EditorValidation.Of(iteration, all);
+            Average?.Swap();
+            return Task.FromResult<IReadOnlyList<StepFigures>>(figures);
+        }
+
+        public Task<StepResult> StepAsync(long step, double rate, CancellationToken cancellation)
+        {
+            var figures = new StepFigures[_options.AccumulateBs];
+            var (refused, norm) = (_optimiser.Refused, (double?)null);
+            for (var i = 0; i < figures.Length; i++)
+            {
+                using var scope = NewDisposeScope();
+                (figures[i], var gradients) = _editor.Step(_trainingBatch(step * figures.Length + i), _options.Loss, _optimiser.Parameters);
+                if (_optimiser.Take(gradients, rate) is { } taken)
+                {
+                    norm = taken;
+                    Average?.Add();
+                }
+            }
+            return Task.FromResult(new StepResult(figures, norm, _optimiser.Refused - refused));
+        }
+
+        public Task CollectAsync(CancellationToken cancellation) => Task.CompletedTask; // the state is here
+
+        public Task<bool> TryCollectAsync() => Task.FromResult(true);
+
+        public ValueTask DisposeAsync()
+        {
+            Average?.Dispose();
+            _optimiser.Dispose();
+            _editor.Dispose();
+            return ValueTask.CompletedTask;
+        }
     }
 }

@@ -20,12 +20,10 @@ public static class TrainingStep
         WeightUpdates? active = null)
     {
         var recording = new Recording();
-        var pass = new ForwardContext(edit.Input, active, recording);
-        Activations below;
-        using (no_grad())
-            below = stage.ForwardFrozen(Activations.None, pass);
         using var _ = enable_grad();
-        var scored = Score(stage, stage.ForwardEditable(below, pass), edit.Labels);
+        var top = stage.Forward(Activations.None, new ForwardContext(edit.Input, active, recording), needsInputGradient: false,
+            keepsGraph: true);
+        var scored = Score(stage, top, edit.Labels);
         var deltas = Derivatives.Of([scored.Nll], recording.Outputs);
         return (scored, recording.Factors(deltas));
     }
@@ -39,13 +37,11 @@ public static class TrainingStep
         {
             using var scope = NewDisposeScope();
             var recording = new Recording();
-            var pass = new ForwardContext(input, recording: recording);
-            Activations below;
-            using (no_grad())
-                below = stage.ForwardFrozen(Activations.None, pass);
             using var _ = enable_grad();
+            var top = stage.Forward(Activations.None, new ForwardContext(input, recording: recording), needsInputGradient: false,
+                keepsGraph: true);
             var scored = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
-            var loss = Losses.SummedNll(stage.Logits(stage.ForwardEditable(below, pass), scored.Rows), scored);
+            var loss = Losses.SummedNll(stage.Logits(top, scored.Rows), scored);
             foreach (var (name, factors) in recording.Factors(Derivatives.Of([loss], recording.Outputs)))
             {
                 rows[name].u.Add(factors.u.MoveToOuterDisposeScope());
@@ -78,30 +74,50 @@ public static class TrainingStep
     }
 
     /// <summary>The losses of an edited model against the unedited one.</summary>
-    /// <returns>The figures, and their total as a tensor that carries the graph to the updates.</returns>
+    /// <returns>The figures, and their total as a tensor that carries the graph to the updates where grad is on.</returns>
     public static (StepFigures Figures, Tensor Total) Evaluate(Stage stage, WeightUpdates edits, EditBatch batch, LossWeights weights)
     {
-        var outerPass = new ForwardContext(batch.Outer.Input, edits);
-        var outer = stage.ForwardEditable(WithoutGrad(() => stage.ForwardFrozen(Activations.None, outerPass)), outerPass);
-        var input = batch.Locality.Input;
-        var below = WithoutGrad(() => stage.ForwardFrozen(Activations.None, new ForwardContext(input))); // once for both models
-        var before = WithoutGrad(() => stage.ForwardEditable(below, new ForwardContext(input)));
-        return Compare(stage, outer, before, stage.ForwardEditable(below, new ForwardContext(input, edits)), batch.Outer, batch.Locality,
-            weights);
+        var pass = Evaluate(stage, edits, batch.Outer, batch.Locality, weights, EvaluationTrips.None, needsInputGradient: false,
+            keepsGraph: is_grad_enabled());
+        return (pass.Figures!, pass.Total!);
     }
 
-    /// <summary>The last stage's part of <see cref="Evaluate"/>.</summary>
-    /// <param name="outer">The edited model's result on the rephrases.</param>
-    /// <param name="before">The unedited model's on the unrelated examples.</param>
-    /// <param name="after">The edited model's on the same.</param>
-    public static (StepFigures Figures, Tensor Total) Compare(
-        Stage stage, Activations outer, Activations before, Activations after, LabelledInput rephrases, LabelledInput unrelated,
-        LossWeights weights)
+    /// <summary>One stage's part of the losses: three trips through it, and on the last stage the figures.</summary>
+    /// <param name="below">What the stage below made of them.</param>
+    /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
+    /// <param name="keepsGraph">Whether this one has, or one below, and the step trains.</param>
+    public static EvaluationPass Evaluate(Stage stage, WeightUpdates edits, LabelledInput rephrases, LabelledInput unrelated,
+        LossWeights weights, EvaluationTrips below, bool needsInputGradient, bool keepsGraph)
     {
-        var edited = Score(stage, outer, rephrases.Labels);
+        ForwardContext Edited(LabelledInput batch) => new(batch.Input, edits);
+        var plain = new ForwardContext(unrelated.Input);
+        var outer = stage.Forward(below.Outer, Edited(rephrases), needsInputGradient, keepsGraph);
+        EvaluationTrips top;
+        if (below.After is null) // the models are equal up to here, and up to the lowest editable layer: one trip for both
+        {
+            var shared = WithoutGrad(() => stage.ForwardFrozen(below.Before, plain));
+            var before = WithoutGrad(() => stage.ForwardEditable(shared, new ForwardContext(unrelated.Input)));
+            using var _ = set_grad_enabled(keepsGraph);
+            top = new(outer, before, stage.HasEditable ? stage.ForwardEditable(shared, Edited(unrelated)) : null);
+            below = below with { After = shared };
+        }
+        else
+            top = new(outer, stage.Forward(below.Before, plain, needsInputGradient: false, keepsGraph: false),
+                stage.Forward(below.After, Edited(unrelated), needsInputGradient, keepsGraph));
+        if (stage.Head is null)
+            return new(below, top, null, null);
+        using var graph = set_grad_enabled(keepsGraph);
+        var (figures, total) = Compare(stage, top, rephrases, unrelated, weights);
+        return new(below, top, figures, total);
+    }
+
+    private static (StepFigures Figures, Tensor Total) Compare(Stage stage, EvaluationTrips top, LabelledInput rephrases,
+        LabelledInput unrelated, LossWeights weights)
+    {
+        var edited = Score(stage, top.Outer, rephrases.Labels);
         var rows = Losses.LocalityRows(unrelated.Input, stage.Family);
-        var (scoredBefore, beforeLogits) = WithoutGrad(() => Unrelated(stage, before, unrelated.Labels, rows));
-        var (scoredAfter, afterLogits) = Unrelated(stage, after, unrelated.Labels, rows);
+        var (scoredBefore, beforeLogits) = WithoutGrad(() => Unrelated(stage, top.Before, unrelated.Labels, rows));
+        var (scoredAfter, afterLogits) = Unrelated(stage, top.After!, unrelated.Labels, rows);
         var kl = Losses.LocalityKl(beforeLogits, afterLogits);
 
         var total = edited.Nll.Times(weights.CEdit).Plus(kl.Times(weights.CLoc));
@@ -136,3 +152,20 @@ public static class TrainingStep
         return compute();
     }
 }
+
+/// <summary>The losses' three trips, at a place between two layers.</summary>
+/// <param name="Outer">The edited model on the rephrases.</param>
+/// <param name="Before">The unedited model on the unrelated examples.</param>
+/// <param name="After">The edited model on the same; null where the models are still equal.</param>
+public sealed record EvaluationTrips(Activations Outer, Activations Before, Activations? After)
+{
+    /// <summary>Below the first stage.</summary>
+    public static EvaluationTrips None { get; } = new(Activations.None, Activations.None, null);
+}
+
+/// <summary>One stage's part of the losses.</summary>
+/// <param name="Below">What it began with; After as far as this stage made it itself.</param>
+/// <param name="Top">What the stage above begins with.</param>
+/// <param name="Figures">On the last stage.</param>
+/// <param name="Total">On the last stage; carries the graph. [].</param>
+public sealed record EvaluationPass(EvaluationTrips Below, EvaluationTrips Top, StepFigures? Figures, Tensor? Total);

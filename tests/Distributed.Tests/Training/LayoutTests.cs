@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
@@ -20,11 +19,11 @@ public class LayoutTests
     [InlineData("t5")]   // encoder and decoder weights of one shape, on different stages
     [InlineData("bart")] // three shapes
     [InlineData("bert")]
-    public async Task EveryLayout_TrainsAsOneMachineDoes(string family)
+    public async Task EveryLayout_TrainsAsThePlainFormDoes(string family)
     {
         using var training = new TrainingOfTinyModel(family);
         var options = TrainingOfTinyModel.Options(Steps);
-        var (expected, phi) = OnOneMachine(training, options);
+        var (expected, phi) = InPlainForm(training, options);
         foreach (var (replicas, stages) in new[] { (1, 1), (1, 3), (2, 2), (4, 1) })
         {
             var run = $"{replicas}x{stages}";
@@ -43,20 +42,39 @@ public class LayoutTests
 
     /// <summary>Statistics are merged in the order of the edits, so not even rounding tells layouts apart.</summary>
     [Fact]
-    public async Task StatisticsOfTheFirstStep_AreTheSameBitsInEveryLayoutOfReplicas()
+    public async Task StatisticsOfTheFirstStep_AreTheSameBitsOnOneMachineAndInEveryLayoutOfReplicas()
     {
         using var training = new TrainingOfTinyModel("t5");
-        var options = TrainingOfTinyModel.Options(5);
-        IReadOnlyDictionary<string, float[]>? first = null;
+        var options = TrainingOfTinyModel.Options(1);
+        training.TrainOnOneMachine("alone", options);
+        var first = training.State("alone");
         foreach (var replicas in new[] { 1, 2, 4 })
         {
             await training.TrainAsync($"{replicas}", replicas, 1, options);
             var state = training.State($"{replicas}");
-            first ??= state;
             foreach (var name in first.Keys.Where(name => name.EndsWith("_mean", StringComparison.Ordinal)
                 || name.EndsWith(".k", StringComparison.Ordinal) || name.EndsWith("_s", StringComparison.Ordinal)))
                 Assert.Equal(first[name], state[name]);
         }
+    }
+
+    /// <summary>The run is the same code: its folder does not tell where its steps were taken.</summary>
+    [Fact]
+    public async Task ARunOfOneMachine_GoesOnOverReplicas_AndBack()
+    {
+        using var training = new TrainingOfTinyModel("t5");
+        training.TrainOnOneMachine("run", TrainingOfTinyModel.Options(10));
+        await training.TrainAsync("run", 2, 2, TrainingOfTinyModel.Options(20));
+        var result = training.TrainOnOneMachine("run", TrainingOfTinyModel.Options(30));
+        Assert.Equal(("max_iters", 30L * TrainingOfTinyModel.Window), (result.Stopped, result.Iterations));
+        training.TrainOnOneMachine("alone", TrainingOfTinyModel.Options(30));
+        var state = training.State("run");
+        foreach (var (name, values) in training.State("alone"))
+            if (!name.StartsWith("adam.", StringComparison.Ordinal))
+                Assert.True(values.Zip(state[name], (left, right) => Math.Abs(left - right) / (1 + Math.Abs(left))).Max() < 5e-4, name);
+        List<List<string>> lines = [.. new[] { "run", "alone" }.Select(run => File.ReadLines(training.Run(run).Metrics)
+            .Where(line => !line.Contains("\"end\"", StringComparison.Ordinal)).Select(line => line.Split(",\"total\"")[0]).ToList())];
+        Assert.Equal(lines[1], lines[0]);
     }
 
     [Fact]
@@ -86,7 +104,7 @@ public class LayoutTests
     }
 
     /// <summary>The plain form: the whole model, autograd from the losses straight to phi, edit by edit.</summary>
-    private static (List<double> Losses, Dictionary<string, float[]> Phi) OnOneMachine(TrainingOfTinyModel training,
+    private static (List<double> Losses, Dictionary<string, float[]> Phi) InPlainForm(TrainingOfTinyModel training,
         EditorTrainingOptions options)
     {
         using var files = HuggingFaceDirectory.Open(training.Model);
@@ -99,20 +117,18 @@ public class LayoutTests
         {
             using var scope = NewDisposeScope();
             var batches = Enumerable.Range(0, options.AccumulateBs).Select(i => training.Batch(step * options.AccumulateBs + i)).ToList();
-            List<IReadOnlyDictionary<string, GradientFactors>> factors =
-                [.. batches.Select(batch => TrainingStep.Record(stage, batch.Inner).Factors)];
-            foreach (var own in factors)
-                foreach (var shape in mend.Shapes)
-                    foreach (var weight in shape.Weights)
-                    {
-                        shape.U.Add(own[weight].u);
-                        shape.Delta.Add(own[weight].delta);
-                    }
             List<Tensor> sums = [.. parameters.Select(parameter => zeros_like(parameter))];
             var loss = 0.0;
             for (var i = 0; i < batches.Count; i++)
             {
-                var (figures, total) = TrainingStep.Evaluate(stage, new WeightUpdates(mend.ProposeWithGraph(factors[i])), batches[i],
+                var factors = TrainingStep.Record(stage, batches[i].Inner).Factors;
+                foreach (var shape in mend.Shapes) // of this edit and those before it
+                    foreach (var weight in shape.Weights)
+                    {
+                        shape.U.Add(factors[weight].u);
+                        shape.Delta.Add(factors[weight].delta);
+                    }
+                var (figures, total) = TrainingStep.Evaluate(stage, new WeightUpdates(mend.Transform(mend.Normalise(factors))), batches[i],
                     options.Loss);
                 loss += figures.Total / batches.Count;
                 var gradients = Derivatives.Of([total], [.. parameters]);

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
@@ -41,7 +42,7 @@ internal sealed class TrainingOfTinyModel : IDisposable
     {
         Mend = new() { Rank = 4, EditLr = 0.1 },
         // Adam turns rounding into steps of this size where a gradient is nearly 0; the tiny T5 doubles a difference every three steps
-        Lr = 5e-5,
+        Lr = 1e-5,
         LrLr = 1e-3,
         AccumulateBs = Window,
         GradClip = 1,
@@ -82,6 +83,14 @@ internal sealed class TrainingOfTinyModel : IDisposable
             ?? ((shard, _) => shard));
         var steps = new Steps(onStep);
         return (await trainer.TrainAsync(steps, cancellation), steps.Taken);
+    }
+
+    /// <summary>The same run without shards.</summary>
+    public TrainingResult TrainOnOneMachine(string run, EditorTrainingOptions options)
+    {
+        using var files = HuggingFaceDirectory.Open(Model);
+        using var stage = Stage.LoadWhole(Family, new CheckpointWeights(files, ScalarType.Float32));
+        return new EditorTraining(stage, options, Batch, i => Batch(i + 1), Run(run)).Run();
     }
 
     /// <summary>Everything in a run's checkpoint, to the last bit.</summary>

@@ -8,7 +8,7 @@ namespace MendCluster.Engine.Tests.Torch;
 public partial class NativeErrorTests
 {
     /// <summary>No operators; and one that only a GPU has a use for.</summary>
-    private static readonly HashSet<string> Apart = ["dim", "element_size", "enable_grad", "no_grad", "pin_memory"];
+    private static readonly HashSet<string> Apart = ["dim", "element_size", "enable_grad", "is_grad_enabled", "no_grad", "pin_memory"];
 
     [Fact]
     public async Task BadCallsAndRandomArguments_LeaveTheProcessAlive()
