@@ -172,7 +172,7 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         }
     }
     /// <summary>The time in which at least one call is under way; each that ends tells what has gone by.</summary>
-    private sealed class ActiveTime : IDisposable
+    private sealed class ActiveTime
     {
         private readonly int _replica;
         private readonly TimeProvider _time;
@@ -187,15 +187,15 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         }
 
         /// <returns>Disposed of when the call ends.</returns>
-        public IDisposable Begin()
+        public Call Begin()
         {
             lock (_lock)
                 if (_calls++ == 0)
                     _since = _time.GetTimestamp();
-            return this;
+            return new(this);
         }
 
-        public void Dispose()
+        private void End()
         {
             lock (_lock)
             {
@@ -203,6 +203,11 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
                 MendMetrics.Called(_replica, _time.GetElapsedTime(_since, now));
                 (_since, _calls) = (now, _calls - 1);
             }
+        }
+
+        public readonly struct Call(ActiveTime active) : IDisposable
+        {
+            public void Dispose() => active.End();
         }
     }
 }
