@@ -13,7 +13,7 @@ namespace MendCluster.Bench;
 /// </summary>
 internal static class HttpBench
 {
-    private const int Rounds = 200, EditRounds = 30, WarmUp = 20, AnswerTokens = 8, LoadRounds = 3;
+    private const int Rounds = 200, RoadRounds = 1000, EditRounds = 30, WarmUp = 20, AnswerTokens = 8, LoadRounds = 3;
 
     private static readonly TimeSpan LoadTime = TimeSpan.FromSeconds(4);
     private static readonly EditOptions OwnStep = new() { Confidence = null };
@@ -32,18 +32,10 @@ internal static class HttpBench
                 Ledger = Path.Combine(folder, "ledger"),
                 Stages = 2,
             });
+            await MeasureRoadAsync(cluster);
             var (key, kept) = ApiKey.New("bench", Right.Edit);
-            var served = new ServedCluster("bench");
-            served.Opened(cluster);
-            var settings = new ServerSettings
-            {
-                Port = 0,
-                ManagementPort = 0,
-                Limits = new() { RequestsPerSecond = 1_000_000, RequestsAtOnce = 1_000 }
-            };
-            await using var server = await MendServer.StartAsync(settings, served, [kept]);
+            await using var server = await ServeAsync(cluster, kept);
             await using var http = new HttpCluster(server.Address, key);
-
             Report("status", await InTurnAsync(Rounds, each => each.ShardsAsync(), cluster, http));
             Report("ask", await InTurnAsync(Rounds, each => AskAsync(each, 0), cluster, http));
             Report("edit and revert", await InTurnAsync(EditRounds, EditAsync, cluster, http), requests: 2);
@@ -54,6 +46,32 @@ internal static class HttpBench
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    private static Task<MendServer> ServeAsync(IMendCluster cluster, ApiKey key)
+    {
+        var served = new ServedCluster("bench");
+        served.Opened(cluster);
+        return MendServer.StartAsync(new()
+        {
+            Port = 0,
+            ManagementPort = 0,
+            Limits = new() { RequestsPerSecond = 1_000_000, RequestsAtOnce = 1_000 }
+        }, served, [key]);
+    }
+
+    /// <summary>Requests whose answers are there already: HTTP and JSON, and nothing beside them.</summary>
+    private static async Task MeasureRoadAsync(IMendCluster cluster)
+    {
+        var receipt = await cluster.EditAsync(Questions[0], "Boris Johnson", OwnStep);
+        var answer = await cluster.AskAsync(Questions[0], new(MaxTokens: AnswerTokens));
+        var canned = new CannedCluster(answer, receipt, await cluster.RevertAsync(receipt.Id), await cluster.ShardsAsync());
+        var (key, kept) = ApiKey.New("bench", Right.Edit);
+        await using var server = await ServeAsync(canned, kept);
+        await using var http = new HttpCluster(server.Address, key);
+        Report("road of an ask", await InTurnAsync(RoadRounds, each => AskAsync(each, 0), canned, http));
+        Report("of an edit", await InTurnAsync(RoadRounds, each => each.EditAsync(Questions[0], "Boris Johnson", OwnStep), canned, http));
+        Report("of a revert", await InTurnAsync(RoadRounds, each => each.RevertAsync(receipt.Id), canned, http));
     }
 
     private static Task AskAsync(IMendCluster cluster, int number) =>
