@@ -40,8 +40,11 @@ public sealed class ImageTests : IAsyncLifetime, IDisposable
         Assert.Equal(("10001:10001", "/app", "abc"),
             ((string)image["User"]!, (string)image["WorkingDir"]!, (string)image["Labels"]!["org.opencontainers.image.revision"]!));
         string[] run = ["run", "--isolation", "chroot"];
-        Assert.Contains("-PackageName mendcluster",
-            Ran(Tools.Run(buildah, Buildah([.. run, container, "--", "cat", "/app/_manifest/asked"]))), StringComparison.Ordinal);
+        var listed = JsonNode.Parse(Ran(Tools.Run(buildah, Buildah([.. run, container, "--", "cat",
+            "/app/_manifest/spdx_2.2/manifest.spdx.json"]))))!["packages"]!.AsArray();
+        foreach (var (name, licence) in new[] { ("Microsoft.Orleans.Server", "MIT"), ("Npgsql", "PostgreSQL"), ("TorchSharp", "MIT") })
+            Assert.Contains(listed, package => ((string)package!["name"]!, (string?)package["licenseDeclared"]) == (name, licence)
+                && ((string)package["versionInfo"]!).Length > 0);
         Assert.Equal("10001 no",
             Ran(Tools.Run(buildah, Buildah([.. run, container, "--", "sh", "-c",
             "echo $(id -u) $(touch /app/x 2>/dev/null && echo yes || echo no)"]))).Trim());

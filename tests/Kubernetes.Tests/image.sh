@@ -23,13 +23,18 @@ build add --quiet "$container" "$(readlink -f "$(command -v dotnet)")" /usr/shar
 build run --isolation chroot "$container" -- ln -s /usr/share/dotnet/dotnet /usr/bin/dotnet
 build commit --quiet "$container" mcr.microsoft.com/dotnet/aspnet:10.0-trixie-slim >/dev/null
 
+# The tool that lists what is in the image is the Dockerfile's own, fetched outside; what the build left, and the packages, are mounted where the build would have them.
+dotnet tool install Microsoft.Sbom.DotNetTool --version "$(sed -n 's/.*Microsoft.Sbom.DotNetTool --version \([0-9.]*\).*/\1/p' "$root/k8s/Dockerfile")" --tool-path "$work/tools" >"$work/tools.log" 2>&1 ||
+  { cat "$work/tools.log" >&2; exit 1; }
+packages=$(dotnet nuget locals global-packages --list | sed 's/^global-packages: //')
+
 cat >"$work/dotnet" <<'E2'
 #!/bin/sh
 # dotnet publish and dotnet tool install as the Dockerfile calls them
 while [ $# -gt 0 ]; do
   case $1 in
     --output) mkdir -p "$2" && cp -r /published/. "$2" ;;
-    --tool-path) mkdir -p "$2" && printf '#!/bin/sh\nmkdir -p /app/_manifest && echo "$@" >/app/_manifest/asked\n' >"$2/sbom-tool" && chmod +x "$2/sbom-tool" ;;
+    --tool-path) mkdir -p "$2" && cp -r /fetched/. "$2" ;;
   esac
   shift
 done
@@ -39,6 +44,7 @@ build run --isolation chroot "$container" -- rm /usr/bin/dotnet
 build add --quiet "$container" "$work/dotnet" /usr/bin/dotnet >/dev/null
 build commit --quiet --rm "$container" mcr.microsoft.com/dotnet/sdk:10.0-trixie-slim >/dev/null
 
-build bud --quiet --pull-never --isolation chroot --volume "$published:/published:ro" --file "$root/k8s/Dockerfile" --ignorefile "$root/k8s/Dockerfile.dockerignore" \
+build bud --quiet --pull-never --isolation chroot --volume "$published:/published:ro" --volume "$work/tools:/fetched:ro" --volume "$packages:/root/.nuget/packages:ro" \
+  --volume "$root/artifacts/obj:/source/artifacts/obj:ro" --file "$root/k8s/Dockerfile" --ignorefile "$root/k8s/Dockerfile.dockerignore" \
   --build-arg REVISION=abc --tag mendcluster:test "$root" >"$work/build.log" 2>&1 || { tail -30 "$work/build.log" >&2; exit 1; }
 build from --pull-never mendcluster:test

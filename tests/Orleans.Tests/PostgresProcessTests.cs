@@ -111,8 +111,7 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         StartSilo("silo-1", $"--Mend:Server:Port={port}", $"--Mend:Server:ManagementPort={health}",
             $"--Mend:Server:Keys={_folder["keys.json"]}");
         using var http = new HttpClient { BaseAddress = new($"http://127.0.0.1:{health}/healthz/") };
-        await UntilAsync(() => Task.FromResult($"{_said["silo-1"].Any(line => line.Contains("The silo waits for it.", StringComparison.Ordinal))}"),
-            "True");
+        await SaysAsync("silo-1", "The silo waits for it.");
         Assert.Equal((503, "waits for the membership's database"), await HealthAsync(http, "startup"));
         Assert.Equal((200, "live"), await HealthAsync(http, "live"));
         Assert.Equal(answer, await client.AskAsync(Prompt, new(MaxTokens: 6)));
@@ -150,9 +149,9 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
               ('{ClusterIdentity.Default}', 'gone', 1), ('{ClusterIdentity.Default}', 'silo-0', 1), ('another', 'silo-1', 1)
             """, "members");
         var health = HostedSilo.FreePort();
-        var silo = StartSilo("silo-0", "--Mend:Server:Port=0", $"--Mend:Server:ManagementPort={health}", "--Mend:Server:Anonymous=true");
+        StartSilo("silo-0", "--Mend:Server:Port=0", $"--Mend:Server:ManagementPort={health}", "--Mend:Server:Anonymous=true");
         var said = $"waits until silos of other releases have gone: older speaks version 1 of the protocol, this one {WireProtocol.Version}";
-        Assert.Equal($"The silo {said}. Restart those with this release, or this one with theirs.", await silo.StandardError.ReadLineAsync());
+        await SaysAsync("silo-0", $"The silo {said}. Restart those with this release, or this one with theirs.");
         using var http = new HttpClient { BaseAddress = new($"http://127.0.0.1:{health}/healthz/") };
         Assert.Equal((503, said), await HealthAsync(http, "startup"));
         Assert.Equal((200, "live"), await HealthAsync(http, "live"));
@@ -238,6 +237,9 @@ public sealed class PostgresProcessTests : IAsyncLifetime, IDisposable
         silo.BeginOutputReadLine();
         return _silos[name] = silo;
     }
+
+    private Task SaysAsync(string name, string text) =>
+        UntilAsync(() => Task.FromResult($"{_said[name].Any(line => line.Contains(text, StringComparison.Ordinal))}"), "True");
 
     private async Task KillAsync(string name)
     {
