@@ -44,7 +44,7 @@ build run --isolation chroot "$container" -- rm /usr/bin/dotnet
 build add --quiet "$container" "$work/dotnet" /usr/bin/dotnet >/dev/null
 build commit --quiet --rm "$container" mcr.microsoft.com/dotnet/sdk:10.0-trixie-slim >/dev/null
 
-build bud --quiet --pull-never --isolation chroot --volume "$published:/published:ro" --volume "$work/tools:/fetched:ro" --volume "$packages:/root/.nuget/packages:ro" \
-  --volume "$root/artifacts/obj:/source/artifacts/obj:ro" --file "$root/k8s/Dockerfile" --ignorefile "$root/k8s/Dockerfile.dockerignore" \
+build bud --quiet --pull-never --isolation chroot --volume "$published:/published:ro" --volume "$work/tools:/fetched:ro" --volume "$packages:/root/.nuget/packages:ro" --volume "$packages:/.nuget/packages:ro" \
+  --volume "$root/artifacts/obj:/source/artifacts/obj:ro" --volume "$root/src:$root/src:ro" --file "$root/k8s/Dockerfile" --ignorefile "$root/k8s/Dockerfile.dockerignore" \
   --build-arg REVISION=abc --tag mendcluster:test "$root" >"$work/build.log" 2>&1 || { tail -30 "$work/build.log" >&2; exit 1; }
 build from --pull-never mendcluster:test
