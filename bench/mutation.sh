@@ -12,7 +12,7 @@ safetensors  Engine       Checkpoints/Safetensors.cs                          Fu
 pickle       Engine       Checkpoints/Unpickler.cs                            FullyQualifiedName~Unpickler|FullyQualifiedName~TorchArchive|FullyQualifiedName~CheckpointFuzz
 ledger       Distributed  Ledger/FileLedger.cs,Ledger/LedgerRecordFormat.cs   FullyQualifiedName~FileLedger|FullyQualifiedName~EditorAndLedger
 coordinator  Distributed  Editing/EditCoordinator.cs                          FullyQualifiedName~EmbeddedCluster|FullyQualifiedName~Fault|FullyQualifiedName~Preview|FullyQualifiedName~Revert|FullyQualifiedName~Scope|FullyQualifiedName~Replica
-ring         Distributed  Training/Ring*.cs                                   FullyQualifiedName~Ring|FullyQualifiedName~TrainingFault
+ring         Distributed  Training/Ring*.cs                                   FullyQualifiedName~Ring
 '
 
 dotnet tool restore >/dev/null

@@ -80,7 +80,7 @@ public sealed class MendServer : IAsyncDisposable
         return server;
     }
 
-    /// <summary>The API's own description, as a server of these settings would give it.</summary>
+    /// <summary>The API's own description, as every server gives it.</summary>
     /// <returns>OpenAPI 3.1, as JSON.</returns>
     public static async Task<string> DescribeAsync(CancellationToken cancellation = default)
     {
@@ -119,7 +119,7 @@ public sealed class MendServer : IAsyncDisposable
         new(_app.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.ElementAt(listener));
 
     /// <summary>A bucket for two seconds' requests, filled ten times a second, or with each single one where they are fewer.</summary>
-    private static TokenBucketRateLimiterOptions RateOf(int requestsPerSecond)
+    internal static TokenBucketRateLimiterOptions RateOf(int requestsPerSecond)
     {
         var tokens = Math.Max(1, requestsPerSecond / 10);
         return new()

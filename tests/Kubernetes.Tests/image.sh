@@ -23,7 +23,8 @@ build add --quiet "$container" "$(readlink -f "$(command -v dotnet)")" /usr/shar
 build run --isolation chroot "$container" -- ln -s /usr/share/dotnet/dotnet /usr/bin/dotnet
 build commit --quiet "$container" mcr.microsoft.com/dotnet/aspnet:10.0-trixie-slim >/dev/null
 
-# The tool that lists what is in the image is the Dockerfile's own, fetched outside; what the build left, and the packages, are mounted where the build would have them.
+# The tool that lists what is in the image is the Dockerfile's own, fetched outside; what the build left, and the packages, are mounted where the build would have them
+# (the stand-in has no user's home, so the packages at the root too).
 dotnet tool install Microsoft.Sbom.DotNetTool --version "$(sed -n 's/.*Microsoft.Sbom.DotNetTool --version \([0-9.]*\).*/\1/p' "$root/k8s/Dockerfile")" --tool-path "$work/tools" >"$work/tools.log" 2>&1 ||
   { cat "$work/tools.log" >&2; exit 1; }
 packages=$(dotnet nuget locals global-packages --list | sed 's/^global-packages: //')

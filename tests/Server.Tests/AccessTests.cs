@@ -156,10 +156,23 @@ public sealed class AccessTests
         Assert.Equal(HttpStatusCode.OK, (await server.Client(server.EditKey).GetAsync("/v1/status")).StatusCode); // another caller
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    [InlineData(15)]
+    [InlineData(100)]
+    [InlineData(1009)]
+    public void ARate_IsTheOneThatIsSet(int perSecond)
+    {
+        var rate = MendServer.RateOf(perSecond);
+        Assert.Equal(perSecond, rate.TokensPerPeriod / rate.ReplenishmentPeriod.TotalSeconds, 0.01);
+        Assert.Equal(2 * perSecond, rate.TokenLimit);
+    }
+
     [Fact]
     public async Task ACallerThatFloods_GetsItsRate_AndOthersAreServed()
     {
-        const int perSecond = 15; // no multiple of ten
+        const int perSecond = 15;
         await using var server =
             await TinyServer.StartAsync((settings, _) => settings with { Limits = new() { RequestsPerSecond = perSecond } });
         var start = TimeProvider.System.GetTimestamp();

@@ -14,8 +14,8 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="stages">One shard for each stage, in order.</param>
 /// <param name="ledger">Has the records that a shard lacks.</param>
 /// <param name="stageOf">The stage of each weight that an edit has changed, as it becomes known.</param>
-internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, IEditLedger ledger, ConcurrentDictionary<string, int> stageOf,
-    TimeProvider time, ILogger logger)
+internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, IEditLedger ledger,
+    ConcurrentDictionary<string, int> stageOf, TimeProvider time, ILogger logger)
 {
     /// <summary>How long a replica that lost a shard is passed over while another can answer.</summary>
     private static readonly TimeSpan CircuitOpenTime = TimeSpan.FromSeconds(5);
@@ -171,6 +171,7 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
                 "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);
         }
     }
+
     /// <summary>The time in which at least one call is under way; each that ends tells what has gone by.</summary>
     private sealed class ActiveTime
     {

@@ -105,7 +105,8 @@ public static class MendMetrics
     internal static void Computed(int replica, int stage, TimeSpan time) =>
         Computing.Add(time.TotalSeconds, new("replica", replica), new("stage", stage));
 
-    internal static void Called(int replica, TimeSpan time) => Active.Add(time.TotalSeconds, new KeyValuePair<string, object?>("replica", replica));
+    internal static void Called(int replica, TimeSpan time) =>
+        Active.Add(time.TotalSeconds, new KeyValuePair<string, object?>("replica", replica));
 
     /// <param name="isDurable">Whether the ledger said so.</param>
     internal static void Appended(TimeSpan time, bool isDurable) =>

@@ -20,19 +20,17 @@ namespace MendCluster.Distributed.Training;
 /// 3 Gradient. One pass of the editor networks over the rows of all edits of a shard takes these to phi.
 /// 4 Reduce. The editor of a shape belongs to every shard that has a weight of it, in all replicas; its owners add their gradients around
 ///   a ring (<see cref="RingAllReduce"/>). alpha belongs to all that have any.
-/// 5 Commit. The norm of the whole gradient is known now, and every shard takes the same step of Adam. Digests prove that they are still
-/// equal.
+/// 5 Commit. The norm of the whole gradient is known now, and every shard takes the same step of Adam. Digests prove that they are
+///   still equal.
 ///
 /// The step's gradient is a mean over its edits, so it does not depend on who computed which; what differs between layouts is the rounding
 /// of sums.
 ///
 /// What holds when a replica is lost (<see cref="ReplicaSet"/>):
-/// - before the commit: nothing happened. The shards keep everything of a step under a round; the others begin the same step again under a
-/// new
-///   one, over the same edits. No edit is lost or counted twice.
+/// - before the commit: nothing happened. The shards keep everything of a step under a round; the others begin the same step again under
+///   a new one, over the same edits. No edit is lost or counted twice.
 /// - in the commit: the step happened if one replica took it whole. If none did, the run ends with <see cref="MendError.ShardLost"/> and
-/// goes on
-///   from its last checkpoint.
+///   goes on from its last checkpoint.
 /// - it comes back: between two steps it is given the whole state by living owners, and takes part again.
 /// A gradient that is not finite is refused: of one edit, and the step goes on without it; of the whole, and the step is passed over.
 ///
