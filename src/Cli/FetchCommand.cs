@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Http.Headers;
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Files;
 using MendCluster.Engine.Training;
 
 namespace MendCluster.Cli;
@@ -36,7 +37,7 @@ internal static class FetchCommand
         var output = new Option<DirectoryInfo>("--out")
         {
             Description =
-            "directory to fill; files of the same model that are there already are not fetched again, those of another are deleted",
+            "directory to fill; what mend fetch left there of the same model is not fetched again, what it left of another is deleted",
             Required = true
         };
         var command = new Command("fetch", "Fetch the files of one stage from a web server") { from, stages, ordinal, editor, output };
@@ -50,7 +51,7 @@ internal static class FetchCommand
             if (Environment.GetEnvironmentVariable(Token) is { Length: > 0 } token)
                 client.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
             var folder = parsed.GetRequiredValue(output).FullName;
-            Directory.CreateDirectory(folder);
+            using var own = OwnFolder.Take(folder, "mend fetch", [StageList.FileName, "config.json"]);
             var files = new Files(client, address.AbsoluteUri.TrimEnd('/'), folder);
             var list = await files.FetchListAsync(cancellation);
             if (list.Stages.Count != parsed.GetValue(stages))

@@ -80,6 +80,21 @@ public sealed class FetchTests : IDisposable
     }
 
     [Fact]
+    public async Task AFolderThatAnotherCommandMade_IsLeftAlone()
+    {
+        foreach (var (folder, seed) in new[] { ("stages", 7ul), ("pod", 8ul) })
+        {
+            TinyModels.Write(Directory.CreateDirectory(_folder[$"whole-{seed}"]).FullName, "gpt2", seed);
+            ModelImport.Run(_folder[$"whole-{seed}"], 2, _folder[folder]);
+        }
+        Serve(_folder["stages"]);
+        var before = Directory.GetFiles(_folder["pod"]).Order().Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file)))).ToList();
+        var (_, said) = await FetchAsync(_folder["pod"], 2, 0, Token);
+        Assert.Contains("which mend fetch did not make", said, StringComparison.Ordinal);
+        Assert.Equal(before, Directory.GetFiles(_folder["pod"]).Order().Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file)))));
+    }
+
+    [Fact]
     public async Task WhatCannotBeFetched_IsSaid()
     {
         TinyModels.Write(Directory.CreateDirectory(_folder["whole"]).FullName, "gpt2");
