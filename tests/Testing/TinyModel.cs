@@ -58,7 +58,7 @@ public static class TinyModel
         _ => Gpt2,
     };
 
-    public static TextBatch Text(Stage stage) => new(stage.Family, new Letters(stage.Family.IsEncoderDecoder ? [stage.Family.EosId] : []));
+    public static TextBatch Text(Stage stage) => new(stage.Family, new Letters(stage.Family.IsEncoderDecoder ? [stage.Family.EosIds[0]] : []));
 
     public static ITokenizer Letter(params int[] end) => new Letters(end);
 

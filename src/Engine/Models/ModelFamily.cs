@@ -38,9 +38,6 @@ public abstract class ModelFamily
     /// <summary>Tokens that end an answer; the first is the one that targets end with.</summary>
     public abstract IReadOnlyList<int> EosIds { get; }
 
-    /// <summary>The first of <see cref="EosIds"/>; -1: there is none.</summary>
-    public int EosId => EosIds.Count > 0 ? EosIds[0] : -1;
-
     /// <summary>Fills the right end of short rows; masked out everywhere.</summary>
     public abstract int PadId { get; }
 

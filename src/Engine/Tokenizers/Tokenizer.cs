@@ -34,21 +34,8 @@ public abstract class Tokenizer : ITokenizer
             else
                 foreach (var piece in Pieces(part))
                     EncodePiece(piece, ids);
-        if (addSpecialTokens)
-            End(ids);
-        return ids;
-    }
-
-    /// <summary>
-    /// Encodes and cuts the text's own tokens at the end, so that with the special ones around them there are at most so many ids.
-    /// </summary>
-    /// <exception cref="ArgumentOutOfRangeException">Not even the special tokens fit.</exception>
-    public IReadOnlyList<int> EncodeAtMost(string text, int length)
-    {
-        var room = length - _pipeline.Frame.Before.Length - _pipeline.Frame.After.Length;
-        ArgumentOutOfRangeException.ThrowIfNegative(room, nameof(length));
-        List<int> ids = [.. _pipeline.Frame.Before, .. Encode(text, addSpecialTokens: false).Take(room)];
-        End(ids);
+        if (addSpecialTokens && !(_pipeline.Frame.EndsOnce && CollectionsMarshal.AsSpan(ids).EndsWith(_pipeline.Frame.After)))
+            ids.AddRange(_pipeline.Frame.After);
         return ids;
     }
 
@@ -74,12 +61,6 @@ public abstract class Tokenizer : ITokenizer
     {
         var normal = _pipeline.Normalizer is { } normalize ? normalize(text) : text;
         return normal.Length == 0 ? "" : string.Concat(Pieces(new(normal, true)));
-    }
-
-    private void End(List<int> ids)
-    {
-        if (!_pipeline.Frame.EndsOnce || !CollectionsMarshal.AsSpan(ids).EndsWith(_pipeline.Frame.After))
-            ids.AddRange(_pipeline.Frame.After);
     }
 
     /// <summary>The pieces of a text without added tokens.</summary>

@@ -87,32 +87,6 @@ public sealed class EditorCheckpoint : IDisposable
         return checkpoint.Editor(wanted, device);
     }
 
-    /// <summary>
-    /// An editor from the authors' own checkpoint (their trainer's torch.save). Their update is added, ours subtracted, so the signs of
-    /// alpha are turned; with <paramref name="options"/>.Reference they are kept. Their optimiser's state is not taken over.
-    /// </summary>
-    /// <param name="path">A .pt file. It is data only: classes pickled into it are not run.</param>
-    /// <param name="options">Of their configuration.</param>
-    /// <param name="weights">The inner parameters in their order.</param>
-    public static Mend ImportReference(string path, MendOptions options, IReadOnlyList<EditableWeight> weights)
-    {
-        using var scope = NewDisposeScope();
-        using var archive = TorchArchive.Open(path, allowInertObjects: true);
-        // Beside the tensors the authors' state holds the model's configuration, an object that nothing here needs.
-        var state = archive.Root is OrderedDictionary<object, object?> root && root.TryGetValue("model", out var model)
-            && model is OrderedDictionary<object, object?> entries
-                ? entries.Where(entry => entry.Value is PickledTensor)
-                .ToDictionary(entry => (string)entry.Key, entry => (PickledTensor)entry.Value!)
-                : throw Fault.File(path, "'model'", "is missing; expected what the authors' trainer saves");
-        return new Mend(options, weights, name =>
-        {
-            var found = state.TryGetValue(name, out var stored) ? stored
-                : throw Fault.File(path, name, "is missing; are options and weights those that the editor was trained with?");
-            var value = TensorBytes.Load(found);
-            return name == "edit_lrs" && !options.Reference ? -value : value;
-        });
-    }
-
     public static void SaveEditor(string path, IStoredEditor editor) => Write(path, editor, editor.State, []);
 
     /// <summary>Refuses an editor of another model. Reads no weight.</summary>

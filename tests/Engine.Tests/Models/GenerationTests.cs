@@ -27,7 +27,7 @@ public class GenerationTests
                 stage.Family.IsEncoderDecoder ? tensor(decoder, [1, decoder.Length]) : null);
             var top = stage.Forward(Activations.None, new ForwardContext(input));
             var next = (int)stage.Logits(top, tensor(new[] { top.Hidden!.shape[1] - 1 })).argmax().item<long>();
-            if (next == stage.Family.EosId)
+            if (stage.Family.EosIds.Contains(next))
                 break;
             plain.Add(next);
         }

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
@@ -133,13 +134,13 @@ public class MendParityTests
             using var scope = NewDisposeScope();
             using var reference = new Reference(file[..^".checkpoint.pt".Length]);
             using var stage = Reference.Model(reference.Json.GetProperty("model").GetString()!, reference.Strings("inner_params"), CPU);
-            using var mend = EditorCheckpoint.ImportReference(file, Reference.Options(reference.Json.GetProperty("mend")),
+            using var mend = ImportReference(file, Reference.Options(reference.Json.GetProperty("mend")),
                 EditorTraining.EditableWeights(stage));
             foreach (var (name, value) in mend.Parameters.Append(("edit_lrs", mend.Alpha)))
                 Reference.Same($"{file} {name}", reference["train/after_adam/" + name], value, 0);
             CheckStatistics(file, reference, "train/stats_after/", mend, exactly: true);
 
-            using var ours = EditorCheckpoint.ImportReference(file, Reference.Options(reference.Json.GetProperty("mend"), reference: false),
+            using var ours = ImportReference(file, Reference.Options(reference.Json.GetProperty("mend"), reference: false),
                 EditorTraining.EditableWeights(stage));
             var batch = reference.EditBatch("eval1/batch/", stage.Family);
             var (_, factors) = TrainingStep.Record(stage, batch.Inner);
@@ -147,6 +148,21 @@ public class MendParityTests
             foreach (var name in theirs.Keys) // the published sign and the paper's give the same update
                 Reference.Same(name, theirs[name].ToDense(), mine[name].ToDense(), 1e-6);
         }
+    }
+
+    /// <summary>
+    /// The editor in a checkpoint of the authors' trainer (torch.save). Their update is added, ours subtracted, so the signs of alpha are
+    /// turned, unless <paramref name="options"/>.Reference keeps them.
+    /// </summary>
+    private static Mend ImportReference(string path, MendOptions options, IReadOnlyList<EditableWeight> weights)
+    {
+        using var archive = TorchArchive.Open(path, allowInertObjects: true); // the model's configuration is among the tensors
+        var state = (OrderedDictionary<object, object?>)((OrderedDictionary<object, object?>)archive.Root!)["model"]!;
+        return new Mend(options, weights, name =>
+        {
+            var value = TensorBytes.Load((PickledTensor)state[name]!);
+            return name == "edit_lrs" && !options.Reference ? -value : value;
+        });
     }
 
     private static Mend Editor(Reference reference, Stage stage, string prefix) =>

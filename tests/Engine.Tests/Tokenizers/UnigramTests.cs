@@ -86,14 +86,6 @@ public sealed class UnigramTests : IDisposable
         Assert.Equal(normal, ((Unigram)TokenizerFiles.Load(Path.Combine(FixtureFolder.Path, "tokenizers", "unigram"))).Normalize(text));
 
     [Fact]
-    public void EndThatDoesNotFit_IsRefused()
-    {
-        var tokenizer = (Tokenizer)Model(("\u2581", -1), ("a", -1));
-        Assert.Equal([1], tokenizer.EncodeAtMost("aaaa", 1));
-        Assert.Throws<ArgumentOutOfRangeException>(() => tokenizer.EncodeAtMost("aaaa", 0));
-    }
-
-    [Fact]
     public void MegabyteOfText_IsEncoded()
     {
         var tokenizer = Model(("\u2581", -1), ("a", -1), ("aa", -1));

@@ -237,7 +237,7 @@ public sealed class EditorTrainingTests : IDisposable
             return new PassageTask(text, data, data, seed: 1);
         }
         if (family == "t5")
-            text = new TextBatch(TinyModel.Family(family), TinyModel.Letter(TinyModel.Family(family).EosId));
+            text = new TextBatch(TinyModel.Family(family), TinyModel.Letter(TinyModel.Family(family).EosIds[0]));
         var (one, other) = family == "bert" ? ("true", "false") : ("yes", "no");
         EditExample[] edits = [.. Words.Select((word, i) =>
             new EditExample($"is it {word}", i % 2 == 0 ? one : other, [$"it is {word}"], [], other, Prediction: i % 2 == 0 ? other
