@@ -23,7 +23,7 @@ while read -r area project files tests; do
   mutate=$(sed 's#[^,]*#"**/&"#g' <<<"$files")
   cat >"$out/stryker.json" <<JSON
 {"stryker-config": {"project": "$project.csproj", "test-projects": ["$PWD/tests/$project.Tests/$project.Tests.csproj"], "mutate": [$mutate],
- "configuration": "Release", "test-case-filter": "$tests", "reporters": ["cleartext", "json"]}}
+ "ignore-methods": ["ConfigureAwait"], "configuration": "Release", "test-case-filter": "$tests", "reporters": ["cleartext", "json"]}}
 JSON
   (cd "src/$project" && dotnet stryker -f "$OLDPWD/$out/stryker.json" --output "$OLDPWD/$out")
 done <<<"$areas"

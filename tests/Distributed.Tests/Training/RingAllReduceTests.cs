@@ -1,5 +1,7 @@
+using System.Collections.Concurrent;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Training;
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 
 namespace MendCluster.Distributed.Tests.Training;
@@ -92,6 +94,29 @@ public class RingAllReduceTests
             Assert.Equal(Enumerable.Repeat((ushort)bits, length).SelectMany(BitConverter.GetBytes), encoded);
             Assert.All(BFloat16.Decode(encoded), decoded => Assert.Equal(bits << 16, BitConverter.SingleToInt32Bits(decoded)));
         }
+    }
+
+    /// <summary>Chunks are sent in the type that was asked for, and no more columns are under way than memory was planned for.</summary>
+    [Theory]
+    [InlineData(false, DType.Float32)]
+    [InlineData(true, DType.BFloat16)]
+    public async Task Columns_WaitForThoseBeforeThem(bool bfloat16, DType type)
+    {
+        var (sent, arrives) = (new ConcurrentBag<WireTensor>(), new TaskCompletionSource());
+        var sum = new RingAllReduce(0, 2, bfloat16, (_, _, chunk) =>
+        {
+            sent.Add(chunk);
+            return Task.CompletedTask;
+        }, async (_, _) =>
+        {
+            await arrives.Task;
+            return new WireTensor(type, [1], new byte[type.ElementSize()]);
+        }, maxElements: 1).RunAsync(new float[20]); // 10 columns of two chunks
+        Assert.Equal(4, sent.Count);
+        arrives.SetResult();
+        await sum;
+        Assert.Equal(20, sent.Count); // each column sends the chunk that it adds to and the one that is finished
+        Assert.All(sent, chunk => Assert.Equal((type, type.ElementSize()), (chunk.Type, chunk.Bytes.Length)));
     }
 
     [Fact]
