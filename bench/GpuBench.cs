@@ -4,26 +4,22 @@ using System.Text.Json;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Training;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
+using static MendCluster.Bench.Passes;
 using static TorchSharp.torch;
 
 namespace MendCluster.Bench;
 
 /// <summary>
 /// Load, edit, ask and training step of one model in so many stages on one device: the GPU kit's part of ours. bench/gpu/reference.py does
-/// the same passes over the same texts in plain PyTorch; bench/gpu/report.py puts the two beside each other.
-/// An edit has 28 tokens of which 10 are labels (T5: 28 and 6), a training step is a window of 10 edits, each with a rephrase and an
-/// unrelated example of 32 tokens, and one step of Adam.
+/// the same <see cref="Passes"/> in plain PyTorch; bench/gpu/report.py puts the two beside each other.
 /// </summary>
 internal static class GpuBench
 {
-    private const int WarmUp = 3, Rounds = 10, Asks = 3, AnswerTokens = 32, Window = 10, Windows = 3;
-
     private static readonly JsonSerializerOptions Indented =
         new() { WriteIndented = true, NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals };
 
@@ -51,13 +47,6 @@ internal static class GpuBench
         else
             await TrainAsync(directory, stages, deviceName, found);
         Save("training");
-    }
-
-    /// <summary>Until the device has done what it was told.</summary>
-    public static void Wait(Device device)
-    {
-        if (device.type == TorchSharp.DeviceType.CUDA)
-            cuda.synchronize();
     }
 
     /// <summary>As users meet it: a cluster in this process.</summary>
@@ -123,46 +112,13 @@ internal static class GpuBench
     /// <summary>The passes alone, without cluster, ledger and tries: what the script in PyTorch does; and the ceilings.</summary>
     private static void WholeModel(string directory, Device device, Dictionary<string, object> found)
     {
-        using var files = HuggingFaceDirectory.Open(directory);
-        using var mend = EditorCheckpoint.LoadEditor(EditorOf(directory), device: device);
-        using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(directory), new CheckpointWeights(files, ScalarType.BFloat16, device),
-            [.. mend.Weights.Select(weight => weight.Name)]);
-        using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, Window, gradClip: 100);
-        using var scope = NewDisposeScope();
-        var text = new TextBatch(stage.Family, TokenizerFiles.Load(directory));
-        List<EditBatch> batches = [.. Enumerable.Range(0, Window).Select(i => Batch(text, directory, i))];
+        using var passes = new Passes(directory, ScalarType.BFloat16, device);
+        passes.MeasureEdit(found);
+        passes.MeasureAnswer(found);
+        passes.MeasureStep(found);
 
-        var (before, gradient) = TrainingStep.Record(stage, batches[0].Inner);
-        var after = TrainingStep.Score(stage, batches[0].Inner, new WeightUpdates(mend.Propose(gradient)));
-        (found["passes_log_p_before"], found["passes_log_p_after"]) = (-before.Loss, -after.Loss);
-
-        long rows = 0;
-        found["passes_ms"] = 1000 * Median(Times(device, WarmUp, Rounds, () =>
-        {
-            var (_, factors) = TrainingStep.Record(stage, batches[0].Inner);
-            rows = factors.Values.Sum(factor => factor.u.shape[0]);
-            mend.Propose(factors);
-        }));
-
-        var prompt = TokenizerFiles.Load(directory).Encode(Texts(directory, 0).Prompt);
-        double Answer(int tokens) => Median(Times(device, 1, Asks, () =>
-        {
-            if (Generation.Run(stage, prompt, new(tokens)).Count is var count && count != tokens)
-                throw new InvalidOperationException($"the answer ended after {count} of {tokens} tokens: tokens a second would be wrong; make the checkpoint from another seed");
-        }));
-        var first = Answer(1);
-        (found["passes_first_token_ms"], found["passes_tokens_s"]) = (1000 * first, AnswerTokens / (Answer(1 + AnswerTokens) - first));
-
-        found["step_ms"] = 1000 * Median(Times(device, 1, Windows, () =>
-        {
-            foreach (var batch in batches)
-            {
-                using var edit = NewDisposeScope();
-                optimiser.Take(TrainingStep.Run(stage, mend, batch, new(), optimiser.Parameters).Gradients);
-            }
-        })) / Window;
-
-        var roofs = Roofs.Measure(device, stage, batches[0].Inner.Input.InputIds.shape[1]);
+        var (stage, mend, batch) = (passes.Stage, passes.Mend, passes.FirstBatch);
+        var roofs = Roofs.Measure(device, stage, batch.Inner.Input.InputIds.shape[1]);
         found["roofs"] = new Dictionary<string, double>
         {
             ["copy_in_gb_s"] = roofs.CopyIn / 1e9,
@@ -171,8 +127,8 @@ internal static class GpuBench
             ["bfloat16_tflops"] = roofs.BFloat16 / 1e12,
             ["bfloat16_at_shape_tflops"] = roofs.BFloat16AtShape / 1e12,
         };
-        Floor("edit", Operations.Edit(stage, mend, batches[0], rows), Traffic.Edit(stage, mend));
-        Floor("step", Operations.TrainingStep(stage, mend, batches[0], rows), Traffic.TrainingStep(stage, mend, Window));
+        Floor("edit", Operations.Edit(stage, mend, batch, passes.Rows), Traffic.Edit(stage, mend));
+        Floor("step", Operations.TrainingStep(stage, mend, batch, passes.Rows), Traffic.TrainingStep(stage, mend, Window));
         Floor("token", null, Traffic.Token(stage));
 
         void Floor(string what, Operations? operations, double bytes)
@@ -189,7 +145,7 @@ internal static class GpuBench
     {
         var run = Path.Combine(directory, $"run-{Guid.NewGuid():N}");
         var text = new TextBatch(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
-        EditBatch Batch(long i) => GpuBench.Batch(text, directory, (int)(i % Window));
+        EditBatch Batch(long i) => Passes.Batch(text, directory, (int)(i % Window));
         using var mend = EditorCheckpoint.Open(EditorOf(directory));
         var options = new EditorTrainingOptions { Mend = mend.Options, AccumulateBs = Window, ValInterval = 1000 * Window };
         using var enough = new CancellationTokenSource();
@@ -203,7 +159,7 @@ internal static class GpuBench
             await trainer.TrainAsync(new Steps(() =>
             {
                 steps.Add(Stopwatch.GetTimestamp());
-                if (steps.Count == 1 + Windows)
+                if (steps.Count == 1 + Passes.Windows)
                     enough.Cancel();
             }), enough.Token);
         }
@@ -216,46 +172,6 @@ internal static class GpuBench
         found["step_ms"] = Median(steps.Zip(steps.Skip(1), (from, to) => Stopwatch.GetElapsedTime(from, to).TotalMilliseconds)) / Window;
     }
 
-    private static EditBatch Batch(TextBatch text, string directory, int i)
-    {
-        var (prompt, target) = Texts(directory, i);
-        var unrelated = Texts(directory, 200 + i, more: 4);
-        return new(text.Of([(prompt, target)]), text.Of([(Texts(directory, 100 + i).Prompt, target)]), text.Of([unrelated]));
-    }
-
-    /// <summary>
-    /// Prompt and target of 28 tokens together (T5: of 28 and 6, the end of each included): a token for each letter, and the blank before a
-    /// target.
-    /// </summary>
-    private static (string Prompt, string Target) Texts(string directory, int seed, int more = 0) =>
-        ModelFamily.FromDirectory(directory).IsEncoderDecoder ? (Letters(27 + more, seed), Letters(5, seed + 1))
-        : (Letters(18 + more, seed), Letters(9, seed + 1));
-
-    private static string Letters(int count, int seed) =>
-        string.Concat(Enumerable.Range(0, count).Select(i => (char)('a' + (seed * 7 + i * 11) % 26)));
-
-    private static string EditorOf(string directory) => Path.Combine(directory, "editor.safetensors");
-
-    /// <summary>Seconds of each round after the warm-up, until the device is done.</summary>
-    private static IEnumerable<double> Times(Device device, int warmUp, int rounds, Action action)
-    {
-        for (var round = 0; round < warmUp + rounds; round++)
-        {
-            using var scope = NewDisposeScope();
-            var start = Stopwatch.GetTimestamp();
-            action();
-            Wait(device);
-            if (round >= warmUp)
-                yield return Stopwatch.GetElapsedTime(start).TotalSeconds;
-        }
-    }
-
-    private static double Median(IEnumerable<double> values)
-    {
-        List<double> sorted = [.. values.Order()];
-        return sorted[sorted.Count / 2];
-    }
-
     /// <summary>
     /// Of a GPU: memory that the driver has given out, to all programs together. libtorch keeps what it was given, so what is given out at
     /// the end is the most that was needed. Of the CPU: the most that was resident of this process.
@@ -263,9 +179,7 @@ internal static class GpuBench
     private static double MemoryGB(Device device)
     {
         if (device.type == TorchSharp.DeviceType.CPU)
-            return 1024.0 / 1e9 * long.Parse(File.ReadLines("/proc/self/status")
-                .First(line => line.StartsWith("VmHWM", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1],
-                CultureInfo.InvariantCulture);
+            return PeakResidentGB();
         using var process = Process.Start(new ProcessStartInfo("nvidia-smi",
             [$"--id={Math.Max(0, device.index)}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"])
         {

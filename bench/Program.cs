@@ -15,6 +15,9 @@
 //   ./mend bench gpu probe DEVICE            the device computes what the CPU does
 //   ./mend bench gpu make MODEL DIR [small]  gpt2-xl, gpt-j-6b or t5-xxl-11b, and an editor
 //   ./mend bench gpu measure DIR S DEVICE OUT.json
+// And beside plain PyTorch on a CPU? bench/peer/compare.py asks, by these:
+//   ./mend bench peer make MODEL DIR DTYPE   gpt2-small or t5-small, and an editor; Float32 or BFloat16
+//   ./mend bench peer measure DIR DTYPE OUT.json
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -52,10 +55,16 @@ switch (args)
     case ["gpu", "probe", var device]:
         return GpuProbe.Run(device);
     case ["gpu", "make", var model, var directory, .. var size]:
-        GpuModels.Make(model, directory, small: size is ["small"]);
+        GeneratedModels.Make(model, directory, DType.BFloat16, small: size is ["small"]);
         return 0;
     case ["gpu", "measure", var directory, var stages, var device, var output]:
         await GpuBench.RunAsync(directory, Number(stages), device, output);
+        return 0;
+    case ["peer", "make", var model, var directory, var dtype]:
+        GeneratedModels.Make(model, directory, Enum.Parse<DType>(dtype));
+        return 0;
+    case ["peer", "measure", var directory, var dtype, var output]:
+        PeerBench.Run(directory, Enum.Parse<DType>(dtype), output);
         return 0;
     case ["cluster"]:
         await ClusterBench.RunAsync();
@@ -76,8 +85,8 @@ switch (args)
         EditBench.Run(only, dtype);
         return 0;
     default:
-        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | training DIR | gpu ...]");
+        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BFloat16 | Float16]"
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | training DIR | gpu ... | peer ...]");
         return 2;
 }
 

@@ -53,10 +53,10 @@ internal sealed record Roofs(double CopyIn, double Stream, double Float32, doubl
         var best = double.MaxValue;
         for (var i = 0; i < 6; i++)
         {
-            GpuBench.Wait(device);
+            Passes.Wait(device);
             var start = Stopwatch.GetTimestamp();
             action();
-            GpuBench.Wait(device);
+            Passes.Wait(device);
             best = Math.Min(best, Stopwatch.GetElapsedTime(start).TotalSeconds);
         }
         return best;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The passes of GpuBench.cs in plain PyTorch, over the same checkpoint and the same texts: load, edit, training step, greedy answer.
+"""The passes of Passes.cs in plain PyTorch, over the same checkpoint and the same texts: load, edit, training step, greedy answer.
 
-  reference.py CHECKPOINT cuda|cpu OUT.json
+  reference.py CHECKPOINT cuda|cpu OUT.json [passes]      passes: the edit and the training step alone
 
-Written from the papers and the checkpoints' formats, with nothing but torch: weights and activations are bfloat16, the editor float32. What a careful
+Written from the papers and the checkpoints' formats, with nothing but torch: weights and activations have the checkpoint's type, the editor float32. What a careful
 plain script does is done: no gradient of a base weight is formed, layers below the lowest edited one run without a graph, attention is PyTorch's own
-fused one, keys and values are cached, updates stay factored.
+fused one (before PyTorch 2: two products and a softmax), keys and values are cached, updates stay factored.
 
 B = 1 example, T tokens, S source tokens, C hidden size, H heads, D head size, V vocabulary, R kept rows, m in-features, n out-features.
 """
@@ -50,6 +50,16 @@ def read_model(folder, device):
     for path in sorted(folder.glob("model*.safetensors")):
         weights.update(read_safetensors(path, device)[0])
     return weights
+
+
+def attention(q, k, v, bias=None, causal=False, scale=None):
+    """q [1, H, T, D], k and v [1, H, S, D] to [1, H, T, D]; PyTorch's own, which versions before 2 lack."""
+    if hasattr(F, "scaled_dot_product_attention"):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal, scale=scale)
+    scores = q @ k.transpose(-1, -2) * (scale or q.shape[-1] ** -0.5)
+    if causal:
+        scores = scores.masked_fill(torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).triu(1), -math.inf)
+    return (scores if bias is None else scores + bias).softmax(-1) @ v
 
 
 # Models ------------------------------------------------------------------------------------------------------------------------------
@@ -144,7 +154,7 @@ class Gpt(Model):
 
     def attend(self, name, q, k, v, run):
         k, v = run.append(name, k, v)
-        return self.merge(F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1))
+        return self.merge(attention(q, k, v, causal=q.shape[2] > 1))
 
 
 class Gpt2(Gpt):
@@ -237,7 +247,7 @@ class T5(Model):
             k, v = run.append(name, k, v)
         if stack not in run.shared:
             run.shared[stack] = self.bias(stack, q.shape[2], k.shape[2], x)
-        return self.linear(name + ".o", self.merge(F.scaled_dot_product_attention(q, k, v, attn_mask=run.shared[stack], scale=1.0)), run, bias=False)
+        return self.linear(name + ".o", self.merge(attention(q, k, v, run.shared[stack], scale=1.0)), run, bias=False)
 
     def over_memory(self, name, x, memory, run):
         q = self.split(name + ".q", x, run)
@@ -247,7 +257,7 @@ class T5(Model):
             k, v = self.split(name + ".k", memory, run), self.split(name + ".v", memory, run)
             if run.cache is not None:
                 run.cache[name] = k, v
-        return self.linear(name + ".o", self.merge(F.scaled_dot_product_attention(q, k, v, scale=1.0)), run, bias=False)
+        return self.linear(name + ".o", self.merge(attention(q, k, v, scale=1.0)), run, bias=False)
 
     def bias(self, stack, T, S, x):
         """[1, H, T, S]: half of the buckets for small distances, the rest logarithmic up to 128; minus infinity where a decoder may not look."""
@@ -418,7 +428,7 @@ def memory_gb(device):
     return float(said.stdout) * 2 ** 20 / 1e9
 
 
-def main(folder, device, output):
+def main(folder, device, output, what="all"):
     folder, found = Path(folder), {"torch": torch.__version__}
     torch.ones(1, device=device)
     wait(device)
@@ -445,9 +455,10 @@ def main(folder, device, output):
         found["log_p_before"] = -float(before)
         found["log_p_after"] = -float(nll(model, model.forward(Run(example.tokens, updates)), example))
     found["passes_ms"] = median_ms(lambda: edit(model, mend, example), device, WARM_UP, ROUNDS)
-    first = median_ms(lambda: answer(model, texts(0)[0], 1, device), device, 1, ASKS)
-    found["passes_first_token_ms"] = first
-    found["passes_tokens_s"] = 1000 * ANSWER_TOKENS / (median_ms(lambda: answer(model, texts(0)[0], 1 + ANSWER_TOKENS, device), device, 1, ASKS) - first)
+    if what == "all":
+        first = median_ms(lambda: answer(model, texts(0)[0], 1, device), device, 1, ASKS)
+        found["passes_first_token_ms"] = first
+        found["passes_tokens_s"] = 1000 * ANSWER_TOKENS / (median_ms(lambda: answer(model, texts(0)[0], 1 + ANSWER_TOKENS, device), device, 1, ASKS) - first)
     found["memory_after_edits_gb"] = memory_gb(device)
     save()
 
