@@ -69,9 +69,10 @@ internal static class DataCommand
     /// <summary>What is written, in the folder.</summary>
     private static string[] Files(EditTaskKind task, bool ofAModel) => task switch
     {
-        EditTaskKind.Qa => [TaskFolder.KnownQuestions, TaskFolder.NqValidation, TaskFolder.ZsReValidation, TaskFolder.ZsReTraining],
-        EditTaskKind.Fc => [TaskFolder.FeverValidation, TaskFolder.FeverTraining, TaskFolder.KnownClaims],
-        _ when ofAModel => [TaskFolder.ContinuationsTraining, TaskFolder.ContinuationsValidation],
+        EditTaskKind.Qa => [TaskFolder.KnownQuestions, TaskFolder.NqValidation, TaskFolder.ChoiceQuestions, TaskFolder.ZsReValidation,
+            TaskFolder.ZsReTraining],
+        EditTaskKind.Fc => [TaskFolder.FeverValidation, TaskFolder.FeverTraining, TaskFolder.ChoiceClaims, TaskFolder.KnownClaims],
+        _ when ofAModel => [TaskFolder.ContinuationsTraining, TaskFolder.ContinuationsValidation, TaskFolder.ContinuationsChoice],
         _ => [TaskFolder.WikitextTraining, TaskFolder.WikitextValidation],
     };
 }

@@ -76,7 +76,7 @@ internal static class EvalCommand
             var text = new TextBatch(ModelFamily.FromDirectory(directory), TokenizerFiles.Load(directory));
             var kind = isDemo ? null : parsed.GetValue(task);
             var opened = kind is null ? null : TaskFolder.Open(parsed.GetValue(data)!.FullName, kind.Value, text, DemoRecipe.Seed);
-            var all = opened is not null ? Enumerable.Range(0, opened.ValidationCount).Select(opened.Validation)
+            var all = opened is not null ? Enumerable.Range(0, opened.CaseCount).Select(opened.Case)
                 : (isDemo ? DemoRecipe.HeldOutEdits(counts.Max())
                     : QuestionAnswering.ReadEdits(parsed.GetValue(data)!.FullName, DemoRecipe.Seed)).Select(text.Rows);
             List<EditRows> cases = [.. all.Take(parsed.GetValue(limit) ?? int.MaxValue)];

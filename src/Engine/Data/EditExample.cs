@@ -25,6 +25,10 @@ public sealed record EditExample(
     string? Prediction = null,
     [property: JsonIgnore] string? Place = null)
 {
+    /// <summary>Prompt and rephrases: all questions of the example that ask for the edited fact.</summary>
+    [JsonIgnore]
+    public IEnumerable<string> Wordings => Rephrases.Prepend(Prompt);
+
     /// <summary>Reads it for a model.</summary>
     /// <exception cref="InvalidDataException">The model cannot be asked one of its texts; with the place.</exception>
     public T Read<T>(Func<T> read)

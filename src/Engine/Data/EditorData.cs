@@ -20,15 +20,15 @@ public sealed record EditorData(EditorTrainingOptions Options, Func<long, EditBa
         var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
         var task = open(text);
         var (seed, edits) = ((ulong)options.Seed, options.Edits);
+        // Draws of facts that the batch has already are passed over, so it may reach for the next ones' draws.
         return new(options with { ValSteps = Math.Clamp(options.ValSteps, 1, Math.Max(1, task.ValidationCount / edits)) },
-            iteration => Batch(Enumerable.Range(0, edits).Select(i => task.Training(iteration * edits + i)),
-            Prng.At(~seed - 2, (ulong)iteration)),
+            iteration => Batch(Enumerable.Range(0, 2 * edits).Select(i => task.Training(iteration * edits + i)),
+                Prng.At(~seed - 2, (ulong)iteration)),
             i => Batch(Enumerable.Range(i * edits, edits).Where(edit => edit < task.ValidationCount).Select(task.Validation),
                 Prng.At(~seed - 3, (ulong)i)), task.Digest);
 
-        // The last edits of a pass over the data and the first of the next may be the same.
         EditBatch Batch(IEnumerable<EditRows> rows, Prng rng) =>
-            SimultaneousEdits.Batch(text, [.. rows.DistinctBy(row => row.Edit.Prompt)], rng);
+            SimultaneousEdits.Batch(text, [.. SimultaneousEdits.OfDifferentFacts(rows).Take(edits)], rng);
     }
 
     /// <param name="edits">As <see cref="QuestionAnswering.Task"/> divides them.</param>

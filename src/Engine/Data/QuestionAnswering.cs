@@ -39,12 +39,15 @@ public static class QuestionAnswering
     }
 
     /// <summary>Training and validation from one file's edits.</summary>
-    /// <param name="edits">The last tenth, at most 200, is kept for validation.</param>
+    /// <param name="edits">The last tenth, at most 200, is kept for validation, and training has none of its facts.</param>
     public static IEditTask Task(TextBatch text, IReadOnlyList<EditExample> edits, ulong seed)
     {
         // validation asks other edits' questions, so one is too few
         var kept = Math.Clamp(edits.Count / 10, Math.Min(2, edits.Count / 2), 200);
-        return new QuestionTask(text, [.. edits.SkipLast(kept)], [.. edits.TakeLast(kept)], seed);
+        var wordings = new Wordings(edits);
+        var validated = edits.TakeLast(kept).SelectMany(edit => wordings.Of(edit.Prompt)).ToHashSet();
+        return new QuestionTask(text, [.. edits.SkipLast(kept).Where(edit => !validated.Contains(edit.Prompt))],
+            [.. edits.TakeLast(kept)], seed);
     }
 
     private static string FormOf(string path) => Path.GetExtension(path).ToLowerInvariant();
@@ -66,6 +69,9 @@ public static class QuestionAnswering
         const int locality = 4;
         if (pairs.Count <= locality)
             throw new InvalidDataException($"{path}: {pairs.Count} question(s) are too few to make edits of; at least {locality + 1} are needed");
+        var wordings = new Wordings(pairs.Select(pair => new EditExample(pair.Question, "", Rewording.Of(pair.Question), [])));
+        if (pairs.All(pair => wordings.Of(pairs[0].Question).Contains(pair.Question)))
+            throw new InvalidDataException($"{path}: all {pairs.Count} questions are wordings of \"{pairs[0].Question}\"; give questions about other things too");
         return [.. pairs.Select((pair, i) =>
         {
             var rng = Prng.At(seed, (ulong)i);
@@ -74,7 +80,7 @@ public static class QuestionAnswering
                 QaPair other;
                 do
                     other = rng.Pick(pairs);
-                while (other.Question == pair.Question);
+                while (wordings.Of(pair.Question).Contains(other.Question));
                 return other;
             }
             string target;

@@ -29,6 +29,13 @@ public static class TaskFolder
     /// <summary>Optional, and none of the published: what a model that is trained from scratch is to know, in all wordings.</summary>
     public const string KnownQuestions = "known-questions.tsv", KnownClaims = "known-claims.tsv";
 
+    /// <summary>
+    /// Optional, and none of the published: edits that choose the editor which a training keeps, in the published forms. Without them
+    /// those of validation choose it, on which it is measured too, as in the authors' code.
+    /// </summary>
+    public const string ChoiceQuestions = "choice-questions.jsonl", ChoiceClaims = "choice-claims.jsonl",
+        ContinuationsChoice = "self_sample/choice.json";
+
     /// <summary>Used for locality where both are.</summary>
     public const string WebText = "openwebtext-10k.jsonl";
     public const string WikitextTraining = "wiki.train.raw";
@@ -45,13 +52,28 @@ public static class TaskFolder
     public static IEditTask Open(string folder, EditTaskKind kind, TextBatch text, ulong seed, LocalityRows? locality = null)
     {
         if (kind == EditTaskKind.Gen)
-            return new PassageTask(text,
-                (Wikitext.ReadContinuations(Find(folder, ContinuationsTraining, kind)), Texts(folder, training: true)),
-                (Wikitext.ReadContinuations(Find(folder, ContinuationsValidation, kind)), Texts(folder, training: false)),
-                seed, locality, Has(folder, WebText) ? WebTextTokens : int.MaxValue);
-        var (training, validation) = ReadEdits(folder, kind, seed);
-        return new QuestionTask(text, training, validation, seed, locality, halfUnchanged: kind == EditTaskKind.Fc,
-            OtherQuestions(folder, kind));
+            return OpenPassages(folder, text, seed, locality);
+        var (training, cases) = ReadEdits(folder, kind, seed);
+        return new QuestionTask(text, training, ReadChoice(folder, kind, seed) ?? cases, seed, locality,
+            halfUnchanged: kind == EditTaskKind.Fc, OtherQuestions(folder, kind), cases);
+    }
+
+    private static PassageTask OpenPassages(string folder, TextBatch text, ulong seed, LocalityRows? locality)
+    {
+        var training = Edits(ContinuationsTraining);
+        var unread = Texts(folder, training: false);
+        return new(text, (training, Texts(folder, training: true)),
+            (Edits(Has(folder, ContinuationsChoice) ? ContinuationsChoice : ContinuationsValidation), unread), seed, locality,
+            Has(folder, WebText) ? WebTextTokens : int.MaxValue, (Edits(ContinuationsValidation), unread));
+
+        Continuations Edits(string file) => Wikitext.ReadContinuations(Find(folder, file, EditTaskKind.Gen));
+    }
+
+    private static IReadOnlyList<EditExample>? ReadChoice(string folder, EditTaskKind kind, ulong seed)
+    {
+        var file = kind == EditTaskKind.Qa ? ChoiceQuestions : ChoiceClaims;
+        return !Has(folder, file) ? null
+            : kind == EditTaskKind.Qa ? ZsRe.ReadPaper(Path.Combine(folder, file), Prng.At(seed, 2)) : Fever.Read(Path.Combine(folder, file));
     }
 
     /// <summary>The edits of question answering or fact checking.</summary>

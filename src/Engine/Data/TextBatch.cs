@@ -126,7 +126,7 @@ public sealed class TextBatch(ModelFamily family, ITokenizer tokenizer, int maxL
     /// <summary>An edit with all its rephrases and all its locality questions.</summary>
     public EditRows Rows(EditExample edit) =>
         edit.Read(() => new EditRows(EditRow(edit), [.. edit.Rephrases.Select(rephrase => Row(rephrase, edit.Target))],
-        [.. edit.Locality.Select(pair => Row(pair.Question, pair.Answer))]));
+        [.. edit.Locality.Select(pair => Row(pair.Question, pair.Answer))], [.. edit.Wordings]));
 
     /// <summary>A text as a decoder-only model reads it, at most as long as the model allows.</summary>
     /// <param name="most">Tokens to keep.</param>

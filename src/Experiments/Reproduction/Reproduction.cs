@@ -124,7 +124,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 foreach (var file in new[] { TaskFolder.WikitextTraining, TaskFolder.WikitextValidation })
                     File.Copy(Path.Combine(inputs[0], file), Path.Combine(product, file));
                 SyntheticTasks.WriteContinuations(product, inputs[1], continuations.Seed,
-                    (made, all) => progress((double)made / all), continuations.Training, continuations.Validation, cancellation);
+                    (made, all) => progress((double)made / all), continuations.Training, continuations.Validation, continuations.Choice,
+                    cancellation);
                 return null;
             case EditorWork editor:
                 var meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
@@ -161,7 +162,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var task = TaskFolder.Open(data, work.Task, text, work.Seed);
         List<EditRows> cases = work.Kind == ComparisonKind.ManyAtOnce
             ? [.. SyntheticTasks.ManyEdits(work.Seed, work.MaxCases).Select(text.Rows)]
-            : [.. Enumerable.Range(0, Math.Min(work.MaxCases, task.ValidationCount)).Select(task.Validation)];
+            : [.. Enumerable.Range(0, Math.Min(work.MaxCases, task.CaseCount)).Select(task.Case)];
         var editors = new List<(EditorSpec Editor, IReadOnlyList<int> Counts)>();
         void Add(EditorSpec editor, IReadOnlyList<int>? counts = null) =>
             editors.Add((editor, [.. (counts ?? work.Counts).Where(count => count <= Math.Min(cases.Count, editor.MaxEdits ?? count))]));
@@ -232,6 +233,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
 
     private string RecordFile(ReproductionStep step) => Path.Combine(this[step.Name], "step.json");
 
+    /// <summary>Raised when steps of the same settings come to make something else.</summary>
+    private const int Version = 2;
+
     /// <summary>Of the step's settings and of all that went into its inputs.</summary>
     private string Fingerprint(ReproductionStep step)
     {
@@ -239,6 +243,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var settings = JsonSerializer.Serialize(new
         {
             step.Name,
+            Version,
             Kind = step.Work.GetType().Name,
             Settings = (object)step.Work,
             Inputs = inputs

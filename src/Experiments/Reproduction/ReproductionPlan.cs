@@ -19,7 +19,7 @@ public sealed record DataWork(EditTaskKind Task, ulong Seed) : ReproductionWork(
 public sealed record ModelWork(EditTaskKind Task, SmallModelOptions Model) : ReproductionWork(Task);
 
 /// <summary>The texts together with the generation task's edits, which are drawn from the model.</summary>
-public sealed record ContinuationsWork(ulong Seed, int Training, int Validation) : ReproductionWork(EditTaskKind.Gen);
+public sealed record ContinuationsWork(ulong Seed, int Training, int Validation, int Choice) : ReproductionWork(EditTaskKind.Gen);
 
 /// <summary>An editor, as <c>mend train</c> makes it.</summary>
 public sealed record EditorWork(EditTaskKind Task, EditorTrainingOptions Options) : ReproductionWork(Task);
@@ -118,8 +118,8 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
             const string texts = "data/gen-texts"; // the model learns from these, and the edits are drawn from the model
             yield return new(texts, [], 0.2, new DataWork(task, Seed));
             yield return new(model, [texts], 4, new ModelWork(task, Model(task, reduced)));
-            yield return new(data, [texts, model], 1, reduced ? new ContinuationsWork(Seed, 40, 8)
-                : new ContinuationsWork(Seed, 2000, 200));
+            yield return new(data, [texts, model], 1, reduced ? new ContinuationsWork(Seed, 40, 8, 8)
+                : new ContinuationsWork(Seed, 2000, 200, 100));
         }
         else
         {

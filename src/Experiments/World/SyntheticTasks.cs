@@ -16,7 +16,7 @@ namespace MendCluster.Experiments;
 /// </summary>
 public static class SyntheticTasks
 {
-    private const int Alternatives = 3, TrainingTexts = 4000, ValidationTexts = 400, TrainingSamples = 2000, ValidationSamples = 200;
+    private const int Alternatives = 3, TrainingTexts = 4000, ValidationTexts = 400, TrainingSamples = 2000, ValidationSamples = 200, ChoiceSamples = 100;
     private const int SampledTokens = 10, MoreSubjects = 6, MinPassage = 20, MaxPassage = 60;
 
     private const ulong MaxDraws = 20;
@@ -42,6 +42,11 @@ public static class SyntheticTasks
             world.Split.Training.SelectMany((fact, i) => Rows(fact, 0, Prng.At(seed, (ulong)i))));
         WriteRows(Path.Combine(folder, TaskFolder.ZsReValidation),
             world.Split.HeldOut.SelectMany((fact, i) => Rows(fact, World.NewPhrasings, Prng.At(~seed, (ulong)i)).Take(1)));
+        // Every other fact between the two, so that the others can be asked whether they stay; first of each a wording, then another.
+        WriteRows(Path.Combine(folder, TaskFolder.ChoiceQuestions),
+            world.Split.Validation.Where((_, i) => i % 2 == 0).Select((fact, i) =>
+                Rows(fact, World.NewPhrasings, Prng.At(seed ^ ulong.MaxValue >> 1, (ulong)i)).Index())
+            .SelectMany(rows => rows).OrderBy(row => row.Index).Select(row => row.Item));
         var others = Prng.At(seed, ulong.MaxValue).Shuffle(world.Split.Validation);
         Write(Path.Combine(folder, TaskFolder.NqValidation), JsonSerializer.Serialize(new
         {
@@ -76,8 +81,11 @@ public static class SyntheticTasks
             training.Select(claim => Row(claim, claim.Wordings.SkipLast(World.NewPhrasings))));
         WriteRows(Path.Combine(folder, TaskFolder.FeverValidation),
             validation.Select(claim => Row(claim, claim.Wordings.TakeLast(World.NewPhrasings))));
+        var choice = world.Split.Validation.Select((fact, i) => Draw(fact, Prng.At(seed ^ ulong.MaxValue >> 1, (ulong)i))).ToList();
+        WriteRows(Path.Combine(folder, TaskFolder.ChoiceClaims),
+            choice.Select(claim => Row(claim, claim.Wordings.TakeLast(World.NewPhrasings))));
         WriteTable(Path.Combine(folder, TaskFolder.KnownClaims),
-            training.Concat(validation).Select(claim => claim.Wordings.Prepend(claim.Label)));
+            training.Concat(validation).Concat(choice).Select(claim => claim.Wordings.Prepend(claim.Label)));
 
         (IReadOnlyList<string> Wordings, string Prompt, string Label) Draw(Fact fact, Prng rng)
         {
@@ -109,14 +117,16 @@ public static class SyntheticTasks
     /// <param name="folder">With the texts that <see cref="WriteTexts"/> wrote, or published ones.</param>
     /// <param name="model">A Hugging Face directory of a decoder-only model.</param>
     public static void WriteContinuations(string folder, string model, ulong seed, Action<int, int>? progress = null,
-        int trainingSamples = TrainingSamples, int validationSamples = ValidationSamples, CancellationToken cancellation = default)
+        int trainingSamples = TrainingSamples, int validationSamples = ValidationSamples, int choiceSamples = ChoiceSamples,
+        CancellationToken cancellation = default)
     {
         using var files = HuggingFaceDirectory.Open(model);
         using var stage = Stage.LoadWhole(ModelFamily.FromDirectory(model), new CheckpointWeights(files, ScalarType.Float32), []);
         var text = new TextBatch(stage.Family, TokenizerFiles.Load(model));
         var tokenizer = TokenizerFiles.Load(model);
-        foreach (var (file, training, count) in new[] { (TaskFolder.ContinuationsTraining, true, trainingSamples),
-            (TaskFolder.ContinuationsValidation, false, validationSamples) })
+        foreach (var (file, stream, training, count) in new[] { (TaskFolder.ContinuationsTraining, seed, true, trainingSamples),
+            (TaskFolder.ContinuationsValidation, ~seed, false, validationSamples),
+            (TaskFolder.ContinuationsChoice, seed ^ ulong.MaxValue >> 1, true, choiceSamples) })
         {
             var texts = TaskFolder.Texts(folder, training);
             List<string> originals = [], completions = [];
@@ -126,7 +136,7 @@ public static class SyntheticTasks
                 if (draw > MaxDraws * (ulong)count)
                     throw new InvalidDataException($"{model}: after {draw} draws only {completions.Count} of {count} continuations of {SampledTokens} tokens. "
                         + $"Is it trained on texts like those in {folder}, and are they longer than {MinPassage + SampledTokens} tokens?");
-                var rng = Prng.At(training ? seed : ~seed, draw);
+                var rng = Prng.At(stream, draw);
                 var ids = text.Tokens(rng.Pick(texts));
                 var length = MinPassage + rng.Next(MaxPassage - MinPassage);
                 if (ids.Length < length + SampledTokens)

@@ -63,6 +63,32 @@ public sealed class EditTaskTests : IDisposable
     }
 
     [Fact]
+    public void UnrelatedRows_NeverAskForTheEditedFactInAnotherWording()
+    {
+        // two facts, in three rows of three wordings each, as published
+        EditExample[] rows = [.. Enumerable.Range(0, 6).Select(i => new EditExample($"wording {i % 3} of {i / 3}", $"target {i}",
+            [.. Enumerable.Range(0, 3).Where(other => other != i % 3).Select(other => $"wording {other} of {i / 3}")], [], Answer: "A"))];
+        var task = new QuestionTask(Text("t5"), rows, rows, seed: 1, new(Training: 4));
+        Assert.All(Enumerable.Range(0, 60).Select(i => task.Training(i)).Concat(Enumerable.Range(0, 6).Select(task.Validation)), edit =>
+        {
+            Assert.Equal(3, edit.Wordings.Count);
+            Assert.DoesNotContain(edit.Locality, row => edit.Wordings.Contains(row.Prompt));
+        });
+        Assert.Contains("at least 2 facts", Assert.Throws<InvalidDataException>(() => new QuestionTask(Text("t5"), rows[..3], rows, 1)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("at least 2 facts", Assert.Throws<InvalidDataException>(() =>
+            new QuestionTask(Text("t5"), rows, rows, 1, otherQuestions: [new("wording 2 of 1", "A")])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TheEditorThatATrainingKeeps_IsChosenOnOtherEditsThanThoseMeasured()
+    {
+        var task = new QuestionTask(Text("t5"), Claims[..2], Claims[2..4], seed: 1, cases: Claims[4..]);
+        Assert.Equal(["claim 2", "claim 3"], Enumerable.Range(0, task.ValidationCount).Select(i => task.Validation(i).Edit.Prompt));
+        Assert.Equal(["claim 4", "claim 5"], Enumerable.Range(0, task.CaseCount).Select(i => task.Case(i).Edit.Prompt));
+    }
+
+    [Fact]
     public void NaturalQuestions_AreAskedAtValidationAlone()
     {
         var task = new QuestionTask(Text("t5"), Claims, Claims, seed: 1, otherQuestions: [new("Who?", "He")]);

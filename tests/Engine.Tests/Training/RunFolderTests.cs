@@ -198,6 +198,8 @@ public sealed class RunFolderTests : IDisposable
 
         public int ValidationCount => task.ValidationCount;
 
+        public int CaseCount => task.CaseCount;
+
         public EditRows Training(long iteration)
         {
             onBatch?.Invoke(iteration);
@@ -205,5 +207,7 @@ public sealed class RunFolderTests : IDisposable
         }
 
         public EditRows Validation(int i) => task.Validation(i);
+
+        public EditRows Case(int i) => task.Case(i);
     }
 }

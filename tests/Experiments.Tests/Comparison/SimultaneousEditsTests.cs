@@ -122,6 +122,46 @@ public sealed class SimultaneousEditsTests : IDisposable
         }
     }
 
+    /// <summary>With rows as published: one of each wording, with a target of its own.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(25)]
+    [InlineData(125)]
+    public void ABatchOfATrainingStep_WantsOneAnswerOfEachFact_AndNoQuestionAboutAnEditedFactStays(int edits)
+    {
+        const int facts = 300;
+        TinyModels.Write(_folder["model"], "t5");
+        var text = new TextBatch(ModelFamily.FromDirectory(_folder["model"]), TokenizerFiles.Load(_folder["model"]));
+        string[] wordings = ["who is", "is it", "what"];
+        string Question(int fact, int wording) => $"{wordings[wording]} {fact}";
+        var factOf = (from fact in Enumerable.Range(0, facts)
+                      from wording in Enumerable.Range(0, 3)
+                      select (Tokens: string.Join(' ', text.Row(Question(fact, wording), "red").Ids), fact)).ToDictionary();
+        List<EditExample> rows = [.. from fact in Enumerable.Range(0, facts)
+                                     from wording in Enumerable.Range(0, 3)
+                                     select new EditExample(Question(fact, wording), Places[(fact + wording) % 6],
+                                         [.. Enumerable.Range(0, 3).Where(other => other != wording).Select(other => Question(fact, other))],
+                                         [], Answer: "blue")];
+        var data = EditorData.Of(_folder["model"], read => new QuestionTask(read, rows, rows, 1, new(Training: 8)),
+            new() { Algorithm = EditorAlgorithm.Malmen, Edits = edits });
+        for (var i = 0; i < 20; i++)
+        {
+            using var scope = NewDisposeScope();
+            foreach (var batch in new[] { data.Training(i), data.Validation(i % data.Options.ValSteps) })
+            {
+                var edited = FactsOf(batch.Inner.Input);
+                Assert.Distinct(edited);
+                Assert.Equal(edited, FactsOf(batch.Outer.Input));
+                Assert.Empty(FactsOf(batch.Locality.Input).Intersect(edited));
+            }
+            Assert.Equal(edits, data.Training(i).Inner.Input.BatchSize); // those that were left out have others in their place
+        }
+
+        List<int> FactsOf(ModelInput input) => [.. input.InputIds.data<long>().ToArray().Zip(input.AttentionMask.data<long>().ToArray())
+            .Chunk((int)input.InputIds.shape[1])
+            .Select(row => factOf[string.Join(' ', row.Where(at => at.Second == 1).Select(at => at.First))])];
+    }
+
     [Theory]
     [InlineData(EditorAlgorithm.Mend, 0, "at least 1")]
     [InlineData(EditorAlgorithm.Ke, 2, "choose another algorithm")]

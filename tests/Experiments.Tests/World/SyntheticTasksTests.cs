@@ -31,7 +31,14 @@ public sealed class SyntheticTasksTests : IDisposable
         var read = training.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();
         Assert.DoesNotContain(validation.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)), read.Contains);
         Assert.All(validation, edit => Assert.Equal(World.NewPhrasings, edit.Rephrases.Count));
-        Assert.All(NaturalQuestions.Read(_folder[TaskFolder.NqValidation]), pair => Assert.DoesNotContain(pair.Question, read));
+        var others = NaturalQuestions.Read(_folder[TaskFolder.NqValidation]).Select(pair => pair.Question).ToHashSet();
+        Assert.All(others, question => Assert.DoesNotContain(question, read));
+        var choice = ZsRe.ReadPaper(_folder[TaskFolder.ChoiceQuestions], new Prng(1));
+        read.UnionWith(validation.SelectMany(edit => edit.Wordings));
+        Assert.DoesNotContain(choice.SelectMany(edit => edit.Wordings), read.Contains);
+        Assert.All(choice, edit => Assert.Equal(answers[edit.Prompt], edit.Answer));
+        var asked = choice.SelectMany(edit => edit.Wordings).ToHashSet();
+        Assert.Equal(World.Split.Validation.Count / 2, World.Split.Validation.Count(fact => fact.Questions().Any(asked.Contains)));
     }
 
     [Fact]
@@ -52,6 +59,10 @@ public sealed class SyntheticTasksTests : IDisposable
                 claim => Assert.Equal(edit.Answer == Fever.Supports, truths.Contains(claim))));
         var read = training.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).ToHashSet();
         Assert.DoesNotContain(validation.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)), read.Contains);
+        read.UnionWith(validation.SelectMany(edit => edit.Wordings));
+        var choice = Fever.Read(_folder[TaskFolder.ChoiceClaims]);
+        Assert.Equal(World.Split.Validation.Count, choice.Count);
+        Assert.DoesNotContain(choice.SelectMany(edit => edit.Wordings), read.Contains);
     }
 
     [Fact]
@@ -63,7 +74,7 @@ public sealed class SyntheticTasksTests : IDisposable
         Assert.All(read, claim => Assert.Equal(6, claim.Wordings.Count));
         var claims = read.SelectMany(claim => claim.Wordings.Select(wording => (wording, claim.Label))).ToDictionary();
         var edits = Fever.Read(_folder["fc/" + TaskFolder.FeverTraining]).Concat(Fever.Read(_folder["fc/" + TaskFolder.FeverValidation]))
-            .ToList();
+            .Concat(Fever.Read(_folder["fc/" + TaskFolder.ChoiceClaims])).ToList();
         Assert.Equal(6 * edits.Count, claims.Count);
         Assert.All(edits, edit => Assert.All(edit.Rephrases.Append(edit.Prompt), claim => Assert.Equal(edit.Answer, claims[claim])));
         Assert.Empty(World.Questions().Except(TaskTraining.ReadQuestions(_folder["qa"])));
