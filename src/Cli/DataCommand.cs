@@ -1,12 +1,16 @@
 using System.CommandLine;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
 using MendCluster.Experiments;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
 
-/// <summary><c>mend data generate</c>: sets for the paper's three tasks, in the published file forms.</summary>
+/// <summary>
+/// <c>mend data generate</c>: sets for the paper's three tasks, in the published file forms. <c>mend data check</c>: what is wrong with one.
+/// </summary>
 internal static class DataCommand
 {
     public static Option<EditTaskKind> TaskOption() => new("--task")
@@ -63,7 +67,30 @@ internal static class DataCommand
                 Say.Line($"{Path.Combine(folder, file)}");
             return Task.CompletedTask;
         });
-        return new Command("data", "Data sets for training and evaluation") { generate };
+        return new Command("data", "Data sets for training and evaluation") { generate, Check() };
+    }
+
+    private static Command Check()
+    {
+        var file = new Option<FileInfo>("--data") { Description = DataForms.Edits, Required = true };
+        var model = new Option<DirectoryInfo?>("--model")
+        {
+            Description = "the model that is to read it: its tokens are looked at too"
+        };
+        var check = new Command("check", "Say what is wrong with a file of questions or edits, line by line") { file, model };
+        check.SetAction(parsed =>
+        {
+            var path = parsed.GetRequiredValue(file).FullName;
+            var text = parsed.GetValue(model) is { } directory
+                ? new TextBatch(ModelFamily.FromDirectory(directory.FullName), TokenizerFiles.Load(directory.FullName)) : null;
+            var findings = DataCheck.Of(path, text);
+            foreach (var finding in findings)
+                Say.Line($"{finding}");
+            if (findings.Any(finding => finding.Fault is DataFault.Contradiction or DataFault.Unusable))
+                throw new InvalidDataException($"{path}: {DataCheck.Summary(findings)}. Correct the lines above, or delete them.");
+            Say.Line($"{path}: {(findings.Count == 0 ? "nothing is wrong" : DataCheck.Summary(findings))}");
+        });
+        return check;
     }
 
     /// <summary>What is written, in the folder.</summary>

@@ -6,6 +6,8 @@ using MendCluster.Distributed;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Training;
 using MendCluster.Experiments;
 
@@ -142,6 +144,8 @@ internal static class TrainCommand
             Func<TextBatch, IEditTask> open = parsed.GetValue(task) is { } kind
                 ? text => TaskFolder.Open(source, kind, text, seedOfData, new(options.UnrelatedRows))
                 : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
+            if (parsed.GetValue(task) is null)
+                SayWhatIsWrong(source, directory);
             TrainingResult? result = null;
             double? drawn = null;
             await Bar.ShowAsync("editor", async bar =>
@@ -189,5 +193,12 @@ internal static class TrainCommand
             Say.Line($"{result.Stopped} after {result.Iterations} iterations; the best validation loss {result.BestLoss:0.000} was at {result.BestIteration}. The editor is {Path.Combine(run, EditorCheckpoint.FileName)}");
         });
         return command;
+    }
+
+    private static void SayWhatIsWrong(string data, string model)
+    {
+        var findings = DataCheck.Of(data, new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model)));
+        if (findings.Count > 0)
+            Say.Line($"{data}: {DataCheck.Summary(findings)}; the first: {findings[0].Place}: {findings[0].Said}. All: mend data check --data {data} --model {model}");
     }
 }

@@ -51,6 +51,22 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void WhatIsWrongWithData_IsSaidLineByLine()
+    {
+        var path = _folder["questions.tsv"];
+        File.WriteAllText(path, "What is A?\tB\nWhat is A?\tB\nWhat is C?\tD\n");
+        var (code, output) = Mend("data", "check", "--data", path);
+        Assert.True(code == 0, output);
+        Assert.Contains($"{path}, line 2: is the same as {path}, line 1.", output, StringComparison.Ordinal);
+        Assert.Contains("1 duplicate", output, StringComparison.Ordinal);
+        File.AppendAllText(path, "What is C?\tE\n");
+        (code, output) = Mend("data", "check", "--data", path);
+        Assert.Equal(1, code);
+        Assert.Contains("line 4: \"What is C?\" has two answers", output, StringComparison.Ordinal);
+        Assert.Contains("1 contradiction, 1 duplicate", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void WhatCannotBeDone_IsSaidInALineWithTheErrorsName()
     {
         var (code, output) = Mend("revert", "7");

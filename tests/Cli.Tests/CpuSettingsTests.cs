@@ -32,7 +32,7 @@ public sealed partial class CpuSettingsTests : IDisposable
     /// <c>eval</c> do.
     /// </summary>
     private static readonly string[] Others =
-        ["import", "fetch", "data generate", "key", "openapi", "ledger migrate", "reproduce", "cluster up", "cluster status", "cluster kill", "cluster down",
+        ["import", "fetch", "data generate", "data check", "key", "openapi", "ledger migrate", "reproduce", "cluster up", "cluster status", "cluster kill", "cluster down",
         "cluster migrate"];
 
     private readonly TemporaryFolder _folder = new();

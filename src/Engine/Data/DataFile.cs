@@ -88,7 +88,7 @@ internal static class DataFile
 
     /// <summary>
     /// The rows of De Cao et al.'s files, in which zsRE and FEVER are published: one JSON object a line with input, alternatives,
-    /// filtered_rephrases and output[].answer. Rows without input, answer, an alternative or a rephrase but the input itself are left out.
+    /// filtered_rephrases and output[].answer. Not all can be used: see <see cref="PaperRow.IsUsable"/>.
     /// </summary>
     public static IEnumerable<PaperRow> PaperRows(string path)
     {
@@ -102,15 +102,17 @@ internal static class DataFile
             rephrases.Remove(prompt); // its first occurrence only: the reference's rule
             var answer = row.Field("output").Items().FirstOrDefault()
                 ?? throw row.Field("output").Wrong("an empty list", "put {\"answer\": ...} in it");
-            var read = new PaperRow(row, prompt, targets, rephrases, answer.Text("answer"));
-            if (prompt.Length > 0 && targets.Count > 0 && rephrases.Count > 0 && read.Answer.Length > 0)
-                yield return read;
+            yield return new PaperRow(row, prompt, targets, rephrases, answer.Text("answer"));
         }
     }
 }
 
 /// <summary>A row of <see cref="DataFile.PaperRows"/>; <paramref name="Row"/> lives as long as its turn in the enumeration.</summary>
-internal sealed record PaperRow(JsonAt Row, string Prompt, IReadOnlyList<string> Targets, IReadOnlyList<string> Rephrases, string Answer);
+internal sealed record PaperRow(JsonAt Row, string Prompt, IReadOnlyList<string> Targets, IReadOnlyList<string> Rephrases, string Answer)
+{
+    /// <summary>It has a prompt, an answer, an alternative, and a rephrase beside the prompt itself.</summary>
+    public bool IsUsable => Prompt.Length > 0 && Targets.Count > 0 && Rephrases.Count > 0 && Answer.Length > 0;
+}
 
 /// <summary>A JSON value that knows where it was found.</summary>
 internal sealed record JsonAt(string Path, string Place, JsonElement Value)

@@ -17,7 +17,7 @@ public static class Fever
     public static IReadOnlyList<EditExample> Read(string path)
     {
         var rows = new List<EditExample>();
-        foreach (var row in DataFile.PaperRows(path))
+        foreach (var row in DataFile.PaperRows(path).Where(row => row.IsUsable))
         {
             var (prediction, answer) = (row.Row.Text("prediction"), row.Answer);
             Check(row.Row.Field("prediction"), prediction);

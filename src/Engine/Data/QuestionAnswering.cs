@@ -12,14 +12,12 @@ public static class QuestionAnswering
     /// </param>
     public static IReadOnlyList<EditExample> ReadEdits(string path, ulong seed)
     {
-        var edits = FormOf(path) switch
+        return FormOf(path) switch
         {
             ".json" => ZsRe.ReadExport(path),
             ".jsonl" => ZsRe.ReadPaper(path, Prng.At(seed, 0)),
-            ".tsv" => EditsOf(ReadTsv(path), path, seed),
-            var other => throw new InvalidDataException($"{path}: the form of a {other} file is not known; known: .json, .jsonl, .tsv"),
+            _ => EditsOf(ReadTsv(path), path, seed),
         };
-        return edits;
     }
 
     /// <summary>All questions of the files with their answers: what a model is to know before it is edited.</summary>
@@ -50,18 +48,17 @@ public static class QuestionAnswering
             [.. edits.TakeLast(kept)], seed);
     }
 
-    private static string FormOf(string path) => Path.GetExtension(path).ToLowerInvariant();
+    /// <summary>By the ending of its name: .json, .jsonl or .tsv.</summary>
+    internal static string FormOf(string path) => Path.GetExtension(path).ToLowerInvariant() is (".json" or ".jsonl" or ".tsv") and var form
+        ? form : throw new InvalidDataException($"{path}: the form of a {Path.GetExtension(path)} file is not known; known: .json, .jsonl, .tsv");
 
     /// <summary>A question has one answer: nobody could say which of two a model is to know.</summary>
-    private static IReadOnlyList<QaPair> ReadTsv(string path)
+    private static List<QaPair> ReadTsv(string path)
     {
-        var answers = new Dictionary<string, string>();
-        foreach (var (question, answer) in ZsRe.ReadTsv(path))
-            if (answers.TryGetValue(question, out var other) && other != answer)
-                throw new InvalidDataException($"{path}: \"{question}\" has two answers, \"{other}\" and \"{answer}\". Delete one of the lines.");
-            else
-                answers[question] = answer;
-        return [.. answers.Select(entry => new QaPair(entry.Key, entry.Value))];
+        var pairs = ZsRe.ReadTsv(path);
+        return DataCheck.Of(path).FirstOrDefault(finding => finding.Fault == DataFault.Contradiction) is { } contradiction
+            ? throw new InvalidDataException($"{contradiction} Delete one of the lines.")
+            : [.. pairs.Distinct()];
     }
 
     private static List<EditExample> EditsOf(IReadOnlyList<QaPair> pairs, string path, ulong seed)

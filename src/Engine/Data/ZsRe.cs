@@ -12,12 +12,15 @@ public static class ZsRe
     /// A JSON array in the form of ROME, EasyEdit and MzsRE, {subject, src, rephrase, alt, loc, loc_ans} and perhaps {answers}, or in
     /// that of EasyEdit's newer files (KnowEdit): see <see cref="OfKnowEdit"/>. Other fields are ignored.
     /// </summary>
-    public static IReadOnlyList<EditExample> ReadExport(string path)
+    public static IReadOnlyList<EditExample> ReadExport(string path) =>
+        DataFile.NotEmpty(path, ExportRows(path).Where(row => row.Prompt.Length > 0 && row.Target.Length > 0 && row.Rephrases[0].Length > 0));
+
+    /// <summary>All rows of the file, also those that cannot serve as an edit.</summary>
+    internal static IReadOnlyList<EditExample> ExportRows(string path)
     {
         using var document = DataFile.Parse(path);
-        List<EditExample> rows = [.. new JsonAt(path, "the file", document.RootElement).Items()
+        return [.. new JsonAt(path, "the file", document.RootElement).Items()
             .Select(row => row.Has("target_new") ? OfKnowEdit(row) : OfRome(row))];
-        return DataFile.NotEmpty(path, rows.Where(row => row.Prompt.Length > 0 && row.Target.Length > 0 && row.Rephrases[0].Length > 0));
     }
 
     private static EditExample OfRome(JsonAt row)
@@ -63,27 +66,26 @@ public static class ZsRe
     public static IReadOnlyList<EditExample> ReadPaper(string path, Prng rng)
     {
         var rows = new List<EditExample>();
-        foreach (var row in DataFile.PaperRows(path))
+        foreach (var row in DataFile.PaperRows(path).Where(row => row.IsUsable))
             rows.Add(new EditExample(row.Prompt, rng.Pick(row.Targets), row.Rephrases, [], row.Answer,
                 Prediction: row.Row.OptionalText("prediction"), Place: row.Row.Where));
         return DataFile.NotEmpty(path, rows);
     }
 
     /// <summary>Lines of question, tab, answer, in UTF-8.</summary>
-    public static IReadOnlyList<QaPair> ReadTsv(string path)
+    public static IReadOnlyList<QaPair> ReadTsv(string path) => DataFile.NotEmpty(path,
+        TsvRows(path).Select(row => row.Pair).Where(pair => pair.Question.Length > 0 && pair.Answer.Length > 0));
+
+    /// <summary>The same with their places, also those with an empty side.</summary>
+    internal static IEnumerable<(string Place, QaPair Pair)> TsvRows(string path)
     {
-        var rows = new List<QaPair>();
         foreach (var (number, line) in DataFile.Lines(path))
         {
-            var fields = line.Split('\t');
-            if (fields.Length != 2)
-            {
-                throw new InvalidDataException(
-                    $"{path}, line {number}: found {fields.Length - 1} tabs, wanted question, one tab, answer. "
-                    + "Mend the line or delete it.");
-            }
-            rows.Add(new QaPair(TextBatch.WithoutEnds(fields[0]), TextBatch.WithoutEnds(fields[1])));
+            var place = $"{path}, line {number}";
+            yield return line.Split('\t') is [var question, var answer]
+                ? (place, new(TextBatch.WithoutEnds(question), TextBatch.WithoutEnds(answer)))
+                : throw new InvalidDataException(
+                    $"{place}: found {line.Count(letter => letter == '\t')} tabs, wanted question, one tab, answer. Mend the line or delete it.");
         }
-        return DataFile.NotEmpty(path, rows.Where(row => row.Question.Length > 0 && row.Answer.Length > 0));
     }
 }
