@@ -92,8 +92,10 @@ public sealed record GenerateReply([property: Id(0)] StageResult Result, [proper
 
 /// <summary>The forward half of an edit: the graph and the editable layers' inputs are kept under the session.</summary>
 /// <param name="NeedsInputGradient">Whether a stage below has editable weights.</param>
+/// <param name="Again">A later round: with the session's candidate on top, to which the backward half will add.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardRequest")]
-public sealed record ForwardRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] bool NeedsInputGradient);
+public sealed record ForwardRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] bool NeedsInputGradient,
+    [property: Id(2)] bool Again = false);
 
 /// <param name="Score">How well the target is predicted, from the last stage. Logits never travel.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardReply")]
@@ -140,6 +142,8 @@ public sealed record BackwardRequest([property: Id(0)] long Session, [property: 
 /// <param name="Below">dL/d(request's Below), as far as a stage below needs it.</param>
 /// <param name="Changes">The candidate for this stage's weights; the stage keeps it for the trial.</param>
 /// <param name="Editor">Time in the editor networks.</param>
+/// <param name="Rounds">That the stage's editor takes for an edit, at most.</param>
 [GenerateSerializer, Immutable, Alias("mend.BackwardReply")]
 public sealed record BackwardReply(
-    [property: Id(0)] Boundary Below, [property: Id(1)] IReadOnlyList<WeightChange> Changes, [property: Id(2)] TimeSpan Editor);
+    [property: Id(0)] Boundary Below, [property: Id(1)] IReadOnlyList<WeightChange> Changes, [property: Id(2)] TimeSpan Editor,
+    [property: Id(3)] int Rounds = 1);

@@ -19,7 +19,8 @@ namespace MendCluster.Distributed.Editing;
 ///
 /// Propose. The prompt goes up the stages of one replica, stage by stage (hub and spokes: every boundary passes through here, no stage
 /// waits inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no
-/// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it.
+/// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it. An editor that takes several rounds does
+/// so again with its candidate on top, until the target has the wanted probability or the rounds are used up.
 /// Try. The candidate is tried before it is real: the edited model and the unedited one answer the prompt and the probes in one batch.
 /// How large its step has to be is found out on the prompt first (<see cref="EditScaleSearch"/>).
 /// Refuse, here and without a trace, what is not finite or costs more than the caller allows.
@@ -317,13 +318,21 @@ public sealed class EditCoordinator(
     {
         using var clock = new PhaseClock(time, "forward");
         var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
-        var score = await replica.ForwardAsync(trip, cancellation).ConfigureAwait(false);
-        if (!double.IsFinite(score.LogProbability))
-            throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
-                "The edit was not made. With 16-bit weights try float32.");
+        var score = await ForwardAsync(again: false).ConfigureAwait(false);
         var forward = clock.Lap("backward");
-        var (changes, editor) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
-        var backward = clock.Lap("try") - editor;
+        var (changes, editor, rounds) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+        var backward = clock.Lap(rounds > 1 ? "forward" : "try") - editor;
+        for (var round = 2; round <= rounds; round++)
+        {
+            var edited = await ForwardAsync(again: true).ConfigureAwait(false);
+            var isThere = edited.Exact && Math.Exp(edited.LogProbability) >= wanted.Confidence;
+            forward += clock.Lap(isThere ? "try" : "backward");
+            if (isThere)
+                break;
+            (changes, var more, _) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+            backward += clock.Lap(round < rounds ? "forward" : "try") - more;
+            editor += more;
+        }
 
         double? strength = null;
         if (wanted.Confidence is { } confidence)
@@ -351,6 +360,14 @@ public sealed class EditCoordinator(
                 changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
         return new([.. changes.Select(change => change with { Alpha = (float)(change.Alpha * (strength ?? 1)) })], figures,
             new(forward, backward, editor, clock.Lap(), default, default), probesBefore, probesAfter);
+
+        async Task<ExampleScore> ForwardAsync(bool again)
+        {
+            var score = await replica.ForwardAsync(trip, again, cancellation).ConfigureAwait(false);
+            return double.IsFinite(score.LogProbability) ? score
+                : throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
+                    "The edit was not made. With 16-bit weights try float32.");
+        }
     }
 
     /// <summary>Computes the later edits anew on a branch that never had this one. Those that could not see it stay as they are.</summary>

@@ -189,9 +189,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     private ForwardReply Forward_OnComputeThread(ForwardRequest request)
     {
-        var (loaded, session, edits) = Begin(request.Trip, null);
+        var (loaded, session, edits) = Begin(request.Trip, request.Again ? 1 : null);
         var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits);
-        session.Keep(pass);
+        session.Keep(pass, request.Again);
         if (pass.Loss is null)
             return new(new(StagePasses.Encode(pass.Top), _epoch));
         using var _ = no_grad();
@@ -261,13 +261,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             ?? throw SessionLost(request.Session);
         var (deltas, below) = graph.Backward(recording.Outputs, [request.Above]);
         var start = time.GetTimestamp();
-        List<WeightChange> changes = [];
         if (recording.Outputs.Count > 0)
-        {
-            (var candidate, changes) = loaded.Editor!.Propose(recording.Factors(deltas));
-            session.Keep(candidate);
-        }
-        return session.Reply = new(below[0], changes, time.GetElapsedTime(start));
+            session.Keep(loaded.Editor!.Propose(recording.Factors(deltas), session.Proposal));
+        return session.Reply = new(below[0], session.Proposal?.Changes ?? [], time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
     }
 
     /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>

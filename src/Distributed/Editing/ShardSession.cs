@@ -28,7 +28,10 @@ internal sealed class ShardSession : IDisposable
     /// <summary>Of the backward half, once it was run.</summary>
     public BackwardReply? Reply { get; set; }
 
-    public IReadOnlyDictionary<string, LowRankUpdate>? Candidate { get; private set; }
+    /// <summary>The candidate, after the edit's rounds so far.</summary>
+    public StageProposal? Proposal { get; private set; }
+
+    public IReadOnlyDictionary<string, LowRankUpdate>? Candidate => Proposal?.Candidate;
 
     /// <summary>The session's own history, if it has one.</summary>
     public IReadOnlyList<ActiveEdit>? Branch { get; private set; }
@@ -45,17 +48,23 @@ internal sealed class ShardSession : IDisposable
         version.Readers++;
     }
 
-    public void Keep(RecordedPass pass)
+    /// <param name="again">Another round of the edit, to which its candidate belongs.</param>
+    public void Keep(RecordedPass pass, bool again)
     {
-        Forget(); // of the edit before, where several are computed on one branch
+        if (again)
+            ForgetPass();
+        else
+            Forget(); // of the edit before, where several are computed on one branch
         Recorded = (pass.Recording, pass.Graph());
     }
 
-    public void Keep(IReadOnlyDictionary<string, LowRankUpdate> candidate)
+    /// <summary>In the place of the round before.</summary>
+    public void Keep(StageProposal proposal)
     {
-        foreach (var update in candidate.Values)
-            _owned.AddRange(new[] { update.uTilde, update.deltaTilde, update.alpha }.Select(tensor => tensor.DetachFromDisposeScope()));
-        Candidate = candidate;
+        ForgetOwned();
+        foreach (var update in proposal.Candidate.Values)
+            _owned.AddRange(update.Tensors.Select(tensor => tensor.DetachFromDisposeScope()));
+        Proposal = proposal;
     }
 
     /// <param name="added">Those of the branch that no version has.</param>
@@ -82,10 +91,21 @@ internal sealed class ShardSession : IDisposable
 
     private void Forget()
     {
+        ForgetOwned();
+        ForgetPass();
+    }
+
+    private void ForgetOwned()
+    {
         _owned.ForEach(tensor => tensor.Dispose());
         _owned.Clear();
+        (Proposal, Before) = (null, null);
+    }
+
+    private void ForgetPass()
+    {
         Recorded?.Graph.Dispose();
-        (Recorded, Reply, Candidate, Before) = (null, null, null, null);
+        (Recorded, Reply) = (null, null);
     }
 }
 
