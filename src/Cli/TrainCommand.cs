@@ -129,8 +129,12 @@ internal static class TrainCommand
                 Algorithm = Of(algorithm, given.Algorithm),
                 Mend = given.Mend with { Rank = Of(rank, given.Mend.Rank), EditLr = Of(editLr, given.Mend.EditLr) },
                 Enn = given.Enn with { EditLr = Of(editLr, given.Enn.EditLr) },
-                Malmen = given.Malmen with { Rank = Of(rank, given.Malmen.Rank), EditLr = Of(editLr, given.Malmen.EditLr),
-                    Rounds = Of(rounds, given.Malmen.Rounds) },
+                Malmen = given.Malmen with
+                {
+                    Rank = Of(rank, given.Malmen.Rank),
+                    EditLr = Of(editLr, given.Malmen.EditLr),
+                    Rounds = Of(rounds, given.Malmen.Rounds),
+                },
                 Edits = Of(together, given.Edits),
                 Editable = Of(editable, [.. given.Editable]),
                 Loss = given.Loss with { CEdit = Of(cEdit, given.Loss.CEdit) },

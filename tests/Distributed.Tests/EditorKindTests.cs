@@ -59,7 +59,7 @@ public class EditorKindTests
         }
     }
 
-    private static void Write(ClusterOfTinyModel model, string kind, int rounds = 1, double editLr = 1e-3)
+    internal static void Write(ClusterOfTinyModel model, string kind, int rounds = 1, double editLr = 1e-3)
     {
         using var scope = NewDisposeScope();
         using var files = HuggingFaceDirectory.Open(model.Model);

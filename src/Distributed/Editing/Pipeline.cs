@@ -39,8 +39,15 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
 
     /// <summary>The scores of an edit's prompt and of the probes.</summary>
     /// <param name="candidate">Factor on the candidate's alpha; null: before the edit.</param>
-    public async Task<TrialReply> TryAsync(StageTrip trip, int firstProbe, double? candidate, CancellationToken cancellation) =>
-        (await UpAsync(trip, (shard, own, _) => shard.TryAsync(new(own, firstProbe, candidate), cancellation), reply => reply.Result)
+    public Task<TrialReply> TryAsync(StageTrip trip, int firstProbe, double? candidate, CancellationToken cancellation) =>
+        TryAsync(trip, own => new(own, firstProbe, candidate), cancellation);
+
+    /// <summary>The same of the base model, which the session's candidate is then held against in all.</summary>
+    public Task<TrialReply> TryBaseAsync(StageTrip trip, int firstProbe, CancellationToken cancellation) =>
+        TryAsync(trip with { Branch = 0 }, own => new(own, firstProbe, null, IsBase: true), cancellation);
+
+    private async Task<TrialReply> TryAsync(StageTrip trip, Func<StageTrip, TrialRequest> request, CancellationToken cancellation) =>
+        (await UpAsync(trip, (shard, own, _) => shard.TryAsync(request(own), cancellation), reply => reply.Result)
         .ConfigureAwait(false))[^1];
 
     /// <summary>The forward half of an edit, or of another of its rounds.</summary>

@@ -39,6 +39,9 @@ internal sealed class ShardSession : IDisposable
     /// <summary>Logits of the probes before the edit. [N, V].</summary>
     public Tensor? Before { get; private set; }
 
+    /// <summary>The same before all edits. [N, V].</summary>
+    public Tensor? Base { get; private set; }
+
     /// <summary>From now on the session is at this version, which stays as long as the session.</summary>
     public void Read(UpdatesAtVersion version)
     {
@@ -74,10 +77,10 @@ internal sealed class ShardSession : IDisposable
         Branch = branch;
     }
 
-    public void Keep(Tensor before)
+    public void Keep(Tensor before, bool isBase)
     {
         _owned.Add(before.DetachFromDisposeScope());
-        Before = before;
+        (Before, Base) = isBase ? (Before, before) : (before, Base);
     }
 
     public void Dispose()
@@ -99,7 +102,7 @@ internal sealed class ShardSession : IDisposable
     {
         _owned.ForEach(tensor => tensor.Dispose());
         _owned.Clear();
-        (Proposal, Before) = (null, null);
+        (Proposal, Before, Base) = (null, null, null);
     }
 
     private void ForgetPass()

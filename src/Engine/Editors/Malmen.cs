@@ -193,7 +193,7 @@ public sealed class Malmen : IIteratedEditor
         var output = network.Forward(statistics.Normalise(cat([rows.u, rows.delta], 1)), group.Modes(weight, T, rows.u.device));
         var size = (rows.u * output.narrow(1, 0, m)).sum([1], keepdim: true) * Eta.select(0, IndexOf(weight)); // [T, 1]
         if (typical is { } tau)
-            size = size * rows.delta.norm(1, keepdim: true).Over(tau).clamp_max(1);
+            size = size * rows.Fading(tau);
         return size * output.narrow(1, m, n);
     }
 

@@ -42,8 +42,8 @@ public sealed class KeySketch : IDisposable
     public PreservedKeys Keys()
     {
         var rows = _rows ?? throw new InvalidOperationException("there are no keys to preserve");
-        var lengths = rows.norm(1, keepdim: true); // [r, 1]
-        return new((rows / lengths).to_type(ScalarType.Float32), (lengths * lengths).Over(_count).squeeze(1).to_type(ScalarType.Float32));
+        var squares = (rows * rows).sum([1], keepdim: true); // [r, 1]
+        return new((rows / squares.sqrt()).to_type(ScalarType.Float32), squares.Over(_count).squeeze(1).to_type(ScalarType.Float32));
     }
 
     public void Dispose() => _rows?.Dispose();
@@ -55,27 +55,30 @@ public sealed class KeySketch : IDisposable
 /// </summary>
 internal sealed class PreservedRidge
 {
-    private readonly Tensor _q;    // [r, m]
-    private readonly Tensor _keep; // [r], what P leaves of each direction: (lambda / (lambda + weight values))^(1/2)
+    private readonly Tensor _q;        // [r, m]
+    private readonly Tensor _taken;    // [r], what I - P takes of each direction: 1 - (lambda / (lambda + weight values))^(1/2)
+    private readonly Tensor _takenOf2; // [r], the root of what I - P^2 takes: (weight values / (lambda + weight values))^(1/2)
 
     /// <param name="weight">beta T, so that preserved keys count as much as T more keys would, times beta.</param>
     public PreservedRidge(PreservedKeys keys, double lambda, double weight)
     {
         using var scope = NewDisposeScope();
         _q = keys.Q.to_type(ScalarType.Float64).MoveToOuterDisposeScope();
-        var all = keys.Values.to_type(ScalarType.Float64).Times(weight).Plus(lambda);
-        _keep = (full_like(all, lambda) / all).sqrt().MoveToOuterDisposeScope();
+        var values = keys.Values.to_type(ScalarType.Float64).Times(weight);
+        var share = values / values.Plus(lambda);
+        _taken = share.Minus(1).Times(-1).sqrt().Minus(1).Times(-1).MoveToOuterDisposeScope();
+        _takenOf2 = share.sqrt().MoveToOuterDisposeScope();
     }
 
     /// <summary>For whoever keeps it beyond a dispose scope.</summary>
-    public IEnumerable<Tensor> Tensors => [_q, _keep];
+    public IEnumerable<Tensor> Tensors => [_q, _taken, _takenOf2];
 
     /// <summary>rows P.</summary>
     /// <param name="rows">[any number, m] float64.</param>
-    public Tensor Shrunk(Tensor rows) => rows.sub((rows.mm(_q.t()) * (1 - _keep)).mm(_q));
+    public Tensor Shrunk(Tensor rows) => rows.Plus((rows.mm(_q.t()) * _taken).mm(_q).Times(-1));
 
     /// <summary>rows (I - P^2)^(1/2) in the coordinates of the kept directions: Taken(a) Taken(b)^T = a (I - P^2) b^T.</summary>
     /// <param name="rows">[any number, m] float64.</param>
     /// <returns>[any number, r].</returns>
-    public Tensor Taken(Tensor rows) => rows.mm(_q.t()) * (1 - _keep * _keep).sqrt();
+    public Tensor Taken(Tensor rows) => rows.mm(_q.t()) * _takenOf2;
 }

@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;

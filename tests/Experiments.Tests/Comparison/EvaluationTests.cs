@@ -1,6 +1,4 @@
-using MendCluster.Engine;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Training;
