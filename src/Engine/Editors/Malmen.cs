@@ -11,8 +11,8 @@ namespace MendCluster.Engine.Editors;
 /// MEND's update of this token alone would take. m in-features, n out-features, T rows of all edits.
 ///
 /// Two things that the paper does not have, both off unless they are asked for. Rounds: one linear step leaves many of the wishes open, so
-/// the same is done again on the model as edited so far; there d_i is multiplied by min(1, |v_i| / tau), tau the median |v| of the first
-/// round, since the normalised gradient of an edit that is answered is no smaller. And preserved keys, which the shifts go round.
+/// the same is done again on the model as edited so far; then d_i is multiplied by min(1, |v_i| / tau) in every round, tau the median |v|
+/// of the first, since the normalised gradient of an edit that is answered is no smaller. And preserved keys, which the shifts go round.
 /// </summary>
 public sealed class Malmen : IIteratedEditor
 {
@@ -128,7 +128,7 @@ public sealed class Malmen : IIteratedEditor
 
     /// <inheritdoc />
     public IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors) =>
-        Propose(factors, null);
+        Propose(factors, Typical(factors));
 
     /// <inheritdoc />
     public IReadOnlyDictionary<string, LowRankUpdate> ProposeAgain(IReadOnlyDictionary<string, GradientFactors> factors,
@@ -155,7 +155,12 @@ public sealed class Malmen : IIteratedEditor
     }
 
     /// <summary>The updates, and what is needed to go back through them. Computes no graph.</summary>
-    /// <param name="typical">tau of the first round by weight; null: this is the first.</param>
+    /// <summary>tau by weight; null: there is one round, in which nothing fades.</summary>
+    /// <param name="first">Of the first round.</param>
+    internal IReadOnlyDictionary<string, double>? Typical(IReadOnlyDictionary<string, GradientFactors> first) => Rounds == 1 ? null
+        : first.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient());
+
+    /// <param name="typical">tau by weight; null: nothing fades.</param>
     internal IReadOnlyDictionary<string, (LeastSquares Equations, LowRankUpdate Update)> Solve(
         IReadOnlyDictionary<string, GradientFactors> factors, IReadOnlyDictionary<string, double>? typical = null)
     {
@@ -183,7 +188,7 @@ public sealed class Malmen : IIteratedEditor
     }
 
     /// <summary>d, what each row's output is to lose. Carries the graph to phi and eta where grad is on.</summary>
-    /// <param name="typical">tau of the first round; null: this is the first.</param>
+    /// <param name="typical">tau; null: nothing fades.</param>
     /// <returns>[T, n] float32.</returns>
     internal Tensor Shifts(string weight, GradientFactors rows, double? typical = null)
     {

@@ -35,7 +35,7 @@ public static class MalmenStep
             var rows = TrainingStep.RecordEach(stage, portions.Select(portion => portion.Inner), i == 0 ? null : new WeightUpdates(updates));
             if (trains && i == 0)
                 malmen.AddToStatistics(rows);
-            var typical = i == 0 ? null : rounds[0].Rows.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient());
+            var typical = i == 0 ? malmen.Typical(rows) : rounds[0].Typical;
             rounds.Add(new(rows, typical, malmen.Solve(rows, typical)));
             updates = rows.Keys.ToDictionary(name => name, name => LowRankUpdate.Stack([.. rounds.Select(round => round.Solved[name].Update)]));
         }
@@ -117,7 +117,7 @@ public static class MalmenStep
                 portions.Sum(portion => portion.Figures.LocalityTokens));
     }
 
-    /// <param name="Typical">tau by weight; null: the first round.</param>
+    /// <param name="Typical">tau by weight, of the first round; null: there is no other.</param>
     private sealed record Round(IReadOnlyDictionary<string, GradientFactors> Rows, IReadOnlyDictionary<string, double>? Typical,
         IReadOnlyDictionary<string, (LeastSquares Equations, LowRankUpdate Update)> Solved);
 }
