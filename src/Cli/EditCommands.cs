@@ -18,6 +18,14 @@ internal static class EditCommands
             Description =
             "refuse the edit when it costs more than this fraction of the probes: those of probes.tsv in the model's directory, a question, a tab and its answer a line"
         }.Within(0, 1);
+        var maxTotal = new Option<double?>("--max-total-drawdown")
+        {
+            Description = "refuse the edit when with it all edits in force together cost more than this fraction of the probes, held against the unedited model"
+        }.Within(0, 1);
+        var maxTotalKl = new Option<double?>("--max-total-kl")
+        {
+            Description = "the same of their KL divergence from the unedited model on the probes, in nats a token"
+        }.Within(0);
         var confidence = new Option<double>("--confidence")
         {
             DefaultValueFactory = _ => new EditOptions().Confidence!.Value,
@@ -32,7 +40,7 @@ internal static class EditCommands
         var key = new Option<string?>("--key") { Description = "idempotency key: the same key twice edits once" };
         var scope = Scope("make the edit visible only to requests that name this scope");
         var dryRun = new Option<bool>("--dry-run") { Description = "show what the edit would change, and do not make it" };
-        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, confidence, ownStep,
+        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, maxTotal, maxTotalKl, confidence, ownStep,
             requireSuccess, key, scope, dryRun };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
@@ -41,6 +49,8 @@ internal static class EditCommands
             var options = new EditOptions
             {
                 MaxDrawdown = parsed.GetValue(maxDrawdown),
+                MaxTotalDrawdown = parsed.GetValue(maxTotal),
+                MaxTotalKl = parsed.GetValue(maxTotalKl),
                 Confidence = parsed.GetValue(ownStep) ? null : parsed.GetValue(confidence),
                 RequireSuccess = parsed.GetValue(requireSuccess),
                 IdempotencyKey = parsed.GetValue(key),
@@ -177,6 +187,9 @@ internal static class EditCommands
         var cost = figures is { Drawdown: { } drawdown, Kl: { } kl }
             ? string.Create(CultureInfo.InvariantCulture, $"drawdown {drawdown:0.000} and KL {kl:0.0000} on {figures.Probes} probes")
             : "drawdown not measured, for there are no probes";
+        if (figures is { TotalDrawdown: { } total, TotalKl: { } totalKl, BudgetLeft: { } left })
+            cost += string.Create(CultureInfo.InvariantCulture,
+                $"; of all edits together drawdown {total:0.000} and KL {totalKl:0.0000}, which leaves {left:P0} of the budget");
         Say.Line($"{what} success [bold]{(figures.Success ? "yes" : "no")}[/]{strength}, probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, {cost}; rank {figures.Rank}, {figures.Bytes / 1e3:0.0} kB.");
     }
 

@@ -66,7 +66,7 @@ internal static class SequentialCommand
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
             var set = parsed.GetValue(demo) ? SequenceData.OfWorld(DemoRecipe.Seed, DefaultCounts[^1], parsed.GetValue(unrelated))
                 : Read(parsed.GetValue(data)!.FullName, parsed.GetValue(task), parsed.GetValue(unrelated));
-            var options = new EditOptions { MaxDrawdown = parsed.GetValue(maxDrawdown) };
+            var options = new EditOptions { MaxDrawdown = parsed.GetValue(maxDrawdown), RequireSuccess = true };
             if (parsed.GetValue(ownStep))
                 options = options with { Confidence = null };
             var run = new SequenceRun(parsed.GetRequiredValue(output).FullName, set, options, parsed.GetValue(most), TimeProvider.System);

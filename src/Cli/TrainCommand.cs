@@ -55,6 +55,14 @@ internal static class TrainCommand
             Description =
             FormattableString.Invariant($"simultaneous edits of an iteration; without it 1, of malmen {DemoRecipe.Malmen.Edits}")
         }.Within(1);
+        var rounds = new Option<int>("--rounds")
+        {
+            Description = "of malmen: rounds of an edit, each on the model as the rounds before it edited it; without it 1, as in the paper"
+        }.Within(1, 100);
+        var preserve = new Option<FileInfo?>("--preserve")
+        {
+            Description = $"of malmen: questions that edits are to go round, which the model answers: {DataForms.Edits}"
+        };
         var rank = new Option<int>("--rank")
         {
             Description = "of the editor's blocks",
@@ -109,7 +117,7 @@ internal static class TrainCommand
             "folder of a cluster that is up (mend cluster up): its model is trained there, with its replicas and stages"
         };
         var command = new Command("train", "Train an editor for a model; run it again to go on")
-            { model, data, task, output, config, algorithm, together, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed,
+            { model, data, task, output, config, algorithm, together, rounds, preserve, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed,
                 replicas, stages, wire, device, folder };
         command.SetCancellableAction(async (parsed, cancellation) =>
         {
@@ -123,7 +131,12 @@ internal static class TrainCommand
                 Algorithm = Of(algorithm, given.Algorithm),
                 Mend = given.Mend with { Rank = Of(rank, given.Mend.Rank), EditLr = Of(editLr, given.Mend.EditLr) },
                 Enn = given.Enn with { EditLr = Of(editLr, given.Enn.EditLr) },
-                Malmen = given.Malmen with { Rank = Of(rank, given.Malmen.Rank), EditLr = Of(editLr, given.Malmen.EditLr) },
+                Malmen = given.Malmen with
+                {
+                    Rank = Of(rank, given.Malmen.Rank),
+                    EditLr = Of(editLr, given.Malmen.EditLr),
+                    Rounds = Of(rounds, given.Malmen.Rounds),
+                },
                 Edits = Of(together, given.Edits),
                 Editable = Of(editable, [.. given.Editable]),
                 Loss = given.Loss with { CEdit = Of(cEdit, given.Loss.CEdit) },
@@ -134,6 +147,10 @@ internal static class TrainCommand
                 Seed = Of(seed, given.Seed),
             };
             options.Validated();
+            if (options.Algorithm != EditorAlgorithm.Malmen
+                && new Option[] { rounds, preserve }.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false }) is { } unused)
+                throw new MendException(MendError.InvalidOption, $"{unused.Name} was given, and {options.Algorithm} takes none.",
+                    "Leave it out, or train --algorithm malmen.");
             var up = parsed.GetValue(folder) is { } path ? ClusterOptions.Open(path, parsed, model, replicas, stages, device, task) : null;
             var directory = up is not null ? up.Settings.ModelDirectory
                 : (parsed.GetValue(model)
@@ -146,6 +163,8 @@ internal static class TrainCommand
                 : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
             if (parsed.GetValue(task) is null)
                 SayWhatIsWrong(source, directory);
+            var preserved = parsed.GetValue(preserve) is { } questions
+                ? QuestionAnswering.ReadQuestions([questions.FullName], withRewordings: false, seedOfData) : null;
             TrainingResult? result = null;
             double? drawn = null;
             await Bar.ShowAsync("editor", async bar =>
@@ -170,7 +189,7 @@ internal static class TrainCommand
                 if (copies == 1 && parsed.GetValue(stages) == 1)
                 {
                     result = LocalTraining.Run(directory, open, options, run, report, ShardDevices.Of(parsed.GetRequiredValue(device), 0),
-                        cancellation);
+                        preserved, cancellation);
                     return;
                 }
                 await using var trainer = new EmbeddedTrainer(directory, copies, parsed.GetValue(stages),

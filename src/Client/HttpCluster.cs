@@ -52,7 +52,7 @@ public sealed class HttpCluster : IMendCluster
     {
         options ??= new();
         Check(options.Author, prompt, target, options.Scope, options.IdempotencyKey);
-        CheckFinite(options.MaxDrawdown, options.Confidence);
+        CheckFinite(options.MaxDrawdown, options.MaxTotalDrawdown, options.MaxTotalKl, options.Confidence);
         var key = options.IdempotencyKey ?? Guid.NewGuid().ToString("N");
         return SendAsync<EditReceipt>(HttpMethod.Post, "v1/edits", EditRequest.Of(prompt, target, options), cancellation, key);
     }
@@ -62,7 +62,7 @@ public sealed class HttpCluster : IMendCluster
     {
         options ??= new();
         Check(options.Author, [prompt, target, options.Scope, .. options.Paraphrases]);
-        CheckFinite(options.MaxDrawdown, options.Confidence);
+        CheckFinite(options.MaxDrawdown, options.MaxTotalDrawdown, options.MaxTotalKl, options.Confidence);
         return SendAsync<EditPreview>(HttpMethod.Post, "v1/edits/preview", EditRequest.Of(prompt, target, options), cancellation);
     }
 

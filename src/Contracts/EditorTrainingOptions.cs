@@ -128,6 +128,16 @@ public sealed record MalmenOptions
     /// <value>32.</value>
     [Id(5)]
     public int ModelBatch { get; init; } = 32;
+
+    /// <summary>Rounds of an edit, each on the model as the rounds before it edited it.</summary>
+    /// <value>1, as in the paper.</value>
+    [Id(6)]
+    public int Rounds { get; init; } = 1;
+
+    /// <summary>How much preserved keys count beside as many of the edits' own, where the editor has any.</summary>
+    /// <value>1.</value>
+    [Id(7)]
+    public double Beta { get; init; } = 1;
 }
 
 /// <summary>Settings of the KnowledgeEditor; the defaults are the published ones.</summary>

@@ -44,13 +44,17 @@ public sealed record EditOptions
     /// <summary>
     /// The edit is made as strong as it has to be: with the smallest of 0.7 to 2 times the editor's own step (alpha) that gives the target
     /// this probability (geometric mean over its tokens). Spares unrelated answers where less is enough; costs a forward pass of the prompt
-    /// for each try.
+    /// for each try. Where none makes the target the answer, the edit has the editor's own step, if it may be made at all: see
+    /// <see cref="RequireSuccess"/>.
     /// </summary>
     /// <value>From 0 to 1. Null: the editor's own step, as in the MEND paper.</value>
     [Id(1)]
     public double? Confidence { get; init; } = 0.95;
 
-    /// <summary>Refuses the edit when the edited model does not answer the target to the prompt.</summary>
+    /// <summary>
+    /// Refuses the edit when the edited model does not answer the target to the prompt. So does a limit of what all edits may cost together,
+    /// whatever this says: nothing of it is spent on an edit that does not do what it is for.
+    /// </summary>
     [Id(2)]
     public bool RequireSuccess { get; init; }
 
@@ -73,6 +77,20 @@ public sealed record EditOptions
     /// <summary>The prompt in other words, of a preview: it shows the answers to them too. An edit takes none.</summary>
     [Id(6)]
     public IReadOnlyList<string> Paraphrases { get; init; } = [];
+
+    /// <summary>
+    /// Refuses the edit when with it all edits in force together cost more than this fraction of the probes: those that the base model
+    /// answers rightly and the edited one does not. Unlike <see cref="MaxDrawdown"/> it is not had anew by every edit, and a probe that
+    /// became right pays for none that became wrong. An error where there are no probes; costs a forward pass of them. Null: never.
+    /// </summary>
+    [Id(7)]
+    public double? MaxTotalDrawdown { get; init; }
+
+    /// <summary>
+    /// The same of the KL divergence of the base model to the edited one on the probes, per token, in nats. Null: never.
+    /// </summary>
+    [Id(8)]
+    public double? MaxTotalKl { get; init; }
 }
 
 /// <summary>What an edit did, measured on the edited model before the edit was made durable.</summary>
@@ -101,6 +119,21 @@ public sealed record EditFigures(
 
     [Id(5)]
     public double? Kl { get; init; } = Probes == 0 ? null : Kl;
+
+    /// <summary>
+    /// Fraction of the probes that the base model answers rightly and the model with all edits in force, this one too, does not. Null: the
+    /// edit was asked for without <see cref="EditOptions.MaxTotalDrawdown"/> and <see cref="EditOptions.MaxTotalKl"/>.
+    /// </summary>
+    [Id(9)]
+    public double? TotalDrawdown { get; init; }
+
+    /// <summary>KL divergence of the base model to that model on the probes, per token, in nats. Null: as the total drawdown.</summary>
+    [Id(10)]
+    public double? TotalKl { get; init; }
+
+    /// <summary>What is left of those limits, as a fraction of the one that is nearer to its end. Null: as the total drawdown.</summary>
+    [Id(11)]
+    public double? BudgetLeft { get; init; }
 }
 
 /// <summary>How long the parts of an edit took.</summary>

@@ -111,6 +111,10 @@ public sealed record EditRequest(string Prompt, string Target)
 {
     public double? MaxDrawdown { get; init; }
 
+    public double? MaxTotalDrawdown { get; init; }
+
+    public double? MaxTotalKl { get; init; }
+
     /// <summary>Null is written, unlike other members that have no value: left out, it is the usual confidence.</summary>
     [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
     public double? Confidence { get; init; } = new EditOptions().Confidence;
@@ -125,6 +129,8 @@ public sealed record EditRequest(string Prompt, string Target)
     public static EditRequest Of(string prompt, string target, EditOptions options) => new(prompt, target)
     {
         MaxDrawdown = options.MaxDrawdown,
+        MaxTotalDrawdown = options.MaxTotalDrawdown,
+        MaxTotalKl = options.MaxTotalKl,
         Confidence = options.Confidence,
         RequireSuccess = options.RequireSuccess,
         Scope = options.Scope,
@@ -134,6 +140,8 @@ public sealed record EditRequest(string Prompt, string Target)
     public EditOptions Options(string author, string? idempotencyKey) => new()
     {
         MaxDrawdown = MaxDrawdown,
+        MaxTotalDrawdown = MaxTotalDrawdown,
+        MaxTotalKl = MaxTotalKl,
         Confidence = Confidence,
         RequireSuccess = RequireSuccess,
         Scope = Scope,

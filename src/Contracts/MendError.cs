@@ -128,6 +128,9 @@ public enum MendError
 
     /// <summary>No such training run.</summary>
     UnknownTraining,
+
+    /// <summary>With the edit all edits in force would cost more together than allowed.</summary>
+    BudgetExceeded,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

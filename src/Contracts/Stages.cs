@@ -60,7 +60,7 @@ public sealed record Boundary([property: Id(0)] WireTensor? Hidden, [property: I
 /// <param name="Below">From the stage below; <see cref="Boundary.None"/> for the first.</param>
 /// <param name="Scope">Whose edits are seen beside those for everybody.</param>
 /// <param name="Branch">
-/// Edits that the session's own history has to have (<see cref="BranchRequest"/>); null: computed on the version's.
+/// Edits that the session's own history has to have (<see cref="BranchRequest"/>); null: computed on the version's. 0: the base model.
 /// </param>
 /// <param name="Epoch">
 /// The greatest that is known of the stage's shard; one with a smaller epoch was superseded, and refuses. 0: none is known.
@@ -92,8 +92,10 @@ public sealed record GenerateReply([property: Id(0)] StageResult Result, [proper
 
 /// <summary>The forward half of an edit: the graph and the editable layers' inputs are kept under the session.</summary>
 /// <param name="NeedsInputGradient">Whether a stage below has editable weights.</param>
+/// <param name="Again">A later round: with the session's candidate on top, to which the backward half will add.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardRequest")]
-public sealed record ForwardRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] bool NeedsInputGradient);
+public sealed record ForwardRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] bool NeedsInputGradient,
+    [property: Id(2)] bool Again = false);
 
 /// <param name="Score">How well the target is predicted, from the last stage. Logits never travel.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardReply")]
@@ -102,18 +104,20 @@ public sealed record ForwardReply([property: Id(0)] StageResult Result, [propert
 /// <summary>Asks for scores of an edit's prompt and of the probes, before the edit or with its candidate on top.</summary>
 /// <param name="FirstProbe">Examples from this one on are probes.</param>
 /// <param name="Candidate">The session's, its alpha times this; null: before the edit.</param>
+/// <param name="IsBase">Before any edit: what the session's candidate is held against in all. The trip's branch is empty.</param>
 [GenerateSerializer, Immutable, Alias("mend.TrialRequest")]
 public sealed record TrialRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] int FirstProbe,
-    [property: Id(2)] double? Candidate = null);
+    [property: Id(2)] double? Candidate = null, [property: Id(3)] bool IsBase = false);
 
 /// <param name="Scores">From the last stage, one an example.</param>
 /// <param name="Kl">
 /// With a candidate, from the last stage: of before to after, mean over the probes' tokens. 0 where there are none.
 /// </param>
+/// <param name="TotalKl">The same of the base model to after, where the session was asked for the base model.</param>
 [GenerateSerializer, Immutable, Alias("mend.TrialReply")]
 public sealed record TrialReply(
     [property: Id(0)] StageResult Result, [property: Id(1)] IReadOnlyList<ExampleScore>? Scores = null,
-    [property: Id(2)] double? Kl = null);
+    [property: Id(2)] double? Kl = null, [property: Id(3)] double? TotalKl = null);
 
 /// <summary>What would have been, had an edit not been made: a history for one session, beside the ledger's.</summary>
 /// <param name="Begins">Forgets the branch that the session has; otherwise the rest is put on top of it.</param>
@@ -140,6 +144,8 @@ public sealed record BackwardRequest([property: Id(0)] long Session, [property: 
 /// <param name="Below">dL/d(request's Below), as far as a stage below needs it.</param>
 /// <param name="Changes">The candidate for this stage's weights; the stage keeps it for the trial.</param>
 /// <param name="Editor">Time in the editor networks.</param>
+/// <param name="Rounds">That the stage's editor takes for an edit, at most.</param>
 [GenerateSerializer, Immutable, Alias("mend.BackwardReply")]
 public sealed record BackwardReply(
-    [property: Id(0)] Boundary Below, [property: Id(1)] IReadOnlyList<WeightChange> Changes, [property: Id(2)] TimeSpan Editor);
+    [property: Id(0)] Boundary Below, [property: Id(1)] IReadOnlyList<WeightChange> Changes, [property: Id(2)] TimeSpan Editor,
+    [property: Id(3)] int Rounds = 1);

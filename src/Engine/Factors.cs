@@ -16,6 +16,14 @@ public sealed record GradientFactors(Tensor u, Tensor delta)
     /// <param name="delta">[..., n], same leading shape.</param>
     public static GradientFactors FromRows(Tensor u, Tensor delta) => FromRows([(u, delta)])[0];
 
+    /// <summary>Median length of delta's rows: what a later round's gradients are held against, which fade as edits are answered.</summary>
+    public double TypicalGradient() => Lengths().median().Host().item<float>();
+
+    /// <summary>min(1, |delta_i| / typical) of each row. [R, 1] float32.</summary>
+    public Tensor Fading(double typical) => minimum(Lengths().Over(typical), ones(1, device: delta.device)).unsqueeze(1);
+
+    private Tensor Lengths() => (delta * delta).sum([1]).sqrt(); // [R]
+
     /// <summary>The same for several maps. How many rows are kept is asked once for all: a device has to stop for it.</summary>
     public static IReadOnlyList<GradientFactors> FromRows(IReadOnlyList<(Tensor u, Tensor delta)> maps)
     {

@@ -24,6 +24,7 @@ internal static class Problems
         [MendError.AlreadyReverted] = StatusCodes.Status409Conflict,
         [MendError.DrawdownExceeded] = StatusCodes.Status409Conflict,
         [MendError.EditUnsuccessful] = StatusCodes.Status409Conflict,
+        [MendError.BudgetExceeded] = StatusCodes.Status409Conflict,
         [MendError.NotFinite] = StatusCodes.Status409Conflict,
         [MendError.EditorMissing] = StatusCodes.Status409Conflict,
         [MendError.TrainerBusy] = StatusCodes.Status409Conflict,

@@ -106,6 +106,17 @@ public sealed partial class BadValueTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData("--rounds", "3")]
+    [InlineData("--preserve", "known.tsv")]
+    public async Task WhatOnlyMalmenTakes_IsRefusedOfAnotherAlgorithmByName(string option, string value)
+    {
+        var (code, output) = await RunAsync(["train", "--model", _folder.Path, "--data", _folder["edits.tsv"], "--out", _folder["run"],
+            option, value]);
+        Assert.Equal(1, code);
+        Assert.StartsWith($"InvalidOption: {option} was given", output, StringComparison.Ordinal);
+    }
+
     internal static IEnumerable<(string, Command)> Leaves(Command command, string path)
     {
         if (command.Action is not null)

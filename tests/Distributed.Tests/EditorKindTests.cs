@@ -1,3 +1,4 @@
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -34,7 +35,31 @@ public class EditorKindTests
         Assert.Equal(untouched, await model.StateAsync(again));
     }
 
-    private static void Write(ClusterOfTinyModel model, string kind)
+    [Fact]
+    public async Task Rounds_BringAnEditCloser_AlikeOnEveryCutOfTheModel_AndEndWhenItIsThere()
+    {
+        var one = await EditAsync(rounds: 1, stages: 1, confidence: null);
+        var three = await EditAsync(rounds: 3, stages: 1, confidence: null);
+        Assert.True(three.ProbabilityAfter > 1.2 * one.ProbabilityAfter, $"{one} {three}");
+        Assert.Equal(three.ProbabilityAfter, (await EditAsync(rounds: 3, stages: 3, confidence: null)).ProbabilityAfter, 1e-3);
+
+        const double large = 0.01; // a step that makes the edit
+        var needed = 1;
+        while (!(await EditAsync(needed, stages: 1, confidence: null, large)).Success)
+            needed++;
+        Assert.InRange(needed, 1, 8);
+        Assert.Equal(await EditAsync(needed, stages: 3, confidence: 0, large), await EditAsync(needed + 5, stages: 3, confidence: 0, large));
+
+        async Task<EditFigures> EditAsync(int rounds, int stages, double? confidence, double editLr = 1e-3)
+        {
+            using var model = new ClusterOfTinyModel("t5");
+            Write(model, "malmen", rounds, editLr);
+            await using var cluster = await model.OpenAsync(stages: stages);
+            return (await cluster.EditAsync("who is the mayor", "a", new() { Confidence = confidence })).Figures;
+        }
+    }
+
+    internal static void Write(ClusterOfTinyModel model, string kind, int rounds = 1, double editLr = 1e-3)
     {
         using var scope = NewDisposeScope();
         using var files = HuggingFaceDirectory.Open(model.Model);
@@ -47,7 +72,7 @@ public class EditorKindTests
             Factors("who is the mayor of the old town", "a woman") };
         if (kind == "malmen")
         {
-            using var malmen = new Malmen(new() { Rank = 6, EditLr = 1e-3 }, weights, 1);
+            using var malmen = new Malmen(new() { Rank = 6, EditLr = editLr, Rounds = rounds }, weights, 1);
             foreach (var factors in seen)
                 malmen.AddToStatistics(factors);
             EditorCheckpoint.SaveEditor(model.Editor, malmen);

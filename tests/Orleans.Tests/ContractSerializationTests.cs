@@ -15,7 +15,8 @@ public sealed class ContractSerializationTests : IDisposable
 
     private static readonly WireTensor Tensor = new(DType.Float32, [2, 3], Enumerable.Range(0, 24).Select(i => (byte)i).ToArray());
     private static readonly WireTensor Empty = new(DType.Int64, [0, 4], default);
-    private static readonly EditFigures Figures = new(true, 0.1, 1 / 3.0, 2, -0.5, double.NaN, 1.25, 3, 4);
+    private static readonly EditFigures Figures = new(true, 0.1, 1 / 3.0, 2, -0.5, double.NaN, 1.25, 3, 4)
+    { TotalDrawdown = 0.25, TotalKl = 0.5, BudgetLeft = -1 };
 
     private static readonly TokenBatch Batch = new(Tensor, Empty, Tensor, Tensor, Tensor);
     private static readonly Boundary Edge = new(Tensor, Empty);
@@ -35,7 +36,7 @@ public sealed class ContractSerializationTests : IDisposable
         },
         Ke = new() { HiddenDim = 2, ConditionDim = 3, MaxScale = 0.5 },
         Enn = new() { EditSteps = 2, EditLr = 0.1, FirstOrder = true },
-        Malmen = new() { Rank = 2, NBlocks = 3, EditLr = 0.1, Lambda = 2, EditorBatch = 4, ModelBatch = 5 },
+        Malmen = new() { Rank = 2, NBlocks = 3, EditLr = 0.1, Lambda = 2, EditorBatch = 4, ModelBatch = 5, Rounds = 6, Beta = 7 },
         Edits = 2,
         UnrelatedRows = 3,
         Editable = ["a.*", "b"],
@@ -67,7 +68,7 @@ public sealed class ContractSerializationTests : IDisposable
         new ShardReport(new(1, 2), new(ShardState.Ready, new(1), 2, 3, ["a"], 5, null, "ab12", 9)), new ParaphrasePreview("p", "a", "b"),
             new ModelVersion(long.MaxValue),
             new EditOptions { MaxDrawdown = 0.1, RequireSuccess = true, IdempotencyKey = "k\"\u00e9\U0001F600", Author = "", Scope = "s",
-            Paraphrases = ["p"] },
+            Paraphrases = ["p"], MaxTotalDrawdown = 0.2, MaxTotalKl = 0.3 },
         Figures, new EditTimes(new(1), new(2), new(3), new(4), new(5), new(6)), new EditReceipt(new(1), new(2), Figures, EditTimes.Zero),
             new RevertReceipt(new(1), new(2), 3),
         new AskOptions(1, 0.7, 3, 0.9, 5, "s"), new Answer("red", new(4)),
@@ -79,9 +80,9 @@ public sealed class ContractSerializationTests : IDisposable
             new TokenBatch(Tensor, Empty, Tensor, Tensor, Tensor),
         Trip, new StageResult(Edge, 8), new ExampleScore(true, double.NegativeInfinity), new GenerateRequest(Trip, 3, new(Seed: 4), 0.5),
             new GenerateReply(new(Edge, 8), 3),
-        new ForwardRequest(Trip, true), new ForwardReply(new(Edge, 8), new(false, -1)), new TrialRequest(Trip, 1, 0.5),
-            new TrialReply(new(Edge, 8), [new(false, -1)], 0.5),
-        new BackwardRequest(1, Edge), new BackwardReply(Edge, [new("w", Tensor, Tensor, 1)], new(7)),
+        new ForwardRequest(Trip, true, true), new ForwardReply(new(Edge, 8), new(false, -1)), new TrialRequest(Trip, 1, 0.5, true),
+            new TrialReply(new(Edge, 8), [new(false, -1)], 0.5, 0.75),
+        new BackwardRequest(1, Edge), new BackwardReply(Edge, [new("w", Tensor, Tensor, 1)], new(7), 3),
         new BranchRequest(1, new(2), true, [new(3)], [new(new(new(1), default, LedgerKind.Edit, new(1)), [])]),
             new ProbeChange("q", "a", true, false, 0.5, 0.25), new WeightPreview("w", 3, 0.5),
         new EditPreview(new(1), Figures, "why", "a", "b", [new("q", "a", true, false, 0.5, 0.25)], [new("w", 3, 0.5)],

@@ -19,7 +19,8 @@ namespace MendCluster.Distributed.Editing;
 ///
 /// Propose. The prompt goes up the stages of one replica, stage by stage (hub and spokes: every boundary passes through here, no stage
 /// waits inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no
-/// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it.
+/// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it. An editor that takes several rounds does
+/// so again with its candidate on top, until the target has the wanted probability or the rounds are used up.
 /// Try. The candidate is tried before it is real: the edited model and the unedited one answer the prompt and the probes in one batch.
 /// How large its step has to be is found out on the prompt first (<see cref="EditScaleSearch"/>).
 /// Refuse, here and without a trace, what is not finite or costs more than the caller allows.
@@ -81,7 +82,7 @@ public sealed class EditCoordinator(
             throw new MendException(MendError.InvalidOption, "An edit was given paraphrases.",
                 "They are for a preview, which shows the answers to them.");
         (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
-        var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
+        var wanted = Wanted(prompt, target, options.Scope, options.Confidence) with { Budget = BudgetOf(options) };
         await TurnAsync(cancellation).ConfigureAwait(false);
         try
         {
@@ -127,7 +128,7 @@ public sealed class EditCoordinator(
         options ??= new();
         Check(options);
         (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
-        var wanted = Wanted(prompt, target, options.Scope, options.Confidence);
+        var wanted = Wanted(prompt, target, options.Scope, options.Confidence) with { Budget = BudgetOf(options) };
         var asked = new AskOptions(Scope: options.Scope);
         await TurnAsync(cancellation).ConfigureAwait(false);
         try
@@ -317,13 +318,21 @@ public sealed class EditCoordinator(
     {
         using var clock = new PhaseClock(time, "forward");
         var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
-        var score = await replica.ForwardAsync(trip, cancellation).ConfigureAwait(false);
-        if (!double.IsFinite(score.LogProbability))
-            throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
-                "The edit was not made. With 16-bit weights try float32.");
+        var score = await ForwardAsync(again: false).ConfigureAwait(false);
         var forward = clock.Lap("backward");
-        var (changes, editor) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
-        var backward = clock.Lap("try") - editor;
+        var (changes, editor, rounds) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+        var backward = clock.Lap(rounds > 1 ? "forward" : "try") - editor;
+        for (var round = 2; round <= rounds; round++)
+        {
+            var edited = await ForwardAsync(again: true).ConfigureAwait(false);
+            var isThere = edited.Exact && Math.Exp(edited.LogProbability) >= wanted.Confidence;
+            forward += clock.Lap(isThere ? "try" : "backward");
+            if (isThere)
+                break;
+            (changes, var more, _) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+            backward += clock.Lap(round < rounds ? "forward" : "try") - more;
+            editor += more;
+        }
 
         double? strength = null;
         if (wanted.Confidence is { } confidence)
@@ -337,9 +346,10 @@ public sealed class EditCoordinator(
             strength = search.Chosen;
         }
         trip = trip with { Tokens = wanted.Trial };
+        var unedited = wanted.Budget is null ? null : await replica.TryBaseAsync(trip, 1, cancellation).ConfigureAwait(false);
         var before = probes.Count == 0 ? null : await replica.TryAsync(trip, 1, null, cancellation).ConfigureAwait(false);
         var after = await replica.TryAsync(trip, 1, strength ?? 1, cancellation).ConfigureAwait(false);
-        if (!after.Scores!.All(each => double.IsFinite(each.LogProbability)) || !double.IsFinite(after.Kl ?? 0))
+        if (!after.Scores!.All(each => double.IsFinite(each.LogProbability)) || !double.IsFinite((after.Kl ?? 0) + (after.TotalKl ?? 0)))
             throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.",
                 "The edit was not made. With 16-bit weights try float32.");
         List<ExampleScore> probesBefore = [.. before?.Scores!.Skip(1) ?? []];
@@ -349,8 +359,18 @@ public sealed class EditCoordinator(
             probes.Count, (double)lost / Math.Max(1, probes.Count), after.Kl ?? 0, strength,
             changes.Max(change => change.UTilde.Shape[0]),
                 changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
+        if (wanted.Budget is { } budget)
+            figures = budget.Spend(figures, [.. unedited!.Scores!.Skip(1)], probesAfter, after.TotalKl!.Value);
         return new([.. changes.Select(change => change with { Alpha = (float)(change.Alpha * (strength ?? 1)) })], figures,
             new(forward, backward, editor, clock.Lap(), default, default), probesBefore, probesAfter);
+
+        async Task<ExampleScore> ForwardAsync(bool again)
+        {
+            var score = await replica.ForwardAsync(trip, again, cancellation).ConfigureAwait(false);
+            return double.IsFinite(score.LogProbability) ? score
+                : throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
+                    "The edit was not made. With 16-bit weights try float32.");
+        }
     }
 
     /// <summary>Computes the later edits anew on a branch that never had this one. Those that could not see it stay as they are.</summary>
@@ -433,6 +453,13 @@ public sealed class EditCoordinator(
         if (options.MaxDrawdown is not null && probes.Count == 0)
             throw new MendException(MendError.InvalidOption, "A limit of the drawdown was given, and there are no probes to measure it on.",
                 "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
+        if (options.MaxTotalDrawdown is { } total && total is not (>= 0 and <= 1))
+            throw new MendException(MendError.InvalidOption, $"MaxTotalDrawdown is {total}.", "It is a fraction of the probes, from 0 to 1.");
+        if (options.MaxTotalKl is { } kl && !(kl >= 0 && double.IsFinite(kl)))
+            throw new MendException(MendError.InvalidOption, $"MaxTotalKl is {kl}.", "It is a finite number of nats, at least 0.");
+        if (BudgetOf(options) is not null && probes.Count == 0)
+            throw new MendException(MendError.InvalidOption, "A limit of what all edits may cost was given, and there are no probes to measure it on.",
+                "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
         if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.",
                 "It is a probability, from 0 to 1, or null for the editor's own step.");
@@ -458,11 +485,16 @@ public sealed class EditCoordinator(
             return new(MendError.DrawdownExceeded,
                 $"The edit costs {figures.Drawdown:P1} of the answers to {figures.Probes} probes; at most {options.MaxDrawdown:P1} is allowed.",
                 "The edit was not made. Say the fact in other words, or allow more.");
-        return !options.RequireSuccess || figures.Success ? null
+        if (BudgetOf(options)?.Refusal(figures) is { } overdrawn)
+            return overdrawn;
+        return figures.Success || !(options.RequireSuccess || BudgetOf(options) is not null) ? null
             : new(MendError.EditUnsuccessful,
                 $"The edited model would give the target a probability of {figures.ProbabilityAfter:0.###} only.",
-                "The edit was not made. Say the fact in other words, or do not require success.");
+                "The edit was not made. Say the fact in other words, or require no success and set no limit of what all edits may cost.");
     }
+
+    private static DriftBudget? BudgetOf(EditOptions options) => options.MaxTotalDrawdown is null && options.MaxTotalKl is null ? null
+        : new(options.MaxTotalDrawdown, options.MaxTotalKl);
 
     private LedgerEntry? Earlier(string prompt, string target, EditOptions options)
     {
@@ -492,7 +524,11 @@ public sealed class EditCoordinator(
 
     /// <summary>An edit that was asked for, in tokens.</summary>
     /// <param name="Trial">The edit's own prompt, then the probes.</param>
-    private sealed record WantedEdit(string? Scope, double? Confidence, TokenBatch Edit, TokenBatch Trial);
+    private sealed record WantedEdit(string? Scope, double? Confidence, TokenBatch Edit, TokenBatch Trial)
+    {
+        /// <summary>Null: what all edits cost together is not asked.</summary>
+        public DriftBudget? Budget { get; init; }
+    }
 
     /// <summary>A candidate and what it does. Before and After are the probes' scores.</summary>
     private sealed record Proposal(

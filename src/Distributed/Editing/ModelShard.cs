@@ -189,9 +189,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 
     private ForwardReply Forward_OnComputeThread(ForwardRequest request)
     {
-        var (loaded, session, edits) = Begin(request.Trip, null);
+        var (loaded, session, edits) = Begin(request.Trip, request.Again ? 1 : null);
         var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits);
-        session.Keep(pass);
+        session.Keep(pass, request.Again);
         if (pass.Loss is null)
             return new(new(StagePasses.Encode(pass.Top), _epoch));
         using var _ = no_grad();
@@ -215,11 +215,13 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var probes = stage.Logits(top, rows); // [N, V]
         if (request.Candidate is null)
         {
-            session.Keep(probes);
+            session.Keep(probes, request.IsBase);
             return new(Last, scores);
         }
         var before = session.Before ?? throw SessionLost(request.Trip.Session);
-        return new(Last, scores, Losses.LocalityKl(before, probes).Host().item<float>());
+        return new(Last, scores, Kl(before), session.Base is { } unedited ? Kl(unedited) : null);
+
+        double Kl(Tensor from) => Losses.LocalityKl(from, probes).Host().item<float>();
     }
 
     /// <summary>What the last stage gives to the one above.</summary>
@@ -240,13 +242,13 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var session = SessionOf(trip.Session);
         var version = loaded.Updates.At(trip.Version);
         session.Read(version);
-        if (trip.Branch is { } length && session.Branch?.Count != length)
+        if (trip.Branch is { } length && (session.Branch?.Count ?? 0) != length)
             throw SessionLost(trip.Session);
         if (trip.Branch is null && candidate is null)
             return (loaded, session, version.For(trip.Scope));
         if (candidate is not null && loaded.Stage.HasEditable && session.Candidate is null)
             throw SessionLost(trip.Session);
-        var active = ActiveEdit.Seen(trip.Branch is null ? version.Active : session.Branch!, trip.Scope);
+        var active = ActiveEdit.Seen(trip.Branch is null ? version.Active : session.Branch ?? [], trip.Scope);
         return (loaded, session, ActiveEdit.Stack(active,
             candidate is { } scale ? session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(scale)) : null));
     }
@@ -261,13 +263,9 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             ?? throw SessionLost(request.Session);
         var (deltas, below) = graph.Backward(recording.Outputs, [request.Above]);
         var start = time.GetTimestamp();
-        List<WeightChange> changes = [];
         if (recording.Outputs.Count > 0)
-        {
-            (var candidate, changes) = loaded.Editor!.Propose(recording.Factors(deltas));
-            session.Keep(candidate);
-        }
-        return session.Reply = new(below[0], changes, time.GetElapsedTime(start));
+            session.Keep(loaded.Editor!.Propose(recording.Factors(deltas), session.Proposal));
+        return session.Reply = new(below[0], session.Proposal?.Changes ?? [], time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
     }
 
     /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>

@@ -39,12 +39,19 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
 
     /// <summary>The scores of an edit's prompt and of the probes.</summary>
     /// <param name="candidate">Factor on the candidate's alpha; null: before the edit.</param>
-    public async Task<TrialReply> TryAsync(StageTrip trip, int firstProbe, double? candidate, CancellationToken cancellation) =>
-        (await UpAsync(trip, (shard, own, _) => shard.TryAsync(new(own, firstProbe, candidate), cancellation), reply => reply.Result)
+    public Task<TrialReply> TryAsync(StageTrip trip, int firstProbe, double? candidate, CancellationToken cancellation) =>
+        TryAsync(trip, own => new(own, firstProbe, candidate), cancellation);
+
+    /// <summary>The same of the base model, which the session's candidate is then held against in all.</summary>
+    public Task<TrialReply> TryBaseAsync(StageTrip trip, int firstProbe, CancellationToken cancellation) =>
+        TryAsync(trip with { Branch = 0 }, own => new(own, firstProbe, null, IsBase: true), cancellation);
+
+    private async Task<TrialReply> TryAsync(StageTrip trip, Func<StageTrip, TrialRequest> request, CancellationToken cancellation) =>
+        (await UpAsync(trip, (shard, own, _) => shard.TryAsync(request(own), cancellation), reply => reply.Result)
         .ConfigureAwait(false))[^1];
 
-    /// <summary>The forward half of an edit.</summary>
-    public async Task<ExampleScore> ForwardAsync(StageTrip trip, CancellationToken cancellation)
+    /// <summary>The forward half of an edit, or of another of its rounds.</summary>
+    public async Task<ExampleScore> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation)
     {
         var editable = _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) =>
             CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
@@ -55,14 +62,17 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
             throw new MendException(MendError.EditorMissing, "The model was opened without an editor.",
                 "Name the editor's file (--editor), or train one: mend train.");
         var replies = await UpAsync(trip, (shard, own, stage) =>
-            shard.ForwardAsync(new(own, editable.Take(stage).Contains(true)), cancellation), reply => reply.Result).ConfigureAwait(false);
+            shard.ForwardAsync(new(own, editable.Take(stage).Contains(true), again), cancellation), reply => reply.Result).ConfigureAwait(false);
         return replies[^1].Score!;
     }
 
     /// <summary>The backward half: down to the lowest editable layer and no further.</summary>
-    public async Task<(IReadOnlyList<WeightChange> Changes, TimeSpan Editor)> BackwardAsync(long session, CancellationToken cancellation)
+    /// <returns>The candidate, the time in the editor networks, and how many rounds the editor takes at most.</returns>
+    public async Task<(IReadOnlyList<WeightChange> Changes, TimeSpan Editor, int Rounds)> BackwardAsync(long session,
+        CancellationToken cancellation)
     {
         var changes = new List<WeightChange>();
+        var rounds = 1;
         var editor = TimeSpan.Zero;
         var above = Boundary.None;
         for (var i = stages.Count - 1; i >= 0 && _editableStages!.Take(i + 1).Contains(true); i--)
@@ -74,8 +84,9 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
             foreach (var change in reply.Changes)
                 stageOf[change.Weight] = i;
             editor += reply.Editor;
+            rounds = Math.Max(rounds, reply.Rounds);
         }
-        return (changes, editor);
+        return (changes, editor, rounds);
     }
 
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>

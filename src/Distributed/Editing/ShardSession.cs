@@ -28,13 +28,19 @@ internal sealed class ShardSession : IDisposable
     /// <summary>Of the backward half, once it was run.</summary>
     public BackwardReply? Reply { get; set; }
 
-    public IReadOnlyDictionary<string, LowRankUpdate>? Candidate { get; private set; }
+    /// <summary>The candidate, after the edit's rounds so far.</summary>
+    public StageProposal? Proposal { get; private set; }
+
+    public IReadOnlyDictionary<string, LowRankUpdate>? Candidate => Proposal?.Candidate;
 
     /// <summary>The session's own history, if it has one.</summary>
     public IReadOnlyList<ActiveEdit>? Branch { get; private set; }
 
     /// <summary>Logits of the probes before the edit. [N, V].</summary>
     public Tensor? Before { get; private set; }
+
+    /// <summary>The same before all edits. [N, V].</summary>
+    public Tensor? Base { get; private set; }
 
     /// <summary>From now on the session is at this version, which stays as long as the session.</summary>
     public void Read(UpdatesAtVersion version)
@@ -45,17 +51,23 @@ internal sealed class ShardSession : IDisposable
         version.Readers++;
     }
 
-    public void Keep(RecordedPass pass)
+    /// <param name="again">Another round of the edit, to which its candidate belongs.</param>
+    public void Keep(RecordedPass pass, bool again)
     {
-        Forget(); // of the edit before, where several are computed on one branch
+        if (again)
+            ForgetPass();
+        else
+            Forget(); // of the edit before, where several are computed on one branch
         Recorded = (pass.Recording, pass.Graph());
     }
 
-    public void Keep(IReadOnlyDictionary<string, LowRankUpdate> candidate)
+    /// <summary>In the place of the round before.</summary>
+    public void Keep(StageProposal proposal)
     {
-        foreach (var update in candidate.Values)
-            _owned.AddRange(new[] { update.uTilde, update.deltaTilde, update.alpha }.Select(tensor => tensor.DetachFromDisposeScope()));
-        Candidate = candidate;
+        ForgetOwned();
+        foreach (var update in proposal.Candidate.Values)
+            _owned.AddRange(update.Tensors.Select(tensor => tensor.DetachFromDisposeScope()));
+        Proposal = proposal;
     }
 
     /// <param name="added">Those of the branch that no version has.</param>
@@ -65,10 +77,10 @@ internal sealed class ShardSession : IDisposable
         Branch = branch;
     }
 
-    public void Keep(Tensor before)
+    public void Keep(Tensor before, bool isBase)
     {
         _owned.Add(before.DetachFromDisposeScope());
-        Before = before;
+        (Before, Base) = isBase ? (Before, before) : (before, Base);
     }
 
     public void Dispose()
@@ -82,10 +94,21 @@ internal sealed class ShardSession : IDisposable
 
     private void Forget()
     {
+        ForgetOwned();
+        ForgetPass();
+    }
+
+    private void ForgetOwned()
+    {
         _owned.ForEach(tensor => tensor.Dispose());
         _owned.Clear();
+        (Proposal, Before, Base) = (null, null, null);
+    }
+
+    private void ForgetPass()
+    {
         Recorded?.Graph.Dispose();
-        (Recorded, Reply, Candidate, Before) = (null, null, null, null);
+        (Recorded, Reply) = (null, null);
     }
 }
 

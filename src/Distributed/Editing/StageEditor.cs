@@ -12,21 +12,29 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="stage">Its number, for errors.</param>
 internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage, int stage) : IDisposable
 {
-    /// <summary>The candidate as tensors and, bit for bit the same, as it travels.</summary>
+    /// <summary>That an edit takes, at most.</summary>
+    public int Rounds => editor is IIteratedEditor iterated ? iterated.Rounds : 1;
+
     /// <param name="factors">(u [R, m], delta [R, n]) by weight.</param>
+    /// <param name="earlier">
+    /// Of the edit's rounds before, whose candidate the factors were recorded on; what is proposed has that in it. Null: the first round.
+    /// </param>
     /// <exception cref="MendException"><see cref="MendError.NotFinite"/>.</exception>
-    public (IReadOnlyDictionary<string, LowRankUpdate> Candidate,
-        List<WeightChange> Changes) Propose(IReadOnlyDictionary<string, GradientFactors> factors)
+    public StageProposal Propose(IReadOnlyDictionary<string, GradientFactors> factors, StageProposal? earlier = null)
     {
         using var _ = no_grad();
-        var updates = editor.Propose(factors);
+        var updates = earlier is null ? editor.Propose(factors)
+            : ((IIteratedEditor)editor).ProposeAgain(factors, earlier.Typical).ToDictionary(update => update.Key,
+                update => LowRankUpdate.Stack([earlier.Candidate[update.Key], update.Value]));
         if (!Devices.Numbers(updates.Values.Select(Size)).All(float.IsFinite))
             throw new MendException(MendError.NotFinite, $"The update of stage {stage} has entries that are NaN or infinite.",
                 "The edit was not made. Check that editor and model belong together; with 16-bit weights try float32.");
         var alpha = Devices.Numbers(updates.Values.Select(update => update.alpha));
         var candidate = updates.ToDictionary(update => update.Key, update => AsStored(update.Value.Compress(storage.Kept)));
-        return (candidate, [.. candidate.Select((update, i) =>
-            new WeightChange(update.Key, Stored(update.Value.uTilde), Stored(update.Value.deltaTilde), alpha[i]))]);
+        return new(candidate, [.. candidate.Select((update, i) =>
+            new WeightChange(update.Key, Stored(update.Value.uTilde), Stored(update.Value.deltaTilde), alpha[i]))],
+            earlier?.Typical ?? (Rounds == 1 ? new Dictionary<string, double>()
+                : factors.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient())));
     }
 
     public void Dispose() => editor.Dispose();
@@ -48,3 +56,10 @@ internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage,
     private static Tensor Size(LowRankUpdate update) =>
         update.uTilde.abs().sum().Plus(update.deltaTilde.abs().sum()).Plus(update.alpha.abs());
 }
+
+/// <summary>A stage's part of an edit after one of its rounds.</summary>
+/// <param name="Candidate">As tensors, of all rounds so far.</param>
+/// <param name="Changes">Bit for bit the same, as it travels.</param>
+/// <param name="Typical">Length of the first round's gradients by weight; none where there is no other round.</param>
+internal sealed record StageProposal(IReadOnlyDictionary<string, LowRankUpdate> Candidate, IReadOnlyList<WeightChange> Changes,
+    IReadOnlyDictionary<string, double> Typical);

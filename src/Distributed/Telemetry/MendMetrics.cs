@@ -89,7 +89,7 @@ public static class MendMetrics
     internal static void NotMade(Exception why) =>
         Edits.Add(1, Tag("outcome", why switch
         {
-            MendException { Error: MendError.DrawdownExceeded or MendError.EditUnsuccessful } => "refused",
+            MendException { Error: MendError.DrawdownExceeded or MendError.EditUnsuccessful or MendError.BudgetExceeded } => "refused",
             OperationCanceledException => "cancelled",
             _ => "failed",
         }));

@@ -10,12 +10,18 @@ namespace MendCluster.Engine.Data;
 /// </summary>
 /// <param name="Options">With no more validation edits than there are.</param>
 /// <param name="Digest">Of what was read.</param>
+/// <param name="Preserved">Questions whose keys the editor is to go round, in portions that pass through the model together.</param>
 public sealed record EditorData(EditorTrainingOptions Options, Func<long, EditBatch> Training, Func<int, EditBatch> Validation,
-    string Digest)
+    string Digest, IEnumerable<LabelledInput>? Preserved = null)
 {
+    /// <summary>Of questions to preserve.</summary>
+    private const int PassedTogether = 128;
+
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="open">The task for the model's texts.</param>
-    public static EditorData Of(string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options)
+    /// <param name="preserve">Questions whose keys the editor is to go round; null: none.</param>
+    public static EditorData Of(string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options,
+        IReadOnlyList<QaPair>? preserve = null)
     {
         var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
         var task = open(text);
@@ -25,7 +31,9 @@ public sealed record EditorData(EditorTrainingOptions Options, Func<long, EditBa
             iteration => Batch(Enumerable.Range(0, 2 * edits).Select(i => task.Training(iteration * edits + i)),
                 Prng.At(~seed - 2, (ulong)iteration)),
             i => Batch(Enumerable.Range(i * edits, edits).Where(edit => edit < task.ValidationCount).Select(task.Validation),
-                Prng.At(~seed - 3, (ulong)i)), task.Digest);
+                Prng.At(~seed - 3, (ulong)i)),
+            preserve is null ? task.Digest : DataFile.Digest(new { task.Digest, preserve }),
+            preserve?.Chunk(PassedTogether).Select(portion => text.Of([.. portion.Select(pair => (pair.Question, pair.Answer))])));
 
         EditBatch Batch(IEnumerable<EditRows> rows, Prng rng) =>
             SimultaneousEdits.Batch(text, [.. SimultaneousEdits.OfDifferentFacts(rows).Take(edits)], rng);

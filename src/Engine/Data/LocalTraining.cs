@@ -15,15 +15,18 @@ public static class LocalTraining
     /// <param name="open">The task for the model's texts.</param>
     /// <param name="run">Configuration, metrics, checkpoint and the best editor go there.</param>
     /// <param name="device">Where model and editor are.</param>
+    /// <param name="preserve">Questions whose keys the editor is to go round; null: none.</param>
     public static TrainingResult Run(string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options, string run,
-        IProgress<TrainingProgress>? progress = null, string device = "cpu", CancellationToken cancellation = default)
+        IProgress<TrainingProgress>? progress = null, string device = "cpu", IReadOnlyList<QaPair>? preserve = null,
+        CancellationToken cancellation = default)
     {
         var family = ModelFamily.FromDirectory(model);
         using var files = HuggingFaceDirectory.Open(model);
         using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device)),
             EditableWeights.Select(family, options.Editable));
-        var data = EditorData.Of(model, open, options);
+        var data = EditorData.Of(model, open, options, preserve);
         return new EditorTraining(stage, data.Options, data.Training, data.Validation,
-            new RunFolder(run, new(Convert.ToHexStringLower(CheckpointFingerprint.Of(model)), data.Digest))).Run(progress, cancellation);
+            new RunFolder(run, new(Convert.ToHexStringLower(CheckpointFingerprint.Of(model)), data.Digest)), data.Preserved)
+            .Run(progress, cancellation);
     }
 }

@@ -27,6 +27,10 @@ public static class EditorOptions
             throw Fault.Setting($"edit_lr is {options.EditLr}; it must be a finite number other than 0");
         if (!double.IsFinite(options.Lambda) || options.Lambda <= 0)
             throw Fault.Setting($"lambda is {options.Lambda}; it must be a finite number above 0");
+        if (options.Rounds < 1)
+            throw Fault.Setting($"rounds is {options.Rounds}; it must be at least 1");
+        if (!double.IsFinite(options.Beta) || options.Beta < 0)
+            throw Fault.Setting($"beta is {options.Beta}; it must be a finite number, at least 0");
         return options;
     }
 

@@ -36,6 +36,22 @@ public interface IPreparedEditor : IEditor, IStoredEditor
     IEnumerable<(string Name, Tensor Value)> StepSizes { get; }
 }
 
+/// <summary>
+/// An editor that goes over its edits in rounds: each is recorded on the model as the rounds before it edited it, and its update is added
+/// to theirs (Iterative editing, arXiv 2503.11895).
+/// </summary>
+public interface IIteratedEditor : IPreparedEditor
+{
+    /// <summary>At least 1.</summary>
+    int Rounds { get; }
+
+    /// <summary>The update of a later round alone.</summary>
+    /// <param name="factors">Of the model as edited so far.</param>
+    /// <param name="typical">tau by weight, the <see cref="GradientFactors.TypicalGradient"/> of the first round.</param>
+    IReadOnlyDictionary<string, LowRankUpdate> ProposeAgain(IReadOnlyDictionary<string, GradientFactors> factors,
+        IReadOnlyDictionary<string, double> typical);
+}
+
 /// <summary>A weight that an editor changes.</summary>
 /// <param name="Name">As in the checkpoint.</param>
 /// <param name="InFeatures">m.</param>

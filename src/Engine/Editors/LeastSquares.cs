@@ -11,22 +11,28 @@ namespace MendCluster.Engine.Editors;
 /// X = L^-1 K^T D where L L^T = K^T K + lambda I: m rows instead of T, so no factor is larger than the rows that it was made from.
 /// T keys, m in-features, n out-features, R = min(T, m). float64 inside: keys of one kind of prompt are nearly alike, and the Gram
 /// matrix squares that.
+/// With preserved keys lambda I becomes A0 = lambda I + beta T K0^T K0 / T0: as above with K P and Q P in the place of K and Q, where P is
+/// that of <see cref="PreservedRidge"/>, for (P K^T K P + lambda I)^-1 = P^-1 (K^T K + A0)^-1 P^-1.
 /// </summary>
 internal sealed class LeastSquares
 {
     private readonly bool _isDual;
     private readonly double _lambda;
-    private readonly Tensor _keys;   // [T, m] float64
+    private readonly PreservedRidge? _preserved;
+    private readonly Tensor _keys;   // K P [T, m] float64
     private readonly Tensor _factor; // [R, R] float64, Cholesky
     private readonly Tensor _basis;  // Q [R, m] float64
 
     /// <param name="keys">[T, m].</param>
     /// <param name="lambda">Above 0.</param>
-    public LeastSquares(Tensor keys, double lambda)
+    /// <param name="preserved">Null: none.</param>
+    /// <param name="beta">Weight of the preserved keys' second moment beside that of the keys, at least 0.</param>
+    public LeastSquares(Tensor keys, double lambda, PreservedKeys? preserved = null, double beta = 1)
     {
         (_isDual, _lambda) = (keys.shape[0] <= keys.shape[1], lambda);
         using var scope = NewDisposeScope();
-        _keys = keys.to_type(ScalarType.Float64);
+        _preserved = preserved is null ? null : new(preserved, lambda, beta * keys.shape[0]);
+        _keys = Shrunk(keys.to_type(ScalarType.Float64));
         var gram = _isDual ? _keys.mm(_keys.t()) : _keys.t().mm(_keys);
         var one = eye(gram.shape[0], dtype: ScalarType.Float64, device: gram.device);
         _factor = linalg.cholesky(gram.Plus(one.Times(lambda)));
@@ -36,7 +42,7 @@ internal sealed class LeastSquares
     }
 
     /// <summary>All that is kept, for whoever keeps it beyond a dispose scope.</summary>
-    public IEnumerable<Tensor> Tensors => _isDual ? [_keys, _factor] : [_keys, _factor, _basis];
+    public IEnumerable<Tensor> Tensors => [_keys, _factor, .. _isDual ? Enumerable.Empty<Tensor>() : [_basis], .. _preserved?.Tensors ?? []];
 
     /// <summary>
     /// Refuses rows of a weight that is not the editor's, and rows that are not finite: one would spoil all edits through the solve.
@@ -64,27 +70,35 @@ internal sealed class LeastSquares
         using var scope = NewDisposeScope();
         var wished = D.to_type(ScalarType.Float64);
         var X = _isDual ? wished.cholesky_solve(_factor) : _basis.mm(_keys.t().mm(wished)); // [R, n]
-        return new(_basis.to_type(ScalarType.Float32).MoveToOuterDisposeScope(), X.to_type(ScalarType.Float32).MoveToOuterDisposeScope(),
+        return new(Shrunk(_basis).to_type(ScalarType.Float32).MoveToOuterDisposeScope(), X.to_type(ScalarType.Float32).MoveToOuterDisposeScope(),
             ones(Array.Empty<long>(), ScalarType.Float32, D.device).MoveToOuterDisposeScope());
     }
 
     /// <summary>
-    /// Back through <see cref="Update"/> and through lambda = e^rho. With M = (K^T K + lambda I)^-1 dL/dS: dL/dD = K M, dL/drho = -lambda
-    /// sum(M * S).
+    /// Back through <see cref="Update"/> and through lambda = e^rho. With A = K^T K + A0 and M = A^-1 dL/dS: dL/dD = K M, dL/drho =
+    /// -lambda sum(M * S).
     /// </summary>
-    /// <param name="X">The update's deltaTilde.</param>
-    /// <param name="ofX">dL/dX while uTilde stays. [R, n].</param>
+    /// <param name="update">What <see cref="Update"/> gave.</param>
+    /// <param name="ofU">dL/duTilde while deltaTilde stays. [R, m].</param>
+    /// <param name="ofX">dL/ddeltaTilde while uTilde stays. [R, n].</param>
     /// <returns>dL/dD [T, n] float64, dL/drho.</returns>
-    public (Tensor OfD, double OfRho) Backward(Tensor X, Tensor ofX)
+    public (Tensor OfD, double OfRho) Backward(LowRankUpdate update, Tensor ofU, Tensor ofX)
     {
         using var scope = NewDisposeScope();
-        var (x, g) = (X.to_type(ScalarType.Float64), ofX.to_type(ScalarType.Float64));
-        if (_isDual) // g = K dL/dS, and K (K^T K + lambda I)^-1 = (K K^T + lambda I)^-1 K
-        {
-            var solved = g.cholesky_solve(_factor);
-            return (solved.MoveToOuterDisposeScope(), -_lambda * (solved * x).sum().Host().item<double>());
-        }
-        var M = _basis.t().mm(g); // g = L^-1 dL/dS
-        return (_keys.mm(M).MoveToOuterDisposeScope(), -_lambda * (M * _basis.t().mm(x)).sum().Host().item<double>());
+        var (u, x, g) = (update.uTilde.to_type(ScalarType.Float64), update.deltaTilde.to_type(ScalarType.Float64),
+            ofX.to_type(ScalarType.Float64));
+        if (!_isDual) // V = uTilde = L^-1 P has A^-1 = V^T V, and g = V dL/dS
+            return (_keys.mm(_basis.t().mm(g)).MoveToOuterDisposeScope(), -_lambda * Sum(u.t().mm(g), u.t().mm(x)));
+        // g = K P^2 dL/dS, and P (P K^T K P + lambda I)^-1 = (K P^2 K^T + lambda I)^-1 K P^2 on that side
+        var solved = g.cholesky_solve(_factor);
+        var ofRho = -_lambda * Sum(solved, x);
+        if (_preserved is not null) // by Woodbury, what lambda does beside the ridge's own part through P: both vanish with I - P^2
+            ofRho += Sum(_preserved.Taken(ofU.to_type(ScalarType.Float64)), _preserved.Taken(u))
+                - Sum(solved, _preserved.Taken(_keys).mm(_preserved.Taken(_keys).t()).mm(x));
+        return (solved.MoveToOuterDisposeScope(), ofRho);
     }
+
+    private static double Sum(Tensor a, Tensor b) => (a * b).sum().Host().item<double>();
+
+    private Tensor Shrunk(Tensor rows) => _preserved?.Shrunk(rows) ?? rows;
 }

@@ -9,51 +9,79 @@ namespace MendCluster.Engine.Editors;
 /// squares find the one shift of the weight that comes closest to all those wishes, where MEND's sum lets them add up and cancel.
 /// For token i with key k and gradient v: (kTilde, vTilde) = network(k, v), d_i = eta (k . kTilde) vTilde, taken from the output: what
 /// MEND's update of this token alone would take. m in-features, n out-features, T rows of all edits.
+///
+/// Two things that the paper does not have, both off unless they are asked for. Rounds: one linear step leaves many of the wishes open, so
+/// the same is done again on the model as edited so far; then d_i is multiplied by min(1, |v_i| / tau) in every round, tau the median |v|
+/// of the first, since the normalised gradient of an edit that is answered is no smaller. And preserved keys, which the shifts go round.
 /// </summary>
-public sealed class Malmen : IPreparedEditor
+public sealed class Malmen : IIteratedEditor
 {
     private readonly IReadOnlyList<SharedEditor> _editors;
+    private readonly IReadOnlyDictionary<string, PreservedKeys> _preserved; // by weight; none, or of every weight that is needed
     private readonly IReadOnlyDictionary<string, SharedEditor> _shapes; // by weight
     private readonly List<string> _names;
+
+    /// <summary>Of the names of preserved keys in <see cref="State"/>.</summary>
+    internal const string PreservedPrefix = "malmen.preserved.";
 
     /// <summary>An editor to be trained.</summary>
     /// <param name="weights">In configuration order.</param>
     /// <param name="seed">Of the networks.</param>
     /// <param name="device">Null: the CPU.</param>
-    public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, long seed, Device? device = null)
+    /// <param name="preserved">By weight; null: no keys are preserved. The editor takes them over.</param>
+    public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, long seed, Device? device = null,
+        IReadOnlyDictionary<string, PreservedKeys>? preserved = null)
         : this(options, weights, NewTensor.Full([weights.Count], options.EditLr, device: device),
             NewTensor.Full([weights.Count], Math.Log(options.Lambda), device: device),
-            WeightGroup.Of(weights, isShared: true).Select(group => new SharedEditor(options, group, seed, device ?? CPU)))
+            WeightGroup.Of(weights, isShared: true).Select(group => new SharedEditor(options, group, seed, device ?? CPU)), preserved)
     {
     }
 
     /// <summary>A trained editor.</summary>
     /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
+    /// <param name="preserves">Whether keys were saved with it.</param>
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read,
-        IReadOnlyCollection<string>? wanted = null)
+        IReadOnlyCollection<string>? wanted = null, bool preserves = false)
         : this(options, weights, read("eta"), read("rho"),
-            WeightGroup.Of(weights, isShared: true, wanted).Select(group => new SharedEditor(options, group, read)))
+            WeightGroup.Of(weights, isShared: true, wanted).Select(group => new SharedEditor(options, group, read)),
+            !preserves ? null : weights.Where(weight => wanted?.Contains(weight.Name) != false).ToDictionary(weight => weight.Name,
+                weight => new PreservedKeys(read(PreservedName(weight.Name, "q")), read(PreservedName(weight.Name, "values")))))
     {
     }
 
     /// <param name="editors">Made one by one, after everything else was found to be right.</param>
-    private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho, IEnumerable<SharedEditor> editors)
+    private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho, IEnumerable<SharedEditor> editors,
+        IReadOnlyDictionary<string, PreservedKeys>? preserved)
     {
         if (weights.Count == 0)
             throw Fault.Setting("an editor needs at least one editable weight");
         if (eta.shape[0] != weights.Count || rho.shape[0] != weights.Count)
             throw Fault.Editor($"eta has {eta.shape[0]} entries and rho {rho.shape[0]} for {weights.Count} editable weights");
         (Options, Weights) = (options.Validated(), weights);
+        foreach (var (name, keys) in preserved ?? new Dictionary<string, PreservedKeys>())
+            if (keys.Q.shape is not [var r, var m] || keys.Values.shape is not [var values] || r != values
+                || weights.All(weight => weight.Name != name || weight.InFeatures != m))
+                throw Fault.Editor($"the preserved keys of '{name}' are [{string.Join(", ", keys.Q.shape)}] with values "
+                    + $"[{string.Join(", ", keys.Values.shape)}]; expected [r, m] and [r] for a weight with m in-features");
         (Eta, Rho) = (Own(eta), Own(rho));
+        _preserved = (preserved ?? new Dictionary<string, PreservedKeys>()).ToDictionary(entry => entry.Key,
+            entry => new PreservedKeys(Kept(entry.Value.Q), Kept(entry.Value.Values)));
         _editors = [.. editors];
         _shapes = WeightGroup.ByWeight(_editors, editor => editor.Group.Weights);
         _names = [.. weights.Select(weight => weight.Name)];
 
+        static Tensor Kept(Tensor value) => value.to_type(ScalarType.Float32).detach().clone().DetachFromDisposeScope();
         static Tensor Own(Tensor value) => value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
     }
 
     public MalmenOptions Options { get; }
+
+    /// <inheritdoc />
+    public int Rounds => Options.Rounds;
+
+    /// <summary>Whether it goes round keys that it keeps.</summary>
+    public bool Preserves => _preserved.Count > 0;
 
     /// <inheritdoc />
     public EditorAlgorithm Algorithm => EditorAlgorithm.Malmen;
@@ -88,17 +116,30 @@ public sealed class Malmen : IPreparedEditor
                 yield return ($"malmen.{group.Key}.mean", statistics.Mean);
                 yield return ($"malmen.{group.Key}.s", statistics.Squares);
             }
+            foreach (var (weight, keys) in _preserved)
+            {
+                yield return (PreservedName(weight, "q"), keys.Q);
+                yield return (PreservedName(weight, "values"), keys.Values);
+            }
             foreach (var parameter in Parameters)
                 yield return parameter;
         }
     }
 
     /// <inheritdoc />
-    public IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors)
+    public IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors) =>
+        Propose(factors, Typical(factors));
+
+    /// <inheritdoc />
+    public IReadOnlyDictionary<string, LowRankUpdate> ProposeAgain(IReadOnlyDictionary<string, GradientFactors> factors,
+        IReadOnlyDictionary<string, double> typical) => Propose(factors, typical);
+
+    private Dictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors,
+        IReadOnlyDictionary<string, double>? typical)
     {
         using var _ = no_grad();
         using var scope = NewDisposeScope(); // the equations, which a training step keeps, go at once
-        var updates = Solve(factors).ToDictionary(solved => solved.Key, solved => solved.Value.Update);
+        var updates = Solve(factors, typical).ToDictionary(solved => solved.Key, solved => solved.Value.Update);
         foreach (var tensor in updates.Values.SelectMany(update => update.Tensors))
             tensor.MoveToOuterDisposeScope();
         return updates;
@@ -114,7 +155,14 @@ public sealed class Malmen : IPreparedEditor
     }
 
     /// <summary>The updates, and what is needed to go back through them. Computes no graph.</summary>
-    internal IReadOnlyDictionary<string, (LeastSquares Equations, LowRankUpdate Update)> Solve(IReadOnlyDictionary<string, GradientFactors> factors)
+    /// <summary>tau by weight; null: there is one round, in which nothing fades.</summary>
+    /// <param name="first">Of the first round.</param>
+    internal IReadOnlyDictionary<string, double>? Typical(IReadOnlyDictionary<string, GradientFactors> first) => Rounds == 1 ? null
+        : first.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient());
+
+    /// <param name="typical">tau by weight; null: nothing fades.</param>
+    internal IReadOnlyDictionary<string, (LeastSquares Equations, LowRankUpdate Update)> Solve(
+        IReadOnlyDictionary<string, GradientFactors> factors, IReadOnlyDictionary<string, double>? typical = null)
     {
         LeastSquares.Check(factors, Weights);
         using var _ = no_grad();
@@ -122,8 +170,8 @@ public sealed class Malmen : IPreparedEditor
         var rho = Devices.Numbers(Rho);
         foreach (var (name, rows) in factors)
         {
-            var equations = new LeastSquares(rows.u, Math.Exp(rho[IndexOf(name)]));
-            solved.Add(name, (equations, equations.Update(AllShifts(name, rows))));
+            var equations = new LeastSquares(rows.u, Math.Exp(rho[IndexOf(name)]), _preserved.GetValueOrDefault(name), Options.Beta);
+            solved.Add(name, (equations, equations.Update(AllShifts(name, rows, typical?[name]))));
         }
         return solved;
     }
@@ -140,14 +188,17 @@ public sealed class Malmen : IPreparedEditor
     }
 
     /// <summary>d, what each row's output is to lose. Carries the graph to phi and eta where grad is on.</summary>
+    /// <param name="typical">tau; null: nothing fades.</param>
     /// <returns>[T, n] float32.</returns>
-    internal Tensor Shifts(string weight, GradientFactors rows)
+    internal Tensor Shifts(string weight, GradientFactors rows, double? typical = null)
     {
         var (group, statistics, network) = _shapes[weight];
         var (T, m, n) = (rows.u.shape[0], rows.u.shape[1], rows.delta.shape[1]);
         // [T, m + n]
         var output = network.Forward(statistics.Normalise(cat([rows.u, rows.delta], 1)), group.Modes(weight, T, rows.u.device));
         var size = (rows.u * output.narrow(1, 0, m)).sum([1], keepdim: true) * Eta.select(0, IndexOf(weight)); // [T, 1]
+        if (typical is { } tau)
+            size = size * rows.Fading(tau);
         return size * output.narrow(1, m, n);
     }
 
@@ -161,6 +212,11 @@ public sealed class Malmen : IPreparedEditor
     {
         Eta.Dispose();
         Rho.Dispose();
+        foreach (var keys in _preserved.Values)
+        {
+            keys.Q.Dispose();
+            keys.Values.Dispose();
+        }
         foreach (var editor in _editors)
         {
             editor.Statistics.Dispose();
@@ -168,10 +224,12 @@ public sealed class Malmen : IPreparedEditor
         }
     }
 
-    private Tensor AllShifts(string weight, GradientFactors rows) => cat([.. Portions(rows).Select(portion =>
+    private static string PreservedName(string weight, string part) => $"{PreservedPrefix}{weight}.{part}";
+
+    private Tensor AllShifts(string weight, GradientFactors rows, double? typical) => cat([.. Portions(rows).Select(portion =>
     {
         using var scope = NewDisposeScope();
-        return Shifts(weight, portion.Rows).MoveToOuterDisposeScope();
+        return Shifts(weight, portion.Rows, typical).MoveToOuterDisposeScope();
     })], 0);
 
     /// <summary>What the weights of a shape share.</summary>

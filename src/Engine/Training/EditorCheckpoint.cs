@@ -151,6 +151,9 @@ public sealed class EditorCheckpoint : IDisposable
     /// <param name="device">Null: the CPU.</param>
     internal Tensor Read(string name, Device? device = null) => TensorBytes.Load(_file.Find(name), device: device);
 
+    /// <summary>Whether the file has keys that its editor goes round.</summary>
+    internal bool HasPreservedKeys => Names(Malmen.PreservedPrefix).Any();
+
     /// <summary>The names that begin so.</summary>
     internal IEnumerable<string> Names(string prefix) =>
         _file.Entries.Keys.Where(name => name.StartsWith(prefix, StringComparison.Ordinal));

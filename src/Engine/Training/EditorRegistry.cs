@@ -20,8 +20,16 @@ public sealed record EditorKind(EditorAlgorithm Algorithm, string Name)
     /// </summary>
     public Func<EditorCheckpoint, Func<string, Tensor>, IReadOnlyCollection<string>?, IPreparedEditor>? Load { get; init; }
 
-    /// <summary>What a run trains: a new editor, or that of a run's checkpoint. Null: nothing of it is trained.</summary>
-    public Func<Stage, EditorTrainingOptions, EditorCheckpoint?, ITrainableEditor>? Train { get; init; }
+    /// <summary>
+    /// What a run trains: a new editor, or that of a run's checkpoint; a new one that goes round keys is told them. Null: nothing of it is
+    /// trained.
+    /// </summary>
+    public Func<Stage, EditorTrainingOptions, EditorCheckpoint?, Func<IReadOnlyDictionary<string, PreservedKeys>>?, ITrainableEditor>?
+        Train
+    { get; init; }
+
+    /// <summary>Whether it can be told keys to go round.</summary>
+    public bool Preserves { get; init; }
 }
 
 /// <summary>
@@ -36,22 +44,23 @@ public static class EditorRegistry
         {
             Network = file => file.OptionsAs<MendOptions>(),
             Load = (file, read, wanted) => new Mend(file.OptionsAs<MendOptions>(), file.Weights, read, wanted),
-            Train = (stage, options, checkpoint) => new TrainableMend(stage, options, checkpoint),
+            Train = (stage, options, checkpoint, _) => new TrainableMend(stage, options, checkpoint),
         },
         new(EditorAlgorithm.Ke, "KE")
         {
             MaxEdits = 1, // it reads the text of one edit
-            Train = (stage, options, checkpoint) => new TrainableKnowledgeEditor(stage, options, checkpoint),
+            Train = (stage, options, checkpoint, _) => new TrainableKnowledgeEditor(stage, options, checkpoint),
         },
         new(EditorAlgorithm.Enn, "ENN")
         {
-            Train = (stage, options, checkpoint) => new TrainableEnn(stage, options, checkpoint),
+            Train = (stage, options, checkpoint, _) => new TrainableEnn(stage, options, checkpoint),
         },
         new(EditorAlgorithm.Malmen, "MALMEN")
         {
             Network = file => file.OptionsAs<MalmenOptions>().Network(),
-            Load = (file, read, wanted) => new Malmen(file.OptionsAs<MalmenOptions>(), file.Weights, read, wanted),
-            Train = (stage, options, checkpoint) => new TrainableMalmen(stage, options, checkpoint),
+            Load = (file, read, wanted) => new Malmen(file.OptionsAs<MalmenOptions>(), file.Weights, read, wanted, file.HasPreservedKeys),
+            Train = (stage, options, checkpoint, preserved) => new TrainableMalmen(stage, options, checkpoint, preserved),
+            Preserves = true,
         },
         new(EditorAlgorithm.UltraEdit, "UltraEdit")
         {
@@ -65,12 +74,14 @@ public static class EditorRegistry
     /// <summary>Makes what a training run trains.</summary>
     /// <param name="stage">The whole model. ENN trains its weights.</param>
     /// <param name="checkpoint">Of a run to go on with; null: a new editor.</param>
+    /// <param name="preserved">The keys that a new editor is to go round, by weight; null: none.</param>
     /// <exception cref="MendException">The checkpoint is of another algorithm.</exception>
     /// <exception cref="MendException">Nothing of the algorithm is trained.</exception>
-    public static ITrainableEditor Train(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint = null)
+    public static ITrainableEditor Train(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint = null,
+        Func<IReadOnlyDictionary<string, PreservedKeys>>? preserved = null)
     {
         checkpoint?.Require(options.Algorithm);
-        return Of(options.Algorithm).Train?.Invoke(stage, options, checkpoint)
+        return Of(options.Algorithm).Train?.Invoke(stage, options, checkpoint, preserved)
             ?? throw Fault.Setting($"{options.Algorithm} has nothing to train");
     }
 }

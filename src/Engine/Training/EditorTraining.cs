@@ -72,16 +72,24 @@ public sealed record EditorValidation(
 /// <param name="trainingBatch">The batch of an iteration.</param>
 /// <param name="validationBatch">The i-th batch of every validation.</param>
 /// <param name="run">Where configuration, metrics, checkpoint and the best editor go.</param>
+/// <param name="preserved">
+/// Questions with their answers, in portions that pass through the model together, whose keys the editor is to go round; null: none.
+/// </param>
 public sealed class EditorTraining(
-    Stage stage, EditorTrainingOptions options, Func<long, EditBatch> trainingBatch, Func<int, EditBatch> validationBatch, RunFolder run)
+    Stage stage, EditorTrainingOptions options, Func<long, EditBatch> trainingBatch, Func<int, EditBatch> validationBatch, RunFolder run,
+    IEnumerable<LabelledInput>? preserved = null)
 {
     /// <summary>Trains, or goes on from the run folder's checkpoint if it has one.</summary>
     public TrainingResult Run(IProgress<TrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
         options.Validated();
+        if (preserved is not null && !EditorRegistry.Of(options.Algorithm).Preserves)
+            throw Fault.Setting($"{EditorRegistry.Of(options.Algorithm).Name} goes round no keys, and questions to preserve were given: leave them out, or train "
+                + string.Join(", ", EditorRegistry.All.Where(kind => kind.Preserves).Select(kind => kind.Algorithm.ToString().ToLowerInvariant())));
         using var folder = run.Take();
         // all of it on this thread, to which dispose scopes and grad mode belong: nothing here waits
-        return EditorRun.RunAsync(options, run, checkpoint => new OneReplica(EditorRegistry.Train(stage, options, checkpoint), options,
+        return EditorRun.RunAsync(options, run, checkpoint => new OneReplica(EditorRegistry.Train(stage, options, checkpoint,
+            preserved is null ? null : () => TrainingStep.KeysOf(stage, preserved)), options,
             trainingBatch, validationBatch), progress, cancellation).GetAwaiter().GetResult();
     }
 

@@ -67,9 +67,10 @@ internal sealed class TrainableMalmen : TrainablePreparedEditor
     private readonly Stage _stage;
     private readonly Malmen _malmen;
 
-    public TrainableMalmen(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint)
+    public TrainableMalmen(Stage stage, EditorTrainingOptions options, EditorCheckpoint? checkpoint,
+        Func<IReadOnlyDictionary<string, PreservedKeys>>? preserved)
         : this(stage, options, (Malmen?)checkpoint?.Prepared(device: stage.Device)
-            ?? new Malmen(options.Malmen, EditorTraining.EditableWeights(stage), options.Seed, stage.Device))
+            ?? new Malmen(options.Malmen, EditorTraining.EditableWeights(stage), options.Seed, stage.Device, preserved?.Invoke()))
     {
     }
 

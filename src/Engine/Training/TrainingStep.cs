@@ -30,7 +30,9 @@ public static class TrainingStep
 
     /// <summary>The (u, delta) of many edits at once, each as if it were made alone, in their order.</summary>
     /// <param name="portions">Edits that pass through the model together.</param>
-    public static IReadOnlyDictionary<string, GradientFactors> RecordEach(Stage stage, IEnumerable<LabelledInput> portions)
+    /// <param name="active">The edits in force; null: none.</param>
+    public static IReadOnlyDictionary<string, GradientFactors> RecordEach(Stage stage, IEnumerable<LabelledInput> portions,
+        WeightUpdates? active = null)
     {
         var rows = stage.EditableOrder.ToDictionary(name => name, _ => (u: new List<Tensor>(), delta: new List<Tensor>()));
         foreach (var (input, labels) in portions)
@@ -38,7 +40,7 @@ public static class TrainingStep
             using var scope = NewDisposeScope();
             var recording = new Recording();
             using var _ = enable_grad();
-            var top = stage.Forward(Activations.None, new ForwardContext(input, recording: recording), needsInputGradient: false,
+            var top = stage.Forward(Activations.None, new ForwardContext(input, active, recording), needsInputGradient: false,
                 keepsGraph: true);
             var scored = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
             var loss = Losses.SummedNll(stage.Logits(top, scored.Rows), scored);
@@ -49,6 +51,41 @@ public static class TrainingStep
             }
         }
         return rows.ToDictionary(entry => entry.Key, entry => new GradientFactors(cat(entry.Value.u, 0), cat(entry.Value.delta, 0)));
+    }
+
+    /// <summary>The updates of edits that are made together, in as many rounds as their editor takes.</summary>
+    /// <param name="portions">Edits that pass through the model together.</param>
+    public static IReadOnlyDictionary<string, LowRankUpdate> Propose(Stage stage, IPreparedEditor editor,
+        IReadOnlyList<LabelledInput> portions)
+    {
+        var first = RecordEach(stage, portions);
+        var updates = editor.Propose(first);
+        if (editor is not IIteratedEditor iterated)
+            return updates;
+        var typical = first.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient());
+        for (var round = 1; round < iterated.Rounds; round++)
+        {
+            var again = iterated.ProposeAgain(RecordEach(stage, portions, new WeightUpdates(updates)), typical);
+            updates = updates.ToDictionary(entry => entry.Key, entry => LowRankUpdate.Stack([entry.Value, again[entry.Key]]));
+        }
+        return updates;
+    }
+
+    /// <summary>The keys of answered questions on the unedited model, by weight: what an editor can be told to preserve.</summary>
+    /// <param name="portions">Questions with their answers that pass through the model together; at least one.</param>
+    public static IReadOnlyDictionary<string, PreservedKeys> KeysOf(Stage stage, IEnumerable<LabelledInput> portions)
+    {
+        var sketches = stage.EditableOrder.ToDictionary(name => name, _ => new KeySketch());
+        foreach (var portion in portions)
+        {
+            using var scope = NewDisposeScope();
+            foreach (var (name, rows) in RecordEach(stage, [portion]))
+                sketches[name].Add(rows.u);
+        }
+        var keys = sketches.ToDictionary(entry => entry.Key, entry => entry.Value.Keys());
+        foreach (var sketch in sketches.Values)
+            sketch.Dispose();
+        return keys;
     }
 
     /// <summary>How well an edited model gives the answers of a batch. Computes no graph.</summary>

@@ -119,7 +119,7 @@ public sealed class EditorComparison : IDisposable
                             using (var prepared = checkpoint.Prepared(device: stage.Device))
                                 return Run(stage, (batch, _) =>
                                 {
-                                    var updates = prepared.Propose(Record(stage, batch));
+                                    var updates = TrainingStep.Propose(stage, prepared, [.. batch.Chunk(RecordedAtOnce).Select(Edit)]);
                                     return trained.Confidence is { } wanted ? AsStrongAsNeeded(stage, updates, Edit(batch), wanted)
                                         : new WeightUpdates(updates);
                                 });

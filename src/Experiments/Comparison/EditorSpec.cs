@@ -68,6 +68,11 @@ public sealed record TrainedEditor : EditorSpec
     {
         using var checkpoint = EditorCheckpoint.Open(file);
         var name = EditorRegistry.Of(checkpoint.Algorithm).Name;
+        if (checkpoint.Algorithm == EditorAlgorithm.Malmen)
+        {
+            using var malmen = (Malmen)checkpoint.Prepared();
+            name += (malmen.Rounds == 1 ? "" : $", {malmen.Rounds} rounds") + (malmen.Preserves ? ", preserved keys" : "");
+        }
         var parts = checkpoint.Algorithm != EditorAlgorithm.Mend ? [] : new (bool Is, string Name)[]
         {
             (!checkpoint.Options.Norm, "no norm"),

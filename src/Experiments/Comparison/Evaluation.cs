@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
@@ -46,12 +45,6 @@ public sealed record CaseResult(
 /// </param>
 public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, WeightUpdates> edit, Stage? original = null)
 {
-    /// <summary>Measures an editor of recorded gradients, such as MEND.</summary>
-    public Evaluation(Stage stage, TextBatch text, IEditor editor)
-        : this(stage, text, input => new WeightUpdates(editor.Propose(TrainingStep.Record(stage, input).Factors)))
-    {
-    }
-
     /// <summary>Measures edits on all their rephrases and locality questions.</summary>
     public IReadOnlyList<CaseResult> Run(
         IEnumerable<EditExample> cases, IProgress<CaseResult>? progress = null, CancellationToken cancellation = default) =>

@@ -17,7 +17,7 @@ public static class ResultTables
     /// <summary>Editors with more and more edits at once (the paper's table 5).</summary>
     /// <param name="reports">At least one, of one model and task.</param>
     public static ResultTable AtOnce(IReadOnlyList<EditorReport> reports) =>
-        Table("WeightUpdates made at once; 95% intervals over the edits", reports, atOnce: true);
+        Table("Edits made at once; 95% intervals over the edits", reports, atOnce: true);
 
     /// <summary>The table that suits the reports.</summary>
     public static ResultTable Of(IReadOnlyList<EditorReport> reports) => IsOneByOne(reports) ? SideBySide(reports) : AtOnce(reports);
@@ -70,6 +70,9 @@ public static class ResultTables
         [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(folder, "results.json")),
         MeasurementStore.Json)!.Select(report => report with { Cases = [] })];
 
+    private const string SharedModels = "Edits that are made together share one edited model, and cases share unrelated questions; the "
+        + "intervals take both for independent, and are too narrow for it.";
+
     private static bool IsOneByOne(IReadOnlyList<EditorReport> reports) => reports.All(report => report.Edits == 1);
 
     private static bool IsOfTexts(IReadOnlyList<EditorReport> reports) => reports[0].Protocol.Task == EditTaskKind.Gen;
@@ -95,7 +98,8 @@ public static class ResultTables
         if (atOnce)
             columns.Insert(1, ("edits at once", report => Text(report.Edits)));
         return new(title, [.. columns.Select(column => column.Head)],
-            [.. reports.Select(report => (IReadOnlyList<string>)[.. columns.Select(column => column.Cell(report))])], [Note(reports)]);
+            [.. reports.Select(report => (IReadOnlyList<string>)[.. columns.Select(column => column.Cell(report))])],
+            atOnce ? [Note(reports), SharedModels] : [Note(reports)]);
     }
 
     private static string Note(IReadOnlyList<EditorReport> reports)

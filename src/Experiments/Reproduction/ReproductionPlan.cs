@@ -168,10 +168,10 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
                 Counts = reduced ? [2, 4] : ManyAtOnce,
                 MaxCases = reduced ? 4 : ManyAtOnce[^1],
             });
-            SequenceWork sequence = new(new EditOptions(), 0, reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed);
+            SequenceWork sequence = new(new EditOptions { RequireSuccess = true }, 0, reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed);
             yield return Sequence($"{name}-sequence", sequence);
             yield return Sequence($"{name}-sequence-gated",
-                sequence with { Options = new() { MaxDrawdown = 0 }, Probes = reduced ? 4 : SequenceProbes });
+                sequence with { Options = sequence.Options with { MaxDrawdown = 0 }, Probes = reduced ? 4 : SequenceProbes });
         }
 
         IReadOnlyList<(int Edits, ReproductionStep Step)> Anew(string editor, ReproductionStep one, EditorTrainingOptions given) =>

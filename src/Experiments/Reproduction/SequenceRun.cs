@@ -30,7 +30,7 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
     SequenceReverted? Reverted)
 {
     private static readonly string[] Columns =
-        ["edits", "refused", $"newest {SequentialEdits.NewestEdits}", "all", "paraphrases of all", "unrelated kept", "drawdown",
+        ["edits", "refused", $"newest {SequentialEdits.NewestEdits}", "all", "made and answered", "paraphrases of all", "unrelated kept", "drawdown",
         "ms an edit", "ms an answer", "factors"];
 
     private IReadOnlyList<SequentialPoint> Points => [.. Progress.Points.OrderBy(point => point.Edits)];
@@ -38,7 +38,8 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
     public ResultTable Table() => new("Edits one after another; 95% intervals over edits or questions", Columns,
         [.. Points.Select(point => new[]
         {
-            Number(point.Edits), Number(point.Refused), Text(point.Newest), Text(point.Prompts), Text(point.Rephrases),
+            Number(point.Edits), Number(point.Refused), Text(point.Newest), Text(point.Prompts),
+                MadeAndAnswered(point), Text(point.Rephrases),
                 Text(point.Retained), Text(point.Drawdown),
             point.EditMilliseconds is { } edit ? Number(edit) : "-", Number(point.AskMilliseconds),
                 string.Create(CultureInfo.InvariantCulture, $"{point.Bytes / 1e6:0.0} MB"),
@@ -75,6 +76,10 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
             $" Then {Reverted.Edits} edits were taken back in a random order in {Reverted.Seconds:0.0} s: the checksum of the model {(Reverted.IsRestored ? "is" : "IS NOT")} that of before, "
             + $"and {Reverted.SameAnswers} of {Settings.Unrelated} unrelated answers are those of the unedited model.");
     }
+
+    /// <summary>Of the edits that were asked for; the columns beside it are of those that were made.</summary>
+    private static string MadeAndAnswered(SequentialPoint point) => ((point.Prompts?.Value ?? 0) * (point.Edits - point.Refused) / point.Edits)
+        .ToString("0.0000", CultureInfo.InvariantCulture);
 
     private static string Number(double value) => value.ToString("0.#", CultureInfo.InvariantCulture);
 

@@ -136,7 +136,8 @@ public sealed class SequentialEdits(
                 .ConfigureAwait(false);
             return new(receipt.Times == EditTimes.Zero ? null : receipt.Times.Total.TotalMilliseconds);
         }
-        catch (MendException e) when (e.Error is MendError.DrawdownExceeded or MendError.EditUnsuccessful or MendError.NotFinite)
+        catch (MendException e) when (e.Error is MendError.DrawdownExceeded or MendError.BudgetExceeded or MendError.EditUnsuccessful
+            or MendError.NotFinite)
         {
             return new(null, e.Message);
         }

@@ -12,7 +12,7 @@ export async function quality(page, signal) {
     const [entries, { drawdownBudget: budget, recentEdits: recent }] = await Promise.all([wholeLedger(signal), get("/v1/status", { signal })]);
     const reverted = new Set(entries.filter(entry => entry.kind === "revert").map(entry => entry.edit));
     const edits = entries.filter(entry => entry.kind === "edit" && entry.figures), active = edits.filter(entry => !reverted.has(entry.edit));
-    const measured = edits.filter(entry => entry.figures.drawdown !== undefined), spent = active.reduce((sum, entry) => sum + Math.max(0, entry.figures.drawdown ?? 0), 0);
+    const measured = edits.filter(entry => entry.figures.drawdown !== undefined), spent = entries.at(-1)?.figures?.totalDrawdown ?? active.reduce((sum, entry) => sum + Math.max(0, entry.figures.drawdown ?? 0), 0);
     const rank = active.reduce((sum, entry) => sum + (entry.figures.rank ?? 0), 0);
     out.replaceChildren(
       table("In all", ["figure", "value"], [

@@ -17,6 +17,7 @@ internal sealed class ClusterWatch : BackgroundService
     private readonly Dictionary<EditId, (long Rank, double Drawdown)> _active = []; // edits in force
     private volatile IReadOnlyList<ShardReport>? _shards;
     private ModelVersion _version;
+    private double? _total; // what they cost together, as the newest entry says; null: it does not
     private volatile Counted _counted = new(0, 0, 0);
 
     public ClusterWatch(ServedCluster served, EditQueue queue, ServerSettings settings, TimeProvider time, ILogger<ClusterWatch> logger)
@@ -80,9 +81,10 @@ internal sealed class ClusterWatch : BackgroundService
                         _active[entry.Edit] = (entry.Figures?.Rank ?? 0, Math.Max(0, entry.Figures?.Drawdown ?? 0));
                     else
                         _active.Remove(entry.Edit);
+                    _total = entry.Figures?.TotalDrawdown;
                     _version = entry.Version;
                 }
-                _counted = new(_active.Count, _active.Values.Sum(edit => edit.Rank), _active.Values.Sum(edit => edit.Drawdown));
+                _counted = new(_active.Count, _active.Values.Sum(edit => edit.Rank), _total ?? _active.Values.Sum(edit => edit.Drawdown));
                 isMore = page.Count == LedgerQuery.MaxEntries;
             }
         }

@@ -1,3 +1,4 @@
+using System.Text;
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Torch;
@@ -116,6 +117,56 @@ public sealed class MalmenTests : IDisposable
             editor.Dispose();
         }
     }
+
+    [Fact]
+    public void AFile_KeepsThePreservedKeysAndTheRounds_AndOneOfBeforeThereWereAnyStillLoads()
+    {
+        using var folder = new TemporaryFolder();
+        var rows = Rows(9);
+        var keys = Weights.ToDictionary(weight => weight.Name, weight =>
+        {
+            using var sketch = new KeySketch();
+            sketch.Add(randn([2, weight.InFeatures], generator: _generator));
+            return sketch.Keys();
+        });
+        using var malmen = new Malmen(new() { Rank = 3, EditLr = 0.1, Rounds = 3, Beta = 2 }, Weights, 1, preserved: keys);
+        using var plain = new Malmen(new() { Rank = 3, EditLr = 0.1 }, Weights, 1);
+        malmen.AddToStatistics(rows);
+        plain.AddToStatistics(rows);
+        EditorCheckpoint.SaveEditor(folder["new"], malmen);
+        using var read = Assert.IsType<Malmen>(EditorCheckpoint.Load(folder["new"]), exactMatch: false);
+        Assert.Equal((3, true, 2.0), (read.Rounds, read.Preserves, read.Options.Beta));
+        Close(malmen.Propose(rows)["a"].ToDense(), read.Propose(rows)["a"].ToDense(), 0);
+        Assert.NotEqual(plain.Propose(rows)["a"].ToDense().norm().item<float>(), read.Propose(rows)["a"].ToDense().norm().item<float>(), 3);
+        using var some = (Malmen)EditorCheckpoint.Load(folder["new"], ["c"]);
+        Close(malmen.Propose(rows)["c"].ToDense(),
+            some.Propose(new Dictionary<string, GradientFactors> { ["c"] = rows["c"] })["c"].ToDense(), 0);
+
+        // As a file was before: settings without rounds and beta, no preserved keys.
+        EditorCheckpoint.SaveEditor(folder["plain"], plain);
+        var bytes = File.ReadAllBytes(folder["plain"]);
+        var header = (int)BitConverter.ToInt64(bytes);
+        var text = Encoding.UTF8.GetString(bytes, 8, header);
+        const string added = """,\"Rounds\":1,\"Beta\":1""";
+        Assert.Contains(added, text, StringComparison.Ordinal);
+        text = text.Replace(added, "", StringComparison.Ordinal).PadRight(header);
+        File.WriteAllBytes(folder["old"], [.. bytes[..8], .. Encoding.UTF8.GetBytes(text), .. bytes[(8 + header)..]]);
+        using var old = (Malmen)EditorCheckpoint.Load(folder["old"]);
+        Assert.Equal((1, false), (old.Rounds, old.Preserves));
+        Close(plain.Propose(rows)["a"].ToDense(), old.Propose(rows)["a"].ToDense(), 0);
+    }
+
+    [Fact]
+    public void PreservedKeysOfAnotherShape_AreRefusedByTheWeightsName() =>
+        Assert.Contains("'b'", Refusal.Of(MendError.ModelUnusable, () => new Malmen(new() { Rank = 3 }, Weights, 1,
+            preserved: new Dictionary<string, PreservedKeys> { ["b"] = new(ones(2, 99), ones(2)) })).What, StringComparison.Ordinal);
+
+    [Theory]
+    [InlineData(0, 1.0)]
+    [InlineData(1, -1.0)]
+    [InlineData(1, double.NaN)]
+    public void RoundsAndBetaThatMakeNoSense_AreRefused(int rounds, double beta) =>
+        Refusal.Of(MendError.InvalidOption, () => new Malmen(new() { Rounds = rounds, Beta = beta }, Weights, 1));
 
     [Theory]
     [InlineData(0, 1e-3, 1)]

@@ -252,7 +252,7 @@ public class DeviceTests
                 yield return ($"UltraEdit's update of {name}, {edits}", update.ToDense());
             foreach (var (name, (equations, update)) in malmen.Solve(rows))
             {
-                var (ofD, ofRho) = equations.Backward(update.deltaTilde, update.deltaTilde);
+                var (ofD, ofRho) = equations.Backward(update, update.uTilde, update.deltaTilde);
                 yield return ($"back through the equations of {name}, {edits}", ofD);
                 yield return ($"the same by rho of {name}, {edits}", tensor(ofRho, device: device));
             }

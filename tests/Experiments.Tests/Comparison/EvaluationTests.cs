@@ -1,6 +1,4 @@
-using MendCluster.Engine;
 using MendCluster.Engine.Data;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Training;
@@ -166,21 +164,6 @@ public class EvaluationTests
     }
 
     [Fact]
-    public void AnEditorOfRecordedGradients_IsGivenThoseOfTheEdit()
-    {
-        using var stage = TinyModel.Load("gpt2");
-        var text = TinyModel.Text(stage);
-        var descent = new Descent();
-
-        var result = new Evaluation(stage, text, descent).Run(Cases[..1])[0];
-
-        using var scope = NewDisposeScope();
-        var (_, factors) = TrainingStep.Record(stage, text.Of([(Cases[0].Prompt, Cases[0].Target)]));
-        Assert.Equal(factors.Keys.Order(), descent.Weights.Order());
-        Assert.True(result.Edit.After.Nll < result.Edit.Before.Nll);
-    }
-
-    [Fact]
     public void SameCases_GiveTheSameRows_WhichAreReportedAsTheyCome()
     {
         using var stage = TinyModel.Load("gpt2");
@@ -237,18 +220,6 @@ public class EvaluationTests
 
     private static WeightUpdates FineTuned(Stage stage, TextBatch text, EditExample example) =>
         FineTuning.Edit(stage, new FineTuneOptions { EditLr = 1e-3 }, text.Of([(example.Prompt, example.Target)])).Edits;
-
-    /// <summary>A step down the gradient itself, in factored form.</summary>
-    private sealed class Descent : IEditor
-    {
-        public List<string> Weights { get; } = [];
-
-        public IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors)
-        {
-            Weights.AddRange(factors.Keys);
-            return factors.ToDictionary(pair => pair.Key, pair => new LowRankUpdate(pair.Value.u, pair.Value.delta, tensor(1e-3f)));
-        }
-    }
 
     private sealed class Report(Action<CaseResult> take) : IProgress<CaseResult>
     {
