@@ -15,6 +15,8 @@
 //   ./mend bench gpu probe DEVICE            the device computes what the CPU does
 //   ./mend bench gpu make MODEL DIR [small]  gpt2-xl, gpt-j-6b or t5-xxl-11b, and an editor
 //   ./mend bench gpu measure DIR S DEVICE OUT.json
+// Where does an edit's time go, and what does its trial cost?
+//   ./mend bench phases MODEL [STAGES]       MODEL: a directory, such as src/Cli/Demo; 2 stages unless said
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -43,6 +45,12 @@ switch (args)
         return 0;
     case ["training", var directory]:
         await TrainingBench.RunAsync(directory);
+        return 0;
+    case ["phases", var directory]:
+        await PhasesBench.RunAsync(directory, 2);
+        return 0;
+    case ["phases", var directory, var stages]:
+        await PhasesBench.RunAsync(directory, Number(stages));
         return 0;
     case ["stages", var directory, var stages, var dtype]:
         return StagewiseBench.Run(directory, Number(stages), dtype);
@@ -77,7 +85,7 @@ switch (args)
         return 0;
     default:
         Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BF16 | F16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | training DIR | gpu ...]");
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | phases DIR [STAGES] | training DIR | gpu ...]");
         return 2;
 }
 

@@ -17,9 +17,10 @@ public static class WireProtocol
     /// <summary>
     /// Of the interfaces of all grains. 1: records as JSON with their tensors beside it, large ones in pieces; its interfaces named no
     /// version. 2: Orleans' serializer, messages whole. 3: a request and a reply for each call of a shard, in place of one for all;
-    /// answers piece by piece, the ledger by pages, reverts with their author.
+    /// answers piece by piece, the ledger by pages, reverts with their author. 4: a trial begins where an earlier pass left off, and probes
+    /// are asked apart from the prompt.
     /// </summary>
-    public const ushort Version = 3;
+    public const ushort Version = 4;
 
     /// <param name="client">Connected.</param>
     /// <exception cref="MendException">A silo's coordinator speaks another version.</exception>

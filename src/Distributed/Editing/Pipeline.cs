@@ -24,7 +24,8 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
 
     private readonly ActiveTime _active = new(replica, time);
     private readonly long[] _epochs = new long[stages.Count];
-    private IReadOnlyList<bool>? _editableStages;
+    private List<bool>? _editableStages;
+    private volatile ProbeBaseline? _baseline;
     private long _openUntil = long.MinValue;
 
     /// <summary>Whether it is worth a try before others.</summary>
@@ -37,11 +38,46 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         reply => reply.Result)
             .ConfigureAwait(false))[^1].NextToken!.Value;
 
-    /// <summary>The scores of an edit's prompt and of the probes.</summary>
-    /// <param name="candidate">Factor on the candidate's alpha; null: before the edit.</param>
-    public async Task<TrialReply> TryAsync(StageTrip trip, int firstProbe, double? candidate, CancellationToken cancellation) =>
-        (await UpAsync(trip, (shard, own, _) => shard.TryAsync(new(own, firstProbe, candidate), cancellation), reply => reply.Result)
-        .ConfigureAwait(false))[^1];
+    /// <summary>How well the target of the session's edit is predicted with its candidate. From the lowest editable layer.</summary>
+    /// <param name="trip">That of the forward half.</param>
+    /// <param name="candidate">Factor on the candidate's alpha.</param>
+    public async Task<ExampleScore> TryAsync(StageTrip trip, double candidate, CancellationToken cancellation) =>
+        (await TryAsync(trip, candidate, null, resumes: true, cancellation).ConfigureAwait(false)).Scores![0];
+
+    /// <summary>
+    /// The scores of the probes before the session's edit and with its candidate. The first are not computed again while shards, version
+    /// and scope stay the same; the others begin at the lowest editable layer.
+    /// </summary>
+    /// <param name="trip">With the tokens of the probes, in the session of an edit whose backward half is done.</param>
+    /// <param name="candidate">Factor on the candidate's alpha.</param>
+    /// <param name="number">Gives numbers for the passes, each once.</param>
+    public async Task<ProbeTrial> ProbeAsync(StageTrip trip, double candidate, Func<long> number, CancellationToken cancellation)
+    {
+        var before = _baseline;
+        if (before is null || (before.Version, before.Scope) != (trip.Version, trip.Scope) || trip.Branch is not null
+            || !before.Epochs.SequenceEqual(_epochs))
+        {
+            _baseline = null;
+            before = new(number(), trip.Version, trip.Scope, [], []);
+            var reply = await TryAsync(trip, null, new(before.Pass, null), resumes: false, cancellation).ConfigureAwait(false);
+            before = before with { Scores = reply.Scores!, Epochs = [.. _epochs] };
+            _baseline = trip.Branch is null ? before : null;
+        }
+        var pass = number();
+        var after = await TryAsync(trip, candidate, new(pass, before.Pass), resumes: true, cancellation).ConfigureAwait(false);
+        return new(before.Scores, after.Scores!, after.Kl!.Value, before with { Pass = pass, Scores = after.Scores! });
+    }
+
+    /// <summary>The candidate that was tried is a version now: what the probes said of it, they say of the model.</summary>
+    public void Keep(ProbeTrial trial, ModelVersion version) => _baseline = trial.Candidate with { Version = version };
+
+    private async Task<TrialReply> TryAsync(StageTrip trip, double? candidate, ProbePass? probes, bool resumes,
+        CancellationToken cancellation)
+    {
+        var lowest = _editableStages!.IndexOf(true);
+        return (await UpAsync(trip, (shard, own, stage) => shard.TryAsync(new(own, candidate, probes, resumes && stage == lowest),
+            cancellation), reply => reply.Result, resumes ? lowest : 0).ConfigureAwait(false))[^1];
+    }
 
     /// <summary>The forward half of an edit.</summary>
     public async Task<ExampleScore> ForwardAsync(StageTrip trip, CancellationToken cancellation)
@@ -85,14 +121,15 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
             return true;
         }))));
 
-    /// <summary>A trip through all stages: each is given what the one below made.</summary>
+    /// <summary>A trip up the stages: each is given what the one below made.</summary>
     /// <param name="ask">The shard, its part of the trip, its stage.</param>
+    /// <param name="first">The stage where it begins.</param>
     /// <returns>Every stage's reply.</returns>
     private async Task<IReadOnlyList<T>> UpAsync<T>(StageTrip trip, Func<IModelShard, StageTrip, int, Task<T>> ask,
-        Func<T, StageResult> resultOf)
+        Func<T, StageResult> resultOf, int first = 0)
     {
         var (below, replies) = (Boundary.None, new List<T>());
-        for (var i = 0; i < stages.Count; i++)
+        for (var i = first; i < stages.Count; i++)
         {
             var (stage, own) = (i, trip with { Below = below, Epoch = Interlocked.Read(ref _epochs[i]) });
             var reply = await CallAsync(i, shard => CaughtUpAsync(shard, () => ask(shard, own, stage))).ConfigureAwait(false);
@@ -165,12 +202,25 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         {
             logger.ReplicaPassedOver(stage, CircuitOpenTime.TotalSeconds, e);
             Interlocked.Exchange(ref _openUntil, (time.GetUtcNow() + CircuitOpenTime).UtcTicks);
+            _baseline = null;
             Interlocked.Exchange(ref _epochs[stage], 0); // whoever answers next is meant: the clocks of two machines may differ
             throw e as MendException
                 ?? new MendException(MendError.ShardLost, $"The shard of stage {stage} failed: {e.Message}",
                 "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);
         }
     }
+
+    /// <summary>What the replica's shards keep of the probes on the unedited model.</summary>
+    /// <param name="Pass">Its name there.</param>
+    /// <param name="Epochs">Of the stages' shards: those of others have lost it.</param>
+    internal sealed record ProbeBaseline(long Pass, ModelVersion Version, string? Scope, IReadOnlyList<ExampleScore> Scores,
+        IReadOnlyList<long> Epochs);
+
+    /// <summary>What the probes say of a candidate.</summary>
+    /// <param name="Kl">Of before to after, mean over their tokens.</param>
+    /// <param name="Candidate">The baseline, should it become the next version.</param>
+    internal sealed record ProbeTrial(IReadOnlyList<ExampleScore> Before, IReadOnlyList<ExampleScore> After, double Kl,
+        ProbeBaseline Candidate);
 
     /// <summary>The time in which at least one call is under way; each that ends tells what has gone by.</summary>
     private sealed class ActiveTime

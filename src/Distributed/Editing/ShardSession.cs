@@ -25,6 +25,9 @@ internal sealed class ShardSession : IDisposable
     /// <summary>The forward half of the edit, which waits for the other.</summary>
     public (Recording Recording, StageGraph Graph)? Recorded { get; private set; }
 
+    /// <summary>What the forward half found below the lowest editable layer: no candidate changes it, so the tries begin there.</summary>
+    public Activations? Frozen { get; private set; }
+
     /// <summary>Of the backward half, once it was run.</summary>
     public BackwardReply? Reply { get; set; }
 
@@ -32,9 +35,6 @@ internal sealed class ShardSession : IDisposable
 
     /// <summary>The session's own history, if it has one.</summary>
     public IReadOnlyList<ActiveEdit>? Branch { get; private set; }
-
-    /// <summary>Logits of the probes before the edit. [N, V].</summary>
-    public Tensor? Before { get; private set; }
 
     /// <summary>From now on the session is at this version, which stays as long as the session.</summary>
     public void Read(UpdatesAtVersion version)
@@ -48,7 +48,8 @@ internal sealed class ShardSession : IDisposable
     public void Keep(RecordedPass pass)
     {
         Forget(); // of the edit before, where several are computed on one branch
-        Recorded = (pass.Recording, pass.Graph());
+        (Recorded, Frozen) = ((pass.Recording, pass.Graph()), pass.Frozen);
+        _owned.AddRange(new[] { Frozen.Hidden, Frozen.Memory }.OfType<Tensor>().Select(tensor => tensor.DetachFromDisposeScope()));
     }
 
     public void Keep(IReadOnlyDictionary<string, LowRankUpdate> candidate)
@@ -65,12 +66,6 @@ internal sealed class ShardSession : IDisposable
         Branch = branch;
     }
 
-    public void Keep(Tensor before)
-    {
-        _owned.Add(before.DetachFromDisposeScope());
-        Before = before;
-    }
-
     public void Dispose()
     {
         if (_version is not null)
@@ -85,7 +80,7 @@ internal sealed class ShardSession : IDisposable
         _owned.ForEach(tensor => tensor.Dispose());
         _owned.Clear();
         Recorded?.Graph.Dispose();
-        (Recorded, Reply, Candidate, Before) = (null, null, null, null);
+        (Recorded, Frozen, Reply, Candidate) = (null, null, null, null);
     }
 }
 
