@@ -18,6 +18,8 @@
 // And beside plain PyTorch on a CPU? bench/peer/compare.py asks, by these:
 //   ./mend bench peer make MODEL DIR DTYPE   gpt2-small or t5-small, and an editor; Float32 or BFloat16
 //   ./mend bench peer measure DIR DTYPE OUT.json
+// Where does an edit's time go, and what does its trial cost?
+//   ./mend bench phases MODEL [STAGES]       MODEL: a directory, such as src/Cli/Demo; 2 stages unless said
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -46,6 +48,12 @@ switch (args)
         return 0;
     case ["training", var directory]:
         await TrainingBench.RunAsync(directory);
+        return 0;
+    case ["phases", var directory]:
+        await PhasesBench.RunAsync(directory, 2);
+        return 0;
+    case ["phases", var directory, var stages]:
+        await PhasesBench.RunAsync(directory, Number(stages));
         return 0;
     case ["stages", var directory, var stages, var dtype]:
         return StagewiseBench.Run(directory, Number(stages), dtype);
@@ -86,7 +94,7 @@ switch (args)
         return 0;
     default:
         Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BFloat16 | Float16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | training DIR | gpu ... | peer ...]");
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | phases DIR [STAGES] | training DIR | gpu ... | peer ...]");
         return 2;
 }
 

@@ -112,7 +112,7 @@ internal static class StagewiseBench
         {
             var changes = Load<BackwardReply>(work, $"down-{stage}").Changes;
             await shard.ApplyAsync([new(new(new(1), default, LedgerKind.Edit, new(1)), changes)]);
-            var reply = await shard.TryAsync(new(new(1, new(1), batch, below), 1));
+            var reply = await shard.TryAsync(new(new(1, new(1), batch, below)));
             Save(work, $"up-{stage}", reply.Result.Above);
             logProbability = reply.Scores?[0].LogProbability;
         }

@@ -101,19 +101,36 @@ public sealed record ForwardRequest([property: Id(0)] StageTrip Trip, [property:
 [GenerateSerializer, Immutable, Alias("mend.ForwardReply")]
 public sealed record ForwardReply([property: Id(0)] StageResult Result, [property: Id(1)] ExampleScore? Score = null);
 
-/// <summary>Asks for scores of an edit's prompt and of the probes, before the edit or with its candidate on top.</summary>
-/// <param name="FirstProbe">Examples from this one on are probes.</param>
+/// <summary>Asks for scores of a batch, before an edit or with its candidate on top.</summary>
 /// <param name="Candidate">The session's, its alpha times this; null: before the edit.</param>
-/// <param name="IsBase">Before any edit: what the session's candidate is held against in all. The trip's branch is empty.</param>
+/// <param name="Probes">The batch is the probes; null: it is the edit's prompt.</param>
+/// <param name="Resumes">
+/// The stage begins at its lowest editable layer, with what an earlier pass of the same tokens left there: the session's forward half, or
+/// <see cref="ProbePass.Before"/>. Then the trip's Below is none.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.TrialRequest")]
-public sealed record TrialRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] int FirstProbe,
-    [property: Id(2)] double? Candidate = null, [property: Id(3)] bool IsBase = false);
+public sealed record TrialRequest([property: Id(0)] StageTrip Trip, [property: Id(2)] double? Candidate = null,
+    [property: Id(3)] ProbePass? Probes = null, [property: Id(4)] bool Resumes = false);
+
+/// <summary>
+/// A pass over the probes. What the shards keep of it is no session's: it serves as long as the model's version stays, and where the
+/// candidate that it was made with becomes the next version, that one too.
+/// </summary>
+/// <param name="Number">Its name.</param>
+/// <param name="Before">
+/// The unedited model's, which this one is compared with. Null: this is the unedited model's, or the base model's.
+/// </param>
+/// <param name="Base">
+/// The base model's, before any edit, which it is compared with too; null: with that it is not. Shards keep these three and no others.
+/// </param>
+[GenerateSerializer, Immutable, Alias("mend.ProbePass")]
+public sealed record ProbePass([property: Id(0)] long Number, [property: Id(1)] long? Before, [property: Id(2)] long? Base);
 
 /// <param name="Scores">From the last stage, one an example.</param>
 /// <param name="Kl">
-/// With a candidate, from the last stage: of before to after, mean over the probes' tokens. 0 where there are none.
+/// Of probes with a candidate, from the last stage: of before to after, mean over the probes' tokens.
 /// </param>
-/// <param name="TotalKl">The same of the base model to after, where the session was asked for the base model.</param>
+/// <param name="TotalKl">The same of the base model to after, where the pass names the base model's.</param>
 [GenerateSerializer, Immutable, Alias("mend.TrialReply")]
 public sealed record TrialReply(
     [property: Id(0)] StageResult Result, [property: Id(1)] IReadOnlyList<ExampleScore>? Scores = null,

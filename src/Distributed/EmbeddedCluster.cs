@@ -89,7 +89,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 throw new MendException(MendError.InvalidOption, $"Replicas is {options.Replicas}.", "At least one is needed.");
             foreach (var device in Devices.Names(options.Device))
                 _ = Devices.Of(device); // what is not here is refused before anything is opened
-            ProbeSet.Check(options.Probes, text);
+            var probes = new ProbeSet(options.Probes, text);
             if (options.Editor is not null)
                 text.CheckEditor(options.Editor); // before the ledger is made
             ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
@@ -105,7 +105,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 await shard.ApplyAsync(history, cancellation).ConfigureAwait(false);
             })).ConfigureAwait(false);
             return new(shards, options.Stages, ledger,
-                new([.. shards.Chunk(options.Stages)], ledger, text, options.Probes, options.Time, options.Logger));
+                new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger));
         }
         catch
         {

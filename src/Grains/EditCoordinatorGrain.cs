@@ -122,7 +122,7 @@ public sealed class EditCoordinatorGrain(
     private async Task<EditCoordinator> OpenAsync()
     {
         var (text, fingerprint) = ModelText.Open(settings.ModelDirectory);
-        ProbeSet.Check(settings.Probes, text);
+        var probes = new ProbeSet(settings.Probes, text);
         try
         {
             _ledger = await IEditLedger.OpenAsync(settings.Ledger, fingerprint, time);
@@ -132,7 +132,7 @@ public sealed class EditCoordinatorGrain(
             throw Displaced(e);
         }
         logger.LedgerOpened(settings.Model);
-        return new(Replicas(), _ledger, text, settings.Probes, time, logger);
+        return new(Replicas(), _ledger, text, probes, time, logger);
     }
 
     private static MendException Displaced(MendException e) =>

@@ -43,17 +43,18 @@ public class CoordinatorLossTests
         foreach (var shard in shards)
             await shard.LoadAsync();
         Probe[] probes = [new("what is red", "blue")];
+        var probeSet = new ProbeSet(probes, text);
         EditOptions options = new() { IdempotencyKey = "k" };
 
         var ledger = FileLedger.Open(model.Ledger, fingerprint);
         var first = new EditCoordinator([[.. shards.Select((shard, i) => i == stage ? new DeadlyShard(shard, step, after, death) : shard)]],
-            stage < 0 ? new DeadlyLedger(ledger, after, death) : ledger, text, probes, TimeProvider.System);
+            stage < 0 ? new DeadlyLedger(ledger, after, death) : ledger, text, probeSet, TimeProvider.System);
         _ = first.EditAsync("what is red", "south", options); // never ends
         await death.Task;
         await ledger.DisposeAsync();
 
         await using var reopened = FileLedger.Open(model.Ledger, fingerprint);
-        using var second = new EditCoordinator([shards], reopened, text, probes, TimeProvider.System);
+        using var second = new EditCoordinator([shards], reopened, text, probeSet, TimeProvider.System);
         var receipt = await second.EditAsync("what is red", "south", options);
         Assert.Equal([(receipt.Id, receipt.Figures)], reopened.Entries.Select(entry => (entry.Edit, entry.Figures!)));
         await second.EditAsync("the old town", "red");

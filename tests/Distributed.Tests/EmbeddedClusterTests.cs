@@ -244,7 +244,7 @@ public class EmbeddedClusterTests
             Assert.Equal(expected, (await cluster.LedgerAsync())[0].Figures!.Strength);
             Assert.Equal(state, await model.StateAsync(cluster)); // what was tried is what was written down
         }
-        Assert.Equal((await AlphasAsync(model.Ledger + "1")).Select(alpha => (float)(alpha * expected)), await AlphasAsync(model.Ledger));
+        Assert.Equal((await AlphasAsync(model.Ledger + "1")).Select(alpha => alpha * (float)expected), await AlphasAsync(model.Ledger));
 
         async Task<IEnumerable<float>> AlphasAsync(string path)
         {
@@ -412,8 +412,8 @@ public class EmbeddedClusterTests
         public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
         {
             var reply = await base.TryAsync(request, cancellation);
-            var right = request.Candidate is not null ? rightAfter : int.MaxValue;
-            return reply with { Scores = reply.Scores?.Select((score, i) => score with { Exact = i <= right }).ToList() };
+            var right = request is { Candidate: not null, Probes: not null } ? rightAfter : int.MaxValue;
+            return reply with { Scores = reply.Scores?.Select((score, i) => score with { Exact = i < right }).ToList() };
         }
     }
 
@@ -423,12 +423,8 @@ public class EmbeddedClusterTests
         public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
         {
             var reply = await base.TryAsync(request, cancellation);
-            return request.Candidate is null ? reply
-                : reply with
-                {
-                    Scores = reply.Scores?.Select((score, i) => i > 0 ? score
-                : new(request.Candidate >= takesAt, request.Candidate >= takesAt ? 0 : -1)).ToList()
-                };
+            return request.Candidate is null || request.Probes is not null || reply.Scores is null ? reply
+                : reply with { Scores = [new(request.Candidate >= takesAt, request.Candidate >= takesAt ? 0 : -1)] };
         }
     }
 

@@ -140,7 +140,7 @@ public sealed class ModelShardTests : IDisposable
     {
         var text = new ModelText(ModelFamily.FromDirectory(_model.Model), TokenizerFiles.Load(_model.Model));
         var reply = await shard.TryAsync(new(new(-1, new(version), text.Batch([("what is red", "blue"), ("the old town", "south")]),
-            Boundary.None), 99));
+            Boundary.None)));
         await shard.EndAsync(-1);
         return [.. reply.Scores!.Select(score => score.LogProbability)];
     }

@@ -58,9 +58,9 @@ public class PreviewTests
         public override async Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
         {
             var reply = await base.TryAsync(request, cancellation);
-            return reply.Scores is not { Count: 3 } scores ? reply : reply with
+            return request.Probes is null || reply.Scores is not { } scores ? reply : reply with
             {
-                Scores = [.. scores.Select((_, i) => i == 2 && request.Candidate is not null ? new ExampleScore(false, -2)
+                Scores = [.. scores.Select((_, i) => i == 1 && request.Candidate is not null ? new ExampleScore(false, -2)
                     : new(true, -0.5))],
             };
         }

@@ -123,7 +123,7 @@ public class ClusterTests
         Assert.Equal(MendError.InvalidOption,
             await ErrorAsync(() => cluster.Client.EditAsync("who", "a woman", new() { MaxDrawdown = 2 })));
         var behind = await Assert.ThrowsAsync<MendException>(() =>
-            cluster.Shards[1].TryAsync(new(new(-1, new(9), NoTokens, Boundary.None), 1)));
+            cluster.Shards[1].TryAsync(new(new(-1, new(9), NoTokens, Boundary.None))));
         Assert.Equal((MendError.VersionBehind, "Give it the records that it lacks."), (behind.Error, behind.Hint));
         Assert.StartsWith("Stage 1 is at version 0, the request at 9.", behind.Message, StringComparison.Ordinal);
         Assert.Empty(await cluster.Client.LedgerAsync());

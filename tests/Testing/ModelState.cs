@@ -18,7 +18,7 @@ public static class ModelState
         TrialReply reply = new(new(Boundary.None, 0));
         foreach (var shard in shards)
         {
-            reply = await shard.TryAsync(new(trip with { Below = reply.Result.Above }, 99));
+            reply = await shard.TryAsync(new(trip with { Below = reply.Result.Above }));
             await shard.EndAsync(-1);
         }
         var answers = new List<string>();

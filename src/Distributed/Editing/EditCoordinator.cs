@@ -21,8 +21,9 @@ namespace MendCluster.Distributed.Editing;
 /// waits inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no
 /// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it. An editor that takes several rounds does
 /// so again with its candidate on top, until the target has the wanted probability or the rounds are used up.
-/// Try. The candidate is tried before it is real: the edited model and the unedited one answer the prompt and the probes in one batch.
-/// How large its step has to be is found out on the prompt first (<see cref="EditScaleSearch"/>).
+/// Try. The candidate is tried before it is real. How large its step has to be is found out on the prompt (<see cref="EditScaleSearch"/>);
+/// then the edited model answers the probes, beside the unedited one, whose answers stay known from the edit before. No pass is below the
+/// lowest editable layer a second time: what is there is kept (<see cref="ShardSession"/>, <see cref="KeptProbes"/>).
 /// Refuse, here and without a trace, what is not finite or costs more than the caller allows.
 /// Commit. The record, with the factors, is appended to the ledger. That append is the commit, and nothing else is.
 /// Broadcast. Every shard of every replica takes the record in; version v becomes v + 1, and reads are routed at it.
@@ -45,7 +46,7 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="probes">Asked before and after every edit; may be empty.</param>
 /// <param name="logger">Null: nothing is logged.</param>
 public sealed class EditCoordinator(
-    IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, IReadOnlyList<Probe> probes, TimeProvider time,
+    IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, ProbeSet probes, TimeProvider time,
     ILogger? logger = null)
     : IEditCoordinator, IDisposable
 {
@@ -53,7 +54,6 @@ public sealed class EditCoordinator(
 
     private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
-    private readonly Lazy<List<TokenRow>> _probeRows = new(() => [.. probes.Select(probe => text.Row(probe.Question, probe.Answer))]);
     private readonly SemaphoreSlim _turn = new(1);
 
     /// <summary>
@@ -100,6 +100,8 @@ public sealed class EditCoordinator(
                 proposal.Figures, options.Scope, options.Confidence);
             cancellation.ThrowIfCancellationRequested();
             var (append, broadcast) = await CommitAsync(new(entry, proposal.Changes)).ConfigureAwait(false);
+            if (proposal.Probes is { } tried)
+                proposal.Replica.Keep(tried, version);
             var receipt = new EditReceipt(entry.Edit, version, proposal.Figures,
                 proposal.Times with { Append = append, Broadcast = broadcast });
             MendMetrics.Made(receipt);
@@ -138,14 +140,15 @@ public sealed class EditCoordinator(
                 (entry.Prompt, entry.Target, entry.Scope) == (prompt, target, options.Scope))?.Edit;
             return await WithFailoverAsync(async (replica, session) =>
             {
-                var (changes, figures, times, before, after) = await ProposeAsync(replica, session, version, wanted, null, cancellation)
+                var (_, changes, figures, times, tried) = await ProposeAsync(replica, session, version, wanted, null, cancellation)
                     .ConfigureAwait(false);
                 var answer = await AnswerAsync(replica, prompt, asked, version, cancellation).ConfigureAwait(false);
                 var edited = await AnswerAsync(replica, session, prompt, asked, version, figures.Strength ?? 1, cancellation)
                     .ConfigureAwait(false);
                 List<ProbeChange> changed =
-                    [.. probes.Select((probe, i) => new ProbeChange(probe.Question, probe.Answer, before[i].Exact, after[i].Exact,
-                    Math.Exp(before[i].LogProbability), Math.Exp(after[i].LogProbability)))
+                    [.. tried is null ? [] : probes.Probes.Zip(tried.Before, tried.After).Select(probe => new ProbeChange(
+                        probe.First.Question, probe.First.Answer, probe.Second.Exact, probe.Third.Exact,
+                        Math.Exp(probe.Second.LogProbability), Math.Exp(probe.Third.LogProbability)))
                         .Where(probe => probe.RightBefore != probe.RightAfter)];
                 List<ParaphrasePreview> paraphrases = [];
                 foreach (var other in options.Paraphrases)
@@ -334,35 +337,23 @@ public sealed class EditCoordinator(
             editor += more;
         }
 
-        double? strength = null;
-        if (wanted.Confidence is { } confidence)
-        {
-            var search = new EditScaleSearch(confidence);
-            while (search.Next is { } next)
-            {
-                var reply = await replica.TryAsync(trip, 1, next, cancellation).ConfigureAwait(false);
-                search.Report(reply.Scores![0].Exact, Math.Exp(reply.Scores[0].LogProbability));
-            }
-            strength = search.Chosen;
-        }
-        trip = trip with { Tokens = wanted.Trial };
-        var unedited = wanted.Budget is null ? null : await replica.TryBaseAsync(trip, 1, cancellation).ConfigureAwait(false);
-        var before = probes.Count == 0 ? null : await replica.TryAsync(trip, 1, null, cancellation).ConfigureAwait(false);
-        var after = await replica.TryAsync(trip, 1, strength ?? 1, cancellation).ConfigureAwait(false);
-        if (!after.Scores!.All(each => double.IsFinite(each.LogProbability)) || !double.IsFinite((after.Kl ?? 0) + (after.TotalKl ?? 0)))
+        var (strength, after) = await SearchAsync(replica, trip, wanted.Confidence, cancellation).ConfigureAwait(false);
+        var tried = probes.Tokens is not { } tokens ? null : await replica.ProbeAsync(trip with { Tokens = tokens }, strength ?? 1,
+            wanted.Budget is not null, () => Interlocked.Increment(ref _sessions), cancellation).ConfigureAwait(false);
+        if (!(tried?.After ?? []).Append(after).All(each => double.IsFinite(each.LogProbability))
+            || !double.IsFinite((tried?.Kl ?? 0) + (tried?.TotalKl ?? 0)))
             throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.",
                 "The edit was not made. With 16-bit weights try float32.");
-        List<ExampleScore> probesBefore = [.. before?.Scores!.Skip(1) ?? []];
-        List<ExampleScore> probesAfter = [.. after.Scores!.Skip(1)];
-        var lost = probesBefore.Count(probe => probe.Exact) - probesAfter.Count(probe => probe.Exact);
-        var figures = new EditFigures(after.Scores![0].Exact, Math.Exp(score.LogProbability), Math.Exp(after.Scores[0].LogProbability),
-            probes.Count, (double)lost / Math.Max(1, probes.Count), after.Kl ?? 0, strength,
+        var lost = tried is null ? 0 : tried.Before.Count(probe => probe.Exact) - tried.After.Count(probe => probe.Exact);
+        var figures = new EditFigures(after.Exact, Math.Exp(score.LogProbability), Math.Exp(after.LogProbability),
+            probes.Probes.Count, (double)lost / Math.Max(1, probes.Probes.Count), tried?.Kl ?? 0, strength,
             changes.Max(change => change.UTilde.Shape[0]),
                 changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
         if (wanted.Budget is { } budget)
-            figures = budget.Spend(figures, [.. unedited!.Scores!.Skip(1)], probesAfter, after.TotalKl!.Value);
-        return new([.. changes.Select(change => change with { Alpha = (float)(change.Alpha * (strength ?? 1)) })], figures,
-            new(forward, backward, editor, clock.Lap(), default, default), probesBefore, probesAfter);
+            figures = budget.Spend(figures, tried!.Base!, tried.After, tried.TotalKl!.Value);
+        // a product in float32, as it was tried
+        return new(replica, [.. changes.Select(change => change with { Alpha = change.Alpha * (float)(strength ?? 1) })], figures,
+            new(forward, backward, editor, clock.Lap(), default, default), tried);
 
         async Task<ExampleScore> ForwardAsync(bool again)
         {
@@ -371,6 +362,24 @@ public sealed class EditCoordinator(
                 : throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
                     "The edit was not made. With 16-bit weights try float32.");
         }
+    }
+
+    /// <summary>Tries the candidate on the prompt, with as large a step as it needs.</summary>
+    /// <param name="confidence">Wanted of the target; null: the editor's own step is taken.</param>
+    /// <returns>The factor on alpha, null where none was searched for; how well the target is predicted with it.</returns>
+    private static async Task<(double? Strength, ExampleScore After)> SearchAsync(Pipeline replica, StageTrip trip, double? confidence,
+        CancellationToken cancellation)
+    {
+        if (confidence is null)
+            return (null, await replica.TryAsync(trip, 1, cancellation).ConfigureAwait(false));
+        var search = new EditScaleSearch(confidence.Value);
+        var scores = new Dictionary<double, ExampleScore>();
+        while (search.Next is { } next)
+        {
+            var score = scores[next] = await replica.TryAsync(trip, next, cancellation).ConfigureAwait(false);
+            search.Report(score.Exact, Math.Exp(score.LogProbability));
+        }
+        return (search.Chosen, scores[search.Chosen]);
     }
 
     /// <summary>Computes the later edits anew on a branch that never had this one. Those that could not see it stay as they are.</summary>
@@ -433,11 +442,8 @@ public sealed class EditCoordinator(
         MendMetrics.Waited(clock.Lap());
     }
 
-    private WantedEdit Wanted(string prompt, string target, string? scope, double? confidence)
-    {
-        var edit = text.Row(prompt, target);
-        return new(scope, confidence, text.Batch([edit]), text.Batch([edit, .. _probeRows.Value]));
-    }
+    private WantedEdit Wanted(string prompt, string target, string? scope, double? confidence) =>
+        new(scope, confidence, text.Batch([(prompt, target)]));
 
     /// <summary>The edits that no revert took back, in their order.</summary>
     private List<LedgerEntry> InForce()
@@ -450,14 +456,14 @@ public sealed class EditCoordinator(
     {
         if (options.MaxDrawdown is { } limit && limit is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"MaxDrawdown is {limit}.", "It is a fraction of the probes, from 0 to 1.");
-        if (options.MaxDrawdown is not null && probes.Count == 0)
+        if (options.MaxDrawdown is not null && probes.Probes.Count == 0)
             throw new MendException(MendError.InvalidOption, "A limit of the drawdown was given, and there are no probes to measure it on.",
                 "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
         if (options.MaxTotalDrawdown is { } total && total is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"MaxTotalDrawdown is {total}.", "It is a fraction of the probes, from 0 to 1.");
         if (options.MaxTotalKl is { } kl && !(kl >= 0 && double.IsFinite(kl)))
             throw new MendException(MendError.InvalidOption, $"MaxTotalKl is {kl}.", "It is a finite number of nats, at least 0.");
-        if (BudgetOf(options) is not null && probes.Count == 0)
+        if (BudgetOf(options) is not null && probes.Probes.Count == 0)
             throw new MendException(MendError.InvalidOption, "A limit of what all edits may cost was given, and there are no probes to measure it on.",
                 "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
         if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
@@ -523,17 +529,17 @@ public sealed class EditCoordinator(
     }
 
     /// <summary>An edit that was asked for, in tokens.</summary>
-    /// <param name="Trial">The edit's own prompt, then the probes.</param>
-    private sealed record WantedEdit(string? Scope, double? Confidence, TokenBatch Edit, TokenBatch Trial)
+    private sealed record WantedEdit(string? Scope, double? Confidence, TokenBatch Edit)
     {
         /// <summary>Null: what all edits cost together is not asked.</summary>
         public DriftBudget? Budget { get; init; }
     }
 
-    /// <summary>A candidate and what it does. Before and After are the probes' scores.</summary>
-    private sealed record Proposal(
-        IReadOnlyList<WeightChange> Changes, EditFigures Figures, EditTimes Times, IReadOnlyList<ExampleScore> Before,
-        IReadOnlyList<ExampleScore> After);
+    /// <summary>A candidate and what it does.</summary>
+    /// <param name="Replica">Has it.</param>
+    /// <param name="Probes">Null where there are none.</param>
+    private sealed record Proposal(Pipeline Replica, IReadOnlyList<WeightChange> Changes, EditFigures Figures, EditTimes Times,
+        Pipeline.ProbeTrial? Probes);
 
     /// <summary>Measures the phases of an edit, each a span.</summary>
     private sealed class PhaseClock(TimeProvider time, string phase) : IDisposable

@@ -12,7 +12,8 @@ namespace MendCluster.Distributed.Editing;
 /// <summary>
 /// One pipeline stage with its editor networks: a state machine over the ledger. It takes its calls one at a time and hands each to
 /// its parts: the updates in force (<see cref="VersionedUpdates"/>), what an answer or an edit keeps between its calls
-/// (<see cref="ShardSession"/>), the trips through the stage (<see cref="StagePasses"/>) and the editor (<see cref="StageEditor"/>).
+/// (<see cref="ShardSession"/>), what edits leave to each other (<see cref="KeptProbes"/>), the trips through the stage
+/// (<see cref="StagePasses"/>) and the editor (<see cref="StageEditor"/>).
 ///
 /// A request names its version. A shard that has not got there says <see cref="MendError.VersionBehind"/>, and the coordinator gives it the
 /// records that it lacks; a version that has been dropped is <see cref="MendError.VersionGone"/>, and the caller starts anew at a younger
@@ -27,6 +28,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
 {
     private readonly ComputeThread _thread = new($"shard {options.Replica}/{options.Stage}");
     private readonly ShardSessions _sessions = new(time);
+    private readonly KeptProbes _probes = new();
     private ShardState _state = ShardState.Cold;
     private string? _fault;
     private long _epoch;
@@ -73,6 +75,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             await _thread.RunAsync(() =>
             {
                 _sessions.Dispose();
+                _probes.Dispose();
                 _loaded?.Dispose();
                 return true;
             }).ConfigureAwait(false);
@@ -202,26 +205,31 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     {
         var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
         using var _ = no_grad();
-        var (stage, input) = (loaded.Stage, StagePasses.Input(request.Trip.Tokens));
-        var top = stage.Forward(loaded.Passes.Decode(request.Trip.Below), new ForwardContext(input, edits));
+        var (stage, probes) = (loaded.Stage, request.Probes);
+        var pass = new ForwardContext(StagePasses.Input(request.Trip.Tokens), edits);
+        var frozen = !request.Resumes ? stage.ForwardFrozen(loaded.Passes.Decode(request.Trip.Below), pass)
+            : (probes is null ? session.Frozen : _probes.Frozen(probes.Before)) ?? throw SessionLost(request.Trip.Session);
+        var top = stage.ForwardEditable(frozen, pass);
+        var kept = stage.HasEditable ? frozen : null;
         if (stage.Head is null)
-            return new(new(StagePasses.Encode(top), _epoch));
-        var scored = loaded.Passes.Scored(request.Trip.Tokens);
-        var scores = StagePasses.Scores(stage.Logits(top, scored.Rows), scored);
-        var rows = Losses.LocalityRows(input, stage.Family);
-        rows = rows.index_select(0, rows.Ge(request.FirstProbe * (top.Hidden!.shape[1])).nonzero().squeeze(1));
-        if (rows.shape[0] == 0)
-            return new(Last, scores, 0);
-        var probes = stage.Logits(top, rows); // [N, V]
-        if (request.Candidate is null)
         {
-            session.Keep(probes, request.IsBase);
-            return new(Last, scores);
+            if (probes is not null)
+                _probes.Keep(probes, kept, null);
+            return new(new(StagePasses.Encode(top), _epoch));
         }
-        var before = session.Before ?? throw SessionLost(request.Trip.Session);
-        return new(Last, scores, Kl(before), session.Base is { } unedited ? Kl(unedited) : null);
+        var scored = loaded.Passes.Scored(request.Trip.Tokens);
+        if (probes is null)
+            return new(Last, StagePasses.Scores(stage.Logits(top, scored.Rows), scored));
+        var rows = Losses.LocalityRows(pass.Input, stage.Family);
+        var logits = stage.Logits(top, rows); // [M, V]
+        var (before, unedited) = probes.Before is null ? default : (Kept(probes.Before), probes.Base is null ? null : Kept(probes.Base));
+        _probes.Keep(probes, kept, logits);
+        var places = scored.Among(rows, top.Hidden!.shape[0] * top.Hidden.shape[1]);
+        return new(Last, StagePasses.Scores(logits.index_select(0, places.On(logits.device)), scored),
+            Kl(before), Kl(unedited));
 
-        double Kl(Tensor from) => Losses.LocalityKl(from, probes).Host().item<float>();
+        Tensor Kept(long? number) => _probes.Logits(number) ?? throw SessionLost(request.Trip.Session);
+        double? Kl(Tensor? from) => from is null ? null : Losses.LocalityKl(from, logits).Host().item<float>();
     }
 
     /// <summary>What the last stage gives to the one above.</summary>
@@ -244,13 +252,11 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         session.Read(version);
         if (trip.Branch is { } length && (session.Branch?.Count ?? 0) != length)
             throw SessionLost(trip.Session);
-        if (trip.Branch is null && candidate is null)
-            return (loaded, session, version.For(trip.Scope));
         if (candidate is not null && loaded.Stage.HasEditable && session.Candidate is null)
             throw SessionLost(trip.Session);
-        var active = ActiveEdit.Seen(trip.Branch is null ? version.Active : session.Branch ?? [], trip.Scope);
-        return (loaded, session, ActiveEdit.Stack(active,
-            candidate is { } scale ? session.Candidate?.ToDictionary(update => update.Key, update => update.Value.Times(scale)) : null));
+        var edits = trip.Branch is null ? version.For(trip.Scope) : ActiveEdit.Stack(ActiveEdit.Seen(session.Branch ?? [], trip.Scope));
+        return (loaded, session, candidate is { } scale && session.Candidate is { } tried
+            ? ActiveEdit.OnTop(edits, tried.ToDictionary(update => update.Key, update => update.Value.Times(scale))) : edits);
     }
 
     private BackwardReply Backward_OnComputeThread(BackwardRequest request)

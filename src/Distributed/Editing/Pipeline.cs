@@ -24,7 +24,9 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
 
     private readonly ActiveTime _active = new(replica, time);
     private readonly long[] _epochs = new long[stages.Count];
-    private IReadOnlyList<bool>? _editableStages;
+    private List<bool>? _editableStages;
+    private volatile ProbeBaseline? _baseline;
+    private volatile ProbeBaseline? _base;
     private long _openUntil = long.MinValue;
 
     /// <summary>Whether it is worth a try before others.</summary>
@@ -37,18 +39,63 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         reply => reply.Result)
             .ConfigureAwait(false))[^1].NextToken!.Value;
 
-    /// <summary>The scores of an edit's prompt and of the probes.</summary>
-    /// <param name="candidate">Factor on the candidate's alpha; null: before the edit.</param>
-    public Task<TrialReply> TryAsync(StageTrip trip, int firstProbe, double? candidate, CancellationToken cancellation) =>
-        TryAsync(trip, own => new(own, firstProbe, candidate), cancellation);
+    /// <summary>How well the target of the session's edit is predicted with its candidate. From the lowest editable layer.</summary>
+    /// <param name="trip">That of the forward half.</param>
+    /// <param name="candidate">Factor on the candidate's alpha.</param>
+    public async Task<ExampleScore> TryAsync(StageTrip trip, double candidate, CancellationToken cancellation) =>
+        (await TryAsync(trip, candidate, null, resumes: true, cancellation).ConfigureAwait(false)).Scores![0];
 
-    /// <summary>The same of the base model, which the session's candidate is then held against in all.</summary>
-    public Task<TrialReply> TryBaseAsync(StageTrip trip, int firstProbe, CancellationToken cancellation) =>
-        TryAsync(trip with { Branch = 0 }, own => new(own, firstProbe, null, IsBase: true), cancellation);
+    /// <summary>
+    /// The scores of the probes before the session's edit and with its candidate. The first are not computed again while shards, version
+    /// and scope stay the same, nor are those of the base model while the shards do; the others begin at the lowest editable layer.
+    /// </summary>
+    /// <param name="trip">With the tokens of the probes, in the session of an edit whose backward half is done.</param>
+    /// <param name="candidate">Factor on the candidate's alpha.</param>
+    /// <param name="withBase">Whether the base model is asked too.</param>
+    /// <param name="number">Gives numbers for the passes, each once.</param>
+    public async Task<ProbeTrial> ProbeAsync(StageTrip trip, double candidate, bool withBase, Func<long> number,
+        CancellationToken cancellation)
+    {
+        if (!IsKept(_base))
+            _base = null;
+        if (withBase && _base is null)
+        {
+            _baseline = null; // the shards let go of it
+            _base = await AskAsync(trip with { Branch = 0 }).ConfigureAwait(false);
+        }
+        var before = _baseline;
+        if (!IsKept(before) || (before!.Version, before.Scope) != (trip.Version, trip.Scope) || trip.Branch is not null)
+        {
+            _baseline = null;
+            before = await AskAsync(trip).ConfigureAwait(false);
+            _baseline = trip.Branch is null ? before : null;
+        }
+        var (pass, unedited) = (number(), _base);
+        var after = await TryAsync(trip, candidate, new(pass, before.Pass, unedited?.Pass), resumes: true, cancellation)
+            .ConfigureAwait(false);
+        return new(before.Scores, after.Scores!, after.Kl!.Value, before with { Pass = pass, Scores = after.Scores! },
+            unedited?.Scores, after.TotalKl);
 
-    private async Task<TrialReply> TryAsync(StageTrip trip, Func<StageTrip, TrialRequest> request, CancellationToken cancellation) =>
-        (await UpAsync(trip, (shard, own, _) => shard.TryAsync(request(own), cancellation), reply => reply.Result)
-        .ConfigureAwait(false))[^1];
+        async Task<ProbeBaseline> AskAsync(StageTrip asked)
+        {
+            var own = number();
+            var reply = await TryAsync(asked, null, new(own, null, _base?.Pass), resumes: false, cancellation).ConfigureAwait(false);
+            return new(own, asked.Version, asked.Scope, reply.Scores!, [.. _epochs]);
+        }
+    }
+
+    private bool IsKept(ProbeBaseline? baseline) => baseline is not null && baseline.Epochs.SequenceEqual(_epochs);
+
+    /// <summary>The candidate that was tried is a version now: what the probes said of it, they say of the model.</summary>
+    public void Keep(ProbeTrial trial, ModelVersion version) => _baseline = trial.Candidate with { Version = version };
+
+    private async Task<TrialReply> TryAsync(StageTrip trip, double? candidate, ProbePass? probes, bool resumes,
+        CancellationToken cancellation)
+    {
+        var lowest = _editableStages!.IndexOf(true);
+        return (await UpAsync(trip, (shard, own, stage) => shard.TryAsync(new(own, candidate, probes, resumes && stage == lowest),
+            cancellation), reply => reply.Result, resumes ? lowest : 0).ConfigureAwait(false))[^1];
+    }
 
     /// <summary>The forward half of an edit, or of another of its rounds.</summary>
     public async Task<ExampleScore> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation)
@@ -96,14 +143,15 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
             return true;
         }))));
 
-    /// <summary>A trip through all stages: each is given what the one below made.</summary>
+    /// <summary>A trip up the stages: each is given what the one below made.</summary>
     /// <param name="ask">The shard, its part of the trip, its stage.</param>
+    /// <param name="first">The stage where it begins.</param>
     /// <returns>Every stage's reply.</returns>
     private async Task<IReadOnlyList<T>> UpAsync<T>(StageTrip trip, Func<IModelShard, StageTrip, int, Task<T>> ask,
-        Func<T, StageResult> resultOf)
+        Func<T, StageResult> resultOf, int first = 0)
     {
         var (below, replies) = (Boundary.None, new List<T>());
-        for (var i = 0; i < stages.Count; i++)
+        for (var i = first; i < stages.Count; i++)
         {
             var (stage, own) = (i, trip with { Below = below, Epoch = Interlocked.Read(ref _epochs[i]) });
             var reply = await CallAsync(i, shard => CaughtUpAsync(shard, () => ask(shard, own, stage))).ConfigureAwait(false);
@@ -176,12 +224,27 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         {
             logger.ReplicaPassedOver(stage, CircuitOpenTime.TotalSeconds, e);
             Interlocked.Exchange(ref _openUntil, (time.GetUtcNow() + CircuitOpenTime).UtcTicks);
+            (_baseline, _base) = (null, null);
             Interlocked.Exchange(ref _epochs[stage], 0); // whoever answers next is meant: the clocks of two machines may differ
             throw e as MendException
                 ?? new MendException(MendError.ShardLost, $"The shard of stage {stage} failed: {e.Message}",
                 "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);
         }
     }
+
+    /// <summary>What the replica's shards keep of the probes on the unedited or the base model.</summary>
+    /// <param name="Pass">Its name there.</param>
+    /// <param name="Epochs">Of the stages' shards: those of others have lost it.</param>
+    internal sealed record ProbeBaseline(long Pass, ModelVersion Version, string? Scope, IReadOnlyList<ExampleScore> Scores,
+        IReadOnlyList<long> Epochs);
+
+    /// <summary>What the probes say of a candidate.</summary>
+    /// <param name="Kl">Of before to after, mean over their tokens.</param>
+    /// <param name="Candidate">The baseline, should it become the next version.</param>
+    /// <param name="Base">Scores of the base model; null where it was not asked.</param>
+    /// <param name="TotalKl">Of the base model to after.</param>
+    internal sealed record ProbeTrial(IReadOnlyList<ExampleScore> Before, IReadOnlyList<ExampleScore> After, double Kl,
+        ProbeBaseline Candidate, IReadOnlyList<ExampleScore>? Base, double? TotalKl);
 
     /// <summary>The time in which at least one call is under way; each that ends tells what has gone by.</summary>
     private sealed class ActiveTime

@@ -7,13 +7,22 @@ namespace MendCluster.Distributed.Editing;
 /// <summary>A question that no edit is about, and its right answer.</summary>
 public sealed record Probe(string Question, string Answer);
 
-/// <summary>The unrelated questions that every candidate is tried on.</summary>
-public static class ProbeSet
+/// <summary>The unrelated questions that every candidate is tried on, in the tokens of a model: they are the same for every edit.</summary>
+public sealed class ProbeSet
 {
     /// <summary>What the file is called in a model's directory.</summary>
     public const string FileName = "probes.tsv";
 
     private static readonly UTF8Encoding Strict = new(false, throwOnInvalidBytes: true);
+
+    /// <exception cref="MendException">A probe has no tokens or too many for the model.</exception>
+    public ProbeSet(IReadOnlyList<Probe> probes, ModelText text) =>
+        (Probes, Tokens) = (probes, probes.Count == 0 ? null : text.Batch([.. probes.Select(probe => Row(probe, text))]));
+
+    public IReadOnlyList<Probe> Probes { get; }
+
+    /// <summary>All of them with their answers as labels; null where there are none.</summary>
+    public TokenBatch? Tokens { get; }
 
     /// <summary>The probes in a model's directory; none where it has no such file.</summary>
     public static IReadOnlyList<Probe> Beside(string model) => Path.Combine(model, FileName) is var file && File.Exists(file) ? Read(file)
@@ -36,19 +45,17 @@ public static class ProbeSet
         }
     }
 
-    /// <exception cref="MendException">A probe has no tokens or too many for the model.</exception>
-    public static void Check(IReadOnlyList<Probe> probes, ModelText text)
+    private static TokenRow Row(Probe probe, ModelText text)
     {
-        foreach (var probe in probes)
-            try
-            {
-                _ = text.Batch([(probe.Question, probe.Answer)]);
-            }
-            catch (MendException e)
-            {
-                throw new MendException(MendError.InvalidOption,
-                    $"The probe \"{probe.Question}\" with the answer \"{probe.Answer}\" cannot be asked: {e.Message}",
-                    "Correct the probe, or leave it out.", e);
-            }
+        try
+        {
+            return text.Row(probe.Question, probe.Answer);
+        }
+        catch (MendException e)
+        {
+            throw new MendException(MendError.InvalidOption,
+                $"The probe \"{probe.Question}\" with the answer \"{probe.Answer}\" cannot be asked: {e.Message}",
+                "Correct the probe, or leave it out.", e);
+        }
     }
 }

@@ -12,6 +12,7 @@ namespace MendCluster.Distributed.Editing;
 internal sealed class ShardSession : IDisposable
 {
     private readonly List<Tensor> _owned = [];
+    private readonly List<Tensor> _ownedByPass = [];
     private readonly List<Tensor> _ownedByBranch = [];
     private UpdatesAtVersion? _version;
 
@@ -25,6 +26,9 @@ internal sealed class ShardSession : IDisposable
     /// <summary>The forward half of the edit, which waits for the other.</summary>
     public (Recording Recording, StageGraph Graph)? Recorded { get; private set; }
 
+    /// <summary>What the forward half found below the lowest editable layer: no candidate changes it, so the tries begin there.</summary>
+    public Activations? Frozen { get; private set; }
+
     /// <summary>Of the backward half, once it was run.</summary>
     public BackwardReply? Reply { get; set; }
 
@@ -35,12 +39,6 @@ internal sealed class ShardSession : IDisposable
 
     /// <summary>The session's own history, if it has one.</summary>
     public IReadOnlyList<ActiveEdit>? Branch { get; private set; }
-
-    /// <summary>Logits of the probes before the edit. [N, V].</summary>
-    public Tensor? Before { get; private set; }
-
-    /// <summary>The same before all edits. [N, V].</summary>
-    public Tensor? Base { get; private set; }
 
     /// <summary>From now on the session is at this version, which stays as long as the session.</summary>
     public void Read(UpdatesAtVersion version)
@@ -58,7 +56,8 @@ internal sealed class ShardSession : IDisposable
             ForgetPass();
         else
             Forget(); // of the edit before, where several are computed on one branch
-        Recorded = (pass.Recording, pass.Graph());
+        (Recorded, Frozen) = ((pass.Recording, pass.Graph()), pass.Frozen);
+        _ownedByPass.AddRange(new[] { Frozen.Hidden, Frozen.Memory }.OfType<Tensor>().Select(tensor => tensor.DetachFromDisposeScope()));
     }
 
     /// <summary>In the place of the round before.</summary>
@@ -75,12 +74,6 @@ internal sealed class ShardSession : IDisposable
     {
         _ownedByBranch.AddRange(added.SelectMany(edit => edit.Tensors).Select(tensor => tensor.DetachFromDisposeScope()));
         Branch = branch;
-    }
-
-    public void Keep(Tensor before, bool isBase)
-    {
-        _owned.Add(before.DetachFromDisposeScope());
-        (Before, Base) = isBase ? (Before, before) : (before, Base);
     }
 
     public void Dispose()
@@ -102,13 +95,15 @@ internal sealed class ShardSession : IDisposable
     {
         _owned.ForEach(tensor => tensor.Dispose());
         _owned.Clear();
-        (Proposal, Before, Base) = (null, null, null);
+        Proposal = null;
     }
 
     private void ForgetPass()
     {
         Recorded?.Graph.Dispose();
-        (Recorded, Reply) = (null, null);
+        _ownedByPass.ForEach(tensor => tensor.Dispose());
+        _ownedByPass.Clear();
+        (Recorded, Frozen, Reply) = (null, null, null);
     }
 }
 

@@ -44,13 +44,17 @@ internal sealed class StagePasses(Stage stage)
     {
         var keeps = needsInputGradient || stage.HasEditable;
         var (below, recording) = (Decode(boundary, needsInputGradient), new Recording());
-        var top = stage.Forward(below, new ForwardContext(Input(tokens), edits, recording), needsInputGradient, keeps);
-        if (stage.Head is null)
-            return new(below, top, recording, keeps, null, null, null);
+        var pass = new ForwardContext(Input(tokens), edits, recording);
+        Activations frozen;
+        using (set_grad_enabled(needsInputGradient))
+            frozen = stage.ForwardFrozen(below, pass);
         using var _ = set_grad_enabled(keeps);
+        var top = stage.ForwardEditable(frozen, pass);
+        if (stage.Head is null)
+            return new(below, frozen, top, recording, keeps, null, null, null);
         var scored = Scored(tokens);
         var logits = stage.Logits(top, scored.Rows); // [N, V]
-        return new(below, top, recording, keeps, Losses.MaskedNll(logits, scored).Nll, logits, scored);
+        return new(below, frozen, top, recording, keeps, Losses.MaskedNll(logits, scored).Nll, logits, scored);
     }
 
     /// <summary>The labelled positions of a batch.</summary>
@@ -75,13 +79,15 @@ internal sealed class StagePasses(Stage stage)
 
 /// <summary>The forward half of an edit's own pass on one stage.</summary>
 /// <param name="Below">What the stage was given.</param>
+/// <param name="Frozen">What is below its lowest editable layer.</param>
 /// <param name="Top">What it gives to the one above.</param>
 /// <param name="Recording">u and z of its editable layers.</param>
 /// <param name="Keeps">Whether there is a graph: this stage or one below has editable weights.</param>
 /// <param name="Loss">On the last stage. [].</param>
 /// <param name="Logits">On the last stage, of <paramref name="Scored"/>. [N, V].</param>
 internal sealed record RecordedPass(
-    Activations Below, Activations Top, Recording Recording, bool Keeps, Tensor? Loss, Tensor? Logits, ScoredPositions? Scored)
+    Activations Below, Activations Frozen, Activations Top, Recording Recording, bool Keeps, Tensor? Loss, Tensor? Logits,
+    ScoredPositions? Scored)
 {
     /// <summary>The graph that waits for the backward half, with all that it needs.</summary>
     public StageGraph Graph()

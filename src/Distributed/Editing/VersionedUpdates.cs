@@ -171,20 +171,22 @@ internal sealed class ActiveEdit(EditId id, string? scope, IReadOnlyDictionary<s
     public static IReadOnlyList<ActiveEdit> Seen(IReadOnlyList<ActiveEdit> active, string? scope) =>
         [.. active.Where(edit => edit.Scope is null || edit.Scope == scope)];
 
-    /// <summary>The updates of some edits in their order, with a candidate on top if given.</summary>
-    public static WeightUpdates Stack(IReadOnlyList<ActiveEdit> active, IReadOnlyDictionary<string, LowRankUpdate>? candidate = null)
+    /// <summary>The updates of some edits in their order.</summary>
+    public static WeightUpdates Stack(IReadOnlyList<ActiveEdit> active)
     {
         using var _ = no_grad();
-        var stacks = new Dictionary<string, LowRankUpdate>();
-        foreach (var weight in active.SelectMany(edit => edit.Updates.Keys).Concat(candidate?.Keys ?? []).Distinct())
-        {
-            List<LowRankUpdate> updates = [.. active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])];
-            if (candidate?.GetValueOrDefault(weight) is { } top)
-                updates.Add(top);
-            if (updates.Count > 0)
-                stacks[weight] = LowRankUpdate.Stack(updates);
-        }
-        return new(stacks);
+        return new(active.SelectMany(edit => edit.Updates.Keys).Distinct().ToDictionary(weight => weight, weight =>
+            LowRankUpdate.Stack([.. active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])])));
+    }
+
+    /// <summary>A stack with a candidate on top: the bits that the candidate's edit will have as the last of the stack.</summary>
+    public static WeightUpdates OnTop(WeightUpdates stack, IReadOnlyDictionary<string, LowRankUpdate> candidate)
+    {
+        using var _ = no_grad();
+        var updates = stack.Updates.ToDictionary();
+        foreach (var (weight, top) in candidate)
+            updates[weight] = updates.GetValueOrDefault(weight) is LowRankUpdate below ? LowRankUpdate.Stack([below, top]) : top;
+        return new(updates);
     }
 }
 

@@ -28,6 +28,14 @@ public sealed record ScoredPositions(Tensor Rows, Tensor Targets, Tensor Sequenc
         var targets = scored.reshape(-1).index_select(0, sequences.Times(scored.shape[1]).Plus(positions));
         return new(sequences.Times(T).Plus(positions), targets, sequences, B);
     }
+
+    /// <summary>Where the scored rows are among others that they are all of, so that their logits are not computed again.</summary>
+    /// <param name="rows">[M] int64, on the host, into the flattened [B * T] positions.</param>
+    /// <param name="positions">B * T.</param>
+    /// <returns>[N] int64, on the host, into <paramref name="rows"/>.</returns>
+    public Tensor Among(Tensor rows, long positions) =>
+        zeros([positions], ScalarType.Int64, CPU)
+            .IndexAdd_(0, rows, NewTensor.Arange(0, rows.shape[0], ScalarType.Int64, CPU)).index_select(0, Rows);
 }
 
 /// <summary>

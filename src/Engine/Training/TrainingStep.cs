@@ -175,12 +175,9 @@ public static class TrainingStep
     private static (Scored Scored, Tensor Logits) Unrelated(Stage stage, Activations top, Tensor labels, Tensor rows)
     {
         var logits = stage.Logits(top, rows); // [N, V]
-        // The scored rows are among the masked ones, so their logits are not computed again: place[r] is the row of logits of position r.
-        var place = zeros([labels.numel()], ScalarType.Int64, CPU)
-            .IndexAdd_(0, rows, NewTensor.Arange(0, rows.shape[0], ScalarType.Int64, CPU));
         var scored = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
         using var _ = no_grad();
-        return (Losses.MaskedNll(logits.index_select(0, place.index_select(0, scored.Rows).On(logits.device)), scored), logits);
+        return (Losses.MaskedNll(logits.index_select(0, scored.Among(rows, labels.numel()).On(logits.device)), scored), logits);
     }
 
     private static T WithoutGrad<T>(Func<T> compute)

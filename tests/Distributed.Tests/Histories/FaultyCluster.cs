@@ -19,6 +19,7 @@ internal sealed class FaultyCluster : IAsyncDisposable
     private readonly string _ledger;
     private readonly Prng _rng;
     private readonly ModelText _text;
+    private readonly ProbeSet _probes;
     private readonly byte[] _fingerprint;
     private readonly Clock _time = new();
     private readonly List<FaultyShard> _shards = [];
@@ -32,6 +33,7 @@ internal sealed class FaultyCluster : IAsyncDisposable
     {
         (_model, _ledger, _rng) = (model, ledger, new((ulong)seed));
         (_text, _fingerprint) = ModelText.Open(model.Model);
+        _probes = new([new("what is red", "blue")], _text);
     }
 
     private enum Fault
@@ -125,7 +127,7 @@ internal sealed class FaultyCluster : IAsyncDisposable
         generation.Coordinator =
             new([.. _shards.Chunk(Stages)
             .Select(stages => stages.Select(shard => (IModelShard)new OfGeneration(shard, generation)).ToList())],
-            new FaultyLedger(this, ledger, generation), _text, [new("what is red", "blue")], _time);
+            new FaultyLedger(this, ledger, generation), _text, _probes, _time);
         return generation;
     }
 
