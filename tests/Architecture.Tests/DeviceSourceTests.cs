@@ -28,7 +28,6 @@ public partial class DeviceSourceTests
         ("Losses.cs", "scored.Ne", "labels are on the host"),
         ("Losses.cs", ".reshape(-1).nonzero()", "masks are on the host"),
         ("Evaluation.cs", "rows.Ge", "rows are on the host"),
-        ("ModelShard.cs", "rows.Ge", "rows are on the host"),
         ("CheckpointWeights.cs", "Ne(0).reshape(-1).nonzero()", "names the bad entry of a weight that is refused"),
     ];
 
