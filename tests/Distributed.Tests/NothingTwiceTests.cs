@@ -43,6 +43,25 @@ public class NothingTwiceTests
         Assert.All(shards, shard => Assert.Equal(1, shard.TakeTries().Before)); // nobody was asked yet at this version
     }
 
+    /// <summary>What a budget holds edits against stays known while the shards live, also over edits without one.</summary>
+    [Fact]
+    public async Task TheBaseModel_IsAskedTheProbesOnce()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        CountingShard? shard = null;
+        await using var cluster = await model.OpenAsync(1, inner => shard = new(inner));
+        var limits = new EditOptions { MaxTotalDrawdown = 1, MaxTotalKl = 1e6 };
+        await cluster.PreviewAsync("what is red", "the south");
+        Assert.Equal(1, shard!.TakeTries().Before);
+        var first = (await cluster.PreviewAsync("what is red", "the south", limits)).Figures;
+        Assert.Equal(2, shard.TakeTries().Before); // the base model, and the unedited one anew beside it
+        await cluster.EditAsync("who is the mayor", "a woman");
+        var second = (await cluster.PreviewAsync("what is red", "the south", limits)).Figures;
+        Assert.Equal(0, shard.TakeTries().Before);
+        Assert.Equal(first.Kl, first.TotalKl);
+        Assert.NotEqual(second.Kl, second.TotalKl);
+    }
+
     /// <summary>With the trial of the edit before as its baseline, and without any on a cluster that was just opened.</summary>
     [Theory]
     [MemberData(nameof(Families))]
