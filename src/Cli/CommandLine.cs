@@ -36,6 +36,7 @@ internal static class CommandLine
             DataCommand.Create(),
             PretrainCommand.Create(),
             TrainCommand.Create(),
+            PreserveCommand.Create(),
             ReproduceCommand.Create(),
             ModelCommands.Export(),
             ModelCommands.Import(),

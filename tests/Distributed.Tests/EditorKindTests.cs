@@ -59,6 +59,42 @@ public class EditorKindTests
         }
     }
 
+    /// <summary>Nothing is trained: the same editor, told what to leave alone.</summary>
+    [Fact]
+    public async Task KeysThatATrainedEditorIsGiven_KeepItsEditsFromTheirQuestions()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        Write(model, "malmen", editLr: 0.01);
+        var preserving = model.Editor + ".preserving";
+        LocalTraining.Preserve(model.Model, model.Editor, [new("what is red", "blue"), new("the old town", "south")], rounds: 2, beta: 100,
+            preserving);
+        using (var loaded = (Malmen)EditorCheckpoint.Load(preserving))
+            Assert.Equal((true, 2, 100.0), (loaded.Preserves, loaded.Rounds, loaded.Options.Beta));
+        using (var given = (Malmen)EditorCheckpoint.Load(model.Editor))
+            Assert.Equal((false, 1), (given.Preserves, given.Rounds));
+
+        var plain = await KlAsync();
+        File.Move(preserving, model.Editor, overwrite: true);
+        var around = await KlAsync();
+        Assert.True(around < plain / 2, $"{around} against {plain}");
+
+        async Task<double> KlAsync()
+        {
+            await using var cluster = await model.OpenAsync(ledger: model.Ledger + Guid.NewGuid());
+            return (await cluster.PreviewAsync("who is the mayor", "a", new() { Confidence = null })).Figures.Kl!.Value;
+        }
+    }
+
+    [Fact]
+    public void AnEditorThatGoesRoundNoKeys_IsRefused()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        var refusal = Assert.Throws<MendException>(() =>
+            LocalTraining.Preserve(model.Model, model.Editor, [new("what is red", "blue")], null, null, model.Editor + ".new"));
+        Assert.Contains("is Mend, expected Malmen", refusal.Message, StringComparison.Ordinal);
+        Assert.False(File.Exists(model.Editor + ".new"));
+    }
+
     internal static void Write(ClusterOfTinyModel model, string kind, int rounds = 1, double editLr = 1e-3)
     {
         using var scope = NewDisposeScope();

@@ -33,11 +33,15 @@ public sealed record EditorData(EditorTrainingOptions Options, Func<long, EditBa
             i => Batch(Enumerable.Range(i * edits, edits).Where(edit => edit < task.ValidationCount).Select(task.Validation),
                 Prng.At(~seed - 3, (ulong)i)),
             preserve is null ? task.Digest : DataFile.Digest(new { task.Digest, preserve }),
-            preserve?.Chunk(PassedTogether).Select(portion => text.Of([.. portion.Select(pair => (pair.Question, pair.Answer))])));
+            preserve is null ? null : Portions(text, preserve));
 
         EditBatch Batch(IEnumerable<EditRows> rows, Prng rng) =>
             SimultaneousEdits.Batch(text, [.. SimultaneousEdits.OfDifferentFacts(rows).Take(edits)], rng);
     }
+
+    /// <summary>Questions with their answers, in portions that pass through the model together.</summary>
+    public static IEnumerable<LabelledInput> Portions(TextBatch text, IEnumerable<QaPair> questions) =>
+        questions.Chunk(PassedTogether).Select(portion => text.Of([.. portion.Select(pair => (pair.Question, pair.Answer))]));
 
     /// <param name="edits">As <see cref="QuestionAnswering.Task"/> divides them.</param>
     public static EditorData Of(string model, IReadOnlyList<EditExample> edits, EditorTrainingOptions options) =>

@@ -1,6 +1,8 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
@@ -28,5 +30,34 @@ public static class LocalTraining
         return new EditorTraining(stage, data.Options, data.Training, data.Validation,
             new RunFolder(run, new(Convert.ToHexStringLower(CheckpointFingerprint.Of(model)), data.Digest)), data.Preserved)
             .Run(progress, cancellation);
+    }
+
+    /// <summary>
+    /// A trained MALMEN that goes round the keys of questions in so many rounds: nothing is trained, and the file is not changed.
+    /// </summary>
+    /// <param name="model">A Hugging Face directory; not changed.</param>
+    /// <param name="editor">File of the editor, which may go round other keys so far.</param>
+    /// <param name="questions">With the answers that are to stay; at least one.</param>
+    /// <param name="rounds">Null: the editor's own.</param>
+    /// <param name="beta">Weight of the keys, as <see cref="MalmenOptions.Beta"/>; null: the editor's own.</param>
+    /// <param name="output">File to write.</param>
+    /// <param name="device">Where the model is.</param>
+    /// <exception cref="MendException">The editor is of another kind or of another model; a setting makes no sense.</exception>
+    public static void Preserve(string model, string editor, IReadOnlyList<QaPair> questions, int? rounds, double? beta, string output,
+        string device = "cpu")
+    {
+        using var scope = NewDisposeScope();
+        using var checkpoint = EditorCheckpoint.Open(editor);
+        var family = ModelFamily.FromDirectory(model);
+        checkpoint.Require(EditorAlgorithm.Malmen).RequireFit(family);
+        var options = checkpoint.OptionsAs<MalmenOptions>();
+        options = (options with { Rounds = rounds ?? options.Rounds, Beta = beta ?? options.Beta }).Validated();
+        using var files = HuggingFaceDirectory.Open(model);
+        using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device)),
+            [.. checkpoint.Weights.Select(weight => weight.Name)]);
+        var text = new TextBatch(family, TokenizerFiles.Load(model));
+        var keys = TrainingStep.KeysOf(stage, EditorData.Portions(text, questions));
+        using var preserving = new Malmen(options, checkpoint.Weights, name => checkpoint.Read(name), preserved: weight => keys[weight]);
+        EditorCheckpoint.SaveEditor(output, preserving);
     }
 }

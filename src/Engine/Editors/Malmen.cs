@@ -40,15 +40,20 @@ public sealed class Malmen : IIteratedEditor
     /// <summary>A trained editor.</summary>
     /// <param name="read">A saved tensor by name, as <see cref="State"/> names them. The editor is on the device that they are on.</param>
     /// <param name="wanted">The weights whose networks are needed; null: all.</param>
-    /// <param name="preserves">Whether keys were saved with it.</param>
+    /// <param name="preserved">The keys that it goes round, by weight; null: none.</param>
     public Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Func<string, Tensor> read,
-        IReadOnlyCollection<string>? wanted = null, bool preserves = false)
+        IReadOnlyCollection<string>? wanted = null, Func<string, PreservedKeys>? preserved = null)
         : this(options, weights, read("eta"), read("rho"),
             WeightGroup.Of(weights, isShared: true, wanted).Select(group => new SharedEditor(options, group, read)),
-            !preserves ? null : weights.Where(weight => wanted?.Contains(weight.Name) != false).ToDictionary(weight => weight.Name,
-                weight => new PreservedKeys(read(PreservedName(weight.Name, "q")), read(PreservedName(weight.Name, "values")))))
+            preserved is null ? null : weights.Where(weight => wanted?.Contains(weight.Name) != false)
+                .ToDictionary(weight => weight.Name, weight => preserved(weight.Name)))
     {
     }
+
+    /// <summary>The keys that were saved with an editor.</summary>
+    /// <param name="read">A saved tensor by name.</param>
+    public static PreservedKeys ReadPreserved(string weight, Func<string, Tensor> read) =>
+        new(read(PreservedName(weight, "q")), read(PreservedName(weight, "values")));
 
     /// <param name="editors">Made one by one, after everything else was found to be right.</param>
     private Malmen(MalmenOptions options, IReadOnlyList<EditableWeight> weights, Tensor eta, Tensor rho, IEnumerable<SharedEditor> editors,
@@ -154,12 +159,12 @@ public sealed class Malmen : IIteratedEditor
             _shapes[name].Statistics.Add(cat([rows.u, rows.delta], 1));
     }
 
-    /// <summary>The updates, and what is needed to go back through them. Computes no graph.</summary>
     /// <summary>tau by weight; null: there is one round, in which nothing fades.</summary>
     /// <param name="first">Of the first round.</param>
     internal IReadOnlyDictionary<string, double>? Typical(IReadOnlyDictionary<string, GradientFactors> first) => Rounds == 1 ? null
         : first.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient());
 
+    /// <summary>The updates, and what is needed to go back through them. Computes no graph.</summary>
     /// <param name="typical">tau by weight; null: nothing fades.</param>
     internal IReadOnlyDictionary<string, (LeastSquares Equations, LowRankUpdate Update)> Solve(
         IReadOnlyDictionary<string, GradientFactors> factors, IReadOnlyDictionary<string, double>? typical = null)

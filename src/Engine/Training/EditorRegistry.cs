@@ -58,7 +58,8 @@ public static class EditorRegistry
         new(EditorAlgorithm.Malmen, "MALMEN")
         {
             Network = file => file.OptionsAs<MalmenOptions>().Network(),
-            Load = (file, read, wanted) => new Malmen(file.OptionsAs<MalmenOptions>(), file.Weights, read, wanted, file.HasPreservedKeys),
+            Load = (file, read, wanted) => new Malmen(file.OptionsAs<MalmenOptions>(), file.Weights, read, wanted,
+                file.HasPreservedKeys ? weight => Malmen.ReadPreserved(weight, read) : null),
             Train = (stage, options, checkpoint, preserved) => new TrainableMalmen(stage, options, checkpoint, preserved),
             Preserves = true,
         },
