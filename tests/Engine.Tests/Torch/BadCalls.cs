@@ -66,6 +66,7 @@ public static class BadCalls
         ["max"] = d => d.x.max(),
         ["min"] = d => d.x.min(),
         ["norm"] = d => d.x.norm(),
+        ["median"] = d => d.x.median(),
         ["argmax"] = d => d.x.argmax(d.n),
         ["any"] = d => d.x.any(d.n),
         ["all"] = d => d.x.all(),
