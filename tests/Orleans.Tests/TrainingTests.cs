@@ -53,8 +53,8 @@ public class TrainingTests
     private static EditorTrainerOptions Options(TinyCluster cluster, string run)
     {
         var edits = Enumerable.Range(0, 20)
-            .Select(i => new EditExample(Words[i % 5], Words[(i + 1) % 5], [Words[(i + 2) % 5]], [new(Words[(i + 3) % 5], "blue")]))
-            .ToList();
+            .Select(i => new EditExample($"{Words[i % 5]} {Words[i / 5]}", Words[(i + 1) % 5], [$"{Words[i % 5]} {Words[i / 5]} {Words[i % 5]}"],
+                [new(Words[(i + 3) % 5], "blue")])).ToList();
         return EditorTrainerOptions.Of(cluster.Model, EditorData.Of(cluster.Model, edits,
             new()
             {
