@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
-using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
@@ -50,14 +49,11 @@ public static class LocalTraining
         using var checkpoint = EditorCheckpoint.Open(editor);
         var family = ModelFamily.FromDirectory(model);
         checkpoint.Require(EditorAlgorithm.Malmen).RequireFit(family);
-        var options = checkpoint.OptionsAs<MalmenOptions>();
-        options = (options with { Rounds = rounds ?? options.Rounds, Beta = beta ?? options.Beta }).Validated();
         using var files = HuggingFaceDirectory.Open(model);
         using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device)),
             [.. checkpoint.Weights.Select(weight => weight.Name)]);
         var text = new TextBatch(family, TokenizerFiles.Load(model));
         var keys = TrainingStep.KeysOf(stage, EditorData.Portions(text, questions));
-        using var preserving = new Malmen(options, checkpoint.Weights, name => checkpoint.Read(name), preserved: weight => keys[weight]);
-        EditorCheckpoint.SaveEditor(output, preserving);
+        checkpoint.SavePreserving(output, keys, rounds, beta);
     }
 }

@@ -89,6 +89,16 @@ public sealed class EditorCheckpoint : IDisposable
 
     public static void SaveEditor(string path, IStoredEditor editor) => Write(path, editor, editor.State, []);
 
+    /// <summary>Writes the file's MALMEN anew, as one that goes round keys.</summary>
+    /// <param name="rounds">Null: as they are; so is <paramref name="beta"/>.</param>
+    internal void SavePreserving(string path, IReadOnlyDictionary<string, PreservedKeys> keys, int? rounds, double? beta)
+    {
+        var options = Require(EditorAlgorithm.Malmen).OptionsAs<MalmenOptions>();
+        using var preserving = new Malmen(options with { Rounds = rounds ?? options.Rounds, Beta = beta ?? options.Beta }, Weights,
+            name => Read(name), preserved: weight => keys[weight]);
+        SaveEditor(path, preserving);
+    }
+
     /// <summary>Refuses an editor of another model. Reads no weight.</summary>
     /// <exception cref="MendException">It changes a weight that the model does not have, or has in another shape.</exception>
     public void RequireFit(ModelFamily family)
