@@ -16,15 +16,15 @@ internal static class EditBench
 {
     private const int EditTokens = 28, LocalityTokens = 32, Rounds = 15;
 
-    public static readonly IReadOnlyList<string> Cases = ["gpt2-small", "t5-small"];
+    public static readonly IReadOnlyList<string> Cases = [GeneratedModels.Gpt2Small, GeneratedModels.T5Small];
 
     public static void Run(string name, string dtypeName)
     {
         AllocationMeter.Install(); // before the first tensor
         var dtype = Enum.Parse<ScalarType>(dtypeName);
-        var labels = name == "gpt2-small" ? 10 : 6;
+        var labels = name == GeneratedModels.Gpt2Small ? 10 : 6;
         Console.WriteLine($"{name}, weights {dtype}; {TorchRuntime.Description}");
-        var family = Family(name);
+        var family = GeneratedModels.Family(name);
         using var stage = Stage.LoadWhole(family, new RandomWeights(1, dtype, family.InitialStd));
         using var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(stage), 1);
         using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, window: 10, gradClip: 100);
@@ -46,7 +46,7 @@ internal static class EditBench
 
         Report("training step", Time(() => optimiser.Take(TrainingStep.Run(stage, mend, batch, new(), optimiser.Parameters).Gradients)),
             Operations.TrainingStep(stage, mend, batch, rows), fp32, bf16);
-        Console.WriteLine(FormattableString.Invariant($"  peak memory of the process {PeakResident() / 1e9:0.00} GB (weights, editor, its gradients and Adam's moments included)"));
+        Console.WriteLine(FormattableString.Invariant($"  peak memory of the process {Passes.PeakResidentGB():0.00} GB (weights, editor, its gradients and Adam's moments included)"));
     }
 
     private static void Report(string what, (double Seconds, long Peak) measured, Operations operations, double fp32, double bf16)
@@ -93,20 +93,6 @@ internal static class EditBench
         }
         return 2.0 * n * n * n / best;
     }
-
-    private static double PeakResident() =>
-        1024.0 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith("VmHWM", StringComparison.Ordinal))
-        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
-
-    private static ModelFamily Family(string name) => ModelFamily.FromConfig(ConfigFile.Parse(name, name switch
-    {
-        "gpt2-small" => """{"model_type": "gpt2", "vocab_size": 50258, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12}""",
-        "t5-small" => """
-            {"model_type": "t5", "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 1024, "num_layers": 8, "num_heads": 6,
-             "feed_forward_proj": "gated-gelu", "tie_word_embeddings": false}
-            """,
-        _ => throw new ArgumentException($"no case '{name}'; cases: {string.Join(", ", Cases)}"),
-    }));
 
     private static LabelledInput Batch(ModelFamily family, int tokens, int labels, ulong seed)
     {

@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
 
 namespace MendCluster.Bench;
@@ -17,6 +18,8 @@ internal static class GeneratedModels
         LargeCheckpoint.Make(directory, dtype, Config(name, small), small ? 32 : 1920);
         BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(directory, name is T5Small or T5Xxl ? "</s>" : null);
     }
+
+    public static ModelFamily Family(string name) => ModelFamily.FromConfig(ConfigFile.Parse(name, Config(name, small: false)));
 
     private static string Config(string name, bool small) => name switch
     {

@@ -37,7 +37,8 @@ internal static class PreserveCommand
                 ?? throw new MendException(MendError.EditorMissing, $"{directory} has no {EditorCheckpoint.FileName}.", "Name the editor's file with --editor.");
             if (File.Exists(target))
                 throw new MendException(MendError.OutputTaken, $"{target} is there.", "Nothing was written. Name another file, or move it away.");
-            var questions = QuestionAnswering.ReadQuestions(parsed.GetRequiredValue(data).Select(file => file.FullName), withRewordings: false, seed: 1);
+            var questions = QuestionAnswering.ReadQuestions([.. parsed.GetRequiredValue(data).Select(file => file.FullName)],
+                withRewordings: false, seed: 1);
             LocalTraining.Preserve(directory, source, questions, parsed.GetValue(rounds), parsed.GetValue(beta), target,
                 parsed.GetRequiredValue(device));
             Say.Line($"The editor {target} goes round the keys of {questions.Count} questions.");

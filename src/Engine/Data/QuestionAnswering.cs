@@ -22,13 +22,14 @@ public static class QuestionAnswering
 
     /// <summary>All questions of the files with their answers: what a model is to know before it is edited.</summary>
     /// <param name="withRewordings">Each question also in another wording, by rule.</param>
-    public static IReadOnlyList<QaPair> ReadQuestions(IEnumerable<string> paths, bool withRewordings, ulong seed)
+    /// <exception cref="InvalidDataException">None of them has an answer.</exception>
+    public static IReadOnlyList<QaPair> ReadQuestions(IReadOnlyList<string> paths, bool withRewordings, ulong seed)
     {
-        List<QaPair> pairs = [.. paths.SelectMany(path => FormOf(path) == ".tsv"
+        var pairs = DataFile.NotEmpty(string.Join(", ", paths), paths.SelectMany(path => FormOf(path) == ".tsv"
             ? ReadTsv(path)
             : ReadEdits(path, seed).SelectMany(edit => edit.Answer is { } answer ? edit.Locality.Append(new(edit.Prompt, answer))
                 : edit.Locality))
-            .DistinctBy(pair => pair.Question)];
+            .DistinctBy(pair => pair.Question));
         if (!withRewordings)
             return pairs;
         var known = pairs.Select(pair => pair.Question).ToHashSet();

@@ -28,6 +28,9 @@ public sealed record EditorKind(EditorAlgorithm Algorithm, string Name)
         Train
     { get; init; }
 
+    /// <summary>What tells a file's editor from others of its kind in a table, after the name; null: nothing. Reads no tensor.</summary>
+    public Func<EditorCheckpoint, string>? Variant { get; init; }
+
     /// <summary>Whether it can be told keys to go round.</summary>
     public bool Preserves { get; init; }
 }
@@ -61,6 +64,8 @@ public static class EditorRegistry
             Load = (file, read, wanted) => new Malmen(file.OptionsAs<MalmenOptions>(), file.Weights, read, wanted,
                 file.HasPreservedKeys ? weight => Malmen.ReadPreserved(weight, read) : null),
             Train = (stage, options, checkpoint, preserved) => new TrainableMalmen(stage, options, checkpoint, preserved),
+            Variant = file => (file.OptionsAs<MalmenOptions>().Rounds is > 1 and var rounds ? $", {rounds} rounds" : "")
+                + (file.HasPreservedKeys ? ", preserved keys" : ""),
             Preserves = true,
         },
         new(EditorAlgorithm.UltraEdit, "UltraEdit")

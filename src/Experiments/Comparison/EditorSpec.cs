@@ -67,12 +67,8 @@ public sealed record TrainedEditor : EditorSpec
     private static (string Name, EditorAlgorithm Algorithm, IReadOnlyList<string> Editable) Read(string file)
     {
         using var checkpoint = EditorCheckpoint.Open(file);
-        var name = EditorRegistry.Of(checkpoint.Algorithm).Name;
-        if (checkpoint.Algorithm == EditorAlgorithm.Malmen)
-        {
-            using var malmen = (Malmen)checkpoint.Prepared();
-            name += (malmen.Rounds == 1 ? "" : $", {malmen.Rounds} rounds") + (malmen.Preserves ? ", preserved keys" : "");
-        }
+        var kind = EditorRegistry.Of(checkpoint.Algorithm);
+        var name = kind.Name + kind.Variant?.Invoke(checkpoint);
         var parts = checkpoint.Algorithm != EditorAlgorithm.Mend ? [] : new (bool Is, string Name)[]
         {
             (!checkpoint.Options.Norm, "no norm"),

@@ -27,6 +27,11 @@ public sealed class DataCheckTests : IDisposable
     }
 
     [Fact]
+    public void QuestionsOfWhichNoneHasAnAnswer_AreRefused() => Refusals.AssertRefused(
+        Write("edits.json", """[{"subject": "S", "prompt": "Q?", "target_new": "B", "rephrase_prompt": "R?"}]"""),
+        path => QuestionAnswering.ReadQuestions([path], withRewordings: false, seed: 1), "found no usable row");
+
+    [Fact]
     public void OfAnExport_RephrasesAndLocalityCountToo()
     {
         const string first = """{"subject": "S", "src": "Q?", "rephrase": "R?", "alt": "B", "answers": ["A"], "loc": "L?", "loc_ans": "C"}""";
