@@ -110,6 +110,20 @@ public partial class ArchitectureTests
         }
     }
 
+    /// <summary>
+    /// xunit looks through all types of an assembly for an enum of a theory's data. Where that fails, and it does in Contracts without the
+    /// library of its serializers, the theory is left out and nothing is said. Of the tests' programs that are built.
+    /// </summary>
+    [Fact]
+    public void NoTestsProgram_LosesTheoriesOverAnEnumOfContracts()
+    {
+        var own = new DirectoryInfo(AppContext.BaseDirectory); // artifacts/bin/Architecture.Tests/release
+        var programs = own.Parent!.Parent!.EnumerateDirectories("*.Tests").Select(program => Path.Combine(program.FullName, own.Name))
+            .Where(program => File.Exists(Path.Combine(program, "MendCluster.Contracts.dll"))).ToList();
+        Assert.NotEmpty(programs);
+        Assert.All(programs, program => Assert.True(File.Exists(Path.Combine(program, "Orleans.Serialization.dll")), program));
+    }
+
     [Theory]
     [InlineData("Cli")]
     [InlineData("Client.Orleans")]
