@@ -22,5 +22,8 @@ public static class PostgresMembershipSiloExtensions
                 // All three, or Orleans makes it as short as the answers have lately been.
                 options.ProbeTimeout = options.MinProbeTimeout = options.MaxProbeTimeout = deadAfter / MaxMissed;
                 options.NumMissedProbesLimit = MaxMissed;
+                // Votes are given again with every missed probe. One that outlived its silo would count beside that of the silo that was
+                // started in its place: a machine that reaches the database and nobody else would vote all others out, alone.
+                options.DeathVoteExpirationTimeout = deadAfter / 2;
             });
 }

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Testing;
+using Microsoft.Extensions.Time.Testing;
 
 namespace MendCluster.Distributed.Tests;
 
@@ -49,7 +50,7 @@ public class ReplicaTests
     public async Task AReplicaLostAtAnyStep_IsNoticedByNobody(ShardStep step, int stage)
     {
         using var model = new ClusterOfTinyModel("t5");
-        var (made, lost, time) = (0, new Lost(step), new Clock());
+        var (made, lost, time) = (0, new Lost(step), new FakeTimeProvider());
         await using var cluster = await model.OpenAsync(Stages, replicas: 2, time: time,
             wrap: shard => made++ % Stages == stage && made <= Stages ? new Losing(shard, lost) : shard);
         lost.IsOver = false;
@@ -60,7 +61,7 @@ public class ReplicaTests
         await cluster.EditAsync("the old town", "red");
 
         lost.IsOver = true; // it comes back, and is brought up to date by the first request that it gets
-        time.Now += TimeSpan.FromMinutes(1);
+        time.Advance(TimeSpan.FromMinutes(1));
         for (var i = 0; i < 2; i++)
             await cluster.AskAsync("what is red", new(MaxTokens: 2));
         Assert.All(await cluster.StatusAsync(), shard => Assert.Equal(new ModelVersion(2), shard.Version));
@@ -102,13 +103,6 @@ public class ReplicaTests
 
         /// <summary>From the first such step on, every call is lost.</summary>
         public bool Meets(ShardStep met) => !IsOver && (_began |= met == step);
-    }
-
-    private sealed class Clock : TimeProvider
-    {
-        public DateTimeOffset Now { get; set; } = new(2026, 1, 1, 0, 0, 0, TimeSpan.Zero);
-
-        public override DateTimeOffset GetUtcNow() => Now;
     }
 
     private sealed class Losing(IModelShard shard, Lost lost) : InterruptedShard(shard)

@@ -241,10 +241,11 @@ public sealed class EditCoordinator(
                 var parts = told is null ? null : new AnswerParts(text, version, told, restarts: attempt > 1);
                 return new(await AnswerAsync(replica, prompt, options, version, cancellation, parts).ConfigureAwait(false), version);
             }
-            catch (MendException e) when (e.Error is MendError.VersionGone or MendError.ShardLost && attempt < MaxReadAttempts)
+            catch (MendException e) when (attempt < (e.Error == MendError.LedgerUnreachable ? _replicas.Count : MaxReadAttempts)
+                && (e.Error == MendError.VersionGone || Pipeline.IsLost(e)))
             {
-                // Several edits landed while the answer was under way, or a shard came back without its keys and values: begin again at
-                // the newest version, on another replica if there is one.
+                // Several edits landed while the answer was under way, or a shard came back without its keys and values, or cannot be given
+                // what it lacks: begin again at the newest version, on another replica if there is one.
                 _logger.ReadBeginsAnew(e.Error);
             }
         }
@@ -303,7 +304,7 @@ public sealed class EditCoordinator(
             {
                 return await compute(replica, session).ConfigureAwait(false);
             }
-            catch (MendException e) when (e.Error == MendError.ShardLost && untried.Count > 0)
+            catch (MendException e) when (Pipeline.IsLost(e) && untried.Count > 0)
             {
                 // Nothing was changed, and another has the same weights.
             }

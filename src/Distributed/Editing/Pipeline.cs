@@ -198,7 +198,8 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
                 if (attempt > 1)
                 {
                     var status = await shard.StatusAsync().ConfigureAwait(false);
-                    await shard.ApplyAsync(await ledger.ReadAfterAsync(status.Version).ConfigureAwait(false)).ConfigureAwait(false);
+                    var missing = await MendMetrics.ReadAsync(time, () => ledger.ReadAfterAsync(status.Version)).ConfigureAwait(false);
+                    await shard.ApplyAsync(missing).ConfigureAwait(false);
                 }
                 return await ask().ConfigureAwait(false);
             }
@@ -210,7 +211,7 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
 
     /// <summary>
     /// Calls a stage's shard. However it fails, the caller meets a code: a stopped thread, a lost connection or a native failure is a lost
-    /// shard.
+    /// shard. One that lacks records is of no more use than that while the ledger cannot be read.
     /// </summary>
     private async Task<T> CallAsync<T>(int stage, Func<IModelShard, Task<T>> call)
     {
@@ -220,7 +221,7 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         {
             return await call(stages[stage]).ConfigureAwait(false);
         }
-        catch (Exception e) when (e is not (MendException { Error: not MendError.ShardLost } or OperationCanceledException))
+        catch (Exception e) when (e is not (MendException or OperationCanceledException) || IsLost(e))
         {
             logger.ReplicaPassedOver(stage, CircuitOpenTime.TotalSeconds, e);
             Interlocked.Exchange(ref _openUntil, (time.GetUtcNow() + CircuitOpenTime).UtcTicks);
@@ -231,6 +232,9 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
                 "Nothing was changed. Send the request again; if it fails again, restart the shard.", e);
         }
     }
+
+    /// <summary>Whether another replica may do what this one could not.</summary>
+    public static bool IsLost(Exception e) => e is MendException { Error: MendError.ShardLost or MendError.LedgerUnreachable };
 
     /// <summary>What the replica's shards keep of the probes on the unedited or the base model.</summary>
     /// <param name="Pass">Its name there.</param>

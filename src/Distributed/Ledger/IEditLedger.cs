@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Telemetry;
 
 namespace MendCluster.Distributed.Ledger;
 
@@ -12,11 +13,10 @@ public interface IEditLedger : IAsyncDisposable
     /// <param name="ledger">A file's path, or <c>postgres:</c> and a connection string.</param>
     /// <param name="fingerprint">Of the model; 32 bytes.</param>
     /// <exception cref="MendException">It cannot be used.</exception>
-    static async Task<IEditLedger> OpenAsync(string ledger, byte[] fingerprint, TimeProvider time,
-        CancellationToken cancellation = default) =>
-        PostgresLedger.ConnectionIn(ledger) is { } connection
+    static Task<IEditLedger> OpenAsync(string ledger, byte[] fingerprint, TimeProvider time, CancellationToken cancellation = default) =>
+        MendMetrics.ReadAsync<IEditLedger>(time, async () => PostgresLedger.ConnectionIn(ledger) is { } connection
             ? await PostgresLedger.OpenAsync(connection, fingerprint, time, cancellation).ConfigureAwait(false)
-            : FileLedger.Open(ledger, fingerprint);
+            : FileLedger.Open(ledger, fingerprint));
 
     /// <summary>All entries, oldest first: a snapshot.</summary>
     IReadOnlyList<LedgerEntry> Entries { get; }

@@ -34,6 +34,8 @@ public static class MendMetrics
         [1, 2, 4, 8, 16, 32, 64, 128, 256]);
 
     private static readonly Histogram<double> Append = Of("mend.ledger.append.duration", "s", "Time until a record is durable.", Seconds);
+    private static readonly Histogram<double> Read =
+        Of("mend.ledger.read.duration", "s", "Time until the ledger is open, or a shard's missing records are read.", Seconds);
 
     private static readonly Counter<long> AskTokens =
         Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of prompts that were read, and of answers that were written.");
@@ -111,6 +113,22 @@ public static class MendMetrics
     /// <param name="isDurable">Whether the ledger said so.</param>
     internal static void Appended(TimeSpan time, bool isDurable) =>
         Append.Record(time.TotalSeconds, Tag("outcome", isDurable ? "made" : "failed"));
+
+    /// <summary>Opens the ledger, or reads records.</summary>
+    internal static async Task<T> ReadAsync<T>(TimeProvider time, Func<Task<T>> read)
+    {
+        var (start, outcome) = (time.GetTimestamp(), "failed");
+        try
+        {
+            var found = await read().ConfigureAwait(false);
+            outcome = "read";
+            return found;
+        }
+        finally
+        {
+            Read.Record(time.GetElapsedTime(start).TotalSeconds, Tag("outcome", outcome));
+        }
+    }
 
     /// <param name="change">1 when one begins, -1 when it ends.</param>
     internal static void Training(int change) => Trainings.Add(change);

@@ -1,5 +1,7 @@
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Testing;
+using Microsoft.Extensions.Time.Testing;
 
 namespace MendCluster.Distributed.Tests.Ledger;
 
@@ -37,5 +39,38 @@ public sealed class ClusterOnPostgresTests(PostgresWithLedger postgres) : IClass
             await cluster.RevertAsync(new(1));
             seen.Add(await model.StateAsync(cluster));
         }
+    }
+
+    /// <summary>It cannot be given the edits that it lacks.</summary>
+    [Fact]
+    public async Task AReplicaStartedAnewWhileTheServerIsGone_IsPassedOver_AndTheOtherAnswers()
+    {
+        const int stages = 2;
+        using var model = new ClusterOfTinyModel(TinyModels.Families[1]);
+        var (shards, time) = (new List<RestartingShard>(), new FakeTimeProvider());
+        var ledger = "postgres:" + postgres.Connection;
+        await using var cluster = await model.OpenAsync(stages, ledger: ledger, replicas: 2, time: time, wrap: shard =>
+        {
+            var options = new ShardOptions(model.Model, model.Editor, shards.Count % stages, stages);
+            shards.Add(new(shard, () => new ModelShard(options, TimeProvider.System)));
+            return shards[^1];
+        });
+        await cluster.EditAsync("who is the mayor", "a woman");
+        shards[0].Arm(ShardStep.Generate);
+        await postgres.Server.StopAsync();
+        for (var i = 0; i < 4; i++)
+            Assert.Equal(1, (await cluster.AskAsync("what is red", new(MaxTokens: 2))).Version.Value);
+        Assert.False(shards[0].IsArmed, "it was never started anew");
+        Assert.Contains((await cluster.StatusAsync()).Select(shard => shard.Version), version => version == ModelVersion.Base);
+        await cluster.PreviewAsync("what is red", "the south");
+        Assert.Equal(MendError.LedgerWriteFailed,
+            (await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "the south"))).Error);
+
+        await postgres.Server.StartAsync();
+        time.Advance(TimeSpan.FromMinutes(1)); // it is tried again
+        await cluster.EditAsync("what is red", "the south");
+        for (var i = 0; i < 2; i++)
+            await cluster.AskAsync("what is red", new(MaxTokens: 2));
+        Assert.Equal(await model.StateAsync(cluster, 0, stages), await model.StateAsync(cluster, 1, stages));
     }
 }
