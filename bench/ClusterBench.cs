@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
@@ -22,7 +23,24 @@ internal static class ClusterBench
     private static readonly Probe[] Probes =
         [.. Enumerable.Range(0, 8).Select(i => new Probe(Letters(PromptTokens, 100 + i), Letters(2, i)))];
 
-    public static async Task RunAsync()
+    public static Task RunAsync() => WithModelAsync(async model =>
+    {
+        var embedded = new List<(string Name, IMendCluster Cluster)>();
+        foreach (var stages in Layouts)
+            embedded.Add(($"{stages} stage{(stages > 1 ? "s" : "")}, one process", await OpenAsync(model, stages)));
+        var times = await EditsAsync(embedded);
+        for (var i = 0; i < Layouts.Length; i++)
+            Report(embedded[i].Name, times[i], times[0]);
+        await AsksAsync(embedded[1].Cluster);
+        foreach (var (_, cluster) in embedded)
+            await cluster.DisposeAsync();
+
+        foreach (var silos in Layouts.Append(3).Order())
+            await OnSilosAsync(Path.GetDirectoryName(model)!, model, silos);
+    });
+
+    /// <summary>Something with a generated model's directory, which is deleted afterwards.</summary>
+    public static async Task WithModelAsync(Func<string, Task> work)
     {
         Console.WriteLine($"GPT-2-small's shape, float32, editor of rank 1920; {TorchRuntime.Description}");
         var folder = Directory.CreateTempSubdirectory("mend-bench-").FullName;
@@ -33,20 +51,7 @@ internal static class ClusterBench
                 """{"model_type": "gpt2", "vocab_size": 50258, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "eos_token_id": 257, "pad_token_id": 256}""");
             BytePairTrainer.Train(["a"], 258, ["<pad>", "</s>"]).Save(model, null); // a token for each byte
             File.WriteAllLines(Path.Combine(model, "probes.tsv"), Probes.Select(probe => $"{probe.Question}\t{probe.Answer}"));
-
-            var embedded = new List<(string Name, IMendCluster Cluster)>();
-            foreach (var stages in Layouts)
-                embedded.Add(($"{stages} stage{(stages > 1 ? "s" : "")}, one process", await OpenAsync(model, stages)));
-            var times = await EditsAsync(embedded);
-            for (var i = 0; i < Layouts.Length; i++)
-                Report(embedded[i].Name, times[i], times[0]);
-            await AsksAsync(embedded[1].Cluster);
-            foreach (var (_, cluster) in embedded)
-                await cluster.DisposeAsync();
-
-            foreach (var silos in Layouts.Append(3).Order())
-                if (!await OnSilosAsync(folder, model, silos))
-                    break;
+            await work(model);
         }
         finally
         {
@@ -54,25 +59,19 @@ internal static class ClusterBench
         }
     }
 
-    private static async Task<bool> OnSilosAsync(string folder, string model, int silos)
+    private static async Task OnSilosAsync(string folder, string model, int silos)
     {
         var at = Path.Combine(folder, $"silos-{silos}");
         Mend("cluster", "up", "--silos", Text(silos), "--model", model, "--folder", at);
         try
         {
-            await using var remote = await SiloConnection.ConnectAsync(Path.Combine(at, "members.json"));
-            if (remote is null)
-            {
-                Console.WriteLine("  silos: left out, the Microsoft.Orleans packages could not be had");
-                return false;
-            }
+            await using var remote = await OrleansCluster.ConnectAsync(Path.Combine(at, "members.json"), "model");
             await using var local = await OpenAsync(model, silos);
             var times = await EditsAsync([("", local), ("", remote)]);
             var before = LoopbackBytes();
-            await EditAsync(remote, 99);
+            await EditAndRevertAsync(remote, 99);
             Report($"{silos} silo{(silos > 1 ? "s" : "")} of a stage each", times[1], times[0],
                 $"; {(LoopbackBytes() - before) / 1e6:0.00} MB over the loopback an edit and its revert");
-            return true;
         }
         finally
         {
@@ -87,20 +86,32 @@ internal static class ClusterBench
         for (var round = 0; round < WarmUp + Rounds; round++)
             for (var i = 0; i < clusters.Count; i++)
             {
-                var seconds = await EditAsync(clusters[i].Cluster, round);
+                var (seconds, _) = await EditAndRevertAsync(clusters[i].Cluster, round);
                 if (round >= WarmUp)
                     times[i].Add(seconds);
             }
         return times;
     }
 
-    private static async Task<double> EditAsync(IMendCluster cluster, int number)
+    public static Task<EditReceipt> EditAsync(IMendCluster cluster, int number) =>
+        cluster.EditAsync(Letters(PromptTokens, number), Letters(TargetTokens, number + 1), OwnStep);
+
+    /// <summary>Seconds of both; every edit meets the same model.</summary>
+    public static async Task<(double Edit, double Revert)> EditAndRevertAsync(IMendCluster cluster, int number)
     {
         var start = Stopwatch.GetTimestamp();
-        var receipt = await cluster.EditAsync(Letters(PromptTokens, number), Letters(TargetTokens, number + 1), OwnStep);
-        var seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        await cluster.RevertAsync(receipt.Id); // so that every edit meets the same model
-        return seconds;
+        var receipt = await EditAsync(cluster, number);
+        var edited = Stopwatch.GetTimestamp();
+        await cluster.RevertAsync(receipt.Id);
+        return (Stopwatch.GetElapsedTime(start, edited).TotalSeconds, Stopwatch.GetElapsedTime(edited).TotalSeconds);
+    }
+
+    /// <summary>Seconds of an answer.</summary>
+    public static async Task<double> AskAsync(IMendCluster cluster, int number)
+    {
+        var start = Stopwatch.GetTimestamp();
+        await cluster.AskAsync(Letters(PromptTokens, number), new(MaxTokens: AnswerTokens, Temperature: 1, Seed: number));
+        return Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
     /// <summary>Tokens a second of one reader, alone and beside edits that follow each other without a pause.</summary>
@@ -112,7 +123,7 @@ internal static class ClusterBench
         {
             var made = 0;
             for (; !enough.IsCancellationRequested; made++)
-                await EditAsync(cluster, made);
+                await EditAndRevertAsync(cluster, made);
             return made;
         });
         var start = Stopwatch.GetTimestamp();
@@ -127,11 +138,11 @@ internal static class ClusterBench
     {
         var (start, tokens) = (Stopwatch.GetTimestamp(), 0);
         for (var i = 0; Stopwatch.GetElapsedTime(start) < AskFor && !cancellation.IsCancellationRequested; i++, tokens += AnswerTokens)
-            await cluster.AskAsync(Letters(PromptTokens, i), new(MaxTokens: AnswerTokens, Temperature: 1, Seed: i), CancellationToken.None);
+            await AskAsync(cluster, i);
         return tokens / Stopwatch.GetElapsedTime(start).TotalSeconds;
     }
 
-    private static async Task<IMendCluster> OpenAsync(string model, int stages) => await EmbeddedCluster.OpenAsync(new()
+    public static async Task<IMendCluster> OpenAsync(string model, int stages) => await EmbeddedCluster.OpenAsync(new()
     {
         ModelDirectory = model,
         Editor = Path.Combine(model, "editor.safetensors"),

@@ -20,6 +20,8 @@
 //   ./mend bench peer measure DIR DTYPE OUT.json
 // Where does an edit's time go, and what does its trial cost?
 //   ./mend bench phases MODEL [STAGES]       MODEL: a directory, such as src/Cli/Demo; 2 stages unless said
+// What do the edits in force cost?
+//   ./mend bench active [MOST]               GPT-2-small's shape: answers and edits with up to so many (1000) in force, and reverts
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -48,6 +50,12 @@ switch (args)
         return 0;
     case ["training", var directory]:
         await TrainingBench.RunAsync(directory);
+        return 0;
+    case ["active"]:
+        await ActiveBench.RunAsync(int.MaxValue);
+        return 0;
+    case ["active", var most]:
+        await ActiveBench.RunAsync(Number(most));
         return 0;
     case ["phases", var directory]:
         await PhasesBench.RunAsync(directory, 2);

@@ -53,6 +53,22 @@ public abstract record WeightUpdate
     public abstract Tensor Of(Tensor x);
 }
 
+/// <summary>Many edits of one weight: in part added up, in part as factors.</summary>
+/// <param name="Sums">Of alpha deltaTilde^T uTilde; each [n, m] float32.</param>
+/// <param name="Rows">Of the edits that are in no sum; null: there is none.</param>
+public sealed record FoldedUpdate(IReadOnlyList<Tensor> Sums, LowRankUpdate? Rows) : WeightUpdate
+{
+    public override Tensor Of(Tensor x)
+    {
+        var parts = Sums.Select(sum => nn.functional.linear(x, sum));
+        return (Rows is null ? parts : parts.Prepend(Rows.Of(x))).Aggregate((taken, part) => taken + part);
+    }
+
+    /// <summary>Other edits after these.</summary>
+    public FoldedUpdate Plus(FoldedUpdate later) =>
+        new([.. Sums, .. later.Sums], (Rows, later.Rows) is ({ } below, { } top) ? LowRankUpdate.Stack([below, top]) : Rows ?? later.Rows);
+}
+
 /// <summary>One edit of one weight in factored form: W' = W - alpha deltaTilde^T uTilde (MEND, section 3.1).</summary>
 /// <param name="uTilde">[R, m] float32.</param>
 /// <param name="deltaTilde">[R, n] float32.</param>

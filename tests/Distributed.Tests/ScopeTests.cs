@@ -40,7 +40,10 @@ public class ScopeTests
 
         await using var same = await model.OpenAsync(ledger: model.Ledger + "2");
         await same.EditAsync("what is red", "the south");
-        Assert.Equal(scoped.Figures, (await same.EditAsync(Prompt, "a woman")).Figures);
+        var figures = (await same.EditAsync(Prompt, "a woman")).Figures; // the same sum, in another order
+        Assert.Equal(scoped.Figures.ProbabilityAfter, figures.ProbabilityAfter, 1e-6 * figures.ProbabilityAfter);
+        Assert.Equal(scoped.Figures.Kl!.Value, figures.Kl!.Value, 1e-5);
+        Assert.Equal(scoped.Figures, figures with { ProbabilityAfter = scoped.Figures.ProbabilityAfter, Kl = scoped.Figures.Kl });
         await using var without = await model.OpenAsync(ledger: model.Ledger + "3");
         await without.EditAsync("what is red", "the south");
         Assert.Equal(shared.Figures, (await without.EditAsync("the old town", "red")).Figures); // made without seeing the scope's edit

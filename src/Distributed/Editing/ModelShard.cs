@@ -172,8 +172,10 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         if (!request.Begins && session.Branch is null)
             throw SessionLost(request.Session);
         List<ActiveEdit> added = [.. request.Added.Select(updates.Active)];
-        session.Keep([.. request.Begins ? [] : session.Branch!,
-            .. updates.At(request.Version).Active.Where(edit => request.Keep.Contains(edit.Id)), .. added], added);
+        var version = updates.At(request.Version);
+        var before = request.Begins ? null : session.Branch!;
+        session.Keep(new([.. before?.Active ?? [], .. version.Active.Where(edit => request.Keep.Contains(edit.Id)), .. added],
+            version, before ?? version), added);
         return true;
     }
 
@@ -250,13 +252,14 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         var session = SessionOf(trip.Session);
         var version = loaded.Updates.At(trip.Version);
         session.Read(version);
-        if (trip.Branch is { } length && (session.Branch?.Count ?? 0) != length)
+        if (trip.Branch is { } length && (session.Branch?.Active.Count ?? 0) != length)
             throw SessionLost(trip.Session);
         if (candidate is not null && loaded.Stage.HasEditable && session.Candidate is null)
             throw SessionLost(trip.Session);
-        var edits = trip.Branch is null ? version.For(trip.Scope) : ActiveEdit.Stack(ActiveEdit.Seen(session.Branch ?? [], trip.Scope));
+        var updates = trip.Branch is null ? version : session.Branch ?? new([]);
         return (loaded, session, candidate is { } scale && session.Candidate is { } tried
-            ? ActiveEdit.OnTop(edits, tried.ToDictionary(update => update.Key, update => update.Value.Times(scale))) : edits);
+            ? updates.OnTop(trip.Scope, tried.ToDictionary(update => update.Key, update => update.Value.Times(scale)))
+            : updates.For(trip.Scope));
     }
 
     private BackwardReply Backward_OnComputeThread(BackwardRequest request)

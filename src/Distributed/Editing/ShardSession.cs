@@ -38,7 +38,7 @@ internal sealed class ShardSession : IDisposable
     public IReadOnlyDictionary<string, LowRankUpdate>? Candidate => Proposal?.Candidate;
 
     /// <summary>The session's own history, if it has one.</summary>
-    public IReadOnlyList<ActiveEdit>? Branch { get; private set; }
+    public UpdatesAtVersion? Branch { get; private set; }
 
     /// <summary>From now on the session is at this version, which stays as long as the session.</summary>
     public void Read(UpdatesAtVersion version)
@@ -70,8 +70,9 @@ internal sealed class ShardSession : IDisposable
     }
 
     /// <param name="added">Those of the branch that no version has.</param>
-    public void Keep(IReadOnlyList<ActiveEdit> branch, IEnumerable<ActiveEdit> added)
+    public void Keep(UpdatesAtVersion branch, IEnumerable<ActiveEdit> added)
     {
+        Branch?.Dispose();
         _ownedByBranch.AddRange(added.SelectMany(edit => edit.Tensors).Select(tensor => tensor.DetachFromDisposeScope()));
         Branch = branch;
     }
@@ -82,6 +83,7 @@ internal sealed class ShardSession : IDisposable
             _version.Readers--;
         Cache?.Dispose();
         Forget();
+        Branch?.Dispose();
         _ownedByBranch.ForEach(tensor => tensor.Dispose());
     }
 

@@ -11,10 +11,10 @@ namespace MendCluster.Distributed.Editing;
 /// <summary>
 /// The updates that are in force on one stage, for each of the last few versions: the state of the state machine over the ledger.
 ///
-/// Per scope and weight there is one low-rank pair that stacks the active edits in the order of the ledger. That stack depends on the list
-/// of active edits alone, not on how it came about; so a shard that applied and took back edits one by one, one that read the ledger after
-/// a restart, and one that was moved compute the same bits. A record is applied to whatever weight it names; one that names a weight which
-/// the model has not, or has in another shape, is refused. A weight without an active edit takes the same path as in the base model.
+/// Per scope and weight there is one update of all active edits in the order of the ledger (<see cref="FoldedEdits"/>). It depends on the
+/// list of active edits alone, not on how that came about; so a shard that applied and took back edits one by one, one that read the ledger
+/// after a restart, and one that was moved compute the same bits. A record is applied to whatever weight it names; one that names a weight
+/// which the model has not, or has in another shape, is refused. A weight without an active edit takes the same path as in the base model.
 /// </summary>
 /// <param name="stage">The stage's number, for errors.</param>
 /// <param name="model">The model's directory, for errors.</param>
@@ -69,8 +69,16 @@ internal sealed class VersionedUpdates(
             active = [.. before.Where(edit => edit.Id != entry.Edit)
                 .Select(edit => recomputed.Contains(edit.Id) ? Active(entry, edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
         }
-        var edits = new UpdatesAtVersion(active);
-        _ = edits.For(null); // what cannot be stacked is refused now
+        var edits = new UpdatesAtVersion(active, _versions.Values);
+        try
+        {
+            _ = edits.For(null); // what cannot be stacked is refused now
+        }
+        catch
+        {
+            edits.Dispose();
+            throw;
+        }
 
         foreach (var tensor in active.Except(before).SelectMany(edit => edit.Tensors))
             tensor.DetachFromDisposeScope();
@@ -166,65 +174,4 @@ internal sealed class ActiveEdit(EditId id, string? scope, IReadOnlyDictionary<s
     public byte[] Digest => digest;
 
     public IEnumerable<Tensor> Tensors => updates.Values.SelectMany(update => new[] { update.uTilde, update.deltaTilde, update.alpha });
-
-    /// <summary>Those that a scope sees: the edits for everybody and its own.</summary>
-    public static IReadOnlyList<ActiveEdit> Seen(IReadOnlyList<ActiveEdit> active, string? scope) =>
-        [.. active.Where(edit => edit.Scope is null || edit.Scope == scope)];
-
-    /// <summary>The updates of some edits in their order.</summary>
-    public static WeightUpdates Stack(IReadOnlyList<ActiveEdit> active)
-    {
-        using var _ = no_grad();
-        return new(active.SelectMany(edit => edit.Updates.Keys).Distinct().ToDictionary(weight => weight, weight =>
-            LowRankUpdate.Stack([.. active.Where(edit => edit.Updates.ContainsKey(weight)).Select(edit => edit.Updates[weight])])));
-    }
-
-    /// <summary>A stack with a candidate on top: the bits that the candidate's edit will have as the last of the stack.</summary>
-    public static WeightUpdates OnTop(WeightUpdates stack, IReadOnlyDictionary<string, LowRankUpdate> candidate)
-    {
-        using var _ = no_grad();
-        var updates = stack.Updates.ToDictionary();
-        foreach (var (weight, top) in candidate)
-            updates[weight] = updates.GetValueOrDefault(weight) is LowRankUpdate below ? LowRankUpdate.Stack([below, top]) : top;
-        return new(updates);
-    }
-}
-
-/// <summary>The edits of one version, and their stacks for each scope that was asked for; it owns those.</summary>
-internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisposable
-{
-    private readonly List<Tensor> _owned = [];
-    private readonly Dictionary<string, WeightUpdates> _scopes = [];
-    private WeightUpdates? _everybody;
-
-    public IReadOnlyList<ActiveEdit> Active => active;
-
-    /// <summary>Sessions that may ask for it again.</summary>
-    public int Readers { get; set; }
-
-    /// <summary>What a scope sees; null: everybody.</summary>
-    public WeightUpdates For(string? scope)
-    {
-        if (scope is null || !active.Any(edit => edit.Scope == scope)) // a scope without edits costs nothing
-            return _everybody ??= Kept(ActiveEdit.Stack(ActiveEdit.Seen(active, null)));
-        if (!_scopes.TryGetValue(scope, out var edits))
-            _scopes[scope] = edits = Kept(ActiveEdit.Stack(ActiveEdit.Seen(active, scope)));
-        return edits;
-    }
-
-    public void Dispose() => _owned.ForEach(tensor => tensor.Dispose());
-
-    /// <summary>Aliases: a stack of one edit shares that edit's tensors, and what was stacked goes with the caller's scope.</summary>
-    private WeightUpdates Kept(WeightUpdates edits) => new(edits.Updates.ToDictionary(entry => entry.Key, entry =>
-    {
-        var update = (LowRankUpdate)entry.Value;
-        return new LowRankUpdate(Own(update.uTilde), Own(update.deltaTilde), Own(update.alpha));
-    }));
-
-    private Tensor Own(Tensor tensor)
-    {
-        var alias = tensor.detach().DetachFromDisposeScope();
-        _owned.Add(alias);
-        return alias;
-    }
 }

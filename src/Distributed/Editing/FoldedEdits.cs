@@ -1,0 +1,180 @@
+using MendCluster.Engine;
+using MendCluster.Engine.Models;
+using static TorchSharp.torch;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>
+/// Some edits in their order, for each weight as an update whose cost does not grow with their number. R rows of factors cost a token
+/// 2 R (m + n) operations, and the matrix that they stand for 2 m n: rows that have come to half as much as that are added up into one
+/// [n, m] matrix, and only the rows since then stay beside it. The edit on top of them, a candidate or the newest, is in rows always: so
+/// what was tried is to the last bit what is committed, and the matrix is made when an edit is in force, not when it is proposed.
+///
+/// It depends on the list of edits alone: the sum is made block by block from the first edit on, and where a block ends the rows say. It is
+/// a cache: the edits keep their factors, and a list without one of them is added up anew. The matrix is float32 whatever the weight is.
+/// </summary>
+/// <param name="weights">Sums are owned; rows are the edits'.</param>
+internal sealed class FoldedEdits(IReadOnlyDictionary<string, (Tensor? Sum, IReadOnlyList<LowRankUpdate> Rows)> weights) : IDisposable
+{
+    public static FoldedEdits None => new(new Dictionary<string, (Tensor?, IReadOnlyList<LowRankUpdate>)>());
+
+    /// <summary>The same for whoever owns it anew; no number is copied.</summary>
+    public FoldedEdits Share() => new(weights.ToDictionary(entry => entry.Key, entry => (Alias(entry.Value.Sum), entry.Value.Rows)));
+
+    public FoldedEdits Plus(ActiveEdit edit)
+    {
+        using var _ = no_grad();
+        var more = weights.ToDictionary();
+        foreach (var (weight, update) in edit.Updates)
+        {
+            var (sum, rows) = more.GetValueOrDefault(weight, (null, []));
+            more[weight] = (sum, [.. rows, update]);
+        }
+        return new(more.ToDictionary(entry => entry.Key, entry => Fold(entry.Value.Sum, entry.Value.Rows)));
+    }
+
+    /// <summary>All of them, and an edit on top.</summary>
+    public IReadOnlyDictionary<string, FoldedUpdate> With(IReadOnlyDictionary<string, LowRankUpdate> top)
+    {
+        using var _ = no_grad();
+        return weights.Keys.Union(top.Keys).ToDictionary(weight => weight, weight =>
+        {
+            var (sum, below) = weights.GetValueOrDefault(weight, (null, []));
+            List<LowRankUpdate> rows = [.. below, .. top.GetValueOrDefault(weight) is { } own ? [own] : Array.Empty<LowRankUpdate>()];
+            return new FoldedUpdate(sum is null ? [] : [sum], rows.Count == 0 ? null : LowRankUpdate.Stack(rows));
+        });
+    }
+
+    public void Dispose()
+    {
+        foreach (var (sum, _) in weights.Values)
+            sum?.Dispose();
+    }
+
+    private static (Tensor? Sum, IReadOnlyList<LowRankUpdate> Rows) Fold(Tensor? sum, IReadOnlyList<LowRankUpdate> rows)
+    {
+        if (rows.Sum(update => update.Rank) < MostRows(rows))
+            return (Alias(sum), rows);
+        using var scope = NewDisposeScope();
+        var block = LowRankUpdate.Stack(rows);
+        var (n, m) = (block.deltaTilde.t(), block.uTilde * block.alpha);
+        return ((sum is null ? n.mm(m) : sum.addmm(n, m)).DetachFromDisposeScope(), []);
+    }
+
+    /// <summary>Of one weight in a stack: half of what costs as much as the matrix.</summary>
+    private static double MostRows(IReadOnlyList<LowRankUpdate> rows) => rows is [var any, ..]
+        ? any.uTilde.shape[1] * any.deltaTilde.shape[1] / (2.0 * (any.uTilde.shape[1] + any.deltaTilde.shape[1])) : double.PositiveInfinity;
+
+    private static Tensor? Alias(Tensor? sum) => sum?.detach().DetachFromDisposeScope();
+}
+
+/// <summary>
+/// The edits of one version or branch, and what each scope that was asked for sees of them: the edits for everybody, then its own. It owns
+/// the sums and stacks, not the edits.
+/// </summary>
+/// <param name="active">In the order of the ledger.</param>
+internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisposable
+{
+    /// <summary>In the place of a scope's name, which is never empty.</summary>
+    private const string Everybody = "";
+
+    private readonly Dictionary<string, Part> _parts = [];
+    private readonly Dictionary<string, WeightUpdates> _views = [];
+    private readonly List<Tensor> _owned = [];
+
+    /// <param name="known">Others, from which what is alike is taken.</param>
+    public UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, params IReadOnlyCollection<UpdatesAtVersion> known) : this(active)
+    {
+        foreach (var scope in known.SelectMany(other => other._parts.Keys).Distinct().ToList())
+            _parts[scope] = Part.Of(EditsOf(scope), known.Select(other => other._parts.GetValueOrDefault(scope)).OfType<Part>());
+    }
+
+    public IReadOnlyList<ActiveEdit> Active => active;
+
+    /// <summary>Sessions that may ask for it again.</summary>
+    public int Readers { get; set; }
+
+    /// <summary>What a scope sees; null: everybody.</summary>
+    public WeightUpdates For(string? scope)
+    {
+        var name = NameOf(scope);
+        if (!_views.TryGetValue(name, out var view))
+            _views[name] = view = new(Seen(name, PartOf(name).View).ToDictionary(entry => entry.Key, entry => Kept(entry.Value)));
+        return view;
+    }
+
+    /// <summary>The same with a candidate of the scope on top: the bits that the next version will have with it.</summary>
+    public WeightUpdates OnTop(string? scope, IReadOnlyDictionary<string, LowRankUpdate> candidate) =>
+        new(Seen(scope ?? Everybody, PartOf(scope ?? Everybody).All.With(candidate))
+            .ToDictionary(entry => entry.Key, entry => (WeightUpdate)entry.Value));
+
+    public void Dispose()
+    {
+        foreach (var part in _parts.Values)
+            part.Dispose();
+        _owned.ForEach(tensor => tensor.Dispose());
+    }
+
+    /// <summary>A scope without edits costs nothing.</summary>
+    private string NameOf(string? scope) => scope is null || !active.Any(edit => edit.Scope == scope) ? Everybody : scope;
+
+    private List<ActiveEdit> EditsOf(string scope) => [.. active.Where(edit => (edit.Scope ?? Everybody) == scope)];
+
+    private Part PartOf(string scope)
+    {
+        if (!_parts.TryGetValue(scope, out var part))
+            _parts[scope] = part = Part.Of(EditsOf(scope), []);
+        return part;
+    }
+
+    private IReadOnlyDictionary<string, FoldedUpdate> Seen(string scope, IReadOnlyDictionary<string, FoldedUpdate> own)
+    {
+        if (scope == Everybody)
+            return own;
+        using var _ = no_grad();
+        var seen = For(null).Updates.ToDictionary(entry => entry.Key, entry => (FoldedUpdate)entry.Value);
+        foreach (var (weight, update) in own)
+            seen[weight] = seen.TryGetValue(weight, out var below) ? below.Plus(update) : update;
+        return seen;
+    }
+
+    /// <summary>Aliases: rows of one edit are that edit's tensors, and what was stacked goes with the caller's scope.</summary>
+    private WeightUpdate Kept(FoldedUpdate update) => update with
+    {
+        Sums = [.. update.Sums.Select(Own)],
+        Rows = update.Rows is { } rows ? new(Own(rows.uTilde), Own(rows.deltaTilde), Own(rows.alpha)) : null,
+    };
+
+    private Tensor Own(Tensor tensor)
+    {
+        var alias = tensor.detach().DetachFromDisposeScope();
+        _owned.Add(alias);
+        return alias;
+    }
+
+    /// <summary>The edits of one scope, or those for everybody.</summary>
+    /// <param name="Below">All but the last.</param>
+    private sealed record Part(IReadOnlyList<ActiveEdit> Edits, FoldedEdits Below, FoldedEdits All) : IDisposable
+    {
+        public IReadOnlyDictionary<string, FoldedUpdate> View => Edits is [.., var last] ? Below.With(last.Updates) : All.With(
+            new Dictionary<string, LowRankUpdate>());
+
+        public static Part Of(IReadOnlyList<ActiveEdit> edits, IEnumerable<Part> known)
+        {
+            var begun = known.Where(part => part.Edits.SequenceEqual(edits.Take(part.Edits.Count))).MaxBy(part => part.Edits.Count);
+            if (begun is not null && begun.Edits.Count == edits.Count)
+                return new(edits, begun.Below.Share(), begun.All.Share());
+            var below = begun?.All.Share() ?? FoldedEdits.None;
+            foreach (var edit in edits.Skip(begun?.Edits.Count ?? 0).SkipLast(1))
+                using (var before = below)
+                    below = before.Plus(edit);
+            return new(edits, below, edits is [.., var last] ? below.Plus(last) : below.Share());
+        }
+
+        public void Dispose()
+        {
+            Below.Dispose();
+            All.Dispose();
+        }
+    }
+}
