@@ -13,7 +13,8 @@ internal sealed class BudgetOptions
     {
         _drawdown = new Option<double?>("--max-total-drawdown")
         {
-            Description = $"refuse {refused} when with it all edits in force together cost more than this fraction of the probes, held against the unedited model"
+            Description = $"refuse {refused} when with it all edits in force together cost more than this fraction of the probes, "
+                + "held against the unedited model"
         }.Within(0, 1);
         _kl = new Option<double?>("--max-total-kl")
         {

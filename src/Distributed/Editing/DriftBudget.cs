@@ -22,7 +22,8 @@ public sealed record DriftBudget(double? MaxTotalDrawdown = null, double? MaxTot
         if (MaxTotalDrawdown is null && MaxTotalKl is null)
             yield return $"{nameof(MaxTotalDrawdown)} and {nameof(MaxTotalKl)} are both missing; a budget has one of them";
         if (probes == 0)
-            yield return $"{(MaxTotalDrawdown is null ? nameof(MaxTotalKl) : nameof(MaxTotalDrawdown))} is given, and there are no probes to measure it on";
+            yield return $"{(MaxTotalDrawdown is null ? nameof(MaxTotalKl) : nameof(MaxTotalDrawdown))} is given, "
+                + "and there are no probes to measure it on";
     }
 
     /// <returns>The budget itself.</returns>
@@ -50,7 +51,8 @@ public sealed record DriftBudget(double? MaxTotalDrawdown = null, double? MaxTot
     /// <param name="whose">Who allows no more.</param>
     internal MendException? Refusal(EditFigures figures, string whose) =>
         figures.TotalDrawdown > MaxTotalDrawdown
-            ? Refuse($"cost {figures.TotalDrawdown:P1} of the base model's answers to {figures.Probes} probes", $"{MaxTotalDrawdown:P1}", whose)
+            ? Refuse($"cost {figures.TotalDrawdown:P1} of the base model's answers to {figures.Probes} probes",
+                $"{MaxTotalDrawdown:P1}", whose)
         : figures.TotalKl > MaxTotalKl
             ? Refuse($"take the model {figures.TotalKl:0.#####} nats a token from the base model on {figures.Probes} probes",
                 $"{MaxTotalKl:0.#####}", whose)

@@ -493,9 +493,9 @@ public sealed class EditCoordinator(
         return figures.Success || !(options.RequireSuccess || BudgetOf(options) is not null) ? null
             : new(MendError.EditUnsuccessful,
                 $"The edited model would give the target a probability of {figures.ProbabilityAfter:0.###} only.",
-                _budget is null
-                    ? "The edit was not made. Say the fact in other words, or require no success and set no limit of what all edits may cost."
-                    : "The edit was not made. Say the fact in other words: the model's budget is spent on edits that succeed alone.");
+                "The edit was not made. Say the fact in other words" + (_budget is not null
+                    ? ": the model's budget is spent on edits that succeed alone."
+                    : ", or require no success and set no limit of what all edits may cost."));
     }
 
     /// <summary>What the figures say is left of: the model's budget, or where it has none the caller's.</summary>
