@@ -67,7 +67,7 @@ public class SiloSettingsTests
     [InlineData("Mend:Cluster:Budget:MaxTotalDrawdown", "1.5", "Mend:Cluster:Budget:MaxTotalDrawdown is 1.5; it is a fraction")]
     [InlineData("Mend:Cluster:Budget:MaxTotalKl", "-1", "Mend:Cluster:Budget:MaxTotalKl is -1; it is a finite number of nats")]
     [InlineData("Mend:Cluster:Budget:MaxTotalKl", "little", "'little' at 'Mend:Cluster:Budget:MaxTotalKl'")]
-    [InlineData("Mend:Cluster:Budget:Kl", "1", "Mend:Cluster:Budget:Kl is no setting; Mend:Cluster:Budget has MaxTotalDrawdown, MaxTotalKl")]
+    [InlineData("Mend:Cluster:Budget:Kl", "1", "Mend:Cluster:Budget:Kl is no setting; Mend:Cluster:Budget has MaxTotalDrawdown")]
     [InlineData("Mend:SiloPrt", "12000", "Mend:SiloPrt is no setting; Mend has Name, Address, SiloPort")]
     [InlineData("Mend:Cluster:Modle", "m", "Mend:Cluster:Modle is no setting; Mend:Cluster has ClusterId, ServiceId, Model,")]
     [InlineData("Mend:Cluster:Keys", "m", "Mend:Cluster:Keys is no setting")]
