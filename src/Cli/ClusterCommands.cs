@@ -58,13 +58,17 @@ internal static class ClusterCommands
             DefaultValueFactory = _ => DType.Float32
         };
         var device = DeviceOption.InTurn();
+        var budget = new BudgetOptions("every edit");
         var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model,
             editor, ledger, dtype, device };
+        foreach (var option in budget.All)
+            command.Options.Add(option);
         command.SetAction(async (parsed, cancellation) =>
         {
             var path = parsed.GetRequiredValue(folder);
             var directory = parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped;
             var chosen = parsed.GetValue(editor)?.FullName ?? EditorCheckpoint.Beside(directory);
+            var probes = ProbeSet.Beside(directory);
             var (count, copies) = (parsed.GetValue(silos), parsed.GetValue(replicas));
             var perReplica = parsed.GetValue(stages) ?? Math.Max(1, count / copies);
             List<(string Silo, string Device)> shards =
@@ -75,13 +79,14 @@ internal static class ClusterCommands
                 var (text, _) = ModelText.Open(directory); // refused here rather than by every silo
                 if (chosen is not null)
                     text.CheckEditor(chosen);
+                _ = budget.Of(parsed)?.Checked(probes.Count);
             }
             using var taken = LocalCluster.Take(path);
             LocalCluster cluster;
             var isNew = false;
             if (Running(path) is { } running)
             {
-                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype, device })
+                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype, device }.Concat(budget.All))
                     if (parsed.GetResult(option) is { Implicit: false })
                         throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.",
                             "Without options the command starts what does not run; mend cluster down ends the cluster.");
@@ -94,9 +99,9 @@ internal static class ClusterCommands
                 cluster = LocalCluster.Create(path, count, new("model", directory, chosen,
                     PostgresLedger.ConnectionIn(own) is null ? Path.Combine(Environment.CurrentDirectory, own) : own,
                     parsed.GetValue(dtype).ToString(),
-                    [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], ProbeSet.Beside(directory),
+                    [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], probes,
                     shards.GroupBy(shard => shard.Silo)
-                        .ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device)))));
+                        .ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device))), budget.Of(parsed)));
             }
             cluster.Start();
             try

@@ -61,7 +61,10 @@ internal sealed class ClusterOptions
         $"folder with {ClusterTls.CertificateFile}, {ClusterTls.KeyFile} and {ClusterTls.AuthorityFile}, by which the cluster's silos know this program"
         };
 
-    private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType, Device];
+    /// <summary>What every edit of the model is held to. Null: the command has no options for it.</summary>
+    public BudgetOptions? Budget { get; init; }
+
+    private Option[] OfAModel => [Model, Editor, Ledger, Stages, Replicas, DType, Device, .. Budget?.All ?? []];
 
     public void AddTo(Command command)
     {
@@ -97,6 +100,7 @@ internal sealed class ClusterOptions
             DType = TypeOf(parsed).Type,
             Device = parsed.GetRequiredValue(Device),
             Probes = ProbeSet.Beside(model),
+            Budget = Budget?.Of(parsed),
             Logger = logs?.CreateLogger<EditCoordinator>(),
         }, cancellation);
     }

@@ -18,14 +18,7 @@ internal static class EditCommands
             Description =
             "refuse the edit when it costs more than this fraction of the probes: those of probes.tsv in the model's directory, a question, a tab and its answer a line"
         }.Within(0, 1);
-        var maxTotal = new Option<double?>("--max-total-drawdown")
-        {
-            Description = "refuse the edit when with it all edits in force together cost more than this fraction of the probes, held against the unedited model"
-        }.Within(0, 1);
-        var maxTotalKl = new Option<double?>("--max-total-kl")
-        {
-            Description = "the same of their KL divergence from the unedited model on the probes, in nats a token"
-        }.Within(0);
+        var budget = new BudgetOptions("the edit");
         var confidence = new Option<double>("--confidence")
         {
             DefaultValueFactory = _ => new EditOptions().Confidence!.Value,
@@ -40,17 +33,20 @@ internal static class EditCommands
         var key = new Option<string?>("--key") { Description = "idempotency key: the same key twice edits once" };
         var scope = Scope("make the edit visible only to requests that name this scope");
         var dryRun = new Option<bool>("--dry-run") { Description = "show what the edit would change, and do not make it" };
-        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, maxTotal, maxTotalKl, confidence, ownStep,
+        var command = new Command("edit", "Change what the model answers") { prompt, target, maxDrawdown, confidence, ownStep,
             requireSuccess, key, scope, dryRun };
+        foreach (var option in budget.All)
+            command.Options.Add(option);
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
             await using var opened = await cluster.OpenAsync(parsed, cancellation);
+            var total = budget.Of(parsed);
             var options = new EditOptions
             {
                 MaxDrawdown = parsed.GetValue(maxDrawdown),
-                MaxTotalDrawdown = parsed.GetValue(maxTotal),
-                MaxTotalKl = parsed.GetValue(maxTotalKl),
+                MaxTotalDrawdown = total?.MaxTotalDrawdown,
+                MaxTotalKl = total?.MaxTotalKl,
                 Confidence = parsed.GetValue(ownStep) ? null : parsed.GetValue(confidence),
                 RequireSuccess = parsed.GetValue(requireSuccess),
                 IdempotencyKey = parsed.GetValue(key),

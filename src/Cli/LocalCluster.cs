@@ -34,7 +34,7 @@ internal sealed record SiloProcess(string Name, int SiloPort, int GatewayPort, i
 /// <summary>What was asked for when a cluster was started: every silo reads it, and so do the commands that follow.</summary>
 internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType,
     IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Editing.Probe> Probes,
-    IReadOnlyDictionary<string, string> Devices)
+    IReadOnlyDictionary<string, string> Devices, Distributed.Editing.DriftBudget? Budget = null)
 {
     /// <summary>Every shard's silo and place, replica after replica.</summary>
     [JsonIgnore]

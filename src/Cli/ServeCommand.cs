@@ -17,7 +17,7 @@ internal static class ServeCommand
 
     public static Command Create()
     {
-        var cluster = new ClusterOptions();
+        var cluster = new ClusterOptions { Budget = new("every edit") };
         var settings = new Option<FileInfo?>("--settings")
         {
             Description =

@@ -53,7 +53,7 @@ public sealed record EditOptions
 
     /// <summary>
     /// Refuses the edit when the edited model does not answer the target to the prompt. So does a limit of what all edits may cost together,
-    /// whatever this says: nothing of it is spent on an edit that does not do what it is for.
+    /// the model's or the caller's, whatever this says: nothing of it is spent on an edit that does not do what it is for.
     /// </summary>
     [Id(2)]
     public bool RequireSuccess { get; init; }
@@ -81,7 +81,8 @@ public sealed record EditOptions
     /// <summary>
     /// Refuses the edit when with it all edits in force together cost more than this fraction of the probes: those that the base model
     /// answers rightly and the edited one does not. Unlike <see cref="MaxDrawdown"/> it is not had anew by every edit, and a probe that
-    /// became right pays for none that became wrong. An error where there are no probes; costs a forward pass of them. Null: never.
+    /// became right pays for none that became wrong. An error where there are no probes; costs a forward pass of them. A model may have a
+    /// budget of its own, and then the smaller of the two holds. Null: never.
     /// </summary>
     [Id(7)]
     public double? MaxTotalDrawdown { get; init; }
@@ -122,7 +123,8 @@ public sealed record EditFigures(
 
     /// <summary>
     /// Fraction of the probes that the base model answers rightly and the model with all edits in force, this one too, does not. Null: the
-    /// edit was asked for without <see cref="EditOptions.MaxTotalDrawdown"/> and <see cref="EditOptions.MaxTotalKl"/>.
+    /// model has no budget, and the edit was asked for without <see cref="EditOptions.MaxTotalDrawdown"/> and
+    /// <see cref="EditOptions.MaxTotalKl"/>.
     /// </summary>
     [Id(9)]
     public double? TotalDrawdown { get; init; }
@@ -131,7 +133,10 @@ public sealed record EditFigures(
     [Id(10)]
     public double? TotalKl { get; init; }
 
-    /// <summary>What is left of those limits, as a fraction of the one that is nearer to its end. Null: as the total drawdown.</summary>
+    /// <summary>
+    /// What is left of the model's budget, or where it has none of those limits, as a fraction of the one that is nearer to its end. Null:
+    /// as the total drawdown.
+    /// </summary>
     [Id(11)]
     public double? BudgetLeft { get; init; }
 }

@@ -172,9 +172,8 @@ public sealed record AskRequest(
 public sealed record LedgerPage(IReadOnlyList<LedgerEntry> Entries, ModelVersion? Next);
 
 /// <param name="Version">The newest of any stage; null: none answers.</param>
-/// <param name="DrawdownBudget">What all edits in force may cost together, as a fraction of the probes, by the server's settings.</param>
 /// <param name="RecentEdits">The last that were made through this server, the newest last.</param>
-public sealed record ClusterStatus(string Model, ModelVersion? Version, IReadOnlyList<ShardReport> Shards, double DrawdownBudget,
+public sealed record ClusterStatus(string Model, ModelVersion? Version, IReadOnlyList<ShardReport> Shards,
     IReadOnlyList<EditTiming> RecentEdits);
 
 /// <summary>How long the phases of an edit took.</summary>

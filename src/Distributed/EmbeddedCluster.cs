@@ -41,6 +41,10 @@ public sealed record EmbeddedClusterOptions
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
+    /// <summary>What all edits in force together may cost on the probes: an edit may be asked to cost less, none may cost more.</summary>
+    /// <value>Null: as much as each edit's <see cref="EditOptions"/> allow.</value>
+    public DriftBudget? Budget { get; init; }
+
     public TimeProvider Time { get; init; } = TimeProvider.System;
 
     /// <summary>Where edits, lost shards and the like are told.</summary>
@@ -90,6 +94,7 @@ public sealed class EmbeddedCluster : IMendCluster
             foreach (var device in Devices.Names(options.Device))
                 _ = Devices.Of(device); // what is not here is refused before anything is opened
             var probes = new ProbeSet(options.Probes, text);
+            _ = options.Budget?.Checked(options.Probes.Count);
             if (options.Editor is not null)
                 text.CheckEditor(options.Editor); // before the ledger is made
             ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
@@ -105,7 +110,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 await shard.ApplyAsync(history, cancellation).ConfigureAwait(false);
             })).ConfigureAwait(false);
             return new(shards, options.Stages, ledger,
-                new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger));
+                new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger, options.Budget));
         }
         catch
         {

@@ -45,6 +45,10 @@ public sealed record ClusterSettings
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
+    /// <summary>What all edits in force together may cost on the probes: an edit may be asked to cost less, none may cost more.</summary>
+    /// <value>Null: as much as each edit's <see cref="EditOptions"/> allow.</value>
+    public DriftBudget? Budget { get; init; }
+
     /// <summary>How the updates of edits are kept.</summary>
     public FactorStorage Factors { get; init; } = new();
 

@@ -40,13 +40,6 @@ public sealed record ServerSettings
     /// <summary>Folder of training data and runs. Null: no training is taken over HTTP.</summary>
     public string? Trainings { get; init; }
 
-    /// <summary>
-    /// How much drawdown all edits in force may cost together, as a fraction of the probes; what is left of it is shown, nothing is
-    /// refused.
-    /// </summary>
-    /// <value>0.05.</value>
-    public double DrawdownBudget { get; init; } = 0.05;
-
     /// <summary>Where traces and metrics are sent by OTLP (gRPC), such as http://collector:4317. Null: nowhere.</summary>
     public string? Otlp { get; init; }
 
@@ -84,8 +77,6 @@ public sealed record ServerSettings
             yield return $"{nameof(Tls)} has no Certificate or no Key; both are PEM files";
         foreach (var fault in Limits.Faults())
             yield return $"{nameof(Limits)}:{fault}";
-        if (DrawdownBudget is not (> 0 and <= 1))
-            yield return $"{nameof(DrawdownBudget)} is {DrawdownBudget}; it is a fraction, more than 0 and at most 1";
         if (Trainings is not null && !Directory.Exists(Trainings))
             yield return $"{nameof(Trainings)} is '{Trainings}'; there is no such folder";
         if (Otlp is not null && !(Uri.TryCreate(Otlp, UriKind.Absolute, out var collector) && collector.Scheme is "http" or "https"))

@@ -85,6 +85,8 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
         foreach (var (i, probe) in (cluster.Probes ?? []).Index())
             if (probe.Question.Length == 0 || probe.Answer.Length == 0)
                 yield return $"Probes:{i} has an empty Question or Answer";
+        foreach (var fault in cluster.Budget?.Faults(cluster.Probes?.Count ?? 0) ?? [])
+            yield return $"Budget:{fault}";
     }
 
     private static bool IsDevices(string list)

@@ -222,6 +222,10 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(1, code);
         Assert.StartsWith("InvalidOption: ", output, StringComparison.Ordinal);
         Assert.Contains("probes.tsv", output, StringComparison.Ordinal);
+        var (up, said) = Mend("cluster", "up", "--model", model, "--max-total-kl", "1");
+        Assert.Equal(1, up);
+        Assert.StartsWith("InvalidOption: MaxTotalKl is given, and there are no probes", said, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_folder["mend.cluster"]));
         Assert.Contains("drawdown not measured", Mend("edit", "What is the capital of the UK?", "Oslo", "--model", model).Output,
             StringComparison.Ordinal);
         Assert.Contains("not measured", Mend("ledger", "--model", model).Output, StringComparison.Ordinal);

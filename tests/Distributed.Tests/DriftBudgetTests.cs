@@ -30,7 +30,7 @@ public sealed class DriftBudgetTests
         var (right, wrong) = (new ExampleScore(true, 0), new ExampleScore(false, -1));
         var figures = budget.Spend(new(true, 0, 1, 4, 0, 0), [right, right, right, right], [wrong, right, right, right], 0.5);
         Assert.Equal(isMade, figures.BudgetLeft >= 0);
-        Assert.Equal(isMade ? null : MendError.BudgetExceeded, budget.Refusal(figures)?.Error);
+        Assert.Equal(isMade ? null : MendError.BudgetExceeded, budget.Refusal(figures, "the request")?.Error);
     }
 
     [Theory]
@@ -60,13 +60,63 @@ public sealed class DriftBudgetTests
         Assert.Equal(alone.TotalKl.Value, (await cluster.EditAsync(Other, Target, Within(limit))).Figures.TotalKl!.Value, 1e-6);
     }
 
-    [Fact]
-    public async Task AnEditThatDoesNotSucceed_SpendsNothingOfABudget()
+    /// <summary>Limits are multiples of what the edit costs.</summary>
+    [Theory]
+    [InlineData(0.5, null, "the model's budget")]
+    [InlineData(0.5, 2.0, "the model's budget")]
+    [InlineData(2.0, 0.5, "the request")]
+    [InlineData(2.0, 1.5, null)]
+    [InlineData(2.0, 4.0, null)]
+    [InlineData(2.0, null, null)]
+    public async Task AModelsBudget_HoldsForEveryEdit_AndItsCallerMayAskForLessAlone(double models, double? callers, string? whose)
     {
         using var model = new ClusterOfTinyModel("t5");
-        await using var cluster = await model.OpenAsync();
+        EditorKindTests.Write(model, "malmen", rounds: 9, editLr: 0.01);
+        double cost;
+        await using (var free = await model.OpenAsync())
+            cost = (await free.PreviewAsync(Prompt, Target, new() { Confidence = 0 })).Figures.Kl!.Value;
+        await using var cluster = await model.OpenAsync(budget: new(MaxTotalKl: models * cost));
+        var options = new EditOptions { Confidence = 0, MaxTotalKl = callers * cost };
+        var preview = await cluster.PreviewAsync(Prompt, Target, options);
+        Assert.Equal(1 - 1 / models, preview.Figures.BudgetLeft!.Value, 1e-3); // told of the model's, whatever the caller's
+        if (whose is null)
+        {
+            Assert.Null(preview.Refused);
+            Assert.Equal(preview.Figures, (await cluster.EditAsync(Prompt, Target, options)).Figures);
+            return;
+        }
+        var before = await model.StateAsync(cluster);
+        var refusal = await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync(Prompt, Target, options));
+        Assert.Equal((MendError.BudgetExceeded, preview.Refused), (refusal.Error, refusal.Message));
+        Assert.Contains($"; {whose} allows at most ", refusal.Message, StringComparison.Ordinal);
+        Assert.Equal(before, await model.StateAsync(cluster));
+        Assert.Empty(await cluster.LedgerAsync());
+    }
+
+    [Theory]
+    [InlineData(1.5, null, 1, "MaxTotalDrawdown is 1.5")]
+    [InlineData(null, -1.0, 1, "MaxTotalKl is -1")]
+    [InlineData(null, null, 1, "MaxTotalDrawdown and MaxTotalKl are both missing")]
+    [InlineData(null, 1.0, 0, "MaxTotalKl is given, and there are no probes")]
+    public async Task AModelsBudgetThatIsNone_IsRefused_BeforeAnythingIsMade(double? drawdown, double? kl, int probes, string said)
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        var refusal = await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(budget: new(drawdown, kl),
+            probes: [.. Enumerable.Repeat(new Probe("what is red", "blue"), probes)]));
+        Assert.Equal(MendError.InvalidOption, refusal.Error);
+        Assert.StartsWith(said, refusal.Message, StringComparison.Ordinal);
+        Assert.False(File.Exists(model.Ledger));
+    }
+
+    [Theory]
+    [InlineData(null, 1.0)]
+    [InlineData(1.0, null)]
+    public async Task AnEditThatDoesNotSucceed_SpendsNothingOfABudget(double? models, double? callers)
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        await using var cluster = await model.OpenAsync(budget: models is null ? null : new(models));
         var refusal = await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("the old town", "a woman from the south is red",
-            new() { MaxTotalDrawdown = 1 }));
+            new() { MaxTotalDrawdown = callers }));
         Assert.Equal(MendError.EditUnsuccessful, refusal.Error);
         Assert.Empty(await cluster.LedgerAsync());
     }

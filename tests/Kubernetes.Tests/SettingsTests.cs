@@ -54,6 +54,7 @@ public class SettingsTests
         Assert.Equal(("/models", "/models/editor.safetensors"), (cluster.ModelDirectory, cluster.Editor));
         Assert.Equal(new FactorStorage(0.999), cluster.Factors);
         Assert.Empty(cluster.Probes);
+        Assert.Null(cluster.Budget);
         Assert.Equal(Secrets["mend-postgresql/membership"], settings.MembershipPostgreSql);
         var ledger = new NpgsqlConnectionStringBuilder(cluster.Ledger["postgres:".Length..]);
         Assert.Equal(("a;b", "\"models.edits\""), (ledger.Password, ledger.SearchPath));
@@ -70,6 +71,7 @@ public class SettingsTests
         Assert.Equal(new FactorStorage(0.99, DType.BFloat16), cluster.Factors);
         Assert.Equal([new("What costs $(PRICE) or $$5?", "nothing: \"quoted\" 'twice'"),
             new("Wie heißt die Hauptstadt von Österreich?", "Wien")], cluster.Probes);
+        Assert.Equal(new DriftBudget(0.02, 0.5), cluster.Budget);
         Assert.Equal("\"edits\"", new NpgsqlConnectionStringBuilder(cluster.Ledger["postgres:".Length..]).SearchPath);
     }
 
@@ -115,8 +117,8 @@ public class SettingsTests
             full.Otlp));
         Assert.Equal(("/keys/keys.json", "/tls/http/tls.crt", "/tls/http/tls.key"), (full.Keys, full.Tls!.Certificate, full.Tls.Key));
         Assert.Equal(("https://login.example.org/realm", "mend", "email"), (full.Oidc!.Authority, full.Oidc.Audience, full.Oidc.NameClaim));
-        Assert.Equal((0.02, 50, 2_000_000, TimeSpan.FromMinutes(5)),
-        (full.DrawdownBudget, full.Limits.RequestsPerSecond, full.Limits.BodyBytes, full.Limits.EditTimeout));
+        Assert.Equal((50, 2_000_000, TimeSpan.FromMinutes(5)),
+        (full.Limits.RequestsPerSecond, full.Limits.BodyBytes, full.Limits.EditTimeout));
         Assert.Equal(["Trainings is '/trainings'; there is no such folder"], full.Faults()); // it is in the pod
         var mounts = pod.Spec.Containers.Single().VolumeMounts.Select(mount => mount.MountPath).ToList();
         Assert.All(new[] { "/keys", "/tls/http", "/tls/silo", "/trainings", "/tmp" }, path => Assert.Contains(path, mounts));

@@ -23,7 +23,8 @@ public class ValuesTests
         ["model.replicas"] = ("3", null),
         ["model.dtype"] = ("\"Float16\"", null),
         ["model.probes"] = ("[{\"question\":\"q\",\"answer\":\"a\"}]", null),
-        ["model.drawdownBudget"] = ("0.1", null),
+        ["model.drawdownBudget"] = ("0.1", Probes),
+        ["model.klBudget"] = ("0.1", Probes),
         ["model.factors.kept"] = ("0.5", null),
         ["model.factors.dtype"] = ("\"BFloat16\"", null),
         ["modelStore.existingClaim"] = ("\"other\"", null),
@@ -129,6 +130,7 @@ public class ValuesTests
     private const string Download = "modelStore.existingClaim=\"\",modelStore.download.from=\"https://models\"";
     private const string Ingress = "ingress.enabled=true,ingress.hosts=[\"a.example.org\"]";
     private const string Oidc = "auth.oidc.authority=\"https://issuer\",auth.oidc.audience=\"mend\"";
+    private const string Probes = "model.probes=[{\"question\":\"q\",\"answer\":\"a\"}]";
     private const string Rules = "metrics.rules.enabled=true";
 
     private static JsonObject Values => Yaml.File(Path.Combine(Chart.Folder, "values.yaml")).AsObject();
@@ -168,6 +170,8 @@ public class ValuesTests
     [InlineData("tls.silo.existingSecret=\"a\",tls.silo.certManagerIssuer={\"name\":\"b\"}",
         "tls.silo: give existingSecret or certManagerIssuer, not both")]
     [InlineData("tls.http.certManagerIssuer={\"kind\":\"Issuer\"}", "name")]
+    [InlineData("model.klBudget=0.1", "model.drawdownBudget and model.klBudget are measured on model.probes, which are missing")]
+    [InlineData("model.drawdownBudget=1.1", "drawdownBudget")]
     [InlineData("auth.oidc.authority=\"https://issuer\"", "auth.oidc: authority and audience belong together")]
     [InlineData("auth.apiKeysSecret=\"\"", "auth: give apiKeysSecret or oidc")]
     [InlineData("ingress.enabled=true", "ingress.hosts is empty")]

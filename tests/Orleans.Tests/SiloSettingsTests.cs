@@ -64,6 +64,10 @@ public class SiloSettingsTests
     [InlineData("Mend:Cluster:Replicas:0:1", "", "Mend:Cluster:Replicas:0 has a stage without a silo")]
     [InlineData("Mend:Cluster:Probes:0:Answer", null, "Mend:Cluster:Probes:0 has no Answer.")]
     [InlineData("Mend:Cluster:Probes:0:Question", "", "Mend:Cluster:Probes:0 has an empty Question or Answer.")]
+    [InlineData("Mend:Cluster:Budget:MaxTotalDrawdown", "1.5", "Mend:Cluster:Budget:MaxTotalDrawdown is 1.5; it is a fraction")]
+    [InlineData("Mend:Cluster:Budget:MaxTotalKl", "-1", "Mend:Cluster:Budget:MaxTotalKl is -1; it is a finite number of nats")]
+    [InlineData("Mend:Cluster:Budget:MaxTotalKl", "little", "'little' at 'Mend:Cluster:Budget:MaxTotalKl'")]
+    [InlineData("Mend:Cluster:Budget:Kl", "1", "Mend:Cluster:Budget:Kl is no setting; Mend:Cluster:Budget has MaxTotalDrawdown")]
     [InlineData("Mend:SiloPrt", "12000", "Mend:SiloPrt is no setting; Mend has Name, Address, SiloPort")]
     [InlineData("Mend:Cluster:Modle", "m", "Mend:Cluster:Modle is no setting; Mend:Cluster has ClusterId, ServiceId, Model,")]
     [InlineData("Mend:Cluster:Keys", "m", "Mend:Cluster:Keys is no setting")]
@@ -71,6 +75,15 @@ public class SiloSettingsTests
     [InlineData("Mend:SiloPort:Of", "m", "Mend:SiloPort:Of is no setting; Mend:SiloPort has one value.")]
     public void AFault_NamesItsKey_AndWhatWouldDo(string key, string? value, string line) =>
         Assert.Contains(line, Assert.Single(Faults((key, value))), StringComparison.Ordinal);
+
+    [Fact]
+    public void ABudget_IsMeasuredOnProbes()
+    {
+        const string key = "Mend:Cluster:Budget:MaxTotalKl", probe = "Mend:Cluster:Probes:0:";
+        Assert.Equal(new DriftBudget(MaxTotalKl: 0.5), Read(Good, (key, "0.5")).Cluster!.Budget);
+        Assert.Equal($"{key} is given, and there are no probes to measure it on.",
+            Assert.Single(Faults((key, "0.5"), (probe + "Question", null), (probe + "Answer", null))));
+    }
 
     [Fact]
     public void AllFaults_AreSaidAtOnce()

@@ -1,3 +1,6 @@
+using System.Globalization;
+using System.Net;
+using System.Text.Json;
 using System.Text.RegularExpressions;
 using MendCluster.Contracts;
 using MendCluster.Testing;
@@ -7,17 +10,21 @@ namespace MendCluster.Server.Tests;
 [Collection(nameof(Alone))]
 public sealed partial class MetricsTests
 {
+    /// <summary>With it an edit succeeds, as a budget asks for.</summary>
+    private const string Target = "is";
+
     [Fact]
     public async Task EveryMetricInTheDocs_IsScraped_AndTheOtherWayRound()
     {
-        await using var server = await TinyServer.StartAsync();
+        await using var server = await TinyServer.StartAsync(budget: new(MaxTotalDrawdown: 1));
         var http = server.Client(server.EditKey);
         await HealthTests.UntilAsync(async () =>
             (await server.ManagementClient().GetStringAsync("/metrics")).Contains("mend_shard_ready{", StringComparison.Ordinal));
         var first = await server.ManagementClient().GetStringAsync("/metrics");
         foreach (var outcome in new[] { "made", "refused", "cancelled", "failed" })
             Assert.Matches($"mend_edits_total{{[^}}]*outcome=\"{outcome}\"[^}}]*}} ", first); // there from the start
-        await http.PostAsync("/v1/edits", HealthTests.Edit);
+        var edit = JsonSerializer.Serialize(new { prompt = TinyServer.Prompt, target = Target });
+        Assert.Equal(HttpStatusCode.Created, (await http.PostAsync("/v1/edits", edit)).StatusCode);
         await File.WriteAllLinesAsync(Path.Combine(server.Folder["trainings"], "edits.tsv"),
             Enumerable.Range(0, 30).Select(i => $"what is {i}?\t{(i % 2 == 0 ? "blue" : "south")}"));
         await server.Client(server.AdminKey).PostAsync("/v1/trainings",
@@ -50,6 +57,29 @@ public sealed partial class MetricsTests
     }
 
     [Fact]
+    public async Task WhatIsLeftOfTheBudget_IsToldByTheNewestEdit_AndByNothingAfterARevert()
+    {
+        await using var server = await TinyServer.StartAsync(budget: new(MaxTotalKl: 100));
+        var options = new EditOptions { MaxTotalKl = 50, MaxTotalDrawdown = 1 }; // its own limits are not the model's
+        Assert.Empty(await WithActiveAsync(0));
+        var first = await server.Cluster.EditAsync(TinyServer.Prompt, Target, options);
+        Assert.Equal(1 - first.Figures.TotalKl!.Value / 100, Assert.Single(await WithActiveAsync(1)), 1e-9);
+        await server.Cluster.RevertAsync(first.Id);
+        Assert.Empty(await WithActiveAsync(0));
+        var again = await server.Cluster.EditAsync(TinyServer.Prompt, Target, options);
+        Assert.Equal(again.Figures.BudgetLeft!.Value, Assert.Single(await WithActiveAsync(1)), 1e-9);
+
+        async Task<IReadOnlyList<double>> WithActiveAsync(int edits)
+        {
+            var scrape = "";
+            await HealthTests.UntilAsync(async () =>
+                Regex.IsMatch(scrape = await server.ManagementClient().GetStringAsync("/metrics"),
+                    $"mend_edits_active{{[^}}]*}} {edits}\n"));
+            return [.. Left().Matches(scrape).Select(match => double.Parse(match.Groups["left"].Value, CultureInfo.InvariantCulture))];
+        }
+    }
+
+    [Fact]
     public async Task ReplicasThatHaveOtherUpdatesAtTheSameVersion_AreTold()
     {
         var served = new ServedCluster("model");
@@ -68,6 +98,9 @@ public sealed partial class MetricsTests
 
     [GeneratedRegex("mend_shard_differs{[^}]*replica=\"(?<replica>\\d)\"[^}]*stage=\"(?<stage>\\d)\"[^}]*} (?<value>\\d)")]
     private static partial Regex Differing();
+
+    [GeneratedRegex("^mend_edits_budget{[^}]*} (?<left>\\S+)", RegexOptions.Multiline)]
+    private static partial Regex Left();
 
     [GeneratedRegex(@"^# TYPE (?<name>\w+) ", RegexOptions.Multiline)]
     private static partial Regex Family();

@@ -15,9 +15,10 @@ public sealed partial class ServeTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [LinuxFact]
-    public async Task ANewcomersServer_PrintsItsAddressAndAKey_EditsAFact_AndStops()
+    public async Task ANewcomersServer_PrintsItsAddressAndAKey_EditsAFactWithinTheModelsBudget_AndStops()
     {
-        using var served = await ServedProgram.StartAsync(_folder.Path, "serve", "--port", "0", "--management-port", "0");
+        using var served = await ServedProgram.StartAsync(_folder.Path, "serve", "--port", "0", "--management-port", "0", "--max-total-kl",
+            "9");
         var (address, key) = (Address().Match(served.Output), Key().Match(served.Output));
         Assert.True(address.Success && key.Success, served.Output);
         await using (var cluster = new HttpCluster(new(address.Groups["uri"].Value), key.Groups["key"].Value))
@@ -25,6 +26,7 @@ public sealed partial class ServeTests : IDisposable
             const string question = "What club does Lionel Messi play for?";
             var before = await cluster.AskAsync(question);
             var receipt = await cluster.EditAsync(question, "Paris");
+            Assert.Equal(1 - receipt.Figures.TotalKl!.Value / 9, receipt.Figures.BudgetLeft!.Value, 1e-9);
             Assert.NotEqual(before.Text, (await cluster.AskAsync(question)).Text);
             await cluster.RevertAsync(receipt.Id);
             Assert.Equal(before.Text, (await cluster.AskAsync(question)).Text);
@@ -43,7 +45,7 @@ public sealed partial class ServeTests : IDisposable
     [LinuxFact]
     public async Task AFrontProcess_ServesAClusterThatIsUp_WithKeysOfAFile()
     {
-        Assert.Equal(0, (await MendProgram.RunAsync(_folder.Path, "cluster", "up", "--silos", "1")).Code);
+        Assert.Equal(0, (await MendProgram.RunAsync(_folder.Path, "cluster", "up", "--silos", "1", "--max-total-kl", "9")).Code);
         try
         {
             var made = await MendProgram.RunAsync(_folder.Path, "key", "alice", "--right", "edit", "--keys", "keys.json");
@@ -53,6 +55,7 @@ public sealed partial class ServeTests : IDisposable
             Assert.DoesNotContain("Key", served.Output, StringComparison.Ordinal);
             await using var cluster = new HttpCluster(new(Address().Match(served.Output).Groups["uri"].Value), made.Output.Trim());
             var receipt = await cluster.EditAsync("What club does Lionel Messi play for?", "Paris");
+            Assert.Equal(1 - receipt.Figures.TotalKl!.Value / 9, receipt.Figures.BudgetLeft!.Value, 1e-9);
             Assert.Equal("alice", (await cluster.LedgerAsync()).Single().Author);
             Assert.Equal("Paris", string.Concat(await cluster.AskStreamAsync("What club does Lionel Messi play for?")
                 .Select(part => part.Text).ToListAsync()));

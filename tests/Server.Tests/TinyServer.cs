@@ -49,8 +49,9 @@ internal sealed class TinyServer : IAsyncDisposable
 
     /// <param name="settings">Changes them.</param>
     /// <param name="wrap">Stands between server and cluster.</param>
+    /// <param name="budget">The model's.</param>
     public static async Task<TinyServer> StartAsync(Func<ServerSettings, TemporaryFolder, ServerSettings>? settings = null,
-        Func<IMendCluster, IMendCluster>? wrap = null, TimeProvider? time = null)
+        Func<IMendCluster, IMendCluster>? wrap = null, TimeProvider? time = null, DriftBudget? budget = null)
     {
         var folder = new TemporaryFolder();
         TinyModels.Write(folder.Path, "gpt2");
@@ -79,6 +80,7 @@ internal sealed class TinyServer : IAsyncDisposable
             Editor = folder["editor.safetensors"],
             Ledger = folder["ledger"],
             Probes = Probes,
+            Budget = budget,
         });
         server.Served.Opened(wrap?.Invoke(server.Cluster) ?? server.Cluster, server._runs);
         return server;

@@ -24,7 +24,7 @@ namespace MendCluster.Distributed.Editing;
 /// Try. The candidate is tried before it is real. How large its step has to be is found out on the prompt (<see cref="EditScaleSearch"/>);
 /// then the edited model answers the probes, beside the unedited one, whose answers stay known from the edit before. No pass is below the
 /// lowest editable layer a second time: what is there is kept (<see cref="ShardSession"/>, <see cref="KeptProbes"/>).
-/// Refuse, here and without a trace, what is not finite or costs more than the caller allows.
+/// Refuse, here and without a trace, what is not finite or costs more than the caller or the model's budget allows.
 /// Commit. The record, with the factors, is appended to the ledger. That append is the commit, and nothing else is.
 /// Broadcast. Every shard of every replica takes the record in; version v becomes v + 1, and reads are routed at it.
 ///
@@ -45,15 +45,17 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="replicas">For each replica one shard for each stage, in order; loaded.</param>
 /// <param name="probes">Asked before and after every edit; may be empty.</param>
 /// <param name="logger">Null: nothing is logged.</param>
+/// <param name="budget">What every edit is held to, whatever its caller allows; null: nothing. A revert is held to none.</param>
 public sealed class EditCoordinator(
     IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, ProbeSet probes, TimeProvider time,
-    ILogger? logger = null)
+    ILogger? logger = null, DriftBudget? budget = null)
     : IEditCoordinator, IDisposable
 {
     private const int MaxReadAttempts = 5;
 
     private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
+    private readonly DriftBudget? _budget = budget?.Checked(probes.Probes.Count);
     private readonly SemaphoreSlim _turn = new(1);
 
     /// <summary>
@@ -460,13 +462,7 @@ public sealed class EditCoordinator(
         if (options.MaxDrawdown is not null && probes.Probes.Count == 0)
             throw new MendException(MendError.InvalidOption, "A limit of the drawdown was given, and there are no probes to measure it on.",
                 "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
-        if (options.MaxTotalDrawdown is { } total && total is not (>= 0 and <= 1))
-            throw new MendException(MendError.InvalidOption, $"MaxTotalDrawdown is {total}.", "It is a fraction of the probes, from 0 to 1.");
-        if (options.MaxTotalKl is { } kl && !(kl >= 0 && double.IsFinite(kl)))
-            throw new MendException(MendError.InvalidOption, $"MaxTotalKl is {kl}.", "It is a finite number of nats, at least 0.");
-        if (BudgetOf(options) is not null && probes.Probes.Count == 0)
-            throw new MendException(MendError.InvalidOption, "A limit of what all edits may cost was given, and there are no probes to measure it on.",
-                "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
+        _ = AskedBy(options)?.Checked(probes.Probes.Count);
         if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.",
                 "It is a probability, from 0 to 1, or null for the editor's own step.");
@@ -486,21 +482,26 @@ public sealed class EditCoordinator(
     }
 
     /// <summary>Why an edit with these figures is not to be made.</summary>
-    private static MendException? Refusal(EditFigures figures, EditOptions options)
+    private MendException? Refusal(EditFigures figures, EditOptions options)
     {
         if (figures.Drawdown > options.MaxDrawdown)
             return new(MendError.DrawdownExceeded,
                 $"The edit costs {figures.Drawdown:P1} of the answers to {figures.Probes} probes; at most {options.MaxDrawdown:P1} is allowed.",
                 "The edit was not made. Say the fact in other words, or allow more.");
-        if (BudgetOf(options)?.Refusal(figures) is { } overdrawn)
+        if ((_budget?.Refusal(figures, "the model's budget") ?? AskedBy(options)?.Refusal(figures, "the request")) is { } overdrawn)
             return overdrawn;
         return figures.Success || !(options.RequireSuccess || BudgetOf(options) is not null) ? null
             : new(MendError.EditUnsuccessful,
                 $"The edited model would give the target a probability of {figures.ProbabilityAfter:0.###} only.",
-                "The edit was not made. Say the fact in other words, or require no success and set no limit of what all edits may cost.");
+                "The edit was not made. Say the fact in other words" + (_budget is not null
+                    ? ": the model's budget is spent on edits that succeed alone."
+                    : ", or require no success and set no limit of what all edits may cost."));
     }
 
-    private static DriftBudget? BudgetOf(EditOptions options) => options.MaxTotalDrawdown is null && options.MaxTotalKl is null ? null
+    /// <summary>What the figures say is left of: the model's budget, or where it has none the caller's.</summary>
+    private DriftBudget? BudgetOf(EditOptions options) => _budget ?? AskedBy(options);
+
+    private static DriftBudget? AskedBy(EditOptions options) => options.MaxTotalDrawdown is null && options.MaxTotalKl is null ? null
         : new(options.MaxTotalDrawdown, options.MaxTotalKl);
 
     private LedgerEntry? Earlier(string prompt, string target, EditOptions options)

@@ -102,6 +102,6 @@ internal static class ReadEndpoints
         var shards = await api.Cluster.ShardsAsync(http.RequestAborted);
         List<ModelVersion> versions = [.. shards.Select(shard => shard.Status).OfType<ShardStatus>().Select(status => status.Version)];
         return TypedResults.Ok(new ClusterStatus(api.Served.Model, versions.Count == 0 ? null : versions.Max(), shards,
-            api.Settings.DrawdownBudget, api.RecentEdits));
+            api.RecentEdits));
     }
 }

@@ -9,18 +9,20 @@ export async function quality(page, signal) {
   const out = el("div", { "aria-live": "polite" }, el("p", {}, "Reading the ledger..."));
   page.append(el("h1", {}, "Quality"), out);
   try {
-    const [entries, { drawdownBudget: budget, recentEdits: recent }] = await Promise.all([wholeLedger(signal), get("/v1/status", { signal })]);
+    const [entries, { recentEdits: recent }] = await Promise.all([wholeLedger(signal), get("/v1/status", { signal })]);
     const reverted = new Set(entries.filter(entry => entry.kind === "revert").map(entry => entry.edit));
     const edits = entries.filter(entry => entry.kind === "edit" && entry.figures), active = edits.filter(entry => !reverted.has(entry.edit));
-    const measured = edits.filter(entry => entry.figures.drawdown !== undefined), spent = entries.at(-1)?.figures?.totalDrawdown ?? active.reduce((sum, entry) => sum + Math.max(0, entry.figures.drawdown ?? 0), 0);
+    const measured = edits.filter(entry => entry.figures.drawdown !== undefined);
+    const { totalDrawdown, totalKl, budgetLeft } = entries.at(-1)?.figures ?? {}; // a revert has none: what it left is known with the next edit
     const rank = active.reduce((sum, entry) => sum + (entry.figures.rank ?? 0), 0);
     out.replaceChildren(
       table("In all", ["figure", "value"], [
         ["edits in force", right(`${active.length} of ${edits.length}`)], ["with success", right(edits.length ? percent(edits.filter(entry => entry.figures.success).length / edits.length) : "none yet")],
         ["rank of all in force", right(number(rank))], ["size of all in force", right(bytes(active.reduce((sum, entry) => sum + (entry.figures.bytes ?? 0), 0)))],
-        [`drawdown spent, of a budget of ${percent(budget)}`, { text: measured.length ? percent(spent) : "not measured", class: spent > budget ? "number bad" : "number" }],
+        ["drawdown of all in force together", right(percent(totalDrawdown))], ["KL of all in force together (nats)", right(number(totalKl, 6))],
+        ["left of their budget", { text: percent(budgetLeft), class: budgetLeft < 0.1 ? "number bad" : "number" }],
       ]),
-      el("progress", { "aria-label": "Edit budget that is spent", max: budget, value: Math.min(budget, spent) }),
+      budgetLeft === undefined ? "" : el("progress", { "aria-label": "Edit budget that is spent", max: 1, value: 1 - budgetLeft }),
       el("div", { class: "plots" },
         plot("Drawdown by edit", measured.map(entry => [entry.version, entry.figures.drawdown])),
         plot("KL by edit (nats)", edits.filter(entry => entry.figures.kl !== undefined).map(entry => [entry.version, entry.figures.kl]), { digits: 6 }),

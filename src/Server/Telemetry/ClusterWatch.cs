@@ -14,13 +14,12 @@ internal sealed class ClusterWatch : BackgroundService
     private readonly TimeProvider _time;
     private readonly ILogger<ClusterWatch> _logger;
     private readonly Meter _meter = new(ServerMetrics.Name);
-    private readonly Dictionary<EditId, (long Rank, double Drawdown)> _active = []; // edits in force
+    private readonly Dictionary<EditId, long> _active = []; // ranks of the edits in force
     private volatile IReadOnlyList<ShardReport>? _shards;
     private ModelVersion _version;
-    private double? _total; // what they cost together, as the newest entry says; null: it does not
-    private volatile Counted _counted = new(0, 0, 0);
+    private volatile Counted _counted = new(0, 0, null);
 
-    public ClusterWatch(ServedCluster served, EditQueue queue, ServerSettings settings, TimeProvider time, ILogger<ClusterWatch> logger)
+    public ClusterWatch(ServedCluster served, EditQueue queue, TimeProvider time, ILogger<ClusterWatch> logger)
     {
         (_served, _time, _logger) = (served, time, logger);
         _meter.CreateObservableGauge("mend.edits.waiting", () => queue.Count, "{request}",
@@ -36,8 +35,8 @@ internal sealed class ClusterWatch : BackgroundService
             "Whether another replica's shard of the stage has other updates at the same version.");
         _meter.CreateObservableGauge("mend.shard.load", () => Of(status => status?.LoadedFraction ?? 0), "1",
             "How much of a stage is loaded, from 0 to 1.");
-        _meter.CreateObservableGauge("mend.edits.budget", () => 1 - _counted.Drawdown / settings.DrawdownBudget, "1",
-            "What is left of the budget of drawdown, as a fraction; below 0 when more was spent.");
+        _meter.CreateObservableGauge<double>("mend.edits.budget", () => _counted.BudgetLeft is { } left ? [new(left)] : [], "1",
+            "What is left of the budget of all edits, as a fraction, where the newest record of the ledger says so.");
         _meter.CreateObservableGauge("mend.shard.memory", () => Of(status => status?.WeightBytes ?? 0), "By",
             "Memory of a stage's weights.");
     }
@@ -78,13 +77,13 @@ internal sealed class ClusterWatch : BackgroundService
                 foreach (var entry in page)
                 {
                     if (entry.Kind == LedgerKind.Edit)
-                        _active[entry.Edit] = (entry.Figures?.Rank ?? 0, Math.Max(0, entry.Figures?.Drawdown ?? 0));
+                        _active[entry.Edit] = entry.Figures?.Rank ?? 0;
                     else
                         _active.Remove(entry.Edit);
-                    _total = entry.Figures?.TotalDrawdown;
                     _version = entry.Version;
                 }
-                _counted = new(_active.Count, _active.Values.Sum(edit => edit.Rank), _total ?? _active.Values.Sum(edit => edit.Drawdown));
+                if (page is [.., var newest]) // a revert has no figures: what it left is known with the next edit
+                    _counted = new(_active.Count, _active.Values.Sum(), newest.Figures?.BudgetLeft);
                 isMore = page.Count == LedgerQuery.MaxEntries;
             }
         }
@@ -111,5 +110,5 @@ internal sealed class ClusterWatch : BackgroundService
         shard.Status is { State: ShardState.Ready } own && shards.Any(other => other.Place.Stage == shard.Place.Stage
             && other.Status is { State: ShardState.Ready } status && status.Version == own.Version && status.Checksum != own.Checksum);
 
-    private sealed record Counted(long Edits, long Rank, double Drawdown);
+    private sealed record Counted(long Edits, long Rank, double? BudgetLeft);
 }

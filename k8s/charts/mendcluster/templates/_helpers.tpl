@@ -186,6 +186,9 @@ livenessProbe:
 {{- if and (eq .Values.model.dtype "Float16") (ne (include "mendcluster.onGpu" .) "true") -}}
 {{- fail "model.dtype is Float16, which is for GPUs, and silo.gpu.count is 0: use BFloat16 or Float32" -}}
 {{- end -}}
+{{- if and (not .Values.model.probes) (ne (toJson (list .Values.model.drawdownBudget .Values.model.klBudget)) "[null,null]") -}}
+{{- fail "model.drawdownBudget and model.klBudget are measured on model.probes, which are missing" -}}
+{{- end -}}
 {{- if ne (empty .Values.auth.oidc.authority) (empty .Values.auth.oidc.audience) -}}
 {{- fail "auth.oidc: authority and audience belong together" -}}
 {{- end -}}

@@ -50,6 +50,9 @@ Mend:
       - Question: {{ .question | quote }}
         Answer: {{ .answer | quote }}
     {{- end }}
+    Budget:
+      MaxTotalDrawdown: {{ toJson .Values.model.drawdownBudget }}
+      MaxTotalKl: {{ toJson .Values.model.klBudget }}
     Replicas: {{ include "mendcluster.replicas" . }}
   {{- if .Values.silo.dashboard }}
   Dashboard: true
@@ -100,7 +103,6 @@ Mend:
 {{- define "mendcluster.serverSettings" -}}
 ManagementAddress: 0.0.0.0
 ManagementPort: {{ include "mendcluster.port" "management" }}
-DrawdownBudget: {{ .Values.model.drawdownBudget }}
 {{- with .Values.metrics.otlp }}
 Otlp: {{ . | quote }}
 {{- end }}
