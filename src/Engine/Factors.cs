@@ -61,7 +61,7 @@ public sealed record FoldedUpdate(IReadOnlyList<Tensor> Sums, LowRankUpdate? Row
     public override Tensor Of(Tensor x)
     {
         var parts = Sums.Select(sum => nn.functional.linear(x, sum));
-        return (Rows is null ? parts : parts.Prepend(Rows.Of(x))).Aggregate((taken, part) => taken + part);
+        return (Rows is null ? parts : parts.Prepend(Rows.Of(x))).Aggregate((taken, part) => taken.Plus(part));
     }
 
     /// <summary>Other edits after these.</summary>

@@ -29,7 +29,7 @@ public partial class HouseRuleTests
     {
         ["Deployment"] = ["Editing", "Ledger"],
         ["Editing"] = ["Deployment", "Ledger", "Telemetry"],
-        ["Ledger"] = [],
+        ["Ledger"] = ["Telemetry"],
         ["Membership"] = ["Ledger"],
         ["Telemetry"] = [],
         ["Training"] = ["Deployment", "Editing", "Telemetry"],

@@ -1,4 +1,3 @@
-using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;

@@ -16,6 +16,7 @@ public static class BadCalls
     internal static readonly IReadOnlyDictionary<string, Action<Draw>> Operators = new Dictionary<string, Action<Draw>>
     {
         ["mm"] = d => d.x.mm(d.x),
+        ["addmm"] = d => d.x.addmm(d.x, d.x),
         ["bmm"] = d => d.x.bmm(d.x),
         ["op_Multiply"] = d => _ = d.x * d.x,
         ["op_Subtraction"] = d => _ = d.x - d.x,
