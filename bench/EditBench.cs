@@ -14,7 +14,7 @@ namespace MendCluster.Bench;
 /// </summary>
 internal static class EditBench
 {
-    private const int EditTokens = 28, LocalityTokens = 32, Rounds = 15;
+    private const int EditTokens = 28, LocalityTokens = 32, Rounds = 15, Window = 10;
 
     public static readonly IReadOnlyList<string> Cases = [GeneratedModels.Gpt2Small, GeneratedModels.T5Small];
 
@@ -27,33 +27,47 @@ internal static class EditBench
         var family = GeneratedModels.Family(name);
         using var stage = Stage.LoadWhole(family, new RandomWeights(1, dtype, family.InitialStd));
         using var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(stage), 1);
-        using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, window: 10, gradClip: 100);
+        using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, window: Window, gradClip: 100);
         using var scope = NewDisposeScope();
         var batch = new EditBatch(Batch(family, EditTokens, labels, 1), Batch(family, EditTokens, labels, 2),
             Batch(family, LocalityTokens, LocalityTokens, 3));
         mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors); // statistics to normalise by
 
-        var (fp32, bf16) = (MatrixRate(ScalarType.Float32), dtype == ScalarType.BFloat16 ? MatrixRate(ScalarType.BFloat16) : 0);
-        Console.WriteLine(FormattableString.Invariant($"  matrix rate (1024 x 1024 x 1024): float32 {fp32 / 1e9:0} GFLOP/s{(bf16 > 0 ? $", bfloat16 {bf16 / 1e9:0} GFLOP/s" : "")}"));
+        var roofs = Roofs.Measure(CPU, dtype);
+        Console.WriteLine(FormattableString.Invariant($"  the machine: {roofs.Stream / 1e9:0.0} GB/s; products of 1024 x 1024 x 1024: float32 {roofs.Float32 / 1e9:0} GFLOP/s{(roofs.BFloat16 > 0 ? $", bfloat16 {roofs.BFloat16 / 1e9:0} GFLOP/s" : "")}"));
 
-        long rows = 0;
-        Report("edit", Time(() =>
-        {
-            var (_, factors) = TrainingStep.Record(stage, batch.Inner);
-            rows = factors.Values.Sum(factor => factor.u.shape[0]);
-            mend.Propose(factors);
-        }), Operations.Edit(stage, mend, batch, rows), fp32, bf16);
-
-        Report("training step", Time(() => optimiser.Take(TrainingStep.Run(stage, mend, batch, new(), optimiser.Parameters).Gradients)),
-            Operations.TrainingStep(stage, mend, batch, rows), fp32, bf16);
+        var (_, factors) = TrainingStep.Record(stage, batch.Inner);
+        var (rows, traffic) = (factors.Values.Sum(factor => factor.u.shape[0]), new Traffic(stage, mend));
+        var forward = Time(() => TrainingStep.Score(stage, batch.Inner));
+        var both = Time(() => TrainingStep.Record(stage, batch.Inner));
+        List<Phase> edit =
+        [
+            new("forward", forward.Seconds, Operations.EditForward(stage, batch), traffic.EditForward),
+            new("backward", both.Seconds - forward.Seconds, Operations.EditBackward(stage, batch), traffic.EditBackward),
+            new("editor", Time(() => mend.Propose(factors)).Seconds, Operations.EditEditor(mend, rows), traffic.EditEditor),
+        ];
+        edit.ForEach(phase => Report("  " + phase.Name, phase.Seconds, [phase], roofs));
+        var whole = Time(() => mend.Propose(TrainingStep.Record(stage, batch.Inner).Factors));
+        Report("edit", whole.Seconds, edit, roofs, whole.Peak);
+        var step = Time(() => optimiser.Take(TrainingStep.Run(stage, mend, batch, new(), optimiser.Parameters).Gradients));
+        Report("training step", step.Seconds,
+            [new("", step.Seconds, Operations.TrainingStep(stage, mend, batch, rows), traffic.TrainingStep(Window))], roofs, step.Peak);
         Console.WriteLine(FormattableString.Invariant($"  peak memory of the process {Passes.PeakResidentGB():0.00} GB (weights, editor, its gradients and Adam's moments included)"));
     }
 
-    private static void Report(string what, (double Seconds, long Peak) measured, Operations operations, double fp32, double bf16)
+    /// <summary>Part of an edit, or a step.</summary>
+    /// <param name="Bytes">That must pass through the memory.</param>
+    private sealed record Phase(string Name, double Seconds, Operations Operations, double Bytes);
+
+    /// <summary>No machine is quicker than its products of these shapes, nor than its memory: the floor is the larger of the two.</summary>
+    private static void Report(string what, double seconds, IReadOnlyList<Phase> parts, Roofs roofs, long? peak = null)
     {
-        var floor = operations.Base / (bf16 > 0 ? bf16 : fp32) + operations.Editor / fp32;
+        List<(double Products, double Memory)> floors = [.. parts.Select(part => (roofs.SecondsOf(part.Operations), part.Bytes / roofs.Stream))];
+        var floor = floors.Sum(part => Math.Max(part.Products, part.Memory));
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"  {what,-14} {measured.Seconds * 1000,7:0.0} ms; {(operations.Base + operations.Editor) / 1e9:0.0} GFLOP ({operations.Editor / 1e9:0.0} in the editor); floor {floor * 1000:0.0} ms; ratio {measured.Seconds / floor:0.00}; tensors at most {measured.Peak / 1e9:0.00} GB"));
+            $"  {what,-14} {1000 * seconds,7:0.0} ms; {parts.Sum(part => part.Operations.Base + part.Operations.Editor) / 1e9:0.0} GFLOP in {1000 * floors.Sum(part => part.Products):0.0} ms, ")
+            + string.Create(CultureInfo.InvariantCulture,
+            $"{parts.Sum(part => part.Bytes) / 1e9:0.00} GB in {1000 * floors.Sum(part => part.Memory):0.0} ms; ratio to the floor {seconds / floor:0.00}{(peak is { } most ? $"; tensors at most {most / 1e9:0.00} GB" : "")}"));
     }
 
     /// <summary>Median time, and the tensors' peak of the timed rounds.</summary>
@@ -76,22 +90,6 @@ internal static class EditBench
             times.Add(Stopwatch.GetElapsedTime(start).TotalSeconds);
         }
         return (times.Order().ElementAt(Rounds / 2), meter.Peak);
-    }
-
-    /// <summary>The best of several products: what the machine can do when it is let.</summary>
-    private static double MatrixRate(ScalarType dtype)
-    {
-        const int n = 1024;
-        using var scope = NewDisposeScope();
-        var (a, b) = (randn([n, n]).to_type(dtype), randn([n, n]).to_type(dtype));
-        var best = double.MaxValue;
-        for (var i = 0; i < 20; i++)
-        {
-            var start = Stopwatch.GetTimestamp();
-            using var product = a.mm(b);
-            best = Math.Min(best, Stopwatch.GetElapsedTime(start).TotalSeconds);
-        }
-        return 2.0 * n * n * n / best;
     }
 
     private static LabelledInput Batch(ModelFamily family, int tokens, int labels, ulong seed)

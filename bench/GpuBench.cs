@@ -118,24 +118,24 @@ internal static class GpuBench
         passes.MeasureStep(found);
 
         var (stage, mend, batch) = (passes.Stage, passes.Mend, passes.FirstBatch);
-        var roofs = Roofs.Measure(device, stage, batch.Inner.Input.InputIds.shape[1]);
+        var roofs = Roofs.Measure(device, ScalarType.BFloat16);
         found["roofs"] = new Dictionary<string, double>
         {
             ["copy_in_gb_s"] = roofs.CopyIn / 1e9,
             ["stream_gb_s"] = roofs.Stream / 1e9,
             ["float32_tflops"] = roofs.Float32 / 1e12,
             ["bfloat16_tflops"] = roofs.BFloat16 / 1e12,
-            ["bfloat16_at_shape_tflops"] = roofs.BFloat16AtShape / 1e12,
         };
-        Floor("edit", Operations.Edit(stage, mend, batch, passes.Rows), Traffic.Edit(stage, mend));
-        Floor("step", Operations.TrainingStep(stage, mend, batch, passes.Rows), Traffic.TrainingStep(stage, mend, Window));
-        Floor("token", null, Traffic.Token(stage));
+        var traffic = new Traffic(stage, mend);
+        Floor("edit", Operations.Edit(stage, mend, batch, passes.Rows), traffic.Edit);
+        Floor("step", Operations.TrainingStep(stage, mend, batch, passes.Rows), traffic.TrainingStep(Window));
+        Floor("token", null, traffic.Token);
 
         void Floor(string what, Operations? operations, double bytes)
         {
             if (operations is not null)
                 (found[$"{what}_gflop"], found[$"{what}_floor_operations_ms"]) = ((operations.Base + operations.Editor) / 1e9,
-                    1000 * (operations.Base / roofs.BFloat16AtShape + operations.Editor / roofs.Float32));
+                    1000 * roofs.SecondsOf(operations));
             (found[$"{what}_gb"], found[$"{what}_floor_bytes_ms"]) = (bytes / 1e9, 1000 * bytes / roofs.Stream);
         }
     }

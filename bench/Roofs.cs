@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 
 namespace MendCluster.Bench;
@@ -9,15 +8,18 @@ namespace MendCluster.Bench;
 /// <param name="Stream">Bytes a second through the device's memory, read and written.</param>
 /// <param name="Float32">Operations a second of a large square product.</param>
 /// <param name="BFloat16">The same.</param>
-/// <param name="BFloat16AtShape">
-/// Of the model's largest map over an edit's tokens, each time with another matrix: none lies in a cache.
-/// </param>
-internal sealed record Roofs(double CopyIn, double Stream, double Float32, double BFloat16, double BFloat16AtShape)
+internal sealed record Roofs(Device Device, ScalarType Weights, double CopyIn, double Stream, double Float32, double BFloat16)
 {
-    public static Roofs Measure(Device device, Stage stage, long tokens)
+    /// <summary>Of matrices that take turns: more than any cache holds.</summary>
+    private const long BytesInTurn = 256L << 20;
+
+    private readonly Dictionary<(long, long, long, ScalarType), double> _seconds = [];
+
+    /// <param name="weights">Their type in the model.</param>
+    public static Roofs Measure(Device device, ScalarType weights)
     {
         var small = device.type == TorchSharp.DeviceType.CPU;
-        var (bytes, size) = small ? (1L << 24, 512L) : (1L << 30, 8192L);
+        var (bytes, size) = small ? (1L << 28, 1024L) : (1L << 30, 8192L);
         using var scope = NewDisposeScope();
         using var _ = no_grad();
         var pageable = randn([bytes / sizeof(float)]);
@@ -26,25 +28,42 @@ internal sealed record Roofs(double CopyIn, double Stream, double Float32, doubl
         var other = empty_like(there);
         var copyIn = Best(device, () => there.copy_(host));
         var stream = Best(device, () => other.copy_(there));
-        var (float32, bfloat16) = (Square(ScalarType.Float32), Square(ScalarType.BFloat16));
-
-        var largest = stage.Linears().MaxBy(linear => linear.InFeatures * linear.OutFeatures)!;
-        List<Tensor> matrices = [.. Enumerable.Range(0, 8)
-            .Select(i => randn([largest.OutFeatures, largest.InFeatures], device: device).to_type(ScalarType.BFloat16).t())];
-        var x = randn([tokens, largest.InFeatures], device: device).to_type(ScalarType.BFloat16);
-        var atShape = Best(device, () =>
-        {
-            foreach (var matrix in matrices)
-                x.mm(matrix).Dispose();
-        });
-        return new(bytes / copyIn, 2 * bytes / stream, float32, bfloat16,
-            2.0 * tokens * largest.InFeatures * largest.OutFeatures * matrices.Count / atShape);
+        return new(device, weights, bytes / copyIn, 2 * bytes / stream, Square(ScalarType.Float32),
+            weights == ScalarType.BFloat16 ? Square(ScalarType.BFloat16) : 0);
 
         double Square(ScalarType dtype)
         {
             var (a, b) = (randn([size, size], device: device).to_type(dtype), randn([size, size], device: device).to_type(dtype));
             return 2.0 * size * size * size / Best(device, () => a.mm(b).Dispose());
         }
+    }
+
+    /// <summary>
+    /// What the device takes for products of just these shapes, each time with another matrix, which no cache has: of the two ways to lay
+    /// out that matrix the quicker one.
+    /// </summary>
+    public double SecondsOf(Operations operations) => operations.Products.Sum(product => product.Times * SecondsOf(product));
+
+    private double SecondsOf(Product product)
+    {
+        var (rows, m, n, _, _) = product;
+        var dtype = product.InWeightsType ? Weights : ScalarType.Float32;
+        if (_seconds.TryGetValue((rows, m, n, dtype), out var known))
+            return known;
+        using var scope = NewDisposeScope();
+        using var _ = no_grad();
+        var matrix = randn([m, n], device: Device).to_type(dtype);
+        var count = (int)Math.Clamp(BytesInTurn / (matrix.numel() * matrix.element_size()), 2, 64);
+        var x = randn([rows, m], device: Device).to_type(dtype);
+        var seconds = double.PositiveInfinity;
+        foreach (var isTurned in new[] { false, true })
+        {
+            using var turned = NewDisposeScope();
+            List<Tensor> matrices =
+                [.. Enumerable.Range(0, count).Select(_ => isTurned ? matrix.t().contiguous().t() : matrix.clone())];
+            seconds = Math.Min(seconds, Best(Device, () => matrices.ForEach(each => x.mm(each).Dispose())) / count);
+        }
+        return _seconds[(rows, m, n, dtype)] = seconds;
     }
 
     /// <summary>Seconds of the best of several rounds.</summary>

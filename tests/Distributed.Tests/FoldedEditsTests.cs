@@ -26,7 +26,7 @@ public sealed class FoldedEditsTests : IDisposable
     {
         var edits = Edits(60);
         var x = randn([5, M], generator: _random);
-        using var updates = new UpdatesAtVersion(edits);
+        using var updates = new UpdatesAtVersion(edits, CPU);
         var update = (FoldedUpdate)updates.For(null).For(Weight)!;
         Assert.InRange(update.Rows!.Rank, 1, MostRows + 3);
         Assert.Single(update.Sums);
@@ -43,9 +43,9 @@ public sealed class FoldedEditsTests : IDisposable
             foreach (var without in new[] { 0, 13, 29 })
             {
                 List<ActiveEdit> left = [.. edits.Where((_, i) => i != without)];
-                using var anew = new UpdatesAtVersion(left);
+                using var anew = new UpdatesAtVersion(left, CPU);
                 using var grown = Grown(edits, scope);
-                using var reverted = new UpdatesAtVersion(left, grown);
+                using var reverted = new UpdatesAtVersion(left, CPU, [grown]);
                 Assert.Equal(Bits(anew.For(scope)), Bits(reverted.For(scope)));
                 using var regrown = Grown(left, scope);
                 Assert.Equal(Bits(anew.For(scope)), Bits(regrown.For(scope)));
@@ -60,8 +60,8 @@ public sealed class FoldedEditsTests : IDisposable
         var edits = Edits(25, scope: i => i % 2 == 0 ? scope : null);
         for (var i = 0; i < edits.Count; i += scope is null ? 1 : 2)
         {
-            using var before = new UpdatesAtVersion(edits[..i]);
-            using var after = new UpdatesAtVersion(edits[..(i + 1)], before);
+            using var before = new UpdatesAtVersion(edits[..i], CPU);
+            using var after = new UpdatesAtVersion(edits[..(i + 1)], CPU, [before]);
             Assert.Equal(Bits(after.For(scope)), Bits(before.OnTop(scope, edits[i].Updates)));
         }
     }
@@ -69,11 +69,11 @@ public sealed class FoldedEditsTests : IDisposable
     /// <summary>A version whose like was asked for at every step.</summary>
     private static UpdatesAtVersion Grown(List<ActiveEdit> edits, string? scope)
     {
-        var grown = new UpdatesAtVersion([]);
+        var grown = new UpdatesAtVersion([], CPU);
         for (var i = 1; i <= edits.Count; i++)
             using (var before = grown)
             {
-                grown = new(edits[..i], before);
+                grown = new(edits[..i], CPU, [before]);
                 grown.For(scope);
             }
         return grown;

@@ -1,5 +1,6 @@
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Editing;
@@ -13,13 +14,14 @@ namespace MendCluster.Distributed.Editing;
 /// It depends on the list of edits alone: the sum is made block by block from the first edit on, and where a block ends the rows say. It is
 /// a cache: the edits keep their factors, and a list without one of them is added up anew. The matrix is float32 whatever the weight is.
 /// </summary>
-/// <param name="weights">Sums are owned; rows are the edits'.</param>
-internal sealed class FoldedEdits(IReadOnlyDictionary<string, (Tensor? Sum, IReadOnlyList<LowRankUpdate> Rows)> weights) : IDisposable
+/// <param name="weights">Sums are owned, and on the device; rows are the edits', on the host.</param>
+internal sealed class FoldedEdits(
+    Device device, IReadOnlyDictionary<string, (Tensor? Sum, IReadOnlyList<LowRankUpdate> Rows)> weights) : IDisposable
 {
-    public static FoldedEdits None => new(new Dictionary<string, (Tensor?, IReadOnlyList<LowRankUpdate>)>());
+    public static FoldedEdits None(Device device) => new(device, new Dictionary<string, (Tensor?, IReadOnlyList<LowRankUpdate>)>());
 
     /// <summary>The same for whoever owns it anew; no number is copied.</summary>
-    public FoldedEdits Share() => new(weights.ToDictionary(entry => entry.Key, entry => (Alias(entry.Value.Sum), entry.Value.Rows)));
+    public FoldedEdits Share() => new(device, weights.ToDictionary(entry => entry.Key, entry => (Alias(entry.Value.Sum), entry.Value.Rows)));
 
     public FoldedEdits Plus(ActiveEdit edit)
     {
@@ -30,7 +32,7 @@ internal sealed class FoldedEdits(IReadOnlyDictionary<string, (Tensor? Sum, IRea
             var (sum, rows) = more.GetValueOrDefault(weight, (null, []));
             more[weight] = (sum, [.. rows, update]);
         }
-        return new(more.ToDictionary(entry => entry.Key, entry => Fold(entry.Value.Sum, entry.Value.Rows)));
+        return new(device, more.ToDictionary(entry => entry.Key, entry => Fold(entry.Value.Sum, entry.Value.Rows)));
     }
 
     /// <summary>All of them, and an edit on top.</summary>
@@ -41,7 +43,7 @@ internal sealed class FoldedEdits(IReadOnlyDictionary<string, (Tensor? Sum, IRea
         {
             var (sum, below) = weights.GetValueOrDefault(weight, (null, []));
             List<LowRankUpdate> rows = [.. below, .. top.GetValueOrDefault(weight) is { } own ? [own] : Array.Empty<LowRankUpdate>()];
-            return new FoldedUpdate(sum is null ? [] : [sum], rows.Count == 0 ? null : LowRankUpdate.Stack(rows));
+            return new FoldedUpdate(sum is null ? [] : [sum], rows.Count == 0 ? null : Stack(rows));
         });
     }
 
@@ -51,15 +53,18 @@ internal sealed class FoldedEdits(IReadOnlyDictionary<string, (Tensor? Sum, IRea
             sum?.Dispose();
     }
 
-    private static (Tensor? Sum, IReadOnlyList<LowRankUpdate> Rows) Fold(Tensor? sum, IReadOnlyList<LowRankUpdate> rows)
+    private (Tensor? Sum, IReadOnlyList<LowRankUpdate> Rows) Fold(Tensor? sum, IReadOnlyList<LowRankUpdate> rows)
     {
         if (rows.Sum(update => update.Rank) < MostRows(rows))
             return (Alias(sum), rows);
         using var scope = NewDisposeScope();
-        var block = LowRankUpdate.Stack(rows);
+        var block = Stack(rows);
         var (n, m) = (block.deltaTilde.t(), block.uTilde * block.alpha);
         return ((sum is null ? n.mm(m) : sum.addmm(n, m)).DetachFromDisposeScope(), []);
     }
+
+    private LowRankUpdate Stack(IEnumerable<LowRankUpdate> rows) => LowRankUpdate.Stack(
+        [.. rows.Select(row => new LowRankUpdate(row.uTilde.On(device), row.deltaTilde.On(device), row.alpha.On(device)))]);
 
     /// <summary>Of one weight in a stack: half of what costs as much as the matrix.</summary>
     private static double MostRows(IReadOnlyList<LowRankUpdate> rows) => rows is [var any, ..]
@@ -73,7 +78,7 @@ internal sealed class FoldedEdits(IReadOnlyDictionary<string, (Tensor? Sum, IRea
 /// the sums and stacks, not the edits.
 /// </summary>
 /// <param name="active">In the order of the ledger.</param>
-internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisposable
+internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, Device device) : IDisposable
 {
     /// <summary>In the place of a scope's name, which is never empty.</summary>
     private const string Everybody = "";
@@ -83,10 +88,10 @@ internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisp
     private readonly List<Tensor> _owned = [];
 
     /// <param name="known">Others, from which what is alike is taken.</param>
-    public UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, params IReadOnlyCollection<UpdatesAtVersion> known) : this(active)
+    public UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, Device device, IReadOnlyCollection<UpdatesAtVersion> known) : this(active, device)
     {
         foreach (var scope in known.SelectMany(other => other._parts.Keys).Distinct().ToList())
-            _parts[scope] = Part.Of(EditsOf(scope), known.Select(other => other._parts.GetValueOrDefault(scope)).OfType<Part>());
+            _parts[scope] = Part.Of(device, EditsOf(scope), known.Select(other => other._parts.GetValueOrDefault(scope)).OfType<Part>());
     }
 
     public IReadOnlyList<ActiveEdit> Active => active;
@@ -123,7 +128,7 @@ internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisp
     private Part PartOf(string scope)
     {
         if (!_parts.TryGetValue(scope, out var part))
-            _parts[scope] = part = Part.Of(EditsOf(scope), []);
+            _parts[scope] = part = Part.Of(device, EditsOf(scope), []);
         return part;
     }
 
@@ -159,12 +164,12 @@ internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active) : IDisp
         public IReadOnlyDictionary<string, FoldedUpdate> View => Edits is [.., var last] ? Below.With(last.Updates) : All.With(
             new Dictionary<string, LowRankUpdate>());
 
-        public static Part Of(IReadOnlyList<ActiveEdit> edits, IEnumerable<Part> known)
+        public static Part Of(Device device, IReadOnlyList<ActiveEdit> edits, IEnumerable<Part> known)
         {
             var begun = known.Where(part => part.Edits.SequenceEqual(edits.Take(part.Edits.Count))).MaxBy(part => part.Edits.Count);
             if (begun is not null && begun.Edits.Count == edits.Count)
                 return new(edits, begun.Below.Share(), begun.All.Share());
-            var below = begun?.All.Share() ?? FoldedEdits.None;
+            var below = begun?.All.Share() ?? FoldedEdits.None(device);
             foreach (var edit in edits.Skip(begun?.Edits.Count ?? 0).SkipLast(1))
                 using (var before = below)
                     below = before.Plus(edit);

@@ -174,7 +174,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         List<ActiveEdit> added = [.. request.Added.Select(updates.Active)];
         var version = updates.At(request.Version);
         var before = request.Begins ? null : session.Branch!;
-        session.Keep(new([.. before?.Active ?? [], .. version.Active.Where(edit => request.Keep.Contains(edit.Id)), .. added],
+        session.Keep(updates.Of([.. before?.Active ?? [], .. version.Active.Where(edit => request.Keep.Contains(edit.Id)), .. added],
             version, before ?? version), added);
         return true;
     }
@@ -256,7 +256,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
             throw SessionLost(trip.Session);
         if (candidate is not null && loaded.Stage.HasEditable && session.Candidate is null)
             throw SessionLost(trip.Session);
-        var updates = trip.Branch is null ? version : session.Branch ?? new([]);
+        var updates = trip.Branch is null ? version : session.Branch ?? loaded.Updates.Of([]);
         return (loaded, session, candidate is { } scale && session.Candidate is { } tried
             ? updates.OnTop(trip.Scope, tried.ToDictionary(update => update.Key, update => update.Value.Times(scale)))
             : updates.For(trip.Scope));

@@ -3,7 +3,6 @@ using System.Text;
 using MendCluster.Contracts;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
-using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Distributed.Editing;
@@ -26,7 +25,7 @@ internal sealed class VersionedUpdates(
     /// <summary>Versions that a read which is on its way may still ask for; one that has begun here keeps its own.</summary>
     private const int VersionsKept = 4;
 
-    private readonly SortedDictionary<long, UpdatesAtVersion> _versions = new() { [0] = new([]) };
+    private readonly SortedDictionary<long, UpdatesAtVersion> _versions = new() { [0] = new([], device) };
 
     /// <summary>The newest.</summary>
     public ModelVersion Version { get; private set; } = ModelVersion.Base;
@@ -69,7 +68,7 @@ internal sealed class VersionedUpdates(
             active = [.. before.Where(edit => edit.Id != entry.Edit)
                 .Select(edit => recomputed.Contains(edit.Id) ? Active(entry, edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
         }
-        var edits = new UpdatesAtVersion(active, _versions.Values);
+        var edits = Of(active, _versions.Values);
         try
         {
             _ = edits.For(null); // what cannot be stacked is refused now
@@ -85,6 +84,10 @@ internal sealed class VersionedUpdates(
         (Version, _versions[entry.Version.Value]) = (entry.Version, edits);
         DropOld();
     }
+
+    /// <summary>Some edits of this model.</summary>
+    /// <param name="known">Others, from which what is alike is taken.</param>
+    public UpdatesAtVersion Of(IReadOnlyList<ActiveEdit> edits, params IReadOnlyCollection<UpdatesAtVersion> known) => new(edits, device, known);
 
     /// <summary>The part of an edit's record that concerns this stage; its tensors live in the caller's scope.</summary>
     public ActiveEdit Active(LedgerRecord record) => Active(record.Entry, record.Entry.Edit, record.Entry.Scope, record.Changes);
@@ -120,11 +123,11 @@ internal sealed class VersionedUpdates(
     {
         List<WeightChange> kept = [.. changes.Where(change => IsOwn(entry, change))];
         return new(id, scope, kept.ToDictionary(change => change.Weight, change =>
-            new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU).On(device))),
+            new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU))),
             Digest(scope, kept));
     }
 
-    private Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire, device).to_type(ScalarType.Float32);
+    private static Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire).to_type(ScalarType.Float32);
 
     /// <summary>Whether a change is of this stage's part of the model.</summary>
     /// <exception cref="MendException">It is of no part.</exception>
@@ -163,6 +166,7 @@ internal sealed class VersionedUpdates(
 }
 
 /// <summary>An edit in force, as far as it concerns this stage. The same object in every version that has it.</summary>
+/// <param name="updates">In the host's memory: a device has room for what it computes with.</param>
 internal sealed class ActiveEdit(EditId id, string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest)
 {
     public EditId Id => id;
