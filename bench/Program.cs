@@ -102,7 +102,7 @@ switch (args)
         return 0;
     default:
         Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BFloat16 | Float16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | phases DIR [STAGES] | training DIR | gpu ... | peer ...]");
+            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | phases DIR [STAGES] | active [MOST] | training DIR | gpu ... | peer ...]");
         return 2;
 }
 

@@ -10,7 +10,7 @@ namespace MendCluster.Bench;
 /// </summary>
 internal sealed class Traffic(Stage stage, Mend mend)
 {
-    private readonly long _bytesOfWeight = stage.Weights.Loaded.Values.Max(weight => weight.Value.element_size());
+    private readonly long _bytesOfWeight = stage.Weights.Loaded[stage.Linears().First().Name].Value.element_size();
 
     public double EditForward => Linears(all: true) + Head;
 
