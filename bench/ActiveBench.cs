@@ -38,10 +38,8 @@ internal static class ActiveBench
             await edited.RevertAsync(inForce.Dequeue()); // all the others are added up anew
             var oldest = Stopwatch.GetElapsedTime(start).TotalSeconds;
             Console.WriteLine(FormattableString.Invariant(
-                $"  {count,5} edits in force: ask {Median(asks):0.00} times, edit {Median(edits):0.00} times the unedited model's; ")
-                + FormattableString.Invariant($"the newest taken back in {1000 * Median(reverts):0} ms, the oldest in {1000 * oldest:0} ms; made in {seconds:0} s"));
+                $"  {count,5} edits in force: ask {Passes.Median(asks):0.00} times, edit {Passes.Median(edits):0.00} times the unedited model's; ")
+                + FormattableString.Invariant($"the newest taken back in {1000 * Passes.Median(reverts):0} ms, the oldest in {1000 * oldest:0} ms; made in {seconds:0} s"));
         }
     });
-
-    private static double Median(IReadOnlyList<double> values) => values.Order().ElementAt(values.Count / 2);
 }

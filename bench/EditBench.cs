@@ -65,7 +65,7 @@ internal static class EditBench
         List<(double Products, double Memory)> floors = [.. parts.Select(part => (roofs.SecondsOf(part.Operations), part.Bytes / roofs.Stream))];
         var floor = floors.Sum(part => Math.Max(part.Products, part.Memory));
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"  {what,-14} {1000 * seconds,7:0.0} ms; {parts.Sum(part => part.Operations.Base + part.Operations.Editor) / 1e9:0.0} GFLOP in {1000 * floors.Sum(part => part.Products):0.0} ms, ")
+            $"  {what,-14} {1000 * seconds,7:0.0} ms; {parts.Sum(part => part.Operations.Total) / 1e9:0.0} GFLOP in {1000 * floors.Sum(part => part.Products):0.0} ms, ")
             + string.Create(CultureInfo.InvariantCulture,
             $"{parts.Sum(part => part.Bytes) / 1e9:0.00} GB in {1000 * floors.Sum(part => part.Memory):0.0} ms; ratio to the floor {seconds / floor:0.00}{(peak is { } most ? $"; tensors at most {most / 1e9:0.00} GB" : "")}"));
     }

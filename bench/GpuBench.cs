@@ -134,7 +134,7 @@ internal static class GpuBench
         void Floor(string what, Operations? operations, double bytes)
         {
             if (operations is not null)
-                (found[$"{what}_gflop"], found[$"{what}_floor_operations_ms"]) = ((operations.Base + operations.Editor) / 1e9,
+                (found[$"{what}_gflop"], found[$"{what}_floor_operations_ms"]) = (operations.Total / 1e9,
                     1000 * roofs.SecondsOf(operations));
             (found[$"{what}_gb"], found[$"{what}_floor_bytes_ms"]) = (bytes / 1e9, 1000 * bytes / roofs.Stream);
         }

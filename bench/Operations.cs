@@ -19,11 +19,8 @@ internal readonly record struct Product(long Rows, long In, long Out, bool InWei
 /// </summary>
 internal sealed record Operations(IReadOnlyList<Product> Products)
 {
-    /// <summary>Floating-point operations in the weights' type.</summary>
-    public double Base => Products.Where(product => product.InWeightsType).Sum(product => product.Operations);
-
-    /// <summary>Floating-point operations in float32: editor and updates.</summary>
-    public double Editor => Products.Where(product => !product.InWeightsType).Sum(product => product.Operations);
+    /// <summary>Floating-point operations of all of them.</summary>
+    public double Total => Products.Sum(product => product.Operations);
 
     public static Operations EditForward(Stage stage, EditBatch batch) =>
         new([.. Maps(stage, batch.Inner, all: true), Head(stage, Scored(batch.Inner))]);

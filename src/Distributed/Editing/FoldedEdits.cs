@@ -83,6 +83,7 @@ internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, Device 
     /// <summary>In the place of a scope's name, which is never empty.</summary>
     private const string Everybody = "";
 
+    private readonly ILookup<string, ActiveEdit> _edits = active.ToLookup(edit => edit.Scope ?? Everybody);
     private readonly Dictionary<string, Part> _parts = [];
     private readonly Dictionary<string, WeightUpdates> _views = [];
     private readonly List<Tensor> _owned = [];
@@ -90,8 +91,8 @@ internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, Device 
     /// <param name="known">Others, from which what is alike is taken.</param>
     public UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, Device device, IReadOnlyCollection<UpdatesAtVersion> known) : this(active, device)
     {
-        foreach (var scope in known.SelectMany(other => other._parts.Keys).Distinct().ToList())
-            _parts[scope] = Part.Of(device, EditsOf(scope), known.Select(other => other._parts.GetValueOrDefault(scope)).OfType<Part>());
+        foreach (var scope in known.SelectMany(other => other._parts.Keys).Distinct().Where(_edits.Contains).ToList())
+            _parts[scope] = Part.Of(device, [.. _edits[scope]], known.Select(other => other._parts.GetValueOrDefault(scope)).OfType<Part>());
     }
 
     public IReadOnlyList<ActiveEdit> Active => active;
@@ -121,14 +122,12 @@ internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, Device 
     }
 
     /// <summary>A scope without edits costs nothing.</summary>
-    private string NameOf(string? scope) => scope is null || !active.Any(edit => edit.Scope == scope) ? Everybody : scope;
-
-    private List<ActiveEdit> EditsOf(string scope) => [.. active.Where(edit => (edit.Scope ?? Everybody) == scope)];
+    private string NameOf(string? scope) => scope is null || !_edits.Contains(scope) ? Everybody : scope;
 
     private Part PartOf(string scope)
     {
         if (!_parts.TryGetValue(scope, out var part))
-            _parts[scope] = part = Part.Of(device, EditsOf(scope), []);
+            _parts[scope] = part = Part.Of(device, [.. _edits[scope]], []);
         return part;
     }
 
