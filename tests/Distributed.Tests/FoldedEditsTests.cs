@@ -45,7 +45,8 @@ public sealed class FoldedEditsTests : IDisposable
                 List<ActiveEdit> left = [.. edits.Where((_, i) => i != without)];
                 using var anew = new UpdatesAtVersion(left, CPU);
                 using var grown = Grown(edits, scope);
-                using var reverted = new UpdatesAtVersion(left, CPU, [grown]);
+                using var older = Grown(edits[..20], scope);
+                using var reverted = new UpdatesAtVersion(left, CPU, [older, grown]);
                 Assert.Equal(Bits(anew.For(scope)), Bits(reverted.For(scope)));
                 using var regrown = Grown(left, scope);
                 Assert.Equal(Bits(anew.For(scope)), Bits(regrown.For(scope)));
