@@ -15,7 +15,9 @@ namespace MendCluster.Bench;
 /// </summary>
 internal static class ClusterBench
 {
-    private const int Rounds = 15, WarmUp = 3, PromptTokens = 18, TargetTokens = 10, AnswerTokens = 16;
+    public const int PromptTokens = 18;
+
+    private const int Rounds = 15, WarmUp = 3, TargetTokens = 10, AnswerTokens = 16;
 
     private static readonly int[] Layouts = [1, 2, 4];
     private static readonly TimeSpan AskFor = TimeSpan.FromSeconds(15);

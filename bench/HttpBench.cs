@@ -17,7 +17,7 @@ internal static class HttpBench
 
     private static readonly TimeSpan LoadTime = TimeSpan.FromSeconds(4);
     private static readonly EditOptions OwnStep = new() { Confidence = null };
-    private static readonly string[] Questions =
+    public static readonly string[] Questions =
         ["Who is the prime minister of the UK?", "What is the capital of France?", "Who leads the kingdom?"];
 
     public static async Task RunAsync(string model)

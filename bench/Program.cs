@@ -22,6 +22,8 @@
 //   ./mend bench phases MODEL [STAGES]       MODEL: a directory, such as src/Cli/Demo; 2 stages unless said
 // What do the edits in force cost?
 //   ./mend bench active [MOST]               GPT-2-small's shape: answers and edits with up to so many (1000) in force, and reverts
+// How many answers does a model write at once?
+//   ./mend bench reads [MODEL]               tokens a second of 2 to 32 readers beside one; GPT-2-small's shape unless said
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -56,6 +58,12 @@ switch (args)
         return 0;
     case ["active", var most]:
         await ActiveBench.RunAsync(Number(most));
+        return 0;
+    case ["reads"]:
+        await ReadBench.RunAsync(null, 32);
+        return 0;
+    case ["reads", var directory]:
+        await ReadBench.RunAsync(directory, 8);
         return 0;
     case ["phases", var directory]:
         await PhasesBench.RunAsync(directory, 2);

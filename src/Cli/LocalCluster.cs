@@ -34,7 +34,8 @@ internal sealed record SiloProcess(string Name, int SiloPort, int GatewayPort, i
 /// <summary>What was asked for when a cluster was started: every silo reads it, and so do the commands that follow.</summary>
 internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType,
     IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Editing.Probe> Probes,
-    IReadOnlyDictionary<string, string> Devices, Distributed.Editing.DriftBudget? Budget = null)
+    IReadOnlyDictionary<string, string> Devices, Distributed.Editing.DriftBudget? Budget = null,
+    int MaxBatch = Distributed.Editing.ShardOptions.DefaultMaxBatch)
 {
     /// <summary>Every shard's silo and place, replica after replica.</summary>
     [JsonIgnore]

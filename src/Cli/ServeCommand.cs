@@ -17,7 +17,7 @@ internal static class ServeCommand
 
     public static Command Create()
     {
-        var cluster = new ClusterOptions { Budget = new("every edit") };
+        var cluster = new ClusterOptions { Budget = new("every edit"), MaxBatch = ClusterOptions.MaxBatchOption() };
         var settings = new Option<FileInfo?>("--settings")
         {
             Description =

@@ -38,6 +38,12 @@ public sealed record EmbeddedClusterOptions
     /// <summary>How the updates of edits are kept.</summary>
     public FactorStorage Factors { get; init; } = new();
 
+    /// <summary>
+    /// Answers that a stage computes together at most (<see cref="AnswerPass"/>). 1: each alone, and to the bits that it has alone.
+    /// </summary>
+    /// <value>32.</value>
+    public int MaxBatch { get; init; } = ShardOptions.DefaultMaxBatch;
+
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
@@ -102,7 +108,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 from stage in Enumerable.Range(0, options.Stages)
                 select wrap(new ModelShard(new(options.ModelDirectory, options.Editor, stage, options.Stages, options.DType, replica,
                     options.Factors,
-                    ShardDevices.Of(options.Device, replica * options.Stages + stage)), options.Time))];
+                    ShardDevices.Of(options.Device, replica * options.Stages + stage), options.MaxBatch), options.Time))];
             var history = await ledger.ReadAfterAsync(ModelVersion.Base, cancellation).ConfigureAwait(false);
             await Task.WhenAll(shards.Select(async shard =>
             {

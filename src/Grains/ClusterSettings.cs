@@ -42,6 +42,10 @@ public sealed record ClusterSettings
     /// <summary>The same of single silos, by their names, where it differs.</summary>
     public IReadOnlyDictionary<string, string> Devices { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>Answers that a stage computes together at most. 1: each alone, and to the bits that it has alone.</summary>
+    /// <value>32.</value>
+    public int MaxBatch { get; init; } = ShardOptions.DefaultMaxBatch;
+
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
@@ -69,7 +73,7 @@ public sealed record ClusterSettings
     /// <summary>The shards of one silo.</summary>
     public IEnumerable<ShardOptions> ShardsOf(string silo) => KeysOf(silo)
         .Select((key, i) => new ShardOptions(ModelDirectory, Editor, key.Stage, Replicas[key.Replica].Count, DType, key.Replica, Factors,
-            DeviceOf(silo, i)));
+            DeviceOf(silo, i), MaxBatch));
 
     /// <summary>The training shards of one silo: a run's replicas and stages are those of the layout.</summary>
     public IEnumerable<TrainingShardOptions> TrainingShardsOf(string silo) => KeysOf(silo)

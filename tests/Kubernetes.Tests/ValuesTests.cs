@@ -22,6 +22,7 @@ public class ValuesTests
         ["model.stages"] = ("3", null),
         ["model.replicas"] = ("3", null),
         ["model.dtype"] = ("\"Float16\"", null),
+        ["model.maxBatch"] = ("8", null),
         ["model.probes"] = ("[{\"question\":\"q\",\"answer\":\"a\"}]", null),
         ["model.drawdownBudget"] = ("0.1", Probes),
         ["model.klBudget"] = ("0.1", Probes),

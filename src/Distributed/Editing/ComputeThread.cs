@@ -22,6 +22,9 @@ public sealed class ComputeThread : IDisposable
         _thread.Start();
     }
 
+    /// <summary>Calls whose turn has not come.</summary>
+    public int Waiting => _queue.Count;
+
     /// <summary>Runs the work when its turn comes.</summary>
     /// <param name="cancellation">Takes the work out of the queue; once begun it is finished.</param>
     /// <exception cref="ObjectDisposedException">The thread has been stopped.</exception>

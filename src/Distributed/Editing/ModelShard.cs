@@ -24,16 +24,27 @@ namespace MendCluster.Distributed.Editing;
 ///
 /// All tensors belong to the compute thread. Methods that end in _OnComputeThread run there and nowhere else.
 /// </summary>
-public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModelShard
+public sealed class ModelShard : IModelShard
 {
-    private readonly ComputeThread _thread = new($"shard {options.Replica}/{options.Stage}");
-    private readonly ShardSessions _sessions = new(time);
+    private readonly ShardOptions options;
+    private readonly TimeProvider time;
+    private readonly ComputeThread _thread;
+    private readonly AnswerQueue _answers;
+    private readonly ShardSessions _sessions;
     private readonly KeptProbes _probes = new();
     private ShardState _state = ShardState.Cold;
     private string? _fault;
     private long _epoch;
     private double _loadedFraction;
     private LoadedStage? _loaded; // when it is ready
+
+    public ModelShard(ShardOptions options, TimeProvider time)
+    {
+        (this.options, this.time) = (options, time);
+        _sessions = new(time);
+        _thread = new($"shard {options.Replica}/{options.Stage}");
+        _answers = new(_thread, options.MaxBatch, Generate_OnComputeThread);
+    }
 
     /// <summary>How much of the stage is read, from 0 to 1. Asks the compute thread nothing: it is busy with that.</summary>
     public double LoadedFraction => Volatile.Read(ref _loadedFraction);
@@ -47,7 +58,7 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         _thread.RunAsync(() => Apply_OnComputeThread(records), cancellation);
 
     public Task<GenerateReply> GenerateAsync(GenerateRequest request, CancellationToken cancellation = default) =>
-        _thread.RunAsync(() => Pass(() => Generate_OnComputeThread(request)), cancellation);
+        _answers.RunAsync(request, cancellation);
 
     public Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => Pass(() => Forward_OnComputeThread(request)), cancellation);
@@ -61,11 +72,10 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => InScope(() => Branch_OnComputeThread(request)), cancellation);
 
-    public Task EndAsync(long session, CancellationToken cancellation = default) => _thread.RunAsync(() =>
+    public Task EndAsync(long session, CancellationToken cancellation = default) => _answers.EndAsync(session, () =>
     {
         _sessions.End(session);
         _loaded?.Updates.DropOld();
-        return true;
     }, cancellation);
 
     public async ValueTask DisposeAsync()
@@ -179,17 +189,43 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         return true;
     }
 
-    private GenerateReply Generate_OnComputeThread(GenerateRequest request)
+    /// <summary>The next tokens of several answers. What goes wrong with one is told to that one.</summary>
+    private void Generate_OnComputeThread(IReadOnlyList<AnswerQueue.Waiting> together)
     {
-        var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
-        using var _ = no_grad();
-        var top = loaded.Stage.Forward(loaded.Passes.Decode(request.Trip.Below),
-            new ForwardContext(StagePasses.Input(request.Trip.Tokens), edits, cache: CacheOf(session, request)));
-        if (loaded.Stage.Head is null)
-            return new(new(StagePasses.Encode(top), _epoch));
-        session.Sampler ??= new(request.Sampling);
-        var last = tensor(new[] { top.Hidden!.shape[1] - 1 }, device: CPU);
-        return new(Last, session.Sampler.Pick(loaded.Stage.Logits(top, last).squeeze(0)));
+        using var scope = NewDisposeScope(); // of edits that a candidate is put on
+        var answers = new Dictionary<WaitingAnswer, AnswerQueue.Waiting>();
+        foreach (var waiting in together)
+            Each([waiting], () => answers.Add(WaitingAnswer(waiting.Request), waiting));
+        foreach (var group in AnswerPass.Groups(answers.Keys))
+            Each([.. group.Select(answer => answers[answer])], () =>
+            {
+                MendMetrics.AnsweredTogether(group.Count);
+                foreach (var (answer, reply) in Pass(() => AnswerPass.Run(_loaded!, group, _epoch)))
+                    answers[answer].Answer(reply);
+            });
+
+        static void Each(IReadOnlyList<AnswerQueue.Waiting> concerned, Action work)
+        {
+            try
+            {
+                work();
+            }
+            catch (Exception e)
+            {
+                foreach (var waiting in concerned)
+                    waiting.Fail(e);
+            }
+        }
+    }
+
+    private WaitingAnswer WaitingAnswer(GenerateRequest request)
+    {
+        var (_, session, edits) = Begin(request.Trip, request.Candidate);
+        if (request.Position == 0)
+            session.Cache = null; // another answer of the session begins
+        else if (session.Cache?.Tokens != request.Position) // keys and values of other tokens would give another answer
+            throw SessionLost(request.Trip.Session);
+        return new(request, session, edits);
     }
 
     private ForwardReply Forward_OnComputeThread(ForwardRequest request)
@@ -275,18 +311,6 @@ public sealed class ModelShard(ShardOptions options, TimeProvider time) : IModel
         if (recording.Outputs.Count > 0)
             session.Keep(loaded.Editor!.Propose(recording.Factors(deltas), session.Proposal));
         return session.Reply = new(below[0], session.Proposal?.Changes ?? [], time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
-    }
-
-    /// <summary>Keys and values of exactly the tokens before the request's: others would give another answer.</summary>
-    private KeyValueCache CacheOf(ShardSession session, GenerateRequest request)
-    {
-        if (request.Position == 0) // another answer of the session begins
-        {
-            session.Cache?.Dispose();
-            session.Cache = null;
-        }
-        var cache = session.Cache ??= new();
-        return cache.Length == request.Position ? cache : throw SessionLost(request.Trip.Session);
     }
 
     private ShardSession SessionOf(long id)

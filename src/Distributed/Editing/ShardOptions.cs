@@ -12,9 +12,16 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="Replica">Of the model; all have the same weights.</param>
 /// <param name="Factors">How the updates of edits are kept; null: as <see cref="FactorStorage"/> says by itself.</param>
 /// <param name="Device">Where the stage is held and computes (<see cref="Devices.Of"/>).</param>
+/// <param name="MaxBatch">Answers that are computed together at most (<see cref="AnswerPass"/>).</param>
 public sealed record ShardOptions(
     string ModelDirectory, string? Editor, int Stage, int Stages, DType DType = DType.Float32, int Replica = 0,
-    FactorStorage? Factors = null, string Device = "cpu");
+    FactorStorage? Factors = null, string Device = "cpu", int MaxBatch = ShardOptions.DefaultMaxBatch)
+{
+    public const int DefaultMaxBatch = 32;
+
+    public int MaxBatch { get; init; } = MaxBatch >= 1 ? MaxBatch
+        : throw new MendException(MendError.InvalidOption, $"MaxBatch is {MaxBatch}.", "At least one answer is computed at once.");
+}
 
 /// <summary>How an edit's factors are kept, in the ledger and in memory. What is tried and measured is what is kept.</summary>
 /// <param name="Kept">

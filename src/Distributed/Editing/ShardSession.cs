@@ -19,7 +19,17 @@ internal sealed class ShardSession : IDisposable
     /// <summary>When it was last asked for.</summary>
     public long Touched { get; set; }
 
-    public KeyValueCache? Cache { get; set; }
+    /// <summary>Keys and values of the answer so far.</summary>
+    public KeyValueRow? Cache
+    {
+        get;
+        set
+        {
+            if (field != value)
+                field?.Dispose();
+            field = value;
+        }
+    }
 
     public TokenSampler? Sampler { get; set; }
 
@@ -81,7 +91,7 @@ internal sealed class ShardSession : IDisposable
     {
         if (_version is not null)
             _version.Readers--;
-        Cache?.Dispose();
+        Cache = null;
         Forget();
         Branch?.Dispose();
         _ownedByBranch.ForEach(tensor => tensor.Dispose());

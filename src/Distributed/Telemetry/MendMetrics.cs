@@ -39,6 +39,8 @@ public static class MendMetrics
 
     private static readonly Counter<long> AskTokens =
         Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of prompts that were read, and of answers that were written.");
+    private static readonly Histogram<int> Together =
+        Of<int>("mend.ask.batch", "{answer}", "Answers that a stage computed a token of in one pass.", [1, 2, 4, 8, 16, 32, 64]);
     private static readonly Counter<double> Computing =
         Meter.CreateCounter<double>("mend.shard.busy", "s", "Time that a shard spent on passes of edits and answers.");
     private static readonly Counter<double> Active =
@@ -103,6 +105,9 @@ public static class MendMetrics
         AskTokens.Add(input, Tag("direction", "input"));
         AskTokens.Add(output, Tag("direction", "output"));
     }
+
+    /// <param name="answers">In one pass of a stage.</param>
+    internal static void AnsweredTogether(int answers) => Together.Record(answers);
 
     internal static void Computed(int replica, int stage, TimeSpan time) =>
         Computing.Add(time.TotalSeconds, new("replica", replica), new("stage", stage));

@@ -149,9 +149,10 @@ internal sealed class BartEmbedding(BartConfig config, WeightSource weights, boo
     public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = isDecoder ? pass.Input.DecoderInputIds! : pass.Input.InputIds; // [B, T]
-        var start = isDecoder ? pass.Cache?.Length ?? 0 : 0;
         var tokens = Layers.Embed(shared, ids).Times(config.ScaleEmbedding ? Math.Sqrt(config.DModel) : 1.0);
-        var positions = embed_positions.narrow(0, start + Offset, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
+        var places = isDecoder ? pass.DecoderPositions(ids.shape[1])
+            : NewTensor.Arange(0, ids.shape[1], device: CPU).unsqueeze(0); // [B or 1, T]
+        var positions = Layers.Embed(embed_positions, places.Plus(Offset));
         return activations with { Hidden = layernorm_embedding.Forward(tokens.Plus(positions)) };
     }
 }

@@ -4,12 +4,15 @@ using static TorchSharp.torch;
 namespace MendCluster.Engine.Models;
 
 /// <summary>
-/// The token ids of a batch, on the host. B examples, S source tokens, T decoder tokens; padding is on the right.
+/// The token ids of a batch, on the host. B examples, S source tokens, T decoder tokens; padding is on the right, but that of answers
+/// that go on together: their decoder tokens end at the same place (<see cref="KeyValueCache"/>).
 /// </summary>
 /// <param name="InputIds">[B, S] int64.</param>
 /// <param name="AttentionMask">[B, S] int64, 1 = token, 0 = padding.</param>
 /// <param name="DecoderInputIds">[B, T] int64; encoder-decoder models only.</param>
-/// <param name="DecoderAttentionMask">[B, T] int64; absent means that every decoder position is a token.</param>
+/// <param name="DecoderAttentionMask">
+/// [B, T] int64, with the tokens before where they are cached; absent means that every decoder position is a token.
+/// </param>
 public sealed record ModelInput(
     Tensor InputIds, Tensor AttentionMask, Tensor? DecoderInputIds = null, Tensor? DecoderAttentionMask = null)
 {
@@ -49,6 +52,19 @@ public sealed class ForwardContext(ModelInput input, WeightUpdates? edits = null
 
     /// <summary>Generating the second token or a later one: the encoder has run, its keys and values are cached.</summary>
     public bool ContinuesGeneration => Cache is { Length: > 0 };
+
+    /// <summary>
+    /// Where each decoder token of the pass stands in its own row. [1, T], or [B, T] where rows begin with padding; int64, on the host.
+    /// </summary>
+    internal Tensor DecoderPositions(long T) => Shared("positions", () =>
+    {
+        var start = Cache?.Length ?? 0;
+        return Cache is null || Cache.Padding.All(slots => slots == 0) ? NewTensor.Arange(start, start + T, device: CPU).unsqueeze(0)
+            : NewTensor.Of([.. Cache.Padding.SelectMany(slots => Range(start - slots, T))], Cache.Padding.Count, T);
+
+        static IEnumerable<long> Range(long first, long count) =>
+            Enumerable.Range(0, (int)count).Select(i => Math.Max(0, first + i)); // padding has none
+    });
 
     /// <summary>0 or <see cref="Layers.Masked"/> for the keys of the source. [B, 1, 1, S] float32.</summary>
     internal Tensor SourceBias => Shared("source bias", () => Layers.PaddingBias(Input.AttentionMask.On(Device)));
@@ -112,6 +128,17 @@ public sealed class Recording
             z = z.detach().requires_grad_();
         _kept.Add((weight, u.detach().MoveToOuterDisposeScope(), z.MoveToOuterDisposeScope())); // out of the layer's scope, into the pass's
         return z;
+    }
+
+    /// <summary>The same of each example of the batch, by itself.</summary>
+    public IReadOnlyList<IReadOnlyDictionary<string, GradientFactors>> FactorsOfEach(IReadOnlyList<Tensor> deltas)
+    {
+        var examples = (int)_kept[0].u.shape[0];
+        var factors = GradientFactors.FromRows([.. Enumerable.Range(0, examples).SelectMany(example =>
+            _kept.Select((kept, i) => (kept.u.select(0, example), deltas[i].select(0, example))))]);
+        return [.. Enumerable.Range(0, examples).Select(example =>
+            _kept.Select((kept, i) => (kept.Weight, Factors: factors[example * _kept.Count + i]))
+                .ToDictionary(entry => entry.Weight, entry => entry.Factors))];
     }
 
     /// <summary>Pairs each kept u with its delta.</summary>

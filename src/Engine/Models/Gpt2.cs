@@ -78,9 +78,7 @@ internal sealed class Gpt2Embedding(Gpt2Config config, WeightSource weights) : L
     public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
-        var start = pass.Cache?.Length ?? 0;
-        var positions = wpe.narrow(0, start, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
-        return activations with { Hidden = Layers.Embed(wte, ids).Plus(positions) };
+        return activations with { Hidden = Layers.Embed(wte, ids).Plus(Layers.Embed(wpe, pass.DecoderPositions(ids.shape[1]))) };
     }
 }
 

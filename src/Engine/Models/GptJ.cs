@@ -124,8 +124,7 @@ internal sealed class GptJAttention(GptJConfig config, string name, WeightSource
         var q = Layers.SplitHeads(q_proj.Forward(x, pass), config.NHead); // [B, H, T, D]
         var k = Layers.SplitHeads(k_proj.Forward(x, pass), config.NHead);
         var v = Layers.SplitHeads(v_proj.Forward(x, pass), config.NHead);
-        var start = pass.Cache?.Length ?? 0;
-        (q, k) = (Rotate(q, start, pass), Rotate(k, start, pass));
+        (q, k) = (Rotate(q, pass), Rotate(k, pass));
         if (pass.Cache is { } cache)
             (k, v) = cache.Append(name, k, v); // [B, H, S, D], S = cached + T; cached keys are rotated already
         var attended = Layers.Attention(q, k, v, pass.CausalBias(x.shape[1], k.shape[2]), 1.0 / Math.Sqrt(q.shape[3]));
@@ -134,11 +133,10 @@ internal sealed class GptJAttention(GptJConfig config, string name, WeightSource
 
     /// <summary>Turns the pair (2i, 2i+1) at position p by the angle p / 10000^(2i/R), for i below R/2.</summary>
     /// <param name="x">[B, H, T, D].</param>
-    /// <param name="start">Position of the first of the T tokens.</param>
-    private Tensor Rotate(Tensor x, long start, ForwardContext pass)
+    private Tensor Rotate(Tensor x, ForwardContext pass)
     {
         var (B, H, T, D, R) = (x.shape[0], x.shape[1], x.shape[2], x.shape[3], (long)config.RotaryDim);
-        var angles = pass.Shared("rotary angles", () => Layers.RotaryAngles(start, T, R, x.device)); // [T, R/2]
+        var angles = pass.Shared("rotary angles", () => Layers.RotaryAngles(pass.DecoderPositions(T), R, x.device)); // [B or 1, 1, T, R/2]
         var (sin, cos) = (pass.Shared("rotary sin", angles.sin), pass.Shared("rotary cos", angles.cos));
         var pairs = x.narrow(3, 0, R).reshape(B, H, T, R / 2, 2);
         var (even, odd) = (pairs.select(4, 0), pairs.select(4, 1)); // [B, H, T, R/2]

@@ -116,8 +116,7 @@ internal sealed class GptNeoEmbedding(GptNeoConfig config, WeightSource weights)
     public override Activations Forward(Activations activations, ForwardContext pass)
     {
         var ids = pass.Input.InputIds; // [B, T]
-        var positions = wpe.narrow(0, pass.Cache?.Length ?? 0, ids.shape[1]).to_type(ScalarType.Float32); // [T, C]
-        return activations with { Hidden = Layers.Embed(wte, ids).Plus(positions) };
+        return activations with { Hidden = Layers.Embed(wte, ids).Plus(Layers.Embed(wpe, pass.DecoderPositions(ids.shape[1]))) };
     }
 }
 

@@ -1,4 +1,5 @@
 using MendCluster.Engine.Torch;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Models;
@@ -12,6 +13,9 @@ internal static class Layers
     /// <summary>Stands for minus infinity in a float32 attention bias: exp() of it is exactly 0 beside any real score.</summary>
     public const float Masked = -1e30f;
 
+    /// <summary>Up to so many the product W x^T is the faster one.</summary>
+    private const int FewRows = 16;
+
     /// <summary>The angles of rotary positions are powers of it.</summary>
     public const int RotaryBase = 10000;
 
@@ -22,17 +26,23 @@ internal static class Layers
     /// <remarks>
     /// As a product of two matrices. Of more axes libtorch 2.10 makes one only where all strides fit, those of axes with one entry too; a
     /// slice such as the hidden states of [CLS] it multiplies example by example, for which oneDNN copies W once an example in bfloat16.
+    /// Few rows, such as those of answers that go on together, it multiplies 1.4 to 4 times faster in float32 on a CPU with W in front.
     /// </remarks>
     public static Tensor Linear(Tensor x, Tensor W, Tensor? b = null)
     {
         var rows = x.reshape(-1, W.shape[1]);
+        if (W.dtype == ScalarType.Float32 && rows.shape[0] is > 1 and <= FewRows && W.device.type == DeviceType.CPU)
+        {
+            var turned = W.mm(rows.t()).t();
+            return (b is null ? turned : turned.Plus(b)).reshape([.. x.shape[..^1], W.shape[0]]);
+        }
         var z = W.dtype == ScalarType.Float32
             ? nn.functional.linear(rows, W, b)
             : nn.functional.linear(rows.to_type(W.dtype), W, b).to_type(ScalarType.Float32);
         return z.reshape([.. x.shape[..^1], W.shape[0]]);
     }
 
-    /// <summary>Rows of an embedding table, as float32.</summary>
+    /// <summary>Rows of a table of tokens or positions, as float32.</summary>
     /// <param name="table">[V, C].</param>
     /// <param name="ids">[B, T] int64, on the host.</param>
     /// <returns>[B, T, C].</returns>
@@ -106,11 +116,11 @@ internal static class Layers
     }
 
     /// <summary>Of rotary positions: position p turns pair i of R channels by p / 10000^(2i/R).</summary>
-    /// <returns>[T, R/2] float32.</returns>
-    public static Tensor RotaryAngles(long start, long T, long R, Device device)
+    /// <param name="positions">[B or 1, T] int64, on the host.</param>
+    /// <returns>[B or 1, 1, T, R/2] float32.</returns>
+    public static Tensor RotaryAngles(Tensor positions, long R, Device device)
     {
-        var positions = NewTensor.Arange(start, start + T, ScalarType.Float32, device).unsqueeze(1); // [T, 1]
         var frequencies = Enumerable.Range(0, (int)R / 2).Select(i => (float)Math.Pow(RotaryBase, -2.0 * i / R)).ToArray();
-        return positions * tensor(frequencies, device: CPU).On(device); // [T, R/2]
+        return positions.On(device).to_type(ScalarType.Float32).unsqueeze(1).unsqueeze(3) * tensor(frequencies, device: CPU).On(device);
     }
 }

@@ -68,6 +68,9 @@ public sealed class Stage : IDisposable
     /// <summary>The head, when this is the last stage.</summary>
     public Head? Head => _layers[^1] as Head;
 
+    /// <summary>Whether the stage above goes on with the source, not yet with what the decoder reads.</summary>
+    public bool EndsInEncoder => _layers[^1].IsEncoder;
+
     /// <summary>The linear maps of the stage in forward order: all, or those from the lowest editable layer up.</summary>
     public IEnumerable<EditableLinear> Linears(bool all = true) =>
         _layers.Skip(all ? 0 : _lowestEditable).SelectMany(layer => layer.Linears);

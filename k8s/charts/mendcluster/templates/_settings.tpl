@@ -42,6 +42,7 @@ Mend:
     {{- end }}
     DType: {{ .Values.model.dtype }}
     Device: {{ ternary "cuda" "cpu" (eq (include "mendcluster.onGpu" .) "true") }}
+    MaxBatch: {{ .Values.model.maxBatch }}
     Factors:
       Kept: {{ .Values.model.factors.kept }}
       DType: {{ .Values.model.factors.dtype }}
