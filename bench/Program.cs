@@ -24,6 +24,8 @@
 //   ./mend bench active [MOST]               GPT-2-small's shape: answers and edits with up to so many (1000) in force, and reverts
 // How many answers does a model write at once?
 //   ./mend bench reads [MODEL]               tokens a second of 2 to 32 readers beside one; GPT-2-small's shape unless said
+// How many edits does a model take at once?
+//   ./mend bench edits MODEL                 MODEL: a directory, such as src/Cli/Demo; edits a second of 2 to 32 clients beside one
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -64,6 +66,9 @@ switch (args)
         return 0;
     case ["reads", var directory]:
         await ReadBench.RunAsync(directory, 8);
+        return 0;
+    case ["edits", var directory]:
+        await GroupBench.RunAsync(directory);
         return 0;
     case ["phases", var directory]:
         await PhasesBench.RunAsync(directory, 2);

@@ -13,9 +13,9 @@ namespace MendCluster.Bench;
 /// </summary>
 internal static class ReadBench
 {
-    private const int Rounds = 5;
+    private const int Rounds = 3;
 
-    private static readonly int[] Readers = [2, 4, 8, 16, 32];
+    private static readonly int[] Readers = [2, 4, 16, 32];
     private static readonly TimeSpan Slice = TimeSpan.FromSeconds(3);
     private static long s_written, s_passes, s_rows;
 

@@ -101,7 +101,7 @@ internal static class StagewiseBench
         {
             var reply = await shard.ForwardAsync(new(new(1, ModelVersion.Base, batch, below), needsGradient));
             Save(work, $"up-{stage}", reply.Result.Above);
-            logProbability = reply.Score?.LogProbability;
+            logProbability = reply.Scores?[0].LogProbability;
             if (pass == "down")
             {
                 var above = stage == stages - 1 ? Boundary.None : Load<BackwardReply>(work, $"down-{stage + 1}").Below;
@@ -110,7 +110,7 @@ internal static class StagewiseBench
         }
         else if (pass is "try")
         {
-            var changes = Load<BackwardReply>(work, $"down-{stage}").Changes;
+            var changes = Load<BackwardReply>(work, $"down-{stage}").Changes[0];
             await shard.ApplyAsync([new(new(new(1), default, LedgerKind.Edit, new(1)), changes)]);
             var reply = await shard.TryAsync(new(new(1, new(1), batch, below)));
             Save(work, $"up-{stage}", reply.Result.Above);

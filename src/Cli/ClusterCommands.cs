@@ -58,11 +58,11 @@ internal static class ClusterCommands
             DefaultValueFactory = _ => DType.Float32
         };
         var device = DeviceOption.InTurn();
-        var maxBatch = ClusterOptions.MaxBatchOption();
+        var atOnce = new AtOnceOptions();
         var budget = new BudgetOptions("every edit");
         var command = new Command("up", "Start a cluster, or those of its silos that do not run") { folder, silos, replicas, stages, model,
-            editor, ledger, dtype, device, maxBatch };
-        foreach (var option in budget.All)
+            editor, ledger, dtype, device };
+        foreach (var option in budget.All.Concat(atOnce.All))
             command.Options.Add(option);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -87,8 +87,8 @@ internal static class ClusterCommands
             var isNew = false;
             if (Running(path) is { } running)
             {
-                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype, device, maxBatch }
-                    .Concat(budget.All))
+                foreach (var option in new Option[] { silos, replicas, stages, model, editor, ledger, dtype, device }
+                    .Concat(budget.All).Concat(atOnce.All))
                     if (parsed.GetResult(option) is { Implicit: false })
                         throw new MendException(MendError.InvalidOption, $"A cluster is up in {path}; {option.Name} cannot be changed.",
                             "Without options the command starts what does not run; mend cluster down ends the cluster.");
@@ -104,7 +104,7 @@ internal static class ClusterCommands
                     [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], probes,
                     shards.GroupBy(shard => shard.Silo)
                         .ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device))), budget.Of(parsed),
-                    parsed.GetValue(maxBatch)));
+                    atOnce.BatchOf(parsed), atOnce.GroupOf(parsed)));
             }
             cluster.Start();
             try

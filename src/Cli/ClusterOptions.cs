@@ -64,18 +64,11 @@ internal sealed class ClusterOptions
     /// <summary>What every edit of the model is held to. Null: the command has no options for it.</summary>
     public BudgetOptions? Budget { get; init; }
 
-    /// <summary>Null: the command has no option for it, and asks one thing at a time.</summary>
-    public Option<int>? MaxBatch { get; init; }
+    /// <summary>Null: the command has no options for it, and asks one thing at a time.</summary>
+    public AtOnceOptions? AtOnce { get; init; }
 
-    private IEnumerable<Option> OfAModel =>
-        [Model, Editor, Ledger, Stages, Replicas, DType, Device, .. Budget?.All ?? [], .. new Option?[] { MaxBatch }.OfType<Option>()];
-
-    public static Option<int> MaxBatchOption() =>
-        new Option<int>("--max-batch")
-        {
-            Description = "answers that a stage computes together at most; 1: each alone, to the bits that it has alone",
-            DefaultValueFactory = _ => ShardOptions.DefaultMaxBatch
-        }.Within(1);
+    private Option[] OfAModel =>
+        [Model, Editor, Ledger, Stages, Replicas, DType, Device, .. Budget?.All ?? [], .. AtOnce?.All ?? []];
 
 
     public void AddTo(Command command)
@@ -113,7 +106,8 @@ internal sealed class ClusterOptions
             Device = parsed.GetRequiredValue(Device),
             Probes = ProbeSet.Beside(model),
             Budget = Budget?.Of(parsed),
-            MaxBatch = MaxBatch is null ? ShardOptions.DefaultMaxBatch : parsed.GetValue(MaxBatch),
+            MaxBatch = AtOnce?.BatchOf(parsed) ?? ShardOptions.DefaultMaxBatch,
+            MaxGroup = AtOnce?.GroupOf(parsed) ?? EditCoordinator.DefaultMaxGroup,
             Logger = logs?.CreateLogger<EditCoordinator>(),
         }, cancellation);
     }

@@ -35,7 +35,8 @@ internal sealed record SiloProcess(string Name, int SiloPort, int GatewayPort, i
 internal sealed record LocalClusterSettings(string Model, string ModelDirectory, string? Editor, string Ledger, string DType,
     IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Editing.Probe> Probes,
     IReadOnlyDictionary<string, string> Devices, Distributed.Editing.DriftBudget? Budget = null,
-    int MaxBatch = Distributed.Editing.ShardOptions.DefaultMaxBatch)
+    int MaxBatch = Distributed.Editing.ShardOptions.DefaultMaxBatch,
+    int MaxGroup = Distributed.Editing.EditCoordinator.DefaultMaxGroup)
 {
     /// <summary>Every shard's silo and place, replica after replica.</summary>
     [JsonIgnore]

@@ -17,7 +17,7 @@ internal static class ServeCommand
 
     public static Command Create()
     {
-        var cluster = new ClusterOptions { Budget = new("every edit"), MaxBatch = ClusterOptions.MaxBatchOption() };
+        var cluster = new ClusterOptions { Budget = new("every edit"), AtOnce = new() };
         var settings = new Option<FileInfo?>("--settings")
         {
             Description =

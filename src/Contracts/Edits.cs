@@ -139,6 +139,13 @@ public sealed record EditFigures(
     /// </summary>
     [Id(11)]
     public double? BudgetLeft { get; init; }
+
+    /// <summary>
+    /// Edits that were tried and made together, this one among them: success and probability after are with all of them in force, and
+    /// drawdown, KL divergence and totals are those of all of them. Null: it was made alone.
+    /// </summary>
+    [Id(12), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public int? Together { get; init; }
 }
 
 /// <summary>How long the parts of an edit took.</summary>

@@ -90,27 +90,32 @@ public sealed record GenerateRequest(
 [GenerateSerializer, Immutable, Alias("mend.GenerateReply")]
 public sealed record GenerateReply([property: Id(0)] StageResult Result, [property: Id(1)] int? NextToken = null);
 
-/// <summary>The forward half of an edit: the graph and the editable layers' inputs are kept under the session.</summary>
+/// <summary>The forward half of an edit, or of several, an example each: the graph and the editable layers' inputs are kept under the session.</summary>
 /// <param name="NeedsInputGradient">Whether a stage below has editable weights.</param>
 /// <param name="Again">A later round: with the session's candidate on top, to which the backward half will add.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardRequest")]
 public sealed record ForwardRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] bool NeedsInputGradient,
     [property: Id(2)] bool Again = false);
 
-/// <param name="Score">How well the target is predicted, from the last stage. Logits never travel.</param>
+/// <param name="Scores">How well each target is predicted, from the last stage. Logits never travel.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardReply")]
-public sealed record ForwardReply([property: Id(0)] StageResult Result, [property: Id(1)] ExampleScore? Score = null);
+public sealed record ForwardReply([property: Id(0)] StageResult Result, [property: Id(1)] IReadOnlyList<ExampleScore>? Scores = null);
 
 /// <summary>Asks for scores of a batch, before an edit or with its candidate on top.</summary>
-/// <param name="Candidate">The session's, its alpha times this; null: before the edit.</param>
+/// <param name="Candidate">The session's, its alpha times this; null: before the edit, or as <paramref name="Each"/> says.</param>
 /// <param name="Probes">The batch is the probes; null: it is the edit's prompt.</param>
 /// <param name="Resumes">
 /// The stage begins at its lowest editable layer, with what an earlier pass of the same tokens left there: the session's forward half, or
 /// <see cref="ProbePass.Before"/>. Then the trip's Below is none.
 /// </param>
+/// <param name="Each">
+/// For each example the factor on its own candidate's alpha; one with null is left out, and no score is given for it. Null: as
+/// <paramref name="Candidate"/> says.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.TrialRequest")]
 public sealed record TrialRequest([property: Id(0)] StageTrip Trip, [property: Id(2)] double? Candidate = null,
-    [property: Id(3)] ProbePass? Probes = null, [property: Id(4)] bool Resumes = false);
+    [property: Id(3)] ProbePass? Probes = null, [property: Id(4)] bool Resumes = false,
+    [property: Id(5)] IReadOnlyList<double?>? Each = null);
 
 /// <summary>
 /// A pass over the probes. What the shards keep of it is no session's: it serves as long as the model's version stays, and where the
@@ -151,7 +156,7 @@ public sealed record BranchRequest(
 [GenerateSerializer, Immutable, Alias("mend.ExampleScore")]
 public sealed record ExampleScore([property: Id(0)] bool Exact, [property: Id(1)] double LogProbability);
 
-/// <summary>The backward half of an edit on one stage, after its <see cref="ForwardRequest"/>.</summary>
+/// <summary>The backward half of an edit, or of several, on one stage, after its <see cref="ForwardRequest"/>.</summary>
 /// <param name="Above">
 /// dL/d(reply's Above) from the stage above; <see cref="Boundary.None"/> for the last stage, which has the loss.
 /// </param>
@@ -159,10 +164,11 @@ public sealed record ExampleScore([property: Id(0)] bool Exact, [property: Id(1)
 public sealed record BackwardRequest([property: Id(0)] long Session, [property: Id(1)] Boundary Above);
 
 /// <param name="Below">dL/d(request's Below), as far as a stage below needs it.</param>
-/// <param name="Changes">The candidate for this stage's weights; the stage keeps it for the trial.</param>
+/// <param name="Changes">For each example its candidate for this stage's weights; the stage keeps them for the trials.</param>
 /// <param name="Editor">Time in the editor networks.</param>
 /// <param name="Rounds">That the stage's editor takes for an edit, at most.</param>
 [GenerateSerializer, Immutable, Alias("mend.BackwardReply")]
 public sealed record BackwardReply(
-    [property: Id(0)] Boundary Below, [property: Id(1)] IReadOnlyList<WeightChange> Changes, [property: Id(2)] TimeSpan Editor,
+    [property: Id(0)] Boundary Below, [property: Id(1)] IReadOnlyList<IReadOnlyList<WeightChange>> Changes,
+    [property: Id(2)] TimeSpan Editor,
     [property: Id(3)] int Rounds = 1);

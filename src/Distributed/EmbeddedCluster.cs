@@ -44,6 +44,10 @@ public sealed record EmbeddedClusterOptions
     /// <value>32.</value>
     public int MaxBatch { get; init; } = ShardOptions.DefaultMaxBatch;
 
+    /// <summary>Edits that wait at once and are made together, at most (<see cref="GroupTrial"/>). 1: each is made alone.</summary>
+    /// <value>32.</value>
+    public int MaxGroup { get; init; } = EditCoordinator.DefaultMaxGroup;
+
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
@@ -116,7 +120,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 await shard.ApplyAsync(history, cancellation).ConfigureAwait(false);
             })).ConfigureAwait(false);
             return new(shards, options.Stages, ledger,
-                new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger, options.Budget));
+                new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger, options.Budget, options.MaxGroup));
         }
         catch
         {

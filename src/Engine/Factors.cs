@@ -69,6 +69,31 @@ public sealed record FoldedUpdate(IReadOnlyList<Tensor> Sums, LowRankUpdate? Row
         new([.. Sums, .. later.Sums], (Rows, later.Rows) is ({ } below, { } top) ? LowRankUpdate.Stack([below, top]) : Rows ?? later.Rows);
 }
 
+/// <summary>Another edit of one weight for each example of a batch, on top of what is in force for all of them.</summary>
+/// <param name="Below">In force; null: nothing is.</param>
+/// <param name="uTilde">[B, R, m] float32, times alpha; rows that an edit has less than another are zeros.</param>
+/// <param name="deltaTilde">[B, R, n] float32.</param>
+public sealed record UpdateOfEach(WeightUpdate? Below, Tensor uTilde, Tensor deltaTilde) : WeightUpdate
+{
+    /// <param name="each">An edit for each example.</param>
+    public static UpdateOfEach Of(WeightUpdate? below, IReadOnlyList<LowRankUpdate> each)
+    {
+        var rank = each.Max(update => update.Rank);
+        Tensor Padded(Tensor factor) => factor.shape[0] == rank ? factor
+            : cat([factor, zeros([rank - factor.shape[0], factor.shape[1]], factor.dtype, factor.device)], 0);
+        return new(below, stack([.. each.Select(update => Padded(update.uTilde * update.alpha))], 0),
+            stack([.. each.Select(update => Padded(update.deltaTilde))], 0));
+    }
+
+    /// <param name="x">[B, T, m] float32.</param>
+    /// <returns>[B, T, n] float32.</returns>
+    public override Tensor Of(Tensor x)
+    {
+        var own = x.bmm(uTilde.transpose(1, 2)).bmm(deltaTilde); // [B, T, R] -> [B, T, n]
+        return Below is null ? own : Below.Of(x).Plus(own);
+    }
+}
+
 /// <summary>One edit of one weight in factored form: W' = W - alpha deltaTilde^T uTilde (MEND, section 3.1).</summary>
 /// <param name="uTilde">[R, m] float32.</param>
 /// <param name="deltaTilde">[R, n] float32.</param>

@@ -46,6 +46,10 @@ public sealed record ClusterSettings
     /// <value>32.</value>
     public int MaxBatch { get; init; } = ShardOptions.DefaultMaxBatch;
 
+    /// <summary>Edits that wait at once and are made together, at most. 1: each is made alone.</summary>
+    /// <value>32.</value>
+    public int MaxGroup { get; init; } = EditCoordinator.DefaultMaxGroup;
+
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 

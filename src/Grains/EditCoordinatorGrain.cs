@@ -132,7 +132,7 @@ public sealed class EditCoordinatorGrain(
             throw Displaced(e);
         }
         logger.LedgerOpened(settings.Model);
-        return new(Replicas(), _ledger, text, probes, time, logger, settings.Budget);
+        return new(Replicas(), _ledger, text, probes, time, logger, settings.Budget, settings.MaxGroup);
     }
 
     private static MendException Displaced(MendException e) =>

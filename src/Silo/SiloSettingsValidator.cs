@@ -69,8 +69,9 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
             yield return "ModelDirectory is missing; it is a Hugging Face directory";
         if (string.IsNullOrEmpty(cluster.Ledger))
             yield return "Ledger is missing; it is a file, or postgres: and a connection string";
-        if (cluster.MaxBatch < 1)
-            yield return $"MaxBatch is {cluster.MaxBatch}; it is at least 1";
+        foreach (var (key, most) in new[] { (nameof(cluster.MaxBatch), cluster.MaxBatch), (nameof(cluster.MaxGroup), cluster.MaxGroup) })
+            if (most < 1)
+                yield return $"{key} is {most}; it is at least 1";
         if (cluster.Factors is not { Kept: > 0 and <= 1 })
             yield return $"Factors:{nameof(FactorStorage.Kept)} is {cluster.Factors?.Kept}; it is a fraction, more than 0 and at most 1";
         if (cluster.Replicas is null or { Count: 0 })

@@ -153,7 +153,7 @@ public partial class HouseRuleTests
     [GeneratedRegex(@"\bcatch(\s*\(Exception\b[^)\n]*\)(?!\s*when)|(?=\s*(//[^\n]*)?\s*\{))(\s*//[^\n]*)?\s*\{")]
     private static partial Regex CatchAll();
 
-    [GeneratedRegex(@"\bthrow\b|\b_?[lL]ogger\b|\bReport\(|\.Error\(")]
+    [GeneratedRegex(@"\bthrow\b|\b_?[lL]ogger\b|\bReport\(|\.Error\(|\.Fail\(")]
     private static partial Regex Told();
 
     [GeneratedRegex(@"\b(const \w+|static readonly \w+(\[\])?|static readonly TimeSpan) (\w+ = [^,;]+, )*(Most|Usual|Usually|Least)[A-Z]\w*\b")]

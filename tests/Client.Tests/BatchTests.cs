@@ -39,6 +39,25 @@ public sealed class BatchTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public async Task ManyAtOnce_AreGivenInOrder_AndNoneIsUnderWayWhenOneFails()
+    {
+        var made = await _cluster.EditManyAsync(Facts, new() { IdempotencyKey = "batch" }, atOnce: 2).ToListAsync();
+        var entries = await _cluster.LedgerAsync();
+        Assert.Equal(Facts.Select(fact => fact.Prompt), made.Select(receipt => entries.First(entry => entry.Edit == receipt.Id).Prompt));
+        Assert.Equal(Facts.Length, entries.Count);
+
+        var given = new List<EditReceipt>();
+        await Assert.ThrowsAsync<MendException>(async () =>
+        {
+            await foreach (var receipt in _cluster.EditManyAsync([Facts[0], new("", "nothing"), Facts[1]], atOnce: 3))
+                given.Add(receipt);
+        });
+        Assert.Single(given);
+        Assert.Equal(Facts.Length + 2, (await _cluster.LedgerAsync()).Count); // the one after it was sent with it, and has been made
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => _cluster.EditManyAsync(Facts, atOnce: 0).ToListAsync().AsTask());
+    }
+
+    [Fact]
     public async Task All_OrNoneStaysInForce()
     {
         var untouched = await ChecksumsAsync();

@@ -65,7 +65,7 @@ public sealed partial class ExampleTests : IDisposable
         #endregion
         Fact[] facts = [new("what is red", "blue"), new("the old town", "south")];
         #region example
-        await foreach (var made in cluster.EditManyAsync(facts, new() { IdempotencyKey = "import-17" }))
+        await foreach (var made in cluster.EditManyAsync(facts, new() { IdempotencyKey = "import-17" }, atOnce: 32))
             Console.WriteLine($"{made.Id}: {made.Figures.Success}");
         #endregion
         #region example

@@ -111,10 +111,10 @@ public class CoordinatorLossTests
     {
         public IReadOnlyList<LedgerEntry> Entries => ledger.Entries;
 
-        public async Task AppendAsync(LedgerRecord record, CancellationToken cancellation = default)
+        public async Task AppendAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default)
         {
             if (after)
-                await ledger.AppendAsync(record, cancellation);
+                await ledger.AppendAsync(records, cancellation);
             await DieAsync(death);
         }
 

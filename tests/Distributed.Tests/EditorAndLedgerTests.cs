@@ -70,7 +70,7 @@ public sealed class EditorAndLedgerTests : IDisposable
         using var model = new ClusterOfTinyModel("gpt2");
         var name = isUnknown ? "transformer.h.99.mlp.c_fc.weight" : "transformer.h.1.attn.c_proj.weight";
         await using (var ledger = FileLedger.Open(model.Ledger, ModelFingerprint.Of(model.Model)))
-            await ledger.AppendAsync(new(new(new(1), DateTimeOffset.UnixEpoch, LedgerKind.Edit, new(1), "what is red", "blue",
+            await ledger.AppendAsync(new LedgerRecord(new(new(1), DateTimeOffset.UnixEpoch, LedgerKind.Edit, new(1), "what is red", "blue",
                 Figures: new(true, 0, 1, 0, null, null)),
                 [new(name, Zeros(TinyModels.Width), Zeros(TinyModels.Width + 1), 1)]));
         foreach (var withEditor in new[] { true, false })

@@ -86,7 +86,7 @@ public class RevertModeTests
         await using (var kept = await IEditLedger.OpenAsync(model.Ledger + "2", fingerprint, TimeProvider.System))
             foreach (var (entry, changes) in await all.ReadAfterAsync(ModelVersion.Base))
                 if (entry.Kind == LedgerKind.Edit && !reverted.Contains((int)entry.Edit.Value))
-                    await kept.AppendAsync(new(entry with { Version = new(kept.Entries.Count + 1), Edit = new(kept.Entries.Count + 1) },
+                    await kept.AppendAsync(new LedgerRecord(entry with { Version = new(kept.Entries.Count + 1), Edit = new(kept.Entries.Count + 1) },
                         changes), CancellationToken.None);
         await using var others = await model.OpenAsync(ledger: model.Ledger + "2");
         Assert.Equal(edits - reverted.Length, (await others.LedgerAsync()).Count);

@@ -38,7 +38,8 @@ public sealed class ClusterOfTinyModel : IDisposable
     public Task<EmbeddedCluster> OpenAsync(int stages = 2, Func<IModelShard, IModelShard>? wrap = null, string? ledger = null,
         bool withEditor = true,
         IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null,
-        string device = "cpu", DType dtype = DType.Float32, DriftBudget? budget = null)
+        string device = "cpu", DType dtype = DType.Float32, DriftBudget? budget = null,
+        int maxGroup = EditCoordinator.DefaultMaxGroup)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
@@ -54,6 +55,7 @@ public sealed class ClusterOfTinyModel : IDisposable
             Time = time ?? TimeProvider.System,
             Probes = probes ?? [new("what is red", "blue"), new("the old town", "south")],
             Budget = budget,
+            MaxGroup = maxGroup,
         }, shard =>
         {
             _shards.Add(wrap?.Invoke(shard) ?? shard);

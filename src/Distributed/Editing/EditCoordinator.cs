@@ -46,17 +46,21 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="probes">Asked before and after every edit; may be empty.</param>
 /// <param name="logger">Null: nothing is logged.</param>
 /// <param name="budget">What every edit is held to, whatever its caller allows; null: nothing. A revert is held to none.</param>
+/// <param name="maxGroup">Edits that wait at once and are made together, at most (<see cref="GroupTrial"/>); 1: each is made alone.</param>
 public sealed class EditCoordinator(
     IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, ProbeSet probes, TimeProvider time,
-    ILogger? logger = null, DriftBudget? budget = null)
+    ILogger? logger = null, DriftBudget? budget = null, int maxGroup = EditCoordinator.DefaultMaxGroup)
     : IEditCoordinator, IDisposable
 {
+    public const int DefaultMaxGroup = 32;
+
     private const int MaxReadAttempts = 5;
 
     private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
     private readonly DriftBudget? _budget = budget?.Checked(probes.Probes.Count);
     private readonly SemaphoreSlim _turn = new(1);
+    private readonly EditQueue _edits = new(Checked(maxGroup));
 
     /// <summary>
     /// Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.
@@ -83,31 +87,20 @@ public sealed class EditCoordinator(
         if (options.Paraphrases.Count > 0)
             throw new MendException(MendError.InvalidOption, "An edit was given paraphrases.",
                 "They are for a preview, which shows the answers to them.");
-        (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
-        var wanted = Wanted(prompt, target, options.Scope, options.Confidence) with { Budget = BudgetOf(options) };
-        await TurnAsync(cancellation).ConfigureAwait(false);
+        var (waiting, row) = (time.GetTimestamp(), text.Row(TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target)));
+        using var edit = new PendingEdit(row, options, BudgetOf(options), cancellation);
         try
         {
-            if (Earlier(prompt, target, options) is { } done)
-                return new(done.Edit, done.Version, done.Figures!, EditTimes.Zero);
-            var before = Version;
-            var proposal = await WithFailoverAsync((replica, session) => ProposeAsync(replica, session, before, wanted, null, cancellation))
-                .ConfigureAwait(false);
-            if (Refusal(proposal.Figures, options) is { } refusal)
-                throw refusal;
-
-            var version = before.Next();
-            var entry = new LedgerEntry(version, time.GetUtcNow(), LedgerKind.Edit, new(version.Value), prompt, target, options.Author,
-                options.IdempotencyKey,
-                proposal.Figures, options.Scope, options.Confidence);
             cancellation.ThrowIfCancellationRequested();
-            var (append, broadcast) = await CommitAsync(new(entry, proposal.Changes)).ConfigureAwait(false);
-            if (proposal.Probes is { } tried)
-                proposal.Replica.Keep(tried, version);
-            var receipt = new EditReceipt(entry.Edit, version, proposal.Figures,
-                proposal.Times with { Append = append, Broadcast = broadcast });
-            MendMetrics.Made(receipt);
-            _logger.EditMade(receipt.Id, receipt.Figures.Rank, receipt.Figures.Bytes, receipt.Figures.Drawdown);
+            _edits.Add(edit);
+            edit.Watch();
+            _ = TakeTurnAsync(edit, waiting);
+            var (receipt, isNew) = await edit.End.ConfigureAwait(false);
+            if (isNew)
+            {
+                MendMetrics.Made(receipt);
+                _logger.EditMade(receipt.Id, receipt.Figures.Rank, receipt.Figures.Bytes, receipt.Figures.Drawdown);
+            }
             return receipt;
         }
         catch (Exception e)
@@ -120,10 +113,123 @@ public sealed class EditCoordinator(
                 _logger.EditFailed(e);
             throw;
         }
-        finally
+    }
+
+    /// <summary>
+    /// Every edit brings a turn, in which those are made that have waited longest: as many as can be made together. So an edit may be made
+    /// in the turn of one that came before it, and a turn may find none.
+    /// </summary>
+    private async Task TakeTurnAsync(PendingEdit edit, long since)
+    {
+        IReadOnlyList<PendingEdit> group = [edit];
+        try
         {
-            _turn.Release();
+            await _turn.WaitAsync(CancellationToken.None).ConfigureAwait(false);
+            try
+            {
+                group = _edits.Take();
+                MendMetrics.Waited(time.GetElapsedTime(since));
+                List<PendingEdit> unmade = [.. group.Where(IsUnmade)];
+                if (unmade.Count > 1)
+                    await MakeTogetherAsync(unmade).ConfigureAwait(false);
+                else
+                    await MakeEachAsync(unmade).ConfigureAwait(false);
+            }
+            finally
+            {
+                _turn.Release();
+            }
         }
+        catch (Exception e)
+        {
+            foreach (var failed in group)
+                failed.Fail(e); // of those that have not ended
+        }
+    }
+
+    /// <summary>An earlier request with the same key may have made it.</summary>
+    private bool IsUnmade(PendingEdit edit)
+    {
+        try
+        {
+            if (Earlier(edit.Prompt, edit.Target, edit.Options) is not { } done)
+                return true;
+            edit.Done(new(done.Edit, done.Version, done.Figures!, EditTimes.Zero), isNew: false);
+        }
+        catch (MendException e)
+        {
+            edit.Fail(e);
+        }
+        return false;
+    }
+
+    private async Task MakeEachAsync(IReadOnlyList<PendingEdit> edits)
+    {
+        foreach (var edit in edits)
+            try
+            {
+                await MakeAsync(edit).ConfigureAwait(false);
+            }
+            catch (Exception e)
+            {
+                edit.Fail(e);
+            }
+    }
+
+    private async Task MakeAsync(PendingEdit edit)
+    {
+        Activity.Current = edit.Span;
+        edit.Cancellation.ThrowIfCancellationRequested();
+        var (before, options) = (Version, edit.Options);
+        var wanted = new WantedEdit(options.Scope, options.Confidence, text.Batch([edit.Row])) { Budget = edit.Budget };
+        var proposal = await WithFailoverAsync((replica, session) => ProposeAsync(replica, session, before, wanted, null, edit.Cancellation))
+            .ConfigureAwait(false);
+        if (Refusal(proposal.Figures, options) is { } refusal)
+            throw refusal;
+
+        var version = before.Next();
+        var entry = new LedgerEntry(version, time.GetUtcNow(), LedgerKind.Edit, new(version.Value), edit.Prompt, edit.Target, options.Author,
+            options.IdempotencyKey, proposal.Figures, options.Scope, options.Confidence);
+        edit.Cancellation.ThrowIfCancellationRequested();
+        var (append, broadcast) = await CommitAsync([new(entry, proposal.Changes)]).ConfigureAwait(false);
+        if (proposal.Probes is { } tried)
+            proposal.Replica.Keep(tried, version);
+        edit.Done(new(entry.Edit, version, proposal.Figures, proposal.Times with { Append = append, Broadcast = broadcast }), isNew: true);
+    }
+
+    private async Task MakeTogetherAsync(IReadOnlyList<PendingEdit> edits)
+    {
+        Activity.Current = edits[0].Span;
+        GroupOutcome? outcome;
+        try
+        {
+            var (before, inForce) = (Version, InForce().Select(entry => entry.Edit).ToList());
+            var tokens = text.Batch([.. edits.Select(edit => edit.Row)]);
+            outcome = await WithFailoverAsync((replica, session) => new GroupTrial(replica, session, before, edits, inForce, probes, time,
+                (figures, edit) => Refusal(figures, edit.Options), (probability, edit) => Unsuccessful(probability, edit.Options),
+                () => Interlocked.Increment(ref _sessions)).RunAsync(tokens)).ConfigureAwait(false);
+        }
+        catch (MendException e) when (e.Error is MendError.NotFinite or MendError.TooLong)
+        {
+            outcome = null; // of one of them, or of all together
+        }
+        if (outcome is null)
+        {
+            await MakeEachAsync(edits).ConfigureAwait(false);
+            return;
+        }
+        foreach (var (edit, why) in outcome.Refused)
+            edit.Fail(why);
+        _edits.PutBack(outcome.Later);
+        if (outcome.Made.Count == 0)
+            return;
+        List<LedgerRecord> records = [.. GroupTrial.Records(Version, outcome.Made, time.GetUtcNow())];
+        var (append, broadcast) = await CommitAsync(records).ConfigureAwait(false);
+        if (outcome.Probes is { } tried)
+            outcome.Replica.Keep(tried, Version);
+        foreach (var (member, record) in outcome.Made.Zip(records))
+            member.Edit.Done(new(record.Entry.Edit, record.Entry.Version, member.Figures!,
+                outcome.Times with { Append = append, Broadcast = broadcast }), isNew: true);
     }
 
     public async Task<EditPreview> PreviewAsync(string prompt, string target, EditOptions? options = null,
@@ -193,9 +299,8 @@ public sealed class EditCoordinator(
             var version = before.Next();
             var recomputed = changes.Select(change => change.Replaces).Distinct().Count();
             cancellation.ThrowIfCancellationRequested();
-            await CommitAsync(new(new(version, time.GetUtcNow(), LedgerKind.Revert, edit, Author: author, Mode: mode,
-                Recomputed: recomputed), changes))
-                .ConfigureAwait(false);
+            await CommitAsync([new(new(version, time.GetUtcNow(), LedgerKind.Revert, edit, Author: author, Mode: mode,
+                Recomputed: recomputed), changes)]).ConfigureAwait(false);
             _logger.EditReverted(edit, version, recomputed);
             return new(edit, version, recomputed);
         }
@@ -326,7 +431,7 @@ public sealed class EditCoordinator(
         var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
         var score = await ForwardAsync(again: false).ConfigureAwait(false);
         var forward = clock.Lap("backward");
-        var (changes, editor, rounds) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+        var (proposed, editor, rounds) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
         var backward = clock.Lap(rounds > 1 ? "forward" : "try") - editor;
         for (var round = 2; round <= rounds; round++)
         {
@@ -335,11 +440,12 @@ public sealed class EditCoordinator(
             forward += clock.Lap(isThere ? "try" : "backward");
             if (isThere)
                 break;
-            (changes, var more, _) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+            (proposed, var more, _) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
             backward += clock.Lap(round < rounds ? "forward" : "try") - more;
             editor += more;
         }
 
+        var changes = proposed[0];
         var (strength, after) = await SearchAsync(replica, trip, wanted.Confidence, cancellation).ConfigureAwait(false);
         var tried = probes.Tokens is not { } tokens ? null : await replica.ProbeAsync(trip with { Tokens = tokens }, strength ?? 1,
             wanted.Budget is not null, () => Interlocked.Increment(ref _sessions), cancellation).ConfigureAwait(false);
@@ -347,11 +453,7 @@ public sealed class EditCoordinator(
             || !double.IsFinite((tried?.Kl ?? 0) + (tried?.TotalKl ?? 0)))
             throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.",
                 "The edit was not made. With 16-bit weights try float32.");
-        var lost = tried is null ? 0 : tried.Before.Count(probe => probe.Exact) - tried.After.Count(probe => probe.Exact);
-        var figures = new EditFigures(after.Exact, Math.Exp(score.LogProbability), Math.Exp(after.LogProbability),
-            probes.Probes.Count, (double)lost / Math.Max(1, probes.Probes.Count), tried?.Kl ?? 0, strength,
-            changes.Max(change => change.UTilde.Shape[0]),
-                changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
+        var figures = Figures(score, after, strength, changes, probes, tried);
         if (wanted.Budget is { } budget)
             figures = budget.Spend(figures, tried!.Base!, tried.After, tried.TotalKl!.Value);
         // a product in float32, as it was tried
@@ -360,11 +462,24 @@ public sealed class EditCoordinator(
 
         async Task<ExampleScore> ForwardAsync(bool again)
         {
-            var score = await replica.ForwardAsync(trip, again, cancellation).ConfigureAwait(false);
+            var score = (await replica.ForwardAsync(trip, again, cancellation).ConfigureAwait(false))[0];
             return double.IsFinite(score.LogProbability) ? score
                 : throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
                     "The edit was not made. With 16-bit weights try float32.");
         }
+    }
+
+    /// <summary>What an edit did, as far as it does not depend on a budget.</summary>
+    /// <param name="before">Of the target on the unedited model.</param>
+    /// <param name="after">The same on the edited one.</param>
+    /// <param name="tried">Null where there are no probes.</param>
+    internal static EditFigures Figures(ExampleScore before, ExampleScore after, double? strength, IReadOnlyList<WeightChange> changes,
+        ProbeSet probes, Pipeline.ProbeTrial? tried)
+    {
+        var lost = tried is null ? 0 : tried.Before.Count(probe => probe.Exact) - tried.After.Count(probe => probe.Exact);
+        return new(after.Exact, Math.Exp(before.LogProbability), Math.Exp(after.LogProbability), probes.Probes.Count,
+            (double)lost / Math.Max(1, probes.Probes.Count), tried?.Kl ?? 0, strength, changes.Max(change => change.UTilde.Shape[0]),
+            changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
     }
 
     /// <summary>Tries the candidate on the prompt, with as large a step as it needs.</summary>
@@ -414,12 +529,12 @@ public sealed class EditCoordinator(
     }
 
     /// <summary>The append is the commit; from there on nothing is cancelled.</summary>
-    private async Task<(TimeSpan Append, TimeSpan Broadcast)> CommitAsync(LedgerRecord record)
+    private async Task<(TimeSpan Append, TimeSpan Broadcast)> CommitAsync(IReadOnlyList<LedgerRecord> records)
     {
         using var clock = new PhaseClock(time, "append");
         try
         {
-            await ledger.AppendAsync(record, CancellationToken.None).ConfigureAwait(false);
+            await ledger.AppendAsync(records, CancellationToken.None).ConfigureAwait(false);
         }
         catch
         {
@@ -428,9 +543,12 @@ public sealed class EditCoordinator(
         }
         var append = clock.Lap("broadcast");
         MendMetrics.Appended(append, isDurable: true);
-        await Task.WhenAll(_replicas.Select(replica => replica.BroadcastAsync(record))).ConfigureAwait(false);
+        await Task.WhenAll(_replicas.Select(replica => replica.BroadcastAsync(records))).ConfigureAwait(false);
         return (append, clock.Lap());
     }
+
+    private static int Checked(int maxGroup) => maxGroup >= 1 ? maxGroup
+        : throw new MendException(MendError.InvalidOption, $"MaxGroup is {maxGroup}.", "At least one edit is made at once.");
 
     private static long Begun(TimeProvider time)
     {
@@ -490,13 +608,17 @@ public sealed class EditCoordinator(
                 "The edit was not made. Say the fact in other words, or allow more.");
         if ((_budget?.Refusal(figures, "the model's budget") ?? AskedBy(options)?.Refusal(figures, "the request")) is { } overdrawn)
             return overdrawn;
-        return figures.Success || !(options.RequireSuccess || BudgetOf(options) is not null) ? null
+        return figures.Success ? null : Unsuccessful(figures.ProbabilityAfter, options);
+    }
+
+    /// <summary>Why an edit is not to be made that leaves its target at a probability and is not the answer; null: it may be.</summary>
+    private MendException? Unsuccessful(double probability, EditOptions options) =>
+        !(options.RequireSuccess || BudgetOf(options) is not null) ? null
             : new(MendError.EditUnsuccessful,
-                $"The edited model would give the target a probability of {figures.ProbabilityAfter:0.###} only.",
+                $"The edited model would give the target a probability of {probability:0.###} only.",
                 "The edit was not made. Say the fact in other words" + (_budget is not null
                     ? ": the model's budget is spent on edits that succeed alone."
                     : ", or require no success and set no limit of what all edits may cost."));
-    }
 
     /// <summary>What the figures say is left of: the model's budget, or where it has none the caller's.</summary>
     private DriftBudget? BudgetOf(EditOptions options) => _budget ?? AskedBy(options);
@@ -542,24 +664,4 @@ public sealed class EditCoordinator(
     /// <param name="Probes">Null where there are none.</param>
     private sealed record Proposal(Pipeline Replica, IReadOnlyList<WeightChange> Changes, EditFigures Figures, EditTimes Times,
         Pipeline.ProbeTrial? Probes);
-
-    /// <summary>Measures the phases of an edit, each a span.</summary>
-    private sealed class PhaseClock(TimeProvider time, string phase) : IDisposable
-    {
-        private Activity? _span = MendTracing.Start(phase);
-        private long _start = time.GetTimestamp();
-
-        /// <summary>Time since the last lap.</summary>
-        /// <param name="next">The phase that begins; null: none.</param>
-        public TimeSpan Lap(string? next = null)
-        {
-            var elapsed = time.GetElapsedTime(_start);
-            _start = time.GetTimestamp();
-            _span?.Dispose();
-            _span = next is null ? null : MendTracing.Start(next);
-            return elapsed;
-        }
-
-        public void Dispose() => _span?.Dispose();
-    }
 }

@@ -1,6 +1,7 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Telemetry;
+using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
@@ -166,10 +167,10 @@ public sealed class ModelShard : IModelShard
     private bool Apply_OnComputeThread(IReadOnlyList<LedgerRecord> records)
     {
         var updates = Ready().Updates;
-        foreach (var record in records.Where(record => record.Entry.Version > updates.Version))
+        if (records.Where(record => record.Entry.Version > updates.Version).ToList() is { Count: > 0 } unknown)
             InScope(() =>
             {
-                updates.Apply(record);
+                updates.Apply(unknown);
                 return true;
             });
         return true;
@@ -236,7 +237,7 @@ public sealed class ModelShard : IModelShard
         if (pass.Loss is null)
             return new(new(StagePasses.Encode(pass.Top), _epoch));
         using var _ = no_grad();
-        return new(Last, StagePasses.Scores(pass.Logits!.detach(), pass.Scored!)[0]);
+        return new(Last, StagePasses.Scores(pass.Logits!.detach(), pass.Scored!));
     }
 
     private TrialReply Try_OnComputeThread(TrialRequest request)
@@ -244,9 +245,18 @@ public sealed class ModelShard : IModelShard
         var (loaded, session, edits) = Begin(request.Trip, request.Candidate);
         using var _ = no_grad();
         var (stage, probes) = (loaded.Stage, request.Probes);
-        var pass = new ForwardContext(StagePasses.Input(request.Trip.Tokens), edits);
-        var frozen = !request.Resumes ? stage.ForwardFrozen(loaded.Passes.Decode(request.Trip.Below), pass)
-            : (probes is null ? session.Frozen : _probes.Frozen(probes.Before)) ?? throw SessionLost(request.Trip.Session);
+        var tokens = request.Trip.Tokens;
+        var frozen = request.Resumes
+            ? (probes is null ? session.Frozen : _probes.Frozen(probes.Before)) ?? throw SessionLost(request.Trip.Session) : null;
+        if (request.Each is { } each)
+        {
+            var examples = NewTensor.Of([.. each.Index().Where(example => example.Item is not null).Select(example => (long)example.Index)],
+                each.Count(strength => strength is not null));
+            (tokens, frozen) = (StagePasses.Rows(tokens, examples), frozen is null ? null : StagePasses.Rows(frozen, examples));
+            edits = OfEach(session, edits, each);
+        }
+        var pass = new ForwardContext(StagePasses.Input(tokens), edits);
+        frozen ??= stage.ForwardFrozen(loaded.Passes.Decode(request.Trip.Below), pass);
         var top = stage.ForwardEditable(frozen, pass);
         var kept = stage.HasEditable ? frozen : null;
         if (stage.Head is null)
@@ -255,7 +265,7 @@ public sealed class ModelShard : IModelShard
                 _probes.Keep(probes, kept, null);
             return new(new(StagePasses.Encode(top), _epoch));
         }
-        var scored = loaded.Passes.Scored(request.Trip.Tokens);
+        var scored = loaded.Passes.Scored(tokens);
         if (probes is null)
             return new(Last, StagePasses.Scores(stage.Logits(top, scored.Rows), scored));
         var rows = Losses.LocalityRows(pass.Input, stage.Family);
@@ -268,6 +278,21 @@ public sealed class ModelShard : IModelShard
 
         Tensor Kept(long? number) => _probes.Logits(number) ?? throw SessionLost(request.Trip.Session);
         double? Kl(Tensor? from) => from is null ? null : Losses.LocalityKl(from, logits).Host().item<float>();
+    }
+
+    /// <summary>For each example that is tried its own candidate on top of what is in force.</summary>
+    /// <param name="each">Factors on their alphas; null: the example is not tried.</param>
+    private WeightUpdates OfEach(ShardSession session, WeightUpdates edits, IReadOnlyList<double?> each)
+    {
+        if (!_loaded!.Stage.HasEditable)
+            return edits;
+        if (session.Proposals is not { } proposals || proposals.Count != each.Count)
+            throw new MendException(MendError.ShardLost, $"Stage {options.Stage} has not the candidates that are to be tried.",
+                "It was restarted in between; send the request again.");
+        List<Dictionary<string, LowRankUpdate>> tried = [.. proposals.Zip(each).Where(example => example.Second is not null)
+            .Select(example => example.First.Candidate.ToDictionary(update => update.Key, update => update.Value.Times(example.Second!.Value)))];
+        return new(edits.Updates.Keys.Union(tried[0].Keys).ToDictionary(weight => weight, weight => !tried[0].ContainsKey(weight)
+            ? edits.For(weight)! : UpdateOfEach.Of(edits.For(weight), [.. tried.Select(candidate => candidate[weight])])));
     }
 
     /// <summary>What the last stage gives to the one above.</summary>
@@ -309,8 +334,8 @@ public sealed class ModelShard : IModelShard
         var (deltas, below) = graph.Backward(recording.Outputs, [request.Above]);
         var start = time.GetTimestamp();
         if (recording.Outputs.Count > 0)
-            session.Keep(loaded.Editor!.Propose(recording.Factors(deltas), session.Proposal));
-        return session.Reply = new(below[0], session.Proposal?.Changes ?? [], time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
+            session.Keep(loaded.Editor!.Propose(recording.FactorsOfEach(deltas), session.Proposals));
+        return session.Reply = new(below[0], [.. session.Proposals?.Select(proposal => proposal.Changes) ?? []], time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
     }
 
     private ShardSession SessionOf(long id)

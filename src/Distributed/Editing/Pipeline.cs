@@ -45,17 +45,28 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
     public async Task<ExampleScore> TryAsync(StageTrip trip, double candidate, CancellationToken cancellation) =>
         (await TryAsync(trip, candidate, null, resumes: true, cancellation).ConfigureAwait(false)).Scores![0];
 
+    /// <summary>The same of several edits, each with its own candidate and no other's.</summary>
+    /// <param name="each">For each edit the factor on its candidate's alpha; null: it is left out.</param>
+    /// <returns>Scores of the others, in order.</returns>
+    public async Task<IReadOnlyList<ExampleScore>> TryEachAsync(StageTrip trip, IReadOnlyList<double?> each, CancellationToken cancellation) =>
+        (await TryAsync(trip, null, null, resumes: true, cancellation, each).ConfigureAwait(false)).Scores!;
+
+    /// <summary>How well the targets of the session's edits are predicted on its branch, which has them.</summary>
+    public async Task<IReadOnlyList<ExampleScore>> TryOnBranchAsync(StageTrip trip, CancellationToken cancellation) =>
+        (await TryAsync(trip, null, null, resumes: true, cancellation).ConfigureAwait(false)).Scores!;
+
     /// <summary>
     /// The scores of the probes before the session's edit and with its candidate. The first are not computed again while shards, version
     /// and scope stay the same, nor are those of the base model while the shards do; the others begin at the lowest editable layer.
     /// </summary>
     /// <param name="trip">With the tokens of the probes, in the session of an edit whose backward half is done.</param>
-    /// <param name="candidate">Factor on the candidate's alpha.</param>
+    /// <param name="candidate">Factor on the candidate's alpha; null: the candidates are in the trip's branch, beside all of its version.</param>
     /// <param name="withBase">Whether the base model is asked too.</param>
     /// <param name="number">Gives numbers for the passes, each once.</param>
-    public async Task<ProbeTrial> ProbeAsync(StageTrip trip, double candidate, bool withBase, Func<long> number,
+    public async Task<ProbeTrial> ProbeAsync(StageTrip trip, double? candidate, bool withBase, Func<long> number,
         CancellationToken cancellation)
     {
+        var unedited = candidate is null ? trip with { Branch = null } : trip;
         if (!IsKept(_base))
             _base = null;
         if (withBase && _base is null)
@@ -64,17 +75,17 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
             _base = await AskAsync(trip with { Branch = 0 }).ConfigureAwait(false);
         }
         var before = _baseline;
-        if (!IsKept(before) || (before!.Version, before.Scope) != (trip.Version, trip.Scope) || trip.Branch is not null)
+        if (!IsKept(before) || (before!.Version, before.Scope) != (trip.Version, trip.Scope) || unedited.Branch is not null)
         {
             _baseline = null;
-            before = await AskAsync(trip).ConfigureAwait(false);
-            _baseline = trip.Branch is null ? before : null;
+            before = await AskAsync(unedited).ConfigureAwait(false);
+            _baseline = unedited.Branch is null ? before : null;
         }
-        var (pass, unedited) = (number(), _base);
-        var after = await TryAsync(trip, candidate, new(pass, before.Pass, unedited?.Pass), resumes: true, cancellation)
+        var (pass, first) = (number(), _base);
+        var after = await TryAsync(trip, candidate, new(pass, before.Pass, first?.Pass), resumes: true, cancellation)
             .ConfigureAwait(false);
         return new(before.Scores, after.Scores!, after.Kl!.Value, before with { Pass = pass, Scores = after.Scores! },
-            unedited?.Scores, after.TotalKl);
+            first?.Scores, after.TotalKl);
 
         async Task<ProbeBaseline> AskAsync(StageTrip asked)
         {
@@ -90,15 +101,15 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
     public void Keep(ProbeTrial trial, ModelVersion version) => _baseline = trial.Candidate with { Version = version };
 
     private async Task<TrialReply> TryAsync(StageTrip trip, double? candidate, ProbePass? probes, bool resumes,
-        CancellationToken cancellation)
+        CancellationToken cancellation, IReadOnlyList<double?>? each = null)
     {
         var lowest = _editableStages!.IndexOf(true);
-        return (await UpAsync(trip, (shard, own, stage) => shard.TryAsync(new(own, candidate, probes, resumes && stage == lowest),
+        return (await UpAsync(trip, (shard, own, stage) => shard.TryAsync(new(own, candidate, probes, resumes && stage == lowest, each),
             cancellation), reply => reply.Result, resumes ? lowest : 0).ConfigureAwait(false))[^1];
     }
 
-    /// <summary>The forward half of an edit, or of another of its rounds.</summary>
-    public async Task<ExampleScore> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation)
+    /// <summary>The forward half of an edit, or of another of its rounds; or of several edits, an example each.</summary>
+    public async Task<IReadOnlyList<ExampleScore>> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation)
     {
         var editable = _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) =>
             CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
@@ -110,15 +121,15 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
                 "Name the editor's file (--editor), or train one: mend train.");
         var replies = await UpAsync(trip, (shard, own, stage) =>
             shard.ForwardAsync(new(own, editable.Take(stage).Contains(true), again), cancellation), reply => reply.Result).ConfigureAwait(false);
-        return replies[^1].Score!;
+        return replies[^1].Scores!;
     }
 
     /// <summary>The backward half: down to the lowest editable layer and no further.</summary>
-    /// <returns>The candidate, the time in the editor networks, and how many rounds the editor takes at most.</returns>
-    public async Task<(IReadOnlyList<WeightChange> Changes, TimeSpan Editor, int Rounds)> BackwardAsync(long session,
+    /// <returns>Each edit's candidate, the time in the editor networks, and how many rounds the editor takes at most.</returns>
+    public async Task<(IReadOnlyList<IReadOnlyList<WeightChange>> Changes, TimeSpan Editor, int Rounds)> BackwardAsync(long session,
         CancellationToken cancellation)
     {
-        var changes = new List<WeightChange>();
+        IReadOnlyList<IReadOnlyList<WeightChange>> changes = [];
         var rounds = 1;
         var editor = TimeSpan.Zero;
         var above = Boundary.None;
@@ -127,8 +138,9 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
             var request = new BackwardRequest(session, above);
             var reply = await CallAsync(i, shard => shard.BackwardAsync(request, cancellation)).ConfigureAwait(false);
             above = reply.Below;
-            changes.InsertRange(0, reply.Changes);
-            foreach (var change in reply.Changes)
+            changes = changes.Count == 0 ? reply.Changes : reply.Changes.Count == 0 ? changes
+                : [.. reply.Changes.Zip(changes).Select(edit => (IReadOnlyList<WeightChange>)[.. edit.First, .. edit.Second])];
+            foreach (var change in reply.Changes.SelectMany(edit => edit))
                 stageOf[change.Weight] = i;
             editor += reply.Editor;
             rounds = Math.Max(rounds, reply.Rounds);
@@ -163,12 +175,12 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
     }
 
     /// <summary>
-    /// Tells every stage of a record that is durable, with the factors of its own weights. One that does not hear it is caught up by the
+    /// Tells every stage of records that are durable, with the factors of its own weights. One that does not hear it is caught up by the
     /// next request at its version.
     /// </summary>
-    public Task BroadcastAsync(LedgerRecord record) => EveryStageAsync((shard, stage) => shard.ApplyAsync(
-        [record with { Changes =
-        [.. record.Changes.Where(change => !stageOf.TryGetValue(change.Weight, out var owner) || owner == stage)] }]));
+    public Task BroadcastAsync(IReadOnlyList<LedgerRecord> records) => EveryStageAsync((shard, stage) => shard.ApplyAsync(
+        [.. records.Select(record => record with { Changes =
+        [.. record.Changes.Where(change => !stageOf.TryGetValue(change.Weight, out var owner) || owner == stage)] })]));
 
     /// <summary>A lost shard has lost its sessions too.</summary>
     public Task EndAsync(long session) => EveryStageAsync((shard, _) => shard.EndAsync(session));

@@ -42,10 +42,11 @@ internal sealed class ShardSession : IDisposable
     /// <summary>Of the backward half, once it was run.</summary>
     public BackwardReply? Reply { get; set; }
 
-    /// <summary>The candidate, after the edit's rounds so far.</summary>
-    public StageProposal? Proposal { get; private set; }
+    /// <summary>The candidate of each example, after the edit's rounds so far; null before the first.</summary>
+    public IReadOnlyList<StageProposal>? Proposals { get; private set; }
 
-    public IReadOnlyDictionary<string, LowRankUpdate>? Candidate => Proposal?.Candidate;
+    /// <summary>Of the session's only example.</summary>
+    public IReadOnlyDictionary<string, LowRankUpdate>? Candidate => Proposals is [var only] ? only.Candidate : null;
 
     /// <summary>The session's own history, if it has one.</summary>
     public UpdatesAtVersion? Branch { get; private set; }
@@ -71,12 +72,12 @@ internal sealed class ShardSession : IDisposable
     }
 
     /// <summary>In the place of the round before.</summary>
-    public void Keep(StageProposal proposal)
+    public void Keep(IReadOnlyList<StageProposal> proposals)
     {
         ForgetOwned();
-        foreach (var update in proposal.Candidate.Values)
+        foreach (var update in proposals.SelectMany(proposal => proposal.Candidate.Values))
             _owned.AddRange(update.Tensors.Select(tensor => tensor.DetachFromDisposeScope()));
-        Proposal = proposal;
+        Proposals = proposals;
     }
 
     /// <param name="added">Those of the branch that no version has.</param>
@@ -107,7 +108,7 @@ internal sealed class ShardSession : IDisposable
     {
         _owned.ForEach(tensor => tensor.Dispose());
         _owned.Clear();
-        Proposal = null;
+        Proposals = null;
     }
 
     private void ForgetPass()

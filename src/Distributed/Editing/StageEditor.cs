@@ -15,24 +15,35 @@ internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage,
     /// <summary>That an edit takes, at most.</summary>
     public int Rounds => editor is IIteratedEditor iterated ? iterated.Rounds : 1;
 
-    /// <param name="factors">(u [R, m], delta [R, n]) by weight.</param>
+    /// <param name="edits">Of each edit (u [R, m], delta [R, n]) by weight.</param>
     /// <param name="earlier">
-    /// Of the edit's rounds before, whose candidate the factors were recorded on; what is proposed has that in it. Null: the first round.
+    /// Of the edits' rounds before, whose candidates the factors were recorded on; what is proposed has those in it. Null: the first round.
     /// </param>
     /// <exception cref="MendException"><see cref="MendError.NotFinite"/>.</exception>
-    public StageProposal Propose(IReadOnlyDictionary<string, GradientFactors> factors, StageProposal? earlier = null)
+    public IReadOnlyList<StageProposal> Propose(IReadOnlyList<IReadOnlyDictionary<string, GradientFactors>> edits,
+        IReadOnlyList<StageProposal>? earlier = null)
     {
         using var _ = no_grad();
-        var updates = earlier is null ? editor.Propose(factors)
-            : ((IIteratedEditor)editor).ProposeAgain(factors, earlier.Typical).ToDictionary(update => update.Key,
-                update => LowRankUpdate.Stack([earlier.Candidate[update.Key], update.Value]));
-        if (!Devices.Numbers(updates.Values.Select(Size)).All(float.IsFinite))
+        var updates = earlier is null ? editor.ProposeEach(edits)
+            : [.. edits.Zip(earlier).Select(edit => Again(edit.First, edit.Second))];
+        if (!Devices.Numbers(updates.SelectMany(edit => edit.Values).Select(Size)).All(float.IsFinite))
             throw new MendException(MendError.NotFinite, $"The update of stage {stage} has entries that are NaN or infinite.",
                 "The edit was not made. Check that editor and model belong together; with 16-bit weights try float32.");
-        var alpha = Devices.Numbers(updates.Values.Select(update => update.alpha));
+        var alphas = new Queue<float>(Devices.Numbers(updates.SelectMany(edit => edit.Values).Select(update => update.alpha)));
+        return [.. updates.Select((edit, i) => Proposal(edit, alphas, edits[i], earlier?[i]))];
+    }
+
+    private Dictionary<string, LowRankUpdate> Again(IReadOnlyDictionary<string, GradientFactors> factors, StageProposal earlier) =>
+        ((IIteratedEditor)editor).ProposeAgain(factors, earlier.Typical).ToDictionary(update => update.Key,
+            update => LowRankUpdate.Stack([earlier.Candidate[update.Key], update.Value]));
+
+    /// <param name="alphas">Those of the edit's weights come next, in their order.</param>
+    private StageProposal Proposal(IReadOnlyDictionary<string, LowRankUpdate> updates, Queue<float> alphas,
+        IReadOnlyDictionary<string, GradientFactors> factors, StageProposal? earlier)
+    {
         var candidate = updates.ToDictionary(update => update.Key, update => AsStored(update.Value.Compress(storage.Kept)));
-        return new(candidate, [.. candidate.Select((update, i) =>
-            new WeightChange(update.Key, Stored(update.Value.uTilde), Stored(update.Value.deltaTilde), alpha[i]))],
+        return new(candidate, [.. candidate.Select(update =>
+            new WeightChange(update.Key, Stored(update.Value.uTilde), Stored(update.Value.deltaTilde), alphas.Dequeue()))],
             earlier?.Typical ?? (Rounds == 1 ? new Dictionary<string, double>()
                 : factors.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient())));
     }

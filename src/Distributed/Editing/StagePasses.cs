@@ -20,6 +20,22 @@ internal sealed class StagePasses(Stage stage)
     /// <summary>The same with its labels.</summary>
     public static LabelledInput Labelled(TokenBatch tokens) => new(Input(tokens), WireTensorCodec.Decode(tokens.Labels!));
 
+    /// <summary>Some examples of a batch.</summary>
+    /// <param name="rows">[N] int64, on the host.</param>
+    public static TokenBatch Rows(TokenBatch tokens, Tensor rows)
+    {
+        WireTensor? Of(WireTensor? part) => part is null ? null : WireTensorCodec.Encode(WireTensorCodec.Decode(part).index_select(0, rows));
+        return new(Of(tokens.InputIds)!, Of(tokens.AttentionMask)!, Of(tokens.DecoderInputIds), Of(tokens.DecoderAttentionMask),
+            Of(tokens.Labels));
+    }
+
+    /// <inheritdoc cref="Rows(TokenBatch, Tensor)"/>
+    public static Activations Rows(Activations activations, Tensor rows)
+    {
+        Tensor? Of(Tensor? part) => part?.index_select(0, rows.On(part.device));
+        return new(Of(activations.Hidden), Of(activations.Memory));
+    }
+
     /// <summary>A batch as it travels.</summary>
     public static TokenBatch Encode(LabelledInput batch) =>
         new(WireTensorCodec.Encode(batch.Input.InputIds), WireTensorCodec.Encode(batch.Input.AttentionMask),
@@ -54,7 +70,7 @@ internal sealed class StagePasses(Stage stage)
             return new(below, frozen, top, recording, keeps, null, null, null);
         var scored = Scored(tokens);
         var logits = stage.Logits(top, scored.Rows); // [N, V]
-        return new(below, frozen, top, recording, keeps, Losses.MaskedNll(logits, scored).Nll, logits, scored);
+        return new(below, frozen, top, recording, keeps, Losses.SummedNll(logits, scored), logits, scored);
     }
 
     /// <summary>The labelled positions of a batch.</summary>

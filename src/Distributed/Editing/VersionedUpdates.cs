@@ -45,28 +45,32 @@ internal sealed class VersionedUpdates(
                 "Ask again at the newest version.");
     }
 
-    /// <summary>Takes in one record, whole or not at all: everything that can fail comes before the first thing that is kept.</summary>
-    /// <exception cref="MendException">Its version is not the next, or it does not fit the model or what is in force.</exception>
-    public void Apply(LedgerRecord record)
+    /// <summary>
+    /// Takes in the next records, all or none: everything that can fail comes before the first thing that is kept. The versions between are
+    /// nobody's to ask for, and are not made.
+    /// </summary>
+    /// <exception cref="MendException">A version is not the next, or a record does not fit the model or what is in force.</exception>
+    public void Apply(IReadOnlyList<LedgerRecord> records)
     {
-        var (entry, changes) = record;
-        if (entry.Version != Version.Next())
-            throw new MendException(MendError.VersionGap, $"Stage {stage} is at version {Version} and was given {entry.Version}.",
-                "Give it the records between.");
-        var before = _versions[Version.Value].Active;
-        List<ActiveEdit> active;
-        if (entry.Kind == LedgerKind.Edit)
+        var (version, before) = (Version, _versions[Version.Value].Active);
+        List<ActiveEdit> active = [.. before];
+        foreach (var (entry, changes) in records)
         {
-            active = [.. before, Active(entry, entry.Edit, entry.Scope, changes)];
-        }
-        else
-        {
-            if (!before.Any(edit => edit.Id == entry.Edit))
+            if (entry.Version != version.Next())
+                throw new MendException(MendError.VersionGap, $"Stage {stage} is at version {version} and was given {entry.Version}.",
+                    "Give it the records between.");
+            version = entry.Version;
+            if (entry.Kind == LedgerKind.Edit)
+            {
+                active.Add(Active(entry, entry.Edit, entry.Scope, changes));
+                continue;
+            }
+            if (active.RemoveAll(edit => edit.Id == entry.Edit) == 0)
                 throw new MendException(MendError.LedgerUnusable,
                     $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
-            var recomputed = changes.ToLookup(change => change.Replaces);
-            active = [.. before.Where(edit => edit.Id != entry.Edit)
-                .Select(edit => recomputed.Contains(edit.Id) ? Active(entry, edit.Id, edit.Scope, recomputed[edit.Id]) : edit)];
+            foreach (var recomputed in changes.GroupBy(change => change.Replaces).Where(group => group.Key is not null))
+                if (active.FindIndex(edit => edit.Id == recomputed.Key) is var place && place >= 0)
+                    active[place] = Active(entry, active[place].Id, active[place].Scope, recomputed);
         }
         var edits = Of(active, _versions.Values);
         try
@@ -81,7 +85,7 @@ internal sealed class VersionedUpdates(
 
         foreach (var tensor in active.Except(before).SelectMany(edit => edit.Tensors))
             tensor.DetachFromDisposeScope();
-        (Version, _versions[entry.Version.Value]) = (entry.Version, edits);
+        (Version, _versions[version.Value]) = (version, edits);
         DropOld();
     }
 

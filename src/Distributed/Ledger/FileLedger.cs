@@ -68,21 +68,26 @@ public sealed class FileLedger : IEditLedger
         }
     }
 
-    public async Task AppendAsync(LedgerRecord record, CancellationToken cancellation = default)
+    public async Task AppendAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default)
     {
         await _turn.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
             var expected = (_index.Count == 0 ? ModelVersion.Base : _index[^1].Entry.Version).Next();
-            if (record.Entry.Version != expected)
-                throw new InvalidOperationException($"version {record.Entry.Version} cannot follow; the next is {expected}");
+            foreach (var record in records)
+            {
+                if (record.Entry.Version != expected)
+                    throw new InvalidOperationException($"version {record.Entry.Version} cannot follow; the next is {expected}");
+                expected = expected.Next();
+            }
             if (_broken)
                 throw WriteFailed(new IOException("an earlier write failed and could not be undone"));
-            var (frame, offset) = (LedgerRecordFormat.Frame(record), _stream.Length);
+            var (frames, offset) = (records.Select(LedgerRecordFormat.Frame).ToList(), _stream.Length);
             try
             {
                 _stream.Position = offset;
-                _stream.Write(frame); // not cancellable: half a record is worth nothing
+                foreach (var frame in frames)
+                    _stream.Write(frame); // not cancellable: half a record is worth nothing
                 _stream.Flush(flushToDisk: true);
             }
             catch (IOException e)
@@ -90,7 +95,11 @@ public sealed class FileLedger : IEditLedger
                 TryCut(offset);
                 throw WriteFailed(e);
             }
-            _index.Add((record.Entry, offset));
+            foreach (var (record, frame) in records.Zip(frames))
+            {
+                _index.Add((record.Entry, offset));
+                offset += frame.Length;
+            }
             _entries = [.. _index.Select(item => item.Entry)];
         }
         finally

@@ -21,12 +21,21 @@ public interface IEditLedger : IAsyncDisposable
     /// <summary>All entries, oldest first: a snapshot.</summary>
     IReadOnlyList<LedgerEntry> Entries { get; }
 
-    /// <summary>Makes the record durable.</summary>
-    /// <exception cref="MendException">It is not durable, and the ledger is as before. Only with <see cref="MendError.LedgerInDoubt"/> that
-    /// is
-    /// not known; nothing is appended until it is.</exception>
-    Task AppendAsync(LedgerRecord record, CancellationToken cancellation = default);
+    /// <summary>
+    /// Makes records durable, by one write. A crash in the middle leaves all of them, none, or in a file the first ones, each whole.
+    /// </summary>
+    /// <param name="records">Of the next versions, in order.</param>
+    /// <exception cref="MendException">They are not durable, and the ledger is as before. Only with
+    /// <see cref="MendError.LedgerInDoubt"/> that is not known; nothing is appended until it is.</exception>
+    Task AppendAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default);
 
     /// <summary>The records after a version, in order, with their factors.</summary>
     Task<IReadOnlyList<LedgerRecord>> ReadAfterAsync(ModelVersion version, CancellationToken cancellation = default);
+}
+
+internal static class EditLedgerExtensions
+{
+    /// <summary>The same of a single record.</summary>
+    public static Task AppendAsync(this IEditLedger ledger, LedgerRecord record, CancellationToken cancellation = default) =>
+        ledger.AppendAsync([record], cancellation);
 }

@@ -41,7 +41,7 @@ public sealed class PostgresLedger : IEditLedger
     private readonly TimeSpan _patience;
     private readonly SemaphoreSlim _turn = new(1);
     private volatile LedgerEntry[] _entries;
-    private (LedgerEntry Entry, byte[] Frame)? _doubt;
+    private (IReadOnlyList<LedgerEntry> Entries, byte[] LastFrame)? _doubt;
 
     private PostgresLedger(PostgresServer server, byte[] model, long epoch, LedgerEntry[] entries, TimeProvider time, TimeSpan patience) =>
         (_server, _model, _epoch, _entries, _time, _patience) = (server, model, epoch, entries, time, patience);
@@ -85,27 +85,28 @@ public sealed class PostgresLedger : IEditLedger
         }
     }
 
-    public async Task AppendAsync(LedgerRecord record, CancellationToken cancellation = default)
+    public async Task AppendAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default)
     {
         await _turn.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
-            if (_doubt is (var earlier, var bytes) && await EndDoubtAsync(earlier.Version, bytes).ConfigureAwait(false))
+            if (_doubt is (var earlier, var bytes) && await EndDoubtAsync(earlier[^1].Version, bytes).ConfigureAwait(false))
             {
-                _entries = [.. _entries, earlier];
-                if (record.Entry.Version == earlier.Version) // made by one who could not know
-                    throw WriteFailed($"version {earlier.Version} was written by the request before, whose answer was lost");
+                _entries = [.. _entries, .. earlier];
+                if (records[0].Entry.Version == earlier[0].Version) // made by one who could not know
+                    throw WriteFailed($"version {earlier[^1].Version} was written by the request before, whose answer was lost");
             }
-            if (record.Entry.Version != Version.Next())
-                throw new InvalidOperationException($"version {record.Entry.Version} cannot follow; the next is {Version.Next()}");
-            var frame = LedgerRecordFormat.Frame(record);
-            if (await CommitAsync(record.Entry, frame).ConfigureAwait(false) is { } unanswered)
+            foreach (var (i, record) in records.Index())
+                if (record.Entry.Version.Value != Version.Value + 1 + i)
+                    throw new InvalidOperationException($"version {record.Entry.Version} cannot follow {Version}");
+            var (entries, frames) = (records.Select(record => record.Entry).ToList(), records.Select(LedgerRecordFormat.Frame).ToList());
+            if (await CommitAsync(entries, frames).ConfigureAwait(false) is { } unanswered)
             {
-                _doubt = (record.Entry, frame);
-                if (!await EndDoubtAsync(record.Entry.Version, frame).ConfigureAwait(false))
+                _doubt = (entries, frames[^1]); // all of them or none: the last says which
+                if (!await EndDoubtAsync(entries[^1].Version, frames[^1]).ConfigureAwait(false))
                     throw WriteFailed(PostgresServer.Message(unanswered), unanswered);
             }
-            _entries = [.. _entries, record.Entry];
+            _entries = [.. _entries, .. entries];
         }
         finally
         {
@@ -183,7 +184,7 @@ public sealed class PostgresLedger : IEditLedger
 
     /// <returns>Null when it is durable; otherwise why the commit was not answered.</returns>
     /// <exception cref="MendException">It is surely not durable.</exception>
-    private async Task<Exception?> CommitAsync(LedgerEntry entry, byte[] frame)
+    private async Task<Exception?> CommitAsync(IReadOnlyList<LedgerEntry> entries, IReadOnlyList<byte[]> frames)
     {
         NpgsqlConnection database;
         try
@@ -197,11 +198,16 @@ public sealed class PostgresLedger : IEditLedger
         await using (database)
         {
             NpgsqlTransaction transaction;
+            var entry = entries[0];
             try
             {
                 transaction = await database.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false);
-                await using var insert = Insert(database, entry, frame);
-                await insert.ExecuteNonQueryAsync().ConfigureAwait(false);
+                foreach (var (next, frame) in entries.Zip(frames))
+                {
+                    entry = next;
+                    await using var insert = Insert(database, entry, frame);
+                    await insert.ExecuteNonQueryAsync().ConfigureAwait(false);
+                }
             }
             catch (Exception e) when (PostgresServer.IsOfServer(e))
             {

@@ -9,6 +9,11 @@ public interface IEditor
     /// <summary>The update for each weight that has factors. Changes nothing; computed without grad.</summary>
     /// <param name="factors">By weight name; those of one pipeline stage, or of the whole model.</param>
     IReadOnlyDictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors);
+
+    /// <summary>The same of several edits, each by itself.</summary>
+    /// <param name="edits">Of the same weights.</param>
+    IReadOnlyList<IReadOnlyDictionary<string, LowRankUpdate>> ProposeEach(
+        IReadOnlyList<IReadOnlyDictionary<string, GradientFactors>> edits) => [.. edits.Select(Propose)];
 }
 
 /// <summary>What a file keeps of an editor.</summary>

@@ -22,6 +22,25 @@ public sealed class Mend : IPreparedEditor
         return Transform(Normalise(factors));
     }
 
+    /// <summary>The networks take row by row: the rows of all edits go through them in one product.</summary>
+    public IReadOnlyList<IReadOnlyDictionary<string, LowRankUpdate>> ProposeEach(
+        IReadOnlyList<IReadOnlyDictionary<string, GradientFactors>> edits)
+    {
+        var together = Propose(edits[0].Keys.ToDictionary(weight => weight, weight =>
+            new GradientFactors(cat([.. edits.Select(edit => edit[weight].u)], 0), cat([.. edits.Select(edit => edit[weight].delta)], 0))));
+        var next = together.ToDictionary(update => update.Key, _ => 0L);
+        return [.. edits.Select(edit => together.ToDictionary(update => update.Key, update =>
+        {
+            var (first, rows) = (next[update.Key], edit[update.Key].u.shape[0]);
+            next[update.Key] += rows;
+            return update.Value with
+            {
+                uTilde = update.Value.uTilde.narrow(0, first, rows),
+                deltaTilde = update.Value.deltaTilde.narrow(0, first, rows),
+            };
+        }))];
+    }
+
     /// <summary>
     /// The updates of a training step, with the graph to phi and alpha: the rows first enter the statistics, then are normalised by them.
     /// No gradient flows into u, delta or the statistics.

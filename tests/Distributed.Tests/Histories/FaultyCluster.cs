@@ -266,21 +266,21 @@ internal sealed class FaultyCluster : IAsyncDisposable
     {
         public IReadOnlyList<LedgerEntry> Entries => ledger.Entries;
 
-        public async Task AppendAsync(LedgerRecord record, CancellationToken cancellation = default)
+        public async Task AppendAsync(IReadOnlyList<LedgerRecord> records, CancellationToken cancellation = default)
         {
             switch (cluster.Draw(Fault.Doubled))
             {
                 case Fault.RequestLost:
                     throw new MendException(MendError.LedgerWriteFailed, "The disk is full.", "Make room.");
                 case Fault.ReplyLost: // it dies just after the record is durable
-                    await ledger.AppendAsync(record, cancellation);
+                    await ledger.AppendAsync(records, cancellation);
                     cluster.Die(generation);
                     break;
                 case Fault.Doubled: // it dies just before
                     cluster.Die(generation);
                     throw new ObjectDisposedException("the coordinator is dead");
                 default:
-                    await ledger.AppendAsync(record, cancellation);
+                    await ledger.AppendAsync(records, cancellation);
                     break;
             }
         }

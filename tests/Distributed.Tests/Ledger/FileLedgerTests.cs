@@ -114,7 +114,7 @@ public sealed class FileLedgerTests : EditLedgerPromises, IDisposable
     {
         var entry = Record(1).Entry with { Figures = new(true, 0.25, 0.5, 0, null, null) };
         await using (var ledger = FileLedger.Open(File, Model))
-            await ledger.AppendAsync(new(entry, []));
+            await ledger.AppendAsync(new LedgerRecord(entry, []));
         var measured = """
             {"Version":1,"Time":"2026-01-02T03:04:01+00:00","Kind":"Edit","Edit":1,"Prompt":"prompt 1","Target":"\u03A9target",
             "Author":"author","IdempotencyKey":"key 1",

@@ -96,7 +96,7 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
                     for (var i = 0; i < 20; i++)
                     {
                         var version = ledger.Entries.Count + 1;
-                        await ledger.AppendAsync(new(Record(1).Entry with
+                        await ledger.AppendAsync(new LedgerRecord(Record(1).Entry with
                         {
                             Version = new(version),
                             Author = $"{writer}.{turn}",

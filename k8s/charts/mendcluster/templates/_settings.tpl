@@ -43,6 +43,7 @@ Mend:
     DType: {{ .Values.model.dtype }}
     Device: {{ ternary "cuda" "cpu" (eq (include "mendcluster.onGpu" .) "true") }}
     MaxBatch: {{ .Values.model.maxBatch }}
+    MaxGroup: {{ .Values.model.maxGroup }}
     Factors:
       Kept: {{ .Values.model.factors.kept }}
       DType: {{ .Values.model.factors.dtype }}

@@ -1,0 +1,24 @@
+using System.Diagnostics;
+using MendCluster.Distributed.Telemetry;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>Measures the phases of an edit, each a span.</summary>
+internal sealed class PhaseClock(TimeProvider time, string phase) : IDisposable
+{
+    private Activity? _span = MendTracing.Start(phase);
+    private long _start = time.GetTimestamp();
+
+    /// <summary>Time since the last lap.</summary>
+    /// <param name="next">The phase that begins; null: none.</param>
+    public TimeSpan Lap(string? next = null)
+    {
+        var elapsed = time.GetElapsedTime(_start);
+        _start = time.GetTimestamp();
+        _span?.Dispose();
+        _span = next is null ? null : MendTracing.Start(next);
+        return elapsed;
+    }
+
+    public void Dispose() => _span?.Dispose();
+}
