@@ -186,6 +186,8 @@ internal static class EditCommands
         if (figures is { TotalDrawdown: { } total, TotalKl: { } totalKl, BudgetLeft: { } left })
             cost += string.Create(CultureInfo.InvariantCulture,
                 $"; of all edits together drawdown {total:0.000} and KL {totalKl:0.0000}, which leaves {left:P0} of the budget");
+        if (figures.Together is { } together)
+            cost += $", of {together} edits that were made together";
         Say.Line($"{what} success [bold]{(figures.Success ? "yes" : "no")}[/]{strength}, probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, {cost}; rank {figures.Rank}, {figures.Bytes / 1e3:0.0} kB.");
     }
 

@@ -95,6 +95,27 @@ public sealed class AnswerQueueTests : IDisposable
         Assert.True(_passes.Count <= 32, $"{_passes.Count} passes for 3 answers of 20 steps");
     }
 
+    /// <summary>An edit's pass that came between does not hold up one that was answered before it.</summary>
+    [Fact]
+    public async Task OneThatWasAnsweredInAnEarlierTurn_DoesNotWaitForItsOwn()
+    {
+        var queue = Queue(most: 8);
+        using var edit = new ManualResetEventSlim();
+        var busy = Busy();
+        var first = queue.RunAsync(Request(1), default);
+        var pass = _thread.RunAsync(() =>
+        {
+            edit.Wait();
+            return true;
+        });
+        var second = queue.RunAsync(Request(2), default);
+        _gate.Set();
+        await Task.WhenAll(busy, first, second).WaitAsync(TimeSpan.FromMinutes(1));
+        edit.Set();
+        await pass;
+        Assert.Equal([1, 2], Assert.Single(_passes));
+    }
+
     [Fact]
     public async Task AStoppedThread_IsTold()
     {

@@ -33,8 +33,21 @@ internal sealed class AnswerQueue(ComputeThread thread, int most, Action<IReadOn
             _waiting.Add(waiting);
             Monitor.Pulse(_lock);
         }
-        await RunLightAsync(Turn_OnComputeThread, CancellationToken.None).ConfigureAwait(false);
+        _ = TakeTurnAsync(waiting);
         return await waiting.Reply.ConfigureAwait(false);
+    }
+
+    /// <summary>The request's turn. It may be answered in an earlier one, and does not wait for this.</summary>
+    private async Task TakeTurnAsync(Waiting waiting)
+    {
+        try
+        {
+            await RunLightAsync(Turn_OnComputeThread, CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (Exception e) // the thread has been stopped
+        {
+            waiting.Fail(e);
+        }
     }
 
     /// <summary>Ends a session: it is not waited for.</summary>

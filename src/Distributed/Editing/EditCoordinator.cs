@@ -87,14 +87,14 @@ public sealed class EditCoordinator(
         if (options.Paraphrases.Count > 0)
             throw new MendException(MendError.InvalidOption, "An edit was given paraphrases.",
                 "They are for a preview, which shows the answers to them.");
-        var (waiting, row) = (time.GetTimestamp(), text.Row(TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target)));
-        using var edit = new PendingEdit(row, options, BudgetOf(options), cancellation);
+        var row = text.Row(TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
+        using var edit = new PendingEdit(row, options, BudgetOf(options), time.GetTimestamp(), cancellation);
         try
         {
             cancellation.ThrowIfCancellationRequested();
             _edits.Add(edit);
             edit.Watch();
-            _ = TakeTurnAsync(edit, waiting);
+            _ = TakeTurnAsync(edit);
             var (receipt, isNew) = await edit.End.ConfigureAwait(false);
             if (isNew)
             {
@@ -119,7 +119,7 @@ public sealed class EditCoordinator(
     /// Every edit brings a turn, in which those are made that have waited longest: as many as can be made together. So an edit may be made
     /// in the turn of one that came before it, and a turn may find none.
     /// </summary>
-    private async Task TakeTurnAsync(PendingEdit edit, long since)
+    private async Task TakeTurnAsync(PendingEdit edit)
     {
         IReadOnlyList<PendingEdit> group = [edit];
         try
@@ -128,7 +128,8 @@ public sealed class EditCoordinator(
             try
             {
                 group = _edits.Take();
-                MendMetrics.Waited(time.GetElapsedTime(since));
+                foreach (var taken in group)
+                    MendMetrics.Waited(time.GetElapsedTime(taken.Since));
                 List<PendingEdit> unmade = [.. group.Where(IsUnmade)];
                 if (unmade.Count > 1)
                     await MakeTogetherAsync(unmade).ConfigureAwait(false);

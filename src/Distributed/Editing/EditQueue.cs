@@ -52,8 +52,10 @@ internal sealed class EditQueue(int most)
 
 /// <summary>An edit that was asked for and is not yet made.</summary>
 /// <param name="row">Prompt and target in tokens.</param>
-/// <param name="budget">What it is held to, beside its own limits; null: nothing.</param>
-internal sealed class PendingEdit(TokenRow row, EditOptions options, DriftBudget? budget, CancellationToken cancellation) : IDisposable
+/// <param name="budget">What its figures are held against; null: nothing.</param>
+/// <param name="since">When it was asked for, as the coordinator's clock counts.</param>
+internal sealed class PendingEdit(TokenRow row, EditOptions options, DriftBudget? budget, long since, CancellationToken cancellation)
+    : IDisposable
 {
     private const int MaxHindered = 5;
 
@@ -72,6 +74,8 @@ internal sealed class PendingEdit(TokenRow row, EditOptions options, DriftBudget
     public DriftBudget? Budget => budget;
 
     public CancellationToken Cancellation => cancellation;
+
+    public long Since => since;
 
     /// <summary>Groups in which the others kept it from its target. After a few of them it is made alone.</summary>
     public int Hindered { get; set; }

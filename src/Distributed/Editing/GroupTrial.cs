@@ -99,7 +99,8 @@ internal sealed class GroupTrial(Pipeline replica, long session, ModelVersion ve
             var after = Finite(await replica.TryOnBranchAsync(onBranch, CancellationToken.None).ConfigureAwait(false));
             var tried = probes.Tokens is not { } tokens ? null : await replica.ProbeAsync(onBranch with { Tokens = tokens }, null,
                 members.Exists(member => member.Edit.Budget is not null), number, CancellationToken.None).ConfigureAwait(false);
-            if (tried is not null && (!double.IsFinite(tried.Kl + (tried.TotalKl ?? 0)) || Finite(tried.After).Count == 0))
+            _ = Finite(tried?.After ?? []);
+            if (!double.IsFinite((tried?.Kl ?? 0) + (tried?.TotalKl ?? 0)))
                 throw NotFinite();
             for (var i = 0; i < members.Count; i++)
                 members[i] = members[i] with { Figures = Figures(members[i], after[members[i].Example], tried, members.Count) };
