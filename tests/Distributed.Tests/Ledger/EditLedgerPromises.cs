@@ -54,6 +54,25 @@ public abstract class EditLedgerPromises
     }
 
     [Fact]
+    public async Task SeveralRecords_AreThereTogether()
+    {
+        await using (var ledger = await OpenAsync())
+        {
+            await ledger.AppendAsync([Record(1), Record(2), Record(3)]);
+            Assert.Equal([Record(1).Entry, Record(2).Entry, Record(3).Entry], ledger.Entries);
+            Assert.Equal(2, (await ledger.ReadAfterAsync(new(1))).Count);
+            foreach (var second in new[] { 4, 6 })
+                await Assert.ThrowsAsync<InvalidOperationException>(() => ledger.AppendAsync([Record(4), Record(second)]));
+            Assert.Equal(3, ledger.Entries.Count);
+            await ledger.AppendAsync([Record(4), Record(5)]);
+        }
+        await using var again = await OpenAsync();
+        foreach (var (i, record) in (await again.ReadAfterAsync(ModelVersion.Base)).Index())
+            AssertSame(Record(i + 1), record);
+        Assert.Equal(5, again.Entries.Count);
+    }
+
+    [Fact]
     public async Task AThousandRecords_AreReadInTheirOrder()
     {
         await AppendAsync(1000);

@@ -189,6 +189,10 @@ public sealed class PostgresLedgerTests : EditLedgerPromises, IClassFixture<Post
         await ledger.AppendAsync(Record(1));
         var again = Record(2) with { Entry = Record(2).Entry with { IdempotencyKey = "key 1" } };
         Assert.Equal(MendError.IdempotencyKeyReused, (await Assert.ThrowsAsync<MendException>(() => ledger.AppendAsync(again))).Error);
+        var next = again with { Entry = again.Entry with { Version = new(3), Edit = new(3) } };
+        Assert.Equal(MendError.IdempotencyKeyReused,
+            (await Assert.ThrowsAsync<MendException>(() => ledger.AppendAsync([Record(2), next]))).Error);
+        Assert.Single(ledger.Entries); // all records of an append, or none
         await ledger.AppendAsync(Record(2));
     }
 
