@@ -58,4 +58,25 @@ public class FactorsTests
     }
 
     private static Tensor Identity() => tensor([1f, 0, 0, 0, 1, 0, 0, 0, 1], [3, 3]);
+
+    /// <summary>Edits of different ranks and steps, over what is in force for all.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void AnUpdateOfEachExample_IsEachEditsOwn(bool isEdited)
+    {
+        using var scope = NewDisposeScope();
+        LowRankUpdate Edit(int rank, double alpha) => new(randn(rank, 6), randn(rank, 5), tensor((float)alpha));
+        LowRankUpdate[] edits = [Edit(3, 0.5), Edit(1, -2), Edit(4, 1.25)];
+        var below = isEdited ? Edit(2, 0.75) : null;
+        var x = randn(3, 4, 6);
+        var taken = UpdateOfEach.Of(below, edits).Of(x); // [3, 4, 5]
+        for (var i = 0; i < edits.Length; i++)
+        {
+            var own = edits[i].Of(x[i]);
+            if (below is not null)
+                own = own.Plus(below.Of(x[i]));
+            Assert.True((taken[i] - own).abs().max().item<float>() < 1e-4, $"example {i}");
+        }
+    }
 }
