@@ -27,8 +27,8 @@ namespace MendCluster.Distributed.Editing;
 /// </summary>
 public sealed class ModelShard : IModelShard
 {
-    private readonly ShardOptions options;
-    private readonly TimeProvider time;
+    private readonly ShardOptions _options;
+    private readonly TimeProvider _time;
     private readonly ComputeThread _thread;
     private readonly AnswerQueue _answers;
     private readonly ShardSessions _sessions;
@@ -41,10 +41,10 @@ public sealed class ModelShard : IModelShard
 
     public ModelShard(ShardOptions options, TimeProvider time)
     {
-        (this.options, this.time) = (options, time);
+        (_options, _time) = (options, time);
         _sessions = new(time);
-        _thread = new($"shard {options.Replica}/{options.Stage}");
-        _answers = new(_thread, options.MaxBatch, Generate_OnComputeThread);
+        _thread = new($"shard {_options.Replica}/{_options.Stage}");
+        _answers = new(_thread, _options.MaxBatch, Generate_OnComputeThread);
     }
 
     /// <summary>How much of the stage is read, from 0 to 1. Asks the compute thread nothing: it is busy with that.</summary>
@@ -100,14 +100,14 @@ public sealed class ModelShard : IModelShard
 
     private T Pass<T>(Func<T> work)
     {
-        var start = time.GetTimestamp();
+        var start = _time.GetTimestamp();
         try
         {
             return InScope(work);
         }
         finally
         {
-            MendMetrics.Computed(options.Replica, options.Stage, time.GetElapsedTime(start));
+            MendMetrics.Computed(_options.Replica, _options.Stage, _time.GetElapsedTime(start));
         }
     }
 
@@ -139,8 +139,8 @@ public sealed class ModelShard : IModelShard
         Move(ShardState.Loading);
         try
         {
-            _loaded = LoadedStage.Read(options, fraction => Volatile.Write(ref _loadedFraction, fraction));
-            (_fault, _epoch) = (null, time.GetUtcNow().UtcTicks);
+            _loaded = LoadedStage.Read(_options, fraction => Volatile.Write(ref _loadedFraction, fraction));
+            (_fault, _epoch) = (null, _time.GetUtcNow().UtcTicks);
             Move(ShardState.Ready);
             return Status_OnComputeThread();
         }
@@ -149,7 +149,7 @@ public sealed class ModelShard : IModelShard
             Move(ShardState.Faulted);
             _fault = e is MendException { Error: MendError.ModelUnusable } known ? known.What : DeviceMemory.Named(e).Message;
             if (e is MendException { Error: MendError.ModelUnusable } or IOException)
-                throw e.Because(MendError.ModelUnusable, $"Stage {options.Stage} could not be loaded",
+                throw e.Because(MendError.ModelUnusable, $"Stage {_options.Stage} could not be loaded",
                     "Nothing runs on it; correct the files and load again.");
             throw;
         }
@@ -287,7 +287,7 @@ public sealed class ModelShard : IModelShard
         if (!_loaded!.Stage.HasEditable)
             return edits;
         if (session.Proposals is not { } proposals || proposals.Count != each.Count)
-            throw new MendException(MendError.ShardLost, $"Stage {options.Stage} has not the candidates that are to be tried.",
+            throw new MendException(MendError.ShardLost, $"Stage {_options.Stage} has not the candidates that are to be tried.",
                 "It was restarted in between; send the request again.");
         List<Dictionary<string, LowRankUpdate>> tried = [.. proposals.Zip(each).Where(example => example.Second is not null)
             .Select(example => example.First.Candidate.ToDictionary(update => update.Key, update => update.Value.Times(example.Second!.Value)))];
@@ -308,7 +308,7 @@ public sealed class ModelShard : IModelShard
         var loaded = Ready();
         if (trip.Epoch > _epoch)
             throw new MendException(MendError.ShardLost,
-                $"This shard of stage {options.Stage} is of epoch {_epoch} and was superseded by one of {trip.Epoch}.",
+                $"This shard of stage {_options.Stage} is of epoch {_epoch} and was superseded by one of {trip.Epoch}.",
                 "Send the request again; it goes to the other. End this one.");
         var session = SessionOf(trip.Session);
         var version = loaded.Updates.At(trip.Version);
@@ -332,10 +332,10 @@ public sealed class ModelShard : IModelShard
         var (recording, graph) = session.Recorded
             ?? throw SessionLost(request.Session);
         var (deltas, below) = graph.Backward(recording.Outputs, [request.Above]);
-        var start = time.GetTimestamp();
+        var start = _time.GetTimestamp();
         if (recording.Outputs.Count > 0)
             session.Keep(loaded.Editor!.Propose(recording.FactorsOfEach(deltas), session.Proposals));
-        return session.Reply = new(below[0], [.. session.Proposals?.Select(proposal => proposal.Changes) ?? []], time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
+        return session.Reply = new(below[0], [.. session.Proposals?.Select(proposal => proposal.Changes) ?? []], _time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
     }
 
     private ShardSession SessionOf(long id)
@@ -346,11 +346,11 @@ public sealed class ModelShard : IModelShard
     }
 
     private MendException SessionLost(long session) => new(MendError.ShardLost,
-        $"Stage {options.Stage} does not have what session {session} left with it.",
+        $"Stage {_options.Stage} does not have what session {session} left with it.",
         "It was restarted in between; send the request again.");
 
     private LoadedStage Ready() => _loaded is { } loaded ? loaded
-        : throw new MendException(MendError.ShardLost, $"Stage {options.Stage} is {_state}{(_fault is null ? "" : $" ({_fault})")}.",
+        : throw new MendException(MendError.ShardLost, $"Stage {_options.Stage} is {_state}{(_fault is null ? "" : $" ({_fault})")}.",
         "Load it, then ask again.");
 }
 

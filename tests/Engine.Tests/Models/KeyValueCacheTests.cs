@@ -1,4 +1,5 @@
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
 namespace MendCluster.Engine.Tests.Models;
@@ -28,7 +29,7 @@ public class KeyValueCacheTests
         Assert.Equal(new long[] { 2, 1, 5, 3 }, key.shape);
         Assert.True(key[0, 0, 1..4].eq(Keys(one)[0, 0, 2..5]).all().item<bool>());
         Assert.True(key[1, 0, ..4].eq(Keys(other)[0, 0, ..4]).all().item<bool>());
-        Assert.True(key[.., .., 4..].eq(1).all().item<bool>());
+        Assert.True(key[.., .., 4..].Eq(1).all().item<bool>());
     }
 
     /// <summary>Room is made now and then, not for each token; what is held stays what it is.</summary>
@@ -58,7 +59,7 @@ public class KeyValueCacheTests
         Assert.NotNull(cache.Append("layer", ones(2, 1, 1, 3), ones(2, 1, 1, 3)).Key);
         cache.Rows[1].Dispose();
         key = cache.Append("layer", ones(2, 1, 1, 3), ones(2, 1, 1, 3)).Key; // begins anew, with nothing before
-        Assert.True(key[.., .., 3..].eq(1).all().item<bool>());
+        Assert.True(key[.., .., 3..].Eq(1).all().item<bool>());
         cache.Dispose();
     }
 
