@@ -129,7 +129,10 @@ public sealed class EditCoordinator(
             {
                 group = _edits.Take();
                 foreach (var taken in group)
+                {
+                    taken.EndWaiting();
                     MendMetrics.Waited(time.GetElapsedTime(taken.Since));
+                }
                 List<PendingEdit> unmade = [.. group.Where(IsUnmade)];
                 if (unmade.Count > 1)
                     await MakeTogetherAsync(unmade).ConfigureAwait(false);

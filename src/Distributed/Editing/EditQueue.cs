@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine.Data;
 
 namespace MendCluster.Distributed.Editing;
@@ -60,6 +61,7 @@ internal sealed class PendingEdit(TokenRow row, EditOptions options, DriftBudget
     private const int MaxHindered = 5;
 
     private readonly TaskCompletionSource<(EditReceipt Receipt, bool IsNew)> _end = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Activity? _queue = Waits();
     private CancellationTokenRegistration _registration;
     private int _isTaken;
 
@@ -117,5 +119,21 @@ internal sealed class PendingEdit(TokenRow row, EditOptions options, DriftBudget
             _end.TrySetException(why);
     }
 
-    public void Dispose() => _registration.Dispose();
+    /// <summary>Its turn has come.</summary>
+    public void EndWaiting() => _queue?.Dispose();
+
+    public void Dispose()
+    {
+        EndWaiting();
+        _registration.Dispose();
+    }
+
+    /// <summary>A span that is not the current one: it ends elsewhere.</summary>
+    private static Activity? Waits()
+    {
+        var request = Activity.Current;
+        var waits = MendTracing.Start("queue");
+        Activity.Current = request;
+        return waits;
+    }
 }
