@@ -70,7 +70,6 @@ internal sealed class ClusterOptions
     private Option[] OfAModel =>
         [Model, Editor, Ledger, Stages, Replicas, DType, Device, .. Budget?.All ?? [], .. AtOnce?.All ?? []];
 
-
     public void AddTo(Command command)
     {
         foreach (var option in OfAModel.Concat([Cluster, Name, ClusterId, Tls]))

@@ -90,7 +90,9 @@ public sealed record GenerateRequest(
 [GenerateSerializer, Immutable, Alias("mend.GenerateReply")]
 public sealed record GenerateReply([property: Id(0)] StageResult Result, [property: Id(1)] int? NextToken = null);
 
-/// <summary>The forward half of an edit, or of several, an example each: the graph and the editable layers' inputs are kept under the session.</summary>
+/// <summary>
+/// The forward half of an edit, or of several, an example each: the graph and the editable layers' inputs are kept under the session.
+/// </summary>
 /// <param name="NeedsInputGradient">Whether a stage below has editable weights.</param>
 /// <param name="Again">A later round: with the session's candidate on top, to which the backward half will add.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardRequest")]

@@ -61,7 +61,8 @@ internal sealed class GroupTrial(Pipeline replica, long session, ModelVersion ve
             [.. changes[i].Select(change => change with { Alpha = change.Alpha * (float)(searched[i].Strength ?? 1) })]))];
         RefuseUnsuccessful(members);
         var tried = await TryAsync(trip, members).ConfigureAwait(false);
-        return new(members, _refused, [.. _later.OrderBy(member => member.Example).Select(member => member.Edit)], new(forward, backward, editor, clock.Lap(), default, default), replica, tried);
+        return new(members, _refused, [.. _later.OrderBy(member => member.Example).Select(member => member.Edit)],
+            new(forward, backward, editor, clock.Lap(), default, default), replica, tried);
     }
 
     /// <summary>Each edit's strength, as it finds its own by itself. All tries of the same turn are one pass.</summary>

@@ -26,7 +26,7 @@ internal static class Layers
     /// <remarks>
     /// As a product of two matrices. Of more axes libtorch 2.10 makes one only where all strides fit, those of axes with one entry too; a
     /// slice such as the hidden states of [CLS] it multiplies example by example, for which oneDNN copies W once an example in bfloat16.
-    /// Few rows, such as those of answers that go on together, it multiplies 1.4 to 4 times faster in float32 on a CPU with W in front.
+    /// Few rows, such as those of answers that go on together, it multiplies faster in float32 on a CPU with W in front.
     /// </remarks>
     public static Tensor Linear(Tensor x, Tensor W, Tensor? b = null)
     {

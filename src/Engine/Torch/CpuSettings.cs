@@ -21,8 +21,7 @@ internal static partial class CpuSettings
 
     /// <summary>
     /// Bytes that may lie free at a heap's end, and from which a tensor has a mapping of its own (the most that glibc takes). By itself glibc
-    /// gives back what is free above a few megabytes, and the next tensor meets every page of it as a fault: the editor networks over 1,500
-    /// rows took 290 ms so, and 40 ms with the pages kept, on a virtual AMD EPYC.
+    /// gives back what is free above a few megabytes, and the next tensor meets every page of it as a fault (docs/performance.md).
     /// </summary>
     private const int MaxKeptFree = 256 << 20, MinMapping = 32 << 20;
 
