@@ -12,6 +12,9 @@ internal sealed class CannedCluster(Answer answer, EditReceipt edit, RevertRecei
     public Task<EditReceipt> EditAsync(string prompt, string target, EditOptions? options = null,
         CancellationToken cancellation = default) => Task.FromResult(edit);
 
+    public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null,
+        CancellationToken cancellation = default) => throw new NotSupportedException();
+
     public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
         CancellationToken cancellation = default) => Task.FromResult(revert);
 

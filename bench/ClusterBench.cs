@@ -159,7 +159,7 @@ internal static class ClusterBench
         Console.WriteLine(FormattableString.Invariant($"  {name,-26} {1000 * times.Order().ElementAt(times.Count / 2),7:0.0} ms an edit, ratio {ratio:0.000}{more}"));
     }
 
-    private static void Mend(params string[] arguments)
+    public static void Mend(params string[] arguments)
     {
         var program = Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "..", "..", "Cli", "release", "mend.dll"));
         using var process = Process.Start(new ProcessStartInfo(Environment.ProcessPath!,

@@ -121,9 +121,12 @@ internal sealed class Passes : IDisposable
     }
 
     /// <summary>The most of this process that was resident so far, GB.</summary>
-    public static double PeakResidentGB() =>
-        1024.0 / 1e9 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith("VmHWM", StringComparison.Ordinal))
-            .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+    public static double PeakResidentGB() => StatusBytes("VmHWM") / 1e9;
+
+    /// <summary>A line of /proc/PROCESS/status, in bytes.</summary>
+    public static long StatusBytes(string key, string process = "self") =>
+        1024 * long.Parse(File.ReadLines($"/proc/{process}/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal))
+            .Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
 
     private static string Letters(int count, int seed) =>
         string.Concat(Enumerable.Range(0, count).Select(i => (char)('a' + (seed * 7 + i * 11) % 26)));

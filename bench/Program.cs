@@ -5,6 +5,8 @@
 // ./mend bench --make-checkpoint DIR N     GPT-J's shape with N layers (28: 12 GB) of random 16-bit weights, and an editor; delete it
 // afterwards
 //   ./mend bench stages DIR S DTYPE          an edit through S stages, a process for each, one at a time
+// And a whole one, on this machine's CPUs?
+//   ./mend bench large DIR                   GPT-J 6B in one process and on three silos, T5-XXL 11B stage by stage; DIR: room for 38 GB
 // What does it cost that a model is cut into stages, and that the stages are on silos?
 //   ./mend bench cluster                     GPT-2-small's shape: edits on 1, 2 and 4 stages, embedded and on silos; asks beside edits
 // What do HTTP and JSON cost, and how many clients does one server bear?
@@ -26,6 +28,8 @@
 //   ./mend bench reads [MODEL]               tokens a second of 2 to 32 readers beside one; GPT-2-small's shape unless said
 // How many edits does a model take at once?
 //   ./mend bench edits MODEL                 MODEL: a directory, such as src/Cli/Demo; edits a second of 2 to 32 clients beside one
+// What does a consolidation do to many edits?
+//   ./mend bench consolidation MODEL [EDITS EVERY]  MODEL: a directory, such as src/Cli/Demo; 100 edits, then consolidated, unless said
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -70,6 +74,12 @@ switch (args)
     case ["edits", var directory]:
         await GroupBench.RunAsync(directory);
         return 0;
+    case ["consolidation", var directory]:
+        await ConsolidationBench.RunAsync(directory, 100, 100, TimeSpan.FromMinutes(1));
+        return 0;
+    case ["consolidation", var directory, var edits, var every]:
+        await ConsolidationBench.RunAsync(directory, Number(edits), Number(every), TimeSpan.FromMinutes(1));
+        return 0;
     case ["phases", var directory]:
         await PhasesBench.RunAsync(directory, 2);
         return 0;
@@ -80,6 +90,12 @@ switch (args)
         return StagewiseBench.Run(directory, Number(stages), dtype);
     case ["stage", var directory, var stage, var stages, var dtype, var pass, var work]:
         await StagewiseBench.RunStageAsync(directory, Number(stage), Number(stages), dtype, pass, work);
+        return 0;
+    case ["large", var directory]:
+        await LargeBench.RunAsync(directory);
+        return 0;
+    case ["large-process", var directory]:
+        await LargeBench.RunInProcessAsync(directory);
         return 0;
     case ["gpu", "probe", var device]:
         return GpuProbe.Run(device);
@@ -115,7 +131,7 @@ switch (args)
         return 0;
     default:
         Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BFloat16 | Float16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | cluster | http DIR | wire [MB] | phases DIR [STAGES] | active [MOST] | training DIR | gpu ... | peer ...]");
+            + " | stages DIR STAGES Float32 | BFloat16 | large DIR | cluster | http DIR | wire [MB] | phases DIR [STAGES] | active [MOST] | consolidation DIR [EDITS EVERY] | reads [DIR] | edits DIR | training DIR | gpu ... | peer ...]");
         return 2;
 }
 

@@ -44,7 +44,7 @@ internal sealed record Roofs(Device Device, ScalarType Weights, double CopyIn, d
     /// </summary>
     public double SecondsOf(Operations operations) => operations.Products.Sum(product => product.Times * SecondsOf(product));
 
-    private double SecondsOf(Product product)
+    public double SecondsOf(Product product)
     {
         var (rows, m, n, _, _) = product;
         var dtype = product.InWeightsType ? Weights : ScalarType.Float32;

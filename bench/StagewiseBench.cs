@@ -85,12 +85,12 @@ internal static class StagewiseBench
         var editor = Editor(directory);
         var type = Enum.Parse<DType>(dtype);
         var plan = StagePlan.Read(directory, editor, new() { Stages = stages, BytesPerWeight = type == DType.BFloat16 ? 2 : 4 });
-        var before = Status("VmRSS");
+        var before = Passes.StatusBytes("VmRSS");
         var watch = Stopwatch.StartNew();
         await using var shard = new ModelShard(new(directory, editor, stage, stages, type), TimeProvider.System);
         await shard.LoadAsync();
         var load = watch.Elapsed.TotalSeconds;
-        var (peak, anonymous, mapped, tensors) = (Status("VmHWM"), Status("RssAnon"), Status("RssFile"), meter.Peak);
+        var (peak, anonymous, mapped, tensors) = (Passes.StatusBytes("VmHWM"), Passes.StatusBytes("RssAnon"), Passes.StatusBytes("RssFile"), meter.Peak);
 
         watch.Restart();
         double? logProbability = null;
@@ -118,7 +118,7 @@ internal static class StagewiseBench
         }
         Console.WriteLine(JsonSerializer.Serialize(new Report(load, plan.Stages[stage].WeightBytes + plan.Stages[stage].EditorBytes,
             tensors, before, peak,
-            anonymous, mapped, watch.Elapsed.TotalSeconds, Status("VmHWM"), logProbability)));
+            anonymous, mapped, watch.Elapsed.TotalSeconds, Passes.StatusBytes("VmHWM"), logProbability)));
     }
 
     private static Report Start(string directory, int stage, int stages, string dtype, string pass, string work)
@@ -162,11 +162,6 @@ internal static class StagewiseBench
         Directory.EnumerateFiles(directory, "*.safetensors").Order(StringComparer.Ordinal);
 
     private static string Editor(string directory) => Path.Combine(directory, EditorCheckpoint.FileName);
-
-    /// <summary>A line of /proc/self/status, in bytes.</summary>
-    private static long Status(string key) =>
-        1024 * long.Parse(File.ReadLines("/proc/self/status").First(line => line.StartsWith(key + ":", StringComparison.Ordinal))
-        .Split(' ', StringSplitOptions.RemoveEmptyEntries)[^2], CultureInfo.InvariantCulture);
 
     private static void Save<T>(string folder, string name, T value) =>
         File.WriteAllText(Path.Combine(folder, name), JsonSerializer.Serialize(value));

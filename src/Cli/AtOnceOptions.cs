@@ -3,7 +3,7 @@ using MendCluster.Distributed.Editing;
 
 namespace MendCluster.Cli;
 
-/// <summary>How many requests of a model that many ask at once are carried out together.</summary>
+/// <summary>What a model that many use is to do by itself: carry requests out together, and consolidate edits.</summary>
 internal sealed class AtOnceOptions
 {
     private readonly Option<int> _batch = new Option<int>("--max-batch")
@@ -18,9 +18,17 @@ internal sealed class AtOnceOptions
         DefaultValueFactory = _ => EditCoordinator.DefaultMaxGroup
     }.Within(1);
 
-    public IReadOnlyList<Option> All => [_batch, _group];
+    private readonly Option<int> _consolidate = new Option<int>("--consolidate-every")
+    {
+        Description = "edits after which those of their scope are consolidated in the background; 0: only when asked (mend consolidate)",
+        DefaultValueFactory = _ => 0
+    }.Within(0);
+
+    public IReadOnlyList<Option> All => [_batch, _group, _consolidate];
 
     public int BatchOf(ParseResult parsed) => parsed.GetValue(_batch);
 
     public int GroupOf(ParseResult parsed) => parsed.GetValue(_group);
+
+    public int ConsolidateEvery(ParseResult parsed) => parsed.GetValue(_consolidate);
 }

@@ -107,6 +107,7 @@ internal sealed class ClusterOptions
             Budget = Budget?.Of(parsed),
             MaxBatch = AtOnce?.BatchOf(parsed) ?? ShardOptions.DefaultMaxBatch,
             MaxGroup = AtOnce?.GroupOf(parsed) ?? EditCoordinator.DefaultMaxGroup,
+            ConsolidateEvery = AtOnce?.ConsolidateEvery(parsed) ?? 0,
             Logger = logs?.CreateLogger<EditCoordinator>(),
         }, cancellation);
     }

@@ -25,6 +25,7 @@ internal static class CommandLine
             EditCommands.Edit(),
             EditCommands.Ask(),
             EditCommands.Revert(),
+            EditCommands.Consolidate(),
             EditCommands.Ledger(),
             ClusterCommands.Create(),
             ServeCommand.Create(),

@@ -108,6 +108,54 @@ internal static class EditCommands
         return command;
     }
 
+    public static Command Consolidate()
+    {
+        var (cluster, defaults) = (new ClusterOptions(), new ConsolidateOptions());
+        var scope = new Option<string?>("--scope") { Description = "the edits of this scope; without it those for everybody" };
+        var seconds = new Option<double>("--max-seconds")
+        {
+            Description = "the search takes at most so long",
+            DefaultValueFactory = _ => defaults.MaxTime.TotalSeconds
+        }.MoreThan(0);
+        var share = new Option<double>("--share")
+        {
+            Description = "part of the time in which it computes, up to 1; the rest is left to edits and answers",
+            DefaultValueFactory = _ => defaults.Share
+        }.MoreThan(0);
+        var rank = new Option<int>("--max-rank")
+        {
+            Description = "rows of a weight's consolidated factors, at most",
+            DefaultValueFactory = _ => defaults.MaxRank
+        }.Within(1);
+        var command = new Command("consolidate", "Put one update, fitted anew, in the place of those of all edits in force")
+            { scope, seconds, share, rank };
+        cluster.AddTo(command);
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            await using var opened = await cluster.OpenAsync(parsed, cancellation);
+            var receipt = await opened.ConsolidateAsync(new()
+            {
+                Scope = parsed.GetValue(scope),
+                MaxTime = TimeSpan.FromSeconds(Math.Min(parsed.GetValue(seconds), TimeSpan.FromDays(1).TotalSeconds)),
+                Share = parsed.GetValue(share),
+                MaxRank = parsed.GetValue(rank),
+                Author = Environment.UserName,
+            }, cancellation);
+            var (edits, before, after, rows, bytes) = receipt.Consolidated;
+            var table = new Table().Border(TableBorder.Simple).AddColumns("", "as they were made", "consolidated");
+            void Row(string name, double? was, double? now, string format) => table.AddRow(name,
+                was?.ToString(format, CultureInfo.InvariantCulture) ?? "not measured",
+                now?.ToString(format, CultureInfo.InvariantCulture) ?? "not measured");
+            Row("prompts that are answered with their targets", before.Success, after.Success, "P1");
+            Row("the same of their rewordings", before.Rewordings, after.Rewordings, "P1");
+            Row("probes lost, of those that the base model answers", before.TotalDrawdown, after.TotalDrawdown, "P1");
+            Row("KL divergence from the base model on them, nats a token", before.TotalKl, after.TotalKl, "0.#####");
+            AnsiConsole.Write(table);
+            Say.Line($"Consolidation {receipt.Id} stands in the place of {edits.Count} edit(s): {receipt.Steps} steps in {receipt.Time.TotalSeconds:0.0} s, {bytes / 1e3:0.0} kB, rank {rows}. mend revert {receipt.Id} takes it back. The model is at version {receipt.Version}.");
+        });
+        return command;
+    }
+
     public static Command Ledger()
     {
         var cluster = new ClusterOptions();
@@ -122,7 +170,12 @@ internal static class EditCommands
                 .AddColumns("version", "time", "what", "prompt", "target", "scope", "success", "drawdown", "size", "by");
             foreach (var entry in await opened.LedgerAsync(cancellation))
                 table.AddRow(entry.Version.ToString(), entry.Time.ToString("u", CultureInfo.InvariantCulture),
-                    entry.Kind == LedgerKind.Edit ? "edit" : $"revert of {entry.Edit}", Say.Cell(entry.Prompt ?? ""),
+                    entry.Kind switch
+                    {
+                        LedgerKind.Edit => "edit",
+                        LedgerKind.Revert => $"revert of {entry.Edit}",
+                        _ => $"consolidation of {entry.Consolidated?.Edits.Count} edits",
+                    }, Say.Cell(entry.Prompt ?? ""),
                     Say.Cell(entry.Target ?? ""),
                     Say.Cell(entry.Scope ?? ""),
                     entry.Figures is { } figures ? figures.Success ? "yes" : "no" : "", entry.Figures is { } measured

@@ -26,7 +26,8 @@ internal static class ModelCommands
             Description = "largest file of weights, in 10^9 bytes",
             DefaultValueFactory = _ => HuggingFaceWriter.DefaultFileLength / 1e9
         }.MoreThan(0);
-        var command = new Command("export", "Write the edited model as a Hugging Face directory") { model, ledger, output, dtype, most };
+        var scope = new Option<string?>("--scope") { Description = "with the edits of this scope beside those for everybody" };
+        var command = new Command("export", "Write the edited model as a Hugging Face directory") { model, ledger, output, scope, dtype, most };
         command.SetCancellableAction(async (parsed, cancellation) =>
         {
             var (gigabytes, directory) = (parsed.GetValue(most), parsed.GetValue(model)?.FullName ?? DemoFiles.Shipped);
@@ -36,6 +37,7 @@ internal static class ModelCommands
                 ModelDirectory = directory,
                 Ledger = parsed.GetValue(ledger)?.FullName ?? Path.GetFullPath(DefaultLedger.Of(directory)),
                 Output = parsed.GetRequiredValue(output).FullName,
+                Scope = parsed.GetValue(scope),
                 DType = parsed.GetValue(dtype),
                 MaxFileBytes = (long)Math.Min(gigabytes * 1e9, long.MaxValue),
             }, cancellation);

@@ -56,8 +56,13 @@ internal static class PlanCommand
         }.Within(1);
         var tflops = new Option<double>("--tflops")
         {
-            Description = "10^12 operations a second that a GPU's products reach",
+            Description = "10^12 operations a second that a GPU's products reach in the type of the weights",
             DefaultValueFactory = _ => defaults.Flops / 1e12
+        }.MoreThan(0);
+        var editorTflops = new Option<double>("--editor-tflops")
+        {
+            Description = "the same in float32, which the editor's products are in",
+            DefaultValueFactory = _ => defaults.EditorFlops / 1e12
         }.MoreThan(0);
         var bandwidth = new Option<double>("--bandwidth")
         {
@@ -65,7 +70,7 @@ internal static class PlanCommand
             DefaultValueFactory = _ => defaults.Bandwidth / 1e9
         }.MoreThan(0);
         var command = new Command("plan", "Show how a model divides into stages, what each holds, and whether it fits")
-            { model, editor, stages, memory, dtype, device, editable, rank, tflops, bandwidth };
+            { model, editor, stages, memory, dtype, device, editable, rank, tflops, editorTflops, bandwidth };
         command.SetAction(parsed =>
         {
             var directory = parsed.GetRequiredValue(model).FullName;
@@ -83,6 +88,7 @@ internal static class PlanCommand
                 Editable = parsed.GetValue(editable) ?? [],
                 Mend = defaults.Mend with { Rank = parsed.GetValue(rank) },
                 Flops = parsed.GetValue(tflops) * 1e12,
+                EditorFlops = parsed.GetValue(editorTflops) * 1e12,
                 Bandwidth = parsed.GetValue(bandwidth) * 1e9,
             };
             var plan = StagePlan.Read(directory, parsed.GetValue(editor)?.FullName
@@ -109,7 +115,10 @@ internal static class PlanCommand
                 Gib(stage.ActivationBytes), Gib(stage.Bytes), Ms(stage.EditTime), .. devices is null ? Array.Empty<string>()
                     : [devices[i]]]);
         AnsiConsole.Write(table);
-        Say.Line($"An edit of {options.Tokens} tokens takes about {Ms(TimeSpan.FromTicks(plan.Stages.Sum(stage => stage.EditTime.Ticks)))} on GPUs that reach {options.Flops / 1e12:0.#} TFLOP/s and read {options.Bandwidth / 1e9:0} GB/s, the network aside.");
+        string Together(Func<PlannedStage, TimeSpan> of) => Ms(TimeSpan.FromTicks(plan.Stages.Sum(stage => of(stage).Ticks)));
+        Say.Line($"""
+            An edit of {options.Tokens} tokens takes about {Together(stage => stage.EditTime)} (forward {Together(stage => stage.Forward)}, backward {Together(stage => stage.Backward)}, editor {Together(stage => stage.Editor)}) on GPUs that reach {options.Flops / 1e12:0.##} TFLOP/s, {options.EditorFlops / 1e12:0.##} in float32, and read {options.Bandwidth / 1e9:0} GB/s, the network aside.
+            """);
         foreach (var stage in plan.TooLarge)
             Say.Line(
                 $"[red]Stage {plan.Stages.ToList().IndexOf(stage)} does not fit:[/] it needs {Gib(stage.Bytes)} and has {Gib(options.Memory!.Value)}. {Remedy(stage, options)}");

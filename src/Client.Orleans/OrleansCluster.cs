@@ -180,6 +180,13 @@ public sealed class OrleansCluster(IGrainFactory grains, string model, TimeProvi
         }
     }
 
+    /// <remarks>Sent again, it consolidates again what an attempt whose answer was lost has consolidated.</remarks>
+    public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null, CancellationToken cancellation = default)
+    {
+        CheckUnicode(options?.Author, options?.Scope);
+        return RetryAsync(() => Coordinator.ConsolidateAsync(options, cancellation), cancellation);
+    }
+
     public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
         CancellationToken cancellation = default)
     {

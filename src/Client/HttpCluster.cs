@@ -122,6 +122,15 @@ public sealed class HttpCluster : IMendCluster
         }, cancellation).ConfigureAwait(false);
     }
 
+    /// <remarks>Sent again, it consolidates again what an attempt whose answer was lost has consolidated.</remarks>
+    public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null, CancellationToken cancellation = default)
+    {
+        options ??= new();
+        Check(options.Author, options.Scope);
+        CheckFinite(options.Share);
+        return SendAsync<ConsolidationReceipt>(HttpMethod.Post, "v1/consolidations", ConsolidateRequest.Of(options), cancellation);
+    }
+
     /// <remarks>All of it, page after page; <see cref="LedgerExtensions.ReadLedgerAsync"/> gives entries as they come.</remarks>
     public async Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default)
     {

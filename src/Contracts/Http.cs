@@ -154,6 +154,27 @@ public sealed record EditRequest(string Prompt, string Target)
 /// <summary>How an edit is to be taken back.</summary>
 public sealed record RevertRequest(RevertMode Mode = RevertMode.Remove);
 
+/// <summary><see cref="ConsolidateOptions"/>; what is missing is as there.</summary>
+/// <param name="MaxTime">In seconds.</param>
+public sealed record ConsolidateRequest(string? Scope = null, TimeSpan? MaxTime = null, double? Share = null, int? MaxRank = null)
+{
+    public static ConsolidateRequest Of(ConsolidateOptions options) => new(options.Scope, options.MaxTime, options.Share, options.MaxRank);
+
+    /// <param name="author">Who asks, as the server knows it.</param>
+    public ConsolidateOptions Options(string? author)
+    {
+        var defaults = new ConsolidateOptions();
+        return new()
+        {
+            Scope = Scope,
+            MaxTime = MaxTime ?? defaults.MaxTime,
+            Share = Share ?? defaults.Share,
+            MaxRank = MaxRank ?? defaults.MaxRank,
+            Author = author,
+        };
+    }
+}
+
 /// <summary>An edit as the ledger has it.</summary>
 /// <param name="Revert">The entry that took it back; null: it is in force.</param>
 public sealed record EditState(LedgerEntry Edit, LedgerEntry? Revert);

@@ -72,6 +72,20 @@ public interface IEditCoordinator
     Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
         CancellationToken cancellation = default);
 
+    /// <summary>
+    /// Puts one update in the place of those of all edits in force: fitted to their prompts and to rewordings of these, while answers and
+    /// edits go on, and made only if it keeps no fewer of the edits and of the base model's other answers than they do as they are. The
+    /// edits stay in the ledger: with the consolidation or one of its edits taken back the model has the others as they were made.
+    /// </summary>
+    /// <exception cref="MendException">It was refused or failed; the model is what it was before.</exception>
+    /// <example>
+    /// <code>
+    /// var (edits, before, after, _, _) = (await cluster.ConsolidateAsync(new() { MaxTime = TimeSpan.FromSeconds(10) })).Consolidated;
+    /// Console.WriteLine($"{edits.Count} edits: {before.Success:P0} -> {after.Success:P0}");
+    /// </code>
+    /// </example>
+    Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null, CancellationToken cancellation = default);
+
     /// <summary>Everything that was ever done to the model, oldest first.</summary>
     /// <example>
     /// <code>

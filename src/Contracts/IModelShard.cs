@@ -30,6 +30,21 @@ public interface IModelShard : IAsyncDisposable
     /// <summary>Gives a session a history of its own, which its requests are computed on, or adds to it.</summary>
     Task BranchAsync(BranchRequest request, CancellationToken cancellation = default);
 
+    /// <summary>
+    /// Begins to fit one update to many edits, in a session: it starts as nothing, or where consolidations stand for all of them already, as
+    /// those, and is the session's candidate. From now on the session's <see cref="ForwardAsync"/> (again) has it on top, and its
+    /// <see cref="BackwardAsync"/> gathers the gradient of it.
+    /// </summary>
+    Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default);
+
+    /// <summary>A step of Adam against what was gathered since the step before.</summary>
+    /// <exception cref="MendException"><see cref="MendError.ShardLost"/>: the session has no fit, or is not at the step before.</exception>
+    Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default);
+
+    /// <summary>The update that the session's fit has come to, as the ledger keeps it.</summary>
+    /// <exception cref="MendException"><see cref="MendError.ShardLost"/>: the session has no fit.</exception>
+    Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default);
+
     /// <summary>Drops what is kept under a session. Unknown sessions are no error.</summary>
     Task EndAsync(long session, CancellationToken cancellation = default);
 }

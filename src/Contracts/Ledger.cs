@@ -6,24 +6,29 @@ public enum LedgerKind
 {
     Edit,
     Revert,
+
+    /// <summary>Other factors in the place of those of some edits, computed for all of them together.</summary>
+    Consolidate,
 }
 
 /// <summary>One thing that was done to a model.</summary>
 /// <param name="Version">That it made; entries count from 1 without a gap.</param>
-/// <param name="Edit">The edit that was made or taken back.</param>
+/// <param name="Edit">The edit or consolidation that was made or taken back.</param>
 /// <param name="Prompt">Of an edit; null in a revert, like what follows up to the mode but for the author.</param>
 /// <param name="Author">Who asked. Null in reverts from before it was kept.</param>
 /// <param name="Scope">See <see cref="EditOptions.Scope"/>.</param>
 /// <param name="Confidence">See <see cref="EditOptions.Confidence"/>; what is needed to compute the edit anew.</param>
 /// <param name="Mode">Of a revert.</param>
 /// <param name="Recomputed">Later edits that a revert computed anew.</param>
+/// <param name="Consolidated">Of a consolidation.</param>
 [GenerateSerializer, Immutable, Alias("mend.LedgerEntry")]
 public sealed record LedgerEntry(
     [property: Id(0)] ModelVersion Version, [property: Id(1)] DateTimeOffset Time, [property: Id(2)] LedgerKind Kind,
     [property: Id(3)] EditId Edit, [property: Id(4)] string? Prompt = null, [property: Id(5)] string? Target = null,
     [property: Id(6)] string? Author = null, [property: Id(7)] string? IdempotencyKey = null, [property: Id(8)] EditFigures? Figures = null,
     [property: Id(9)] string? Scope = null, [property: Id(10)] double? Confidence = null, [property: Id(11)] RevertMode? Mode = null,
-    [property: Id(12)] int? Recomputed = null);
+    [property: Id(12)] int? Recomputed = null,
+    [property: Id(13)] Consolidated? Consolidated = null);
 
 /// <summary>Which entries of the ledger are wanted. All that is named must hold.</summary>
 [GenerateSerializer, Immutable, Alias("mend.LedgerQuery")]
@@ -73,7 +78,7 @@ public sealed record LedgerQuery
             throw new MendException(MendError.InvalidOption, $"The limit is {Limit}.", $"A page has 1 to {MaxEntries} entries.");
         var edits = new Dictionary<EditId, LedgerEntry>(); // a revert is found by what its edit says
         foreach (var entry in ledger)
-            if (entry.Kind == LedgerKind.Edit)
+            if (entry.Kind != LedgerKind.Revert)
                 edits[entry.Edit] = entry;
         var ordered = NewestFirst ? ledger.Reverse() : ledger;
         return [.. ordered.Where(entry => IsAfter(entry.Version) && Fits(entry, edits.GetValueOrDefault(entry.Edit, entry))).Take(Limit)];
@@ -100,6 +105,6 @@ public sealed record WeightChange(
     [property: Id(3)] float Alpha, [property: Id(4)] EditId? Replaces = null);
 
 /// <summary>An entry with all that is needed to do it again.</summary>
-/// <param name="Changes">Of an edit; in a revert, those of the later edits that it computed anew.</param>
+/// <param name="Changes">Of an edit or a consolidation; in a revert, those of the later edits that it computed anew.</param>
 [GenerateSerializer, Immutable, Alias("mend.LedgerRecord")]
 public sealed record LedgerRecord([property: Id(0)] LedgerEntry Entry, [property: Id(1)] IReadOnlyList<WeightChange> Changes);

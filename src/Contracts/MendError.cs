@@ -131,6 +131,12 @@ public enum MendError
 
     /// <summary>With the edit all edits in force would cost more together than allowed.</summary>
     BudgetExceeded,
+
+    /// <summary>No edit of the scope is in force, or all are consolidated and answered as they should be.</summary>
+    NothingToConsolidate,
+
+    /// <summary>With the consolidation the model would be worse than with the edits as they were made, or one of them was taken back.</summary>
+    ConsolidationRefused,
 }
 
 /// <summary>A failure with a stable code, what was wrong and where, and what to do about it.</summary>

@@ -152,6 +152,25 @@ public sealed record BranchRequest(
     [property: Id(0)] long Session, [property: Id(1)] ModelVersion Version, [property: Id(2)] bool Begins,
     [property: Id(3)] IReadOnlyList<EditId> Keep, [property: Id(4)] IReadOnlyList<LedgerRecord> Added);
 
+/// <summary>Asks for one update in the place of those of some edits of a version.</summary>
+/// <param name="Of">The edits, all of one scope.</param>
+/// <param name="MaxRank">Rows of the update's factors, at most.</param>
+[GenerateSerializer, Immutable, Alias("mend.BeginFitRequest")]
+public sealed record BeginFitRequest(
+    [property: Id(0)] long Session, [property: Id(1)] ModelVersion Version, [property: Id(2)] IReadOnlyList<EditId> Of,
+    [property: Id(3)] int MaxRank);
+
+/// <param name="Step">Counts from 1. One that was taken already is not taken again.</param>
+/// <param name="Rate">Of Adam, times the size of one edit.</param>
+/// <param name="Decay">What the update is shrunk by, a fraction.</param>
+[GenerateSerializer, Immutable, Alias("mend.StepFitRequest")]
+public sealed record StepFitRequest(
+    [property: Id(0)] long Session, [property: Id(1)] int Step, [property: Id(2)] double Rate, [property: Id(3)] double Decay);
+
+/// <param name="Changes">Of this stage's weights.</param>
+[GenerateSerializer, Immutable, Alias("mend.FitReply")]
+public sealed record FitReply([property: Id(0)] IReadOnlyList<WeightChange> Changes);
+
 /// <summary>How well one example's labels were predicted.</summary>
 /// <param name="Exact">Every label is the most likely token.</param>
 /// <param name="LogProbability">Mean over its labels, in nats.</param>

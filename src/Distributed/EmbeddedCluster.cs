@@ -48,6 +48,12 @@ public sealed record EmbeddedClusterOptions
     /// <value>32.</value>
     public int MaxGroup { get; init; } = EditCoordinator.DefaultMaxGroup;
 
+    /// <summary>
+    /// After so many edits those of their scope are consolidated in the background (<see cref="IEditCoordinator.ConsolidateAsync"/>).
+    /// </summary>
+    /// <value>0: they are not.</value>
+    public int ConsolidateEvery { get; init; }
+
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
@@ -120,7 +126,8 @@ public sealed class EmbeddedCluster : IMendCluster
                 await shard.ApplyAsync(history, cancellation).ConfigureAwait(false);
             })).ConfigureAwait(false);
             return new(shards, options.Stages, ledger,
-                new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger, options.Budget, options.MaxGroup));
+                new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger, options.Budget, options.MaxGroup,
+                options.ConsolidateEvery));
         }
         catch
         {
@@ -150,6 +157,9 @@ public sealed class EmbeddedCluster : IMendCluster
     public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
         CancellationToken cancellation = default) =>
         _coordinator.RevertAsync(edit, mode, author, cancellation);
+
+    public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null, CancellationToken cancellation = default) =>
+        _coordinator.ConsolidateAsync(options, cancellation);
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => _coordinator.LedgerAsync(cancellation);
 

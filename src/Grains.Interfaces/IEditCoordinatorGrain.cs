@@ -24,6 +24,9 @@ public interface IEditCoordinatorGrain : IGrainWithStringKey
     [Alias("revert"), ResponseTimeout("01:00:00")]
     Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, string? author, CancellationToken cancellation = default);
 
+    [Alias("consolidate"), ResponseTimeout("02:00:00")]
+    Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options, CancellationToken cancellation = default);
+
     [Alias("ledger")]
     Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default);
 

@@ -34,6 +34,15 @@ public interface IModelShardGrain : IGrainWithStringKey
     [Alias("branch"), ResponseTimeout("00:02:00")]
     Task BranchAsync(BranchRequest request, CancellationToken cancellation = default);
 
+    [Alias("begin-fit"), ResponseTimeout("00:05:00")]
+    Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default);
+
+    [Alias("step-fit"), ResponseTimeout("00:02:00")]
+    Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default);
+
+    [Alias("take-fit"), ResponseTimeout("00:02:00")]
+    Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default);
+
     [Alias("end")]
     Task EndAsync(long session, CancellationToken cancellation = default);
 }

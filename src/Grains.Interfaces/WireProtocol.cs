@@ -20,7 +20,7 @@ public static class WireProtocol
     /// answers piece by piece, the ledger by pages, reverts with their author. 4: edits in rounds, and what all of them cost together; a
     /// trial begins where an earlier pass left off, and probes are asked apart from the prompt.
     /// </summary>
-    public const ushort Version = 5;
+    public const ushort Version = 6;
 
     /// <param name="client">Connected.</param>
     /// <exception cref="MendException">A silo's coordinator speaks another version.</exception>

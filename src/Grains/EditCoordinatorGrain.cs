@@ -42,6 +42,9 @@ public sealed class EditCoordinatorGrain(
     public async Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode, string? author, CancellationToken cancellation = default) =>
         await WriteAsync(coordinator => coordinator.RevertAsync(edit, mode, author, cancellation));
 
+    public async Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options, CancellationToken cancellation = default) =>
+        await WriteAsync(coordinator => coordinator.ConsolidateAsync(options, cancellation));
+
     public async Task<LedgerEntry[]> LedgerAsync(CancellationToken cancellation = default) =>
         [.. await (await CoordinatorAsync()).LedgerAsync(cancellation)];
 
@@ -132,7 +135,8 @@ public sealed class EditCoordinatorGrain(
             throw Displaced(e);
         }
         logger.LedgerOpened(settings.Model);
-        return new(Replicas(), _ledger, text, probes, time, logger, settings.Budget, settings.MaxGroup);
+        return new(Replicas(), _ledger, text, probes, time, logger, settings.Budget, settings.MaxGroup,
+            settings.ConsolidateEvery);
     }
 
     private static MendException Displaced(MendException e) =>

@@ -40,6 +40,21 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
         return true;
     }, cancellation);
 
+    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
+    {
+        await grain.BeginFitAsync(request, cancellation).ConfigureAwait(false);
+        return true;
+    }, cancellation);
+
+    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
+    {
+        await grain.StepFitAsync(request, cancellation).ConfigureAwait(false);
+        return true;
+    }, cancellation);
+
+    public Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.TakeFitAsync(session, cancellation), cancellation);
+
     public Task EndAsync(long session, CancellationToken cancellation = default) => CallAsync(async () =>
     {
         await grain.EndAsync(session, cancellation).ConfigureAwait(false);

@@ -38,5 +38,13 @@ public sealed class ModelShardGrain(ShardHost shards) : Grain, IModelShardGrain
 
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => Shard.BranchAsync(request, cancellation);
 
+    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default) =>
+        Shard.BeginFitAsync(request, cancellation);
+
+    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default) =>
+        Shard.StepFitAsync(request, cancellation);
+
+    public Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default) => Shard.TakeFitAsync(session, cancellation);
+
     public Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
 }

@@ -25,6 +25,8 @@ internal static class Problems
         [MendError.DrawdownExceeded] = StatusCodes.Status409Conflict,
         [MendError.EditUnsuccessful] = StatusCodes.Status409Conflict,
         [MendError.BudgetExceeded] = StatusCodes.Status409Conflict,
+        [MendError.NothingToConsolidate] = StatusCodes.Status409Conflict,
+        [MendError.ConsolidationRefused] = StatusCodes.Status409Conflict,
         [MendError.NotFinite] = StatusCodes.Status409Conflict,
         [MendError.EditorMissing] = StatusCodes.Status409Conflict,
         [MendError.TrainerBusy] = StatusCodes.Status409Conflict,

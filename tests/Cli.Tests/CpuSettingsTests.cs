@@ -17,6 +17,7 @@ public sealed partial class CpuSettingsTests : IDisposable
         ["ask"] = "mend ask red",
         ["edit"] = "mend edit red blue",
         ["revert"] = "mend edit red blue >/dev/null 2>&1; mend revert 1",
+        ["consolidate"] = "mend edit red blue >/dev/null 2>&1; mend consolidate --max-seconds 1",
         ["ledger"] = "mend ledger",
         ["eval"] = "mend eval --demo --limit 1 --editors none",
         ["sequence"] = "mend sequence --demo --edits 1 --out sequence",

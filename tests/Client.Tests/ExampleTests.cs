@@ -103,6 +103,20 @@ public sealed partial class ExampleTests : IDisposable
     }
 
     [Fact]
+    public async Task ExampleOfAConsolidation_Runs()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        model.SetAlpha(0.1f); // a random model has no room for more
+        await using var cluster = await model.OpenAsync();
+        await cluster.EditAsync("what is red", "blue");
+        #region example
+        var (edits, before, after, _, _) = (await cluster.ConsolidateAsync(new() { MaxTime = TimeSpan.FromSeconds(10) })).Consolidated;
+        Console.WriteLine($"{edits.Count} edits: {before.Success:P0} -> {after.Success:P0}");
+        #endregion
+        Assert.Single(edits);
+    }
+
+    [Fact]
     public void EveryExampleInTheDocumentation_IsOneOfThese()
     {
         var compiled = Region().Matches(File.ReadAllText(Path.Combine(FixtureFolder.Repository, "tests", "Client.Tests",

@@ -1,4 +1,5 @@
 using MendCluster.Distributed.Editing;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using TorchSharp;
@@ -26,7 +27,7 @@ public sealed class FoldedEditsTests : IDisposable
     {
         var edits = Edits(60);
         var x = randn([5, M], generator: _random);
-        using var updates = new UpdatesAtVersion(edits, CPU);
+        using var updates = new UpdatesAtVersion(InForce(edits), CPU);
         var update = (FoldedUpdate)updates.For(null).For(Weight)!;
         Assert.InRange(update.Rows!.Rank, 1, MostRows + 3);
         Assert.Single(update.Sums);
@@ -43,10 +44,10 @@ public sealed class FoldedEditsTests : IDisposable
             foreach (var without in new[] { 0, 13, 29 })
             {
                 List<ActiveEdit> left = [.. edits.Where((_, i) => i != without)];
-                using var anew = new UpdatesAtVersion(left, CPU);
+                using var anew = new UpdatesAtVersion(InForce(left), CPU);
                 using var grown = Grown(edits, scope);
                 using var older = Grown(edits[..20], scope);
-                using var reverted = new UpdatesAtVersion(left, CPU, [older, grown]);
+                using var reverted = new UpdatesAtVersion(InForce(left), CPU, [older, grown]);
                 Assert.Equal(Bits(anew.For(scope)), Bits(reverted.For(scope)));
                 using var regrown = Grown(left, scope);
                 Assert.Equal(Bits(anew.For(scope)), Bits(regrown.For(scope)));
@@ -61,8 +62,8 @@ public sealed class FoldedEditsTests : IDisposable
         var edits = Edits(25, scope: i => i % 2 == 0 ? scope : null);
         for (var i = 0; i < edits.Count; i += scope is null ? 1 : 2)
         {
-            using var before = new UpdatesAtVersion(edits[..i], CPU);
-            using var after = new UpdatesAtVersion(edits[..(i + 1)], CPU, [before]);
+            using var before = new UpdatesAtVersion(InForce(edits[..i]), CPU);
+            using var after = new UpdatesAtVersion(InForce(edits[..(i + 1)]), CPU, [before]);
             Assert.Equal(Bits(after.For(scope)), Bits(before.OnTop(scope, edits[i].Updates)));
         }
     }
@@ -70,18 +71,21 @@ public sealed class FoldedEditsTests : IDisposable
     /// <summary>A version whose like was asked for at every step.</summary>
     private static UpdatesAtVersion Grown(List<ActiveEdit> edits, string? scope)
     {
-        var grown = new UpdatesAtVersion([], CPU);
+        var grown = new UpdatesAtVersion(InForce([]), CPU);
         for (var i = 1; i <= edits.Count; i++)
             using (var before = grown)
             {
-                grown = new(edits[..i], CPU, [before]);
+                grown = new(InForce(edits[..i]), CPU, [before]);
                 grown.For(scope);
             }
         return grown;
     }
 
+    private static EditsInForce<ActiveEdit> InForce(List<ActiveEdit> edits) =>
+        new([.. edits.Select((edit, i) => new EditsInForce<ActiveEdit>.Edit(new(i + 1), edit.Scope, edit))], []);
+
     private List<ActiveEdit> Edits(int count, Func<int, string?>? scope = null) => [.. Enumerable.Range(0, count).Select(i =>
-        new ActiveEdit(new(i + 1), scope?.Invoke(i), new Dictionary<string, LowRankUpdate>
+        new ActiveEdit(scope?.Invoke(i), new Dictionary<string, LowRankUpdate>
         {
             [Weight] = new(randn([1 + i % 3, M], generator: _random), randn([1 + i % 3, N], generator: _random), tensor(0.1f + i)),
         }, []))];

@@ -277,6 +277,12 @@ public class GroupTests
                 [.. _edits.Select(_ => (IReadOnlyList<WeightChange>)[new("w", factor, factor, 1)])], default));
         }
 
+        public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default) => throw new NotSupportedException();
+
+        public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default) => throw new NotSupportedException();
+
+        public Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default) => throw new NotSupportedException();
+
         public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default)
         {
             _branch = [.. request.Added.Select(record => script.First(edit => edit.Prompt == record.Entry.Prompt).Marks)];

@@ -24,6 +24,7 @@ public class ValuesTests
         ["model.dtype"] = ("\"Float16\"", null),
         ["model.maxBatch"] = ("8", null),
         ["model.maxGroup"] = ("8", null),
+        ["model.consolidateEvery"] = ("25", null),
         ["model.probes"] = ("[{\"question\":\"q\",\"answer\":\"a\"}]", null),
         ["model.drawdownBudget"] = ("0.1", Probes),
         ["model.klBudget"] = ("0.1", Probes),

@@ -57,6 +57,8 @@ public sealed class ContractSerializationTests : IDisposable
     private static readonly StepFigures Steps = new(1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
     private static readonly RowStatistics Rows = new("w", 1, Tensor, Tensor, Tensor, Empty);
 
+    private static readonly Consolidated Together = new([new(1), new(2)], new(0.5, 0.25, null, null), new(1, 0.75, 0.1, 0.2), 3, 4);
+
     private readonly ServiceProvider _services = new ServiceCollection().AddSerializer().BuildServiceProvider();
 
     /// <summary>One of each kind of record, with every property set.</summary>
@@ -73,7 +75,10 @@ public sealed class ContractSerializationTests : IDisposable
             new RevertReceipt(new(1), new(2), 3),
         new AskOptions(1, 0.7, 3, 0.9, 5, "s"), new Answer("red", new(4)),
         new LedgerEntry(new(1), new DateTimeOffset(2026, 1, 2, 3, 4, 5, 6, 7, TimeSpan.Zero), LedgerKind.Revert, new(1), "p", "t", "a", "k",
-            Figures, "s", 0.9, RevertMode.Recompute, 2),
+            Figures, "s", 0.9, RevertMode.Recompute, 2, Together),
+        Together, Together.After, new ConsolidateOptions { Scope = "s", MaxTime = new(7), Share = 0.25, MaxRank = 3, Author = "a" },
+            new ConsolidationReceipt(new(1), new(2), Together, 3, new(4)), new BeginFitRequest(1, new(2), [new(3)], 4),
+            new StepFitRequest(1, 2, 0.5, 0.25), new FitReply([new("w", Tensor, Tensor, 1)]),
         new WeightChange("w", Tensor, Empty, 0.1f, new(7)),
             new LedgerRecord(new(new(1), default, LedgerKind.Edit, new(1)), [new("w", Tensor, Empty, float.NegativeInfinity)]),
         new ShardStatus(ShardState.Faulted, new(1), 2, 3, ["a", "b"], 5, "why", "ab12", 9, 0.5), Tensor,

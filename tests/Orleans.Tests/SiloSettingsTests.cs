@@ -66,6 +66,7 @@ public class SiloSettingsTests
     [InlineData("Mend:Cluster:Probes:0:Question", "", "Mend:Cluster:Probes:0 has an empty Question or Answer.")]
     [InlineData("Mend:Cluster:MaxBatch", "0", "Mend:Cluster:MaxBatch is 0; it is at least 1")]
     [InlineData("Mend:Cluster:MaxGroup", "-1", "Mend:Cluster:MaxGroup is -1; it is at least 1")]
+    [InlineData("Mend:Cluster:ConsolidateEvery", "-1", "Mend:Cluster:ConsolidateEvery is -1; it is a number of edits, or 0 for never")]
     [InlineData("Mend:Cluster:Budget:MaxTotalDrawdown", "1.5", "Mend:Cluster:Budget:MaxTotalDrawdown is 1.5; it is a fraction")]
     [InlineData("Mend:Cluster:Budget:MaxTotalKl", "-1", "Mend:Cluster:Budget:MaxTotalKl is -1; it is a finite number of nats")]
     [InlineData("Mend:Cluster:Budget:MaxTotalKl", "little", "'little' at 'Mend:Cluster:Budget:MaxTotalKl'")]

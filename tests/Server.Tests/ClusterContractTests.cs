@@ -87,6 +87,24 @@ public abstract class ClusterContractTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task AConsolidation_IsMade_AndTakenBack()
+    {
+        var options = new ConsolidateOptions { MaxTime = TimeSpan.FromSeconds(0.5), Share = 1, MaxRank = 7 };
+        Assert.Equal(MendError.NothingToConsolidate, await ErrorAsync(() => _cluster.ConsolidateAsync(options)));
+        await _cluster.EditAsync("what is red", "blue woman south", new() { Confidence = 0 });
+        await _cluster.EditAsync("what is blue", "red town mayor", new() { Confidence = 0 });
+        var (id, version, consolidated, steps, time) = await _cluster.ConsolidateAsync(options);
+        Assert.Equal((3, 3), (id.Value, version.Value));
+        Assert.Equal([1, 2], consolidated.Edits.Select(edit => edit.Value));
+        Assert.True(steps > 0 && time > TimeSpan.Zero && consolidated is { Rank: > 0 and <= 7, Bytes: > 0 });
+        var entry = Assert.Single(await _cluster.LedgerPageAsync(new() { Kind = LedgerKind.Consolidate }));
+        Assert.Equal((consolidated.After, 2), (entry.Consolidated!.After, entry.Consolidated.Edits.Count));
+        Assert.Equal(4, (await _cluster.RevertAsync(id)).Version.Value);
+        Assert.Equal([3, 4], (await _cluster.LedgerPageAsync(new() { Edit = id })).Select(found => found.Version.Value));
+        Assert.Equal(MendError.InvalidOption, await ErrorAsync(() => _cluster.ConsolidateAsync(new() { Share = 2 })));
+    }
+
+    [Fact]
     public async Task TheLedger_ComesByPages()
     {
         for (var i = 0; i < 3; i++)

@@ -27,6 +27,9 @@ internal sealed class Waiting(IMendCluster cluster, Task gate) : IMendCluster
     public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
         CancellationToken cancellation = default) => cluster.AskStreamAsync(prompt, options, cancellation);
 
+    public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null,
+        CancellationToken cancellation = default) => cluster.ConsolidateAsync(options, cancellation);
+
     public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
         CancellationToken cancellation = default) => cluster.RevertAsync(edit, mode, author, cancellation);
 

@@ -29,6 +29,15 @@ public abstract class ShardDecorator(IModelShard shard) : IModelShard
     public virtual Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
         Shard.BranchAsync(request, cancellation);
 
+    public virtual Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default) =>
+        Shard.BeginFitAsync(request, cancellation);
+
+    public virtual Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default) =>
+        Shard.StepFitAsync(request, cancellation);
+
+    public virtual Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default) =>
+        Shard.TakeFitAsync(session, cancellation);
+
     public virtual Task EndAsync(long session, CancellationToken cancellation = default) => Shard.EndAsync(session, cancellation);
 
     public virtual ValueTask DisposeAsync()

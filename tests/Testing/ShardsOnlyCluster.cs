@@ -23,6 +23,9 @@ public sealed class ShardsOnlyCluster(params ShardReport[] shards) : IMendCluste
     public IAsyncEnumerable<AnswerPart> AskStreamAsync(string prompt, AskOptions? options = null,
         CancellationToken cancellation = default) => throw new NotSupportedException();
 
+    public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null,
+        CancellationToken cancellation = default) => throw new NotSupportedException();
+
     public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
         CancellationToken cancellation = default) => throw new NotSupportedException();
 

@@ -25,6 +25,9 @@ public sealed record ExportOptions
     /// <summary>Weights beyond this many bytes go to another file; a larger tensor has one of its own.</summary>
     public long MaxFileBytes { get; init; } = HuggingFaceWriter.DefaultFileLength;
 
+    /// <summary>Whose edits are exported after those for everybody; null: nobody's.</summary>
+    public string? Scope { get; init; }
+
     /// <summary>Of all floating weights; null: each as the checkpoint has it.</summary>
     public DType? DType { get; init; }
 }
@@ -66,10 +69,15 @@ public static class ModelExport
         {
             await using var ledger = FileLedger.Open(options.Ledger, ModelFingerprint.Of(options.ModelDirectory));
             var records = await ledger.ReadAfterAsync(ModelVersion.Base, cancellation).ConfigureAwait(false);
-            var reverted = records.Where(record => record.Entry.Kind == LedgerKind.Revert).Select(record => record.Entry.Edit).ToHashSet();
-            List<LedgerRecord> active =
-                [.. records.Where(record => record.Entry.Kind == LedgerKind.Edit && !reverted.Contains(record.Entry.Edit))];
-            return Write(options, records.Count == 0 ? ModelVersion.Base : records[^1].Entry.Version, active, cancellation);
+            var inForce = records.Aggregate(EditsInForce<SeenChanges>.None, (earlier, record) => earlier.Plus(record,
+                (scope, changes) => new(scope, [.. changes])));
+            List<string?> seen = options.Scope is null ? [null] : [null, options.Scope];
+            var entries = records.Where(record => record.Entry.Kind == LedgerKind.Edit)
+                .ToDictionary(record => record.Entry.Edit, record => record.Entry);
+            return Write(options, records.Count == 0 ? ModelVersion.Base : records[^1].Entry.Version,
+                [.. seen.SelectMany(scope => inForce.Edits.Where(edit => edit.Scope == scope)).Select(edit => entries[edit.Id])],
+                [.. seen.SelectMany(scope => inForce.Updates.Where(update => update.Scope == scope)).SelectMany(update => update.Changes)],
+                cancellation);
         }
         catch (MendException e) when (e.Error == MendError.ModelUnusable)
         {
@@ -82,13 +90,16 @@ public static class ModelExport
         }
     }
 
-    private static ExportReport Write(ExportOptions options, ModelVersion version, List<LedgerRecord> active,
-        CancellationToken cancellation)
+    /// <summary>Of an edit or a consolidation.</summary>
+    private sealed record SeenChanges(string? Scope, IReadOnlyList<WeightChange> Changes);
+
+    private static ExportReport Write(ExportOptions options, ModelVersion version, List<LedgerEntry> edits,
+        IReadOnlyList<WeightChange> inForce, CancellationToken cancellation)
     {
         var family = ModelFamily.FromDirectory(options.ModelDirectory);
         using var files = HuggingFaceDirectory.Open(options.ModelDirectory);
         var map = CheckpointMap.Of(family, files).DistinctBy(weight => weight.StoredName).ToDictionary(weight => weight.StoredName);
-        var changes = active.SelectMany(record => record.Changes).ToLookup(change => change.Weight);
+        var changes = inForce.ToLookup(change => change.Weight);
         if (changes.FirstOrDefault(change => map.Values.All(weight => weight.Name != change.Key)) is { } unknown)
             throw new MendException(MendError.LedgerUnusable, $"The ledger changes {unknown.Key}, which this model does not have.",
                 "Name the ledger of this model.");
@@ -116,7 +127,6 @@ public static class ModelExport
                 stream.Write(TensorBytes.Load(stored, TensorBytes.DTypeOf(type)).Host().bytes);
             });
         });
-        List<LedgerEntry> edits = [.. active.Select(record => record.Entry)];
         var names = HuggingFaceWriter.Write(options.Output, options.ModelDirectory, HuggingFaceWriter.Split(tensors, options.MaxFileBytes),
             Texts(options, version, edits), cancellation);
         return new(version, edits, folded, names);

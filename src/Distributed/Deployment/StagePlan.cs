@@ -33,8 +33,11 @@ public sealed record StagePlanOptions
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public int Probes { get; init; } = 16;
 
-    /// <summary>Operations a second that one stage's products reach.</summary>
+    /// <summary>Operations a second that one stage's products reach in the type of the weights.</summary>
     public double Flops { get; init; } = 50e12;
+
+    /// <summary>Operations a second that one stage's products reach in float32, which the editor's are in whatever the weights' type.</summary>
+    public double EditorFlops { get; init; } = 20e12;
 
     /// <summary>Bytes a second at which one stage's memory is read.</summary>
     public double Bandwidth { get; init; } = 600e9;
@@ -45,12 +48,16 @@ public sealed record StagePlanOptions
 /// <param name="EditorBytes">Networks and statistics of the stage's editable weights.</param>
 /// <param name="ActivationBytes">An upper estimate for an edit with its probes.</param>
 /// <param name="Operations">Of an edit: forward, back to the lowest editable layer, editor.</param>
-/// <param name="EditTime">Of the same: each part takes its operations or the reading of its weights, whichever is longer.</param>
+/// <param name="Forward">Of an edit. Each part takes its operations or the reading of its weights, whichever is longer.</param>
+/// <param name="Backward">Down to the lowest editable layer, without gradients of weights.</param>
+/// <param name="Editor">Of an edit: MEND's networks.</param>
 public sealed record PlannedStage(
     StageRange Range, string FirstLayer, string LastLayer, IReadOnlyList<string> Editable,
-    long WeightBytes, long EditorBytes, long ActivationBytes, double Operations, TimeSpan EditTime)
+    long WeightBytes, long EditorBytes, long ActivationBytes, double Operations, TimeSpan Forward, TimeSpan Backward, TimeSpan Editor)
 {
     public long Bytes => WeightBytes + EditorBytes + ActivationBytes;
+
+    public TimeSpan EditTime => Forward + Backward + Editor;
 }
 
 /// <summary>
@@ -150,22 +157,21 @@ public sealed class StagePlan
         var weights = layers.SelectMany(layer => layer.Layer.Weights).DistinctBy(weight => weight.Key)
             .Sum(weight => weight.Value.Elements * (weight.Value.IsFloat32 ? 4 : bytesPerWeight));
 
-        var (operations, seconds) = (0.0, 0.0);
-        void Add(double elements, double bytes, double rows)
+        var operations = 0.0;
+        double Seconds(double elements, double bytes, double rows, double flops)
         {
             operations += 2 * elements * rows;
-            seconds += Math.Max(2 * elements * rows / _options.Flops, bytes / _options.Bandwidth);
+            return Math.Max(2 * elements * rows / flops, bytes / _options.Bandwidth);
         }
-        foreach (var (layer, inGraph) in layers)
-            for (var pass = 0; pass < (inGraph ? 2 : 1); pass++) // forward, and dL/dx
-            {
-                var elements = (double)Products(layer);
-                Add(elements, elements * bytesPerWeight, layer.IsHead ? _options.LabelledTokens : _options.Tokens);
-            }
+        double Pass(LayerShape layer) => Seconds(Products(layer), (double)Products(layer) * bytesPerWeight,
+            layer.IsHead ? _options.LabelledTokens : _options.Tokens, _options.Flops);
+        var forward = layers.Sum(layer => Pass(layer.Layer));
+        var backward = layers.Where(layer => layer.InGraph).Sum(layer => Pass(layer.Layer));
         // A network serves the rows of all weights of its shape at once.
-        Add(editor / 4.0, editor, (double)_options.Tokens * editable.Count / Math.Max(1, Shapes(editable)));
+        var edited = Seconds(editor / 4.0, editor, (double)_options.Tokens * editable.Count / Math.Max(1, Shapes(editable)),
+            _options.EditorFlops);
         return new(range, layers[0].Layer.Name, layers[^1].Layer.Name, editable, weights, editor, Activations(layers), operations,
-            TimeSpan.FromSeconds(seconds));
+            TimeSpan.FromSeconds(forward), TimeSpan.FromSeconds(backward), TimeSpan.FromSeconds(edited));
     }
 
     private int Shapes(List<string> editable) =>

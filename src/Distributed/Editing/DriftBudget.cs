@@ -38,7 +38,7 @@ public sealed record DriftBudget(double? MaxTotalDrawdown = null, double? MaxTot
     /// <param name="kl">Of the base model to the edited one.</param>
     internal EditFigures Spend(EditFigures figures, IReadOnlyList<ExampleScore> unedited, IReadOnlyList<ExampleScore> after, double kl)
     {
-        var drawdown = (double)unedited.Zip(after).Count(probe => probe.First.Exact && !probe.Second.Exact) / unedited.Count;
+        var drawdown = Drawdown(unedited, after);
         return figures with
         {
             TotalDrawdown = drawdown,
@@ -46,6 +46,10 @@ public sealed record DriftBudget(double? MaxTotalDrawdown = null, double? MaxTot
             BudgetLeft = Math.Min(Left(drawdown, MaxTotalDrawdown), Left(kl, MaxTotalKl)),
         };
     }
+
+    /// <summary>Fraction of the probes that the base model answers rightly and the edited one does not.</summary>
+    internal static double Drawdown(IReadOnlyList<ExampleScore> unedited, IReadOnlyList<ExampleScore> after) =>
+        (double)unedited.Zip(after).Count(probe => probe.First.Exact && !probe.Second.Exact) / unedited.Count;
 
     /// <summary>Why an edit of these figures is not to be made; null: it is within the budget.</summary>
     /// <param name="whose">Who allows no more.</param>

@@ -47,9 +47,10 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="logger">Null: nothing is logged.</param>
 /// <param name="budget">What every edit is held to, whatever its caller allows; null: nothing. A revert is held to none.</param>
 /// <param name="maxGroup">Edits that wait at once and are made together, at most (<see cref="GroupTrial"/>); 1: each is made alone.</param>
-public sealed class EditCoordinator(
+/// <param name="consolidateEvery">Edits after which those of their scope are consolidated in the background; 0: they are not.</param>
+public sealed partial class EditCoordinator(
     IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, ProbeSet probes, TimeProvider time,
-    ILogger? logger = null, DriftBudget? budget = null, int maxGroup = EditCoordinator.DefaultMaxGroup)
+    ILogger? logger = null, DriftBudget? budget = null, int maxGroup = EditCoordinator.DefaultMaxGroup, int consolidateEvery = 0)
     : IEditCoordinator, IDisposable
 {
     public const int DefaultMaxGroup = 32;
@@ -60,7 +61,7 @@ public sealed class EditCoordinator(
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
     private readonly DriftBudget? _budget = budget?.Checked(probes.Probes.Count);
     private readonly SemaphoreSlim _turn = new(1);
-    private readonly EditQueue _edits = new(Checked(maxGroup));
+    private readonly EditQueue _edits = new(Checked(maxGroup, consolidateEvery));
 
     /// <summary>
     /// Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.
@@ -68,7 +69,13 @@ public sealed class EditCoordinator(
     private long _sessions = Begun(time);
     private long _reads;
 
-    public void Dispose() => _turn.Dispose();
+    public void Dispose()
+    {
+        _schedule?.Dispose();
+        _schedule = null;
+        _turn.Dispose();
+        _consolidation.Dispose();
+    }
 
     /// <summary>The newest version: the ledger's, which may have found out later than its append that a record is durable.</summary>
     public ModelVersion Version => ledger.Entries is [.., var last] ? last.Version : ModelVersion.Base;
@@ -291,13 +298,17 @@ public sealed class EditCoordinator(
         try
         {
             var entries = ledger.Entries;
-            if (!entries.Any(entry => entry.Kind == LedgerKind.Edit && entry.Edit == edit))
+            if (!entries.Any(entry => entry.Kind != LedgerKind.Revert && entry.Edit == edit))
                 throw new MendException(MendError.UnknownEdit, $"There is no edit {edit}.", "The ledger lists the edits.");
             if (entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } revert)
                 throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.",
                     "Nothing is left to do.");
+            var isConsolidation = entries.Any(entry => entry.Kind == LedgerKind.Consolidate && entry.Edit == edit);
+            if (isConsolidation && !(await HistoryAsync().ConfigureAwait(false)).Consolidations.Any(kept => kept.Id == edit))
+                throw new MendException(MendError.AlreadyReverted, $"Consolidation {edit} ended when one of its edits was taken back.",
+                    "Nothing is left to do.");
             var before = Version;
-            IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove ? []
+            IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove || isConsolidation ? []
                 : await WithFailoverAsync((replica, session) => RecomputeAsync(replica, session, before, edit, cancellation))
                     .ConfigureAwait(false);
             var version = before.Next();
@@ -548,10 +559,13 @@ public sealed class EditCoordinator(
         var append = clock.Lap("broadcast");
         MendMetrics.Appended(append, isDurable: true);
         await Task.WhenAll(_replicas.Select(replica => replica.BroadcastAsync(records))).ConfigureAwait(false);
+        Schedule.Committed(ledger.Entries, records);
         return (append, clock.Lap());
     }
 
-    private static int Checked(int maxGroup) => maxGroup >= 1 ? maxGroup
+    private static int Checked(int maxGroup, int consolidateEvery) => consolidateEvery < 0
+        ? throw new MendException(MendError.InvalidOption, $"ConsolidateEvery is {consolidateEvery}.", "It is a number of edits, or 0 for never.")
+        : maxGroup >= 1 ? maxGroup
         : throw new MendException(MendError.InvalidOption, $"MaxGroup is {maxGroup}.", "At least one edit is made at once.");
 
     private static long Begun(TimeProvider time)

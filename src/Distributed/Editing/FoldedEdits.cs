@@ -1,3 +1,4 @@
+using MendCluster.Distributed.Ledger;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
@@ -77,25 +78,27 @@ internal sealed class FoldedEdits(
 /// The edits of one version or branch, and what each scope that was asked for sees of them: the edits for everybody, then its own. It owns
 /// the sums and stacks, not the edits.
 /// </summary>
-/// <param name="active">In the order of the ledger.</param>
-internal sealed class UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, Device device) : IDisposable
+internal sealed class UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device device) : IDisposable
 {
     /// <summary>In the place of a scope's name, which is never empty.</summary>
     private const string Everybody = "";
 
-    private readonly ILookup<string, ActiveEdit> _edits = active.ToLookup(edit => edit.Scope ?? Everybody);
+    private readonly ILookup<string, ActiveEdit> _edits = inForce.Updates.ToLookup(edit => edit.Scope ?? Everybody);
     private readonly Dictionary<string, Part> _parts = [];
     private readonly Dictionary<string, WeightUpdates> _views = [];
     private readonly List<Tensor> _owned = [];
 
     /// <param name="known">Others, from which what is alike is taken.</param>
-    public UpdatesAtVersion(IReadOnlyList<ActiveEdit> active, Device device, IReadOnlyCollection<UpdatesAtVersion> known) : this(active, device)
+    public UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device device, IReadOnlyCollection<UpdatesAtVersion> known) : this(inForce, device)
     {
         foreach (var scope in known.SelectMany(other => other._parts.Keys).Distinct().Where(_edits.Contains).ToList())
             _parts[scope] = Part.Of(device, [.. _edits[scope]], known.Select(other => other._parts.GetValueOrDefault(scope)).OfType<Part>());
     }
 
-    public IReadOnlyList<ActiveEdit> Active => active;
+    public EditsInForce<ActiveEdit> InForce => inForce;
+
+    /// <summary>What is computed with.</summary>
+    public IReadOnlyList<ActiveEdit> Active { get; } = inForce.Updates;
 
     /// <summary>Sessions that may ask for it again.</summary>
     public int Readers { get; set; }

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;
@@ -72,6 +73,15 @@ public sealed class ModelShard : IModelShard
 
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
         _thread.RunAsync(() => InScope(() => Branch_OnComputeThread(request)), cancellation);
+
+    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => Pass(() => BeginFit_OnComputeThread(request)), cancellation);
+
+    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => Pass(() => StepFit_OnComputeThread(request)), cancellation);
+
+    public Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default) =>
+        _thread.RunAsync(() => Pass(() => TakeFit_OnComputeThread(session)), cancellation);
 
     public Task EndAsync(long session, CancellationToken cancellation = default) => _answers.EndAsync(session, () =>
     {
@@ -182,11 +192,11 @@ public sealed class ModelShard : IModelShard
         var session = SessionOf(request.Session);
         if (!request.Begins && session.Branch is null)
             throw SessionLost(request.Session);
-        List<ActiveEdit> added = [.. request.Added.Select(updates.Active)];
         var version = updates.At(request.Version);
         var before = request.Begins ? null : session.Branch!;
-        session.Keep(updates.Of([.. before?.Active ?? [], .. version.Active.Where(edit => request.Keep.Contains(edit.Id)), .. added],
-            version, before ?? version), added);
+        var kept = (before?.InForce ?? EditsInForce<ActiveEdit>.None).Then(version.InForce, request.Keep);
+        var branch = request.Added.Aggregate(kept, updates.Plus);
+        session.Keep(updates.Of(branch, version, before ?? version), branch.All.Except(kept.All));
         return true;
     }
 
@@ -313,11 +323,16 @@ public sealed class ModelShard : IModelShard
         var session = SessionOf(trip.Session);
         var version = loaded.Updates.At(trip.Version);
         session.Read(version);
-        if (trip.Branch is { } length && (session.Branch?.Active.Count ?? 0) != length)
+        if (trip.Branch is > 0 and { } length && session.Branch?.InForce.Edits.Count != length)
             throw SessionLost(trip.Session);
         if (candidate is not null && loaded.Stage.HasEditable && session.Candidate is null)
             throw SessionLost(trip.Session);
-        var updates = trip.Branch is null ? version : session.Branch ?? loaded.Updates.Of([]);
+        var updates = trip.Branch switch
+        {
+            null => version,
+            0 => loaded.Updates.Of(EditsInForce<ActiveEdit>.None),
+            _ => session.Branch!,
+        };
         return (loaded, session, candidate is { } scale && session.Candidate is { } tried
             ? updates.OnTop(trip.Scope, tried.ToDictionary(update => update.Key, update => update.Value.Times(scale)))
             : updates.For(trip.Scope));
@@ -333,10 +348,47 @@ public sealed class ModelShard : IModelShard
             ?? throw SessionLost(request.Session);
         var (deltas, below) = graph.Backward(recording.Outputs, [request.Above]);
         var start = _time.GetTimestamp();
+        if (session.Fit is { } fit)
+        {
+            if (recording.Outputs.Count > 0)
+                fit.Gather(recording.Factors(deltas));
+            return session.Reply = new(below[0], [], _time.GetElapsedTime(start));
+        }
         if (recording.Outputs.Count > 0)
             session.Keep(loaded.Editor!.Propose(recording.FactorsOfEach(deltas), session.Proposals));
         return session.Reply = new(below[0], [.. session.Proposals?.Select(proposal => proposal.Changes) ?? []], _time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
     }
+
+    private bool BeginFit_OnComputeThread(BeginFitRequest request)
+    {
+        var loaded = Ready();
+        var session = SessionOf(request.Session);
+        var version = loaded.Updates.At(request.Version);
+        session.Read(version);
+        if (!loaded.Stage.HasEditable)
+            return true;
+        var inForce = EditsInForce<ActiveEdit>.None.Then(version.InForce, request.Of);
+        List<ActiveEdit> edits = [.. inForce.Edits.Select(edit => edit.Update)];
+        var begun = inForce.Updates.Any(edits.Contains) ? [] : inForce.Updates; // nothing was made since: another search goes on from it
+        var fit = new StageFit(edits, begun, request.MaxRank, loaded.Stage.Device);
+        session.Begin(fit, new(fit.Candidate, [], new Dictionary<string, double>()));
+        return true;
+    }
+
+    private bool StepFit_OnComputeThread(StepFitRequest request)
+    {
+        if (!Ready().Stage.HasEditable)
+            return true;
+        var fit = FitOf(request.Session);
+        if (request.Step == fit.Steps + 1)
+            fit.Step(request.Rate, request.Decay);
+        return request.Step == fit.Steps ? true : throw SessionLost(request.Session);
+    }
+
+    private FitReply TakeFit_OnComputeThread(long session) =>
+        new(Ready() is { Editor: { } editor } ? editor.Changes(FitOf(session)) : []);
+
+    private StageFit FitOf(long session) => SessionOf(session).Fit ?? throw SessionLost(session);
 
     private ShardSession SessionOf(long id)
     {

@@ -24,7 +24,7 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
 
     private readonly ActiveTime _active = new(replica, time);
     private readonly long[] _epochs = new long[stages.Count];
-    private List<bool>? _editableStages;
+    private IReadOnlyList<bool>? _editableStages;
     private volatile ProbeBaseline? _baseline;
     private volatile ProbeBaseline? _base;
     private long _openUntil = long.MinValue;
@@ -103,7 +103,7 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
     private async Task<TrialReply> TryAsync(StageTrip trip, double? candidate, ProbePass? probes, bool resumes,
         CancellationToken cancellation, IReadOnlyList<double?>? each = null)
     {
-        var lowest = _editableStages!.IndexOf(true);
+        var lowest = (await EditableStagesAsync(cancellation).ConfigureAwait(false)).ToList().IndexOf(true);
         return (await UpAsync(trip, (shard, own, stage) => shard.TryAsync(new(own, candidate, probes, resumes && stage == lowest, each),
             cancellation), reply => reply.Result, resumes ? lowest : 0).ConfigureAwait(false))[^1];
     }
@@ -111,11 +111,7 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
     /// <summary>The forward half of an edit, or of another of its rounds; or of several edits, an example each.</summary>
     public async Task<IReadOnlyList<ExampleScore>> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation)
     {
-        var editable = _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) =>
-            CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
-            .Select((status, stage) => status.State == ShardState.Ready ? status.EditableWeights.Count > 0 // one that is not has none yet
-                : throw new MendException(MendError.ShardLost, $"Stage {stage} is {status.State}.",
-                "Nothing was changed. Send the request again when it is ready."))];
+        var editable = await EditableStagesAsync(cancellation).ConfigureAwait(false);
         if (!editable.Contains(true))
             throw new MendException(MendError.EditorMissing, "The model was opened without an editor.",
                 "Name the editor's file (--editor), or train one: mend train.");
@@ -123,6 +119,13 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
             shard.ForwardAsync(new(own, editable.Take(stage).Contains(true), again), cancellation), reply => reply.Result).ConfigureAwait(false);
         return replies[^1].Scores!;
     }
+
+    private async Task<IReadOnlyList<bool>> EditableStagesAsync(CancellationToken cancellation) =>
+        _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) =>
+            CallAsync(i, shard => shard.StatusAsync(cancellation)))).ConfigureAwait(false))
+            .Select((status, stage) => status.State == ShardState.Ready ? status.EditableWeights.Count > 0 // one that is not has none yet
+                : throw new MendException(MendError.ShardLost, $"Stage {stage} is {status.State}.",
+                "Nothing was changed. Send the request again when it is ready."))];
 
     /// <summary>The backward half: down to the lowest editable layer and no further.</summary>
     /// <returns>Each edit's candidate, the time in the editor networks, and how many rounds the editor takes at most.</returns>
@@ -154,6 +157,37 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
             await shard.BranchAsync(request, cancellation).ConfigureAwait(false);
             return true;
         }))));
+
+    /// <summary>On every stage: <see cref="IModelShard.BeginFitAsync"/>.</summary>
+    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>
+        CallAsync(i, shard => CaughtUpAsync(shard, async () =>
+        {
+            await shard.BeginFitAsync(request, cancellation).ConfigureAwait(false);
+            return true;
+        }))));
+
+    /// <summary>On every stage: <see cref="IModelShard.StepFitAsync"/>.</summary>
+    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>
+        CallAsync(i, async shard =>
+        {
+            await shard.StepFitAsync(request, cancellation).ConfigureAwait(false);
+            return true;
+        })));
+
+    /// <summary>Of all stages' weights.</summary>
+    public async Task<IReadOnlyList<WeightChange>> TakeFitAsync(long session, CancellationToken cancellation)
+    {
+        var replies = await Task.WhenAll(stages.Select((_, i) => CallAsync(i, shard => shard.TakeFitAsync(session, cancellation))))
+            .ConfigureAwait(false);
+        foreach (var (i, reply) in replies.Index())
+            foreach (var change in reply.Changes)
+                stageOf[change.Weight] = i;
+        return [.. replies.SelectMany(reply => reply.Changes)];
+    }
+
+    /// <summary>How well the labels of a batch are predicted on the trip's branch, or with the session's candidate on top of it.</summary>
+    public async Task<IReadOnlyList<ExampleScore>> ScoreAsync(StageTrip trip, double? candidate, CancellationToken cancellation) =>
+        (await TryAsync(trip, candidate, null, resumes: false, cancellation).ConfigureAwait(false)).Scores!;
 
     /// <summary>A trip up the stages: each is given what the one below made.</summary>
     /// <param name="ask">The shard, its part of the trip, its stage.</param>

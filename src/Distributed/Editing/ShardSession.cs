@@ -48,6 +48,9 @@ internal sealed class ShardSession : IDisposable
     /// <summary>Of the session's only example.</summary>
     public IReadOnlyDictionary<string, LowRankUpdate>? Candidate => Proposals is [var only] ? only.Candidate : null;
 
+    /// <summary>One update that is being fitted to many edits; it is the candidate.</summary>
+    public StageFit? Fit { get; private set; }
+
     /// <summary>The session's own history, if it has one.</summary>
     public UpdatesAtVersion? Branch { get; private set; }
 
@@ -80,6 +83,14 @@ internal sealed class ShardSession : IDisposable
         Proposals = proposals;
     }
 
+    /// <param name="proposal">What it is, which is views of its tensors.</param>
+    public void Begin(StageFit fit, StageProposal proposal)
+    {
+        Forget();
+        Fit?.Dispose();
+        (Fit, Proposals) = (fit, [proposal]);
+    }
+
     /// <param name="added">Those of the branch that no version has.</param>
     public void Keep(UpdatesAtVersion branch, IEnumerable<ActiveEdit> added)
     {
@@ -94,6 +105,7 @@ internal sealed class ShardSession : IDisposable
             _version.Readers--;
         Cache = null;
         Forget();
+        Fit?.Dispose();
         Branch?.Dispose();
         _ownedByBranch.ForEach(tensor => tensor.Dispose());
     }

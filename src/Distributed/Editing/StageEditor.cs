@@ -48,6 +48,10 @@ internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage,
                 : factors.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient())));
     }
 
+    /// <summary>A fitted update as the ledger keeps it.</summary>
+    public IReadOnlyList<WeightChange> Changes(StageFit fit) =>
+        [.. fit.Candidate.Select(update => new WeightChange(update.Key, Stored(update.Value.uTilde), Stored(update.Value.deltaTilde), 1))];
+
     public void Dispose() => editor.Dispose();
 
     private WireTensor Stored(Tensor factor) =>

@@ -1,6 +1,7 @@
 using System.Security.Cryptography;
 using System.Text;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Ledger;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
@@ -25,7 +26,7 @@ internal sealed class VersionedUpdates(
     /// <summary>Versions that a read which is on its way may still ask for; one that has begun here keeps its own.</summary>
     private const int VersionsKept = 4;
 
-    private readonly SortedDictionary<long, UpdatesAtVersion> _versions = new() { [0] = new([], device) };
+    private readonly SortedDictionary<long, UpdatesAtVersion> _versions = new() { [0] = new(EditsInForce<ActiveEdit>.None, device) };
 
     /// <summary>The newest.</summary>
     public ModelVersion Version { get; private set; } = ModelVersion.Base;
@@ -52,27 +53,18 @@ internal sealed class VersionedUpdates(
     /// <exception cref="MendException">A version is not the next, or a record does not fit the model or what is in force.</exception>
     public void Apply(IReadOnlyList<LedgerRecord> records)
     {
-        var (version, before) = (Version, _versions[Version.Value].Active);
-        List<ActiveEdit> active = [.. before];
-        foreach (var (entry, changes) in records)
+        var (version, before) = (Version, _versions[Version.Value].InForce);
+        var inForce = before;
+        foreach (var record in records)
         {
+            var entry = record.Entry;
             if (entry.Version != version.Next())
                 throw new MendException(MendError.VersionGap, $"Stage {stage} is at version {version} and was given {entry.Version}.",
                     "Give it the records between.");
             version = entry.Version;
-            if (entry.Kind == LedgerKind.Edit)
-            {
-                active.Add(Active(entry, entry.Edit, entry.Scope, changes));
-                continue;
-            }
-            if (active.RemoveAll(edit => edit.Id == entry.Edit) == 0)
-                throw new MendException(MendError.LedgerUnusable,
-                    $"Version {entry.Version} takes back edit {entry.Edit}, which is not in force.", "Restore the ledger from a copy.");
-            foreach (var recomputed in changes.GroupBy(change => change.Replaces).Where(group => group.Key is not null))
-                if (active.FindIndex(edit => edit.Id == recomputed.Key) is var place && place >= 0)
-                    active[place] = Active(entry, active[place].Id, active[place].Scope, recomputed);
+            inForce = Plus(inForce, record);
         }
-        var edits = Of(active, _versions.Values);
+        var edits = Of(inForce, _versions.Values);
         try
         {
             _ = edits.For(null); // what cannot be stacked is refused now
@@ -83,7 +75,7 @@ internal sealed class VersionedUpdates(
             throw;
         }
 
-        foreach (var tensor in active.Except(before).SelectMany(edit => edit.Tensors))
+        foreach (var tensor in inForce.All.Except(before.All).SelectMany(edit => edit.Tensors))
             tensor.DetachFromDisposeScope();
         (Version, _versions[version.Value]) = (version, edits);
         DropOld();
@@ -91,10 +83,11 @@ internal sealed class VersionedUpdates(
 
     /// <summary>Some edits of this model.</summary>
     /// <param name="known">Others, from which what is alike is taken.</param>
-    public UpdatesAtVersion Of(IReadOnlyList<ActiveEdit> edits, params IReadOnlyCollection<UpdatesAtVersion> known) => new(edits, device, known);
+    public UpdatesAtVersion Of(EditsInForce<ActiveEdit> edits, params IReadOnlyCollection<UpdatesAtVersion> known) => new(edits, device, known);
 
-    /// <summary>The part of an edit's record that concerns this stage; its tensors live in the caller's scope.</summary>
-    public ActiveEdit Active(LedgerRecord record) => Active(record.Entry, record.Entry.Edit, record.Entry.Scope, record.Changes);
+    /// <summary>Takes in what of a record concerns this stage; its tensors live in the caller's scope.</summary>
+    public EditsInForce<ActiveEdit> Plus(EditsInForce<ActiveEdit> inForce, LedgerRecord record) =>
+        inForce.Plus(record, (scope, changes) => Active(record.Entry, scope, changes));
 
     /// <summary>
     /// Drops all but the newest few versions, and those that a session reads: an answer must not starve because edits are quicker than it.
@@ -104,14 +97,14 @@ internal sealed class VersionedUpdates(
         foreach (var (version, old) in _versions.SkipLast(VersionsKept).Where(entry => entry.Value.Readers == 0).ToList())
         {
             _versions.Remove(version);
-            Release(old.Active.Except(_versions.Values.SelectMany(other => other.Active)));
+            Release(old.InForce.All.Except(_versions.Values.SelectMany(other => other.InForce.All)));
             old.Dispose();
         }
     }
 
     public void Dispose()
     {
-        Release(_versions.Values.SelectMany(version => version.Active).Distinct());
+        Release(_versions.Values.SelectMany(version => version.InForce.All).Distinct());
         foreach (var version in _versions.Values)
             version.Dispose();
     }
@@ -123,10 +116,10 @@ internal sealed class VersionedUpdates(
     }
 
     /// <param name="entry">Of the record that the changes are of, for errors.</param>
-    private ActiveEdit Active(LedgerEntry entry, EditId id, string? scope, IEnumerable<WeightChange> changes)
+    private ActiveEdit Active(LedgerEntry entry, string? scope, IEnumerable<WeightChange> changes)
     {
         List<WeightChange> kept = [.. changes.Where(change => IsOwn(entry, change))];
-        return new(id, scope, kept.ToDictionary(change => change.Weight, change =>
+        return new(scope, kept.ToDictionary(change => change.Weight, change =>
             new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU))),
             Digest(scope, kept));
     }
@@ -169,12 +162,10 @@ internal sealed class VersionedUpdates(
     }
 }
 
-/// <summary>An edit in force, as far as it concerns this stage. The same object in every version that has it.</summary>
+/// <summary>An edit or a consolidation in force, as far as it concerns this stage. The same object in every version that has it.</summary>
 /// <param name="updates">In the host's memory: a device has room for what it computes with.</param>
-internal sealed class ActiveEdit(EditId id, string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest)
+internal sealed class ActiveEdit(string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest)
 {
-    public EditId Id => id;
-
     public string? Scope => scope;
 
     public IReadOnlyDictionary<string, LowRankUpdate> Updates => updates;

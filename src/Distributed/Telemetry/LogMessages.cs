@@ -18,6 +18,13 @@ internal static partial class LogMessages
     [LoggerMessage(4, LogLevel.Information, "Edit {Edit} is taken back by version {Version}; {Recomputed} later edits were computed anew")]
     public static partial void EditReverted(this ILogger logger, EditId edit, ModelVersion version, int recomputed);
 
+    [LoggerMessage(25, LogLevel.Information,
+        "Consolidation {Id} stands in the place of {Edits} edits, of which {After} succeed, and {Before} did before")]
+    public static partial void Consolidated(this ILogger logger, EditId id, int edits, double before, double after);
+
+    [LoggerMessage(26, LogLevel.Warning, "Edits were not consolidated: {What}")]
+    public static partial void ConsolidationFailed(this ILogger logger, string what, Exception e);
+
     [LoggerMessage(5, LogLevel.Warning,
         "The shard of stage {Stage} failed; its replica is passed over for {Seconds} s while another can answer")]
     public static partial void ReplicaPassedOver(this ILogger logger, int stage, double seconds, Exception exception);

@@ -23,7 +23,10 @@ internal static class EditEndpoints
             .WithSummary("Compute and measure an edit, and do not make it");
         api.MapGet("/edits/{id:long}", FindAsync).Requires(Right.Read).WithName("findEdit").WithSummary("An edit, and what took it back");
         api.MapPost("/edits/{id:long}/revert", RevertAsync).Requires(Right.Edit).WithRequestTimeout(Timeout).WithName("revert")
-            .WithSummary("Take an edit back");
+            .WithSummary("Take an edit back, or a consolidation");
+        api.MapPost("/consolidations", ConsolidateAsync).Requires(Right.Edit).WithRequestTimeout(LongestConsolidation)
+            .WithName("consolidate").WithSummary("Put one update in the place of those of all edits in force")
+            .WithDescription("Answers when it is made or refused; edits and answers go on meanwhile.");
     }
 
     private static async Task<Results<Created<EditReceipt>, Ok<EditReceipt>>> EditAsync(EditRequest request, HttpContext http,
@@ -57,6 +60,9 @@ internal static class EditEndpoints
 
     private const int MaxParaphrases = 32;
 
+    /// <summary>The longest search, and the wait for one that is under way.</summary>
+    private static readonly TimeSpan LongestConsolidation = TimeSpan.FromHours(2);
+
     private static async Task<Ok<EditState>> FindAsync(long id, HttpContext http, ApiContext api) =>
         TypedResults.Ok(await StateAsync(id, http, api));
 
@@ -71,11 +77,20 @@ internal static class EditEndpoints
         return TypedResults.Ok(receipt);
     }
 
+    private static async Task<Ok<ConsolidationReceipt>> ConsolidateAsync(ConsolidateRequest? request, HttpContext http, ApiContext api)
+    {
+        var (cluster, caller) = (api.Cluster, Caller.Of(http.User));
+        caller.RequireEditsOf(request?.Scope);
+        var receipt = await cluster.ConsolidateAsync((request ?? new()).Options(caller.Name), http.RequestAborted);
+        api.Changed(http, "consolidate", $"{receipt.Consolidated.Edits.Count} edits", receipt.Version);
+        return TypedResults.Ok(receipt);
+    }
+
     private static async Task<EditState> StateAsync(long id, HttpContext http, ApiContext api)
     {
         var entries = await api.Cluster.LedgerPageAsync(new() { Edit = new(id), VisibleScopes = Caller.Of(http.User).Scopes },
             http.RequestAborted);
-        return entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Edit) is { } edit
+        return entries.FirstOrDefault(entry => entry.Kind != LedgerKind.Revert) is { } edit
             ? new(edit, entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Revert))
             : throw new MendException(MendError.UnknownEdit, $"There is no edit {id}.", "The ledger lists the edits.");
     }

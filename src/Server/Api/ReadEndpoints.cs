@@ -80,7 +80,8 @@ internal static class ReadEndpoints
             null => null,
             "edit" => LedgerKind.Edit,
             "revert" => LedgerKind.Revert,
-            _ => throw Problems.InvalidRequest($"kind is '{kind}'.", "It is edit or revert."),
+            "consolidate" => LedgerKind.Consolidate,
+            _ => throw Problems.InvalidRequest($"kind is '{kind}'.", "It is edit, revert or consolidate."),
         };
         var query = new LedgerQuery
         {

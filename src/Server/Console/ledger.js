@@ -3,7 +3,7 @@ import { bytes, el, field, number, percent, problem, right, table } from "./dom.
 
 export function ledger(page, signal) {
   const text = el("input", { type: "search" }), scope = el("input"), author = el("input");
-  const kind = el("select", {}, el("option", { value: "" }, "all"), el("option", { value: "edit" }, "edits"), el("option", { value: "revert" }, "reverts"));
+  const kind = el("select", {}, el("option", { value: "" }, "all"), el("option", { value: "edit" }, "edits"), el("option", { value: "revert" }, "reverts"), el("option", { value: "consolidate" }, "consolidations"));
   const out = el("div", { "aria-live": "polite" }), said = el("div"), more = el("button", { type: "button", class: "quiet", hidden: true, onclick: () => load(next) }, "Older");
   let next, rows = [];
   page.append(el("h1", {}, "Ledger"), el("form", { class: "row", onsubmit: e => { e.preventDefault(); load(); } }, field("Text", text), field("Scope", scope), field("Author", author), field("Kind", kind),
@@ -32,18 +32,21 @@ export function ledger(page, signal) {
 
   function row(entry, state) {
     const { figures } = entry;
-    const what = entry.kind === "edit" ? `edit ${entry.edit}` : `revert of ${entry.edit}${entry.recomputed ? `, ${entry.recomputed} computed anew` : ""}`;
-    const revert = state && !state.revert ? el("button", { type: "button", class: "danger", "aria-label": `Take back edit ${entry.edit}`, onclick: () => takeBack(entry) }, "Take back")
+    const { consolidated } = entry;
+    const what = entry.kind === "edit" ? `edit ${entry.edit}` : consolidated ? `consolidation ${entry.edit} of ${consolidated.edits.length} edits`
+      : `revert of ${entry.edit}${entry.recomputed ? `, ${entry.recomputed} computed anew` : ""}`;
+    const revert = state && !state.revert ? el("button", { type: "button", class: "danger", "aria-label": `Take back ${consolidated ? "consolidation" : "edit"} ${entry.edit}`, onclick: () => takeBack(entry) }, "Take back")
       : state?.revert ? `taken back by version ${state.revert.version}` : "";
     return [right(entry.version), new Date(entry.time).toLocaleString(), what, entry.prompt ?? "", entry.target ?? "", entry.scope ?? "", entry.author ?? "",
-      figures ? { text: figures.success ? "yes" : "no", class: figures.success ? "good" : "bad" } : "", figures ? right(percent(figures.drawdown)) : "",
+      figures ? { text: figures.success ? "yes" : "no", class: figures.success ? "good" : "bad" } : consolidated ? percent(consolidated.after.success) : "", figures ? right(percent(figures.drawdown)) : "",
       figures ? right(number(figures.kl, 5)) : "", figures?.bytes ? right(`${bytes(figures.bytes)}, rank ${figures.rank}`) : "", revert];
   }
 
   async function takeBack(entry) {
     const mode = el("select", {}, el("option", { value: "remove" }, "later edits stay as they are"), el("option", { value: "recompute" }, "later edits are computed anew"));
-    const dialog = el("dialog", { "aria-labelledby": "revert-title" }, el("form", { method: "dialog" }, el("h2", { id: "revert-title" }, `Take edit ${entry.edit} back`),
-      el("p", {}, `${entry.prompt} \u2192 ${entry.target}`), field("How", mode), el("button", { type: "submit", value: "yes", class: "danger" }, "Take it back"), " ",
+    const what = `${entry.consolidated ? "consolidation" : "edit"} ${entry.edit}`;
+    const dialog = el("dialog", { "aria-labelledby": "revert-title" }, el("form", { method: "dialog" }, el("h2", { id: "revert-title" }, `Take ${what} back`),
+      el("p", {}, entry.consolidated ? "The edits are in force again as they were made." : `${entry.prompt} \u2192 ${entry.target}`), entry.consolidated ? "" : field("How", mode), el("button", { type: "submit", value: "yes", class: "danger" }, "Take it back"), " ",
       el("button", { type: "submit", value: "no", class: "quiet" }, "Leave it")));
     page.append(dialog);
     dialog.addEventListener("close", async () => {
@@ -52,7 +55,7 @@ export function ledger(page, signal) {
         return;
       try {
         const receipt = await post(`/v1/edits/${entry.edit}/revert`, { mode: mode.value }, { signal });
-        said.replaceChildren(el("div", { class: "note good", role: "status" }, `Edit ${receipt.id} is taken back; the model is at version ${receipt.version}.`));
+        said.replaceChildren(el("div", { class: "note good", role: "status" }, `${what[0].toUpperCase()}${what.slice(1)} is taken back; the model is at version ${receipt.version}.`));
         await load();
       } catch (e) {
         said.replaceChildren(problem(e));

@@ -78,7 +78,7 @@ internal sealed class ClusterWatch : BackgroundService
                 {
                     if (entry.Kind == LedgerKind.Edit)
                         _active[entry.Edit] = entry.Figures?.Rank ?? 0;
-                    else
+                    else if (entry.Kind == LedgerKind.Revert)
                         _active.Remove(entry.Edit);
                     _version = entry.Version;
                 }

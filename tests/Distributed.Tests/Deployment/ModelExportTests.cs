@@ -70,6 +70,61 @@ public sealed class ModelExportTests : IDisposable
         }
     }
 
+    /// <summary>A scope's edits are nobody else's business; a revert's recomputed edits, and a consolidation, are what the cluster has.</summary>
+    [Theory]
+    [InlineData("recomputed")]
+    [InlineData("scope")]
+    [InlineData("consolidated")]
+    public async Task WhatIsExported_IsWhatIsInForceForThoseWhoSeeIt(string what)
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        model.SetAlpha(0.1f);
+        await using (var cluster = await model.OpenAsync(probes: []))
+        {
+            await cluster.EditAsync(Facts[0].Prompt, Facts[0].Target);
+            await cluster.EditAsync(Facts[1].Prompt, Facts[1].Target, new() { Scope = what == "scope" ? "own" : null });
+            await cluster.EditAsync(Facts[2].Prompt, Facts[2].Target);
+            if (what == "recomputed")
+                await cluster.RevertAsync(new(1), RevertMode.Recompute);
+            else if (what == "consolidated")
+                await cluster.ConsolidateAsync(new() { MaxTime = TimeSpan.FromSeconds(0.5) });
+        }
+        var records = await RecordsAsync(model);
+        List<WeightChange> expected = [.. what switch
+        {
+            "recomputed" => records[3].Changes,
+            "scope" => [.. records[0].Changes, .. records[2].Changes],
+            _ => records[3].Changes,
+        }];
+        await CheckAsync(Options(model), expected);
+        if (what == "scope")
+            await CheckAsync(Options(model) with { Scope = "own", Output = _folder["theirs"] }, [.. expected, .. records[1].Changes]);
+
+        async Task CheckAsync(ExportOptions options, IReadOnlyList<WeightChange> changes)
+        {
+            var report = await ModelExport.RunAsync(options);
+            Assert.Equal(what switch { "recomputed" => [2, 3], "scope" => options.Scope is null ? [1, 3] : [1, 3, 2], _ => [1L, 2, 3] },
+                report.Edits.Select(edit => edit.Edit.Value));
+            using var before = HuggingFaceDirectory.Open(model.Model);
+            using var after = HuggingFaceDirectory.Open(options.Output);
+            foreach (var weight in changes.GroupBy(change => change.Weight))
+            {
+                var exact = Floats(before.Find(weight.Key).ToArray()).Select(w => (double)w).ToArray(); // [m, n], as Conv1D has it
+                var (m, n) = (weight.First().UTilde.Shape[1], weight.First().DeltaTilde.Shape[1]);
+                foreach (var change in weight)
+                {
+                    var (u, delta) = (Floats(change.UTilde.Bytes.Span), Floats(change.DeltaTilde.Bytes.Span));
+                    for (var row = 0; row < change.UTilde.Shape[0]; row++)
+                        for (var i = 0; i < n; i++)
+                            for (var j = 0; j < m; j++)
+                                exact[j * n + i] -= (double)change.Alpha * delta[row * n + i] * u[row * m + j];
+                }
+                var exported = Floats(after.Find(weight.Key).ToArray());
+                Assert.All(exact.Zip(exported), pair => Assert.Equal(pair.First, pair.Second, 1e-6 * Math.Max(1, Math.Abs(pair.First))));
+            }
+        }
+    }
+
     /// <summary>
     /// The cluster adds an update beside a layer, the export has it in the weight: the same sum, added up in another order.
     /// </summary>

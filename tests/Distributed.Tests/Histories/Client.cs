@@ -25,6 +25,9 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
                 case 3 when history.AnyEdit(rng) is { } edit:
                     await RevertAsync(edit, rng.Next(3) == 0 ? RevertMode.Recompute : RevertMode.Remove);
                     break;
+                case 4 when rng.Next(3) == 0:
+                    await ConsolidateAsync(scope);
+                    break;
                 default:
                     await AskAsync(rng.Pick(Prompts), scope);
                     break;
@@ -53,6 +56,22 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
             // By an attempt of ours whose answer was lost, or by another client.
         }
         history.Add(new Reverted(began, history.Now(), edit, mode, receipt));
+    }
+
+    private async Task ConsolidateAsync(string? scope)
+    {
+        var began = history.Now();
+        ConsolidationReceipt? receipt = null;
+        try
+        {
+            receipt = await PatientlyAsync(() => cluster.CallAsync(coordinator => coordinator.ConsolidateAsync(
+                new() { Scope = scope, MaxTime = TimeSpan.FromMilliseconds(20), Share = 1 })));
+        }
+        catch (MendException e) when (e.Error is MendError.NothingToConsolidate or MendError.ConsolidationRefused)
+        {
+            // It would have been no better, or another client took one of its edits back.
+        }
+        history.Add(new Consolidated(began, history.Now(), scope, receipt));
     }
 
     private async Task AskAsync(string prompt, string? scope)

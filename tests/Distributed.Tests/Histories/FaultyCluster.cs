@@ -255,6 +255,23 @@ internal sealed class FaultyCluster : IAsyncDisposable
             return true;
         });
 
+        public override Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, async own =>
+        {
+            await own.BeginFitAsync(request, cancellation);
+            return true;
+        });
+
+        public override Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, async own =>
+        {
+            await own.StepFitAsync(request, cancellation);
+            return true;
+        });
+
+        public override Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default) =>
+            shard.CallAsync(generation, own => own.TakeFitAsync(session, cancellation));
+
         public override Task EndAsync(long session, CancellationToken cancellation = default) => shard.CallAsync(generation, async own =>
         {
             await own.EndAsync(session, cancellation);

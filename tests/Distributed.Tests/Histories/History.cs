@@ -13,6 +13,9 @@ internal sealed record Edited(long Began, long Ended, string Key, string Prompt,
 
 internal sealed record Reverted(long Began, long Ended, EditId Edit, RevertMode Mode, RevertReceipt? Receipt) : Event(Began, Ended);
 
+/// <param name="Receipt">Null: refused, or not acknowledged.</param>
+internal sealed record Consolidated(long Began, long Ended, string? Scope, ConsolidationReceipt? Receipt) : Event(Began, Ended);
+
 internal sealed record Asked(long Began, long Ended, string Prompt, string? Scope, Answer Answer) : Event(Began, Ended);
 
 /// <summary>All clients' events, and what they know of each other's edits.</summary>
@@ -32,12 +35,12 @@ internal sealed class History
             _events.Add(happened);
     }
 
-    /// <summary>An edit that was acknowledged, to be taken back.</summary>
+    /// <summary>An edit or a consolidation that was acknowledged, to be taken back.</summary>
     public EditId? AnyEdit(Prng rng)
     {
         lock (_lock)
-            return _events.OfType<Edited>().Where(edit => edit.Receipt is not null).ToList() is { Count: > 0 } made
-                ? rng.Pick(made).Receipt!.Id : null;
+            return _events.Select(happened => (happened as Edited)?.Receipt?.Id ?? (happened as Consolidated)?.Receipt?.Id).OfType<EditId>()
+                .ToList() is { Count: > 0 } made ? rng.Pick(made) : null;
     }
 
     /// <summary>
@@ -53,6 +56,12 @@ internal sealed class History
         foreach (var edit in asked.Values.Where(edit => edit.Receipt is not null))
             Assert.Equal((edit.Receipt!.Id, edit.Receipt.Version, edit.Receipt.Figures),
                 (made[edit.Key].Edit, made[edit.Key].Version, made[edit.Key].Figures!));
+        var consolidations = entries.Where(entry => entry.Kind == LedgerKind.Consolidate).ToDictionary(entry => entry.Edit);
+        Assert.All(consolidations.Values, entry => Assert.Contains(_events.OfType<Consolidated>(), asked => asked.Scope == entry.Scope));
+        foreach (var receipt in _events.OfType<Consolidated>().Select(asked => asked.Receipt).OfType<ConsolidationReceipt>())
+            Assert.Equal((receipt.Version, receipt.Consolidated.After, string.Join(' ', receipt.Consolidated.Edits)),
+                (consolidations[receipt.Id].Version, consolidations[receipt.Id].Consolidated!.After,
+                string.Join(' ', consolidations[receipt.Id].Consolidated!.Edits)));
         var reverts = entries.Where(entry => entry.Kind == LedgerKind.Revert).ToDictionary(entry => entry.Edit); // each edit at most once
         Assert.All(reverts.Values,
             entry => Assert.Contains(_events.OfType<Reverted>(), revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode));
@@ -76,6 +85,7 @@ internal sealed class History
         {
             Edited edit => edit.Receipt?.Version,
             Reverted revert => revert.Receipt?.Version,
+            Consolidated consolidated => consolidated.Receipt?.Version,
             Asked asked => asked.Answer.Version,
             _ => throw new InvalidOperationException(happened.ToString()),
         };

@@ -44,12 +44,14 @@ public sealed class HistoryTests(ITestOutputHelper output) : IAsyncLifetime, IDi
     [MemberData(nameof(BatchNumbers))]
     public async Task RandomFaults_BreakNoPromise(int batch)
     {
-        var edits = (await Task.WhenAll(_oracles.Select((oracle, i) =>
+        var events = (await Task.WhenAll(_oracles.Select((oracle, i) =>
             Task.Run(() => RunEachAsync(Seeds().Where(seed => seed % Beside == i), oracle)))))
-            .SelectMany(histories => histories).SelectMany(history => history.Events).OfType<Edited>()
-                .ToLookup(edit => edit.Receipt is not null);
-        output.WriteLine($"{edits[true].Count()} edits acknowledged, {edits[false].Count()} never answered");
+            .SelectMany(histories => histories).SelectMany(history => history.Events).ToList();
+        var edits = events.OfType<Edited>().ToLookup(edit => edit.Receipt is not null);
+        var consolidations = events.OfType<Consolidated>().Count(consolidated => consolidated.Receipt is not null);
+        output.WriteLine($"{edits[true].Count()} edits acknowledged, {edits[false].Count()} never answered; {consolidations} consolidations");
         Assert.True(edits[true].Count() > Schedules / Batches, "hardly any edit was made");
+        Assert.True(consolidations > Schedules / Batches / 10, "hardly any consolidation was made");
 
         IEnumerable<int> Seeds() => Enumerable.Range(batch * Schedules / Batches, Schedules / Batches);
     }

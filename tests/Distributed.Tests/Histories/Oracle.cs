@@ -22,17 +22,33 @@ internal sealed class Oracle : IAsyncDisposable
         return new(ModelText.Open(model.Model).Text, shards);
     }
 
-    /// <summary>The edits in force after some records, each with its changes as they are then.</summary>
+    /// <summary>What is computed with after some records, as if all of it were edits, each with its changes as they are then.</summary>
     public static IReadOnlyList<LedgerRecord> InForce(IEnumerable<LedgerRecord> records)
     {
-        List<LedgerRecord> active = [];
+        List<LedgerRecord> active = [], consolidations = [];
         foreach (var record in records)
+        {
             if (record.Entry.Kind == LedgerKind.Edit)
                 active.Add(record);
+            else if (record.Entry.Kind == LedgerKind.Consolidate)
+                consolidations.Add(record);
             else
+            {
                 active = [.. active.Where(edit => edit.Entry.Edit != record.Entry.Edit).Select(edit =>
                     record.Changes.Where(change => change.Replaces == edit.Entry.Edit).ToList() is { Count: > 0 } anew
                     ? edit with { Changes = anew } : edit)];
+                consolidations.RemoveAll(other => other.Entry.Edit == record.Entry.Edit || other.Entry.Consolidated!.Edits.Any(edit =>
+                    edit == record.Entry.Edit || record.Changes.Any(change => change.Replaces == edit)));
+            }
+        }
+        foreach (var record in consolidations.AsEnumerable().Reverse())
+        {
+            var members = active.Where(edit => record.Entry.Consolidated!.Edits.Contains(edit.Entry.Edit)).ToList();
+            if (members.Count < record.Entry.Consolidated!.Edits.Count)
+                continue; // a newer one stands for some of them
+            active[active.IndexOf(members[0])] = record with { Entry = record.Entry with { Kind = LedgerKind.Edit } };
+            active.RemoveAll(members.Contains);
+        }
         return active;
     }
 

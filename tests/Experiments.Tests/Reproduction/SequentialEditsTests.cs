@@ -215,6 +215,9 @@ public class SequentialEditsTests
         public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
             Task.FromResult(new Answer($" {_answers.GetValueOrDefault(prompt, "unknown")}", new(_ledger.Count)));
 
+        public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null,
+            CancellationToken cancellation = default) => throw new NotSupportedException();
+
         public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
             CancellationToken cancellation = default)
         {

@@ -44,6 +44,7 @@ Mend:
     Device: {{ ternary "cuda" "cpu" (eq (include "mendcluster.onGpu" .) "true") }}
     MaxBatch: {{ .Values.model.maxBatch }}
     MaxGroup: {{ .Values.model.maxGroup }}
+    ConsolidateEvery: {{ .Values.model.consolidateEvery }}
     Factors:
       Kept: {{ .Values.model.factors.kept }}
       DType: {{ .Values.model.factors.dtype }}

@@ -1,0 +1,72 @@
+using System.Diagnostics;
+using MendCluster.Contracts;
+using MendCluster.Distributed;
+using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Data;
+using MendCluster.Experiments;
+
+namespace MendCluster.Bench;
+
+/// <summary>
+/// What a consolidation does: held-out facts of the demo, edited one after another and consolidated. Free-running answers to the
+/// prompts, to wordings that the search does not see, and to unrelated questions beside those of the base model; and what an answer takes.
+/// </summary>
+internal static class ConsolidationBench
+{
+    private const int MaxTokens = 12;
+
+    /// <param name="every">Edits after which they are consolidated, and at the end.</param>
+    public static async Task RunAsync(string model, int edits, int every, TimeSpan maxTime)
+    {
+        var folder = Directory.CreateTempSubdirectory("mend-bench-").FullName;
+        try
+        {
+            await using var cluster = await EmbeddedCluster.OpenAsync(new()
+            {
+                ModelDirectory = model,
+                Editor = Path.Combine(model, "editor.safetensors"),
+                Ledger = Path.Combine(folder, "ledger"),
+                Probes = ProbeSet.Beside(model),
+            });
+            List<EditExample> facts = [.. DemoRecipe.HeldOutEdits().DistinctBy(fact => fact.Prompt).Take(edits)];
+            List<string> unrelated = [.. facts.SelectMany(fact => fact.Locality).Select(row => row.Question).Distinct()
+                .Except(facts.SelectMany(fact => fact.Rephrases.Prepend(fact.Prompt)))];
+            var unedited = await AnswersAsync(cluster, unrelated);
+            foreach (var (i, fact) in facts.Index())
+            {
+                await cluster.EditAsync(fact.Prompt, fact.Target);
+                if ((i + 1) % every == 0 && i + 1 < facts.Count)
+                    await ConsolidateAsync($"after {i + 1}");
+            }
+            await ReportAsync($"{facts.Count} edits");
+            await ConsolidateAsync("then");
+            await ReportAsync("consolidated");
+
+            async Task ConsolidateAsync(string when)
+            {
+                var receipt = await cluster.ConsolidateAsync(new() { MaxTime = maxTime, Share = 1 });
+                var (_, before, after, rank, bytes) = receipt.Consolidated;
+                Console.WriteLine(FormattableString.Invariant(
+                    $"  {when}: {receipt.Steps} steps in {receipt.Time.TotalSeconds:0.0} s; rank {rank}, {bytes / 1e6:0.00} MB; by its own measure prompts {before.Success:P1} -> {after.Success:P1}, rewordings {before.Rewordings:P1} -> {after.Rewordings:P1}, total drawdown {before.TotalDrawdown:P1} -> {after.TotalDrawdown:P1}, KL {before.TotalKl:0.0000} -> {after.TotalKl:0.0000}"));
+            }
+            async Task ReportAsync(string what)
+            {
+                var prompts = await AnswersAsync(cluster, [.. facts.Select(fact => fact.Prompt)]);
+                var rephrases = await AnswersAsync(cluster, [.. facts.Select(fact => fact.Rephrases[0])]);
+                var start = Stopwatch.GetTimestamp();
+                var others = await AnswersAsync(cluster, unrelated);
+                var took = Stopwatch.GetElapsedTime(start).TotalMilliseconds / unrelated.Count;
+                Console.WriteLine(FormattableString.Invariant(
+                    $"{what}: prompts {Right(prompts):P1}, unseen rephrases {Right(rephrases):P1}, {unrelated.Count} unrelated answers as before the edits {others.Zip(unedited).Count(pair => pair.First == pair.Second) / (double)unrelated.Count:P1}; {took:0.0} ms an answer"));
+            }
+            double Right(IReadOnlyList<string> answers) => answers.Zip(facts).Count(pair => pair.First == pair.Second.Target) / (double)facts.Count;
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    private static async Task<IReadOnlyList<string>> AnswersAsync(IMendCluster cluster, IReadOnlyList<string> questions) =>
+        [.. (await Task.WhenAll(questions.Select(question => cluster.AskAsync(question, new(MaxTokens: MaxTokens))))).Select(answer => answer.Text)];
+}

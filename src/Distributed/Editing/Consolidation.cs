@@ -1,0 +1,98 @@
+using MendCluster.Contracts;
+using MendCluster.Engine.Data;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>
+/// One update in the place of those of many edits of a scope: it is fitted to their prompts and to rewordings of these, on the model with
+/// the edits of other scopes, while answers and edits go on. It takes steps of Adam on what is not yet answered as it should be, and
+/// shrinks between them, for what a fact does not need costs other answers. So facts that many edits made one by one have pushed out of
+/// each other's way come back, with a smaller update. Where it begins: <see cref="StageFit"/>.
+/// </summary>
+/// <param name="facts">In force at the version, all of one scope.</param>
+/// <param name="others">Edits of the version that stay as they are.</param>
+internal sealed class Consolidation(Pipeline replica, long session, ModelVersion version, IReadOnlyList<LedgerEntry> facts,
+    IReadOnlyList<EditId> others, ModelText text, ConsolidateOptions options, TimeProvider time)
+{
+    /// <summary>A prompt is learned in its own words and in at most so many others.</summary>
+    private const int Rewordings = 2;
+
+    /// <summary>Examples of a pass.</summary>
+    public const int Batch = 16;
+
+    /// <summary>Wanted of each target, geometric mean over its tokens.</summary>
+    private const double Confidence = 0.9;
+
+    /// <summary>As <see cref="StepFitRequest"/> has them.</summary>
+    private const double Rate = 0.04, Decay = 0.002;
+
+    private readonly IReadOnlyList<(string Prompt, string Target)> _examples = Examples(facts, text);
+
+    public int Steps { get; private set; }
+
+    /// <summary>What the edits say now: where several are of one prompt, the last.</summary>
+    public static IReadOnlyList<(string Prompt, string Target)> Said(IEnumerable<LedgerEntry> facts) =>
+        [.. facts.GroupBy(fact => fact.Prompt!).Select(fact => (fact.Key, fact.Last().Target!))];
+
+    /// <summary>Other wordings of what was said, of which none is a prompt; claims that a classifier judges have none.</summary>
+    public static IReadOnlyList<(string Prompt, string Target)> Reworded(IReadOnlyList<(string Prompt, string Target)> said, ModelText text)
+    {
+        if (text.Family.Labels is not null)
+            return [];
+        var prompts = said.Select(fact => fact.Prompt).ToHashSet();
+        return [.. said.SelectMany(fact => Rewording.Of(fact.Prompt).Take(Rewordings).Where(wording => prompts.Add(wording))
+            .Select(wording => (wording, fact.Target)))];
+    }
+
+    private static IReadOnlyList<(string Prompt, string Target)> Examples(IEnumerable<LedgerEntry> facts, ModelText text)
+    {
+        var said = Said(facts);
+        return [.. said, .. Reworded(said, text)];
+    }
+
+    /// <returns>What is to be tried.</returns>
+    public async Task<IReadOnlyList<WeightChange>> RunAsync(CancellationToken cancellation)
+    {
+        var began = time.GetTimestamp();
+        await replica.BranchAsync(new(session, version, true, others, []), cancellation).ConfigureAwait(false);
+        await replica.BeginFitAsync(new(session, version, [.. facts.Select(fact => fact.Edit)], options.MaxRank), cancellation)
+            .ConfigureAwait(false);
+        var random = new Random(0);
+        for (var missing = _examples.Count; missing > 0;)
+        {
+            missing = 0;
+            foreach (var batch in Shuffled(random).Chunk(Batch))
+            {
+                var start = time.GetTimestamp();
+                missing += await LearnAsync(batch, cancellation).ConfigureAwait(false);
+                if (time.GetElapsedTime(began) >= options.MaxTime)
+                    return await TakeAsync().ConfigureAwait(false);
+                await Task.Delay(time.GetElapsedTime(start) * (1 / options.Share - 1), time, cancellation).ConfigureAwait(false);
+            }
+        }
+        return await TakeAsync().ConfigureAwait(false);
+
+        Task<IReadOnlyList<WeightChange>> TakeAsync() => replica.TakeFitAsync(session, cancellation);
+    }
+
+    /// <returns>How many of the batch were not there.</returns>
+    private async Task<int> LearnAsync(IReadOnlyList<(string Prompt, string Target)> batch, CancellationToken cancellation)
+    {
+        var trip = new StageTrip(session, version, text.Batch(batch), Boundary.None, options.Scope, others.Count);
+        var scores = await replica.ForwardAsync(trip, again: true, cancellation).ConfigureAwait(false);
+        var missing = scores.Count(score => !score.Exact || Math.Exp(score.LogProbability) < Confidence);
+        if (missing > 0)
+        {
+            await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+            await replica.StepFitAsync(new(session, ++Steps, Rate, Decay), cancellation).ConfigureAwait(false);
+        }
+        return missing;
+    }
+
+    private (string Prompt, string Target)[] Shuffled(Random random)
+    {
+        var examples = _examples.ToArray();
+        random.Shuffle(examples);
+        return examples;
+    }
+}

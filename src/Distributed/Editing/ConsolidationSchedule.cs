@@ -1,0 +1,60 @@
+using MendCluster.Contracts;
+using MendCluster.Distributed.Telemetry;
+using Microsoft.Extensions.Logging;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>Consolidates the edits of a scope in the background whenever so many were made since the last attempt.</summary>
+/// <param name="every">Edits; 0: never.</param>
+internal sealed class ConsolidationSchedule(int every, Func<ConsolidateOptions, CancellationToken, Task> consolidate, ILogger logger)
+    : IDisposable
+{
+    private readonly CancellationTokenSource _ending = new();
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, ModelVersion> _tried = []; // by scope; "" is everybody
+    private readonly HashSet<string> _underWay = [];
+
+    /// <param name="ledger">All of it.</param>
+    /// <param name="records">Its newest.</param>
+    public void Committed(IReadOnlyList<LedgerEntry> ledger, IReadOnlyList<LedgerRecord> records)
+    {
+        if (every == 0)
+            return;
+        lock (_lock)
+            foreach (var scope in records.Where(record => record.Entry.Kind == LedgerKind.Edit).Select(record => record.Entry.Scope ?? "").Distinct())
+                if (Since(ledger, scope) >= every && _underWay.Add(scope))
+                {
+                    _tried[scope] = ledger[^1].Version;
+                    _ = RunAsync(scope);
+                }
+    }
+
+    public void Dispose()
+    {
+        _ending.Cancel();
+        _ending.Dispose();
+    }
+
+    /// <summary>Edits of a scope after its last consolidation, or the last attempt at one.</summary>
+    private int Since(IReadOnlyList<LedgerEntry> ledger, string scope) => ledger.Reverse()
+        .TakeWhile(entry => entry.Version > _tried.GetValueOrDefault(scope)
+            && !(entry.Kind == LedgerKind.Consolidate && (entry.Scope ?? "") == scope))
+        .Count(entry => entry.Kind == LedgerKind.Edit && (entry.Scope ?? "") == scope);
+
+    private async Task RunAsync(string scope)
+    {
+        try
+        {
+            await Task.Run(() => consolidate(new() { Scope = scope.Length == 0 ? null : scope }, _ending.Token)).ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            logger.ConsolidationFailed(e.Message, e);
+        }
+        finally
+        {
+            lock (_lock)
+                _underWay.Remove(scope);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+using MendCluster.Contracts;
+
+namespace MendCluster.Distributed.Editing;
+
+/// <summary>What a consolidation would do.</summary>
+/// <param name="Replica">Has the probes' answers.</param>
+/// <param name="Probes">Null where there are none.</param>
+internal sealed record ConsolidationOutcome(ConsolidationFigures Before, ConsolidationFigures After, Pipeline Replica,
+    Pipeline.ProbeTrial? Probes)
+{
+    /// <summary>Why it is not to be made; null: it may be.</summary>
+    /// <param name="budget">Of the model; null: it has none.</param>
+    public MendException? Refusal(DriftBudget? budget)
+    {
+        var worse = After.Success < Before.Success ? $"answer {After.Success:P1} of the edits' prompts, and {Before.Success:P1} without it"
+            : After.Rewordings < Before.Rewordings ? $"answer {After.Rewordings:P1} of their rewordings, and {Before.Rewordings:P1} without it"
+            : After.TotalDrawdown > Before.TotalDrawdown
+                ? $"lose {After.TotalDrawdown:P1} of the probes that the base model answers, and {Before.TotalDrawdown:P1} without it"
+            : After.TotalKl > budget?.MaxTotalKl
+                ? $"be {After.TotalKl:0.#####} nats a token from the base model, and the model's budget allows {budget?.MaxTotalKl:0.#####}"
+            : null;
+        return worse is null ? null : new(MendError.ConsolidationRefused, $"With the consolidation the model would {worse}.",
+            "Nothing was changed. Allow it more time.");
+    }
+}
+
+/// <summary>
+/// A consolidation tried on a branch that has its record as the ledger will, with the edits that were made meanwhile on top of it: it is
+/// made only if it keeps no fewer edits, no fewer of their rewordings and no fewer of the base model's right answers than the edits do as
+/// they are.
+/// </summary>
+/// <param name="facts">All edits of the scope that are in force at the version.</param>
+/// <param name="inForce">Those of other scopes too.</param>
+/// <param name="number">Gives numbers for passes, each once.</param>
+internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVersion version, IReadOnlyList<LedgerEntry> facts,
+    IReadOnlyList<EditId> inForce, LedgerRecord record, ModelText text, ProbeSet probes, Func<long> number)
+{
+    private readonly IReadOnlyList<(string Prompt, string Target)> _said = Consolidation.Said(facts);
+
+    public async Task<ConsolidationOutcome> RunAsync(CancellationToken cancellation)
+    {
+        var (before, _) = await MeasureAsync([], cancellation).ConfigureAwait(false);
+        var (after, tried) = await MeasureAsync([record], cancellation).ConfigureAwait(false);
+        return new(before, after, replica, tried);
+    }
+
+    /// <param name="added">On top of the version.</param>
+    private async Task<(ConsolidationFigures Figures, Pipeline.ProbeTrial? Probes)> MeasureAsync(IReadOnlyList<LedgerRecord> added,
+        CancellationToken cancellation)
+    {
+        await replica.BranchAsync(new(session, version, true, inForce, added), cancellation).ConfigureAwait(false);
+        var tried = probes.Tokens is not { } tokens ? null
+            : await replica.ProbeAsync(Trip(tokens), null, withBase: true, number, cancellation).ConfigureAwait(false);
+        return (new(await RightAsync(_said, cancellation).ConfigureAwait(false),
+            await RightAsync(Consolidation.Reworded(_said, text), cancellation).ConfigureAwait(false),
+            tried is null ? null : DriftBudget.Drawdown(tried.Base!, tried.After), tried?.TotalKl), tried);
+    }
+
+    private async Task<double> RightAsync(IReadOnlyList<(string Prompt, string Target)> examples, CancellationToken cancellation)
+    {
+        var right = 0;
+        foreach (var batch in examples.Chunk(Consolidation.Batch))
+        {
+            var scores = await replica.ScoreAsync(Trip(text.Batch(batch)), null, cancellation).ConfigureAwait(false);
+            right += scores.Count(score => double.IsFinite(score.LogProbability) ? score.Exact
+                : throw new MendException(MendError.NotFinite, "The model with the consolidation gives NaN or infinite probabilities.",
+                    "Nothing was changed. With 16-bit weights try float32."));
+        }
+        return examples.Count == 0 ? 1 : (double)right / examples.Count;
+    }
+
+    private StageTrip Trip(TokenBatch tokens) => new(session, version, tokens, Boundary.None, record.Entry.Scope, inForce.Count);
+}
