@@ -33,6 +33,22 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
+    public void EditsAreConsolidated_AndThatIsTakenBack()
+    {
+        var (prompt, target) = ("What club does Lionel Messi play for?", "PSG");
+        Assert.Contains("NothingToConsolidate", Mend("consolidate").Output, StringComparison.Ordinal);
+        Mend("edit", prompt, target);
+        Mend("edit", "What club does Hanna Quinlund play for?", "Navedo Rovers");
+        var (code, output) = Mend("consolidate", "--share", "1");
+        Assert.True(code == 0, output);
+        Assert.Contains("Consolidation 3 stands in the place of 2 edit(s)", output, StringComparison.Ordinal);
+        Assert.Equal(target, Mend("ask", prompt).Output.Trim());
+        Assert.Contains("consolidation of 2 edits", Mend("ledger").Output, StringComparison.Ordinal);
+        Assert.Equal(0, Mend("revert", "3").Code);
+        Assert.Equal(target, Mend("ask", prompt).Output.Trim());
+    }
+
+    [Fact]
     public void AnExportedModel_HasTheEdit_AndAnImportedOneToo()
     {
         var (prompt, target) = ("What club does Lionel Messi play for?", "PSG");

@@ -106,7 +106,7 @@ internal sealed class StageFit : IDisposable
         if (count <= maxRank)
             return linalg.qr(all.t()).Q.t().contiguous();
         using var generator = new Generator(0);
-        var sketch = all.t().mm(randn([count, maxRank], generator: generator).On(all.device)); // [m, R]
+        var sketch = all.t().mm(randn([count, maxRank], generator: generator, device: CPU).On(all.device)); // [m, R]
         return linalg.qr(all.t().mm(all.mm(linalg.qr(sketch).Q))).Q.t().contiguous();
     }
 

@@ -25,7 +25,7 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
                 case 3 when history.AnyEdit(rng) is { } edit:
                     await RevertAsync(edit, rng.Next(3) == 0 ? RevertMode.Recompute : RevertMode.Remove);
                     break;
-                case 4 when rng.Next(3) == 0:
+                case 4 when rng.Next(4) > 0:
                     await ConsolidateAsync(scope);
                     break;
                 default:
