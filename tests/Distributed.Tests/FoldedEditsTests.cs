@@ -1,5 +1,5 @@
+using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
-using MendCluster.Distributed.Ledger;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using TorchSharp;

@@ -1,5 +1,4 @@
 using MendCluster.Contracts;
-using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
 
 namespace MendCluster.Distributed.Editing;
@@ -107,8 +106,10 @@ public sealed partial class EditCoordinator
         CheckScope(options.Scope);
     }
 
-    /// <summary>What is in force, with the consolidations that still stand.</summary>
-    private async Task<EditsInForce<LedgerEntry>> HistoryAsync() =>
-        (await ledger.ReadAfterAsync(ModelVersion.Base).ConfigureAwait(false))
-            .Aggregate(EditsInForce<LedgerEntry>.None, (history, record) => history.Plus(record, (_, _) => record.Entry));
+    /// <summary>Whether no edit of a consolidation was taken back or computed anew since.</summary>
+    private async Task<bool> StandsAsync(LedgerEntry consolidation) =>
+        ledger.Entries.TakeWhile(entry => entry.Version <= consolidation.Version).Select(entry => new LedgerRecord(entry, []))
+            .Concat(await ledger.ReadAfterAsync(consolidation.Version).ConfigureAwait(false))
+            .Aggregate(EditsInForce<LedgerEntry>.None, (history, record) => history.Plus(record, (_, _) => record.Entry))
+            .Consolidations.Exists(kept => kept.Id == consolidation.Edit);
 }

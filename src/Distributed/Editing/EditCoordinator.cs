@@ -303,12 +303,12 @@ public sealed partial class EditCoordinator(
             if (entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } revert)
                 throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.",
                     "Nothing is left to do.");
-            var isConsolidation = entries.Any(entry => entry.Kind == LedgerKind.Consolidate && entry.Edit == edit);
-            if (isConsolidation && !(await HistoryAsync().ConfigureAwait(false)).Consolidations.Any(kept => kept.Id == edit))
+            var consolidation = entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Consolidate && entry.Edit == edit);
+            if (consolidation is not null && !await StandsAsync(consolidation).ConfigureAwait(false))
                 throw new MendException(MendError.AlreadyReverted, $"Consolidation {edit} ended when one of its edits was taken back.",
                     "Nothing is left to do.");
             var before = Version;
-            IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove || isConsolidation ? []
+            IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove || consolidation is not null ? []
                 : await WithFailoverAsync((replica, session) => RecomputeAsync(replica, session, before, edit, cancellation))
                     .ConfigureAwait(false);
             var version = before.Next();

@@ -1,4 +1,4 @@
-using MendCluster.Distributed.Ledger;
+using MendCluster.Contracts;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;

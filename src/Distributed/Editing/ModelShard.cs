@@ -1,6 +1,5 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Deployment;
-using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
 using MendCluster.Engine;
 using MendCluster.Engine.Checkpoints;

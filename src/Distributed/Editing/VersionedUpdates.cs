@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
 using MendCluster.Contracts;
-using MendCluster.Distributed.Ledger;
 using MendCluster.Engine;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;

@@ -14,7 +14,7 @@ internal sealed class ClusterWatch : BackgroundService
     private readonly TimeProvider _time;
     private readonly ILogger<ClusterWatch> _logger;
     private readonly Meter _meter = new(ServerMetrics.Name);
-    private readonly Dictionary<EditId, long> _active = []; // ranks of the edits in force
+    private EditsInForce<long> _inForce = EditsInForce<long>.None; // ranks
     private volatile IReadOnlyList<ShardReport>? _shards;
     private ModelVersion _version;
     private volatile Counted _counted = new(0, 0, null);
@@ -26,7 +26,7 @@ internal sealed class ClusterWatch : BackgroundService
             "Edits, previews and reverts that were taken and not answered.");
         _meter.CreateObservableGauge("mend.edits.active", () => _counted.Edits, "{edit}", "Edits in force.");
         _meter.CreateObservableGauge("mend.edits.rank", () => _counted.Rank, "{row}",
-            "Rank of all edits in force, the largest of any weight of each.");
+            "Rank of all edits and consolidations in force, the largest of any weight of each.");
         _meter.CreateObservableGauge("mend.shard.ready", () => Of(status => status?.State == ShardState.Ready ? 1L : 0), "1",
             "Whether a stage can serve.");
         _meter.CreateObservableGauge("mend.shard.version", () => Of(status => status?.Version.Value ?? 0), "{version}",
@@ -76,14 +76,11 @@ internal sealed class ClusterWatch : BackgroundService
                     .ConfigureAwait(false);
                 foreach (var entry in page)
                 {
-                    if (entry.Kind == LedgerKind.Edit)
-                        _active[entry.Edit] = entry.Figures?.Rank ?? 0;
-                    else if (entry.Kind == LedgerKind.Revert)
-                        _active.Remove(entry.Edit);
+                    _inForce = _inForce.Plus(new(entry, []), (_, _) => entry.Consolidated?.Rank ?? entry.Figures?.Rank ?? 0);
                     _version = entry.Version;
                 }
-                if (page is [.., var newest]) // a revert has no figures: what it left is known with the next edit
-                    _counted = new(_active.Count, _active.Values.Sum(), newest.Figures?.BudgetLeft);
+                if (page is [.., var newest]) // a revert and a consolidation have no figures: what is left is known with the next edit
+                    _counted = new(_inForce.Edits.Count, _inForce.Updates.Sum(), newest.Figures?.BudgetLeft);
                 isMore = page.Count == LedgerQuery.MaxEntries;
             }
         }

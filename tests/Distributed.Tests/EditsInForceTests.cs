@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
-using MendCluster.Distributed.Ledger;
 
-namespace MendCluster.Distributed.Tests.Ledger;
+namespace MendCluster.Distributed.Tests;
 
 /// <summary>What is in force after edits, consolidations and what takes either back. An update is named by the version that made it.</summary>
 public class EditsInForceTests

@@ -1,6 +1,6 @@
-using MendCluster.Contracts;
+using System.Collections.Immutable;
 
-namespace MendCluster.Distributed.Ledger;
+namespace MendCluster.Contracts;
 
 /// <summary>
 /// What is in force after the records of a ledger: the edits that no revert took back, in their order, and the consolidations whose edits
@@ -9,8 +9,8 @@ namespace MendCluster.Distributed.Ledger;
 /// <typeparam name="T">What an edit's factors are made into.</typeparam>
 /// <param name="Edits">Oldest first.</param>
 /// <param name="Consolidations">Oldest first.</param>
-internal sealed record EditsInForce<T>(
-    IReadOnlyList<EditsInForce<T>.Edit> Edits, IReadOnlyList<EditsInForce<T>.Consolidation> Consolidations)
+public sealed record EditsInForce<T>(
+    ImmutableList<EditsInForce<T>.Edit> Edits, ImmutableList<EditsInForce<T>.Consolidation> Consolidations)
 {
     public static readonly EditsInForce<T> None = new([], []);
 
@@ -20,7 +20,7 @@ internal sealed record EditsInForce<T>(
         get
         {
             var standing = new Dictionary<EditId, Consolidation>();
-            foreach (var consolidation in Consolidations.Reverse())
+            foreach (var consolidation in Enumerable.Reverse(Consolidations))
                 if (!consolidation.Of.Any(standing.ContainsKey))
                     foreach (var member in consolidation.Of)
                         standing[member] = consolidation;
@@ -46,14 +46,14 @@ internal sealed record EditsInForce<T>(
         switch (entry.Kind)
         {
             case LedgerKind.Edit:
-                return this with { Edits = [.. Edits, new(entry.Edit, entry.Scope, make(entry.Scope, changes))] };
+                return this with { Edits = Edits.Add(new(entry.Edit, entry.Scope, make(entry.Scope, changes))) };
             case LedgerKind.Consolidate:
                 var of = entry.Consolidated?.Edits ?? [];
                 if (of.Count == 0 || of.Any(id => Edits.FirstOrDefault(edit => edit.Id == id) is not { } edit || edit.Scope != entry.Scope))
                     throw Unusable(entry, $"consolidates edits [{string.Join(", ", of)}], of which not all are in force");
-                return this with { Consolidations = [.. Consolidations, new(entry.Edit, of, make(entry.Scope, changes))] };
+                return this with { Consolidations = Consolidations.Add(new(entry.Edit, of, make(entry.Scope, changes))) };
             case LedgerKind.Revert when Consolidations.Any(consolidation => consolidation.Id == entry.Edit):
-                return this with { Consolidations = [.. Consolidations.Where(consolidation => consolidation.Id != entry.Edit)] };
+                return this with { Consolidations = Consolidations.RemoveAll(consolidation => consolidation.Id == entry.Edit) };
             case LedgerKind.Revert when Edits.Any(edit => edit.Id == entry.Edit):
                 var recomputed = changes.Where(change => change.Replaces is not null).ToLookup(change => change.Replaces!.Value);
                 return new(
@@ -69,7 +69,7 @@ internal sealed record EditsInForce<T>(
     /// <summary>These, then some edits of another history, with its consolidations of edits that are all here as they are there.</summary>
     public EditsInForce<T> Then(EditsInForce<T> other, IReadOnlyCollection<EditId> some)
     {
-        List<Edit> edits = [.. Edits, .. other.Edits.Where(edit => some.Contains(edit.Id))];
+        ImmutableList<Edit> edits = [.. Edits, .. other.Edits.Where(edit => some.Contains(edit.Id))];
         var known = other.Edits.Intersect(edits).Select(edit => edit.Id).ToHashSet();
         return new(edits, [.. Consolidations.Union(other.Consolidations.Where(consolidation => consolidation.Of.All(known.Contains)))]);
     }
@@ -78,8 +78,8 @@ internal sealed record EditsInForce<T>(
         new(MendError.LedgerUnusable, $"Version {entry.Version} of the ledger {why}.", "Restore the ledger from a copy.");
 
     /// <param name="Update">Recomputed, where a revert did that.</param>
-    internal sealed record Edit(EditId Id, string? Scope, T Update);
+    public sealed record Edit(EditId Id, string? Scope, T Update);
 
     /// <param name="Of">The edits in whose place it stands.</param>
-    internal sealed record Consolidation(EditId Id, IReadOnlyList<EditId> Of, T Update);
+    public sealed record Consolidation(EditId Id, IReadOnlyList<EditId> Of, T Update);
 }
