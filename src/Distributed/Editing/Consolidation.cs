@@ -41,7 +41,20 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
             return [];
         var prompts = said.Select(fact => fact.Prompt).ToHashSet();
         return [.. said.SelectMany(fact => Rewording.Of(fact.Prompt).Take(Rewordings).Where(wording => prompts.Add(wording))
-            .Select(wording => (wording, fact.Target)))];
+            .Select(wording => (wording, fact.Target))).Where(row => Fits(row, text))];
+    }
+
+    /// <summary>A rewording may be longer than the model's context, where the prompt just is not.</summary>
+    private static bool Fits((string Prompt, string Target) row, ModelText text)
+    {
+        try
+        {
+            return text.Row(row.Prompt, row.Target) is not null;
+        }
+        catch (MendException e) when (e.Error == MendError.TooLong)
+        {
+            return false;
+        }
     }
 
     private static IReadOnlyList<(string Prompt, string Target)> Examples(IEnumerable<LedgerEntry> facts, ModelText text)

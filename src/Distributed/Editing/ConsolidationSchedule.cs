@@ -45,9 +45,10 @@ internal sealed class ConsolidationSchedule(int every, Func<ConsolidateOptions, 
     {
         try
         {
+            // not in the caller's trace, nor in its turn
             await Task.Run(() => consolidate(new() { Scope = scope.Length == 0 ? null : scope }, _ending.Token)).ConfigureAwait(false);
         }
-        catch (Exception e)
+        catch (Exception e) when (!_ending.IsCancellationRequested)
         {
             logger.ConsolidationFailed(e.Message, e);
         }

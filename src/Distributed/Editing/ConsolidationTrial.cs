@@ -24,6 +24,9 @@ internal sealed record ConsolidationOutcome(ConsolidationFigures Before, Consoli
     }
 }
 
+/// <summary>How many of the edits' prompts, and of their rewordings, are answered with the targets. Fractions.</summary>
+internal sealed record KeptEdits((double Success, double Rewordings) Before, (double Success, double Rewordings) After);
+
 /// <summary>
 /// A consolidation tried on a branch that has its record as the ledger will, with the edits that were made meanwhile on top of it: it is
 /// made only if it keeps no fewer edits, no fewer of their rewordings and no fewer of the base model's right answers than the edits do as
@@ -37,24 +40,41 @@ internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVe
 {
     private readonly IReadOnlyList<(string Prompt, string Target)> _said = Consolidation.Said(facts);
 
-    public async Task<ConsolidationOutcome> RunAsync(CancellationToken cancellation)
+    /// <summary>Of the prompts and rewordings alone, which concerns no other request: edits may go on meanwhile.</summary>
+    public async Task<KeptEdits> KeptAsync(CancellationToken cancellation)
     {
-        var (before, _) = await MeasureAsync([], cancellation).ConfigureAwait(false);
-        var (after, tried) = await MeasureAsync([record], cancellation).ConfigureAwait(false);
+        var before = await MeasureAsync([]).ConfigureAwait(false);
+        return new(before, await MeasureAsync([record]).ConfigureAwait(false));
+
+        async Task<(double, double)> MeasureAsync(IReadOnlyList<LedgerRecord> added)
+        {
+            await BranchAsync(added, cancellation).ConfigureAwait(false);
+            return (await RightAsync(_said, cancellation).ConfigureAwait(false),
+                await RightAsync(Consolidation.Reworded(_said, text), cancellation).ConfigureAwait(false));
+        }
+    }
+
+    /// <summary>The rest, in a turn: what shards keep of the probes is for one edit at a time.</summary>
+    public async Task<ConsolidationOutcome> RunAsync(KeptEdits kept, CancellationToken cancellation)
+    {
+        var (before, _) = await ProbeAsync(kept.Before, []).ConfigureAwait(false);
+        var (after, tried) = await ProbeAsync(kept.After, [record]).ConfigureAwait(false);
         return new(before, after, replica, tried);
+
+        async Task<(ConsolidationFigures, Pipeline.ProbeTrial?)> ProbeAsync((double Success, double Rewordings) right,
+            IReadOnlyList<LedgerRecord> added)
+        {
+            if (probes.Tokens is not { } tokens)
+                return (new(right.Success, right.Rewordings, null, null), null);
+            await BranchAsync(added, cancellation).ConfigureAwait(false);
+            var tried = await replica.ProbeAsync(Trip(tokens), null, withBase: true, number, cancellation).ConfigureAwait(false);
+            return (new(right.Success, right.Rewordings, DriftBudget.Drawdown(tried.Base!, tried.After), tried.TotalKl), tried);
+        }
     }
 
     /// <param name="added">On top of the version.</param>
-    private async Task<(ConsolidationFigures Figures, Pipeline.ProbeTrial? Probes)> MeasureAsync(IReadOnlyList<LedgerRecord> added,
-        CancellationToken cancellation)
-    {
-        await replica.BranchAsync(new(session, version, true, inForce, added), cancellation).ConfigureAwait(false);
-        var tried = probes.Tokens is not { } tokens ? null
-            : await replica.ProbeAsync(Trip(tokens), null, withBase: true, number, cancellation).ConfigureAwait(false);
-        return (new(await RightAsync(_said, cancellation).ConfigureAwait(false),
-            await RightAsync(Consolidation.Reworded(_said, text), cancellation).ConfigureAwait(false),
-            tried is null ? null : DriftBudget.Drawdown(tried.Base!, tried.After), tried?.TotalKl), tried);
-    }
+    private Task BranchAsync(IReadOnlyList<LedgerRecord> added, CancellationToken cancellation) =>
+        replica.BranchAsync(new(session, version, true, inForce, added), cancellation);
 
     private async Task<double> RightAsync(IReadOnlyList<(string Prompt, string Target)> examples, CancellationToken cancellation)
     {

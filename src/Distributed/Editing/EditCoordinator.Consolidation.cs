@@ -24,12 +24,14 @@ public sealed partial class EditCoordinator
         try
         {
             var (facts, changes, steps) = await FitAsync(options, cancellation).ConfigureAwait(false);
-            var (id, version, consolidated) = await SwapAsync(options, facts, changes, cancellation).ConfigureAwait(false);
-            _logger.Consolidated(id, consolidated.Edits.Count, consolidated.Before.Success, consolidated.After.Success);
-            return new(id, version, consolidated, steps, time.GetElapsedTime(start));
+            var (entry, consolidated) = await SwapAsync(options, facts, changes, cancellation).ConfigureAwait(false);
+            _logger.Consolidated(entry.Edit, consolidated.Edits.Count, consolidated.Before.Success, consolidated.After.Success);
+            MendMetrics.Consolidated(time.GetElapsedTime(start), null);
+            return new(entry.Edit, entry.Version, consolidated, steps, time.GetElapsedTime(start));
         }
         catch (Exception e)
         {
+            MendMetrics.Consolidated(time.GetElapsedTime(start), e);
             MendTracing.Failed(span, e);
             throw;
         }
@@ -43,8 +45,9 @@ public sealed partial class EditCoordinator
     private async Task<(IReadOnlyList<LedgerEntry> Facts, IReadOnlyList<WeightChange> Changes, int Steps)> FitAsync(
         ConsolidateOptions options, CancellationToken cancellation)
     {
-        var version = Version;
-        List<LedgerEntry> inForce = InForce(), facts = [.. inForce.Where(entry => entry.Scope == options.Scope)];
+        var entries = ledger.Entries; // edits go on
+        var version = VersionOf(entries);
+        List<LedgerEntry> inForce = InForce(entries), facts = [.. inForce.Where(entry => entry.Scope == options.Scope)];
         if (facts.Count == 0)
             throw new MendException(MendError.NothingToConsolidate,
                 $"No edit {(options.Scope is { } scope ? $"of the scope '{scope}'" : "for everybody")} is in force.", "Make some first.");
@@ -58,40 +61,65 @@ public sealed partial class EditCoordinator
         }).ConfigureAwait(false);
     }
 
-    /// <summary>In a turn among the edits: tries what was found with the edits that were made meanwhile, and commits it.</summary>
-    private async Task<(EditId Id, ModelVersion Version, Consolidated Consolidated)> SwapAsync(ConsolidateOptions options,
-        IReadOnlyList<LedgerEntry> facts, IReadOnlyList<WeightChange> changes, CancellationToken cancellation)
+    /// <summary>
+    /// Tries what was found, and commits it in a turn among the edits. How many edits it keeps is asked before the turn; if some were made in
+    /// between, once more in it.
+    /// </summary>
+    private async Task<(LedgerEntry Entry, Consolidated Consolidated)> SwapAsync(ConsolidateOptions options, IReadOnlyList<LedgerEntry> facts,
+        IReadOnlyList<WeightChange> changes, CancellationToken cancellation)
     {
+        var candidate = Candidate(options, facts, changes);
+        var kept = await KeptAsync(candidate).ConfigureAwait(false);
         await TurnAsync(cancellation).ConfigureAwait(false);
         try
         {
-            var (before, now) = (Version, InForce());
-            if (facts.FirstOrDefault(fact => now.All(entry => entry.Edit != fact.Edit)) is { } gone)
-                throw new MendException(MendError.ConsolidationRefused, $"Edit {gone.Edit} was taken back meanwhile.",
-                    "Nothing was changed. Consolidate again.");
-            var version = before.Next();
-            var unmeasured = new ConsolidationFigures(0, 0, null, null);
-            var consolidated = new Consolidated([.. facts.Select(fact => fact.Edit)], unmeasured, unmeasured,
-                changes.Max(change => change.UTilde.Shape[0]),
-                changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
-            var record = new LedgerRecord(new(version, time.GetUtcNow(), LedgerKind.Consolidate, new(version.Value), Author: options.Author,
-                Scope: options.Scope, Consolidated: consolidated), changes);
-            var trial = await WithFailoverAsync((replica, session) => new ConsolidationTrial(replica, session, before,
-                [.. now.Where(other => other.Scope == options.Scope)], [.. now.Select(other => other.Edit)], record, text, probes,
-                () => Interlocked.Increment(ref _sessions)).RunAsync(cancellation)).ConfigureAwait(false);
-            if (trial.Refusal(_budget) is { } refusal)
+            if (candidate.Entry.Version != Version.Next())
+            {
+                candidate = Candidate(options, facts, changes);
+                kept = await KeptAsync(candidate).ConfigureAwait(false);
+            }
+            var outcome = await TrialAsync(candidate, trial => trial.RunAsync(kept, cancellation)).ConfigureAwait(false);
+            if (outcome.Refusal(_budget) is { } refusal)
                 throw refusal;
-            consolidated = consolidated with { Before = trial.Before, After = trial.After };
+            var consolidated = candidate.Entry.Consolidated! with { Before = outcome.Before, After = outcome.After };
+            var entry = candidate.Entry with { Consolidated = consolidated };
             cancellation.ThrowIfCancellationRequested();
-            await CommitAsync([record with { Entry = record.Entry with { Consolidated = consolidated } }]).ConfigureAwait(false);
-            if (trial.Probes is { } tried)
-                trial.Replica.Keep(tried, version);
-            return (record.Entry.Edit, version, consolidated);
+            await CommitAsync([candidate with { Entry = entry }]).ConfigureAwait(false);
+            if (outcome.Probes is { } tried)
+                outcome.Replica.Keep(tried, entry.Version);
+            return (entry, consolidated);
         }
         finally
         {
             _turn.Release();
         }
+
+        Task<KeptEdits> KeptAsync(LedgerRecord record) => TrialAsync(record, trial => trial.KeptAsync(cancellation));
+    }
+
+    /// <summary>As the next version; what the record says of it is not measured yet.</summary>
+    private LedgerRecord Candidate(ConsolidateOptions options, IReadOnlyList<LedgerEntry> facts, IReadOnlyList<WeightChange> changes)
+    {
+        var entries = ledger.Entries;
+        var (version, now) = (VersionOf(entries).Next(), InForce(entries));
+        if (facts.FirstOrDefault(fact => now.All(entry => entry.Edit != fact.Edit)) is { } gone)
+            throw new MendException(MendError.ConsolidationRefused, $"Edit {gone.Edit} was taken back meanwhile.",
+                "Nothing was changed. Consolidate again.");
+        var unmeasured = new ConsolidationFigures(0, 0, null, null);
+        return new(new(version, time.GetUtcNow(), LedgerKind.Consolidate, new(version.Value), Author: options.Author,
+            Scope: options.Scope, Consolidated: new([.. facts.Select(fact => fact.Edit)], unmeasured, unmeasured,
+            changes.Max(change => change.UTilde.Shape[0]),
+            changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length))), changes);
+    }
+
+    /// <summary>On the version before the record's.</summary>
+    private Task<T> TrialAsync<T>(LedgerRecord record, Func<ConsolidationTrial, Task<T>> run)
+    {
+        var before = new ModelVersion(record.Entry.Version.Value - 1);
+        var inForce = InForce([.. ledger.Entries.TakeWhile(entry => entry.Version <= before)]);
+        return WithFailoverAsync((replica, session) => run(new(replica, session, before,
+            [.. inForce.Where(entry => entry.Scope == record.Entry.Scope)], [.. inForce.Select(entry => entry.Edit)], record, text, probes,
+            () => Interlocked.Increment(ref _sessions))));
     }
 
     private static void Check(ConsolidateOptions options)

@@ -78,7 +78,9 @@ public sealed partial class EditCoordinator(
     }
 
     /// <summary>The newest version: the ledger's, which may have found out later than its append that a record is durable.</summary>
-    public ModelVersion Version => ledger.Entries is [.., var last] ? last.Version : ModelVersion.Base;
+    public ModelVersion Version => VersionOf(ledger.Entries);
+
+    private static ModelVersion VersionOf(IReadOnlyList<LedgerEntry> entries) => entries is [.., var last] ? last.Version : ModelVersion.Base;
 
     public Task<IReadOnlyList<LedgerEntry>> LedgerAsync(CancellationToken cancellation = default) => Task.FromResult(ledger.Entries);
 
@@ -585,10 +587,13 @@ public sealed partial class EditCoordinator(
         new(scope, confidence, text.Batch([(prompt, target)]));
 
     /// <summary>The edits that no revert took back, in their order.</summary>
-    private List<LedgerEntry> InForce()
+    private List<LedgerEntry> InForce() => InForce(ledger.Entries);
+
+    /// <inheritdoc cref="InForce()"/>
+    private static List<LedgerEntry> InForce(IReadOnlyList<LedgerEntry> entries)
     {
-        var reverted = ledger.Entries.Where(entry => entry.Kind == LedgerKind.Revert).Select(entry => entry.Edit).ToHashSet();
-        return [.. ledger.Entries.Where(entry => entry.Kind == LedgerKind.Edit && !reverted.Contains(entry.Edit))];
+        var reverted = entries.Where(entry => entry.Kind == LedgerKind.Revert).Select(entry => entry.Edit).ToHashSet();
+        return [.. entries.Where(entry => entry.Kind == LedgerKind.Edit && !reverted.Contains(entry.Edit))];
     }
 
     private void Check(EditOptions options)

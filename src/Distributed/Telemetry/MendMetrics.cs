@@ -33,6 +33,9 @@ public static class MendMetrics
         Of<long>("mend.edit.rank", "{row}", "Rank of an edit's update, the largest of any weight.",
         [1, 2, 4, 8, 16, 32, 64, 128, 256]);
 
+    private static readonly Histogram<double> Consolidation = Of<double>("mend.consolidation.duration", "s",
+        "Time of a consolidation, waiting included.", [1, 3, 10, 30, 60, 120, 300, 600, 1800, 3600]);
+
     private static readonly Histogram<double> Append = Of("mend.ledger.append.duration", "s", "Time until a record is durable.", Seconds);
     private static readonly Histogram<double> Read =
         Of("mend.ledger.read.duration", "s", "Time until the ledger is open, or a shard's missing records are read.", Seconds);
@@ -151,6 +154,15 @@ public static class MendMetrics
     internal static void Reduce(TimeSpan time) => Reduction.Record(time.TotalSeconds);
 
     internal static void Sent(int bytes) => Reduced.Add(bytes);
+
+    /// <param name="e">Null: it was made.</param>
+    internal static void Consolidated(TimeSpan took, Exception? e) => Consolidation.Record(took.TotalSeconds, Tag("outcome", e switch
+    {
+        null => "made",
+        OperationCanceledException => "cancelled",
+        MendException { Error: MendError.ConsolidationRefused or MendError.NothingToConsolidate } => "refused",
+        _ => "failed",
+    }));
 
     private static Histogram<T> Of<T>(string name, string unit, string description, IReadOnlyList<T> buckets)
         where T : struct => Meter.CreateHistogram(name, unit, description,
