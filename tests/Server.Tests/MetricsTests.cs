@@ -23,6 +23,7 @@ public sealed partial class MetricsTests
         var first = await server.ManagementClient().GetStringAsync("/metrics");
         foreach (var outcome in new[] { "made", "refused", "cancelled", "failed" })
             Assert.Matches($"mend_edits_total{{[^}}]*outcome=\"{outcome}\"[^}}]*}} ", first); // there from the start
+        Assert.Equal(HttpStatusCode.Conflict, (await http.PostAsync("/v1/consolidations", "{}")).StatusCode); // of no edits
         var edit = JsonSerializer.Serialize(new { prompt = TinyServer.Prompt, target = Target });
         Assert.Equal(HttpStatusCode.Created, (await http.PostAsync("/v1/edits", edit)).StatusCode);
         await File.WriteAllLinesAsync(Path.Combine(server.Folder["trainings"], "edits.tsv"),
@@ -47,6 +48,7 @@ public sealed partial class MetricsTests
             .Select(match => match.Groups["name"].Value).ToHashSet();
         Assert.Equal(documented.Order(), scraped.Order());
         Assert.Matches("mend_edit_drawdown_bucket{[^}]*le=\"0.02\"", scrape);
+        Assert.Matches("mend_consolidation_duration_seconds_count{[^}]*outcome=\"refused\"[^}]*} 1\n", scrape);
         Assert.Matches("mend_training_steps_total{[^}]*} 2\n", scrape);
         Assert.Matches("mend_training_running{[^}]*} 0\n", scrape);
         Assert.Matches("mend_edits_budget{[^}]*} 1\n", scrape); // the edit cost no probe
