@@ -35,12 +35,12 @@ public sealed record ConsolidateOptions
 
 /// <summary>How well a model keeps its edits, and the rest.</summary>
 /// <param name="Success">Fraction of the edits' prompts that are answered with their targets.</param>
-/// <param name="Rewordings">The same of their prompts in other words, which rules make.</param>
+/// <param name="Rewordings">The same of their prompts in other words, which rules make. Null: there are none.</param>
 /// <param name="TotalDrawdown">Fraction of the probes that the base model answers rightly and this one does not. Null: there are none.</param>
 /// <param name="TotalKl">KL divergence of the base model to this one on the probes, per token, in nats. Null: as the drawdown.</param>
 [GenerateSerializer, Immutable, Alias("mend.ConsolidationFigures")]
 public sealed record ConsolidationFigures(
-    [property: Id(0)] double Success, [property: Id(1)] double Rewordings, [property: Id(2)] double? TotalDrawdown,
+    [property: Id(0)] double Success, [property: Id(1)] double? Rewordings, [property: Id(2)] double? TotalDrawdown,
     [property: Id(3)] double? TotalKl);
 
 /// <summary>What a consolidation is.</summary>

@@ -163,6 +163,16 @@ public sealed record LowRankUpdate(Tensor uTilde, Tensor deltaTilde, Tensor alph
     }
 
     /// <summary>
+    /// ||alpha deltaTilde^T uTilde||, Frobenius, from the factors and in their type: its square is the sum of
+    /// (uTilde uTilde^T) * (deltaTilde deltaTilde^T).
+    /// </summary>
+    public double Norm()
+    {
+        var u = uTilde * alpha;
+        return Math.Sqrt(Math.Max(0, (u.mm(u.t()) * deltaTilde.mm(deltaTilde.t())).sum().to_type(ScalarType.Float64).Host().item<double>()));
+    }
+
+    /// <summary>
     /// The dense [n, m] difference that <c>W' - W</c> would be. For export, measuring many edits and tests: never on an edit's path.
     /// </summary>
     public Tensor ToDense() => -(deltaTilde * alpha).t().mm(uTilde);

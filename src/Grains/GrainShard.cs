@@ -34,35 +34,29 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
     public Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default) =>
         CallAsync(() => grain.BackwardAsync(request, cancellation), cancellation);
 
-    public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
-    {
-        await grain.BranchAsync(request, cancellation).ConfigureAwait(false);
-        return true;
-    }, cancellation);
+    public Task BranchAsync(BranchRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.BranchAsync(request, cancellation), cancellation);
 
-    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
-    {
-        await grain.BeginFitAsync(request, cancellation).ConfigureAwait(false);
-        return true;
-    }, cancellation);
+    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.BeginFitAsync(request, cancellation), cancellation);
 
-    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default) => CallAsync(async () =>
-    {
-        await grain.StepFitAsync(request, cancellation).ConfigureAwait(false);
-        return true;
-    }, cancellation);
+    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.StepFitAsync(request, cancellation), cancellation);
 
     public Task<FitReply> TakeFitAsync(long session, CancellationToken cancellation = default) =>
         CallAsync(() => grain.TakeFitAsync(session, cancellation), cancellation);
 
-    public Task EndAsync(long session, CancellationToken cancellation = default) => CallAsync(async () =>
-    {
-        await grain.EndAsync(session, cancellation).ConfigureAwait(false);
-        return true;
-    }, cancellation);
+    public Task EndAsync(long session, CancellationToken cancellation = default) =>
+        CallAsync(() => grain.EndAsync(session, cancellation), cancellation);
 
     /// <summary>The shard is its silo's; it stays.</summary>
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
+
+    private Task CallAsync(Func<Task> call, CancellationToken cancellation) => CallAsync(async () =>
+    {
+        await call().ConfigureAwait(false);
+        return true;
+    }, cancellation);
 
     private async Task<T> CallAsync<T>(Func<Task<T>> call, CancellationToken cancellation)
     {

@@ -26,41 +26,40 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     /// <summary>As <see cref="StepFitRequest"/> has them.</summary>
     private const double Rate = 0.04, Decay = 0.002;
 
-    private readonly IReadOnlyList<(string Prompt, string Target)> _examples = Examples(facts, text);
+    private readonly IReadOnlyList<TokenRow> _examples = [.. Said(facts, text), .. Reworded(facts, text)];
 
     public int Steps { get; private set; }
 
     /// <summary>What the edits say now: where several are of one prompt, the last.</summary>
-    public static IReadOnlyList<(string Prompt, string Target)> Said(IEnumerable<LedgerEntry> facts) =>
-        [.. facts.GroupBy(fact => fact.Prompt!).Select(fact => (fact.Key, fact.Last().Target!))];
+    public static IReadOnlyList<TokenRow> Said(IEnumerable<LedgerEntry> facts, ModelText text) =>
+        [.. Last(facts).Select(fact => text.Row(fact.Prompt, fact.Target))];
 
-    /// <summary>Other wordings of what was said, of which none is a prompt; claims that a classifier judges have none.</summary>
-    public static IReadOnlyList<(string Prompt, string Target)> Reworded(IReadOnlyList<(string Prompt, string Target)> said, ModelText text)
+    /// <summary>
+    /// The same in other words, of which none is a prompt and none too long for the model; claims that a classifier judges have none.
+    /// </summary>
+    public static IReadOnlyList<TokenRow> Reworded(IEnumerable<LedgerEntry> facts, ModelText text)
     {
         if (text.Family.Labels is not null)
             return [];
+        var said = Last(facts);
         var prompts = said.Select(fact => fact.Prompt).ToHashSet();
-        return [.. said.SelectMany(fact => Rewording.Of(fact.Prompt).Take(Rewordings).Where(wording => prompts.Add(wording))
-            .Select(wording => (wording, fact.Target))).Where(row => Fits(row, text))];
+        return [.. said.SelectMany(fact => Rewording.Of(fact.Prompt).Take(Rewordings).Where(prompts.Add)
+            .Select(wording => RowIfItFits(wording, fact.Target, text))).OfType<TokenRow>()];
     }
 
-    /// <summary>A rewording may be longer than the model's context, where the prompt just is not.</summary>
-    private static bool Fits((string Prompt, string Target) row, ModelText text)
+    private static List<(string Prompt, string Target)> Last(IEnumerable<LedgerEntry> facts) =>
+        [.. facts.GroupBy(fact => fact.Prompt!).Select(fact => (fact.Key, fact.Last().Target!))];
+
+    private static TokenRow? RowIfItFits(string prompt, string target, ModelText text)
     {
         try
         {
-            return text.Row(row.Prompt, row.Target) is not null;
+            return text.Row(prompt, target);
         }
         catch (MendException e) when (e.Error == MendError.TooLong)
         {
-            return false;
+            return null;
         }
-    }
-
-    private static IReadOnlyList<(string Prompt, string Target)> Examples(IEnumerable<LedgerEntry> facts, ModelText text)
-    {
-        var said = Said(facts);
-        return [.. said, .. Reworded(said, text)];
     }
 
     /// <returns>What is to be tried.</returns>
@@ -89,7 +88,7 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     }
 
     /// <returns>How many of the batch were not there.</returns>
-    private async Task<int> LearnAsync(IReadOnlyList<(string Prompt, string Target)> batch, CancellationToken cancellation)
+    private async Task<int> LearnAsync(IReadOnlyList<TokenRow> batch, CancellationToken cancellation)
     {
         var trip = new StageTrip(session, version, text.Batch(batch), Boundary.None, options.Scope, others.Count);
         var scores = await replica.ForwardAsync(trip, again: true, cancellation).ConfigureAwait(false);
@@ -102,7 +101,7 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
         return missing;
     }
 
-    private (string Prompt, string Target)[] Shuffled(Random random)
+    private TokenRow[] Shuffled(Random random)
     {
         var examples = _examples.ToArray();
         random.Shuffle(examples);

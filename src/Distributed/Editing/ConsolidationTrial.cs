@@ -1,4 +1,5 @@
 using MendCluster.Contracts;
+using MendCluster.Engine.Data;
 
 namespace MendCluster.Distributed.Editing;
 
@@ -25,7 +26,7 @@ internal sealed record ConsolidationOutcome(ConsolidationFigures Before, Consoli
 }
 
 /// <summary>How many of the edits' prompts, and of their rewordings, are answered with the targets. Fractions.</summary>
-internal sealed record KeptEdits((double Success, double Rewordings) Before, (double Success, double Rewordings) After);
+internal sealed record KeptEdits((double Success, double? Rewordings) Before, (double Success, double? Rewordings) After);
 
 /// <summary>
 /// A consolidation tried on a branch that has its record as the ledger will, with the edits that were made meanwhile on top of it: it is
@@ -38,7 +39,7 @@ internal sealed record KeptEdits((double Success, double Rewordings) Before, (do
 internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVersion version, IReadOnlyList<LedgerEntry> facts,
     IReadOnlyList<EditId> inForce, LedgerRecord record, ModelText text, ProbeSet probes, Func<long> number)
 {
-    private readonly IReadOnlyList<(string Prompt, string Target)> _said = Consolidation.Said(facts);
+    private readonly IReadOnlyList<TokenRow> _said = Consolidation.Said(facts, text), _reworded = Consolidation.Reworded(facts, text);
 
     /// <summary>Of the prompts and rewordings alone, which concerns no other request: edits may go on meanwhile.</summary>
     public async Task<KeptEdits> KeptAsync(CancellationToken cancellation)
@@ -46,11 +47,11 @@ internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVe
         var before = await MeasureAsync([]).ConfigureAwait(false);
         return new(before, await MeasureAsync([record]).ConfigureAwait(false));
 
-        async Task<(double, double)> MeasureAsync(IReadOnlyList<LedgerRecord> added)
+        async Task<(double, double?)> MeasureAsync(IReadOnlyList<LedgerRecord> added)
         {
             await BranchAsync(added, cancellation).ConfigureAwait(false);
             return (await RightAsync(_said, cancellation).ConfigureAwait(false),
-                await RightAsync(Consolidation.Reworded(_said, text), cancellation).ConfigureAwait(false));
+                _reworded.Count == 0 ? null : await RightAsync(_reworded, cancellation).ConfigureAwait(false));
         }
     }
 
@@ -61,7 +62,7 @@ internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVe
         var (after, tried) = await ProbeAsync(kept.After, [record]).ConfigureAwait(false);
         return new(before, after, replica, tried);
 
-        async Task<(ConsolidationFigures, Pipeline.ProbeTrial?)> ProbeAsync((double Success, double Rewordings) right,
+        async Task<(ConsolidationFigures, Pipeline.ProbeTrial?)> ProbeAsync((double Success, double? Rewordings) right,
             IReadOnlyList<LedgerRecord> added)
         {
             if (probes.Tokens is not { } tokens)
@@ -76,17 +77,17 @@ internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVe
     private Task BranchAsync(IReadOnlyList<LedgerRecord> added, CancellationToken cancellation) =>
         replica.BranchAsync(new(session, version, true, inForce, added), cancellation);
 
-    private async Task<double> RightAsync(IReadOnlyList<(string Prompt, string Target)> examples, CancellationToken cancellation)
+    private async Task<double> RightAsync(IReadOnlyList<TokenRow> examples, CancellationToken cancellation)
     {
         var right = 0;
         foreach (var batch in examples.Chunk(Consolidation.Batch))
         {
-            var scores = await replica.ScoreAsync(Trip(text.Batch(batch)), null, cancellation).ConfigureAwait(false);
+            var scores = await replica.ScoreAsync(Trip(text.Batch(batch)), cancellation).ConfigureAwait(false);
             right += scores.Count(score => double.IsFinite(score.LogProbability) ? score.Exact
                 : throw new MendException(MendError.NotFinite, "The model with the consolidation gives NaN or infinite probabilities.",
                     "Nothing was changed. With 16-bit weights try float32."));
         }
-        return examples.Count == 0 ? 1 : (double)right / examples.Count;
+        return (double)right / examples.Count;
     }
 
     private StageTrip Trip(TokenBatch tokens) => new(session, version, tokens, Boundary.None, record.Entry.Scope, inForce.Count);

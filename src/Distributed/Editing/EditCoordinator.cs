@@ -5,9 +5,9 @@ using System.Threading.Channels;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Telemetry;
+using MendCluster.Engine;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
-using MendCluster.Engine.Torch;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using static TorchSharp.torch;
@@ -663,16 +663,12 @@ public sealed partial class EditCoordinator(
                 "It is not in force. Use a new key to make it again.");
     }
 
-    /// <summary>
-    /// ||alpha deltaTilde^T uTilde|| from the factors: its square is the sum of (uTilde uTilde^T) * (deltaTilde deltaTilde^T).
-    /// </summary>
     private static WeightPreview Preview(WeightChange change)
     {
         using var scope = NewDisposeScope();
         var (u, delta) = (WireTensorCodec.Decode(change.UTilde).to_type(ScalarType.Float64),
             WireTensorCodec.Decode(change.DeltaTilde).to_type(ScalarType.Float64));
-        return new(change.Weight, u.shape[0],
-            Math.Abs(change.Alpha) * Math.Sqrt(Math.Max(0, (u.mm(u.t()) * delta.mm(delta.t())).sum().Host().item<double>())));
+        return new(change.Weight, u.shape[0], new LowRankUpdate(u, delta, tensor((double)change.Alpha, device: CPU)).Norm());
     }
 
     /// <summary>An edit that was asked for, in tokens.</summary>

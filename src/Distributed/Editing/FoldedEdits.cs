@@ -98,7 +98,7 @@ internal sealed class UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device 
     public EditsInForce<ActiveEdit> InForce => inForce;
 
     /// <summary>What is computed with.</summary>
-    public IReadOnlyList<ActiveEdit> Active { get; } = inForce.Updates;
+    public IReadOnlyList<ActiveEdit> Active => inForce.Updates;
 
     /// <summary>Sessions that may ask for it again.</summary>
     public int Readers { get; set; }

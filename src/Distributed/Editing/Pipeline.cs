@@ -151,28 +151,16 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         return (changes, editor, rounds);
     }
 
-    public Task BranchAsync(BranchRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>
-        CallAsync(i, shard => CaughtUpAsync(shard, async () =>
-        {
-            await shard.BranchAsync(request, cancellation).ConfigureAwait(false);
-            return true;
-        }))));
+    public Task BranchAsync(BranchRequest request, CancellationToken cancellation) =>
+        OnEachAsync(shard => shard.BranchAsync(request, cancellation));
 
     /// <summary>On every stage: <see cref="IModelShard.BeginFitAsync"/>.</summary>
-    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>
-        CallAsync(i, shard => CaughtUpAsync(shard, async () =>
-        {
-            await shard.BeginFitAsync(request, cancellation).ConfigureAwait(false);
-            return true;
-        }))));
+    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation) =>
+        OnEachAsync(shard => shard.BeginFitAsync(request, cancellation));
 
     /// <summary>On every stage: <see cref="IModelShard.StepFitAsync"/>.</summary>
-    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>
-        CallAsync(i, async shard =>
-        {
-            await shard.StepFitAsync(request, cancellation).ConfigureAwait(false);
-            return true;
-        })));
+    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation) =>
+        OnEachAsync(shard => shard.StepFitAsync(request, cancellation));
 
     /// <summary>Of all stages' weights.</summary>
     public async Task<IReadOnlyList<WeightChange>> TakeFitAsync(long session, CancellationToken cancellation)
@@ -185,9 +173,16 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         return [.. replies.SelectMany(reply => reply.Changes)];
     }
 
-    /// <summary>How well the labels of a batch are predicted on the trip's branch, or with the session's candidate on top of it.</summary>
-    public async Task<IReadOnlyList<ExampleScore>> ScoreAsync(StageTrip trip, double? candidate, CancellationToken cancellation) =>
-        (await TryAsync(trip, candidate, null, resumes: false, cancellation).ConfigureAwait(false)).Scores!;
+    /// <summary>How well the labels of a batch are predicted on the trip's branch, which need not have an edit's forward half.</summary>
+    public async Task<IReadOnlyList<ExampleScore>> ScoreAsync(StageTrip trip, CancellationToken cancellation) =>
+        (await TryAsync(trip, null, null, resumes: false, cancellation).ConfigureAwait(false)).Scores!;
+
+    private Task OnEachAsync(Func<IModelShard, Task> call) => Task.WhenAll(stages.Select((_, i) =>
+        CallAsync(i, shard => CaughtUpAsync(shard, async () =>
+        {
+            await call(shard).ConfigureAwait(false);
+            return true;
+        }))));
 
     /// <summary>A trip up the stages: each is given what the one below made.</summary>
     /// <param name="ask">The shard, its part of the trip, its stage.</param>

@@ -83,13 +83,9 @@ internal sealed class StageFit : IDisposable
             tensor.Dispose();
     }
 
-    /// <summary>||deltaTilde^T uTilde alpha|| / sqrt(R n) of an edit of R rows.</summary>
-    private static double Size(LowRankUpdate update)
-    {
-        var (u, delta) = (update.uTilde * update.alpha, update.deltaTilde);
-        var square = (u.mm(u.t()) * delta.mm(delta.t())).sum().Host().item<float>();
-        return Math.Sqrt(Math.Max(square, 1e-30) / (update.Rank * delta.shape[1]));
-    }
+    /// <summary>Root mean square of X's entries for an edit alone: its norm / sqrt(R n).</summary>
+    private static double Size(LowRankUpdate update) =>
+        Math.Max(update.Norm(), 1e-15) / Math.Sqrt(update.Rank * update.deltaTilde.shape[1]);
 
     /// <summary>
     /// The span of some rows, or where it has too many dimensions, most of it: one power iteration from random directions (Halko, Martinsson
