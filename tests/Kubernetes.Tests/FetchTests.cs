@@ -1,24 +1,33 @@
-using System.Net;
-using System.Net.Sockets;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Deployment;
 using MendCluster.Testing;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Kubernetes.Tests;
 
 /// <summary>What an init container does: the files of one stage, from a web server, are all that a silo of that stage needs.</summary>
-public sealed class FetchTests : IDisposable
+public sealed class FetchTests : IAsyncLifetime, IDisposable
 {
     private const string Token = "a-token";
 
     private readonly TemporaryFolder _folder = new();
-    private readonly HttpListener _server = new();
+    private WebApplication? _server;
     private string _address = "";
+
+    public Task InitializeAsync() => Task.CompletedTask;
+
+    public async Task DisposeAsync()
+    {
+        if (_server is not null)
+            await _server.DisposeAsync();
+    }
 
     public void Dispose()
     {
-        _server.Close();
         _folder.Dispose();
     }
 
@@ -31,7 +40,7 @@ public sealed class FetchTests : IDisposable
         TinyModels.Write(Directory.CreateDirectory(_folder["whole"]).FullName, family);
         ModelImport.Run(_folder["whole"], stages, _folder["stages"]);
         File.Copy(Path.Combine(_folder["whole"], "editor.safetensors"), Path.Combine(_folder["stages"], "editor.safetensors"));
-        Serve(_folder["stages"]);
+        await ServeAsync(_folder["stages"]);
         var weights = Directory.GetFiles(_folder["stages"], "model-*").Length;
         var most = 0;
         for (var ordinal = stages; ordinal < 2 * stages; ordinal++) // of the second replica
@@ -60,7 +69,7 @@ public sealed class FetchTests : IDisposable
     public async Task AnotherModelOfTheSameShape_IsFetchedWhole()
     {
         Import(seed: 7);
-        Serve(_folder["stages"]);
+        await ServeAsync(_folder["stages"]);
         Assert.Equal((0, ""), await FetchAsync(_folder["pod"], 2, 0, Token));
         Import(seed: 8);
         Assert.Equal((0, ""), await FetchAsync(_folder["pod"], 2, 0, Token));
@@ -87,7 +96,7 @@ public sealed class FetchTests : IDisposable
             TinyModels.Write(Directory.CreateDirectory(_folder[$"whole-{seed}"]).FullName, "gpt2", seed);
             ModelImport.Run(_folder[$"whole-{seed}"], 2, _folder[folder]);
         }
-        Serve(_folder["stages"]);
+        await ServeAsync(_folder["stages"]);
         var before = Directory.GetFiles(_folder["pod"]).Order().Select(file => (file, Convert.ToHexString(File.ReadAllBytes(file)))).ToList();
         var (_, said) = await FetchAsync(_folder["pod"], 2, 0, Token);
         Assert.Contains("which mend fetch did not make", said, StringComparison.Ordinal);
@@ -99,7 +108,7 @@ public sealed class FetchTests : IDisposable
     {
         TinyModels.Write(Directory.CreateDirectory(_folder["whole"]).FullName, "gpt2");
         ModelImport.Run(_folder["whole"], 2, _folder["stages"]);
-        Serve(_folder["stages"]);
+        await ServeAsync(_folder["stages"]);
         var (_, said) = await FetchAsync(_folder["pod"], 2, 0, "another");
         Assert.Contains("stages.json cannot be fetched: the server answers 401", said, StringComparison.Ordinal);
         (_, said) = await FetchAsync(_folder["pod"], 3, 0, Token);
@@ -116,31 +125,20 @@ public sealed class FetchTests : IDisposable
         return (code, code == 0 ? "" : output);
     }
 
-    private void Serve(string folder)
+    private async Task ServeAsync(string folder)
     {
-        using var port = new TcpListener(IPAddress.Loopback, 0);
-        port.Start();
-        _address = $"http://127.0.0.1:{((IPEndPoint)port.LocalEndpoint).Port}/resolve/main";
-        port.Stop();
-        _server.Prefixes.Add($"{_address}/");
-        _server.Start();
-        _ = Task.Run(async () =>
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.WebHost.UseUrls("http://127.0.0.1:0");
+        builder.Logging.ClearProviders();
+        _server = builder.Build();
+        _server.MapGet("/resolve/main/{name}", (HttpContext context, string name) =>
         {
-            while (_server.IsListening)
-            {
-                var context = await _server.GetContextAsync();
-                var name = Path.GetFileName(context.Request.Url!.AbsolutePath);
-                var file = Path.Combine(folder, name);
-                context.Response.StatusCode = context.Request.Headers["Authorization"] != $"Bearer {Token}" ? 401 : File.Exists(file) ? 200
-                    : 404;
-                if (context.Response.StatusCode == 200)
-                {
-                    var bytes = await File.ReadAllBytesAsync(file);
-                    context.Response.ContentLength64 = bytes.Length;
-                    await context.Response.OutputStream.WriteAsync(bytes);
-                }
-                context.Response.Close();
-            }
+            var file = Path.Combine(folder, name);
+            return context.Request.Headers.Authorization != $"Bearer {Token}" ? Results.Unauthorized()
+                : File.Exists(file) ? Results.File(file)
+                : Results.NotFound();
         });
+        await _server.StartAsync();
+        _address = $"{_server.Urls.Single()}/resolve/main";
     }
 }

@@ -1,13 +1,14 @@
-using System.Net;
-using System.Net.Sockets;
-using System.Text;
 using System.Text.Json;
 using k8s.Models;
 using MendCluster.Testing;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Kubernetes.Tests;
 
-/// <summary>What an upgrade may not change unawares. The cluster that Helm asks is a listener that knows one StatefulSet.</summary>
+/// <summary>What an upgrade may not change unawares. The cluster that Helm asks is a server that knows one StatefulSet.</summary>
 public sealed class LayoutGuardTests : IDisposable
 {
     private readonly TemporaryFolder _folder = new();
@@ -27,7 +28,7 @@ public sealed class LayoutGuardTests : IDisposable
     public async Task AnUpgradeThatStrandsWeightsOrEdits_IsRefused_UnlessAskedFor(string change, string? refused)
     {
         var set = Chart.Objects("full").OfType<V1StatefulSet>().Single();
-        using var cluster = new ClusterOfOne(set, _folder);
+        await using var cluster = await ClusterOfOne.StartAsync(set, _folder);
         foreach (var helm in Tools.Helms)
         {
             var (code, _, error) = await Task.Run(() => Upgrade(helm, change));
@@ -44,20 +45,14 @@ public sealed class LayoutGuardTests : IDisposable
             $"--set={change}"]);
 
     /// <summary>As much of the API as Helm's lookup asks for.</summary>
-    private sealed class ClusterOfOne : IDisposable
+    private sealed class ClusterOfOne(WebApplication api) : IAsyncDisposable
     {
-        private readonly HttpListener _listener = new();
+        private WebApplication Api { get; } = api;
 
-        public ClusterOfOne(V1StatefulSet set, TemporaryFolder folder)
+        public int Asked { get; private set; }
+
+        public static async Task<ClusterOfOne> StartAsync(V1StatefulSet set, TemporaryFolder folder)
         {
-            using var port = new TcpListener(IPAddress.Loopback, 0);
-            port.Start();
-            var address = $"http://127.0.0.1:{((IPEndPoint)port.LocalEndpoint).Port}/";
-            port.Stop();
-            folder.Write("kubeconfig", $$$"""
-                {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                 "clusters": [{"name": "c", "cluster": {"server": "{{{address}}}"}}], "users": [{"name": "u", "user": {}}]}
-                """);
             var kinds = Yaml.Documents(Chart.Render("full"))
                 .Select(item => (Version: (string)item["apiVersion"]!, Kind: (string)item["kind"]!)).Distinct()
                 .ToLookup(item => item.Version, item => item.Kind);
@@ -84,28 +79,30 @@ public sealed class LayoutGuardTests : IDisposable
                     }),
             });
             answers[$"/apis/apps/v1/namespaces/{Chart.Namespace}/statefulsets/{set.Metadata.Name}"] = k8s.KubernetesJson.Serialize(set);
-            _listener.Prefixes.Add(address);
-            _listener.Start();
-            _ = Task.Run(async () =>
+            var notFound = Json(new { kind = "Status", apiVersion = "v1", status = "Failure", reason = "NotFound", code = 404 });
+
+            var builder = WebApplication.CreateSlimBuilder();
+            builder.WebHost.UseUrls("http://127.0.0.1:0");
+            builder.Logging.ClearProviders();
+            var cluster = new ClusterOfOne(builder.Build());
+            cluster.Api.Run(context =>
             {
-                while (_listener.IsListening)
-                {
-                    var context = await _listener.GetContextAsync();
-                    var found = answers.TryGetValue(context.Request.Url!.AbsolutePath, out var answer);
-                    Asked += context.Request.Url.AbsolutePath.Contains("statefulsets", StringComparison.Ordinal) ? 1 : 0;
-                    context.Response.StatusCode = found ? 200 : 404;
-                    context.Response.ContentType = "application/json";
-                    var bytes = Encoding.UTF8.GetBytes(answer
-                        ?? Json(new { kind = "Status", apiVersion = "v1", status = "Failure", reason = "NotFound", code = 404 }));
-                    await context.Response.OutputStream.WriteAsync(bytes);
-                    context.Response.Close();
-                }
+                var path = context.Request.Path.Value!;
+                cluster.Asked += path.Contains("statefulsets", StringComparison.Ordinal) ? 1 : 0;
+                var found = answers.TryGetValue(path, out var answer);
+                context.Response.StatusCode = found ? StatusCodes.Status200OK : StatusCodes.Status404NotFound;
+                context.Response.ContentType = "application/json";
+                return context.Response.WriteAsync(answer ?? notFound);
             });
+            await cluster.Api.StartAsync();
+            folder.Write("kubeconfig", $$$"""
+                {"apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+                 "clusters": [{"name": "c", "cluster": {"server": "{{{cluster.Api.Urls.Single()}}}"}}], "users": [{"name": "u", "user": {}}]}
+                """);
+            return cluster;
         }
 
-        public int Asked { get; private set; }
-
-        public void Dispose() => _listener.Close();
+        public ValueTask DisposeAsync() => Api.DisposeAsync();
 
         private static string Json<T>(T value) => JsonSerializer.Serialize(value);
     }

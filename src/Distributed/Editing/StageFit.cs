@@ -102,7 +102,7 @@ internal sealed class StageFit : IDisposable
         if (count <= maxRank)
             return linalg.qr(all.t()).Q.t().contiguous();
         using var generator = new Generator(0);
-        var sketch = all.t().mm(randn([count, maxRank], generator: generator, device: CPU).On(all.device)); // [m, R]
+        var sketch = all.t().mm(NewTensor.Normal([count, maxRank], generator).On(all.device)); // [m, R]
         return linalg.qr(all.t().mm(all.mm(linalg.qr(sketch).Q))).Q.t().contiguous();
     }
 
