@@ -28,15 +28,29 @@ internal static class DataCommand
             Description =
             "with gen: the model that the edits' continuations are drawn from; without it the texts to train one on are written"
         };
+        var facts = new Option<FileInfo?>("--facts")
+        {
+            Description =
+            "with fc: a table of facts to make the claims of, in place of the made-up world: tab-separated, with a head and the columns subject, relation, object"
+        };
+        var perRelation = new Option<int>("--per-relation")
+        {
+            Description = "with --facts: at most so many facts of each relation",
+            DefaultValueFactory = _ => 250
+        }.Within(1);
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of the world of facts" }.Within(0);
         var generate = new Command("generate",
-            "Write a set about a made-up world, in the form in which the task's data is published") { task, output, model, seed };
+            "Write a set about a made-up world or a table of facts, in the form in which the task's data is published")
+            { task, output, model, facts, perRelation, seed };
         generate.SetCancellableAction((parsed, cancellation) =>
         {
             var (folder, chosen, from) = (parsed.GetRequiredValue(output).FullName, parsed.GetValue(task), parsed.GetValue(seed));
             if (chosen != EditTaskKind.Gen && parsed.GetValue(model) is not null)
                 throw new MendException(MendError.InvalidOption, "--model is for --task gen, whose edits are drawn from a model.",
                     "Leave it out.");
+            if (parsed.GetValue(facts) is not null ? chosen != EditTaskKind.Fc : parsed.GetResult(perRelation) is { Implicit: false })
+                throw new MendException(MendError.InvalidOption, "--facts is for --task fc, and --per-relation for --facts.",
+                    "Leave it out, or give the other.");
             var files = Files(chosen, parsed.GetValue(model) is not null);
             if (files.FirstOrDefault(file => File.Exists(Path.Combine(folder, file))) is { } there)
                 throw new MendException(MendError.OutputTaken, $"{Path.Combine(folder, there)} is there.",
@@ -46,6 +60,9 @@ internal static class DataCommand
             {
                 case EditTaskKind.Qa:
                     SyntheticTasks.WriteQuestionAnswering(folder, from);
+                    break;
+                case EditTaskKind.Fc when parsed.GetValue(facts) is { } table:
+                    Say.Line($"{FactTable.WriteFactChecking(folder, table.FullName, from, parsed.GetValue(perRelation))} claims");
                     break;
                 case EditTaskKind.Fc:
                     SyntheticTasks.WriteFactChecking(folder, from);

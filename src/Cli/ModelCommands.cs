@@ -56,20 +56,38 @@ internal static class ModelCommands
 
     public static Command Import()
     {
-        var model = new Option<DirectoryInfo>("--model")
+        var model = new Option<DirectoryInfo?>("--model")
         {
             Description =
-            "Hugging Face directory, or one with config.json, tokenizer and a .ckpt",
-            Required = true
+            "Hugging Face directory, or one with config.json, tokenizer and a .ckpt"
+        };
+        var onnx = new Option<FileInfo?>("--onnx")
+        {
+            Description =
+            "instead: a BERT encoder as an ONNX file with vocab.txt beside it, or a .NET assembly that has both embedded; then train its classifier: mend pretrain --from"
         };
         var stages = new Option<int>("--stages") { Description = "pipeline stages, one file each", DefaultValueFactory = _ => 2 }.Within(1);
         var output = Output();
-        var command = new Command("import", "Write a model as safetensors, one file a stage") { model, stages, output };
+        var command = new Command("import", "Write a model as safetensors, one file a stage") { model, onnx, stages, output };
         command.SetCancellableAction((parsed, cancellation) =>
         {
-            using var alone = NewModel.Alone(parsed.GetRequiredValue(output).FullName);
-            var files = ModelImport.Run(parsed.GetRequiredValue(model).FullName, parsed.GetValue(stages),
-                parsed.GetRequiredValue(output).FullName, cancellation);
+            var directory = parsed.GetRequiredValue(output).FullName;
+            if (parsed.GetValue(model) is null == parsed.GetValue(onnx) is null)
+                throw new MendException(MendError.InvalidOption, "--model and --onnx were given both or not at all.",
+                    "Give the one that the model is in.");
+            if (parsed.GetValue(onnx) is { } encoder)
+            {
+                if (parsed.GetResult(stages) is { Implicit: false })
+                    throw new MendException(MendError.InvalidOption, "--stages was given with --onnx, whose encoder is written as one file.",
+                        "Leave it out, and import the model again when it has a classifier.");
+                var weights = 0L;
+                NewModel.Make(directory, making => weights = OnnxImport.Run(encoder.FullName, making));
+                Say.Line($"An encoder of {weights:N0} weights: {directory}");
+                Say.Line($"[grey]Next: mend pretrain --task fc --from {directory} --data FOLDER --out MODEL[/]");
+                return Task.CompletedTask;
+            }
+            using var alone = NewModel.Alone(directory);
+            var files = ModelImport.Run(parsed.GetValue(model)!.FullName, parsed.GetValue(stages), directory, cancellation);
             var table = new Table().Border(TableBorder.Simple).AddColumns("file", "layers", "MB");
             foreach (var file in files)
                 table.AddRow(Say.Cell(file.File), $"{file.Range.First}-{file.Range.End - 1}",

@@ -11,6 +11,9 @@ internal static class PretrainCommand
 {
     private const int HeadSize = 32;
 
+    /// <summary>Peak: a model that has learned something already forgets it at the rates of a new one.</summary>
+    private const double LrOfABegunModel = 1e-4;
+
     public static Command Create()
     {
         var data = new Option<FileSystemInfo[]>("--data")
@@ -24,6 +27,11 @@ internal static class PretrainCommand
         {
             Description =
             "what --data's folder is for: qa makes a T5, fc a BERT, gen a GPT-2"
+        };
+        var from = new Option<DirectoryInfo?>("--from")
+        {
+            Description =
+            "a model to begin with, in place of a new one: its configuration, tokenizer and weights; an encoder gets a classifier with --task fc"
         };
         var output = new Option<DirectoryInfo>("--out") { Description = "directory of the model", Required = true };
         var steps = new Option<long?>("--steps") { Description = "most training steps" }.Within(1);
@@ -46,8 +54,8 @@ internal static class PretrainCommand
             "without --task: teach every question in a second wording too, by rule"
         };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of weights and order" }.Within(0);
-        var command = new Command("pretrain", "Train a small model from scratch until it knows what some files say")
-            { data, task, output, steps, lr, width, inner, vocabulary, goal, rewordings, seed };
+        var command = new Command("pretrain", "Train a small model until it knows what some files say")
+            { data, task, from, output, steps, lr, width, inner, vocabulary, goal, rewordings, seed };
         command.SetCancellableAction(async (parsed, cancellation) =>
         {
             string[] sources = [.. parsed.GetRequiredValue(data).Select(file => file.FullName)];
@@ -55,19 +63,22 @@ internal static class PretrainCommand
             if (kind is not null && sources.Length != 1)
                 throw new MendException(MendError.InvalidOption, $"--task reads one folder, and --data names {sources.Length} files.",
                     "Name the folder of the task's files.");
+            if (parsed.GetValue(from) is { } begun && new Option[] { width, inner,
+                vocabulary }.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false }) is { } shape)
+                throw new MendException(MendError.InvalidOption, $"{shape.Name} was given, and {begun} has its shape.", "Leave it out.");
             if (parsed.GetValue(width) is { } asked && asked % HeadSize != 0)
                 throw new MendException(MendError.InvalidOption, $"--d-model is {asked}.",
                     $"It is a multiple of {HeadSize}, the size of an attention head.");
             T Given<T>(T options) where T : SmallModelOptions => options with
             {
+                From = parsed.GetValue(from)?.FullName,
                 Vocabulary = parsed.GetValue(vocabulary) ?? options.Vocabulary,
                 Goal = parsed.GetValue(goal) ?? options.Goal,
                 Seed = parsed.GetValue(seed),
                 Training = options.Training with
                 {
                     Steps = parsed.GetValue(steps) ?? options.Training.Steps,
-                    Lr = parsed.GetValue(lr)
-                    ?? options.Training.Lr
+                    Lr = parsed.GetValue(lr) ?? (parsed.GetValue(from) is null ? options.Training.Lr : LrOfABegunModel)
                 },
             };
             int Heads(int size) => size / HeadSize;

@@ -117,6 +117,24 @@ public sealed partial class BadValueTests : IDisposable
         Assert.StartsWith($"InvalidOption: {option} was given", output, StringComparison.Ordinal);
     }
 
+    /// <summary>Options that only go with others, or instead of them.</summary>
+    [Theory]
+    [InlineData("--model and --onnx", "import --out made")]
+    [InlineData("--model and --onnx", "import --model folder --onnx file.onnx --out made")]
+    [InlineData("--stages", "import --onnx file.onnx --stages 2 --out made")]
+    [InlineData("--d-model", "pretrain --task fc --data folder --from folder --d-model 64 --out made")]
+    [InlineData("--vocab", "pretrain --data file.tsv --from folder --vocab 300 --out made")]
+    [InlineData("--facts", "data generate --task qa --facts file.tsv --out made")]
+    [InlineData("--per-relation", "data generate --task fc --per-relation 3 --out made")]
+    public async Task WhatDoesNotGoTogether_IsRefusedByName(string named, string line)
+    {
+        var (code, output) = await RunAsync([.. line.Split(' ').Select(word => word is "made" or "folder" ? _folder[word] : word)]);
+        Assert.Equal(1, code);
+        Assert.StartsWith("InvalidOption: ", output, StringComparison.Ordinal);
+        Assert.Contains(named, output, StringComparison.Ordinal);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(_folder.Path));
+    }
+
     internal static IEnumerable<(string, Command)> Leaves(Command command, string path)
     {
         if (command.Action is not null)

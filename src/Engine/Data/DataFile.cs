@@ -9,7 +9,7 @@ namespace MendCluster.Engine.Data;
 /// What the readers of published data files share. Whatever is wrong is an <see cref="InvalidDataException"/> that names the file,
 /// the place, what was found there and what to do.
 /// </summary>
-internal static class DataFile
+public static class DataFile
 {
     private static readonly JsonSerializerOptions Plain = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
@@ -90,7 +90,7 @@ internal static class DataFile
     /// The rows of De Cao et al.'s files, in which zsRE and FEVER are published: one JSON object a line with input, alternatives,
     /// filtered_rephrases and output[].answer. Not all can be used: see <see cref="PaperRow.IsUsable"/>.
     /// </summary>
-    public static IEnumerable<PaperRow> PaperRows(string path)
+    internal static IEnumerable<PaperRow> PaperRows(string path)
     {
         foreach (var (number, line) in Lines(path))
         {

@@ -17,6 +17,13 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
 
     public override bool Has(string name) => NameIn(directory, name) is not null;
 
+    /// <summary>Of a tensor as it is stored; null: there is none.</summary>
+    public IReadOnlyList<long>? ShapeOf(string name) => NameIn(directory, name) is { } stored ? directory.Find(stored).Shape : null;
+
+    /// <summary>A tensor as it is stored, in the caller's hands.</summary>
+    /// <exception cref="MendException">The checkpoint lacks it, or has it in another shape or of no floating type.</exception>
+    public Tensor Read(string name, long[] shape) => Read(name, shape, DType);
+
     protected override Tensor Read(string name, long[] shape, ScalarType dtype)
     {
         var stored = Find(directory, name, shape, CopiesOf(name));
@@ -41,7 +48,8 @@ public sealed partial class CheckpointWeights(HuggingFaceDirectory directory, Sc
         if (NameIn(directory, name, copies) is null && ClassifierOnly().IsMatch(name))
             throw Fault.File(directory.Source, name,
                 "no such tensor: this BERT has no classifier, it was saved before it was trained for a task; "
-                + "give a fine-tuned one (BertForSequenceClassification, or the paper's fact checker)");
+                + "train one on it (mend pretrain --task fc --from), or give a fine-tuned one (BertForSequenceClassification, or the paper's "
+                + "fact checker)");
         var stored = directory.Find([.. copies.Prepend(name).SelectMany(Spellings)]);
         if (!stored.Shape.SequenceEqual(shape))
             throw Fault.Model(stored.File, name,

@@ -11,6 +11,7 @@ namespace MendCluster.Experiments;
 /// Greedy generation writes the target to the first rephrase, <see cref="CaseResult.FreeRunning"/>.
 /// </param>
 /// <param name="RephraseTokenAccuracy">Fraction of the target's tokens on the rephrases, for comparison with later papers.</param>
+/// <param name="UneditedSuccess">UnionSuccess of the unedited model: what the edits did not have to change.</param>
 /// <param name="LocalityAccuracy">Exact match of the true answers on the locality questions, unedited model: what there is to lose.</param>
 /// <param name="Drawdown">LocalityAccuracy less the same of the edited model.</param>
 /// <param name="PerplexityDrawdown">
@@ -20,7 +21,8 @@ namespace MendCluster.Experiments;
 /// <param name="LocalityKl">KL of the unedited to the edited model, per token of the locality questions.</param>
 public sealed record EvaluationSummary(
     Estimate EditSuccess, Estimate? RephraseSuccess, Estimate UnionSuccess, Estimate? FreeRunningSuccess, Estimate? RephraseTokenAccuracy,
-    Estimate? LocalityAccuracy, Estimate? Drawdown, Estimate? PerplexityDrawdown, Estimate? Retained, Estimate? LocalityKl)
+    Estimate? UneditedSuccess, Estimate? LocalityAccuracy, Estimate? Drawdown, Estimate? PerplexityDrawdown, Estimate? Retained,
+    Estimate? LocalityKl)
 {
     /// <param name="results">At least one.</param>
     /// <param name="seed">Of the intervals.</param>
@@ -34,6 +36,7 @@ public sealed record EvaluationSummary(
             Mean(results, result => result.Rephrases.Append(result.Edit).Average(question => Share(question.After.Exact)))!,
             Mean([.. results.Where(result => result.FreeRunning is not null)], result => Share(result.FreeRunning!.Value)),
             Mean(rephrased, result => result.Rephrases.Average(question => question.After.TokenAccuracy)),
+            Mean(results, result => result.Rephrases.Append(result.Edit).Average(question => Share(question.Before.Exact))),
             Mean(local, result => result.Locality.Average(question => Share(question.Before.Exact))),
             Mean(local, result => result.Locality.Average(question => Share(question.Before.Exact) - Share(question.After.Exact))),
             local.Count == 0 ? null : Bootstrap.Of(local, PerplexityDifference, seed),

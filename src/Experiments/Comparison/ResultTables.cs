@@ -88,6 +88,7 @@ public static class ResultTables
             ("edit success", report => Text(report.Summary.EditSuccess)),
             ("on paraphrases", report => Text(report.Summary.RephraseSuccess)),
             ("on both (Eq. 1)", report => Text(report.Summary.UnionSuccess)),
+            ("before the edit", report => Text(report.Summary.UneditedSuccess)),
             ("free-running", report => Text(report.Summary.FreeRunningSuccess)),
             (ofTexts ? "perplexity drawdown" : "drawdown", report => Text(DrawdownOf(report.Summary, ofTexts))),
             ("retained", report => Text(report.Summary.Retained)),

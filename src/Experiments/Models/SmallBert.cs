@@ -1,11 +1,12 @@
 using System.Globalization;
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Tokenizers;
 
 namespace MendCluster.Experiments;
 
-/// <summary>Shape of a small BERT that is trained here from scratch to check claims, and how it is trained.</summary>
+/// <summary>Shape of a small BERT that is trained here to check claims, and how it is trained.</summary>
 public sealed record SmallBertOptions : SmallModelOptions
 {
     public int HiddenSize { get; init; } = 128;
@@ -31,11 +32,22 @@ public static class SmallBert
 {
     private static readonly string[] Specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
+
     /// <summary>Trains tokenizer and model and writes them as a Hugging Face directory.</summary>
     /// <returns>Fraction of all claims, in all wordings, that the saved model labels rightly.</returns>
     public static double Train(string directory, IReadOnlyList<KnownClaim> claims, SmallBertOptions options,
         Action<PretrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
+        if (options.From is { } from)
+        {
+            SmallModel.Begin(directory, from, family => family.Labels is not null, "a classifier");
+            var path = Path.Combine(directory, "config.json");
+            var config = JsonNode.Parse(File.ReadAllText(path))!;
+            config["id2label"] = Labels([Fever.Refutes, Fever.Supports]);
+            File.WriteAllText(path, config.ToJsonString(Indented) + "\n");
+            return TrainLabels(from, progress);
+        }
         Directory.CreateDirectory(directory);
         File.WriteAllLines(Path.Combine(directory, "vocab.txt"),
             Vocabulary(claims.SelectMany(claim => claim.Wordings), options.Vocabulary));
@@ -44,13 +56,14 @@ public static class SmallBert
         WriteConfig(Enumerable.Range(0, claims.Count).Select(Name));
         SmallModel.Train(directory, options with { Goal = null, Training = options.Training with { Steps = options.RecognitionSteps } },
             text => [.. claims.SelectMany((claim, i) => claim.Wordings.Select(wording => text.Row(wording, Name(i))))],
-            (_, _, _) => 0, hasAnswers: false, at => progress?.Invoke(at with { Steps = steps }), cancellation);
+            (_, _, _) => 0, hasAnswers: false, from: null, at => progress?.Invoke(at with { Steps = steps }), cancellation);
 
         WriteConfig([Fever.Refutes, Fever.Supports]);
-        return SmallModel.Train(directory, options,
+        return TrainLabels(directory, at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }));
+
+        double TrainLabels(string from, Action<PretrainingProgress>? progress) => SmallModel.Train(directory, options,
             text => [.. claims.SelectMany(claim => claim.Wordings.Select(wording => text.Row(wording, claim.Label)))],
-            SmallModel.ExactMatch, hasAnswers: true,
-                at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }), cancellation, goOn: true);
+            SmallModel.ExactMatch, hasAnswers: true, from, progress, cancellation);
 
         void WriteConfig(IEnumerable<string> labels) =>
             File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, vocabulary, labels));
@@ -104,7 +117,9 @@ public static class SmallBert
         ["layer_norm_eps"] = 1e-12,
         ["initializer_range"] = 0.05, // of the usual 0.02 so narrow a model learns nothing for long
         ["pad_token_id"] = 0,
-        ["id2label"] = new JsonObject(labels.Select((label, i) =>
-            KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)label))),
-    }.ToJsonString(new() { WriteIndented = true }) + "\n";
+        ["id2label"] = Labels(labels),
+    }.ToJsonString(Indented) + "\n";
+
+    private static JsonObject Labels(IEnumerable<string> labels) =>
+        new(labels.Select((label, i) => KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)label)));
 }

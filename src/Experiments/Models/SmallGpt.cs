@@ -28,12 +28,17 @@ public static class SmallGpt
     public static double Train(string directory, IReadOnlyList<string> texts, IReadOnlyList<string> heldOut, SmallGptOptions options,
         Action<PretrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
-        Directory.CreateDirectory(directory);
-        BytePairTrainer.Train(texts, options.Vocabulary, [Pad, End]).Save(directory, null);
-        File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, TokenizerFiles.Load(directory).VocabularySize));
+        if (options.From is { } from)
+            SmallModel.Begin(directory, from, family => family is { Labels: null, IsEncoderDecoder: false }, "a decoder that writes text");
+        else
+        {
+            Directory.CreateDirectory(directory);
+            BytePairTrainer.Train(texts, options.Vocabulary, [Pad, End]).Save(directory, null);
+            File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, TokenizerFiles.Load(directory).VocabularySize));
+        }
         return SmallModel.Train(directory, options, text => Rows(text, texts),
-            (stage, text, _) => Pretraining.Perplexity(stage, SmallModel.Batches(text, Rows(text, heldOut))), hasAnswers: false, progress,
-            cancellation);
+            (stage, text, _) => Pretraining.Perplexity(stage, SmallModel.Batches(text, Rows(text, heldOut))), hasAnswers: false, options.From,
+            progress, cancellation);
 
         static List<TokenRow> Rows(TextBatch text, IReadOnlyList<string> texts) => [.. texts.Select(passage => text.Tokens(passage))
             .Where(ids => ids.Length > 1).Select(ids => text.Passage(ids, ids.Length))];

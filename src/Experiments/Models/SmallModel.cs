@@ -1,4 +1,6 @@
 using System.Text.Json.Serialization;
+using System.Text.RegularExpressions;
+using MendCluster.Contracts;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
@@ -8,10 +10,15 @@ using static TorchSharp.torch;
 
 namespace MendCluster.Experiments;
 
-/// <summary>How a small model is trained from scratch, whatever its family.</summary>
+/// <summary>How a small model is trained, whatever its family.</summary>
 [JsonDerivedType(typeof(SmallT5Options)), JsonDerivedType(typeof(SmallBertOptions)), JsonDerivedType(typeof(SmallGptOptions))]
 public abstract record SmallModelOptions
 {
+    /// <summary>A Hugging Face directory whose configuration, tokenizer and weights it begins with.</summary>
+    /// <value>Null: it is trained from scratch, in the shape that the options give.</value>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? From { get; init; }
+
     /// <summary>Most tokens of the vocabulary that is learned from the texts.</summary>
     public int Vocabulary { get; init; } = 1024;
 
@@ -40,7 +47,7 @@ public abstract record SmallModelOptions
 public sealed record PretrainingProgress(long Step, long Steps, double Loss, double ExactMatch);
 
 /// <summary>What the small models share: training, and the Hugging Face directory that comes of it.</summary>
-internal static class SmallModel
+internal static partial class SmallModel
 {
     private const int SampleSize = 512, LookEvery = 250, ScoredAtOnce = 128;
 
@@ -48,16 +55,16 @@ internal static class SmallModel
     /// <param name="read">The rows to learn.</param>
     /// <param name="score">Of the saved model.</param>
     /// <param name="hasAnswers">Whether exact match means something, and can end the training.</param>
-    /// <param name="goOn">Begins with the directory's weights, where names and shapes are the model's.</param>
+    /// <param name="from">The directory whose weights it begins with; null: random ones.</param>
     public static double Train(string directory, SmallModelOptions options, Func<TextBatch, IReadOnlyList<TokenRow>> read,
-        Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, Action<PretrainingProgress>? progress,
-        CancellationToken cancellation, bool goOn = false)
+        Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, string? from,
+        Action<PretrainingProgress>? progress, CancellationToken cancellation)
     {
         var family = ModelFamily.FromDirectory(directory);
         using var stage = Stage.LoadWhole(family, new RandomWeights((long)options.Seed, ScalarType.Float32,
             (name, shape) => name == family.WordEmbeddings && options.EmbeddingStd is { } std ? std : family.InitialStd(name, shape)));
-        if (goOn)
-            CopyFrom(directory, stage);
+        if (from is not null)
+            CopyFrom(from, stage);
         var text = new TextBatch(family, TokenizerFiles.Load(directory));
         var rows = read(text);
         var sample = Prng.At(options.Seed, ulong.MaxValue).Shuffle(Enumerable.Range(0, rows.Count)).Take(SampleSize).Select(i => rows[i])
@@ -75,15 +82,31 @@ internal static class SmallModel
         return score(stage, text, rows);
     }
 
+    /// <summary>Puts configuration and tokenizer of a model into the directory of one that begins with it.</summary>
+    /// <exception cref="MendException">It is of another family.</exception>
+    public static void Begin(string directory, string from, Func<ModelFamily, bool> fits, string wanted)
+    {
+        var family = ModelFamily.FromDirectory(from);
+        if (!fits(family))
+            throw new MendException(MendError.InvalidOption, $"{from} is a {family.Family.Type}; what it is to learn needs {wanted}.",
+                "Name another model, or another task.");
+        Directory.CreateDirectory(directory);
+        foreach (var file in HuggingFaceWriter.Beside.Where(file => File.Exists(Path.Combine(from, file))))
+            File.Copy(Path.Combine(from, file), Path.Combine(directory, file));
+    }
+
+    /// <summary>A classifier that the checkpoint has not, or for other classes, begins anew, and so does a pooler.</summary>
     private static void CopyFrom(string directory, Stage stage)
     {
         using var files = HuggingFaceDirectory.Open(directory);
+        var checkpoint = new CheckpointWeights(files, ScalarType.Float32);
         using var _ = no_grad();
         foreach (var (name, weight) in stage.Weights.Loaded)
         {
             using var scope = NewDisposeScope();
-            if (files.Contains(name) && files.Find(name) is var stored && stored.Shape.SequenceEqual(weight.AsStored().shape))
-                weight.AsStored().copy_(TensorBytes.Load(stored));
+            var own = weight.AsStored();
+            if (!OfClassifiers().IsMatch(name) || checkpoint.ShapeOf(name)?.SequenceEqual(own.shape) == true)
+                own.copy_(checkpoint.Read(name, own.shape));
         }
     }
 
@@ -105,4 +128,7 @@ internal static class SmallModel
         foreach (var (name, weight) in stage.Weights.Loaded)
             weight.Value.copy_(weight.IsTransposed ? stored[name].t() : stored[name]);
     }
+
+    [GeneratedRegex(@"^classifier\.|\.pooler\.", RegexOptions.CultureInvariant)]
+    private static partial Regex OfClassifiers();
 }

@@ -30,12 +30,17 @@ public static class SmallT5
     public static double Train(string directory, IReadOnlyList<QaPair> pairs, SmallT5Options options,
         Action<PretrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
-        Directory.CreateDirectory(directory);
-        BytePairTrainer.Train(pairs.SelectMany(pair => new[] { pair.Question, pair.Answer }), options.Vocabulary, [Pad, End, Unknown])
-            .Save(directory, End);
-        File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, TokenizerFiles.Load(directory).VocabularySize));
+        if (options.From is { } from)
+            SmallModel.Begin(directory, from, family => family.Labels is null, "a model that writes text");
+        else
+        {
+            Directory.CreateDirectory(directory);
+            BytePairTrainer.Train(pairs.SelectMany(pair => new[] { pair.Question, pair.Answer }), options.Vocabulary, [Pad, End, Unknown])
+                .Save(directory, End);
+            File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, TokenizerFiles.Load(directory).VocabularySize));
+        }
         return SmallModel.Train(directory, options, text => [.. pairs.Select(pair => text.Row(pair.Question, pair.Answer))],
-            SmallModel.ExactMatch, hasAnswers: true, progress, cancellation);
+            SmallModel.ExactMatch, hasAnswers: true, options.From, progress, cancellation);
     }
 
     /// <summary>config.json with the keys of transformers' T5.</summary>

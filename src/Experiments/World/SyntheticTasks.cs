@@ -74,26 +74,37 @@ public static class SyntheticTasks
     public static void WriteFactChecking(string folder, ulong seed)
     {
         var world = World.Generate(seed);
-        var training = world.Split.Training.Concat(world.MoreTrainingFacts(MoreSubjects, Prng.At(seed, ulong.MaxValue)))
-            .Select((fact, i) => Draw(fact, Prng.At(seed, (ulong)i))).ToList();
-        var validation = world.Split.HeldOut.Select((fact, i) => Draw(fact, Prng.At(~seed, (ulong)i))).ToList();
-        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining),
-            training.Select(claim => Row(claim, claim.Wordings.SkipLast(World.NewPhrasings))));
-        WriteRows(Path.Combine(folder, TaskFolder.FeverValidation),
-            validation.Select(claim => Row(claim, claim.Wordings.TakeLast(World.NewPhrasings))));
-        var choice = world.Split.Validation.Select((fact, i) => Draw(fact, Prng.At(seed ^ ulong.MaxValue >> 1, (ulong)i))).ToList();
-        WriteRows(Path.Combine(folder, TaskFolder.ChoiceClaims),
-            choice.Select(claim => Row(claim, claim.Wordings.TakeLast(World.NewPhrasings))));
-        WriteTable(Path.Combine(folder, TaskFolder.KnownClaims),
-            training.Concat(validation).Concat(choice).Select(claim => claim.Wordings.Prepend(claim.Label)));
+        WriteClaims(folder, seed, WorldStatements.Of, fact => [.. world.Objects(fact.Relation.Answers).Where(other => other != fact.Object)],
+            fact => fact.Object, World.NewPhrasings,
+            [.. world.Split.Training, .. world.MoreTrainingFacts(MoreSubjects, Prng.At(seed, ulong.MaxValue))], world.Split.HeldOut,
+            world.Split.Validation);
+    }
 
-        (IReadOnlyList<string> Wordings, string Prompt, string Label) Draw(Fact fact, Prng rng)
+    /// <summary>A true or a false claim of every fact.</summary>
+    /// <param name="state">All wordings of a claim that the fact has an object.</param>
+    /// <param name="others">What else a fact's object could be, and is not.</param>
+    /// <param name="newWordings">How many of the last wordings are for validation's rephrases alone.</param>
+    internal static void WriteClaims<T>(string folder, ulong seed, Func<T, string, IReadOnlyList<string>> state,
+        Func<T, IReadOnlyList<string>> others, Func<T, string> objectOf, int newWordings, IReadOnlyList<T> training,
+        IReadOnlyList<T> validation, IReadOnlyList<T> choice)
+    {
+        var (trained, validated) = (Draw(training, seed), Draw(validation, ~seed));
+        var chosen = Draw(choice, seed ^ ulong.MaxValue >> 1);
+        WriteRows(Path.Combine(folder, TaskFolder.FeverTraining), trained.Select(claim => Row(claim, claim.Wordings.SkipLast(newWordings))));
+        WriteRows(Path.Combine(folder, TaskFolder.FeverValidation),
+            validated.Select(claim => Row(claim, claim.Wordings.TakeLast(newWordings))));
+        WriteRows(Path.Combine(folder, TaskFolder.ChoiceClaims), chosen.Select(claim => Row(claim, claim.Wordings.TakeLast(newWordings))));
+        WriteTable(Path.Combine(folder, TaskFolder.KnownClaims),
+            trained.Concat(validated).Concat(chosen).Select(claim => claim.Wordings.Prepend(claim.Label)));
+
+        List<(IReadOnlyList<string> Wordings, string Prompt, string Label)> Draw(IReadOnlyList<T> facts, ulong stream) =>
+        [.. facts.Select((fact, i) =>
         {
-            var (answer, label) = rng.Next(2) == 0 ? (fact.Object, Fever.Supports)
-                : (rng.Pick(world.Objects(fact.Relation.Answers).Where(other => other != fact.Object).ToList()), Fever.Refutes);
-            var wordings = WorldStatements.Of(fact, answer);
-            return (wordings, rng.Pick(wordings.SkipLast(World.NewPhrasings).ToList()), label);
-        }
+            var rng = Prng.At(stream, (ulong)i);
+            var (answer, label) = rng.Next(2) == 0 ? (objectOf(fact), Fever.Supports) : (rng.Pick(others(fact)), Fever.Refutes);
+            var wordings = state(fact, answer);
+            return (wordings, rng.Pick(wordings.SkipLast(newWordings).ToList()), label);
+        })];
 
         static object Row((IReadOnlyList<string> Wordings, string Prompt, string Label) claim, IEnumerable<string> rephrases) =>
             SyntheticTasks.Row(claim.Prompt, claim.Label, [Fever.Other(claim.Label)], rephrases, claim.Label);

@@ -24,6 +24,7 @@ public class EvaluationSummaryTests
         Assert.Equal(0.5, summary.EditSuccess.Value);
         Assert.Equal(0.25, summary.RephraseSuccess!.Value, 1e-12);        // cases count alike: (1/2 + 0) / 2, not 1/3
         Assert.Equal(1.0 / 3, summary.UnionSuccess.Value, 1e-12);         // of prompt and rephrases together: (2/3 + 0) / 2
+        Assert.Equal(2.0 / 3, summary.UneditedSuccess!.Value, 1e-12);     // before: (1/3 + 1) / 2
         Assert.Equal(0.5, summary.FreeRunningSuccess!.Value, 1e-12);
         Assert.Equal(0.625, summary.RephraseTokenAccuracy!.Value, 1e-12); // (3/4 + 1/2) / 2
         Assert.Equal(0.75, summary.LocalityAccuracy!.Value, 1e-12);       // (1/2 + 1) / 2

@@ -49,6 +49,52 @@ public sealed class SmallModelTests : IDisposable
         });
     }
 
+    [Theory]
+    [InlineData("bert", false)]
+    [InlineData("bert", true)] // an encoder
+    [InlineData("gpt2", false)]
+    [InlineData("t5", false)]
+    public void AModelThatBeginsWithAnother_BeginsWithItsWeights(string family, bool hasNoClassifier)
+    {
+        TinyModels.Write(Directory.CreateDirectory(_folder["from"]).FullName, family);
+        var weights = Path.Combine(_folder["from"], "model.safetensors");
+        if (hasNoClassifier)
+            using (var files = HuggingFaceDirectory.Open(_folder["from"]))
+                SafetensorsWriter.Write(weights + ".encoder", files.Names.Where(name => !name.Contains("classifier", StringComparison.Ordinal))
+                    .Select(name => new TensorToWrite(name, files.Find(name))));
+        if (hasNoClassifier)
+            File.Move(weights + ".encoder", weights, overwrite: true);
+        var still = new PretrainingOptions { Steps = 1, Lr = 0 };
+        if (family == "bert")
+            SmallBert.Train(_folder["to"], [new(Fever.Supports, ["the mayor is a woman"])], new() { From = _folder["from"], Training = still });
+        else if (family == "t5")
+            SmallT5.Train(_folder["to"], [new("who is the mayor", "blue")], new() { From = _folder["from"], Training = still });
+        else
+            SmallGpt.Train(_folder["to"], ["the mayor is a woman"], ["red is blue"], new() { From = _folder["from"], Training = still });
+        using var was = HuggingFaceDirectory.Open(_folder["from"]);
+        using var made = HuggingFaceDirectory.Open(_folder["to"]);
+        foreach (var name in was.Names)
+        {
+            using var scope = NewDisposeScope();
+            Assert.Equal(TensorBytes.Load(was.Find(name)).bytes.ToArray(), TensorBytes.Load(made.Find(name)).bytes.ToArray());
+        }
+        Assert.Equal(family == "bert", made.Contains("classifier.weight"));
+    }
+
+    [Fact]
+    public void AModelOfAnotherKind_IsNotBegunWith()
+    {
+        TinyModels.Write(Directory.CreateDirectory(_folder["bert"]).FullName, "bert");
+        TinyModels.Write(Directory.CreateDirectory(_folder["gpt2"]).FullName, "gpt2");
+        Action[] begun =
+        [
+            () => SmallBert.Train(_folder["to"], [new(Fever.Supports, ["red"])], new() { From = _folder["gpt2"] }),
+            () => SmallT5.Train(_folder["to"], [new("red", "blue")], new() { From = _folder["bert"] }),
+            () => SmallGpt.Train(_folder["to"], ["red"], ["red"], new() { From = _folder["bert"] }),
+        ];
+        Assert.All(begun, begin => Assert.Equal(MendError.InvalidOption, Assert.Throws<MendException>(begin).Error));
+    }
+
     [Fact]
     [Trait("Category", "Slow")]
     public void Generation_GoesFromTextsToContinuationsThatAreScoredOnWhatWasDrawn_ToAnEditorAndItsFigures()

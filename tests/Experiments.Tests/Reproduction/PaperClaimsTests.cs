@@ -78,7 +78,7 @@ public sealed class PaperClaimsTests
         EditTaskKind task = EditTaskKind.Qa)
     {
         static Estimate Of(double value) => new(value, value - 0.05, value + 0.05, 100);
-        return new(editor, edits, 1, new(Of(1), Of(success), Of(1), null, null, null, Of(drawdown), Of(perplexity), null, null),
+        return new(editor, edits, 1, new(Of(1), Of(success), Of(1), null, null, null, null, Of(drawdown), Of(perplexity), null, null),
             TimeSpan.Zero, null,
             new(task, edits, "", "", "", "", 1, 100, "", "", ""), []);
     }
