@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using MendCluster.Engine;
 using MendCluster.Engine.Editors;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
@@ -22,37 +23,76 @@ internal static class EditBench
     {
         AllocationMeter.Install(); // before the first tensor
         var dtype = Enum.Parse<ScalarType>(dtypeName);
-        var labels = name == GeneratedModels.Gpt2Small ? 10 : 6;
         Console.WriteLine($"{name}, weights {dtype}; {TorchRuntime.Description}");
-        var family = GeneratedModels.Family(name);
-        using var stage = Stage.LoadWhole(family, new RandomWeights(1, dtype, family.InitialStd));
-        using var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(stage), 1);
-        using var optimiser = new EditorOptimiser(mend, 1e-6, 1e-4, window: Window, gradClip: 100);
         using var scope = NewDisposeScope();
-        var batch = new EditBatch(Batch(family, EditTokens, labels, 1), Batch(family, EditTokens, labels, 2),
-            Batch(family, LocalityTokens, LocalityTokens, 3));
-        mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors); // statistics to normalise by
+        using var work = Make(name, dtype);
+        var (stage, mend, batch, factors) = (work.Stage, work.Mend, work.Batch, work.Factors);
 
         var roofs = Roofs.Measure(CPU, dtype);
         Console.WriteLine(FormattableString.Invariant($"  the machine: {roofs.Stream / 1e9:0.0} GB/s; products of 1024 x 1024 x 1024: float32 {roofs.Float32 / 1e9:0} GFLOP/s{(roofs.BFloat16 > 0 ? $", bfloat16 {roofs.BFloat16 / 1e9:0} GFLOP/s" : "")}"));
 
-        var (_, factors) = TrainingStep.Record(stage, batch.Inner);
-        var (rows, traffic) = (factors.Values.Sum(factor => factor.u.shape[0]), new Traffic(stage, mend));
         var forward = Time(() => TrainingStep.Score(stage, batch.Inner));
         var both = Time(() => TrainingStep.Record(stage, batch.Inner));
-        List<Phase> edit =
-        [
-            new("forward", forward.Seconds, Operations.EditForward(stage, batch), traffic.EditForward),
-            new("backward", both.Seconds - forward.Seconds, Operations.EditBackward(stage, batch), traffic.EditBackward),
-            new("editor", Time(() => mend.Propose(factors)).Seconds, Operations.EditEditor(mend, rows), traffic.EditEditor),
-        ];
+        double[] seconds = [forward.Seconds, both.Seconds - forward.Seconds, Time(() => mend.Propose(factors)).Seconds];
+        List<Phase> edit = [.. new[] { "forward", "backward", "editor" }.Zip(seconds, work.EditParts)
+            .Select(part => new Phase(part.First, part.Second, part.Third.Operations, part.Third.Bytes))];
         edit.ForEach(phase => Report("  " + phase.Name, phase.Seconds, [phase], roofs));
-        var whole = Time(() => mend.Propose(TrainingStep.Record(stage, batch.Inner).Factors));
+        var whole = Time(work.Edit);
         Report("edit", whole.Seconds, edit, roofs, whole.Peak);
-        var step = Time(() => optimiser.Take(TrainingStep.Run(stage, mend, batch, new(), optimiser.Parameters).Gradients));
+        var step = Time(work.Step);
         Report("training step", step.Seconds,
-            [new("", step.Seconds, Operations.TrainingStep(stage, mend, batch, rows), traffic.TrainingStep(Window))], roofs, step.Peak);
+            [.. work.StepParts.Select(part => new Phase("", step.Seconds, part.Operations, part.Bytes))], roofs, step.Peak);
         Console.WriteLine(FormattableString.Invariant($"  peak memory of the process {Passes.PeakResidentGB():0.00} GB (weights, editor, its gradients and Adam's moments included)"));
+    }
+
+    /// <summary>A model, an editor, and what is timed; in the caller's dispose scope.</summary>
+    public static Work Make(string name, ScalarType dtype)
+    {
+        var (family, labels) = (GeneratedModels.Family(name), name == GeneratedModels.Gpt2Small ? 10 : 6);
+        var stage = Stage.LoadWhole(family, new RandomWeights(1, dtype, family.InitialStd));
+        var mend = new Mend(new() { Rank = 1920 }, EditorTraining.EditableWeights(stage), 1);
+        var batch = new EditBatch(Batch(family, EditTokens, labels, 1), Batch(family, EditTokens, labels, 2),
+            Batch(family, LocalityTokens, LocalityTokens, 3));
+        mend.ProposeForTraining(TrainingStep.Record(stage, batch.Inner).Factors); // statistics to normalise by
+        return new(stage, mend, new EditorOptimiser(mend, 1e-6, 1e-4, window: Window, gradClip: 100), batch,
+            TrainingStep.Record(stage, batch.Inner).Factors);
+    }
+
+    /// <summary>An edit and a training step, and what each must do.</summary>
+    internal sealed class Work(Stage stage, Mend mend, EditorOptimiser optimiser, EditBatch batch,
+        IReadOnlyDictionary<string, GradientFactors> factors) : IDisposable
+    {
+        private readonly long _rows = factors.Values.Sum(factor => factor.u.shape[0]);
+        private readonly Traffic _traffic = new(stage, mend);
+
+        public Stage Stage => stage;
+
+        public Mend Mend => mend;
+
+        public EditBatch Batch => batch;
+
+        public IReadOnlyDictionary<string, GradientFactors> Factors => factors;
+
+        /// <summary>Forward, backward, editor: operations, and bytes that must pass through the memory.</summary>
+        public IReadOnlyList<(Operations Operations, double Bytes)> EditParts =>
+        [
+            (Operations.EditForward(stage, batch), _traffic.EditForward), (Operations.EditBackward(stage, batch), _traffic.EditBackward),
+            (Operations.EditEditor(mend, _rows), _traffic.EditEditor),
+        ];
+
+        public IReadOnlyList<(Operations Operations, double Bytes)> StepParts =>
+            [(Operations.TrainingStep(stage, mend, batch, _rows), _traffic.TrainingStep(Window))];
+
+        public void Edit() => mend.Propose(TrainingStep.Record(stage, batch.Inner).Factors);
+
+        public void Step() => optimiser.Take(TrainingStep.Run(stage, mend, batch, new(), optimiser.Parameters).Gradients);
+
+        public void Dispose()
+        {
+            optimiser.Dispose();
+            mend.Dispose();
+            stage.Dispose();
+        }
     }
 
     /// <summary>Part of an edit, or a step.</summary>

@@ -1,5 +1,6 @@
 // How long do an edit and a training step take, and how far is that from what the machine's matrix products allow?
 //   ./mend bench                             every case, each in a process of its own, so that peak memory is its own
+//   ./mend bench --quick                     edits and training steps in turn with the machine's own rates: ratios that stay, in two minutes
 //   ./mend bench CASE DTYPE                  one case: gpt2-small or t5-small, Float32 or BFloat16
 // What does a stage of a large model hold, and how fast does it load?
 // ./mend bench --make-checkpoint DIR N     GPT-J's shape with N layers (28: 12 GB) of random 16-bit weights, and an editor; delete it
@@ -49,6 +50,9 @@ switch (args)
                 if (process.ExitCode != 0)
                     return process.ExitCode;
             }
+        return 0;
+    case ["--quick"]:
+        QuickBench.Run();
         return 0;
     case ["--make-checkpoint", var directory, var layers]:
         LargeCheckpoint.MakeGptJ(directory, Number(layers), DType.BFloat16);
@@ -130,7 +134,7 @@ switch (args)
         EditBench.Run(only, dtype);
         return 0;
     default:
-        Console.Error.WriteLine("mend bench [gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BFloat16 | Float16]"
+        Console.Error.WriteLine("mend bench [--quick | gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BFloat16 | Float16]"
             + " | stages DIR STAGES Float32 | BFloat16 | large DIR | cluster | http DIR | wire [MB] | phases DIR [STAGES] | active [MOST] | consolidation DIR [EDITS EVERY] | reads [DIR] | edits DIR | training DIR | gpu ... | peer ...]");
         return 2;
 }

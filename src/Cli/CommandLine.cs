@@ -37,6 +37,7 @@ internal static class CommandLine
             DataCommand.Create(),
             PretrainCommand.Create(),
             TrainCommand.Create(),
+            TuneLayersCommand.Create(),
             PreserveCommand.Create(),
             ReproduceCommand.Create(),
             ModelCommands.Export(),

@@ -24,6 +24,7 @@ public sealed partial class CpuSettingsTests : IDisposable
         ["plan"] = $"mend plan --model '{Demo}'",
         ["pretrain"] = "mend pretrain --data edits.tsv --out model --steps 2",
         ["train"] = $"mend train --model '{Demo}' --data edits.tsv --out run --max-iters 10 --rank 8",
+        ["tune-layers"] = $"mend tune-layers --model '{Demo}' --data edits.tsv --out tuned --max-iters 10 --cases 1",
         ["preserve"] = $"mend train --model '{Demo}' --data edits.tsv --out run --algorithm malmen --edits 2 --max-iters 10 --rank 8 >/dev/null; "
             + $"mend preserve --model '{Demo}' --editor run/editor.safetensors --data edits.tsv --out preserving.safetensors",
         ["export"] = "mend edit red blue >/dev/null 2>&1; mend export --out edited",

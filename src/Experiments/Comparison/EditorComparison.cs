@@ -121,7 +121,7 @@ public sealed class EditorComparison : IDisposable
                                 {
                                     var updates = TrainingStep.Propose(stage, prepared, [.. batch.Chunk(RecordedAtOnce).Select(Edit)]);
                                     return trained.Confidence is { } wanted ? AsStrongAsNeeded(stage, updates, Edit(batch), wanted)
-                                        : new WeightUpdates(updates);
+                                        : At(updates, trained.Strength);
                                 });
                     }
                 }
@@ -213,11 +213,12 @@ public sealed class EditorComparison : IDisposable
         var search = new EditScaleSearch(confidence);
         while (search.Next is { } strength)
         {
-            var scored = TrainingStep.Score(stage, input, At(strength));
+            var scored = TrainingStep.Score(stage, input, At(updates, strength));
             search.Report(scored.Accuracy == 1, Math.Exp(-scored.Loss));
         }
-        return At(search.Chosen);
-
-        WeightUpdates At(double strength) => new(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength)));
+        return At(updates, search.Chosen);
     }
+
+    private static WeightUpdates At(IReadOnlyDictionary<string, LowRankUpdate> updates, double strength) =>
+        new(updates.ToDictionary(update => update.Key, update => update.Value.Times(strength)));
 }

@@ -41,6 +41,9 @@ public sealed record TrainedEditor : EditorSpec
     /// </summary>
     public double? Confidence { get; private init; }
 
+    /// <summary>By which its edits are multiplied.</summary>
+    public double Strength { get; private init; } = 1;
+
     /// <summary>KE reads the text of one edit, and a strength is that of one edit.</summary>
     public override int? MaxEdits => Confidence is not null ? 1 : EditorRegistry.Of(Algorithm).MaxEdits;
 
@@ -54,6 +57,14 @@ public sealed record TrainedEditor : EditorSpec
             Digest = FormattableString.Invariant($"{Digest} to {confidence}"),
             Confidence = confidence
         };
+
+    /// <summary>The same editor with <see cref="Strength"/>; of MEND and MALMEN.</summary>
+    public TrainedEditor AtStrength(double strength) => this with
+    {
+        Name = FormattableString.Invariant($"{Name}, times {strength}"),
+        Digest = FormattableString.Invariant($"{Digest} times {strength}"),
+        Strength = strength
+    };
 
     /// <summary>
     /// Editors with names of their own: where two would have the same, their digests are added. The same file twice is one.
