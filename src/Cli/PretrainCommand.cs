@@ -98,6 +98,8 @@ internal static class PretrainCommand
                 default:
                     var pairs = kind is null ? QuestionAnswering.ReadQuestions(sources, parsed.GetValue(rewordings), parsed.GetValue(seed))
                         : TaskTraining.ReadQuestions(sources[0]);
+                    if (kind is null && parsed.GetValue(rewordings))
+                        Say.Line($"{QuestionAnswering.RewordingsOf(sources, parsed.GetValue(seed))}");
                     var t5 = Given(kind is null ? RealQuestions : TaskTraining.QaModel);
                     t5 = t5 with { DModel = size ?? t5.DModel, NumHeads = Heads(size ?? t5.DModel), DFf = widest ?? t5.DFf };
                     var known = await RunAsync($"{pairs.Count} questions", directory,

@@ -162,7 +162,7 @@ internal static class TrainCommand
                 ? text => TaskFolder.Open(source, kind, text, seedOfData, new(options.UnrelatedRows))
                 : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
             if (parsed.GetValue(task) is null)
-                SayWhatIsWrong(source, directory);
+                SayWhatIsRead(source, directory, seedOfData);
             var preserved = parsed.GetValue(preserve) is { } questions
                 ? QuestionAnswering.ReadQuestions([questions.FullName], withRewordings: false, seedOfData) : null;
             TrainingResult? result = null;
@@ -214,10 +214,13 @@ internal static class TrainCommand
         return command;
     }
 
-    private static void SayWhatIsWrong(string data, string model)
+    /// <summary>What is wrong with the data, and what is made of it.</summary>
+    private static void SayWhatIsRead(string data, string model, ulong seed)
     {
         var findings = DataCheck.Of(data, new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model)));
         if (findings.Count > 0)
             Say.Line($"{data}: {DataCheck.Summary(findings)}; the first: {findings[0].Place}: {findings[0].Said}. All: mend data check --data {data} --model {model}");
+        if (QuestionAnswering.IsReworded(data))
+            Say.Line($"{QuestionAnswering.RewordingsOf([data], seed)}");
     }
 }

@@ -75,6 +75,7 @@ public sealed class CommandTests : IDisposable
         Assert.True(code == 0, output);
         Assert.Contains($"{path}, line 2: is the same as {path}, line 1.", output, StringComparison.Ordinal);
         Assert.Contains("1 duplicate", output, StringComparison.Ordinal);
+        Assert.Contains("rewordings of 2 questions: no template could be learned from them; 6 by rules", output, StringComparison.Ordinal);
         File.AppendAllText(path, "What is C?\tE\n");
         (code, output) = Mend("data", "check", "--data", path);
         Assert.Equal(1, code);
