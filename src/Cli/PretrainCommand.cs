@@ -43,7 +43,7 @@ internal static class PretrainCommand
         var rewordings = new Option<bool>("--rewordings")
         {
             Description =
-            "without --task: teach every question in a second wording too, by rule"
+            "without --task: teach every question in a second wording too, by templates that the questions teach and by rules"
         };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of weights and order" }.Within(0);
         var command = new Command("pretrain", "Train a small model from scratch until it knows what some files say")
