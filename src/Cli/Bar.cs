@@ -1,11 +1,15 @@
+using System.Diagnostics;
 using Spectre.Console;
 
 namespace MendCluster.Cli;
 
-/// <summary>How far a training is and what it has learned: a bar on a terminal, a line for every twentieth elsewhere.</summary>
+/// <summary>How far a training is and what it has learned: a bar on a terminal, a line for every twentieth elsewhere, and an early one that tells the time.</summary>
 internal static class Bar
 {
     private const int Lines = 20;
+
+    /// <summary>The report from which on the time that is left can be told.</summary>
+    private const int Timed = 6;
 
     /// <summary>Told how much is done, of how much, and what is to be said of it. On one thread at a time.</summary>
     public delegate void Report(double done, double all, string text);
@@ -14,13 +18,19 @@ internal static class Bar
     {
         if (Console.IsOutputRedirected)
         {
-            var said = -1.0;
+            var (said, reports, first, clock) = (-1.0, 0, 0.0, new Stopwatch());
             await work((done, all, text) =>
             {
-                if (Math.Floor(Lines * done / all) is var part && part == said)
+                if (reports++ == 0)
+                {
+                    first = done;
+                    clock.Start();
+                }
+                if (Math.Floor(Lines * done / all) is var part && part == said && reports != Timed)
                     return;
                 said = part;
-                Say.Line($"{what}: {done:0} of {all:0}, {text}");
+                var left = done > first && done < all ? Math.Ceiling(clock.Elapsed.TotalSeconds * (all - done) / (done - first)) : 0;
+                Say.Line($"{what}: {done:0} of {all:0}, {text}{(left > 0 ? $", {TimeSpan.FromSeconds(left)} left at most" : "")}");
             });
             return;
         }

@@ -106,6 +106,8 @@ internal static class DataCommand
             if (findings.Any(finding => finding.Fault is DataFault.Contradiction or DataFault.Unusable))
                 throw new InvalidDataException($"{path}: {DataCheck.Summary(findings)}. Correct the lines above, or delete them.");
             Say.Line($"{path}: {(findings.Count == 0 ? "nothing is wrong" : DataCheck.Summary(findings))}");
+            if (QuestionAnswering.IsReworded(path))
+                Say.Line($"{QuestionAnswering.RewordingsOf([path], DemoRecipe.Seed)}");
         });
         return check;
     }

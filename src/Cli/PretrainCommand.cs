@@ -51,7 +51,7 @@ internal static class PretrainCommand
         var rewordings = new Option<bool>("--rewordings")
         {
             Description =
-            "without --task: teach every question in a second wording too, by rule"
+            "without --task: teach every question in a second wording too, by templates that the questions teach and by rules"
         };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of weights and order" }.Within(0);
         var command = new Command("pretrain", "Train a small model until it knows what some files say")
@@ -109,6 +109,8 @@ internal static class PretrainCommand
                 default:
                     var pairs = kind is null ? QuestionAnswering.ReadQuestions(sources, parsed.GetValue(rewordings), parsed.GetValue(seed))
                         : TaskTraining.ReadQuestions(sources[0]);
+                    if (kind is null && parsed.GetValue(rewordings))
+                        Say.Line($"{QuestionAnswering.RewordingsOf(sources, parsed.GetValue(seed))}");
                     var t5 = Given(kind is null ? RealQuestions : TaskTraining.QaModel);
                     t5 = t5 with { DModel = size ?? t5.DModel, NumHeads = Heads(size ?? t5.DModel), DFf = widest ?? t5.DFf };
                     var known = await RunAsync($"{pairs.Count} questions", directory,

@@ -3,6 +3,7 @@ using System.Globalization;
 using MendCluster.Client.Orleans;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
+using MendCluster.Distributed.Deployment;
 using MendCluster.Distributed.Training;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -110,6 +111,7 @@ internal static class TrainCommand
             DefaultValueFactory = _ => 1
         }.Within(1);
         var wire = new Option<bool>("--bf16-wire") { Description = "gradients travel between replicas in 16 bits" };
+        var dryRun = new Option<bool>("--dry-run") { Description = "says what is wrong with the data and what the run would take, and trains nothing" };
         var device = DeviceOption.InTurn();
         var folder = new Option<string?>("--cluster")
         {
@@ -118,7 +120,7 @@ internal static class TrainCommand
         };
         var command = new Command("train", "Train an editor for a model; run it again to go on")
             { model, data, task, output, config, algorithm, together, rounds, preserve, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed,
-                replicas, stages, wire, device, folder };
+                replicas, stages, wire, dryRun, device, folder };
         command.SetCancellableAction(async (parsed, cancellation) =>
         {
             var given = parsed.GetValue(config) is { } settings
@@ -162,9 +164,13 @@ internal static class TrainCommand
                 ? text => TaskFolder.Open(source, kind, text, seedOfData, new(options.UnrelatedRows))
                 : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
             if (parsed.GetValue(task) is null)
-                SayWhatIsWrong(source, directory);
+                SayWhatIsRead(source, directory, seedOfData);
             var preserved = parsed.GetValue(preserve) is { } questions
                 ? QuestionAnswering.ReadQuestions([questions.FullName], withRewordings: false, seedOfData) : null;
+            if (up is null)
+                SayWhatItTakes(TrainingPlan.Read(directory, options, copies), options, new(run), parsed.GetRequiredValue(device));
+            if (parsed.GetValue(dryRun))
+                return;
             TrainingResult? result = null;
             double? drawn = null;
             await Bar.ShowAsync("editor", async bar =>
@@ -214,10 +220,29 @@ internal static class TrainCommand
         return command;
     }
 
-    private static void SayWhatIsWrong(string data, string model)
+    /// <summary>Before the first step; fails where memory or disk does not suffice.</summary>
+    private static void SayWhatItTakes(TrainingPlan plan, EditorTrainingOptions options, RunFolder run, string devices)
+    {
+        long? memory = devices == "cpu" ? Machine.Memory() : null;
+        var disk = Machine.DiskOf(run.Directory)
+            + new[] { run.Checkpoint, run.BestEditor }.Where(File.Exists).Sum(file => new FileInfo(file).Length);
+        var parts = $"model {Size(plan.WeightBytes)}, what is trained with its gradients and Adam's moments {Size(plan.EditorBytes)}";
+        Say.Line($"training {plan.Parameters:N0} parameters, {options.MaxIters:N0} iterations at most: memory {Size(plan.HeldBytes)} ({parts}){Of(memory)}; disk up to {Size(plan.DiskBytes)}{Of(disk)}");
+        if (plan is { ActivationBytes: { } activations, Operations: { } operations })
+            Say.Line($"a step on rows of {plan.Tokens} tokens, the most that are read of a question with its answer: up to {Size(activations)} more, an iteration {operations / 1e9:0.###} billion operations");
+        plan.RequireFit(memory, disk);
+
+        static string Size(long bytes) => TrainingPlan.Size(bytes);
+        static string Of(long? there) => there is { } bytes ? $" of {Size(bytes)}" : ", and how much there is is not known";
+    }
+
+    /// <summary>What is wrong with the data, and what is made of it.</summary>
+    private static void SayWhatIsRead(string data, string model, ulong seed)
     {
         var findings = DataCheck.Of(data, new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model)));
         if (findings.Count > 0)
             Say.Line($"{data}: {DataCheck.Summary(findings)}; the first: {findings[0].Place}: {findings[0].Said}. All: mend data check --data {data} --model {model}");
+        if (QuestionAnswering.IsReworded(data))
+            Say.Line($"{QuestionAnswering.RewordingsOf([data], seed)}");
     }
 }

@@ -45,6 +45,7 @@ public sealed class RegistryTests : IDisposable
         var kind = Assert.Single(EditorRegistry.All, kind => kind.Algorithm == algorithm);
         Assert.Single(EditorRegistry.All, other => other.Name == kind.Name);
         Assert.Equal(kind.Load is null, kind.Network is null);
+        Assert.Equal(kind.Train is null, kind.Parameters is null);
         var options = new EditorTrainingOptions
         {
             Algorithm = algorithm,
@@ -70,6 +71,9 @@ public sealed class RegistryTests : IDisposable
             _folder["run"]).Iterations);
         using var checkpoint = EditorCheckpoint.Open(_folder["run/checkpoint.safetensors"]);
         Assert.Equal(algorithm, checkpoint.Algorithm);
+        var family = ModelFamily.FromDirectory(_folder.Path);
+        using var shapes = Stage.LoadWhole(family, new WeightShapes(), family.DefaultEditableWeights);
+        Assert.Equal(checkpoint.Names("adam.m.").Sum(name => checkpoint.Read(name).numel()), kind.Parameters!(shapes, options));
         if (kind.Load is null)
         {
             Refusal.Of(MendError.ModelUnusable, () => checkpoint.Prepared());

@@ -70,7 +70,7 @@ public sealed class StagePlan
     /// Tensors of an activation's size that an edit's graph keeps at once, per linear map's input and output: measured on every family and
     /// rounded up. Most are the steps of the activation function.
     /// </summary>
-    private const int KeptInGraph = 4;
+    internal const int KeptInGraph = 4;
 
     /// <summary>
     /// What the cut reckons with: a model that has to be cut is held in 16 bits, and one model has one cut whatever its type.

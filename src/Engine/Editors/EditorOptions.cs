@@ -44,6 +44,6 @@ public static class EditorOptions
         : throw Fault.Setting($"n_edit_steps is {options.EditSteps} and edit_lr {options.EditLr}; both must be above 0");
 
     /// <summary>MALMEN's network in the words of MEND's options: the same blocks, but for the place of scale and shift.</summary>
-    internal static MendOptions Network(this MalmenOptions options) =>
+    public static MendOptions Network(this MalmenOptions options) =>
         new() { Rank = options.Rank, NHidden = options.NBlocks - 1, EditLr = options.EditLr };
 }

@@ -81,9 +81,12 @@ public sealed class EditorShape : IDisposable
 
     /// <summary>Bytes of networks and statistics; nothing is made.</summary>
     internal static long BytesOf(MendOptions options, WeightGroup group) =>
-        Networks(options, group).Sum(network => sizeof(float) * (options.NHidden + 1) * (2 * network.Width
-            * Math.Min(options.Rank, network.Width) + network.Width + 2 * Modes(options, group) * network.Width))
-        + 2 * sizeof(double) * (group.InFeatures + group.OutFeatures); // mean and squares
+        sizeof(float) * ParametersOf(options, group) + 2 * sizeof(double) * (group.InFeatures + group.OutFeatures); // mean and squares
+
+    /// <summary>How many numbers the networks have.</summary>
+    internal static long ParametersOf(MendOptions options, WeightGroup group) =>
+        Networks(options, group).Sum(network => (options.NHidden + 1) * (2 * network.Width
+            * Math.Min(options.Rank, network.Width) + network.Width + 2 * Modes(options, group) * network.Width));
 
     public void Dispose()
     {

@@ -152,6 +152,10 @@ public sealed class Mend : IPreparedEditor
     public static long BytesOf(MendOptions options, IReadOnlyList<EditableWeight> weights, IReadOnlyCollection<string> wanted) =>
         WeightGroup.Of(weights, options.Shared, wanted).Sum(group => EditorShape.BytesOf(options, group));
 
+    /// <summary>How many numbers the networks for these weights have; nothing is made.</summary>
+    internal static long ParametersOf(MendOptions options, IReadOnlyList<EditableWeight> weights) =>
+        WeightGroup.Of(weights, options.Shared).Sum(group => EditorShape.ParametersOf(options, group));
+
     public MendOptions Options { get; }
 
     /// <inheritdoc />

@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Editors;
+using MendCluster.Engine.Editors.Baselines;
 using MendCluster.Engine.Models;
 using static TorchSharp.torch;
 
@@ -28,6 +29,11 @@ public sealed record EditorKind(EditorAlgorithm Algorithm, string Name)
         Train
     { get; init; }
 
+    /// <summary>
+    /// How many numbers <see cref="Train"/> would train on a model, of which the stage needs no more than the shapes. Null: nothing is trained.
+    /// </summary>
+    public Func<Stage, EditorTrainingOptions, long>? Parameters { get; init; }
+
     /// <summary>What tells a file's editor from others of its kind in a table, after the name; null: nothing. Reads no tensor.</summary>
     public Func<EditorCheckpoint, string>? Variant { get; init; }
 
@@ -48,15 +54,20 @@ public static class EditorRegistry
             Network = file => file.OptionsAs<MendOptions>(),
             Load = (file, read, wanted) => new Mend(file.OptionsAs<MendOptions>(), file.Weights, read, wanted),
             Train = (stage, options, checkpoint, _) => new TrainableMend(stage, options, checkpoint),
+            Parameters = (stage, options) => Mend.ParametersOf(options.Mend, EditorTraining.EditableWeights(stage))
+                + stage.EditableOrder.Count, // alpha
         },
         new(EditorAlgorithm.Ke, "KE")
         {
             MaxEdits = 1, // it reads the text of one edit
             Train = (stage, options, checkpoint, _) => new TrainableKnowledgeEditor(stage, options, checkpoint),
+            Parameters = (stage, options) => KnowledgeEditor.ParametersOf(options.Ke, KnowledgeEditorTraining.EditableWeights(stage),
+                stage.Weights.Loaded[stage.Family.WordEmbeddings].Value),
         },
         new(EditorAlgorithm.Enn, "ENN")
         {
             Train = (stage, options, checkpoint, _) => new TrainableEnn(stage, options, checkpoint),
+            Parameters = (stage, _) => stage.Weights.Loaded.Values.Sum(weight => weight.Value.numel()) + stage.EditableOrder.Count,
         },
         new(EditorAlgorithm.Malmen, "MALMEN")
         {
@@ -64,6 +75,8 @@ public static class EditorRegistry
             Load = (file, read, wanted) => new Malmen(file.OptionsAs<MalmenOptions>(), file.Weights, read, wanted,
                 file.HasPreservedKeys ? weight => Malmen.ReadPreserved(weight, read) : null),
             Train = (stage, options, checkpoint, preserved) => new TrainableMalmen(stage, options, checkpoint, preserved),
+            Parameters = (stage, options) => Mend.ParametersOf(options.Malmen.Network(), EditorTraining.EditableWeights(stage))
+                + 2 * stage.EditableOrder.Count, // eta and rho
             Variant = file => (file.OptionsAs<MalmenOptions>().Rounds is > 1 and var rounds ? $", {rounds} rounds" : "")
                 + (file.HasPreservedKeys ? ", preserved keys" : ""),
             Preserves = true,

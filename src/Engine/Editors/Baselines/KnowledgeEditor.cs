@@ -124,7 +124,13 @@ public sealed class KnowledgeEditor : IDisposable
         return nn.functional.linear(x, v * (this[layer + ".weight_g"] / (v * v).sum([1], true).sqrt()), this[layer + ".bias"]);
     }
 
-    /// <summary>Names and shapes; -1: any size.</summary>
+    /// <summary>How many numbers are trained; nothing is made.</summary>
+    /// <param name="embeddings">The model's, [V, C].</param>
+    internal static long ParametersOf(KnowledgeEditorOptions options, IReadOnlyList<KnowledgeEditorWeight> weights, Tensor embeddings) =>
+        embeddings.numel() + Shapes(options, weights).Skip(1)
+            .Sum(parameter => parameter.Shape.Aggregate(1L, (size, length) => size * (length < 0 ? embeddings.shape[1] : length)));
+
+    /// <summary>Names and shapes, the embedding's first; -1: any size.</summary>
     private static IEnumerable<(string Name, long[] Shape)> Shapes(KnowledgeEditorOptions options,
         IReadOnlyList<KnowledgeEditorWeight> weights)
     {
