@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using MendCluster.Engine.Editors;
-using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
 namespace MendCluster.Bench;

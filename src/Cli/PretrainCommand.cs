@@ -12,7 +12,10 @@ internal static class PretrainCommand
     private const int HeadSize = 32;
 
     /// <summary>Peak: a model that has learned something already forgets it at the rates of a new one.</summary>
-    private const double LrOfABegunModel = 1e-4;
+    private const double LrOfABegunModel = 2e-4;
+
+    /// <summary>An encoder tells texts apart before it is taught to.</summary>
+    private const int RecognitionStepsOfABegunModel = 500;
 
     public static Command Create()
     {
@@ -98,6 +101,7 @@ internal static class PretrainCommand
                     var bert = Given(TaskTraining.FcModel);
                     bert = bert with
                     {
+                        RecognitionSteps = parsed.GetValue(from) is null ? bert.RecognitionSteps : RecognitionStepsOfABegunModel,
                         HiddenSize = size ?? bert.HiddenSize,
                         NumAttentionHeads = Heads(size ?? bert.HiddenSize),
                         IntermediateSize = widest ?? bert.IntermediateSize

@@ -5,7 +5,6 @@ using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
 using MendCluster.Engine.Models;
 using MendCluster.Engine.Tokenizers;
-using MendCluster.Engine.Training;
 using MendCluster.Experiments;
 
 namespace MendCluster.Cli;

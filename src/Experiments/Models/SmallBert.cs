@@ -30,6 +30,9 @@ public sealed record SmallBertOptions : SmallModelOptions
 /// <summary>Makes a classifier that knows which of given claims are true, so that there is something to edit.</summary>
 public static class SmallBert
 {
+    /// <summary>With a logit for each class.</summary>
+    private const string Classifier = "BertForSequenceClassification";
+
     private static readonly string[] Specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true };
@@ -39,34 +42,39 @@ public static class SmallBert
     public static double Train(string directory, IReadOnlyList<KnownClaim> claims, SmallBertOptions options,
         Action<PretrainingProgress>? progress = null, CancellationToken cancellation = default)
     {
+        JsonNode config;
         if (options.From is { } from)
         {
             SmallModel.Begin(directory, from, family => family.Labels is not null, "a classifier");
-            var path = Path.Combine(directory, "config.json");
-            var config = JsonNode.Parse(File.ReadAllText(path))!;
-            config["id2label"] = Labels([Fever.Refutes, Fever.Supports]);
-            File.WriteAllText(path, config.ToJsonString(Indented) + "\n");
-            return TrainLabels(from, progress);
+            config = JsonNode.Parse(File.ReadAllText(Path.Combine(directory, "config.json")))!;
+            config["architectures"] = new JsonArray(Classifier);
         }
-        Directory.CreateDirectory(directory);
-        File.WriteAllLines(Path.Combine(directory, "vocab.txt"),
-            Vocabulary(claims.SelectMany(claim => claim.Wordings), options.Vocabulary));
-        var (vocabulary, steps) = (TokenizerFiles.Load(directory).VocabularySize, options.RecognitionSteps + options.Training.Steps);
+        else
+        {
+            Directory.CreateDirectory(directory);
+            File.WriteAllLines(Path.Combine(directory, "vocab.txt"),
+                Vocabulary(claims.SelectMany(claim => claim.Wordings), options.Vocabulary));
+            config = Config(options, TokenizerFiles.Load(directory).VocabularySize);
+        }
+        var steps = options.RecognitionSteps + options.Training.Steps;
 
         WriteConfig(Enumerable.Range(0, claims.Count).Select(Name));
         SmallModel.Train(directory, options with { Goal = null, Training = options.Training with { Steps = options.RecognitionSteps } },
             text => [.. claims.SelectMany((claim, i) => claim.Wordings.Select(wording => text.Row(wording, Name(i))))],
-            (_, _, _) => 0, hasAnswers: false, from: null, at => progress?.Invoke(at with { Steps = steps }), cancellation);
+            (_, _, _) => 0, hasAnswers: false, options.From, at => progress?.Invoke(at with { Steps = steps }), cancellation);
 
         WriteConfig([Fever.Refutes, Fever.Supports]);
-        return TrainLabels(directory, at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }));
-
-        double TrainLabels(string from, Action<PretrainingProgress>? progress) => SmallModel.Train(directory, options,
+        return SmallModel.Train(directory, options,
             text => [.. claims.SelectMany(claim => claim.Wordings.Select(wording => text.Row(wording, claim.Label)))],
-            SmallModel.ExactMatch, hasAnswers: true, from, progress, cancellation);
+            SmallModel.ExactMatch, hasAnswers: true, directory,
+                at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }), cancellation);
 
-        void WriteConfig(IEnumerable<string> labels) =>
-            File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, vocabulary, labels));
+        void WriteConfig(IEnumerable<string> labels)
+        {
+            config["id2label"] = new JsonObject(labels.Select((label, i) =>
+                KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)label)));
+            File.WriteAllText(Path.Combine(directory, "config.json"), config.ToJsonString(Indented) + "\n");
+        }
 
         static string Name(int claim) => $"claim {claim}";
     }
@@ -101,10 +109,10 @@ public static class SmallBert
             yield return word[start..];
     }
 
-    /// <summary>config.json with the keys of transformers' BERT.</summary>
-    private static string Config(SmallBertOptions options, int vocabulary, IEnumerable<string> labels) => new JsonObject
+    /// <summary>config.json with the keys of transformers' BERT, without the labels.</summary>
+    private static JsonObject Config(SmallBertOptions options, int vocabulary) => new()
     {
-        ["architectures"] = new JsonArray("BertForSequenceClassification"),
+        ["architectures"] = new JsonArray(Classifier),
         ["model_type"] = "bert",
         ["vocab_size"] = vocabulary,
         ["hidden_size"] = options.HiddenSize,
@@ -117,9 +125,5 @@ public static class SmallBert
         ["layer_norm_eps"] = 1e-12,
         ["initializer_range"] = 0.05, // of the usual 0.02 so narrow a model learns nothing for long
         ["pad_token_id"] = 0,
-        ["id2label"] = Labels(labels),
-    }.ToJsonString(Indented) + "\n";
-
-    private static JsonObject Labels(IEnumerable<string> labels) =>
-        new(labels.Select((label, i) => KeyValuePair.Create(i.ToString(CultureInfo.InvariantCulture), (JsonNode?)label)));
+    };
 }

@@ -51,22 +51,24 @@ public sealed class SmallModelTests : IDisposable
 
     [Theory]
     [InlineData("bert", false)]
-    [InlineData("bert", true)] // an encoder
+    [InlineData("bert", true)]
     [InlineData("gpt2", false)]
     [InlineData("t5", false)]
-    public void AModelThatBeginsWithAnother_BeginsWithItsWeights(string family, bool hasNoClassifier)
+    public void AModelThatBeginsWithAnother_BeginsWithItsWeights(string family, bool isEncoder)
     {
         TinyModels.Write(Directory.CreateDirectory(_folder["from"]).FullName, family);
-        var weights = Path.Combine(_folder["from"], "model.safetensors");
-        if (hasNoClassifier)
+        if (family == "bert") // as encoders and classifiers are published
+        {
+            var weights = Path.Combine(_folder["from"], "model.safetensors");
             using (var files = HuggingFaceDirectory.Open(_folder["from"]))
-                SafetensorsWriter.Write(weights + ".encoder", files.Names.Where(name => !name.Contains("classifier", StringComparison.Ordinal))
-                    .Select(name => new TensorToWrite(name, files.Find(name))));
-        if (hasNoClassifier)
-            File.Move(weights + ".encoder", weights, overwrite: true);
+                SafetensorsWriter.Write(weights + ".renamed", files.Names.Where(name => !isEncoder || !IsClassifier(name)).Select(name =>
+                    new TensorToWrite(name.Replace("model.", isEncoder ? "" : "bert.", StringComparison.Ordinal), files.Find(name))));
+            File.Move(weights + ".renamed", weights, overwrite: true);
+        }
         var still = new PretrainingOptions { Steps = 1, Lr = 0 };
         if (family == "bert")
-            SmallBert.Train(_folder["to"], [new(Fever.Supports, ["the mayor is a woman"])], new() { From = _folder["from"], Training = still });
+            SmallBert.Train(_folder["to"], [new(Fever.Supports, ["the mayor is a woman"]), new(Fever.Refutes, ["the mayor is red"])],
+                new() { From = _folder["from"], RecognitionSteps = 1, Training = still });
         else if (family == "t5")
             SmallT5.Train(_folder["to"], [new("who is the mayor", "blue")], new() { From = _folder["from"], Training = still });
         else
@@ -76,9 +78,13 @@ public sealed class SmallModelTests : IDisposable
         foreach (var name in was.Names)
         {
             using var scope = NewDisposeScope();
-            Assert.Equal(TensorBytes.Load(was.Find(name)).bytes.ToArray(), TensorBytes.Load(made.Find(name)).bytes.ToArray());
+            if (!IsClassifier(name)) // which had other classes in between
+                Assert.Equal(TensorBytes.Load(was.Find(name)).bytes.ToArray(),
+                    TensorBytes.Load(made.Find((isEncoder ? "bert." : "") + name)).bytes.ToArray());
         }
         Assert.Equal(family == "bert", made.Contains("classifier.weight"));
+
+        static bool IsClassifier(string name) => name.StartsWith("classifier", StringComparison.Ordinal);
     }
 
     [Fact]
