@@ -35,13 +35,14 @@ public partial class ArchitectureTests
 
     /// <summary>The commands of the laboratory: they make data, models and editors of the made-up world, and measure editors.</summary>
     private static readonly string[] Laboratory =
-        ["DataCommand", "DemoCommand", "EvalCommand", "PretrainCommand", "ReproduceCommand", "SequentialCommand", "Tables", "TrainCommand"];
+        ["DataCommand", "DemoCommand", "EvalCommand", "PretrainCommand", "ReproduceCommand", "SequentialCommand", "Tables", "TrainCommand",
+            "TuneLayersCommand"];
 
     /// <summary>Which folder of Engine may name which others.</summary>
     private static readonly Dictionary<string, string[]> AllowedInEngine = new()
     {
-        ["Checkpoints"] = ["Torch"],
-        ["Tokenizers"] = [],
+        ["Checkpoints"] = ["Torch", "Files"],
+        ["Tokenizers"] = ["Files"],
         ["Models"] = ["Torch", "Checkpoints"],
         ["Editors"] = ["Torch", "Editors.Baselines"],
         ["Files"] = [],

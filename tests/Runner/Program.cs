@@ -3,6 +3,7 @@
 //                                              "N passed, M failed, K skipped"
 //   MendCluster.Runner bad-calls SEED ROUNDS   calls whose arguments do not fit; one without a guard in native code ends the process
 //   MendCluster.Runner unguarded-call          such a call
+//   MendCluster.Runner kept-copies SECONDS     copies of tensors under constant collection; one that is not held ends the process
 using System.Globalization;
 using System.Reflection;
 using MendCluster.Engine.Tests.Torch;
@@ -19,6 +20,12 @@ if (args is ["bad-calls", var seed, var rounds])
 
 if (args is ["unguarded-call"])
     BadCalls.RunUnguarded();
+
+if (args is ["kept-copies", var seconds])
+{
+    Console.WriteLine($"{KeptCopies.Run(TimeSpan.FromSeconds(int.Parse(seconds, CultureInfo.InvariantCulture)))} rounds");
+    return 0;
+}
 
 string[] assemblies = ["MendCluster.Engine.Tests", "MendCluster.Distributed.Tests"];
 if (args.Length == 0 || !args.All(arg => arg.StartsWith('~') || arg.Split('=').Length == 2))

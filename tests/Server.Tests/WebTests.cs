@@ -67,15 +67,16 @@ public sealed class WebTests
         Directory.CreateDirectory(pictures);
         using var met = JsonDocument.Parse(await NodeProgram.RunAsync("console.mjs", server.Server.Address.ToString(), server.AdminKey,
             TinyServer.Prompt, TinyServer.Target, pictures));
-        Assert.Empty(met.RootElement.GetProperty("errors").EnumerateArray().Select(each => each.GetString()));
         Assert.Empty(met.RootElement.GetProperty("violations").EnumerateArray().Select(each => each.GetString()));
         var steps = met.RootElement.GetProperty("steps").EnumerateArray().Select(each => each.GetString()!).ToList();
         Assert.Equal("key left in the address: false", steps[0]);
         Assert.Equal("previewed: 3 rows", steps[1]);
         Assert.StartsWith("Edit 1 is in force, version 1", steps[2], StringComparison.Ordinal);
-        Assert.Equal("Edit 1 is taken back; the model is at version 2.", steps[3]);
+        Assert.StartsWith("Consolidation 2 has the place of 1 edits, version 2;", steps[3], StringComparison.Ordinal);
+        Assert.Equal("Edit 1 is taken back; the model is at version 3.", steps[4]);
+        Assert.Empty(met.RootElement.GetProperty("errors").EnumerateArray().Select(each => each.GetString()));
         var ledger = await server.Cluster.LedgerAsync();
-        Assert.Equal([(LedgerKind.Edit, "admin"), (LedgerKind.Revert, "admin")], ledger.Select(entry => (entry.Kind, entry.Author!)));
+        Assert.Equal([(LedgerKind.Edit, "admin"), (LedgerKind.Consolidate, "admin"), (LedgerKind.Revert, "admin")], ledger.Select(entry => (entry.Kind, entry.Author!)));
     }
 
     [LinuxFact]

@@ -275,7 +275,7 @@ public sealed class TrainingShard(TrainingShardOptions options, Func<ShardPlace,
         }
         return true;
 
-        Tensor Leaf(Tensor value) => value.detach().clone().requires_grad_(round.Trains);
+        Tensor Leaf(Tensor value) => value.KeptCopy().requires_grad_(round.Trains);
     }
 
     private EvaluateReply Evaluate_OnComputeThread(EvaluateRequest request)

@@ -89,8 +89,14 @@ public sealed class EditorNetwork : IDisposable
             value.Dispose();
     }
 
-    private static Tensor Own(Tensor value) =>
-        value.to_type(ScalarType.Float32).detach().requires_grad_().DetachFromDisposeScope();
+    /// <summary>Not copied, where it is float32 already.</summary>
+    private static Tensor Own(Tensor value)
+    {
+        using var scope = NewDisposeScope(); // as KeptCopy
+        var own = value.to_type(ScalarType.Float32).detach().requires_grad_().DetachFromDisposeScope();
+        GC.KeepAlive(value);
+        return own;
+    }
 
     /// <param name="U">[d, r].</param>
     /// <param name="V">[r, d].</param>

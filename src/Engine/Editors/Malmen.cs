@@ -76,8 +76,8 @@ public sealed class Malmen : IIteratedEditor
         _shapes = WeightGroup.ByWeight(_editors, editor => editor.Group.Weights);
         _names = [.. weights.Select(weight => weight.Name)];
 
-        static Tensor Kept(Tensor value) => value.to_type(ScalarType.Float32).detach().clone().DetachFromDisposeScope();
-        static Tensor Own(Tensor value) => value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
+        static Tensor Kept(Tensor value) => value.KeptCopy(ScalarType.Float32);
+        static Tensor Own(Tensor value) => value.KeptCopy(ScalarType.Float32).requires_grad_();
     }
 
     public MalmenOptions Options { get; }

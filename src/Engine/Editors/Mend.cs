@@ -136,7 +136,7 @@ public sealed class Mend : IPreparedEditor
     {
         Options = options.Validated();
         Weights = weights;
-        Alpha = alpha.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
+        Alpha = alpha.KeptCopy(ScalarType.Float32).requires_grad_();
         if (weights.Count == 0)
             throw Fault.Setting("an editor needs at least one editable weight");
         if (Alpha.shape[0] != weights.Count)

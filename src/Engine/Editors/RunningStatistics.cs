@@ -28,8 +28,8 @@ public sealed class RunningStatistics : IDisposable
     public RunningStatistics(long count, Tensor mean, Tensor squares)
     {
         Count = count;
-        _mean = mean.to_type(ScalarType.Float64).clone().DetachFromDisposeScope();
-        _squares = squares.to_type(ScalarType.Float64).clone().DetachFromDisposeScope();
+        _mean = mean.KeptCopy(ScalarType.Float64);
+        _squares = squares.KeptCopy(ScalarType.Float64);
     }
 
     public long Count { get; private set; }

@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using System.Text;
 using MendCluster.Contracts;
-using MendCluster.Engine.Tokenizers;
 
 namespace MendCluster.Engine.Files;
 
@@ -11,6 +10,8 @@ namespace MendCluster.Engine.Files;
 internal sealed record ProtobufField(string File, string Form, long Offset, int Number, int WireType, ulong RawInteger,
     ReadOnlyMemory<byte> RawBytes, long BytesOffset)
 {
+    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
     public long Integer => (long)Of(0, RawInteger);
 
     public float Float => BinaryPrimitives.ReadSingleLittleEndian(Of(5, RawBytes).Span);
@@ -31,7 +32,7 @@ internal sealed record ProtobufField(string File, string Form, long Offset, int 
                 yield break;
             }
             for (var at = 0; at < Bytes.Length;)
-                yield return (long)Varint(Bytes.Span, ref at, start => Error($"ends inside the number at its byte {start}"));
+                yield return (long)Varint(Bytes.Span, ref at, (place, problem) => Error($"{problem}, at its byte {place}"));
         }
     }
 
@@ -41,7 +42,7 @@ internal sealed record ProtobufField(string File, string Form, long Offset, int 
         {
             try
             {
-                return TokenizerFiles.StrictUtf8.GetString(Bytes.Span);
+                return StrictUtf8.GetString(Bytes.Span);
             }
             catch (DecoderFallbackException e)
             {
@@ -77,7 +78,7 @@ internal sealed record ProtobufField(string File, string Form, long Offset, int 
             yield return new(file, form, start, (int)number, (int)wireType, integer, bytes.Slice(at, (int)length), offset + at);
             at += (int)length;
 
-            ulong Number() => Varint(bytes.Span, ref at, place => Broken(offset + place, "a number that does not end"));
+            ulong Number() => Varint(bytes.Span, ref at, (place, problem) => Broken(offset + place, problem));
         }
 
         MendException Broken(long place, string problem) =>
@@ -86,18 +87,20 @@ internal sealed record ProtobufField(string File, string Form, long Offset, int 
 
     public MendException Error(string message) => Fault.File(File, $"offset {Offset}", message);
 
-    private static ulong Varint(ReadOnlySpan<byte> bytes, ref int at, Func<int, MendException> endless)
+    private static ulong Varint(ReadOnlySpan<byte> bytes, ref int at, Func<int, string, MendException> broken)
     {
         var start = at;
         ulong value = 0;
-        for (var shift = 0; shift < 64 && at < bytes.Length; shift += 7)
+        for (var shift = 0; shift < 64; shift += 7)
         {
+            if (at == bytes.Length)
+                throw broken(start, "the message ends inside a number");
             var b = bytes[at++];
             value |= (ulong)(b & 0x7F) << shift;
             if (b < 0x80)
                 return value;
         }
-        throw endless(start);
+        throw broken(start, "a number of more than 10 bytes");
     }
 
     private T Of<T>(int wireType, T value) => WireType == wireType ? value

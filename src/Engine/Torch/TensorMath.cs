@@ -107,4 +107,17 @@ public static class TensorMath
         /// <summary>Adds each row of <paramref name="source"/> to the row of x that <paramref name="index"/> names.</summary>
         public Tensor IndexAdd_(long dim, Tensor index, Tensor source) => x.index_add_(dim, index, source, One);
     }
+
+    /// <summary>
+    /// A copy without a graph, in no dispose scope: the caller's. What lies between is held by a scope of its own: where nothing names a tensor
+    /// any more the collector takes it, though native code still reads it.
+    /// </summary>
+    /// <param name="type">Null: the tensor's own.</param>
+    public static Tensor KeptCopy(this Tensor value, ScalarType? type = null)
+    {
+        using var scope = NewDisposeScope();
+        var copy = value.to_type(type ?? value.dtype).detach().clone().DetachFromDisposeScope();
+        GC.KeepAlive(value);
+        return copy;
+    }
 }

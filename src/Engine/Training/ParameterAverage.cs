@@ -8,7 +8,7 @@ namespace MendCluster.Engine.Training;
 /// <param name="keep">How much of the average stays at each step.</param>
 public sealed class ParameterAverage(IReadOnlyList<Tensor> parameters, double keep) : IDisposable
 {
-    private readonly List<Tensor> _average = [.. parameters.Select(parameter => parameter.detach().clone().DetachFromDisposeScope())];
+    private readonly List<Tensor> _average = [.. parameters.Select(parameter => parameter.KeptCopy())];
 
     /// <summary>How often the parameters were taken in.</summary>
     public long Steps { get; set; }

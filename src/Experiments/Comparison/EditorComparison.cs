@@ -149,7 +149,7 @@ public sealed class EditorComparison : IDisposable
                 results.AddRange(new Evaluation(stage, _text, _ => made, original).RunRows(together, progress, cancellation)
                     .Select((result, i) => result with { Index = number * edits + i }));
             }
-            return new(editor.Name, edits, batches.Count, EvaluationSummary.Of(results), spent / batches.Count, peak,
+            return new(editor.Name, edits, batches.Count, EvaluationSummary.Of(results, edits), spent / batches.Count, peak,
                 ProtocolOf(editor, edits, cases), results);
         }
     }

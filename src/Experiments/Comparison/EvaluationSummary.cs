@@ -1,7 +1,7 @@
 namespace MendCluster.Experiments;
 
 /// <summary>
-/// The figures of an evaluation (mend-spec 3.5), each with a 95% interval over the cases. Within a case questions count alike, and
+/// The figures of an evaluation (mend-spec 3.5), each with a 95% interval over the edited models and the cases. Within a case questions count alike, and
 /// between cases cases do. A figure is null when no case has a question for it.
 /// </summary>
 /// <param name="EditSuccess">Exact match of the target on the edit's own prompt, edited model.</param>
@@ -25,8 +25,9 @@ public sealed record EvaluationSummary(
     Estimate? LocalityKl)
 {
     /// <param name="results">At least one.</param>
+    /// <param name="edits">Made at once: so many cases share one edited model, and intervals are over models, then cases.</param>
     /// <param name="seed">Of the intervals.</param>
-    public static EvaluationSummary Of(IReadOnlyList<CaseResult> results, ulong seed = 0)
+    public static EvaluationSummary Of(IReadOnlyList<CaseResult> results, int edits = 1, ulong seed = 0)
     {
         List<CaseResult> rephrased = [.. results.Where(result => result.Rephrases.Count > 0)];
         List<CaseResult> local = [.. results.Where(result => result.Locality.Count > 0)];
@@ -39,12 +40,16 @@ public sealed record EvaluationSummary(
             Mean(results, result => result.Rephrases.Append(result.Edit).Average(question => Share(question.Before.Exact))),
             Mean(local, result => result.Locality.Average(question => Share(question.Before.Exact))),
             Mean(local, result => result.Locality.Average(question => Share(question.Before.Exact) - Share(question.After.Exact))),
-            local.Count == 0 ? null : Bootstrap.Of(local, PerplexityDifference, seed),
+            local.Count == 0 ? null : Interval(local, PerplexityDifference),
             Mean(local, result => result.Locality.Average(question => Share(question.Retained))),
             Mean(local, result => result.LocalityKl!.Value));
 
         Estimate? Mean(IReadOnlyList<CaseResult> cases, Func<CaseResult, double> of) =>
-            cases.Count == 0 ? null : Bootstrap.Of([.. cases.Select(of)], values => values.Average(), seed);
+            cases.Count == 0 ? null : Interval(cases, drawn => drawn.Average(of));
+
+        Estimate Interval(IReadOnlyList<CaseResult> cases, Func<IReadOnlyList<CaseResult>, double> of) => edits == 1
+            ? Bootstrap.Of(cases, of, seed)
+            : Bootstrap.OfGroups([.. cases.GroupBy(result => result.Index / edits).Select(batch => (IReadOnlyList<CaseResult>)[.. batch])], of, seed);
 
         static double Share(bool holds) => holds ? 1 : 0;
     }

@@ -17,7 +17,7 @@ public static class ResultTables
     /// <summary>Editors with more and more edits at once (the paper's table 5).</summary>
     /// <param name="reports">At least one, of one model and task.</param>
     public static ResultTable AtOnce(IReadOnlyList<EditorReport> reports) =>
-        Table("Edits made at once; 95% intervals over the edits", reports, atOnce: true);
+        Table("Edits made at once; 95% intervals over the batches and their edits", reports, atOnce: true);
 
     /// <summary>The table that suits the reports.</summary>
     public static ResultTable Of(IReadOnlyList<EditorReport> reports) => IsOneByOne(reports) ? SideBySide(reports) : AtOnce(reports);
@@ -70,8 +70,8 @@ public static class ResultTables
         [.. JsonSerializer.Deserialize<List<EditorReport>>(File.ReadAllText(Path.Combine(folder, "results.json")),
         MeasurementStore.Json)!.Select(report => report with { Cases = [] })];
 
-    private const string SharedModels = "Edits that are made together share one edited model, and cases share unrelated questions; the "
-        + "intervals take both for independent, and are too narrow for it.";
+    private const string SharedModels = "Edits that are made together share one edited model: the intervals draw batches, then edits of each. "
+        + "Of a single batch they cannot say what another would have given; and cases share unrelated questions, for which they are too narrow.";
 
     private static bool IsOneByOne(IReadOnlyList<EditorReport> reports) => reports.All(report => report.Edits == 1);
 

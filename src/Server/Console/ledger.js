@@ -7,7 +7,7 @@ export function ledger(page, signal) {
   const out = el("div", { "aria-live": "polite" }), said = el("div"), more = el("button", { type: "button", class: "quiet", hidden: true, onclick: () => load(next) }, "Older");
   let next, rows = [];
   page.append(el("h1", {}, "Ledger"), el("form", { class: "row", onsubmit: e => { e.preventDefault(); load(); } }, field("Text", text), field("Scope", scope), field("Author", author), field("Kind", kind),
-    el("button", { type: "submit" }, "Filter")), said, out, more);
+    el("button", { type: "submit" }, "Filter"), el("button", { type: "button", class: "quiet", onclick: consolidate }, "Consolidate\u2026")), said, out, more);
   load();
 
   async function load(after) {
@@ -42,25 +42,42 @@ export function ledger(page, signal) {
       figures ? right(number(figures.kl, 5)) : "", figures?.bytes ? right(`${bytes(figures.bytes)}, rank ${figures.rank}`) : "", revert];
   }
 
-  async function takeBack(entry) {
-    const mode = el("select", {}, el("option", { value: "remove" }, "later edits stay as they are"), el("option", { value: "recompute" }, "later edits are computed anew"));
-    const what = `${entry.consolidated ? "consolidation" : "edit"} ${entry.edit}`;
-    const dialog = el("dialog", { "aria-labelledby": "revert-title" }, el("form", { method: "dialog" }, el("h2", { id: "revert-title" }, `Take ${what} back`),
-      el("p", {}, entry.consolidated ? "The edits are in force again as they were made." : `${entry.prompt} \u2192 ${entry.target}`), entry.consolidated ? "" : field("How", mode), el("button", { type: "submit", value: "yes", class: "danger" }, "Take it back"), " ",
-      el("button", { type: "submit", value: "no", class: "quiet" }, "Leave it")));
+  // The dialog's answer is "yes" where its first button was pressed.
+  function ask(title, parts, yes, no, danger, then) {
+    const dialog = el("dialog", { "aria-labelledby": "asked" }, el("form", { method: "dialog" }, el("h2", { id: "asked" }, title), parts,
+      el("button", { type: "submit", value: "yes", class: danger ? "danger" : "" }, yes), " ", el("button", { type: "submit", value: "no", class: "quiet", formnovalidate: true }, no)));
     page.append(dialog);
     dialog.addEventListener("close", async () => {
       dialog.remove();
       if (dialog.returnValue !== "yes")
         return;
       try {
-        const receipt = await post(`/v1/edits/${entry.edit}/revert`, { mode: mode.value }, { signal });
-        said.replaceChildren(el("div", { class: "note good", role: "status" }, `${what[0].toUpperCase()}${what.slice(1)} is taken back; the model is at version ${receipt.version}.`));
+        said.replaceChildren(el("div", { class: "note good", role: "status" }, await then()));
         await load();
       } catch (e) {
         said.replaceChildren(problem(e));
       }
     });
     dialog.showModal();
+  }
+
+  function consolidate() {
+    const of = el("input", { value: scope.value }), seconds = el("input", { type: "number", min: 1, max: 3600, value: 60, required: true });
+    ask("Consolidate", [el("p", {}, "One update is looked for that does what all edits in force do, beside answers and edits, and takes their place if it is no worse."),
+      field("Scope", of, "empty: the edits for everybody"), field("Seconds at most", seconds)], "Consolidate", "Leave it", false, async () => {
+      said.replaceChildren(el("div", { class: "note", role: "status" }, "An update is looked for\u2026"));
+      const { id, version, consolidated: { edits, before, after } } = await post("/v1/consolidations", { scope: of.value || undefined, maxTime: Number(seconds.value) }, { signal });
+      return `Consolidation ${id} has the place of ${edits.length} edits, version ${version}; prompts answered as they say: ${percent(before.success)} before, ${percent(after.success)} now.`;
+    });
+  }
+
+  function takeBack(entry) {
+    const mode = el("select", {}, el("option", { value: "remove" }, "later edits stay as they are"), el("option", { value: "recompute" }, "later edits are computed anew"));
+    const what = `${entry.consolidated ? "consolidation" : "edit"} ${entry.edit}`;
+    ask(`Take ${what} back`, [el("p", {}, entry.consolidated ? "The edits are in force again as they were made." : `${entry.prompt} \u2192 ${entry.target}`),
+      entry.consolidated ? "" : field("How", mode)], "Take it back", "Leave it", true, async () => {
+      const receipt = await post(`/v1/edits/${entry.edit}/revert`, { mode: mode.value }, { signal });
+      return `${what[0].toUpperCase()}${what.slice(1)} is taken back; the model is at version ${receipt.version}.`;
+    });
   }
 }

@@ -27,6 +27,15 @@ public partial class NativeErrorTests
         Assert.Contains("terminate called", output, StringComparison.Ordinal);
     }
 
+    /// <summary>What is made on the way to a copy is named by nobody while native code reads it.</summary>
+    [Fact]
+    public async Task CopiesThatAreKept_AreWholeUnderConstantCollection()
+    {
+        var (code, output) = await MendProgram.RunOtherAsync("Runner", "kept-copies", "10");
+        Assert.True(code == 0, output);
+        Assert.Matches(@"^\d+ rounds", output);
+    }
+
     [Fact]
     public void EveryOperatorOfTheProduct_IsAmongThem()
     {

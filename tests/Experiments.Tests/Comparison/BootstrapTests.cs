@@ -30,6 +30,21 @@ public class BootstrapTests
     }
 
     [Fact]
+    public void CasesThatAreAlikeInGroups_GiveAsManyCasesAsGroups()
+    {
+        // 40 groups of 10 equal cases, half of them right: the standard error is that of 40 cases, 0.079, not that of 400
+        List<IReadOnlyList<double>> groups =
+            [.. Enumerable.Range(0, 40).Select(i => (IReadOnlyList<double>)[.. Enumerable.Repeat((double)(i % 2), 10)])];
+        var estimate = Bootstrap.OfGroups(groups, drawn => drawn.Average());
+        Assert.Equal((0.5, 400), (estimate.Value, estimate.Cases));
+        Assert.Equal(0.5 - 1.96 * 0.079, estimate.Low, 0.03);
+        Assert.Equal(0.5 + 1.96 * 0.079, estimate.High, 0.03);
+
+        double[] one = [.. Enumerable.Range(0, 400).Select(i => (double)(i % 2))];
+        Assert.Equal(0.451, Bootstrap.OfGroups([one], drawn => drawn.Average()).Low, 0.008);
+    }
+
+    [Fact]
     public void SameSeed_GivesTheSameInterval_AnotherAnother()
     {
         double[] values = [.. Enumerable.Range(0, 50).Select(i => Math.Sqrt(i))];

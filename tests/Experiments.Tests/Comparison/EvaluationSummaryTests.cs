@@ -34,6 +34,17 @@ public class EvaluationSummaryTests
     }
 
     [Fact]
+    public void EditsThatShareAModel_AreNotTakenForIndependent()
+    {
+        // 20 models of 5 edits each, of which either all succeed or none
+        List<CaseResult> results = [.. Enumerable.Range(0, 100)
+            .Select(i => new CaseResult(i, Question(Half, i / 5 % 2 == 0 ? Right : Half), [], [], null))];
+        var (alone, shared) = (EvaluationSummary.Of(results).EditSuccess, EvaluationSummary.Of(results, edits: 5).EditSuccess);
+        Assert.Equal(alone.Value, shared.Value);
+        Assert.InRange((shared.High - shared.Low) / (alone.High - alone.Low), 1.8, 2.7); // sqrt(5) is 2.24
+    }
+
+    [Fact]
     public void PerplexityDrawdown_IsOfAllLocalityTokensTogether()
     {
         CaseResult[] results =

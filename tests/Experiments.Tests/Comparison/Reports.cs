@@ -15,7 +15,7 @@ internal static class Reports
             return new CaseResult(i, rephrase with { After = right }, [rephrase], [rephrase with { Before = right, After = right }], 0.25,
                 i < kept);
         })];
-        return new(editor, edits, 2 / edits, EvaluationSummary.Of(cases), TimeSpan.FromMilliseconds(12.5), 2_500_000,
+        return new(editor, edits, 2 / edits, EvaluationSummary.Of(cases, edits), TimeSpan.FromMilliseconds(12.5), 2_500_000,
             Protocol(editor) with { Task = task, Edits = edits }, cases);
     }
 

@@ -20,8 +20,8 @@ public sealed class Enn : IEditor, IDisposable
         (Options, _weights) = (options.Validated(), weights);
         if (editLrs is not null && editLrs.shape[0] != weights.Count)
             throw Fault.Editor($"edit_lrs has {editLrs.shape[0]} entries for {weights.Count} editable weights");
-        EditLrs = (editLrs?.to_type(ScalarType.Float32).detach().clone()
-            ?? NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
+        EditLrs = (editLrs is not null ? editLrs.KeptCopy(ScalarType.Float32)
+            : NewTensor.Full([weights.Count], options.EditLr, device: device)).requires_grad_().DetachFromDisposeScope();
     }
 
     public EnnOptions Options { get; }

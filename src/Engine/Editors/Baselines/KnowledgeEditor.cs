@@ -46,7 +46,7 @@ public sealed class KnowledgeEditor : IDisposable
                 throw Fault.Editor($"the KnowledgeEditor has no {name}; it was made for other weights");
             if (value.shape.Length != shape.Length || shape.Zip(value.shape).Any(size => size.First >= 0 && size.First != size.Second))
                 throw Fault.Editor($"{name} is [{string.Join(", ", value.shape)}], expected [{string.Join(", ", shape)}] (-1: any)");
-            _parameters[name] = value.to_type(ScalarType.Float32).detach().clone().requires_grad_().DetachFromDisposeScope();
+            _parameters[name] = value.KeptCopy(ScalarType.Float32).requires_grad_();
         }
     }
 
