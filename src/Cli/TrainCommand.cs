@@ -160,9 +160,7 @@ internal static class TrainCommand
             var copies = up?.Settings.Replicas.Count ?? parsed.GetValue(replicas);
             var (source, run, seedOfData) =
                 (parsed.GetRequiredValue(data).FullName, parsed.GetRequiredValue(output).FullName, (ulong)options.Seed);
-            Func<TextBatch, IEditTask> open = parsed.GetValue(task) is { } kind
-                ? text => TaskFolder.Open(source, kind, text, seedOfData, new(options.UnrelatedRows))
-                : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
+            var open = TaskOf(source, parsed.GetValue(task), options);
             if (parsed.GetValue(task) is null)
                 SayWhatIsRead(source, directory, seedOfData);
             var preserved = parsed.GetValue(preserve) is { } questions
@@ -218,6 +216,15 @@ internal static class TrainCommand
             Say.Line($"{result.Stopped} after {result.Iterations} iterations; the best validation loss {result.BestLoss:0.000} was at {result.BestIteration}. The editor is {Path.Combine(run, EditorCheckpoint.FileName)}");
         });
         return command;
+    }
+
+    /// <summary>What a training reads.</summary>
+    /// <param name="source">A file of edits, or with a kind a folder of the task's files.</param>
+    public static Func<TextBatch, IEditTask> TaskOf(string source, EditTaskKind? kind, EditorTrainingOptions options)
+    {
+        var seed = (ulong)options.Seed;
+        return text => kind is { } task ? TaskFolder.Open(source, task, text, seed, new(options.UnrelatedRows))
+            : QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seed), seed);
     }
 
     /// <summary>Before the first step; fails where memory or disk does not suffice.</summary>

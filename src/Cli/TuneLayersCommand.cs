@@ -70,14 +70,11 @@ internal static class TuneLayersCommand
                 MaxIters = parsed.GetValue(iterations),
                 Seed = parsed.GetValue(seed),
             };
-            var seedOfData = (ulong)options.Seed;
-            Func<TextBatch, IEditTask> open = parsed.GetValue(task) is { } kind
-                ? text => TaskFolder.Open(source, kind, text, seedOfData, new(options.UnrelatedRows))
-                : text => QuestionAnswering.Task(text, QuestionAnswering.ReadEdits(source, seedOfData), seedOfData);
+            var open = TrainCommand.TaskOf(source, parsed.GetValue(task), options);
             var edits = open(new TextBatch(family, TokenizerFiles.Load(directory)));
             List<EditRows> rows = [.. Enumerable.Range(0, Math.Min(parsed.GetValue(count), edits.ValidationCount)).Select(edits.Validation)];
             using var own = OwnFolder.Take(folder, "mend tune-layers");
-            using var comparison = new EditorComparison(directory, TimeProvider.System, parsed.GetValue(task) ?? EditTaskKind.Qa, seedOfData,
+            using var comparison = new EditorComparison(directory, TimeProvider.System, parsed.GetValue(task) ?? EditTaskKind.Qa, (ulong)options.Seed,
                 parsed.GetRequiredValue(device));
             SynchronousProgress<TrainingProgress>? progress = null;
             var choice = new LayerChoice((weights, run) => LocalTraining.Run(directory, open, options with { Editable = weights }, run, progress,

@@ -91,7 +91,10 @@ public sealed class LayerChoice(Action<IReadOnlyList<string>, string> train, Edi
         static string Text(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
     }
 
-    private static double Success(EditorReport report) => report.Summary.RephraseSuccess?.Value ?? 0;
+    private static double Success(EditorReport report) => Measured(report.Summary.RephraseSuccess);
 
-    private static double Drawdown(EditorReport report) => report.Summary.Drawdown?.Value ?? 0;
+    private static double Drawdown(EditorReport report) => Measured(report.Summary.Drawdown);
+
+    private static double Measured(Estimate? figure) => figure?.Value
+        ?? throw new InvalidDataException("No case has a rephrase, or none an unrelated question, so nothing can be compared: give edits with both.");
 }
