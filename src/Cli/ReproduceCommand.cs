@@ -23,7 +23,7 @@ internal static class ReproduceCommand
             Description =
             "the same steps in minutes: shows that everything runs, and nothing else"
         };
-        var only = new Option<string?>("--only") { Description = "tasks with commas between them: qa, fc, gen; without it all three" };
+        var only = new Option<string?>("--only") { Description = "parts with commas between them: qa, fc, gen, facts; without it all" };
         var docs = new Option<FileInfo?>("--docs") { Description = "write the results to this file too, with pictures beside it" };
         var command = new Command("reproduce",
             "Make the paper's comparison: data, models, editors, measurements and tables; run it again to go on") { output, reduced, only,
@@ -31,7 +31,7 @@ internal static class ReproduceCommand
         command.SetCancellableAction((parsed, cancellation) =>
         {
             var folder = parsed.GetRequiredValue(output).FullName;
-            var plan = ReproductionPlan.Of(parsed.GetValue(reduced), Tasks(parsed.GetValue(only)));
+            var plan = ReproductionPlan.Of(parsed.GetValue(reduced), Parts(parsed.GetValue(only)));
             if (parsed.GetValue(docs)?.FullName is { } page)
                 CheckPage(page);
             using var own = OwnFolder.Take(folder, "mend reproduce");
@@ -88,12 +88,12 @@ internal static class ReproduceCommand
         });
     }
 
-    private static EditTaskKind[] Tasks(string? only) =>
+    private static ReproductionPart[] Parts(string? only) =>
         [.. (only ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries)
-        .Select(name => Enum.TryParse<EditTaskKind>(name, ignoreCase: true, out var task)
-            && task.ToString().Equals(name, StringComparison.OrdinalIgnoreCase) ? task
-            : throw new MendException(MendError.InvalidOption, $"--only \"{only}\": '{name}' is no task.",
-            "Give some of qa, fc, gen with commas between them."))];
+        .Select(name => Enum.TryParse<ReproductionPart>(name, ignoreCase: true, out var part)
+            && part.ToString().Equals(name, StringComparison.OrdinalIgnoreCase) ? part
+            : throw new MendException(MendError.InvalidOption, $"--only \"{only}\": '{name}' is no part.",
+            "Give some of qa, fc, gen, facts with commas between them."))];
 
     private static string Text(TimeSpan time) => time.TotalHours >= 1
         ? string.Create(CultureInfo.InvariantCulture, $"{(int)time.TotalHours} h {time.Minutes} min")

@@ -68,7 +68,7 @@ public sealed partial class ReproduceTests : IDisposable
     {
         var (code, output) = await MendProgram.RunAsync(_folder.Path, "reproduce", "--out", _folder["made"], "--only", "qa,poetry");
         Assert.Equal(1, code);
-        Assert.Contains("'poetry' is no task", output, StringComparison.Ordinal);
+        Assert.Contains("'poetry' is no part", output, StringComparison.Ordinal);
         Assert.False(Directory.Exists(_folder["made"]));
     }
 

@@ -68,13 +68,17 @@ public static class FineTuning
     /// <param name="stage">The whole model, with that weight alone to edit.</param>
     /// <param name="edits">One a row.</param>
     /// <param name="order">Of the rows in an epoch, by its number.</param>
+    /// <param name="replay">Questions to keep, by the step and how many; asked where <see cref="BreadthFirstOptions.Replay"/> is above 0.</param>
     /// <returns>
     /// The edits, in the caller's dispose scope, and the figures of each epoch: the last one is answered throughout, or that of the limit.
     /// </returns>
     public static (WeightUpdates Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) BreadthFirst(
-        Stage stage, BreadthFirstOptions options, LabelledInput edits, Func<int, IReadOnlyList<int>> order)
+        Stage stage, BreadthFirstOptions options, LabelledInput edits, Func<int, IReadOnlyList<int>> order,
+        Func<int, int, ModelInput>? replay = null)
     {
         options.Validated();
+        if (options.Replay > 0 && replay is null)
+            throw Fault.Setting($"replay is {options.Replay}, and there are no questions to keep");
         if (stage.EditableOrder.Count != 1)
             throw Fault.Setting($"breadth-first fine-tuning changes one weight, and this model has {stage.EditableOrder.Count} to edit: choose one of {string.Join(", ", EditableWeights.DownProjections(stage.Family))}");
         using var fineTune = new FineTune(options.Steps, EditorTraining.EditableWeights(stage), stage.Device);
@@ -82,6 +86,7 @@ public static class FineTuning
         using var whole = NewDisposeScope();
         var below = Below(stage, edits, options.BatchSize); // once for all epochs
         var epochs = new List<BreadthFirstEpoch>();
+        var step = 0;
         do
         {
             var (nll, answered) = (0.0, 0.0);
@@ -98,7 +103,15 @@ public static class FineTuning
                     new ForwardContext(batch.Input, made, recording), rows.Rows), rows);
                 nll += scored.Loss * chosen.Length;
                 answered += scored.Accuracy * chosen.Length;
-                fineTune.Step(Gradients(scored.Nll, recording));
+                var gradients = Gradients(scored.Nll, recording);
+                if (options.Replay > 0)
+                {
+                    var (kl, asked) = Kl(stage, made, replay!(step, chosen.Length));
+                    foreach (var (weight, gradient) in Gradients(kl.Times(options.Replay), asked))
+                        gradients[weight] = gradients[weight].Plus(gradient);
+                }
+                step++;
+                fineTune.Step(gradients);
             }
             epochs.Add(new(nll / edits.Input.BatchSize, answered / edits.Input.BatchSize));
         }

@@ -91,16 +91,19 @@ public sealed class EditorComparison : IDisposable
             case BreadthFirstEditor breadthFirst:
                 var one = StageOf([EditableWeights.DownProjection(_family, breadthFirst.Options.Validated().Block)]);
                 return Run(one, (batch, _) => FineTuning.BreadthFirst(one, breadthFirst.Options, Edit(batch),
-                    epoch => Prng.At(breadthFirst.Options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, batch.Count))).Edits);
+                    epoch => Prng.At(breadthFirst.Options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, batch.Count)),
+                    (step, rows) => Known(breadthFirst, step, rows)).Edits);
             case UntrainedUltraEdit ultraEdit:
                 var plain = StageOf(ultraEdit.Editable);
                 using (var learning = new UltraEdit(ultraEdit.Options, EditorTraining.EditableWeights(plain), plain.Device))
-                    return Run(plain, (batch, _) =>
-                    {
-                        var rows = Record(plain, batch);
-                        learning.AddToStatistics(rows);
-                        return new WeightUpdates(learning.Propose(rows));
-                    });
+                    return Run(plain, (batch, _) => new(batch.Chunk(ultraEdit.Turn).Aggregate(
+                        (IReadOnlyDictionary<string, LowRankUpdate>)new Dictionary<string, LowRankUpdate>(), (made, turn) =>
+                        {
+                            var rows = Record(plain, turn, new WeightUpdates(made));
+                            learning.AddToStatistics(rows);
+                            return learning.Propose(rows).ToDictionary(update => update.Key, update =>
+                                made.TryGetValue(update.Key, out var earlier) ? LowRankUpdate.Stack([earlier, update.Value]) : update.Value);
+                        })));
             case TrainedEditor trained:
                 using (var checkpoint = EditorCheckpoint.Open(trained.File))
                 {
@@ -186,8 +189,14 @@ public sealed class EditorComparison : IDisposable
 
     private LabelledInput Edit(IEnumerable<EditRows> batch) => _text.Of([.. batch.Select(edit => edit.Edit)]);
 
-    private IReadOnlyDictionary<string, GradientFactors> Record(Stage stage, IReadOnlyList<EditRows> batch) =>
-        TrainingStep.RecordEach(stage, batch.Chunk(RecordedAtOnce).Select(Edit));
+    private IReadOnlyDictionary<string, GradientFactors> Record(Stage stage, IReadOnlyList<EditRows> batch, WeightUpdates active) =>
+        TrainingStep.RecordEach(stage, batch.Chunk(RecordedAtOnce).Select(Edit), active);
+
+    private ModelInput Known(BreadthFirstEditor editor, int step, int rows)
+    {
+        var rng = Prng.At(~editor.Options.Seed, (ulong)step);
+        return _text.Of([.. Enumerable.Range(0, rows).Select(_ => rng.Pick(editor.Known))]).Input;
+    }
 
     /// <summary>An unrelated row for each step of FT+KL. What the batch is asked afterwards would give the answer away.</summary>
     private Func<int, ModelInput>? Unrelated(FineTunedEditor editor, IReadOnlyList<EditRows> batch, int number)

@@ -116,18 +116,32 @@ public sealed record FineTunedEditor : EditorSpec
 }
 
 /// <summary>Fine-tuning with epochs over all edits, of one weight.</summary>
-public sealed record BreadthFirstEditor(BreadthFirstOptions Options)
-    : EditorSpec("FT, breadth-first", Experiments.Digest.OfText(JsonSerializer.Serialize(Options)));
+public sealed record BreadthFirstEditor : EditorSpec
+{
+    /// <param name="known">What is asked again between the edits' steps, where the options have a weight for it.</param>
+    public BreadthFirstEditor(BreadthFirstOptions options, IReadOnlyList<TokenRow>? known = null)
+        : base(FormattableString.Invariant($"FT, breadth-first{(options.Replay > 0 ? $", replay {options.Replay}" : "")}"),
+            Experiments.Digest.OfText(JsonSerializer.Serialize(options) + (options.Replay > 0 ? Experiments.Digest.OfRows(known ?? []) : ""))) =>
+        (Options, Known) = (options, known ?? []);
 
-/// <summary>UltraEdit, whose statistics are those of the batches that it has edited so far.</summary>
+    public BreadthFirstOptions Options { get; }
+
+    public IReadOnlyList<TokenRow> Known { get; }
+}
+
+/// <summary>UltraEdit, whose statistics are those of the edits that it has made so far.</summary>
 public sealed record UntrainedUltraEdit : EditorSpec
 {
     /// <param name="editable">Weights; none: the family's choice.</param>
-    public UntrainedUltraEdit(UltraEditOptions options, IReadOnlyList<string> editable)
-        : base("UltraEdit", Experiments.Digest.OfText($"{JsonSerializer.Serialize(options)} {string.Join(' ', editable)}")) =>
-            (Options, Editable) = (options, editable);
+    /// <param name="turn">Edits at once, at most; more are made in turns of so many, each on the model as the ones before it left it.</param>
+    public UntrainedUltraEdit(UltraEditOptions options, IReadOnlyList<string> editable, int turn = int.MaxValue)
+        : base(turn == int.MaxValue ? "UltraEdit" : $"UltraEdit, {turn} a turn",
+            Experiments.Digest.OfText($"{JsonSerializer.Serialize(options)} {string.Join(' ', editable)}{(turn == int.MaxValue ? "" : $" {turn}")}")) =>
+            (Options, Editable, Turn) = (options, editable, turn);
 
     public UltraEditOptions Options { get; }
 
     public IReadOnlyList<string> Editable { get; }
+
+    public int Turn { get; }
 }

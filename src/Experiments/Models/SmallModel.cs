@@ -25,6 +25,12 @@ public abstract record SmallModelOptions
     /// <summary>Rows of a step.</summary>
     public int BatchSize { get; init; } = 64;
 
+    /// <summary>
+    /// The rows of so many steps are dealt out among them by their length: less of a batch is padding, and each row comes as often as before.
+    /// </summary>
+    /// <value>1: each step has its own, as they come.</value>
+    public int StepsByLength { get; init; } = 1;
+
     public PretrainingOptions Training { get; init; } = new();
 
     /// <summary>Of the word embeddings at the start.</summary>
@@ -71,7 +77,7 @@ internal static partial class SmallModel
             .ToList();
         var order = new EditSampler(options.Seed, rows.Count, 0, sameRows: false, Math.Min(options.BatchSize, rows.Count), 0);
         var known = 0.0;
-        new Pretraining(stage, options.Training, step => text.Of([.. order.At(step).Edits.Select(i => rows[i])])).Run(
+        new Pretraining(stage, options.Training, step => text.Of([.. RowsOf(step, order, rows, options).Select(i => rows[i])])).Run(
             (step, steps, loss) => progress?.Invoke(new(step, steps, loss, known)),
             // null: neither
             step => hasAnswers && step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal
@@ -80,6 +86,17 @@ internal static partial class SmallModel
 
         Save(stage, Path.Combine(directory, "model.safetensors"), options.StoreBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
         return score(stage, text, rows);
+    }
+
+    private static IEnumerable<int> RowsOf(long step, EditSampler order, IReadOnlyList<TokenRow> rows, SmallModelOptions options)
+    {
+        if (options.StepsByLength <= 1)
+            return order.At(step).Edits;
+        var (window, place) = Math.DivRem(step, options.StepsByLength);
+        var first = window * options.StepsByLength;
+        int[][] steps = [.. Enumerable.Range(0, options.StepsByLength).SelectMany(i => order.At(first + i).Edits)
+            .OrderBy(row => rows[row].Ids.Length).Chunk(order.At(first).Edits.Count)];
+        return Prng.At(~options.Seed, (ulong)window).Shuffle(steps)[(int)place];
     }
 
     /// <summary>Puts configuration and tokenizer of a model into the directory of one that begins with it.</summary>

@@ -102,14 +102,14 @@ public static class TaskTraining
     }
 
     /// <summary>
-    /// Settings for many edits at once, as the paper trains for its table 5: an optimiser step after each iteration, of which the fewer
-    /// suffice the more edits each has.
+    /// Settings for many edits at once, as the paper trains for its table 5: an optimiser step after each iteration, of which there are
+    /// as many as make sense of the data, and no fewer than those that an editor needs.
     /// </summary>
     /// <param name="one">Those for one edit, of MEND or ENN.</param>
     /// <param name="edits">At least 2.</param>
     public static EditorTrainingOptions AtOnce(EditorTrainingOptions one, int edits)
     {
-        var iterations = Math.Max(400, 20_000 / edits / 10 * 10);
+        var iterations = Math.Max(1500, 20_000 / edits / 10 * 10);
         return one with
         {
             Edits = edits,

@@ -44,7 +44,7 @@ public sealed record LineChart(string Title, string XLabel, string YLabel, IRead
         {
             var ticks = IsLogarithmic ? Decades(points) : Steps(points);
             var (low, high) = (Scale(ticks[0]), Scale(ticks[^1]));
-            var (xMin, xMax) = XNames.Count > 0 ? (-0.5, XNames.Count - 0.5) : (0, Math.Max(1, points.Max(p => p.X)));
+            var (xMin, xMax) = XNames.Count > 0 ? (-0.5, XNames.Count - 0.5) : (0, points.Max(p => p.X) is var most and > 0 ? most : 1);
             double X(double x) => Left + (x - xMin) / (xMax - xMin) * (Width - Left - Right);
             double Y(double y) => Top + (high - Scale(y)) / (high - low) * (Height - Top - Bottom);
             foreach (var tick in ticks)
@@ -55,7 +55,7 @@ public sealed record LineChart(string Title, string XLabel, string YLabel, IRead
             foreach (var (i, name) in XNames.Index())
                 Text(X(i), Height - Bottom + 18 + i % TickRows * 15, name, "middle"); // in turn lower, so that long names have room
             for (var i = 0; XNames.Count == 0 && i <= 5; i++)
-                Text(X(xMax * i / 5), Height - Bottom + 18, (xMax * i / 5).ToString("0", CultureInfo.InvariantCulture), "middle");
+                Text(X(xMax * i / 5), Height - Bottom + 18, (xMax * i / 5).ToString(xMax > 5 ? "0" : "0.###", CultureInfo.InvariantCulture), "middle");
             foreach (var (row, line) in Lines.Index())
             {
                 var colour = Colours[row % Colours.Length];

@@ -24,9 +24,6 @@ public static class PaperClaims
 
     private const double MinSuccess = 0.95, MaxDrawdown = 0.01;
 
-    /// <summary>Edit success that MALMEN is to have at so many edits at once.</summary>
-    private static readonly Dictionary<int, double> OfMalmen = new() { [125] = MinSuccess, [1000] = 0.90 };
-
     /// <param name="reports">One edit at a time, of one task.</param>
     public static IEnumerable<Ordering> SideBySide(EditTaskKind task, IReadOnlyList<EditorReport> reports)
     {
@@ -58,16 +55,10 @@ public static class PaperClaims
     {
         var named = reports.ToDictionary(report => (report.Editor, report.Edits));
         foreach (var mend in reports.Where(report => report.Editor == "MEND" && report.Edits >= 25))
-        {
             if (named.TryGetValue(("ENN", mend.Edits), out var enn))
                 yield return new(Invariant($"MEND's edit success above ENN's at {mend.Edits} edits at once"),
                     Success(mend).Value > Success(enn).Value,
                     $"{Text(Success(mend).Value)} and {Text(Success(enn).Value)}");
-            if (OfMalmen.TryGetValue(mend.Edits, out var least) && named.TryGetValue(("MALMEN", mend.Edits), out var malmen))
-                yield return new(Invariant($"MALMEN's edit success at least {least} at {mend.Edits} edits at once with no more drawdown than MEND's"),
-                    Success(malmen).Value >= least && Drawdown(malmen).Value <= Drawdown(mend).Value,
-                    $"{Text(Success(malmen).Value)}, {Text(Drawdown(malmen).Value)} and {Text(Drawdown(mend).Value)}");
-        }
     }
 
     /// <summary>On one axis or on both.</summary>

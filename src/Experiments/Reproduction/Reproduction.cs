@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -93,7 +94,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <param name="step">Its training.</param>
     public string? EditorOf(string step) => new RunFolder(this[step]).BestEditor is var file && File.Exists(file) ? file : null;
 
-    /// <summary>What a <see cref="SequenceWork"/> measured.</summary>
+    /// <summary>What a <see cref="FactsSequenceWork"/> measured.</summary>
     public SequenceResults Sequence(ReproductionStep step) => SequenceRun.Read(this[step.Name])
         ?? throw new InvalidOperationException($"{step.Name} is not measured yet");
 
@@ -128,30 +129,86 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                     cancellation);
                 return null;
             case EditorWork editor:
-                var meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
-                meter?.Reset();
-                var run = new RunFolder(product);
-                var trained = LocalTraining.Run(inputs[1],
+                TrainEditor(product, inputs[1],
                     text => TaskFolder.Open(inputs[0], editor.Task, text, (ulong)editor.Options.Seed, new(editor.Options.UnrelatedRows)),
-                    editor.Options, product, new SynchronousProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)),
-                        cancellation: cancellation);
-                TrainingReports.DrawCurves(run);
-                if (meter is not null)
-                    run.LogMemory(trained.Iterations, meter.Peak);
-                cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
+                    editor.Options, null, progress, cancellation);
                 return null;
             case MeasurementWork measurement:
                 Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
                 return null;
-            case SequenceWork sequence:
-                var probes = SyntheticTasks.Probes(sequence.Seed, sequence.Probes).Select(pair => new Probe(pair.Question, pair.Answer));
-                new SequenceRun(product, SequenceData.OfWorld(sequence.Seed, sequence.Counts.Max(), sequence.Unrelated), sequence.Options,
-                    AnswerTokens, time)
-                    .RunAsync(inputs[1], new RunFolder(inputs[2]).BestEditor, [.. probes], sequence.Counts, revertAll: true, progress,
-                        cancellation: cancellation).GetAwaiter().GetResult();
+            case FactsModelWork model:
+                return SmallT5.Train(product, [.. World.Generate(model.World, model.Size).Questions()], model.Model, Pretrained, cancellation);
+            case FactsEditorWork editor:
+                var known = new ThousandFacts(editor.World, editor.Size);
+                TrainEditor(product, inputs[0], known.Task, editor.Options, editor.Preserves ? known.Known : null, progress, cancellation);
+                return null;
+            case FactsMeasurementWork measurement:
+                MeasureFacts(measurement, inputs[0], product, progress, cancellation);
+                return null;
+            case FactsSequenceWork sequence:
+                var facts = new ThousandFacts(sequence.World, sequence.Size);
+                new SequenceRun(product, new(facts.Edits, facts.Unrelated, "held-out facts of the world, all known to the model"), sequence.Options,
+                    AnswerTokens, time, sequence.ConsolidateEvery, new() { Share = 1, MaxTime = sequence.ConsolidationTime })
+                    .RunAsync(inputs[0], new RunFolder(inputs[1]).BestEditor,
+                    [.. Prng.At(sequence.World, 16).Shuffle(facts.Known).Take(sequence.Probes).Select(pair => new Probe(pair.Question, pair.Answer))],
+                    sequence.Counts, revertAll: true, progress, cancellation: cancellation).GetAwaiter().GetResult();
                 return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");
+        }
+    }
+
+    private static void TrainEditor(string product, string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options,
+        IReadOnlyList<QaPair>? preserve, Action<double> progress, CancellationToken cancellation)
+    {
+        var meter = AllocationMeter.IsSupported ? AllocationMeter.Install() : null;
+        meter?.Reset();
+        var run = new RunFolder(product);
+        var trained = LocalTraining.Run(model, open, options, product,
+            new SynchronousProgress<TrainingProgress>(at => progress((double)at.Iteration / at.MaxIters)), preserve: preserve,
+            cancellation: cancellation);
+        TrainingReports.DrawCurves(run);
+        if (meter is not null)
+            run.LogMemory(trained.Iterations, meter.Peak);
+        cancellation.ThrowIfCancellationRequested(); // a training that is told to stop ends as if it were over
+    }
+
+    private void MeasureFacts(FactsMeasurementWork work, string model, string product, Action<double> progress,
+        CancellationToken cancellation)
+    {
+        var facts = new ThousandFacts(work.World, work.Size);
+        var family = ModelFamily.FromDirectory(model);
+        var text = new TextBatch(family, TokenizerFiles.Load(model));
+        List<EditRows> cases = [.. facts.Edits.Select(text.Rows)];
+        List<TokenRow> known = [.. facts.Known.Select(pair => text.Row(pair.Question, pair.Answer))];
+        var measured = work.Editors.Select(editor => (Editor: editor, Spec: Spec(editor))).Where(editor => editor.Spec is not null)
+            .SelectMany(editor => editor.Editor.Counts.Select(count => (editor.Editor.Line, Spec: editor.Spec!, Count: count,
+                Cases: cases[..Math.Min(cases.Count, Math.Max(count, work.MaxCases))]))).Where(row => row.Count <= row.Cases.Count).ToList();
+        using var comparison = new EditorComparison(model, time, work.Task, work.World);
+        var store = new MeasurementStore(this[$"measured/cases-facts-{work.World}"]);
+        var reports = new List<FactsReport>();
+        foreach (var (line, spec, count, some) in measured)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            reports.Add(FactsReport.Of(line, store.GetOrMeasure($"{spec.Name} {count} of {some.Count}",
+                comparison.ProtocolOf(spec, count, some), () => comparison.Measure(spec, count, some, cancellation: cancellation)), facts));
+            progress((double)reports.Count / measured.Count);
+        }
+        ThousandFactsResults.Write(product, reports);
+
+        EditorSpec? Spec(FactsEditor editor)
+        {
+            if (editor.BreadthFirst is { } breadthFirst)
+                return new BreadthFirstEditor(breadthFirst, known);
+            if (editor.UltraEdit is { } ultraEdit)
+                return new UntrainedUltraEdit(ultraEdit, EditableWeights.DownProjections(family), ThousandFactsPlan.UltraEditTurn);
+            if (EditorOf(editor.Trained!) is not { } file)
+                return null;
+            if (editor.Beta is not { } beta)
+                return new TrainedEditor(file);
+            var other = Path.Combine(product, string.Create(CultureInfo.InvariantCulture, $"beta-{beta}.safetensors"));
+            LocalTraining.Preserve(model, file, facts.Known, null, beta, other);
+            return new TrainedEditor(other) { Name = string.Create(CultureInfo.InvariantCulture, $"{editor.Line}, beta {beta}") };
         }
     }
 
@@ -160,9 +217,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     {
         var text = new TextBatch(ModelFamily.FromDirectory(model), TokenizerFiles.Load(model));
         var task = TaskFolder.Open(data, work.Task, text, work.Seed);
-        List<EditRows> cases = work.Kind == ComparisonKind.ManyAtOnce
-            ? [.. SyntheticTasks.ManyEdits(work.Seed, work.MaxCases).Select(text.Rows)]
-            : [.. Enumerable.Range(0, Math.Min(work.MaxCases, task.CaseCount)).Select(task.Case)];
+        List<EditRows> cases = [.. Enumerable.Range(0, Math.Min(work.MaxCases, task.CaseCount)).Select(task.Case)];
         var editors = new List<(EditorSpec Editor, IReadOnlyList<int> Counts)>();
         void Add(EditorSpec editor, IReadOnlyList<int>? counts = null) =>
             editors.Add((editor, [.. (counts ?? work.Counts).Where(count => count <= Math.Min(cases.Count, editor.MaxEdits ?? count))]));
@@ -208,7 +263,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>A folder that holds nothing but what this step left in it.</summary>
     private StepRecord Begin(ReproductionStep step)
     {
-        if (Read(step) is { } begun && step.Work is EditorWork or SequenceWork)
+        if (Read(step) is { } begun && step.Work is EditorWork or FactsEditorWork or FactsSequenceWork)
             return begun; // goes on by itself
         if (Directory.Exists(this[step.Name]))
             Directory.Delete(this[step.Name], recursive: true);

@@ -30,11 +30,8 @@ public enum ComparisonKind
     /// <summary>Editors one edit at a time: tables 3 and 4.</summary>
     SideBySide,
 
-    /// <summary>More and more edits at once: table 5.</summary>
+    /// <summary>Many edits at once: table 5.</summary>
     AtOnce,
-
-    /// <summary>Hundreds of edits at once, more than the task has to measure on: <see cref="World.EditsAtOnce"/>.</summary>
-    ManyAtOnce,
 
     /// <summary>MEND without one of its parts: table 6.</summary>
     Ablations,
@@ -55,18 +52,27 @@ public sealed record MeasuredEditor(string Step, IReadOnlyList<int>? Counts = nu
 /// </param>
 /// <param name="Editable">Weights that the untrained change, as <see cref="EditorTrainingOptions.Editable"/>.</param>
 /// <param name="Counts">Edits at once.</param>
-/// <param name="MaxCases">The first so many edits are measured; of <see cref="ComparisonKind.ManyAtOnce"/> so many are made up.</param>
+/// <param name="MaxCases">The first so many edits are measured.</param>
 public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<MeasuredEditor> Trained,
     FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
     UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MaxCases, ulong Seed)
         : ReproductionWork(Task);
 
-/// <summary>Edits by MEND one after another through the ledger, as <c>mend sequence</c> makes them.</summary>
-/// <param name="Probes">Facts of the training part that each edit is judged by.</param>
-/// <param name="Counts">After so many edits it is measured.</param>
-/// <param name="Unrelated">Questions.</param>
-public sealed record SequenceWork(EditOptions Options, int Probes, IReadOnlyList<int> Counts, int Unrelated, ulong Seed)
-    : ReproductionWork(EditTaskKind.Qa);
+/// <summary>What can be chosen of it.</summary>
+public enum ReproductionPart
+{
+    /// <summary>The paper's comparison on question answering.</summary>
+    Qa,
+
+    /// <summary>The same on fact checking.</summary>
+    Fc,
+
+    /// <summary>The same on generation.</summary>
+    Gen,
+
+    /// <summary>A thousand facts, at once and one after another: <see cref="ThousandFactsPlan"/>.</summary>
+    Facts,
+}
 
 /// <summary>One of the steps.</summary>
 /// <param name="Name">Also the folder of its product.</param>
@@ -76,19 +82,19 @@ public sealed record ReproductionStep(string Name, IReadOnlyList<string> Inputs,
 
 /// <summary>All that <c>mend reproduce</c> does, in order, with all settings. Both forms are here and nowhere else.</summary>
 /// <param name="IsReduced">The same steps, so short that they show nothing but that they run.</param>
-/// <param name="Tasks">Those chosen, in the paper's order.</param>
-public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind> Tasks, IReadOnlyList<ReproductionStep> Steps)
+public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<ReproductionStep> Steps)
 {
-    private const ulong Seed = 1;
+    /// <summary>No setting was chosen on a world of this seed.</summary>
+    private const ulong Seed = 11;
 
     /// <summary>More than any generated set has: a measurement reads them all.</summary>
     private const int MaxCases = 1000;
 
-    private static readonly int[] AtOnce = [1, 5, 25, 75, 125], ManyAtOnce = [250, 500, 1000];
+    /// <summary>Of the paper's table 5, which has 5, 75 and 125 too.</summary>
+    private const int AtOnce = 25;
 
-    private static readonly int[] OneAfterAnother = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000];
-
-    private const int SequenceUnrelated = 150, SequenceProbes = 100;
+    /// <summary>Worlds of <see cref="ReproductionPart.Facts"/>; no setting was chosen on one of them either.</summary>
+    private static readonly ulong[] Worlds = [11, 12, 13];
 
     /// <summary>The lines of the paper's Table 6, each a setting of MEND.</summary>
     private static readonly (string Name, Func<MendOptions, MendOptions> Of)[] Ablations =
@@ -101,12 +107,17 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
         ("only-smaller", mend => mend with { Sides = EditorSides.Smaller }),
     ];
 
-    /// <param name="tasks">None: all.</param>
-    public static ReproductionPlan Of(bool reduced, params IReadOnlyCollection<EditTaskKind> tasks)
+    /// <param name="parts">None: all.</param>
+    public static ReproductionPlan Of(bool reduced, params IReadOnlyCollection<ReproductionPart> parts)
     {
-        EditTaskKind[] chosen = [.. Enum.GetValues<EditTaskKind>().Where(task => tasks.Count == 0 || tasks.Contains(task))];
-        var steps = chosen.SelectMany(task => StepsOf(task, reduced));
-        return new(reduced, chosen, [.. reduced ? steps.Select(step => step with { Minutes = 0.05 }) : steps]);
+        var steps = Enum.GetValues<ReproductionPart>().Where(part => parts.Count == 0 || parts.Contains(part)).SelectMany(part => part switch
+        {
+            ReproductionPart.Qa => StepsOf(EditTaskKind.Qa, reduced),
+            ReproductionPart.Fc => StepsOf(EditTaskKind.Fc, reduced),
+            ReproductionPart.Gen => StepsOf(EditTaskKind.Gen, reduced),
+            _ => (reduced ? Worlds[..2] : Worlds).SelectMany(world => ThousandFactsPlan.Of(world, reduced)),
+        });
+        return new(reduced, [.. reduced ? steps.Select(step => step with { Minutes = 0.05 }) : steps]);
     }
 
     private static IEnumerable<ReproductionStep> StepsOf(EditTaskKind task, bool reduced)
@@ -129,56 +140,32 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
 
         var (options, ennOptions) = (Defaults(EditorAlgorithm.Mend), Defaults(EditorAlgorithm.Enn));
         var (enn, ke, mend) = (Editor("enn", ennOptions), Editor("ke", Defaults(EditorAlgorithm.Ke)), Editor("mend", options));
-        ReproductionStep[] batched = task == EditTaskKind.Qa ? [Editor("malmen", Defaults(EditorAlgorithm.Malmen))] : [];
         ReproductionStep[] ablations = task == EditTaskKind.Fc ? [] // as in the paper
             : [.. Ablations.Select(ablation => Editor("mend-" + ablation.Name, options with { Mend = ablation.Of(options.Mend) }))];
-        foreach (var editor in new[] { mend, ke, enn }.Concat(batched).Concat(ablations))
+        foreach (var editor in new[] { mend, ke, enn }.Concat(ablations))
             yield return editor;
 
         var few = reduced ? 4 : MaxCases;
         // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
         yield return Measurement(name, 2,
-            new(task, ComparisonKind.SideBySide, Everywhere([enn, ke, mend, .. batched]), TaskTraining.FineTune(task),
+            new(task, ComparisonKind.SideBySide, Everywhere([enn, ke, mend]), TaskTraining.FineTune(task),
             DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
         if (task == EditTaskKind.Qa)
-            foreach (var step in Many())
-                yield return step;
+        {
+            // as in the paper's table 5, these two are trained anew for the number of edits
+            var edits = reduced ? 4 : AtOnce;
+            var (enns, mends) = (Editor($"enn-{AtOnce}", TaskTraining.AtOnce(ennOptions, edits)),
+                Editor($"mend-{AtOnce}", TaskTraining.AtOnce(options, edits)));
+            yield return enns;
+            yield return mends;
+            yield return Measurement($"{name}-at-once", 2, new(task, ComparisonKind.AtOnce, Everywhere([enns, mends]), null, null, null, null,
+                options.Editable, [edits], reduced ? edits : MaxCases, Seed));
+        }
         if (ablations.Length > 0)
             yield return Measurement($"{name}-ablations", 1,
                 new(task, ComparisonKind.Ablations, Everywhere([.. ablations, mend]), null, null, null, null, options.Editable, [1], few,
                 Seed));
-
-        IEnumerable<ReproductionStep> Many()
-        {
-            // As in the paper's table 5, these two are trained anew for each number of edits.
-            var (enns, mends) = (Anew("enn", enn, ennOptions), Anew("mend", mend, options));
-            foreach (var (_, editor) in enns.Concat(mends).Where(anew => anew.Edits > 1))
-                yield return editor;
-
-            MeasurementWork atOnce =
-                new(task, ComparisonKind.AtOnce, [.. At(enns), .. At(mends), .. Everywhere(batched)], null, DemoRecipe.BreadthFirst,
-                ultraEdit, null,
-                options.Editable, AtOnce, reduced ? AtOnce[^1] : MaxCases, Seed);
-            yield return Measurement($"{name}-at-once", 2, atOnce);
-            yield return Measurement($"{name}-many-at-once", 5, atOnce with
-            {
-                Kind = ComparisonKind.ManyAtOnce,
-                Trained = Everywhere([enns[^1].Step, mends[^1].Step, .. batched]),
-                Counts = reduced ? [2, 4] : ManyAtOnce,
-                MaxCases = reduced ? 4 : ManyAtOnce[^1],
-            });
-            SequenceWork sequence = new(new EditOptions { RequireSuccess = true }, 0, reduced ? [1, 2] : OneAfterAnother, reduced ? 4 : SequenceUnrelated, Seed);
-            yield return Sequence($"{name}-sequence", sequence);
-            yield return Sequence($"{name}-sequence-gated",
-                sequence with { Options = sequence.Options with { MaxDrawdown = 0 }, Probes = reduced ? 4 : SequenceProbes });
-        }
-
-        IReadOnlyList<(int Edits, ReproductionStep Step)> Anew(string editor, ReproductionStep one, EditorTrainingOptions given) =>
-            [.. AtOnce.Select(edits => (edits, edits == 1 ? one : Editor($"{editor}-{edits}", TaskTraining.AtOnce(given, edits))))];
-
-        static IEnumerable<MeasuredEditor> At(IEnumerable<(int Edits, ReproductionStep Step)> editors) =>
-            editors.Select(editor => new MeasuredEditor(editor.Step.Name, [editor.Edits]));
 
         EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(task, algorithm);
 
@@ -187,8 +174,6 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
 
         ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) =>
             new($"measured/{measurement}", [data, model, .. work.Trained.Select(trained => trained.Step)], minutes, work);
-
-        ReproductionStep Sequence(string sequence, SequenceWork work) => new($"measured/{sequence}", [data, model, mend.Name], 20, work);
 
         static IReadOnlyList<MeasuredEditor> Everywhere(IReadOnlyList<ReproductionStep> steps) =>
             [.. steps.Select(step => new MeasuredEditor(step.Name))];
@@ -210,7 +195,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<EditTaskKind
     }
 
     /// <summary>Two optimiser steps, and a validation after each: the second is what a stopped run goes on with.</summary>
-    private static EditorTrainingOptions Short(EditorTrainingOptions options)
+    internal static EditorTrainingOptions Short(EditorTrainingOptions options)
     {
         const int accumulate = 2, edits = 8;
         return options with

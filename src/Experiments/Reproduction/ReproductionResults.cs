@@ -25,7 +25,7 @@ public static class ReproductionResults
         var text = new StringBuilder();
         if (reproduction.Plan.IsReduced)
             Paragraph("**Not results: this is the reduced form, a few steps and cases each, which shows only that everything runs.**");
-        Paragraph("# The paper's comparison on small models");
+        Paragraph("# The paper's comparison, and a thousand facts, on small models");
         Paragraph($"Made by `{command}` on small models that it trains from scratch, with the models and data of the table below, in {Hours(reproduction)}. "
             + "Everything here is that command's output; nothing is written by hand. Columns and tables marked \"paper\" are figures of Mitchell et al. 2022 for "
             + "other models on other data: for orientation.");
@@ -33,8 +33,10 @@ public static class ReproductionResults
 
         var measurements = reproduction.Plan.Steps.Where(step => step.Work is MeasurementWork)
             .Select(step => (Work: (MeasurementWork)step.Work, Reports: reproduction.Reports(step))).ToList();
-        Table(PaperClaims(measurements));
+        if (measurements.Count > 0)
+            Table(PaperClaims(measurements));
         Table(ModelsAndData(reproduction));
+        ThousandFacts();
         foreach (var (work, reports) in measurements)
         {
             Table(Measured(reproduction, work, reports));
@@ -45,20 +47,35 @@ public static class ReproductionResults
                 Paragraph($"![{title}]({picture})");
             }
         }
-        foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is SequenceWork))
-        {
-            var (results, picture) = (reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");
-            Table(results.Table() with
-            {
-                Title = $"{Name(step.Work.Task)}, edits one after another"
-                + (results.Settings.MaxDrawdown is null ? "" : ", each held against probes")
-            });
-            File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
-            Paragraph($"![Edits one after another]({picture})");
-        }
         Table(TrainingCost(reproduction));
         Table(PaperFigures.VeryLarge);
         AtomicFile.Write(file, text.ToString().TrimEnd() + "\n");
+
+        void ThousandFacts()
+        {
+            List<IReadOnlyList<FactsReport>> worlds = [.. reproduction.Plan.Steps.Where(step => step.Work is FactsMeasurementWork)
+                .Select(step => ThousandFactsResults.Read(reproduction[step.Name]))];
+            if (worlds.Count == 0)
+                return;
+            Table(ThousandFactsResults.Aims(worlds));
+            Table(ThousandFactsResults.AtOnce(worlds));
+            foreach (var edits in ThousandFactsResults.Drawn(worlds))
+            {
+                var picture = $"{stem}-facts-{edits}.svg";
+                File.WriteAllText(Path.Combine(folder, picture), ThousandFactsResults.Curve(worlds, edits).ToSvg());
+                Paragraph($"![{edits} edits at once]({picture})");
+            }
+            foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is FactsSequenceWork))
+            {
+                var (work, results, picture) = ((FactsSequenceWork)step.Work, reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");
+                Table(results.Table() with
+                {
+                    Title = $"World {work.World}, edits one after another" + (work.ConsolidateEvery > 0 ? ", consolidated" : ""),
+                });
+                File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
+                Paragraph($"![Edits one after another]({picture})");
+            }
+        }
 
         void Paragraph(string paragraph) => text.Append(paragraph).Append("\n\n");
         void Table(ResultTable table) => Paragraph(table.ToMarkdown().TrimEnd());
@@ -69,25 +86,33 @@ public static class ReproductionResults
         var rows = measurements.SelectMany(measured => (measured.Work.Kind switch
         {
             ComparisonKind.SideBySide => Experiments.PaperClaims.SideBySide(measured.Work.Task, measured.Reports),
-            ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => Experiments.PaperClaims.AtOnce(measured.Reports),
+            ComparisonKind.AtOnce => Experiments.PaperClaims.AtOnce(measured.Reports),
             _ => Experiments.PaperClaims.Ablations(measured.Reports),
         }).Select(ordering => (IReadOnlyList<string>)[$"{Name(measured.Work.Task)}: {ordering.Claim}", ordering.Holds ? "holds"
             : "does not hold", ordering.Figures]));
         return new("PaperClaims", ["what the comparison is to show", "here", "figures"], [.. rows],
-            ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% interval of the difference, found from those of the two, is on one side of 0. MEND's settings came about on this very world, fine-tuning's learning rate on one of another seed."]);
+            ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% interval of the difference, found from those of the two, is on one side of 0. No setting came about on this world: MEND's did on that of seed 1, fine-tuning's learning rate on that of seed 2."]);
     }
 
     private static ResultTable ModelsAndData(Reproduction reproduction)
     {
         var rows = new List<IReadOnlyList<string>>();
-        foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is ModelWork))
+        foreach (var step in reproduction.Plan.Steps)
         {
-            var work = (ModelWork)step.Work;
-            var (training, validation) = Edits(reproduction, work.Task);
             var score = reproduction.Score(step) ?? double.NaN;
-            rows.Add([Name(work.Task), Model(reproduction[step.Name]), work.Task == EditTaskKind.Gen
-                ? $"perplexity {Text(score, "0.00")} on texts it has not read" : $"{Text(score, "P1")} answered",
-                Text(training), Text(validation)]);
+            if (step.Work is ModelWork work)
+            {
+                var (training, validation) = Edits(reproduction, work.Task);
+                rows.Add([Name(work.Task), Model(reproduction[step.Name]), work.Task == EditTaskKind.Gen
+                    ? $"perplexity {Text(score, "0.00")} on texts it has not read" : $"{Text(score, "P1")} answered",
+                    Text(training), Text(validation)]);
+            }
+            else if (step.Work is FactsModelWork model)
+            {
+                var facts = new ThousandFacts(model.World, model.Size);
+                rows.Add([$"A thousand facts, world {model.World}", Model(reproduction[step.Name]),
+                    $"{Text(score, "P1")} answered, {facts.World.Facts.Count} facts", Text(facts.World.Split.Training.Count), Text(facts.Edits.Count)]);
+            }
         }
         return new("Models and data", ["task", "model", "knows", "edits to train on", "edits to measure on"], rows,
             ["The data are generated in the published file forms, about a made-up world (docs/tasks.md). The models know the edits' questions; no editor is trained on the edits that it is "
@@ -119,7 +144,6 @@ public static class ReproductionResults
             ComparisonKind.SideBySide =>
                 (ResultTables.SideBySide(reports), $"{Name(work.Task)}, editors side by side (the paper's tables 3 and 4)"),
             ComparisonKind.AtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, edits at once (the paper's table 5)"),
-            ComparisonKind.ManyAtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, hundreds of edits at once"),
             _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
         };
         var missing = work.Trained.Count(editor => reproduction.EditorOf(editor.Step) is null);
@@ -149,7 +173,7 @@ public static class ReproductionResults
     private static PaperFigure? Published(MeasurementWork work, EditorReport report) => work.Kind switch
     {
         ComparisonKind.SideBySide => PaperFigures.SideBySide(work.Task).GetValueOrDefault(report.Editor),
-        ComparisonKind.AtOnce or ComparisonKind.ManyAtOnce => PaperFigures.AtOnce.GetValueOrDefault((report.Editor, report.Edits)),
+        ComparisonKind.AtOnce => PaperFigures.AtOnce.GetValueOrDefault((report.Editor, report.Edits)),
         _ => PaperFigures.Ablations(work.Task).GetValueOrDefault(report.Editor),
     };
 
@@ -163,13 +187,13 @@ public static class ReproductionResults
 
     private static ResultTable TrainingCost(Reproduction reproduction)
     {
-        var table = TrainingReports.Costs(reproduction.Plan.Steps.Where(step => step.Work is EditorWork)
+        var table = TrainingReports.Costs(reproduction.Plan.Steps.Where(step => step.Work is EditorWork or FactsEditorWork)
             .Select(step => (step.Name, new RunFolder(reproduction[step.Name]))));
         return table with
         {
             Notes = [.. table.Notes,
-                "Time and memory of an edit stand in the tables above. The number in a name is that of the edits at once that the editor is trained for and measured with, "
-                + "as in the paper's table 5; hundreds are made by the last."],
+                "Time and memory of an edit stand in the tables above. The number at the end of a name is that of the edits at once that the editor is trained for and measured "
+                + "with, as in the paper's table 5."],
         };
     }
 
@@ -186,7 +210,6 @@ public static class ReproductionResults
     {
         ComparisonKind.SideBySide => "",
         ComparisonKind.AtOnce => "-at-once",
-        ComparisonKind.ManyAtOnce => "-many-at-once",
         _ => "-ablations",
     };
 

@@ -13,8 +13,9 @@ namespace MendCluster.Experiments;
 /// <param name="Unrelated">How many questions.</param>
 /// <param name="MaxTokens">Of an answer.</param>
 /// <param name="Inputs">Digest of the editor, the edits, the unrelated questions and the probes.</param>
+/// <param name="ConsolidateEvery">Edits; 0: never.</param>
 public sealed record SequenceSettings(string Source, int Unrelated, double? Confidence, double? MaxDrawdown, int MaxTokens, int Probes,
-    string Inputs);
+    string Inputs, int ConsolidateEvery);
 
 /// <summary>All of a sequence's edits, taken back.</summary>
 /// <param name="Edits">That were taken back.</param>
@@ -30,19 +31,21 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
     SequenceReverted? Reverted)
 {
     private static readonly string[] Columns =
-        ["edits", "refused", $"newest {SequentialEdits.NewestEdits}", "all", "made and answered", "paraphrases of all", "unrelated kept", "drawdown",
-        "ms an edit", "ms an answer", "factors"];
+        ["edits", "refused", $"newest {SequentialEdits.NewestEdits}", $"oldest {SequentialEdits.OldestEdits}", "all", "made and answered", "paraphrases of all", "unrelated kept", "drawdown",
+        "ms an edit", "ms an answer", "factors", "consolidations"];
 
     private IReadOnlyList<SequentialPoint> Points => [.. Progress.Points.OrderBy(point => point.Edits)];
 
     public ResultTable Table() => new("Edits one after another; 95% intervals over edits or questions", Columns,
         [.. Points.Select(point => new[]
         {
-            Number(point.Edits), Number(point.Refused), Text(point.Newest), Text(point.Prompts),
+            Number(point.Edits), Number(point.Refused), Text(point.Newest), Text(point.Oldest),
+                Text(point.Prompts),
                 MadeAndAnswered(point), Text(point.Rephrases),
                 Text(point.Retained), Text(point.Drawdown),
             point.EditMilliseconds is { } edit ? Number(edit) : "-", Number(point.AskMilliseconds),
                 string.Create(CultureInfo.InvariantCulture, $"{point.Bytes / 1e6:0.0} MB"),
+                Number(point.Consolidations),
         })], [Protocol()]);
 
     public LineChart Curve()
@@ -71,6 +74,7 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
             + $"where a later edit is about the same, the later target. {Settings.Unrelated} unrelated questions; kept: answered as by the unedited model; drawdown: of the true answers. "
             + $"95% intervals by bootstrap over edits or questions. Step: {(Settings.Confidence is { } confidence ? $"as large as gives the target {confidence}" : "the editor's own")}; "
             + $"{Settings.Probes} probes; {(Settings.MaxDrawdown is { } limit ? $"edits that cost more than {limit} of them are refused" : "no edit is refused for its drawdown")}. "
+            + $"{(Settings.ConsolidateEvery > 0 ? $"After every {Settings.ConsolidateEvery} edits those in force are consolidated. " : "")}"
             + $"Times: medians, of an edit over the newest {SequentialEdits.NewestEdits}. Factors: of all edits, as the ledger keeps them. Float32.");
         return Reverted is null ? text : text + string.Create(CultureInfo.InvariantCulture,
             $" Then {Reverted.Edits} edits were taken back in a random order in {Reverted.Seconds:0.0} s: the checksum of the model {(Reverted.IsRestored ? "is" : "IS NOT")} that of before, "
@@ -110,7 +114,10 @@ public sealed record SequenceData(IReadOnlyList<EditExample> Edits, IReadOnlyLis
 /// <param name="options">Of every edit.</param>
 /// <param name="maxTokens">Of an answer.</param>
 /// <param name="time">Measures edits and answers.</param>
-public sealed class SequenceRun(string folder, SequenceData data, EditOptions options, int maxTokens, TimeProvider time)
+/// <param name="consolidateEvery">Edits; 0: never.</param>
+/// <param name="consolidation">How.</param>
+public sealed class SequenceRun(string folder, SequenceData data, EditOptions options, int maxTokens, TimeProvider time,
+    int consolidateEvery = 0, ConsolidateOptions? consolidation = null)
 {
     public const string ResultsFile = "results.json";
 
@@ -118,7 +125,7 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
 
     private static readonly JsonSerializerOptions Json = new() { WriteIndented = true };
 
-    private readonly SequentialEdits _sequence = new(data.Edits, data.Unrelated, options, new(maxTokens), time);
+    private readonly SequentialEdits _sequence = new(data.Edits, data.Unrelated, options, new(maxTokens), time, consolidateEvery, consolidation);
 
     public static SequenceResults? Read(string folder) => File.Exists(Path.Combine(folder, ResultsFile))
         ? JsonSerializer.Deserialize<SequenceResults>(File.ReadAllText(Path.Combine(folder, ResultsFile))) : null;
@@ -137,7 +144,7 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
     {
         var inputs = Digest.OfText(JsonSerializer.Serialize(new { Editor = Digest.OfFile(editor), data.Edits, data.Unrelated, probes }));
         var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens,
-            probes.Count, inputs);
+            probes.Count, inputs, consolidateEvery);
         using var own = OwnFolder.Take(folder, "mend sequence", [ResultsFile, TableFile, CurveFile, Ledger]);
         var earlier = Read(folder);
         if (earlier is not null && earlier.Settings != settings)

@@ -22,9 +22,11 @@ public sealed record SequentialEdit(double? Milliseconds, string? Refused = null
 /// <param name="EditMilliseconds">Median of the newest edits.</param>
 /// <param name="AskMilliseconds">Median of the questions asked for these figures.</param>
 /// <param name="Bytes">Of the factors of all edits, as the ledger keeps them.</param>
+/// <param name="Oldest">As the newest, of the first edits; of at most <see cref="SequentialEdits.OldestEdits"/>.</param>
+/// <param name="Consolidations">Made so far.</param>
 public sealed record SequentialPoint(
     int Edits, int Refused, Estimate? Newest, Estimate? Prompts, Estimate? Rephrases, Estimate? Retained, Estimate? Drawdown,
-    double? EditMilliseconds, double AskMilliseconds, long Bytes);
+    double? EditMilliseconds, double AskMilliseconds, long Bytes, Estimate? Oldest, int Consolidations);
 
 /// <summary>How far a sequence has come: all that it needs, beside the ledger, to go on after a stop.</summary>
 /// <param name="Unedited">What the unedited model answers to the unrelated questions.</param>
@@ -47,11 +49,14 @@ public sealed record SequentialProgress(
 /// <param name="unrelated">Questions that no edit should change, with their true answers; none twice.</param>
 /// <param name="options">Of every edit; without an idempotency key.</param>
 /// <param name="ask">How the questions are asked; with temperature 0.</param>
+/// <param name="consolidateEvery">Edits, after each of which all that are in force are consolidated; 0: never.</param>
+/// <param name="consolidation">How.</param>
 public sealed class SequentialEdits(
-    IReadOnlyList<EditExample> edits, IReadOnlyList<QaPair> unrelated, EditOptions options, AskOptions ask, TimeProvider time)
+    IReadOnlyList<EditExample> edits, IReadOnlyList<QaPair> unrelated, EditOptions options, AskOptions ask, TimeProvider time,
+    int consolidateEvery = 0, ConsolidateOptions? consolidation = null)
 {
-    /// <summary>What counts as new.</summary>
-    public const int NewestEdits = 25;
+    /// <summary>What counts as new, and as old.</summary>
+    public const int NewestEdits = 25, OldestEdits = 100;
 
     private const string Key = "sequence/";
 
@@ -84,6 +89,8 @@ public sealed class SequentialEdits(
             while (progress.Edits.Count < count)
             {
                 var edit = await EditAsync(cluster, progress.Edits.Count, cancellation).ConfigureAwait(false);
+                if (consolidateEvery > 0 && (progress.Edits.Count + 1) % consolidateEvery == 0)
+                    await ConsolidateAsync(cluster, cancellation).ConfigureAwait(false);
                 yield return progress = progress with { Edits = [.. progress.Edits, edit] };
             }
             var point = await MeasureAsync(cluster, progress, cancellation).ConfigureAwait(false);
@@ -143,6 +150,19 @@ public sealed class SequentialEdits(
         }
     }
 
+    /// <summary>What is refused, or was done before a stop, leaves the model as it is.</summary>
+    private async Task ConsolidateAsync(IMendCluster cluster, CancellationToken cancellation)
+    {
+        try
+        {
+            await cluster.ConsolidateAsync(consolidation, cancellation).ConfigureAwait(false);
+        }
+        catch (MendException e) when (e.Error is MendError.ConsolidationRefused or MendError.NothingToConsolidate)
+        {
+            // the point says how many were made
+        }
+    }
+
     private async Task<SequentialPoint> MeasureAsync(IMendCluster cluster, SequentialProgress progress, CancellationToken cancellation)
     {
         List<EditExample> made = [.. edits.Take(progress.Edits.Count).Where((_, i) => progress.Edits[i].Refused is null)];
@@ -155,7 +175,8 @@ public sealed class SequentialEdits(
             answers[question] = await AskAsync(cluster, question, cancellation).ConfigureAwait(false);
             times.Add(time.GetElapsedTime(start).TotalMilliseconds);
         }
-        var size = Own(await cluster.LedgerAsync(cancellation).ConfigureAwait(false)).Sum(entry => entry.Figures!.Bytes);
+        var ledger = await cluster.LedgerAsync(cancellation).ConfigureAwait(false);
+        var size = Own(ledger).Sum(entry => entry.Figures!.Bytes);
         return new(progress.Edits.Count, progress.Edits.Count - made.Count,
             Mean(made.TakeLast(NewestEdits).Select(edit => Succeeds(edit.Prompt))),
             Mean(made.Select(edit => Succeeds(edit.Prompt))),
@@ -163,7 +184,8 @@ public sealed class SequentialEdits(
             Mean(untouched.Select(pair => Share(answers[pair.Question] == progress.Unedited[pair.Question]))),
             Mean(untouched.Select(pair =>
                 Share(Is(progress.Unedited[pair.Question], pair.Answer)) - Share(Is(answers[pair.Question], pair.Answer)))),
-            Median([.. progress.Edits.TakeLast(NewestEdits).Select(edit => edit.Milliseconds).OfType<double>()]), Median(times) ?? 0, size);
+            Median([.. progress.Edits.TakeLast(NewestEdits).Select(edit => edit.Milliseconds).OfType<double>()]), Median(times) ?? 0, size,
+            Mean(made.Take(OldestEdits).Select(edit => Succeeds(edit.Prompt))), ledger.Count(entry => entry.Kind == LedgerKind.Consolidate));
 
         double Succeeds(string question) => Share(Is(answers[question], targets[question]));
     }

@@ -58,8 +58,24 @@ public sealed record Fact(Relation Relation, Subject Subject, string Object)
 /// </summary>
 public sealed record WorldSplit(IReadOnlyList<Fact> Training, IReadOnlyList<Fact> Validation, IReadOnlyList<Fact> HeldOut);
 
+/// <summary>How many of each there are in a world; with the countries, each of which has four facts.</summary>
+/// <param name="Players">Each has a club and a birthplace; employees an employer and a birthplace; companies a founder and a seat.</param>
+/// <param name="HasLongNames">Of invented people, cities and firms: a syllable more, for worlds that need more of them.</param>
+/// <param name="HeldOut">Facts of the split's last part.</param>
+/// <param name="Validation">Facts of its second.</param>
+public sealed record WorldSize(int Mayors, int Players, int Employees, int Books, int Companies, int Politicians, int Authors, int Founders,
+    int Clubs, int SmallCities, bool HasLongNames, int HeldOut, int Validation)
+{
+    /// <summary>About a thousand facts: the demo's.</summary>
+    public static WorldSize Small { get; } = new(60, 110, 80, 100, 60, 90, 50, 30, 44, 40, HasLongNames: false, HeldOut: 300, Validation: 60);
+
+    /// <summary>Four thousand facts, of which a thousand can be edited while five hundred stay.</summary>
+    public static WorldSize Large { get; } =
+        new(300, 550, 450, 500, 424, 300, 250, 150, 150, 260, HasLongNames: true, HeldOut: 1500, Validation: 200);
+}
+
 /// <summary>
-/// A made-up world of about a thousand facts, small enough for the demo's language model to know it by heart: real
+/// A made-up world of about a thousand facts, small enough for the demo's language model to know it by heart, or of four thousand: real
 /// countries with invented office holders, invented people, companies, clubs and books, and some facts of the MEND paper's
 /// introduction. Who is what is drawn from the seed.
 /// </summary>
@@ -71,8 +87,6 @@ public sealed class World
     /// <summary>So many edits <see cref="EditsAtOnce"/> has names for.</summary>
     public const int MaxEditsAtOnce = 10_000;
 
-    private const int HeldOutFacts = 300;
-    private const int ValidationFacts = 60;
     private const int NearFacts = 2;
     private const int FarFacts = 2;
     private const int InventedPercent = 60;
@@ -81,9 +95,11 @@ public sealed class World
     private readonly Dictionary<AnswerKind, string[]> _objects;
     private readonly HashSet<string> _subjectNames;
 
-    private World(ulong seed, List<Fact> facts)
+    private readonly WorldSize _size;
+
+    private World(ulong seed, WorldSize size, List<Fact> facts)
     {
-        Facts = facts;
+        (Facts, _size) = (facts, size);
         _objects = facts.GroupBy(fact => fact.Relation.Answers)
             .ToDictionary(kind => kind.Key, kind => kind.Select(fact => fact.Object).Distinct().Order(StringComparer.Ordinal).ToArray());
         _subjectNames = [.. facts.SelectMany(fact => new[] { fact.Subject.Name, fact.Subject.Short })];
@@ -101,15 +117,15 @@ public sealed class World
     public IReadOnlyList<EditExample> Showcase { get; }
 
     /// <summary>The same seed gives the same world on every machine.</summary>
-    public static World Generate(ulong seed)
+    /// <param name="size">Null: <see cref="WorldSize.Small"/>.</param>
+    public static World Generate(ulong seed, WorldSize? size = null)
     {
-        const int mayors = 60, players = 110, employees = 80, books = 100, companies = 60;
-        const int politicians = 90, authors = 50, founders = 30, clubs = 44, smallCities = 40;
+        size ??= WorldSize.Small;
         var rng = new Prng(seed);
-        var names = new WorldNames(rng);
+        var names = new WorldNames(rng, size.HasLongNames);
         var facts = new List<Fact>();
 
-        var officeHolders = Many(politicians, names.Person);
+        var officeHolders = Many(size.Politicians, names.Person);
         foreach (var (country, leader) in WorldNames.Countries.Zip(Deal(officeHolders, WorldNames.Countries.Count)))
         {
             var subject = new Subject(country.Name, country.Name.Replace("the ", "", StringComparison.Ordinal));
@@ -119,25 +135,25 @@ public sealed class World
             Add(WorldRelations.Language, subject, country.Language);
         }
 
-        string[] cities = [.. WorldNames.Countries.Select(country => country.Capital), .. Many(smallCities, names.City)];
+        string[] cities = [.. WorldNames.Countries.Select(country => country.Capital), .. Many(size.SmallCities, names.City)];
         Add(WorldRelations.Mayor, new Subject("London", "London"), WorldNames.MayorOfLondon);
-        AddAll(WorldRelations.Mayor, ToSubjects(rng.Shuffle(cities.Except(["London"]))[..(mayors - 1)]), Deal(officeHolders, mayors - 1));
+        AddAll(WorldRelations.Mayor, ToSubjects(rng.Shuffle(cities.Except(["London"]))[..(size.Mayors - 1)]), Deal(officeHolders, size.Mayors - 1));
 
         Subject[] people =
         [
             new("Lionel Messi", "Messi"), new("LeBron James", "LeBron"),
-            .. Many(players - 2 + employees, names.Person).Select(ToPerson),
+            .. Many(size.Players - 2 + size.Employees, names.Person).Select(ToPerson),
         ];
-        string[] teams = ["Barcelona", "Dallas Mavericks", "PSG", "LA Lakers", .. Many(clubs - 4, names.Club)];
-        string[] firms = Many(companies, names.Company);
-        AddAll(WorldRelations.Club, people[..players], ["Barcelona", "Dallas Mavericks", .. Deal(teams, players - 2)]);
-        AddAll(WorldRelations.Employer, people[players..], Deal(firms, employees));
+        string[] teams = ["Barcelona", "Dallas Mavericks", "PSG", "LA Lakers", .. Many(size.Clubs - 4, names.Club)];
+        string[] firms = Many(size.Companies, names.Company);
+        AddAll(WorldRelations.Club, people[..size.Players], ["Barcelona", "Dallas Mavericks", .. Deal(teams, size.Players - 2)]);
+        AddAll(WorldRelations.Employer, people[size.Players..], Deal(firms, size.Employees));
         AddAll(WorldRelations.Birthplace, people, Deal(cities, people.Length));
 
-        AddAll(WorldRelations.Author, ToSubjects(names.Books(books)), Deal(Many(authors, names.Person), books));
-        AddAll(WorldRelations.Founder, ToSubjects(firms), Deal(Many(founders, names.Person), companies));
-        AddAll(WorldRelations.Headquarters, ToSubjects(firms), Deal(cities, companies));
-        return new World(seed, facts);
+        AddAll(WorldRelations.Author, ToSubjects(names.Books(size.Books)), Deal(Many(size.Authors, names.Person), size.Books));
+        AddAll(WorldRelations.Founder, ToSubjects(firms), Deal(Many(size.Founders, names.Person), size.Companies));
+        AddAll(WorldRelations.Headquarters, ToSubjects(firms), Deal(cities, size.Companies));
+        return new World(seed, size, facts);
 
         void Add(Relation relation, Subject subject, string answer) => facts.Add(new Fact(relation, subject, answer));
 
@@ -160,6 +176,8 @@ public sealed class World
     }
 
     private static Subject ToSubject(string name) => new(name, name);
+
+    private static Subject ToSubject(SubjectKind kind, string name) => kind == SubjectKind.Person ? ToPerson(name) : ToSubject(name);
 
     private static Subject ToPerson(string name) => new(name, name[(name.IndexOf(' ') + 1)..]);
 
@@ -212,7 +230,8 @@ public sealed class World
         var among = Split.Training;
         if (rng.Next(100) < InventedPercent)
         {
-            var subject = Invent(fact.Relation.Subjects, () => new(rng), _subjectNames);
+            var subject = Invent(fact.Relation.Subjects, _size.HasLongNames ? kind => ToSubject(kind, WorldNames.LongName(kind, rng))
+                : kind => ToSubject(kind, new WorldNames(rng).Of(kind)), _subjectNames);
             among = [.. among.Select(other => other.Subject == fact.Subject ? other with { Subject = subject } : other)];
             fact = fact with { Subject = subject };
         }
@@ -237,7 +256,7 @@ public sealed class World
         var (names, taken) = (new WorldNames(rng, isLonger: true), new HashSet<string>());
         foreach (var about in Enumerable.Repeat(Split.Training.GroupBy(fact => fact.Subject), times).SelectMany(subjects => subjects))
         {
-            var subject = Invent(about.First().Relation.Subjects, () => names, taken);
+            var subject = Invent(about.First().Relation.Subjects, kind => ToSubject(kind, names.Of(kind)), taken);
             taken.Add(subject.Name);
             facts.AddRange(about.Select(fact => fact with { Subject = subject, Object = rng.Pick(Objects(fact.Relation.Answers)) }));
         }
@@ -261,7 +280,7 @@ public sealed class World
         var (names, taken) = (new WorldNames(rng, isLonger: true), new HashSet<string>());
         var invented = Enumerable.Range(0, count).Select(i => Split.HeldOut[i % Split.HeldOut.Count]).Select(fact =>
         {
-            var subject = Invent(fact.Relation.Subjects, () => names, taken);
+            var subject = Invent(fact.Relation.Subjects, kind => ToSubject(kind, names.Of(kind)), taken);
             taken.UnionWith([subject.Name, subject.Short]);
             return fact with { Subject = subject };
         });
@@ -269,18 +288,11 @@ public sealed class World
     }
 
     /// <summary>A subject that is not known yet.</summary>
-    private static Subject Invent(SubjectKind kind, Func<WorldNames> source, HashSet<string> known)
+    private static Subject Invent(SubjectKind kind, Func<SubjectKind, Subject> source, HashSet<string> known)
     {
         while (true)
         {
-            var names = source();
-            var subject = kind switch
-            {
-                SubjectKind.Person => ToPerson(names.Person()),
-                SubjectKind.Book => ToSubject(names.Books(1)[0]),
-                SubjectKind.Company => ToSubject(names.Company()),
-                _ => ToSubject(names.City()),
-            };
+            var subject = source(kind);
             if (!known.Contains(subject.Name) && !known.Contains(subject.Short))
                 return subject;
         }
@@ -322,9 +334,9 @@ public sealed class World
         List<Fact> training = [], validation = [], heldOut = [];
         foreach (var subject in rng.Shuffle(Facts.GroupBy(fact => fact.Subject)).OrderByDescending(group => shown.Contains(group.Key.Name)))
         {
-            if (heldOut.Count + subject.Count() <= HeldOutFacts)
+            if (heldOut.Count + subject.Count() <= _size.HeldOut)
                 heldOut.AddRange(subject);
-            else if (validation.Count + subject.Count() <= ValidationFacts)
+            else if (validation.Count + subject.Count() <= _size.Validation)
                 validation.AddRange(subject);
             else
                 training.AddRange(subject);

@@ -48,14 +48,20 @@ internal sealed class WorldNames(Prng rng, bool isLonger = false)
         Orchard Promise Queen Rain River Road Rose Shadow Ship Song Star Stone Storm Tower Window
         """);
 
-    private readonly Queue<string> _surnames = Compounds(rng, isLonger,
+    private static readonly string[] SurnameEndings = Words(
         "aro berg den dez ek elli enko ero esco feld gren holm ides ikov ini insky lund mann mond ova quist rano ridge sen vak well wick");
 
-    private readonly Queue<string> _cities = Compounds(rng, isLonger, "burg bury ford grad haven minster mouth port stad ville");
+    private static readonly string[] CityEndings = Words("burg bury ford grad haven minster mouth port stad ville");
 
-    private readonly Queue<string> _clubs = Compounds(rng, isLonger, "ania edo eria ica oria una");
+    private static readonly string[] CompanyEndings = Words("corp data dyne gen lux onics soft tek trix ware");
 
-    private readonly Queue<string> _companies = Compounds(rng, isLonger, "corp data dyne gen lux onics soft tek trix ware");
+    private readonly Queue<string> _surnames = Compounds(rng, isLonger, SurnameEndings);
+
+    private readonly Queue<string> _cities = Compounds(rng, isLonger, CityEndings);
+
+    private readonly Queue<string> _clubs = Compounds(rng, isLonger, Words("ania edo eria ica oria una"));
+
+    private readonly Queue<string> _companies = Compounds(rng, isLonger, CompanyEndings);
 
     public static IReadOnlyList<Country> Countries { get; } =
     [
@@ -149,6 +155,28 @@ internal sealed class WorldNames(Prng rng, bool isLonger = false)
         new("New Zealand", "Wellington", "dollar", "English", true),
     ];
 
+    /// <summary>A longer name, drawn without memory of those before: in far less time than a whole stock of them is made.</summary>
+    public static string LongName(SubjectKind kind, Prng rng)
+    {
+        return kind switch
+        {
+            SubjectKind.Person => $"{rng.Pick(FirstNames)} {Compound(SurnameEndings)}",
+            SubjectKind.Book => $"The {rng.Pick(Adjectives)} {rng.Pick(Adjectives)} {rng.Pick(Nouns)}",
+            SubjectKind.Company => Compound(CompanyEndings),
+            _ => Compound(CityEndings),
+        };
+
+        string Compound(string[] endings) => $"{rng.Pick(Starts)}{rng.Pick(Starts).ToLowerInvariant()}{rng.Pick(endings)}";
+    }
+
+    public string Of(SubjectKind kind) => kind switch
+    {
+        SubjectKind.Person => Person(),
+        SubjectKind.Book => Books(1)[0],
+        SubjectKind.Company => Company(),
+        _ => City(),
+    };
+
     public string Person() => $"{rng.Pick(FirstNames)} {_surnames.Dequeue()}";
 
     public string City() => _cities.Dequeue();
@@ -169,10 +197,10 @@ internal sealed class WorldNames(Prng rng, bool isLonger = false)
             $"The {adjectives[i % adjectives.Length]} {nouns[(i + i / nouns.Length) % nouns.Length]}")];
     }
 
-    private static Queue<string> Compounds(Prng rng, bool isLonger, string endings)
+    private static Queue<string> Compounds(Prng rng, bool isLonger, string[] endings)
     {
         IEnumerable<string> Of(IEnumerable<string> starts) =>
-            starts.SelectMany(start => Words(endings).Select(ending => start + ending)).Distinct();
+            starts.SelectMany(start => endings.Select(ending => start + ending)).Distinct();
         return new(rng.Shuffle(isLonger ? Of(Starts.SelectMany(first => Starts.Select(second => first + second.ToLowerInvariant())))
             : Of(Starts)));
     }

@@ -71,6 +71,12 @@ public sealed record BreadthFirstOptions
     /// <value>100.</value>
     public double GradClip { get; init; } = 100;
 
+    /// <summary>
+    /// Weight, beside the edits' NLL, of the KL of the unedited to the edited model on as many known questions as the mini-batch has edits.
+    /// </summary>
+    /// <value>0: none are asked.</value>
+    public double Replay { get; init; }
+
     /// <summary>Of the order of the edits.</summary>
     public ulong Seed { get; init; } = 1;
 
@@ -83,6 +89,8 @@ public sealed record BreadthFirstOptions
             throw Fault.Setting($"batch_size {BatchSize} and max_epochs {MaxEpochs} must be at least 1");
         if (!(double.IsFinite(EditLr) && EditLr > 0 && GradClip > 0))
             throw Fault.Setting($"edit_lr {EditLr} and grad_clip {GradClip} must be above 0, and edit_lr finite");
+        if (!(double.IsFinite(Replay) && Replay >= 0))
+            throw Fault.Setting($"replay is {Replay}; it must be a finite number, 0 or more");
         return this;
     }
 }
