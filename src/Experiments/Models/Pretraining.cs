@@ -24,9 +24,11 @@ public sealed record PretrainingOptions
 /// <summary>Trains all weights of a whole model on labelled batches.</summary>
 /// <param name="stage">The whole model, float32.</param>
 /// <param name="batch">The batch of a step: a function of its number.</param>
-public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<long, LabelledInput> batch)
+/// <param name="checkpoint">Where a training that is stopped goes on; null: it begins anew.</param>
+public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<long, LabelledInput> batch,
+    PretrainingCheckpoint? checkpoint = null)
 {
-    private const int ReportEvery = 50;
+    private const int ReportEvery = 50, SaveEvery = 250;
 
     /// <param name="progress">Told the step, the number of steps and the mean loss since the last report.</param>
     /// <param name="isDone">Asked at every report whether the model is good enough already.</param>
@@ -40,7 +42,7 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
             using var adam = new Adam([new(weights, options.Lr)], options.WeightDecay);
             Tensor[] parameters = [.. weights.Select(weight => weight.Value)];
             double sum = 0;
-            for (long step = 0; step < options.Steps; step++)
+            for (var step = checkpoint?.Restore(weights, adam) ?? 0; step < options.Steps; step++)
             {
                 cancellation.ThrowIfCancellationRequested();
                 using var scope = NewDisposeScope();
@@ -52,6 +54,8 @@ public sealed class Pretraining(Stage stage, PretrainingOptions options, Func<lo
                 Adam.ClipNorm(gradients, options.GradClip);
                 adam.Step(gradients, Rate(step));
                 sum += loss.Host().item<float>();
+                if ((step + 1) % SaveEvery == 0)
+                    checkpoint?.Save(weights, adam);
                 if ((step + 1) % ReportEvery != 0)
                     continue;
                 progress?.Invoke(step + 1, options.Steps, sum / ReportEvery);

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Text.RegularExpressions;
 using MendCluster.Contracts;
@@ -62,9 +63,10 @@ internal static partial class SmallModel
     /// <param name="score">Of the saved model.</param>
     /// <param name="hasAnswers">Whether exact match means something, and can end the training.</param>
     /// <param name="from">The directory whose weights it begins with; null: random ones.</param>
+    /// <param name="resumes">A stopped training goes on, from a file in the directory, where it has the same options and rows.</param>
     public static double Train(string directory, SmallModelOptions options, Func<TextBatch, IReadOnlyList<TokenRow>> read,
         Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, string? from,
-        Action<PretrainingProgress>? progress, CancellationToken cancellation)
+        Action<PretrainingProgress>? progress, CancellationToken cancellation, bool resumes = false)
     {
         var family = ModelFamily.FromDirectory(directory);
         using var stage = Stage.LoadWhole(family, new RandomWeights((long)options.Seed, ScalarType.Float32,
@@ -77,7 +79,9 @@ internal static partial class SmallModel
             .ToList();
         var order = new EditSampler(options.Seed, rows.Count, 0, sameRows: false, Math.Min(options.BatchSize, rows.Count), 0);
         var known = 0.0;
-        new Pretraining(stage, options.Training, step => text.Of([.. RowsOf(step, order, rows, options).Select(i => rows[i])])).Run(
+        var checkpoint = !resumes ? null : new PretrainingCheckpoint(Path.Combine(directory, "pretraining.safetensors"),
+            Digest.OfText(JsonSerializer.Serialize(options) + Digest.OfRows(rows)));
+        new Pretraining(stage, options.Training, step => text.Of([.. RowsOf(step, order, rows, options).Select(i => rows[i])]), checkpoint).Run(
             (step, steps, loss) => progress?.Invoke(new(step, steps, loss, known)),
             // null: neither
             step => hasAnswers && step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal
@@ -85,6 +89,7 @@ internal static partial class SmallModel
             cancellation);
 
         Save(stage, Path.Combine(directory, "model.safetensors"), options.StoreBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
+        checkpoint?.Delete();
         return score(stage, text, rows);
     }
 

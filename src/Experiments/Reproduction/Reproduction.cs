@@ -22,8 +22,8 @@ public sealed record ReproductionProgress(ReproductionStep Step, int Number, dou
 /// <summary>
 /// Does what a <see cref="ReproductionPlan"/> says, and each step once. A step's product is a folder with a <c>step.json</c>: the settings
 /// that it is made with, and at the end that it is done. A run that was stopped, at whatever point, goes on with the first step that is not
-/// done: an editor's training at its checkpoint, measurements after the last one made, a sequence after its last edit, the others at their
-/// beginning. A product of other settings is deleted and made anew, and so is what was made of it.
+/// done: the training of an editor or of a large world's model at its checkpoint, measurements after the last one made, a sequence after its
+/// last edit, the others at their beginning. A product of other settings is deleted and made anew, and so is what was made of it.
 /// </summary>
 /// <param name="folder">Of all products.</param>
 /// <param name="time">Measures the steps.</param>
@@ -137,7 +137,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
                 return null;
             case FactsModelWork model:
-                return SmallT5.Train(product, [.. World.Generate(model.World, model.Size).Questions()], model.Model, Pretrained, cancellation);
+                return SmallT5.Train(product, [.. World.Generate(model.World, model.Size).Questions()], model.Model, Pretrained, cancellation,
+                    resumes: true);
             case FactsEditorWork editor:
                 var known = new ThousandFacts(editor.World, editor.Size);
                 TrainEditor(product, inputs[0], known.Task, editor.Options, editor.Preserves ? known.Known : null, progress, cancellation);
@@ -263,7 +264,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>A folder that holds nothing but what this step left in it.</summary>
     private StepRecord Begin(ReproductionStep step)
     {
-        if (Read(step) is { } begun && step.Work is EditorWork or FactsEditorWork or FactsSequenceWork)
+        if (Read(step) is { } begun && step.Work is EditorWork or FactsModelWork or FactsEditorWork or FactsSequenceWork)
             return begun; // goes on by itself
         if (Directory.Exists(this[step.Name]))
             Directory.Delete(this[step.Name], recursive: true);

@@ -53,8 +53,8 @@ public static class ThousandFactsPlan
         DFf = 1536,
         NumHeads = 6,
         StepsByLength = 16,
-        Training = new() { Steps = 3500, Lr = 2e-3, Warmup = 200 },
-        Goal = 0.995,
+        Training = new() { Steps = 9000, Lr = 3e-3, Warmup = 300 },
+        Goal = 0.99,
         Seed = 1,
     };
 

@@ -15,9 +15,9 @@ public class BreadthFirstTests
     private static readonly BreadthFirstOptions Options = new() { EditLr = 1e-2, BatchSize = 10, MaxEpochs = 200 };
 
     private static (WeightUpdates Edits, IReadOnlyList<BreadthFirstEpoch> Epochs) Run(Stage stage, BreadthFirstOptions options,
-        LabelledInput edits) =>
+        LabelledInput edits, Func<int, int, ModelInput>? replay = null) =>
         FineTuning.BreadthFirst(stage, options, edits,
-        epoch => Prng.At(options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, (int)edits.Input.BatchSize)));
+        epoch => Prng.At(options.Seed, (ulong)epoch).Shuffle(Enumerable.Range(0, (int)edits.Input.BatchSize)), replay);
 
     public static TheoryData<string> Families => [.. TinyModel.Families];
 
@@ -57,6 +57,37 @@ public class BreadthFirstTests
         Assert.Equal(scored.Nll.item<float>(), epochs[0].Edit, 1e-5);
         var expected = FineTune.Gradient(factors[stage.EditableOrder[0]]).Times(-options.EditLr);
         Assert.True((R(edits) - expected).abs().max().item<float>() < 1e-4 * expected.abs().max().item<float>());
+    }
+
+    [Fact]
+    public void QuestionsThatAreAskedAgain_StayNearerToTheUneditedModel()
+    {
+        using var scope = NewDisposeScope();
+        using var stage = Load("t5");
+        var (edits, known) = (Edits(stage, 25), Edits(stage, 30).Slice(25, 5));
+        var asked = new List<int>();
+        var options = Options with { MaxEpochs = 20 };
+        var (plain, kept) = (Run(stage, options, edits).Edits, Run(stage, options with { Replay = 100 }, edits, (step, rows) =>
+        {
+            asked.Add(rows);
+            return known.Input;
+        }).Edits);
+        Assert.Equal([10, 10, 5], asked.Take(3)); // as many as the mini-batch has edits
+        Assert.True(Kl(kept) < 0.5 * Kl(plain), $"{Kl(kept)} and {Kl(plain)}");
+        Assert.Contains("no questions", Assert.Throws<MendException>(() => Run(stage, options with { Replay = 1 }, edits)).Message,
+            StringComparison.Ordinal);
+        Assert.Contains("replay", Assert.Throws<MendException>(() => Run(stage, options with { Replay = -1 }, edits)).Message,
+            StringComparison.Ordinal);
+
+        double Kl(WeightUpdates updates)
+        {
+            using var _ = no_grad();
+            var rows = Losses.LocalityRows(known.Input, stage.Family);
+            return Losses.LocalityKl(Logits(null), Logits(updates)).item<float>();
+
+            Tensor Logits(WeightUpdates? active) =>
+                stage.Logits(stage.Forward(Activations.None, new ForwardContext(known.Input, active)), rows);
+        }
     }
 
     [Fact]

@@ -80,6 +80,12 @@ public sealed class SimultaneousEditsTests : IDisposable
         using var comparison = new EditorComparison(_folder["model"], TimeProvider.System);
         var untrained = comparison.Measure(new UntrainedUltraEdit(new() { EditLr = 1e-2 }, []), 6, Rows);
         Assert.True(untrained.Cases.Average(result => result.Edit.After.Nll) < untrained.Cases.Average(result => result.Edit.Before.Nll));
+
+        // in turns, each on what the ones before it left: one turn is all at once, and two are something else
+        var turns = new[] { 6, 3 }.Select(turn => comparison.Measure(new UntrainedUltraEdit(new() { EditLr = 1e-2 }, [], turn), 6, Rows)).ToList();
+        Assert.Equal(untrained.Cases.Select(result => result.Edit.After.Nll), turns[0].Cases.Select(result => result.Edit.After.Nll));
+        Assert.NotEqual(untrained.Cases.Select(result => result.Edit.After.Nll), turns[1].Cases.Select(result => result.Edit.After.Nll));
+        Assert.True(turns[1].Cases.Average(result => result.Edit.After.Nll) < turns[1].Cases.Average(result => result.Edit.Before.Nll));
     }
 
     [Fact]

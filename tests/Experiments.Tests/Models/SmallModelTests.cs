@@ -49,6 +49,47 @@ public sealed class SmallModelTests : IDisposable
         });
     }
 
+    [Fact]
+    public void ATrainingThatWasStopped_GoesOn_ToTheSameWeights()
+    {
+        List<QaPair> pairs = [.. World.Generate(1).Questions().Take(80)];
+        SmallT5Options options = new()
+        {
+            Vocabulary = 300,
+            DModel = 32,
+            DFf = 32,
+            NumHeads = 1,
+            NumLayers = 1,
+            NumDecoderLayers = 1,
+            BatchSize = 4,
+            StepsByLength = 4,
+            Training = new() { Steps = 400, Warmup = 5 },
+        };
+        SmallT5.Train(_folder["whole"], pairs, options, resumes: true);
+        using var stop = new CancellationTokenSource();
+        Assert.ThrowsAny<OperationCanceledException>(() => SmallT5.Train(_folder["stopped"], pairs, options, at =>
+        {
+            if (at.Step == 300)
+                stop.Cancel();
+        }, stop.Token, resumes: true));
+        var begun = new List<long>();
+        SmallT5.Train(_folder["stopped"], pairs, options, at => begun.Add(at.Step), resumes: true);
+        Assert.Equal(300, begun[0]); // from the checkpoint of step 250
+        Assert.Equal(File.ReadAllBytes(_folder["whole/model.safetensors"]), File.ReadAllBytes(_folder["stopped/model.safetensors"]));
+        Assert.False(File.Exists(_folder["stopped/pretraining.safetensors"]));
+
+        // what another training left is not gone on with
+        using var again = new CancellationTokenSource();
+        Assert.ThrowsAny<OperationCanceledException>(() => SmallT5.Train(_folder["other"], pairs, options, at =>
+        {
+            if (at.Step == 300)
+                again.Cancel();
+        }, again.Token, resumes: true));
+        begun.Clear();
+        SmallT5.Train(_folder["other"], pairs, options with { Seed = 5 }, at => begun.Add(at.Step), resumes: true);
+        Assert.Equal(50, begun[0]);
+    }
+
     [Theory]
     [InlineData("bert", false)]
     [InlineData("bert", true)]

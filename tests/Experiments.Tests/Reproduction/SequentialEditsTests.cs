@@ -48,6 +48,17 @@ public class SequentialEditsTests
     }
 
     [Fact]
+    public async Task AfterEverySoManyEdits_TheyAreConsolidated_AndThePointsSayHowOften()
+    {
+        var cluster = new Memory { Refuses = "q5" };
+        List<EditExample> edits = [.. Enumerable.Range(0, 7).Select(i => Edit($"q{i}", $"{i}"))];
+        var points = (await RunAsync(new(edits, [], new(), new(), TimeProvider.System, consolidateEvery: 2), cluster, [1, 4, 7])).Points;
+        Assert.Equal([2, 4, 5], cluster.Consolidated);
+        Assert.Equal([0, 2, 3], points.Select(point => point.Consolidations));
+        Assert.Equal(6 / 6.0, points[^1].Oldest!.Value);
+    }
+
+    [Fact]
     public async Task WhatALaterEditChangesAgain_CountsForTheLaterTarget()
     {
         var cluster = new Memory();
@@ -215,8 +226,19 @@ public class SequentialEditsTests
         public Task<Answer> AskAsync(string prompt, AskOptions? options = null, CancellationToken cancellation = default) =>
             Task.FromResult(new Answer($" {_answers.GetValueOrDefault(prompt, "unknown")}", new(_ledger.Count)));
 
-        public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null,
-            CancellationToken cancellation = default) => throw new NotSupportedException();
+        /// <summary>Edits at which it was consolidated.</summary>
+        public List<int> Consolidated { get; } = [];
+
+        public Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null, CancellationToken cancellation = default)
+        {
+            var edits = _ledger.Count(entry => entry.Kind == LedgerKind.Edit);
+            if (Consolidated.Contains(edits))
+                throw new MendException(MendError.NothingToConsolidate, "All are consolidated.", "None.");
+            Consolidated.Add(edits);
+            var id = new EditId(_ledger.Count + 1);
+            _ledger.Add(new(new(id.Value), default, LedgerKind.Consolidate, id));
+            return Task.FromResult<ConsolidationReceipt>(null!);
+        }
 
         public Task<RevertReceipt> RevertAsync(EditId edit, RevertMode mode = RevertMode.Remove, string? author = null,
             CancellationToken cancellation = default)

@@ -1,0 +1,79 @@
+using MendCluster.Engine.Data;
+using MendCluster.Engine.Models;
+using MendCluster.Engine.Tokenizers;
+using MendCluster.Testing;
+
+namespace MendCluster.Experiments.Tests;
+
+public sealed class ThousandFactsTests
+{
+    private static readonly ThousandFacts Facts = new(7, WorldSize.Large);
+
+    [Fact]
+    public void AThousandFactsAreEdited_FiveHundredStay_OfFourThousand()
+    {
+        var world = Facts.World;
+        Assert.Equal((4000, 2300, 200), (world.Facts.Count, world.Split.Training.Count, world.Split.Validation.Count));
+        Assert.Equal((1000, 500), (Facts.Edited.Count, Facts.Staying.Count));
+        Assert.Equal(world.Split.HeldOut.ToHashSet(), [.. Facts.Edited, .. Facts.Staying]);
+        Assert.Equal(world.Questions().Count(), world.Questions().Select(pair => pair.Question).Distinct().Count());
+        var subjects = world.Facts.Select(fact => fact.Subject).Distinct().ToList();
+        Assert.Distinct(subjects.Select(subject => subject.Short));
+    }
+
+    [Fact]
+    public void NoEditChangesWhatAnotherAsks_NorWhatIsUnrelated()
+    {
+        Assert.Distinct(Facts.Edits.SelectMany(edit => edit.Wordings));
+        var edited = Facts.Edited.SelectMany(fact => fact.Questions()).ToHashSet();
+        var answers = Facts.World.Questions().ToDictionary(pair => pair.Question, pair => pair.Answer);
+        Assert.All(Facts.Edits.SelectMany(edit => edit.Locality).Concat(Facts.Unrelated).Concat(Facts.Known), other =>
+        {
+            Assert.DoesNotContain(other.Question, edited);
+            Assert.Equal(answers[other.Question], other.Answer);
+        });
+        Assert.Equal(500, Facts.Unrelated.DistinctBy(pair => pair.Question).Count());
+    }
+
+    [Fact]
+    public void EveryStratumIsAsked_AndToldApart()
+    {
+        var counts = Facts.Edits.SelectMany(edit => edit.Locality.Select(other => Facts.StratumOf(edit.Prompt, other.Question))).CountBy(stratum => stratum)
+            .ToDictionary();
+        Assert.True(counts[Stratum.SameSubject] > 300 && counts[Stratum.SameRelation] > 1500 && counts[Stratum.Far] == 2000,
+            string.Join(", ", counts));
+        var edit = Facts.Edits.First(edit => edit.Locality.Count == 5);
+        Assert.Equal([Stratum.SameSubject, Stratum.SameRelation, Stratum.SameRelation, Stratum.Far, Stratum.Far],
+            edit.Locality.Select(other => Facts.StratumOf(edit.Prompt, other.Question)));
+        Assert.Contains(edit.Subject!.Split(' ')[^1], edit.Locality[0].Question, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void EditorsTrainOnNothingThatIsMeasured()
+    {
+        using var folder = new TemporaryFolder();
+        TinyModels.Write(folder["model"], "t5");
+        var task = Facts.Task(new TextBatch(ModelFamily.FromDirectory(folder["model"]), TokenizerFiles.Load(folder["model"])));
+        var measured = Facts.World.Split.HeldOut.SelectMany(fact => fact.Questions()).ToHashSet();
+        var known = Facts.World.Split.Training.SelectMany(fact => fact.Questions()).ToHashSet();
+        var invented = 0;
+        for (var i = 0; i < 300; i++)
+        {
+            var edit = task.Training(i);
+            Assert.All(edit.Rephrases.Concat(edit.Locality).Prepend(edit.Edit), row => Assert.DoesNotContain(row.Prompt, measured));
+            invented += known.Contains(edit.Edit.Prompt) ? 0 : 1;
+        }
+        Assert.InRange(invented, 150, 210); // 60 %
+        Assert.Equal((200, 1000), (task.ValidationCount, task.CaseCount));
+        Assert.All(Enumerable.Range(0, 200), i => Assert.DoesNotContain(task.Validation(i).Edit.Prompt, measured));
+        Assert.Equal(task.Training(5).Edit.Prompt, task.Training(5).Edit.Prompt);
+    }
+
+    [Fact]
+    public void LongNamesAreDrawn_AsAStockWouldGiveThem()
+    {
+        var stock = new WorldNames(new Prng(1), isLonger: true);
+        foreach (var kind in new[] { SubjectKind.Person, SubjectKind.Book, SubjectKind.Company, SubjectKind.City })
+            Assert.Equal(stock.Of(kind).Split(' ').Length, WorldNames.LongName(kind, new Prng(2)).Split(' ').Length);
+    }
+}
