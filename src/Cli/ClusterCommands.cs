@@ -104,7 +104,7 @@ internal static class ClusterCommands
                     [.. shards.Select(shard => shard.Silo).Chunk(perReplica)], probes,
                     shards.GroupBy(shard => shard.Silo)
                         .ToDictionary(silo => silo.Key, silo => string.Join(',', silo.Select(shard => shard.Device))), budget.Of(parsed),
-                    atOnce.BatchOf(parsed), atOnce.GroupOf(parsed), atOnce.ConsolidateEvery(parsed)));
+                    atOnce.BatchOf(parsed), atOnce.GroupOf(parsed), atOnce.TriggersOf(parsed)));
             }
             cluster.Start();
             try

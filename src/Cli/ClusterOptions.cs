@@ -107,7 +107,7 @@ internal sealed class ClusterOptions
             Budget = Budget?.Of(parsed),
             MaxBatch = AtOnce?.BatchOf(parsed) ?? ShardOptions.DefaultMaxBatch,
             MaxGroup = AtOnce?.GroupOf(parsed) ?? EditCoordinator.DefaultMaxGroup,
-            ConsolidateEvery = AtOnce?.ConsolidateEvery(parsed) ?? 0,
+            Consolidate = AtOnce?.TriggersOf(parsed) ?? new(),
             Logger = logs?.CreateLogger<EditCoordinator>(),
         }, cancellation);
     }

@@ -236,9 +236,9 @@ internal static class EditCommands
         var cost = figures is { Drawdown: { } drawdown, Kl: { } kl }
             ? string.Create(CultureInfo.InvariantCulture, $"drawdown {drawdown:0.000} and KL {kl:0.0000} on {figures.Probes} probes")
             : "drawdown not measured, for there are no probes";
-        if (figures is { TotalDrawdown: { } total, TotalKl: { } totalKl, BudgetLeft: { } left })
-            cost += string.Create(CultureInfo.InvariantCulture,
-                $"; of all edits together drawdown {total:0.000} and KL {totalKl:0.0000}, which leaves {left:P0} of the budget");
+        if (figures is { TotalDrawdown: { } total, TotalKl: { } totalKl })
+            cost += string.Create(CultureInfo.InvariantCulture, $"; of all edits together drawdown {total:0.000} and KL {totalKl:0.0000}")
+                + (figures.BudgetLeft is { } left ? string.Create(CultureInfo.InvariantCulture, $", which leaves {left:P0} of the budget") : "");
         if (figures.Together is { } together)
             cost += $", of {together} edits that were made together";
         Say.Line($"{what} success [bold]{(figures.Success ? "yes" : "no")}[/]{strength}, probability of the target {figures.ProbabilityBefore:0.000} -> {figures.ProbabilityAfter:0.000}, {cost}; rank {figures.Rank}, {figures.Bytes / 1e3:0.0} kB.");

@@ -36,7 +36,7 @@ internal sealed record LocalClusterSettings(string Model, string ModelDirectory,
     IReadOnlyList<IReadOnlyList<string>> Replicas, IReadOnlyList<Distributed.Editing.Probe> Probes,
     IReadOnlyDictionary<string, string> Devices, Distributed.Editing.DriftBudget? Budget = null,
     int MaxBatch = Distributed.Editing.ShardOptions.DefaultMaxBatch,
-    int MaxGroup = Distributed.Editing.EditCoordinator.DefaultMaxGroup, int ConsolidateEvery = 0)
+    int MaxGroup = Distributed.Editing.EditCoordinator.DefaultMaxGroup, Distributed.Editing.ConsolidationTriggers? Consolidate = null)
 {
     /// <summary>Every shard's silo and place, replica after replica.</summary>
     [JsonIgnore]

@@ -49,10 +49,10 @@ public sealed record EmbeddedClusterOptions
     public int MaxGroup { get; init; } = EditCoordinator.DefaultMaxGroup;
 
     /// <summary>
-    /// After so many edits those of their scope are consolidated in the background (<see cref="IEditCoordinator.ConsolidateAsync"/>).
+    /// When the edits of a scope are consolidated in the background (<see cref="IEditCoordinator.ConsolidateAsync"/>).
     /// </summary>
-    /// <value>0: they are not.</value>
-    public int ConsolidateEvery { get; init; }
+    /// <value>Never.</value>
+    public ConsolidationTriggers Consolidate { get; init; } = new();
 
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
@@ -111,6 +111,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 _ = Devices.Of(device); // what is not here is refused before anything is opened
             var probes = new ProbeSet(options.Probes, text);
             _ = options.Budget?.Checked(options.Probes.Count);
+            _ = options.Consolidate.Checked(options.Probes.Count);
             if (options.Editor is not null)
                 text.CheckEditor(options.Editor); // before the ledger is made
             ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
@@ -127,7 +128,7 @@ public sealed class EmbeddedCluster : IMendCluster
             })).ConfigureAwait(false);
             return new(shards, options.Stages, ledger,
                 new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger, options.Budget, options.MaxGroup,
-                options.ConsolidateEvery));
+                options.Consolidate));
         }
         catch
         {

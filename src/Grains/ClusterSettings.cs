@@ -50,9 +50,9 @@ public sealed record ClusterSettings
     /// <value>32.</value>
     public int MaxGroup { get; init; } = EditCoordinator.DefaultMaxGroup;
 
-    /// <summary>After so many edits those of their scope are consolidated in the background.</summary>
-    /// <value>0: they are not.</value>
-    public int ConsolidateEvery { get; init; }
+    /// <summary>When the edits of a scope are consolidated in the background.</summary>
+    /// <value>Never.</value>
+    public ConsolidationTriggers Consolidate { get; init; } = new();
 
     /// <summary>Unrelated questions that every edit is tried on.</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];

@@ -136,7 +136,7 @@ public sealed class EditCoordinatorGrain(
         }
         logger.LedgerOpened(settings.Model);
         return new(Replicas(), _ledger, text, probes, time, logger, settings.Budget, settings.MaxGroup,
-            settings.ConsolidateEvery);
+            settings.Consolidate);
     }
 
     private static MendException Displaced(MendException e) =>

@@ -72,8 +72,8 @@ public sealed class SiloSettingsValidator : IValidateOptions<SiloSettings>
         foreach (var (key, most) in new[] { (nameof(cluster.MaxBatch), cluster.MaxBatch), (nameof(cluster.MaxGroup), cluster.MaxGroup) })
             if (most < 1)
                 yield return $"{key} is {most}; it is at least 1";
-        if (cluster.ConsolidateEvery < 0)
-            yield return $"{nameof(cluster.ConsolidateEvery)} is {cluster.ConsolidateEvery}; it is a number of edits, or 0 for never";
+        foreach (var fault in cluster.Consolidate.Faults(cluster.Probes?.Count ?? 0))
+            yield return $"Consolidate:{fault}";
         if (cluster.Factors is not { Kept: > 0 and <= 1 })
             yield return $"Factors:{nameof(FactorStorage.Kept)} is {cluster.Factors?.Kept}; it is a fraction, more than 0 and at most 1";
         if (cluster.Replicas is null or { Count: 0 })

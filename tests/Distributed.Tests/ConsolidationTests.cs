@@ -205,12 +205,12 @@ public class ConsolidationTests
     public async Task AfterSoManyEdits_ByItself()
     {
         using var model = Tiny();
-        await using var cluster = await model.OpenAsync(consolidateEvery: 5);
+        await using var cluster = await model.OpenAsync(consolidate: new(Every: 5));
         await EditAsync(cluster);
         await UntilAsync(cluster, 1);
         await cluster.EditAsync("the woman", "a mayor");
         Assert.Equal(1, (await cluster.LedgerAsync()).Count(entry => entry.Kind == LedgerKind.Consolidate));
-        await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(ledger: model.Ledger + "2", consolidateEvery: -1));
+        await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(ledger: model.Ledger + "2", consolidate: new(Every: -1)));
 
         static async Task UntilAsync(EmbeddedCluster cluster, int consolidations)
         {

@@ -39,7 +39,7 @@ public sealed class ClusterOfTinyModel : IDisposable
         bool withEditor = true,
         IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null,
         string device = "cpu", DType dtype = DType.Float32, DriftBudget? budget = null,
-        int maxGroup = EditCoordinator.DefaultMaxGroup, int consolidateEvery = 0)
+        int maxGroup = EditCoordinator.DefaultMaxGroup, ConsolidationTriggers? consolidate = null)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
@@ -56,7 +56,7 @@ public sealed class ClusterOfTinyModel : IDisposable
             Probes = probes ?? [new("what is red", "blue"), new("the old town", "south")],
             Budget = budget,
             MaxGroup = maxGroup,
-            ConsolidateEvery = consolidateEvery,
+            Consolidate = consolidate ?? new(),
         }, shard =>
         {
             _shards.Add(wrap?.Invoke(shard) ?? shard);

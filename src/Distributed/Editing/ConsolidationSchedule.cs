@@ -4,9 +4,8 @@ using Microsoft.Extensions.Logging;
 
 namespace MendCluster.Distributed.Editing;
 
-/// <summary>Consolidates the edits of a scope in the background whenever so many were made since the last attempt.</summary>
-/// <param name="every">Edits; 0: never.</param>
-internal sealed class ConsolidationSchedule(int every, Func<ConsolidateOptions, CancellationToken, Task> consolidate, ILogger logger)
+/// <summary>Consolidates the edits of a scope in the background whenever it is time to.</summary>
+internal sealed class ConsolidationSchedule(ConsolidationTriggers triggers, Func<ConsolidateOptions, CancellationToken, Task> consolidate, ILogger logger)
     : IDisposable
 {
     private readonly CancellationTokenSource _ending = new();
@@ -18,11 +17,11 @@ internal sealed class ConsolidationSchedule(int every, Func<ConsolidateOptions, 
     /// <param name="records">Its newest.</param>
     public void Committed(IReadOnlyList<LedgerEntry> ledger, IReadOnlyList<LedgerRecord> records)
     {
-        if (every == 0)
+        if (triggers is { Every: 0, AtRank: 0, AtDrawdown: null })
             return;
         lock (_lock)
             foreach (var scope in records.Where(record => record.Entry.Kind == LedgerKind.Edit).Select(record => record.Entry.Scope ?? "").Distinct())
-                if (Since(ledger, scope) >= every && _underWay.Add(scope))
+                if (IsTime(ledger, scope) && _underWay.Add(scope))
                 {
                     _tried[scope] = ledger[^1].Version;
                     _ = RunAsync(scope);
@@ -35,11 +34,22 @@ internal sealed class ConsolidationSchedule(int every, Func<ConsolidateOptions, 
         _ending.Dispose();
     }
 
-    /// <summary>Edits of a scope after its last consolidation, or the last attempt at one.</summary>
-    private int Since(IReadOnlyList<LedgerEntry> ledger, string scope) => ledger.Reverse()
+    private bool IsTime(IReadOnlyList<LedgerEntry> ledger, string scope)
+    {
+        var isFirst = !_tried.ContainsKey(scope)
+            && !ledger.Any(entry => entry.Kind == LedgerKind.Consolidate && (entry.Scope ?? "") == scope);
+        var since = Since(ledger, scope).ToList();
+        return triggers.Every > 0 && since.Count >= triggers.Every
+            || (isFirst || since.Count >= ConsolidationTriggers.MinEdits)
+                && (triggers.AtRank > 0 && since.Sum(entry => entry.Figures!.Rank) >= triggers.AtRank
+                    || since is [{ Figures.TotalDrawdown: { } lost }, ..] && lost > triggers.AtDrawdown);
+    }
+
+    /// <summary>Edits of a scope after its last consolidation, or the last attempt at one, the newest first.</summary>
+    private IEnumerable<LedgerEntry> Since(IReadOnlyList<LedgerEntry> ledger, string scope) => ledger.Reverse()
         .TakeWhile(entry => entry.Version > _tried.GetValueOrDefault(scope)
             && !(entry.Kind == LedgerKind.Consolidate && (entry.Scope ?? "") == scope))
-        .Count(entry => entry.Kind == LedgerKind.Edit && (entry.Scope ?? "") == scope);
+        .Where(entry => entry.Kind == LedgerKind.Edit && (entry.Scope ?? "") == scope);
 
     private async Task RunAsync(string scope)
     {

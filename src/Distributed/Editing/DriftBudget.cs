@@ -43,7 +43,8 @@ public sealed record DriftBudget(double? MaxTotalDrawdown = null, double? MaxTot
         {
             TotalDrawdown = drawdown,
             TotalKl = kl,
-            BudgetLeft = Math.Min(Left(drawdown, MaxTotalDrawdown), Left(kl, MaxTotalKl)),
+            BudgetLeft = MaxTotalDrawdown is null && MaxTotalKl is null ? null // measured for consolidations alone
+                : Math.Min(Left(drawdown, MaxTotalDrawdown), Left(kl, MaxTotalKl)),
         };
     }
 

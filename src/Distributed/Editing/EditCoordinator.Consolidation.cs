@@ -12,7 +12,7 @@ public sealed partial class EditCoordinator
     private ConsolidationSchedule? _schedule;
 
     /// <summary>Asked for in a turn only.</summary>
-    private ConsolidationSchedule Schedule => _schedule ??= new(consolidateEvery, ConsolidateAsync, _logger);
+    private ConsolidationSchedule Schedule => _schedule ??= new(_triggers, ConsolidateAsync, _logger);
 
     public async Task<ConsolidationReceipt> ConsolidateAsync(ConsolidateOptions? options = null, CancellationToken cancellation = default)
     {

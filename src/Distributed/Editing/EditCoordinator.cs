@@ -47,10 +47,10 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="logger">Null: nothing is logged.</param>
 /// <param name="budget">What every edit is held to, whatever its caller allows; null: nothing. A revert is held to none.</param>
 /// <param name="maxGroup">Edits that wait at once and are made together, at most (<see cref="GroupTrial"/>); 1: each is made alone.</param>
-/// <param name="consolidateEvery">Edits after which those of their scope are consolidated in the background; 0: they are not.</param>
+/// <param name="consolidate">When the edits of a scope are consolidated in the background; null: they are not.</param>
 public sealed partial class EditCoordinator(
     IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, ProbeSet probes, TimeProvider time,
-    ILogger? logger = null, DriftBudget? budget = null, int maxGroup = EditCoordinator.DefaultMaxGroup, int consolidateEvery = 0)
+    ILogger? logger = null, DriftBudget? budget = null, int maxGroup = EditCoordinator.DefaultMaxGroup, ConsolidationTriggers? consolidate = null)
     : IEditCoordinator, IDisposable
 {
     public const int DefaultMaxGroup = 32;
@@ -60,8 +60,9 @@ public sealed partial class EditCoordinator(
     private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
     private readonly DriftBudget? _budget = budget?.Checked(probes.Probes.Count);
+    private readonly ConsolidationTriggers _triggers = (consolidate ?? new()).Checked(probes.Probes.Count);
     private readonly SemaphoreSlim _turn = new(1);
-    private readonly EditQueue _edits = new(Checked(maxGroup, consolidateEvery));
+    private readonly EditQueue _edits = new(Checked(maxGroup));
 
     /// <summary>
     /// Starts at the clock: shards may still hold sessions of a coordinator that died, and its numbers must not come again.
@@ -565,9 +566,7 @@ public sealed partial class EditCoordinator(
         return (append, clock.Lap());
     }
 
-    private static int Checked(int maxGroup, int consolidateEvery) => consolidateEvery < 0
-        ? throw new MendException(MendError.InvalidOption, $"ConsolidateEvery is {consolidateEvery}.", "It is a number of edits, or 0 for never.")
-        : maxGroup >= 1 ? maxGroup
+    private static int Checked(int maxGroup) => maxGroup >= 1 ? maxGroup
         : throw new MendException(MendError.InvalidOption, $"MaxGroup is {maxGroup}.", "At least one edit is made at once.");
 
     private static long Begun(TimeProvider time)
@@ -636,15 +635,18 @@ public sealed partial class EditCoordinator(
 
     /// <summary>Why an edit is not to be made that leaves its target at a probability and is not the answer; null: it may be.</summary>
     private MendException? Unsuccessful(double probability, EditOptions options) =>
-        !(options.RequireSuccess || BudgetOf(options) is not null) ? null
+        !(options.RequireSuccess || (_budget ?? AskedBy(options)) is not null) ? null
             : new(MendError.EditUnsuccessful,
                 $"The edited model would give the target a probability of {probability:0.###} only.",
                 "The edit was not made. Say the fact in other words" + (_budget is not null
                     ? ": the model's budget is spent on edits that succeed alone."
                     : ", or require no success and set no limit of what all edits may cost."));
 
-    /// <summary>What the figures say is left of: the model's budget, or where it has none the caller's.</summary>
-    private DriftBudget? BudgetOf(EditOptions options) => _budget ?? AskedBy(options);
+    /// <summary>
+    /// What the figures say is left of: the model's budget, or where it has none the caller's. One without limits where drawdown is to be
+    /// measured all the same.
+    /// </summary>
+    private DriftBudget? BudgetOf(EditOptions options) => _budget ?? AskedBy(options) ?? (_triggers.AtDrawdown is null ? null : new());
 
     private static DriftBudget? AskedBy(EditOptions options) => options.MaxTotalDrawdown is null && options.MaxTotalKl is null ? null
         : new(options.MaxTotalDrawdown, options.MaxTotalKl);

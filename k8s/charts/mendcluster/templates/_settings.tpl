@@ -44,7 +44,10 @@ Mend:
     Device: {{ ternary "cuda" "cpu" (eq (include "mendcluster.onGpu" .) "true") }}
     MaxBatch: {{ .Values.model.maxBatch }}
     MaxGroup: {{ .Values.model.maxGroup }}
-    ConsolidateEvery: {{ .Values.model.consolidateEvery }}
+    Consolidate:
+      Every: {{ .Values.model.consolidate.every }}
+      AtRank: {{ .Values.model.consolidate.atRank }}
+      AtDrawdown: {{ toJson .Values.model.consolidate.atDrawdown }}
     Factors:
       Kept: {{ .Values.model.factors.kept }}
       DType: {{ .Values.model.factors.dtype }}
