@@ -118,7 +118,7 @@ internal static class PretrainCommand
                     var t5 = Given(kind is null ? RealQuestions : TaskTraining.QaModel);
                     t5 = t5 with { DModel = size ?? t5.DModel, NumHeads = Heads(size ?? t5.DModel), DFf = widest ?? t5.DFf };
                     var known = await RunAsync($"{pairs.Count} questions", directory,
-                        (making, report) => SmallT5.Train(making, pairs, t5, report, cancellation));
+                        (making, report) => SmallT5.Train(making, pairs, t5, report, cancellation: cancellation));
                     Say.Line($"The model answers {known:P1} of {pairs.Count} questions exactly: {directory}");
                     break;
             }

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using MendCluster.Contracts;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
 using MendCluster.Experiments;
 using Spectre.Console;

@@ -61,13 +61,14 @@ public static class SmallBert
         WriteConfig(Enumerable.Range(0, claims.Count).Select(Name));
         SmallModel.Train(directory, options with { Goal = null, Training = options.Training with { Steps = options.RecognitionSteps } },
             text => [.. claims.SelectMany((claim, i) => claim.Wordings.Select(wording => text.Row(wording, Name(i))))],
-            (_, _, _) => 0, hasAnswers: false, options.From, at => progress?.Invoke(at with { Steps = steps }), cancellation);
+            (_, _, _) => 0, hasAnswers: false, options.From, at => progress?.Invoke(at with { Steps = steps }), resumes: false,
+            cancellation);
 
         WriteConfig([Fever.Refutes, Fever.Supports]);
         return SmallModel.Train(directory, options,
             text => [.. claims.SelectMany(claim => claim.Wordings.Select(wording => text.Row(wording, claim.Label)))],
             SmallModel.ExactMatch, hasAnswers: true, directory,
-                at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }), cancellation);
+                at => progress?.Invoke(at with { Step = options.RecognitionSteps + at.Step, Steps = steps }), resumes: false, cancellation);
 
         void WriteConfig(IEnumerable<string> labels)
         {

@@ -38,7 +38,7 @@ public static class SmallGpt
         }
         return SmallModel.Train(directory, options, text => Rows(text, texts),
             (stage, text, _) => Pretraining.Perplexity(stage, SmallModel.Batches(text, Rows(text, heldOut))), hasAnswers: false, options.From,
-            progress, cancellation);
+            progress, resumes: false, cancellation);
 
         static List<TokenRow> Rows(TextBatch text, IReadOnlyList<string> texts) => [.. texts.Select(passage => text.Tokens(passage))
             .Where(ids => ids.Length > 1).Select(ids => text.Passage(ids, ids.Length))];

@@ -32,6 +32,15 @@ public abstract record SmallModelOptions
     /// <value>1: each step has its own, as they come.</value>
     public int StepsByLength { get; init; } = 1;
 
+    /// <summary>
+    /// The first so many rows are learned alone for <see cref="BeginSteps"/>: from few facts a model finds much sooner how to look one up,
+    /// and then learns the others.
+    /// </summary>
+    /// <value>0: all of them are learned from the start.</value>
+    public int BeginRows { get; init; }
+
+    public long BeginSteps { get; init; }
+
     public PretrainingOptions Training { get; init; } = new();
 
     /// <summary>Of the word embeddings at the start.</summary>
@@ -66,7 +75,7 @@ internal static partial class SmallModel
     /// <param name="resumes">A stopped training goes on, from a file in the directory, where it has the same options and rows.</param>
     public static double Train(string directory, SmallModelOptions options, Func<TextBatch, IReadOnlyList<TokenRow>> read,
         Func<Stage, TextBatch, IReadOnlyList<TokenRow>, double> score, bool hasAnswers, string? from,
-        Action<PretrainingProgress>? progress, CancellationToken cancellation, bool resumes = false)
+        Action<PretrainingProgress>? progress, bool resumes, CancellationToken cancellation)
     {
         var family = ModelFamily.FromDirectory(directory);
         using var stage = Stage.LoadWhole(family, new RandomWeights((long)options.Seed, ScalarType.Float32,
@@ -77,11 +86,12 @@ internal static partial class SmallModel
         var rows = read(text);
         var sample = Prng.At(options.Seed, ulong.MaxValue).Shuffle(Enumerable.Range(0, rows.Count)).Take(SampleSize).Select(i => rows[i])
             .ToList();
-        var order = new EditSampler(options.Seed, rows.Count, 0, sameRows: false, Math.Min(options.BatchSize, rows.Count), 0);
+        var (beginning, order) = (Order(options.BeginRows > 0 ? options.BeginRows : rows.Count), Order(rows.Count));
         var known = 0.0;
         var checkpoint = !resumes ? null : new PretrainingCheckpoint(Path.Combine(directory, "pretraining.safetensors"),
             Digest.OfText(JsonSerializer.Serialize(options) + Digest.OfRows(rows)));
-        new Pretraining(stage, options.Training, step => text.Of([.. RowsOf(step, order, rows, options).Select(i => rows[i])]), checkpoint).Run(
+        new Pretraining(stage, options.Training, step => text.Of(
+            [.. RowsOf(step, step < options.BeginSteps ? beginning : order, rows, options).Select(i => rows[i])]), checkpoint).Run(
             (step, steps, loss) => progress?.Invoke(new(step, steps, loss, known)),
             // null: neither
             step => hasAnswers && step % LookEvery == 0 && (known = ExactMatch(stage, text, sample)) >= options.Goal
@@ -91,6 +101,8 @@ internal static partial class SmallModel
         Save(stage, Path.Combine(directory, "model.safetensors"), options.StoreBFloat16 ? ScalarType.BFloat16 : ScalarType.Float32);
         checkpoint?.Delete();
         return score(stage, text, rows);
+
+        EditSampler Order(int count) => new(options.Seed, count, 0, sameRows: false, Math.Min(options.BatchSize, count), 0);
     }
 
     private static IEnumerable<int> RowsOf(long step, EditSampler order, IReadOnlyList<TokenRow> rows, SmallModelOptions options)

@@ -29,7 +29,7 @@ public static class SmallT5
     /// <param name="resumes">The same training, stopped and begun again in the same directory, goes on.</param>
     /// <returns>Fraction of all questions that the saved model answers exactly.</returns>
     public static double Train(string directory, IReadOnlyList<QaPair> pairs, SmallT5Options options,
-        Action<PretrainingProgress>? progress = null, CancellationToken cancellation = default, bool resumes = false)
+        Action<PretrainingProgress>? progress = null, bool resumes = false, CancellationToken cancellation = default)
     {
         if (options.From is { } from)
             SmallModel.Begin(directory, from, family => family.Labels is null, "a model that writes text");
@@ -41,7 +41,7 @@ public static class SmallT5
             File.WriteAllText(Path.Combine(directory, "config.json"), Config(options, TokenizerFiles.Load(directory).VocabularySize));
         }
         return SmallModel.Train(directory, options, text => [.. pairs.Select(pair => text.Row(pair.Question, pair.Answer))],
-            SmallModel.ExactMatch, hasAnswers: true, options.From, progress, cancellation, resumes);
+            SmallModel.ExactMatch, hasAnswers: true, options.From, progress, resumes, cancellation);
     }
 
     /// <summary>config.json with the keys of transformers' T5.</summary>

@@ -115,7 +115,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 SyntheticTasks.WriteTexts(product, data.Seed);
                 return null;
             case ModelWork { Model: SmallT5Options t5 } model:
-                return SmallT5.Train(product, TaskTraining.ReadQuestions(inputs[0]), t5, Pretrained, cancellation);
+                return SmallT5.Train(product, TaskTraining.ReadQuestions(inputs[0]), t5, Pretrained, cancellation: cancellation);
             case ModelWork { Model: SmallBertOptions bert } model:
                 return SmallBert.Train(product, TaskTraining.ReadClaims(inputs[0]), bert, Pretrained, cancellation);
             case ModelWork { Model: SmallGptOptions gpt }:
@@ -137,8 +137,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 Measure(measurement, inputs[0], inputs[1], product, progress, cancellation);
                 return null;
             case FactsModelWork model:
-                return SmallT5.Train(product, [.. World.Generate(model.World, model.Size).Questions()], model.Model, Pretrained, cancellation,
-                    resumes: true);
+                return SmallT5.Train(product, new ThousandFacts(model.World, model.Size).Questions, model.Model, Pretrained, resumes: true,
+                    cancellation);
             case FactsEditorWork editor:
                 var known = new ThousandFacts(editor.World, editor.Size);
                 TrainEditor(product, inputs[0], known.Task, editor.Options, editor.Preserves ? known.Known : null, progress, cancellation);

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.Json;
-using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
 
 namespace MendCluster.Experiments;

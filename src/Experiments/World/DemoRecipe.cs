@@ -102,7 +102,7 @@ public static class DemoRecipe
         CancellationToken cancellation = default)
     {
         var world = World.Generate(Seed);
-        SmallT5.Train(directory, [.. world.Questions()], Model, model, cancellation);
+        SmallT5.Train(directory, [.. world.Questions()], Model, model, cancellation: cancellation);
         TrainEditor(directory, world, Editor, editor, cancellation);
         File.WriteAllLines(Path.Combine(directory, ProbeSet.FileName),
             SyntheticTasks.Probes(Seed, Probes).Select(probe => $"{probe.Question}\t{probe.Answer}"));

@@ -1,4 +1,3 @@
-using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 
 namespace MendCluster.Experiments;
@@ -54,6 +53,10 @@ public sealed class ThousandFacts
     public IReadOnlyList<Fact> Staying { get; }
 
     public IReadOnlyList<EditExample> Edits { get; }
+
+    /// <summary>Every fact in every wording, in a random order of the facts: what the model is to know.</summary>
+    public IReadOnlyList<QaPair> Questions => [.. Prng.At(_seed, 19).Shuffle(World.Facts)
+        .SelectMany(fact => fact.Questions().Select(question => new QaPair(question, fact.Object)))];
 
     /// <summary>One wording of each training fact, with its answer: what an editor may be told to leave as it is.</summary>
     public IReadOnlyList<QaPair> Known => [.. World.Split.Training.Select(fact => new QaPair(fact.Question(0), fact.Object))];

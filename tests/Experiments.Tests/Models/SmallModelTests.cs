@@ -63,6 +63,8 @@ public sealed class SmallModelTests : IDisposable
             NumDecoderLayers = 1,
             BatchSize = 4,
             StepsByLength = 4,
+            BeginRows = 40,
+            BeginSteps = 100,
             Training = new() { Steps = 400, Warmup = 5 },
         };
         SmallT5.Train(_folder["whole"], pairs, options, resumes: true);
@@ -71,7 +73,7 @@ public sealed class SmallModelTests : IDisposable
         {
             if (at.Step == 300)
                 stop.Cancel();
-        }, stop.Token, resumes: true));
+        }, resumes: true, stop.Token));
         var begun = new List<long>();
         SmallT5.Train(_folder["stopped"], pairs, options, at => begun.Add(at.Step), resumes: true);
         Assert.Equal(300, begun[0]); // from the checkpoint of step 250
@@ -84,7 +86,7 @@ public sealed class SmallModelTests : IDisposable
         {
             if (at.Step == 300)
                 again.Cancel();
-        }, again.Token, resumes: true));
+        }, resumes: true, again.Token));
         begun.Clear();
         SmallT5.Train(_folder["other"], pairs, options with { Seed = 5 }, at => begun.Add(at.Step), resumes: true);
         Assert.Equal(50, begun[0]);
