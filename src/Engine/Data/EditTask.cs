@@ -6,7 +6,11 @@ namespace MendCluster.Engine.Data;
 /// <param name="Locality">(x_loc, y_loc). Training needs at least one.</param>
 /// <param name="Wordings">All questions that are known to ask for the edited fact, also those that are in no row.</param>
 public sealed record EditRows(TokenRow Edit, IReadOnlyList<TokenRow> Rephrases, IReadOnlyList<TokenRow> Locality,
-    IReadOnlyCollection<string> Wordings);
+    IReadOnlyCollection<string> Wordings)
+{
+    /// <summary>Questions whose answers follow from the edit and something else, with those. Training reads none.</summary>
+    public IReadOnlyList<TokenRow> Implied { get; init; } = [];
+}
 
 /// <summary>
 /// Question answering, fact checking or generation, as training and evaluation meet them: each row is a function of its number alone, so a

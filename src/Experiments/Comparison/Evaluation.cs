@@ -31,7 +31,11 @@ public sealed record QuestionResult(string Question, string Answer, int Tokens, 
 /// </param>
 public sealed record CaseResult(
     int Index, QuestionResult Edit, IReadOnlyList<QuestionResult> Rephrases, IReadOnlyList<QuestionResult> Locality, double? LocalityKl,
-    bool? FreeRunning = null);
+    bool? FreeRunning = null)
+{
+    /// <summary>What follows from the edit and something else; none where the case has none.</summary>
+    public IReadOnlyList<QuestionResult> Implied { get; init; } = [];
+}
 
 /// <summary>
 /// Measures an editor as the paper does (section 4; mend-spec 3.5): each case edits the base model afresh, is measured, and is forgotten.
@@ -73,8 +77,8 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         var edits = edit(text.Of([example.Edit]));
 
         using var _ = no_grad();
-        List<TokenRow> asked = [example.Edit, .. example.Rephrases, .. example.Locality];
-        var firstLocality = 1 + example.Rephrases.Count;
+        List<TokenRow> asked = [example.Edit, .. example.Rephrases, .. example.Implied, .. example.Locality];
+        var (firstImplied, firstLocality) = (1 + example.Rephrases.Count, 1 + example.Rephrases.Count + example.Implied.Count);
         var (input, labels) = text.Of(asked);
         var scored = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
         var below = stage.ForwardFrozen(Activations.None, new ForwardContext(input)); // once for both models
@@ -83,10 +87,13 @@ public sealed class Evaluation(Stage stage, TextBatch text, Func<LabelledInput, 
         var after = stage.ForwardEditable(below, new ForwardContext(input, edits));
 
         var questions = Compare(asked, scored, Answers(original ?? stage, before, scored), Answers(stage, after, scored));
-        return new(index, questions[0], questions[1..firstLocality], questions[firstLocality..],
+        return new(index, questions[0], questions[1..firstImplied], questions[firstLocality..],
             firstLocality == asked.Count ? null : LocalityKl(input, before, after, firstLocality),
             example.Rephrases.Count == 0 ? null : stage.Family.Labels is not null ? questions[1].After.Exact
-                : Writes(example.Rephrases[0], edits));
+                : Writes(example.Rephrases[0], edits))
+        {
+            Implied = questions[firstImplied..firstLocality],
+        };
     }
 
     /// <summary>Whether the model writes the answer when it reads its own tokens instead of the answer's.</summary>

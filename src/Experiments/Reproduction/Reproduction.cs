@@ -180,7 +180,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var facts = new ThousandFacts(work.World, work.Size);
         var family = ModelFamily.FromDirectory(model);
         var text = new TextBatch(family, TokenizerFiles.Load(model));
-        List<EditRows> cases = [.. facts.Edits.Select(text.Rows)];
+        var task = facts.Task(text);
+        List<EditRows> cases = [.. Enumerable.Range(0, task.CaseCount).Select(task.Case)];
         List<TokenRow> known = [.. facts.Known.Select(pair => text.Row(pair.Question, pair.Answer))];
         var measured = work.Editors.Select(editor => (Editor: editor, Spec: Spec(editor))).Where(editor => editor.Spec is not null)
             .SelectMany(editor => editor.Editor.Counts.Select(count => (editor.Editor.Line, Spec: editor.Spec!, Count: count,

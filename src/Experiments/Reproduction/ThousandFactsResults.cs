@@ -11,7 +11,10 @@ namespace MendCluster.Experiments;
 /// <param name="Before">Share of prompt and rephrases that the unedited model answers so.</param>
 /// <param name="Lost">By stratum, of its unrelated questions the share answered rightly before less that after; null without any.</param>
 /// <param name="Kl">Of the unedited to the edited model, per token of the unrelated questions.</param>
-public sealed record FactsCase(int Batch, double Success, double Rephrases, double Before, IReadOnlyDictionary<Stratum, double?> Lost, double? Kl);
+/// <param name="Implied">Share of the questions in two steps that are answered as follows from the edit; null without any.</param>
+/// <param name="ImpliedBefore">The same before the edit.</param>
+public sealed record FactsCase(int Batch, double Success, double Rephrases, double Before, IReadOnlyDictionary<Stratum, double?> Lost, double? Kl,
+    double? Implied = null, double? ImpliedBefore = null);
 
 /// <summary>An editor, measured with so many edits at once in one world.</summary>
 /// <param name="Line">Of the picture.</param>
@@ -30,7 +33,8 @@ public sealed record FactsReport(string Line, string Editor, int Edits, double M
                 result.Rephrases.Append(result.Edit).Average(question => Share(question.Before.Exact)),
                 Enum.GetValues<Stratum>().ToDictionary(stratum => stratum, stratum => asked[stratum].Any()
                     ? asked[stratum].Average(question => Share(question.Before.Exact) - Share(question.After.Exact)) : (double?)null),
-                result.LocalityKl);
+                result.LocalityKl, result.Implied.Count == 0 ? null : result.Implied.Average(question => Share(question.After.Exact)),
+                result.Implied.Count == 0 ? null : result.Implied.Average(question => Share(question.Before.Exact)));
         }
 
         static double Share(bool holds) => holds ? 1 : 0;
@@ -55,15 +59,16 @@ public static class ThousandFactsResults
     public static ResultTable AtOnce(IReadOnlyList<IReadOnlyList<FactsReport>> worlds) => new(
         $"A thousand facts, edits at once; 95% intervals over {worlds.Count} worlds, batches and edits",
         ["editor", "edits at once", "edit success", "on paraphrases", "before the edit", .. Strata.Select(stratum => $"drawdown, {stratum.Name}"),
-            "KL", "ms a batch", "cases"],
+            "KL", "implied", "implied before", "ms a batch", "cases"],
         [.. Together(worlds).Select(row => (IReadOnlyList<string>)
         [
             row.Editor, Number(row.Edits), Text(Of(row, one => one.Success)), Text(Of(row, one => one.Rephrases)),
             Text(Of(row, one => one.Before)), .. Strata.Select(stratum => Text(Of(row, one => one.Lost[stratum.Stratum]))),
-            Text(Of(row, one => one.Kl)), row.Milliseconds.ToString("0", CultureInfo.InvariantCulture), Number(row.Cases.Count),
+            Text(Of(row, one => one.Kl)), Text(Of(row, one => one.Implied)), Text(Of(row, one => one.ImpliedBefore)), row.Milliseconds.ToString("0", CultureInfo.InvariantCulture), Number(row.Cases.Count),
         ])],
         ["Every world has a model and editors of its own. Exact match of the whole answer, which is also what greedy writing gives. Rephrases and unrelated questions are in wordings that no "
             + "editor was trained on; unrelated questions are about facts that none of the edits changes. Drawdown is against the unedited model, and of single questions drawn per edit. "
+            + "Implied: questions in two steps, such as where the employer of somebody is based, after an edit of the one or the other; the model answers such questions before. "
             + "Replay and beta: the weight of known training facts, which the edits are to leave alone; nothing that is measured is among them."]);
 
     /// <summary>Edits at once at which some editor is measured with several settings.</summary>

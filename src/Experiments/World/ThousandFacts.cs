@@ -26,6 +26,8 @@ public sealed class ThousandFacts
 
     private readonly ulong _seed;
     private readonly Dictionary<string, Fact> _asked;
+    private readonly Dictionary<string, Fact> _seats; // by firm
+    private readonly HashSet<Fact> _changed;
 
     public ThousandFacts(ulong seed, WorldSize size)
     {
@@ -40,6 +42,8 @@ public sealed class ThousandFacts
         var rng = Prng.At(seed, 21);
         Edited = rng.Shuffle(heldOut.Except(staying));
         Edits = [.. Edited.Select(fact => World.Edit(fact, Staying, rng, newPhrasings: true))];
+        _changed = [.. Edited];
+        _seats = World.Facts.Where(fact => fact.Relation == WorldRelations.Headquarters).ToDictionary(fact => fact.Subject.Name);
         _asked = World.Facts.SelectMany(fact => fact.Questions().Select(question => (question, fact)))
             .ToDictionary(asked => asked.question, asked => asked.fact);
     }
@@ -54,9 +58,28 @@ public sealed class ThousandFacts
 
     public IReadOnlyList<EditExample> Edits { get; }
 
-    /// <summary>Every fact in every wording, in a random order of the facts: what the model is to know.</summary>
+    /// <summary>
+    /// Every fact in every wording, in a random order of the facts, then <see cref="TwoSteps"/> of all: what the model is to know.
+    /// </summary>
     public IReadOnlyList<QaPair> Questions => [.. Prng.At(_seed, 19).Shuffle(World.Facts)
-        .SelectMany(fact => fact.Questions().Select(question => new QaPair(question, fact.Object)))];
+        .SelectMany(fact => fact.Questions().Select(question => new QaPair(question, fact.Object))),
+        .. World.Facts.Where(fact => fact.Relation == WorldRelations.Employer).SelectMany(job => TwoSteps(job, _seats[job.Object].Object))];
+
+    /// <summary>
+    /// What follows from an edit of somebody's employer, where that firm's seat stays, or of a firm's seat, for somebody who stays with it.
+    /// </summary>
+    /// <returns>None for other edits.</returns>
+    public IReadOnlyList<QaPair> Implied(Fact edited, string target)
+    {
+        if (edited.Relation == WorldRelations.Employer)
+            return _changed.Contains(_seats[target]) ? [] : TwoSteps(edited, _seats[target].Object);
+        return edited.Relation == WorldRelations.Headquarters && World.Facts.FirstOrDefault(fact => fact.Relation == WorldRelations.Employer
+            && fact.Object == edited.Subject.Name && !_changed.Contains(fact)) is { } job ? TwoSteps(job, target) : [];
+    }
+
+    /// <summary>Where somebody's employer is based.</summary>
+    private static IReadOnlyList<QaPair> TwoSteps(Fact job, string city) =>
+        [new($"Where is the company that employs {job.Subject.Name} based?", city), new($"In which city is {job.Subject.Short}'s employer based?", city)];
 
     /// <summary>One wording of each training fact, with its answer: what an editor may be told to leave as it is.</summary>
     public IReadOnlyList<QaPair> Known => [.. World.Split.Training.Select(fact => new QaPair(fact.Question(0), fact.Object))];
@@ -96,6 +119,9 @@ public sealed class ThousandFacts
             return text.Rows(facts.World.Edit(unseen[i], unseen, Prng.At(facts._seed + 1, (ulong)i), newPhrasings: true));
         }
 
-        public EditRows Case(int i) => text.Rows(facts.Edits[i]);
+        public EditRows Case(int i) => text.Rows(facts.Edits[i]) with
+        {
+            Implied = [.. facts.Implied(facts.Edited[i], facts.Edits[i].Target).Select(pair => text.Row(pair.Question, pair.Answer))],
+        };
     }
 }

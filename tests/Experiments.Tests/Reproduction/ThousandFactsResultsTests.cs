@@ -18,12 +18,16 @@ public sealed class ThousandFactsResultsTests
             Cases = [.. Enumerable.Range(1, 2).Select(index => new CaseResult(index, Question(edit.Prompt, wrong, right),
                 [Question(edit.Rephrases[0], wrong, right), Question(edit.Rephrases[1], right, wrong)],
                 [.. strata[Stratum.SameRelation].Select((text, i) => Question(text, i == 0 ? right : wrong, wrong)),
-                    .. strata[Stratum.Far].Select(text => Question(text, wrong, right))], 0.5))],
+                    .. strata[Stratum.Far].Select(text => Question(text, wrong, right))], 0.5)
+                {
+                    Implied = [Question("Where is it?", wrong, right), Question("And in which city?", wrong, wrong)],
+                })],
         };
         var read = FactsReport.Of("MEND", report, facts);
         Assert.Equal([0, 1], read.Cases.Select(one => one.Batch)); // the second and the third of batches of two
-        var (_, success, rephrases, before, lost, kl) = read.Cases[0];
+        var (_, success, rephrases, before, lost, kl, implied, impliedBefore) = read.Cases[0];
         Assert.Equal((1, 0.5, 1 / 3.0, 0.5), (success, rephrases, before, kl!.Value));
+        Assert.Equal((0.5, 0.0), (implied!.Value, impliedBefore!.Value));
         Assert.Equal([null, 0.5, -1], [lost[Stratum.SameSubject], lost[Stratum.SameRelation], lost[Stratum.Far]]);
     }
 

@@ -49,6 +49,22 @@ public sealed class ThousandFactsTests
     }
 
     [Fact]
+    public void WhatFollowsFromAnEditAndAnotherFact_IsAskedInTwoSteps_AndKnownBefore()
+    {
+        var known = Facts.Questions.ToDictionary(pair => pair.Question, pair => pair.Answer);
+        var implied = Facts.Edited.Zip(Facts.Edits).Select(edit => (Fact: edit.First, edit.Second.Target, Pairs: Facts.Implied(edit.First, edit.Second.Target)))
+            .Where(edit => edit.Pairs.Count > 0).ToList();
+        Assert.InRange(implied.Count, 80, 250);
+        Assert.Equal([WorldRelations.Employer, WorldRelations.Headquarters], implied.Select(edit => edit.Fact.Relation).Distinct().OrderBy(relation => relation.Name));
+        var seats = Facts.World.Facts.Where(fact => fact.Relation == WorldRelations.Headquarters).ToDictionary(fact => fact.Subject.Name, fact => fact.Object);
+        Assert.All(implied, edit => Assert.All(edit.Pairs, pair =>
+        {
+            Assert.Contains(pair.Question, known.Keys);
+            Assert.Equal(edit.Fact.Relation == WorldRelations.Employer ? seats[edit.Target] : edit.Target, pair.Answer);
+        }));
+    }
+
+    [Fact]
     public void EditorsTrainOnNothingThatIsMeasured()
     {
         using var folder = new TemporaryFolder();
