@@ -33,7 +33,7 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Equal(rivals, Rows(results, "Fact checking, editors side by side"));
         Assert.Equal([.. rivals, "UltraEdit"], Rows(results, "Generation, editors side by side"));
         Assert.Equal(["ENN 4", "MEND 4"], Rows(results, "Question answering, edits at once", withCount: true));
-        Assert.Equal(["FT, breadth-first", "FT, breadth-first, replay 1", "FT, breadth-first, replay 5", "MEND", "MALMEN", "MALMEN, 3 rounds, preserved keys",
+        Assert.Equal(["FT, breadth-first", "FT, breadth-first, replay 5", "FT, breadth-first, replay 2", "FT, breadth-first, replay 10", "MEND", "MALMEN", "MALMEN, 3 rounds, preserved keys",
             "MALMEN, 3 rounds, preserved keys, beta 0.25", "MALMEN, 3 rounds, preserved keys, beta 4", "MALMEN, 3 rounds, preserved keys, beta 16",
             "UltraEdit, 100 a turn"], Rows(results, "A thousand facts, edits at once").Distinct());
         Assert.NotEmpty(Rows(results, "Aims"));
