@@ -57,6 +57,9 @@ public sealed class ThousandFactsTests
         Assert.InRange(implied.Count, 80, 250);
         Assert.Equal([WorldRelations.Employer, WorldRelations.Headquarters], implied.Select(edit => edit.Fact.Relation).Distinct().OrderBy(relation => relation.Name));
         var seats = Facts.World.Facts.Where(fact => fact.Relation == WorldRelations.Headquarters).ToDictionary(fact => fact.Subject.Name, fact => fact.Object);
+        var edited = Facts.Edited.ToHashSet();
+        foreach (var (job, target, _) in implied.Where(edit => edit.Fact.Relation == WorldRelations.Employer))
+            Assert.DoesNotContain(edited, fact => fact.Relation == WorldRelations.Headquarters && fact.Subject.Name == target);
         Assert.All(implied, edit => Assert.All(edit.Pairs, pair =>
         {
             Assert.Contains(pair.Question, known.Keys);
