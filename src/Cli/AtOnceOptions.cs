@@ -33,7 +33,7 @@ internal sealed class AtOnceOptions
     private readonly Option<double?> _drawdown = new Option<double?>("--consolidate-at-drawdown")
     {
         Description = "the same once all edits together cost more than this fraction of the probes that the base model answers"
-    };
+    }.Within(0, 1);
 
     public IReadOnlyList<Option> All => [_batch, _group, _every, _rank, _drawdown];
 

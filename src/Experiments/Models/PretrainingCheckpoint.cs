@@ -1,4 +1,5 @@
 using MendCluster.Engine.Checkpoints;
+using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
 
@@ -24,7 +25,7 @@ public sealed class PretrainingCheckpoint(string path, string settings)
         using var _ = no_grad();
         foreach (var (name, value) in weights)
             value.copy_(TensorBytes.Load(file.Find(Weight + name)));
-        adam.Restore(TensorBytes.Load(file.Find(Steps)).item<long>(), name => TensorBytes.Load(file.Find(name)));
+        adam.Restore(TensorBytes.Load(file.Find(Steps)).Host().item<long>(), name => TensorBytes.Load(file.Find(name)));
         return adam.Steps;
     }
 

@@ -71,9 +71,9 @@ public static class ThousandFactsResults
             + "Implied: questions in two steps, such as where the employer of somebody is based, after an edit of the one or the other; the model answers such questions before. "
             + "Replay and beta: the weight of known training facts, which the edits are to leave alone; nothing that is measured is among them."]);
 
-    /// <summary>Edits at once at which some editor is measured with several settings.</summary>
+    /// <summary>Edits at once at which some editor is measured with so many settings that they make a curve.</summary>
     public static IReadOnlyList<int> Drawn(IReadOnlyList<IReadOnlyList<FactsReport>> worlds) =>
-        [.. worlds[0].GroupBy(row => (row.Line, row.Edits)).Where(settings => settings.Count() > 1).Select(settings => settings.Key.Edits).Distinct().Order()];
+        [.. worlds[0].GroupBy(row => (row.Line, row.Edits)).Where(settings => settings.Count() > 2).Select(settings => settings.Key.Edits).Distinct().Order()];
 
     /// <summary>Paraphrases against the worst stratum's drawdown: a line for the settings of each editor.</summary>
     public static LineChart Curve(IReadOnlyList<IReadOnlyList<FactsReport>> worlds, int edits) => new(

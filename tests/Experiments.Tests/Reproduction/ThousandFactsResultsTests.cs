@@ -36,8 +36,8 @@ public sealed class ThousandFactsResultsTests
     {
         IReadOnlyList<IReadOnlyList<FactsReport>> worlds =
         [
-            [Report("good", 125, 1, 1, 0), Report("bad", 125, 1, 0, 0), Report("bad, beta 4", 125, 1, 0, 0.5)],
-            [Report("good", 125, 1, 0.9, 0), Report("bad", 125, 0, 0, 1), Report("bad, beta 4", 125, 1, 0, 0.5)],
+            [Report("good", 125, 1, 1, 0), Report("bad", 125, 1, 0, 0), Report("bad, beta 4", 125, 1, 0, 0.5), Report("bad, beta 5", 125, 1, 0, 1)],
+            [Report("good", 125, 1, 0.9, 0), Report("bad", 125, 0, 0, 1), Report("bad, beta 4", 125, 1, 0, 0.5), Report("bad, beta 5", 125, 1, 0, 1)],
         ];
         var row = ThousandFactsResults.AtOnce(worlds).Rows[0];
         Assert.Equal(["good", "125", "1.0000 (1.000-1.000)", "0.9500 (0.900-1.000)"], row.Take(4));
@@ -46,7 +46,7 @@ public sealed class ThousandFactsResultsTests
         Assert.Equal("no", Assert.Single(ThousandFactsResults.Aims([[.. worlds[0].Skip(1)], [.. worlds[1].Skip(1)]]).Rows)[^1]);
         Assert.Equal([125], ThousandFactsResults.Drawn(worlds));
         var bad = ThousandFactsResults.Curve(worlds, 125).Lines.Single(line => line.Name == "bad");
-        Assert.Equal([(0.5, 0.0), (0.5, 0.0)], bad.Points.Select(point => (point.X, point.Y)));
+        Assert.Equal([(0.5, 0.0), (0.5, 0.0), (1.0, 0.0)], bad.Points.Select(point => (point.X, point.Y)));
     }
 
     [Fact]
