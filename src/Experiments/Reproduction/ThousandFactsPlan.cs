@@ -14,7 +14,7 @@ public sealed record FactsModelWork(ulong World, WorldSize Size, SmallT5Options 
 public sealed record FactsEditorWork(ulong World, WorldSize Size, EditorTrainingOptions Options, bool Preserves)
     : ReproductionWork(EditTaskKind.Qa);
 
-/// <summary>An editor as it is measured: one of the four.</summary>
+/// <summary>An editor as it is measured: a trained one, or one of the two that need no training.</summary>
 /// <param name="Line">Of the picture: editors of one line differ in one setting.</param>
 /// <param name="Counts">Edits at once.</param>
 /// <param name="Trained">Step of its training.</param>
