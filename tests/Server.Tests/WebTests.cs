@@ -72,7 +72,7 @@ public sealed class WebTests
         Assert.Equal("key left in the address: false", steps[0]);
         Assert.Equal("previewed: 3 rows", steps[1]);
         Assert.StartsWith("Edit 1 is in force, version 1", steps[2], StringComparison.Ordinal);
-        Assert.StartsWith("Consolidation 2 has the place of 1 edits, version 2;", steps[3], StringComparison.Ordinal);
+        Assert.StartsWith("Consolidation 2 has the place of one edit, version 2;", steps[3], StringComparison.Ordinal);
         Assert.Equal("Edit 1 is taken back; the model is at version 3.", steps[4]);
         Assert.Empty(met.RootElement.GetProperty("errors").EnumerateArray().Select(each => each.GetString()));
         var ledger = await server.Cluster.LedgerAsync();

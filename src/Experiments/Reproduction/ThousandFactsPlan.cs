@@ -58,7 +58,6 @@ public static class ThousandFactsPlan
         BeginSteps = 800,
         Training = new() { Steps = 4800, Lr = 3e-3, Warmup = 200 },
         Goal = 0.99,
-        Seed = 1,
     };
 
     public static EditorTrainingOptions Mend { get; } = TaskTraining.Defaults(null, EditorAlgorithm.Mend);
@@ -78,7 +77,7 @@ public static class ThousandFactsPlan
     public static IEnumerable<ReproductionStep> Of(ulong world, bool reduced)
     {
         var (size, folder) = (reduced ? WorldSize.Small : WorldSize.Large, $"facts-{world}");
-        var model = new ReproductionStep($"models/{folder}", [], 20, new FactsModelWork(world, size, reduced ? Short(Model) : Model));
+        var model = new ReproductionStep($"models/{folder}", [], 20, new FactsModelWork(world, size, (reduced ? Short(Model) : Model) with { Seed = world }));
         yield return model;
 
         var mend = Editor("mend", Mend, preserves: false, 20);
@@ -110,7 +109,8 @@ public static class ThousandFactsPlan
             sequence with { ConsolidateEvery = reduced ? 1 : 50 });
 
         ReproductionStep Editor(string name, EditorTrainingOptions options, bool preserves, double minutes) => new($"editors/{folder}/{name}",
-            [model.Name], minutes, new FactsEditorWork(world, size, reduced ? ReproductionPlan.Short(options) : options, preserves));
+            [model.Name], minutes,
+            new FactsEditorWork(world, size, (reduced ? ReproductionPlan.Short(options) : options) with { Seed = (long)world }, preserves));
     }
 
     private static SmallT5Options Short(SmallT5Options model) =>

@@ -67,7 +67,7 @@ export function ledger(page, signal) {
       field("Scope", of, "empty: the edits for everybody"), field("Seconds at most", seconds)], "Consolidate", "Leave it", false, async () => {
       said.replaceChildren(el("div", { class: "note", role: "status" }, "An update is looked for\u2026"));
       const { id, version, consolidated: { edits, before, after } } = await post("/v1/consolidations", { scope: of.value || undefined, maxTime: Number(seconds.value) }, { signal });
-      return `Consolidation ${id} has the place of ${edits.length} edits, version ${version}; prompts answered as they say: ${percent(before.success)} before, ${percent(after.success)} now.`;
+      return `Consolidation ${id} has the place of ${edits.length === 1 ? "one edit" : `${edits.length} edits`}, version ${version}; prompts answered as they say: ${percent(before.success)} before, ${percent(after.success)} now.`;
     });
   }
 
