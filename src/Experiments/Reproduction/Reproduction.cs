@@ -221,8 +221,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var task = TaskFolder.Open(data, work.Task, text, work.Seed);
         List<EditRows> cases = [.. Enumerable.Range(0, Math.Min(work.MaxCases, task.CaseCount)).Select(task.Case)];
         var editors = new List<(EditorSpec Editor, IReadOnlyList<int> Counts)>();
-        void Add(EditorSpec editor, IReadOnlyList<int>? counts = null) =>
-            editors.Add((editor, [.. (counts ?? work.Counts).Where(count => count <= Math.Min(cases.Count, editor.MaxEdits ?? count))]));
+        void Add(EditorSpec editor) =>
+            editors.Add((editor, [.. work.Counts.Where(count => count <= Math.Min(cases.Count, editor.MaxEdits ?? count))]));
         if (work.FineTune is { } fineTune)
         {
             Add(new FineTunedEditor(fineTune, work.Editable));
@@ -230,15 +230,15 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         }
         if (work.BreadthFirst is { } breadthFirst)
             Add(new BreadthFirstEditor(breadthFirst));
-        foreach (var (step, counts) in work.Trained)
+        foreach (var step in work.Trained)
         {
             if (EditorOf(step) is not { } file)
                 continue;
             var trained = new TrainedEditor(file);
             if (work.Confidence is { } confidence && trained.Algorithm == EditorAlgorithm.Mend
                 && trained.Searched(confidence) is { } searched)
-                Add(searched, counts);
-            Add(trained, counts);
+                Add(searched);
+            Add(trained);
         }
         if (work.UltraEdit is { } ultraEdit)
             Add(new UntrainedUltraEdit(ultraEdit, work.Editable));

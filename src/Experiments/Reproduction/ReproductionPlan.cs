@@ -37,13 +37,8 @@ public enum ComparisonKind
     Ablations,
 }
 
-/// <summary>A trained editor of a measurement.</summary>
-/// <param name="Step">Its training.</param>
-/// <param name="Counts">Of the measurement's, those at which it is measured; null: all.</param>
-public sealed record MeasuredEditor(string Step, IReadOnlyList<int>? Counts = null);
-
 /// <summary>Editors, measured on the task's validation edits.</summary>
-/// <param name="Trained">In the table's order; those that need no training stand around them.</param>
+/// <param name="Trained">Steps of their trainings, in the table's order; those that need no training stand around them.</param>
 /// <param name="FineTune">Settings of FT and FT+KL, both of which are measured; null: neither.</param>
 /// <param name="BreadthFirst">Null: not measured.</param>
 /// <param name="UltraEdit">Null: not measured.</param>
@@ -53,7 +48,7 @@ public sealed record MeasuredEditor(string Step, IReadOnlyList<int>? Counts = nu
 /// <param name="Editable">Weights that the untrained change, as <see cref="EditorTrainingOptions.Editable"/>.</param>
 /// <param name="Counts">Edits at once.</param>
 /// <param name="MaxCases">The first so many edits are measured.</param>
-public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<MeasuredEditor> Trained,
+public sealed record MeasurementWork(EditTaskKind Task, ComparisonKind Kind, IReadOnlyList<string> Trained,
     FineTuneOptions? FineTune, BreadthFirstOptions? BreadthFirst,
     UltraEditOptions? UltraEdit, double? Confidence, IReadOnlyList<string> Editable, IReadOnlyList<int> Counts, int MaxCases, ulong Seed)
         : ReproductionWork(Task);
@@ -149,7 +144,7 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<Reproduction
         // Of one claim the last block has one row of gradient, and UltraEdit normalises by the spread of what it has seen.
         var ultraEdit = task == EditTaskKind.Fc ? null : DemoRecipe.UltraEdit;
         yield return Measurement(name, 2,
-            new(task, ComparisonKind.SideBySide, Everywhere([enn, ke, mend]), TaskTraining.FineTune(task),
+            new(task, ComparisonKind.SideBySide, Names([enn, ke, mend]), TaskTraining.FineTune(task),
             DemoRecipe.BreadthFirst, ultraEdit, new EditOptions().Confidence, options.Editable, [1], few, Seed));
         if (task == EditTaskKind.Qa)
         {
@@ -159,12 +154,12 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<Reproduction
                 Editor($"mend-{AtOnce}", TaskTraining.AtOnce(options, edits)));
             yield return enns;
             yield return mends;
-            yield return Measurement($"{name}-at-once", 2, new(task, ComparisonKind.AtOnce, Everywhere([enns, mends]), null, null, null, null,
+            yield return Measurement($"{name}-at-once", 2, new(task, ComparisonKind.AtOnce, Names([enns, mends]), null, null, null, null,
                 options.Editable, [edits], reduced ? edits : MaxCases, Seed));
         }
         if (ablations.Length > 0)
             yield return Measurement($"{name}-ablations", 1,
-                new(task, ComparisonKind.Ablations, Everywhere([.. ablations, mend]), null, null, null, null, options.Editable, [1], few,
+                new(task, ComparisonKind.Ablations, Names([.. ablations, mend]), null, null, null, null, options.Editable, [1], few,
                 Seed));
 
         EditorTrainingOptions Defaults(EditorAlgorithm algorithm) => TaskTraining.Defaults(task, algorithm);
@@ -173,10 +168,9 @@ public sealed record ReproductionPlan(bool IsReduced, IReadOnlyList<Reproduction
             new($"editors/{name}/{editor}", [data, model], Minutes(task, given), new EditorWork(task, reduced ? Short(given) : given));
 
         ReproductionStep Measurement(string measurement, double minutes, MeasurementWork work) =>
-            new($"measured/{measurement}", [data, model, .. work.Trained.Select(trained => trained.Step)], minutes, work);
+            new($"measured/{measurement}", [data, model, .. work.Trained], minutes, work);
 
-        static IReadOnlyList<MeasuredEditor> Everywhere(IReadOnlyList<ReproductionStep> steps) =>
-            [.. steps.Select(step => new MeasuredEditor(step.Name))];
+        static IReadOnlyList<string> Names(IReadOnlyList<ReproductionStep> steps) => [.. steps.Select(step => step.Name)];
     }
 
     private static SmallModelOptions Model(EditTaskKind task, bool reduced)

@@ -58,7 +58,7 @@ public static class ReproductionResults
             if (worlds.Count == 0)
                 return;
             Table(ThousandFactsResults.Aims(worlds));
-            Table(ThousandFactsResults.AtOnce(worlds));
+            Table(WithMissing(ThousandFactsResults.AtOnce(worlds)));
             foreach (var edits in ThousandFactsResults.Drawn(worlds))
             {
                 var picture = $"{stem}-facts-{edits}.svg";
@@ -75,6 +75,16 @@ public static class ReproductionResults
                 File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
                 Paragraph($"![Edits one after another]({picture})");
             }
+        }
+
+        ResultTable WithMissing(ResultTable table)
+        {
+            List<string> missing = [.. reproduction.Plan.Steps.Where(step => step.Work is FactsEditorWork && reproduction.EditorOf(step.Name) is null)
+                .Select(step => step.Name)];
+            return missing.Count == 0 ? table : table with
+            {
+                Notes = [.. table.Notes, $"Missing, for no validation of theirs gave a number, so there was none to keep: {string.Join(", ", missing)}."],
+            };
         }
 
         void Paragraph(string paragraph) => text.Append(paragraph).Append("\n\n");
@@ -146,7 +156,7 @@ public static class ReproductionResults
             ComparisonKind.AtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, edits at once (the paper's table 5)"),
             _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
         };
-        var missing = work.Trained.Count(editor => reproduction.EditorOf(editor.Step) is null);
+        var missing = work.Trained.Count(step => reproduction.EditorOf(step) is null);
         IReadOnlyList<string> notes = missing == 0 ? table.Notes
             : [.. table.Notes, $"{missing} of {work.Trained.Count} trained editors are missing: no validation of theirs gave a number, so there was none to keep."];
         return table with

@@ -77,8 +77,8 @@ public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFix
         var measured = plan.Steps.Select(step => step.Work).OfType<MeasurementWork>().Single(work => work.Kind == ComparisonKind.AtOnce);
         var edits = Assert.Single(measured.Counts);
         Assert.Equal(2, measured.Trained.Count);
-        Assert.All(measured.Trained, editor =>
-            Assert.Equal(edits, ((EditorWork)plan.Steps.Single(step => step.Name == editor.Step).Work).Options.Edits));
+        Assert.All(measured.Trained, trained =>
+            Assert.Equal(edits, ((EditorWork)plan.Steps.Single(step => step.Name == trained).Work).Options.Edits));
     }
 
     [Fact]
