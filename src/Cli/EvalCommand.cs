@@ -96,7 +96,7 @@ internal static class EvalCommand
                 cancellation);
             var trainings = trained.Select(editor => (editor.Name, Run: new RunFolder(Path.GetDirectoryName(editor.File)!)))
                 .Where(training => TrainingReports.IsMeasured(training.Run)).ToList();
-            var costs = trainings.Count == 0 ? null : TrainingReports.Costs(trainings);
+            var costs = trainings.Count == 0 ? null : TrainingReports.Costs(trainings.Select(training => (training.Name, TrainingReports.Cost(training.Run))));
             Tables.Show(ResultTables.Of(reports));
             if (costs is not null)
                 Tables.Show(costs);

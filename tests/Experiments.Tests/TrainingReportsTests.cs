@@ -35,6 +35,6 @@ public sealed class TrainingReportsTests : IDisposable
         run.Log(new { kind = "validation", iteration = 200, total = 1.5, seconds = 30.0 });
         run.LogMemory(200, 7_000_000);
         Assert.True(TrainingReports.IsMeasured(run));
-        Assert.Equal(["MEND", "3", "200", "1.5", "7"], TrainingReports.Costs([("MEND", run)]).Rows[0]);
+        Assert.Equal(["MEND", "3", "200", "1.5", "7"], TrainingReports.Costs([("MEND", TrainingReports.Cost(run))]).Rows[0]);
     }
 }

@@ -5,6 +5,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
 using MendCluster.Engine.Models;
@@ -13,6 +14,18 @@ using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 
 namespace MendCluster.Experiments;
+
+/// <summary>What is to be said of a step's product without looking at it again; null where it does not apply.</summary>
+/// <param name="Score">What a model knows: the share of its questions that it answers, of texts its perplexity.</param>
+/// <param name="Model">Its family and size.</param>
+/// <param name="TrainingEdits">Of the data, for editors.</param>
+/// <param name="ValidationEdits">Of the data, for measurements.</param>
+/// <param name="Training">Of an editor.</param>
+public sealed record ReproductionProduct(double? Score = null, string? Model = null, int? TrainingEdits = null, int? ValidationEdits = null,
+    EditorProduct? Training = null);
+
+/// <param name="IsKept">Not when no validation of the training gave a number.</param>
+public sealed record EditorProduct(bool IsKept, TrainingCost Cost);
 
 /// <summary>Where a reproduction is.</summary>
 /// <param name="Number">Of the step, from 1.</param>
@@ -24,6 +37,8 @@ public sealed record ReproductionProgress(ReproductionStep Step, int Number, dou
 /// that it is made with, and at the end that it is done. A run that was stopped, at whatever point, goes on with the first step that is not
 /// done: the training of an editor or of a large world's model at its checkpoint, measurements after the last one made, a sequence after its
 /// last edit, the others at their beginning. A product of other settings is deleted and made anew, and so is what was made of it.
+/// What <see cref="ReproductionResults"/> reads is in the <c>step.json</c> of all steps and the <c>results.json</c> of measurements, so these
+/// files are the record of a reproduction: with them alone what was measured stays, and the others are made again where a step needs them.
 /// </summary>
 /// <param name="folder">Of all products.</param>
 /// <param name="time">Measures the steps.</param>
@@ -49,10 +64,8 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>Time spent on a step so far; that of a process that was killed is not in it.</summary>
     public TimeSpan Spent(ReproductionStep step) => TimeSpan.FromSeconds(Read(step)?.Seconds ?? 0);
 
-    /// <summary>
-    /// What a model knows: the share of its questions that it answers, of texts its perplexity; null where a step has no such figure.
-    /// </summary>
-    public double? Score(ReproductionStep step) => Read(step)?.Score;
+    /// <exception cref="InvalidOperationException">It is not done.</exception>
+    public ReproductionProduct Product(ReproductionStep step) => Read(step)?.Product ?? throw new InvalidOperationException($"{step.Name} is not done");
 
     /// <summary>By the plan's estimates, of the steps that are not done.</summary>
     public TimeSpan Left => TimeSpan.FromMinutes(Plan.Steps.Where(step => !IsDone(step)).Sum(step => step.Minutes));
@@ -63,12 +76,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <exception cref="OperationCanceledException">Run it again to go on.</exception>
     public int Run(Action<ReproductionProgress>? progress = null, CancellationToken cancellation = default)
     {
-        var made = 0;
-        for (var i = 0; i < Plan.Steps.Count; i++)
+        var toMake = ToMake();
+        foreach (var (i, step) in toMake)
         {
-            var step = Plan.Steps[i];
-            if (IsDone(step))
-                continue;
             cancellation.ThrowIfCancellationRequested();
             var (number, before) = (i + 1, Begin(step));
             progress?.Invoke(new(step, number, 0));
@@ -76,15 +86,63 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             var after = before;
             try
             {
-                after = before with { Score = Make(step, share => progress?.Invoke(new(step, number, share)), cancellation), Done = true };
+                var score = Make(step, share => progress?.Invoke(new(step, number, share)), cancellation);
+                after = before with { Product = Describe(step, score), Done = true };
             }
             finally
             {
                 Write(step, after with { Seconds = before.Seconds + time.GetElapsedTime(start).TotalSeconds });
             }
-            made++;
         }
-        return made;
+        return toMake.Count;
+    }
+
+    /// <summary>What is not done, and what is done but not there any more and one of those needs.</summary>
+    private List<(int Index, ReproductionStep Step)> ToMake()
+    {
+        var (make, needed) = (new List<(int, ReproductionStep)>(), new HashSet<string>());
+        foreach (var (i, step) in Plan.Steps.Index().Reverse())
+        {
+            if (IsDone(step) && (HasProduct(step) || !needed.Contains(step.Name)))
+                continue;
+            make.Insert(0, (i, step));
+            needed.UnionWith(step.Inputs);
+        }
+        return make;
+    }
+
+    /// <summary>Not where only the record is left.</summary>
+    private bool HasProduct(ReproductionStep step) => Directory.EnumerateFileSystemEntries(this[step.Name]).Any(entry => Path.GetFileName(entry) != RecordName);
+
+    private ReproductionProduct Describe(ReproductionStep step, double? score)
+    {
+        var folder = this[step.Name];
+        var product = new ReproductionProduct(score);
+        switch (step.Work)
+        {
+            case ModelWork or FactsModelWork:
+                using (var files = HuggingFaceDirectory.Open(folder))
+                {
+                    var weights = files.Names.Sum(name => files.Find(name)!.Shape.Aggregate(1L, (count, size) => count * size));
+                    return product with
+                    {
+                        Model = string.Create(CultureInfo.InvariantCulture, $"{ModelFamily.FromDirectory(folder).Type}, {weights / 1e6:0.00} million weights"),
+                    };
+                }
+            case ContinuationsWork:
+                return product with
+                {
+                    TrainingEdits = Wikitext.ReadContinuations(Path.Combine(folder, TaskFolder.ContinuationsTraining)).Completions.Count,
+                    ValidationEdits = Wikitext.ReadContinuations(Path.Combine(folder, TaskFolder.ContinuationsValidation)).Completions.Count,
+                };
+            case DataWork { Task: not EditTaskKind.Gen } data:
+                var (training, validation) = TaskFolder.ReadEdits(folder, data.Task, seed: 0);
+                return product with { TrainingEdits = training.Count, ValidationEdits = validation.Count };
+            case EditorWork or FactsEditorWork:
+                return product with { Training = new(EditorOf(step.Name) is not null, TrainingReports.Cost(new RunFolder(folder))) };
+            default:
+                return product;
+        }
     }
 
     /// <summary>What a <see cref="MeasurementWork"/> measured, without its cases.</summary>
@@ -265,12 +323,12 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>A folder that holds nothing but what this step left in it.</summary>
     private StepRecord Begin(ReproductionStep step)
     {
-        if (Read(step) is { } begun && step.Work is EditorWork or FactsModelWork or FactsEditorWork or FactsSequenceWork)
+        if (Read(step) is { Done: false } begun && step.Work is EditorWork or FactsModelWork or FactsEditorWork or FactsSequenceWork)
             return begun; // goes on by itself
         if (Directory.Exists(this[step.Name]))
             Directory.Delete(this[step.Name], recursive: true);
         Directory.CreateDirectory(this[step.Name]);
-        var fresh = new StepRecord(Fingerprint(step), step.Work, Done: false, Seconds: 0, Score: null);
+        var fresh = new StepRecord(Fingerprint(step), step.Work, Done: false, Seconds: 0, Product: null);
         Write(step, fresh);
         return fresh;
     }
@@ -288,7 +346,9 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     private void Write(ReproductionStep step, StepRecord state) =>
         AtomicFile.Write(RecordFile(step), JsonSerializer.Serialize(state with { Settings = step.Work }, Json) + "\n");
 
-    private string RecordFile(ReproductionStep step) => Path.Combine(this[step.Name], "step.json");
+    private const string RecordName = "step.json";
+
+    private string RecordFile(ReproductionStep step) => Path.Combine(this[step.Name], RecordName);
 
     /// <summary>Raised when steps of the same settings come to make something else.</summary>
     private const int Version = 2;
@@ -309,5 +369,5 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     }
 
     /// <param name="Settings">For readers; the fingerprint is what counts.</param>
-    private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds, double? Score);
+    private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds, ReproductionProduct? Product);
 }

@@ -1,12 +1,9 @@
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
-using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
-using MendCluster.Engine.Models;
 using MendCluster.Engine.Torch;
-using MendCluster.Engine.Training;
 
 namespace MendCluster.Experiments;
 
@@ -79,7 +76,7 @@ public static class ReproductionResults
 
         ResultTable WithMissing(ResultTable table)
         {
-            List<string> missing = [.. reproduction.Plan.Steps.Where(step => step.Work is FactsEditorWork && reproduction.EditorOf(step.Name) is null)
+            List<string> missing = [.. reproduction.Plan.Steps.Where(step => step.Work is FactsEditorWork && !Kept(reproduction, step))
                 .Select(step => step.Name)];
             return missing.Count == 0 ? table : table with
             {
@@ -109,42 +106,25 @@ public static class ReproductionResults
         var rows = new List<IReadOnlyList<string>>();
         foreach (var step in reproduction.Plan.Steps)
         {
-            var score = reproduction.Score(step) ?? double.NaN;
-            if (step.Work is ModelWork work)
-            {
-                var (training, validation) = Edits(reproduction, work.Task);
-                rows.Add([Name(work.Task), Model(reproduction[step.Name]), work.Task == EditTaskKind.Gen
-                    ? $"perplexity {Text(score, "0.00")} on texts it has not read" : $"{Text(score, "P1")} answered",
-                    Text(training), Text(validation)]);
-            }
-            else if (step.Work is FactsModelWork model)
+            if (step.Work is not (ModelWork or FactsModelWork))
+                continue;
+            var product = reproduction.Product(step);
+            if (step.Work is FactsModelWork model)
             {
                 var facts = new ThousandFacts(model.World, model.Size);
-                rows.Add([$"A thousand facts, world {model.World}", Model(reproduction[step.Name]),
-                    $"{Text(score, "P1")} answered, {facts.World.Facts.Count} facts", Text(facts.World.Split.Training.Count), Text(facts.Edits.Count)]);
+                rows.Add([$"A thousand facts, world {model.World}", product.Model!, $"{Text(product.Score!.Value, "P1")} answered, {facts.World.Facts.Count} facts",
+                    Text(facts.World.Split.Training.Count), Text(facts.Edits.Count)]);
+                continue;
             }
+            var task = step.Work.Task;
+            var edits = reproduction.Plan.Steps.Where(other => other.Work.Task == task && other.Work is DataWork or ContinuationsWork)
+                .Select(reproduction.Product).Last();
+            rows.Add([Name(task), product.Model!, task == EditTaskKind.Gen ? $"perplexity {Text(product.Score!.Value, "0.00")} on texts it has not read"
+                : $"{Text(product.Score!.Value, "P1")} answered", Text(edits.TrainingEdits!.Value), Text(edits.ValidationEdits!.Value)]);
         }
         return new("Models and data", ["task", "model", "knows", "edits to train on", "edits to measure on"], rows,
             ["The data are generated in the published file forms, about a made-up world (docs/tasks.md). The models know the edits' questions; no editor is trained on the edits that it is "
                 + "measured on, and the editor that is kept of a training is the one that does best on others still."]);
-    }
-
-    private static (int Training, int Validation) Edits(Reproduction reproduction, EditTaskKind task)
-    {
-        var folder = reproduction[reproduction.Plan.Steps.Last(step => step.Work.Task == task
-            && step.Work is DataWork or ContinuationsWork).Name];
-        if (task == EditTaskKind.Gen)
-            return (Wikitext.ReadContinuations(Path.Combine(folder, TaskFolder.ContinuationsTraining)).Completions.Count,
-                Wikitext.ReadContinuations(Path.Combine(folder, TaskFolder.ContinuationsValidation)).Completions.Count);
-        var (training, validation) = TaskFolder.ReadEdits(folder, task, seed: 0);
-        return (training.Count, validation.Count);
-    }
-
-    private static string Model(string directory)
-    {
-        using var files = HuggingFaceDirectory.Open(directory);
-        var weights = files.Names.Sum(name => files.Find(name)!.Shape.Aggregate(1L, (product, size) => product * size));
-        return $"{ModelFamily.FromDirectory(directory).Type}, {Text(weights / 1e6, "0.00")} million weights";
     }
 
     private static ResultTable Measured(Reproduction reproduction, MeasurementWork work, IReadOnlyList<EditorReport> reports)
@@ -156,7 +136,7 @@ public static class ReproductionResults
             ComparisonKind.AtOnce => (ResultTables.AtOnce(reports), $"{Name(work.Task)}, edits at once (the paper's table 5)"),
             _ => (ResultTables.SideBySide(reports), $"{Name(work.Task)}, MEND without its parts (the paper's table 6)"),
         };
-        var missing = work.Trained.Count(step => reproduction.EditorOf(step) is null);
+        var missing = reproduction.Plan.Steps.Count(step => work.Trained.Contains(step.Name) && !Kept(reproduction, step));
         IReadOnlyList<string> notes = missing == 0 ? table.Notes
             : [.. table.Notes, $"{missing} of {work.Trained.Count} trained editors are missing: no validation of theirs gave a number, so there was none to keep."];
         return table with
@@ -170,6 +150,8 @@ public static class ReproductionResults
             Notes = [table.Title + ".", .. notes, .. Untrained(work)],
         };
     }
+
+    private static bool Kept(Reproduction reproduction, ReproductionStep training) => reproduction.Product(training).Training!.IsKept;
 
     private static IEnumerable<string> Untrained(MeasurementWork work)
     {
@@ -198,7 +180,7 @@ public static class ReproductionResults
     private static ResultTable TrainingCost(Reproduction reproduction)
     {
         var table = TrainingReports.Costs(reproduction.Plan.Steps.Where(step => step.Work is EditorWork or FactsEditorWork)
-            .Select(step => (step.Name, new RunFolder(reproduction[step.Name]))));
+            .Select(step => (step.Name, reproduction.Product(step).Training!.Cost)));
         return table with
         {
             Notes = [.. table.Notes,

@@ -46,14 +46,17 @@ public static class ThousandFactsResults
 {
     private const string File = "results.json";
 
+    /// <summary>The cases are many: a line.</summary>
+    private static readonly JsonSerializerOptions Json = new(MeasurementStore.Json) { WriteIndented = false };
+
     private static readonly (Stratum Stratum, string Name)[] Strata =
         [(Stratum.SameSubject, "same subject"), (Stratum.SameRelation, "same relation"), (Stratum.Far, "far")];
 
     public static void Write(string folder, IReadOnlyList<FactsReport> reports) =>
-        AtomicFile.Write(Path.Combine(folder, File), JsonSerializer.Serialize(reports, MeasurementStore.Json));
+        AtomicFile.Write(Path.Combine(folder, File), JsonSerializer.Serialize(reports, Json) + "\n");
 
     public static IReadOnlyList<FactsReport> Read(string folder) =>
-        JsonSerializer.Deserialize<List<FactsReport>>(System.IO.File.ReadAllText(Path.Combine(folder, File)), MeasurementStore.Json)!;
+        JsonSerializer.Deserialize<List<FactsReport>>(System.IO.File.ReadAllText(Path.Combine(folder, File)), Json)!;
 
     /// <param name="worlds">The same editors in each.</param>
     public static ResultTable AtOnce(IReadOnlyList<IReadOnlyList<FactsReport>> worlds) => new(

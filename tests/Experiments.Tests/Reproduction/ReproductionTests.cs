@@ -168,6 +168,20 @@ public sealed class ReproductionTests(ReproductionTests.Whole whole) : IClassFix
         Assert.False(File.Exists(_folder["model/rest"]));
     }
 
+    [Fact]
+    public void OfTheRecordAlone_NothingIsMadeAgain_ButWhatANewStepNeeds()
+    {
+        whole.CopyTo(_folder, AllSteps);
+        foreach (var file in Directory.EnumerateFiles(_folder.Path, "*", SearchOption.AllDirectories).Where(file => Path.GetFileName(file) != "step.json"))
+            File.Delete(file);
+        var record = new Reproduction(_folder.Path, Plan(), TimeProvider.System);
+        Assert.Equal(new Reproduction(whole.Path, Plan(), TimeProvider.System).Product(Plan().Steps[^1]), record.Product(Plan().Steps[^1]));
+        Assert.Empty(Made(Plan()));
+
+        Assert.Equal(AllSteps, Made(Plan(rank: 3))); // another editor needs data and model
+        Assert.Empty(Made(Plan(rank: 3)));
+    }
+
     private static string[] AllSteps => ["data", "model", "editor"];
 
     private List<string> Made(ReproductionPlan plan) => Made(plan, _folder.Path);
