@@ -98,11 +98,11 @@ public sealed record EditOptions
 /// <param name="Success">Every token of the target is the most likely one, after the prompt.</param>
 /// <param name="ProbabilityBefore">Of the target, before the edit: mean over its tokens, geometric.</param>
 /// <param name="ProbabilityAfter">The same, after.</param>
-/// <param name="Probes">Unrelated questions that were asked before and after.</param>
+/// <param name="Probes">Unrelated questions that were asked before and after: the fixed ones, and those nearest to the prompt.</param>
 /// <param name="Drawdown">
 /// Fraction of them whose answer was right before, less the same after. Null: there were no probes, so it was not measured.
 /// </param>
-/// <param name="Kl">KL divergence of the model before to the model after on the probes, per token, in nats. Null: as the drawdown.</param>
+/// <param name="Kl">KL divergence of the model before to the model after on the fixed probes, per token, in nats. Null: as the drawdown.</param>
 /// <param name="Strength">
 /// What the search for <see cref="EditOptions.Confidence"/> chose, times the editor's own step; null: there was none.
 /// </param>

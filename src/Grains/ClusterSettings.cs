@@ -54,7 +54,7 @@ public sealed record ClusterSettings
     /// <value>Never.</value>
     public ConsolidationTriggers Consolidate { get; init; } = new();
 
-    /// <summary>Unrelated questions that every edit is tried on.</summary>
+    /// <summary>Unrelated questions that edits are tried on: the first 100 at every edit, of the others those nearest to it (<see cref="ProbeSet"/>).</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
     /// <summary>What all edits in force together may cost on the probes: an edit may be asked to cost less, none may cost more.</summary>

@@ -68,7 +68,7 @@ internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVe
             if (probes.Tokens is not { } tokens)
                 return (new(right.Success, right.Rewordings, null, null), null);
             await BranchAsync(added, cancellation).ConfigureAwait(false);
-            var tried = await replica.ProbeAsync(Trip(tokens), null, withBase: true, number, cancellation).ConfigureAwait(false);
+            var tried = await replica.ProbeAsync(Trip(tokens), null, null, withBase: true, number, cancellation).ConfigureAwait(false);
             return (new(right.Success, right.Rewordings, DriftBudget.Drawdown(tried.Base!, tried.After), tried.TotalKl), tried);
         }
     }

@@ -59,8 +59,8 @@ public sealed partial class EditCoordinator(
 
     private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
-    private readonly DriftBudget? _budget = budget?.Checked(probes.Probes.Count);
-    private readonly ConsolidationTriggers _triggers = (consolidate ?? new()).Checked(probes.Probes.Count);
+    private readonly DriftBudget? _budget = budget?.Checked(probes.Count);
+    private readonly ConsolidationTriggers _triggers = (consolidate ?? new()).Checked(probes.Count);
     private readonly SemaphoreSlim _turn = new(1);
     private readonly EditQueue _edits = new(Checked(maxGroup));
 
@@ -195,7 +195,7 @@ public sealed partial class EditCoordinator(
         Activity.Current = edit.Span;
         edit.Cancellation.ThrowIfCancellationRequested();
         var (before, options) = (Version, edit.Options);
-        var wanted = new WantedEdit(options.Scope, options.Confidence, text.Batch([edit.Row])) { Budget = edit.Budget };
+        var wanted = Wanted(edit.Row, options.Scope, options.Confidence) with { Budget = edit.Budget };
         var proposal = await WithFailoverAsync((replica, session) => ProposeAsync(replica, session, before, wanted, null, edit.Cancellation))
             .ConfigureAwait(false);
         if (Refusal(proposal.Figures, options) is { } refusal)
@@ -218,8 +218,8 @@ public sealed partial class EditCoordinator(
         try
         {
             var (before, inForce) = (Version, InForce().Select(entry => entry.Edit).ToList());
-            var tokens = text.Batch([.. edits.Select(edit => edit.Row)]);
-            outcome = await WithFailoverAsync((replica, session) => new GroupTrial(replica, session, before, edits, inForce, probes, time,
+            var (tokens, near) = (text.Batch([.. edits.Select(edit => edit.Row)]), Near([.. edits.Select(edit => edit.Prompt)]));
+            outcome = await WithFailoverAsync((replica, session) => new GroupTrial(replica, session, before, edits, inForce, probes, near, time,
                 (figures, edit) => Refusal(figures, edit.Options), (probability, edit) => Unsuccessful(probability, edit.Options),
                 () => Interlocked.Increment(ref _sessions)).RunAsync(tokens)).ConfigureAwait(false);
         }
@@ -252,7 +252,7 @@ public sealed partial class EditCoordinator(
         options ??= new();
         Check(options);
         (prompt, target) = (TextBatch.WithoutEnds(prompt), TextBatch.WithoutEnds(target));
-        var wanted = Wanted(prompt, target, options.Scope, options.Confidence) with { Budget = BudgetOf(options) };
+        var wanted = Wanted(text.Row(prompt, target), options.Scope, options.Confidence) with { Budget = BudgetOf(options) };
         var asked = new AskOptions(Scope: options.Scope);
         await TurnAsync(cancellation).ConfigureAwait(false);
         try
@@ -268,7 +268,7 @@ public sealed partial class EditCoordinator(
                 var edited = await AnswerAsync(replica, session, prompt, asked, version, figures.Strength ?? 1, cancellation)
                     .ConfigureAwait(false);
                 List<ProbeChange> changed =
-                    [.. tried is null ? [] : probes.Probes.Zip(tried.Before, tried.After).Select(probe => new ProbeChange(
+                    [.. tried is null ? [] : probes.Fixed.Concat(wanted.Near?.Probes ?? []).Zip(tried.Before, tried.After).Select(probe => new ProbeChange(
                         probe.First.Question, probe.First.Answer, probe.Second.Exact, probe.Third.Exact,
                         Math.Exp(probe.Second.LogProbability), Math.Exp(probe.Third.LogProbability)))
                         .Where(probe => probe.RightBefore != probe.RightAfter)];
@@ -465,13 +465,13 @@ public sealed partial class EditCoordinator(
 
         var changes = proposed[0];
         var (strength, after) = await SearchAsync(replica, trip, wanted.Confidence, cancellation).ConfigureAwait(false);
-        var tried = probes.Tokens is not { } tokens ? null : await replica.ProbeAsync(trip with { Tokens = tokens }, strength ?? 1,
+        var tried = probes.Tokens is not { } tokens ? null : await replica.ProbeAsync(trip with { Tokens = tokens }, wanted.Near, strength ?? 1,
             wanted.Budget is not null, () => Interlocked.Increment(ref _sessions), cancellation).ConfigureAwait(false);
         if (!(tried?.After ?? []).Append(after).All(each => double.IsFinite(each.LogProbability))
             || !double.IsFinite((tried?.Kl ?? 0) + (tried?.TotalKl ?? 0)))
             throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.",
                 "The edit was not made. With 16-bit weights try float32.");
-        var figures = Figures(score, after, strength, changes, probes, tried);
+        var figures = Figures(score, after, strength, changes, tried);
         if (wanted.Budget is { } budget)
             figures = budget.Spend(figures, tried!.Base!, tried.After, tried.TotalKl!.Value);
         // a product in float32, as it was tried
@@ -492,11 +492,11 @@ public sealed partial class EditCoordinator(
     /// <param name="after">The same on the edited one.</param>
     /// <param name="tried">Null where there are no probes.</param>
     internal static EditFigures Figures(ExampleScore before, ExampleScore after, double? strength, IReadOnlyList<WeightChange> changes,
-        ProbeSet probes, Pipeline.ProbeTrial? tried)
+        Pipeline.ProbeTrial? tried)
     {
         var lost = tried is null ? 0 : tried.Before.Count(probe => probe.Exact) - tried.After.Count(probe => probe.Exact);
-        return new(after.Exact, Math.Exp(before.LogProbability), Math.Exp(after.LogProbability), probes.Probes.Count,
-            (double)lost / Math.Max(1, probes.Probes.Count), tried?.Kl ?? 0, strength, changes.Max(change => change.UTilde.Shape[0]),
+        var asked = tried?.After.Count ?? 0;
+        return new(after.Exact, Math.Exp(before.LogProbability), Math.Exp(after.LogProbability), asked, (double)lost / Math.Max(1, asked), tried?.Kl ?? 0, strength, changes.Max(change => change.UTilde.Shape[0]),
             changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
     }
 
@@ -536,7 +536,7 @@ public sealed partial class EditCoordinator(
                 await replica.BranchAsync(new(session, version, false, [entry.Edit], []), cancellation).ConfigureAwait(false);
                 continue;
             }
-            var wanted = Wanted(entry.Prompt!, entry.Target!, entry.Scope, entry.Confidence);
+            var wanted = Wanted(text.Row(entry.Prompt!, entry.Target!), entry.Scope, entry.Confidence);
             var proposal = await ProposeAsync(replica, session, version, wanted, i - 1, cancellation).ConfigureAwait(false);
             changes.AddRange(proposal.Changes.Select(change => change with { Replaces = entry.Edit }));
             if (i + 1 < active.Count)
@@ -582,8 +582,10 @@ public sealed partial class EditCoordinator(
         MendMetrics.Waited(clock.Lap());
     }
 
-    private WantedEdit Wanted(string prompt, string target, string? scope, double? confidence) =>
-        new(scope, confidence, text.Batch([(prompt, target)]));
+    private WantedEdit Wanted(TokenRow row, string? scope, double? confidence) => new(scope, confidence, text.Batch([row]), Near([row.Prompt]));
+
+    private NearProbes? Near(IReadOnlyList<string> prompts) =>
+        probes.Nearest(prompts, ledger.Entries.Select(entry => entry.Prompt).OfType<string>());
 
     /// <summary>The edits that no revert took back, in their order.</summary>
     private List<LedgerEntry> InForce() => InForce(ledger.Entries);
@@ -599,10 +601,10 @@ public sealed partial class EditCoordinator(
     {
         if (options.MaxDrawdown is { } limit && limit is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"MaxDrawdown is {limit}.", "It is a fraction of the probes, from 0 to 1.");
-        if (options.MaxDrawdown is not null && probes.Probes.Count == 0)
+        if (options.MaxDrawdown is not null && probes.Count == 0)
             throw new MendException(MendError.InvalidOption, "A limit of the drawdown was given, and there are no probes to measure it on.",
                 "Give the model probes (probes.tsv beside it: a question, a tab and its answer a line), or leave the limit out.");
-        _ = AskedBy(options)?.Checked(probes.Probes.Count);
+        _ = AskedBy(options)?.Checked(probes.Count);
         if (options.Confidence is { } confidence && confidence is not (>= 0 and <= 1))
             throw new MendException(MendError.InvalidOption, $"Confidence is {confidence}.",
                 "It is a probability, from 0 to 1, or null for the editor's own step.");
@@ -674,7 +676,7 @@ public sealed partial class EditCoordinator(
     }
 
     /// <summary>An edit that was asked for, in tokens.</summary>
-    private sealed record WantedEdit(string? Scope, double? Confidence, TokenBatch Edit)
+    private sealed record WantedEdit(string? Scope, double? Confidence, TokenBatch Edit, NearProbes? Near)
     {
         /// <summary>Null: what all edits cost together is not asked.</summary>
         public DriftBudget? Budget { get; init; }

@@ -36,9 +36,10 @@ internal sealed record GroupMember(PendingEdit Edit, int Example, ExampleScore B
 /// <param name="inForce">Edits of the version.</param>
 /// <param name="refusal">Why an edit with such figures is not to be made.</param>
 /// <param name="unsuccessful">The same of an edit that leaves its target at such a probability.</param>
+/// <param name="near">Asked besides <paramref name="probes"/>.</param>
 /// <param name="number">Gives numbers for passes, each once.</param>
 internal sealed class GroupTrial(Pipeline replica, long session, ModelVersion version, IReadOnlyList<PendingEdit> edits,
-    IReadOnlyList<EditId> inForce, ProbeSet probes, TimeProvider time, Func<EditFigures, PendingEdit, MendException?> refusal,
+    IReadOnlyList<EditId> inForce, ProbeSet probes, NearProbes? near, TimeProvider time, Func<EditFigures, PendingEdit, MendException?> refusal,
     Func<double, PendingEdit, MendException?> unsuccessful, Func<long> number)
 {
     private readonly List<(PendingEdit, Exception)> _refused = [];
@@ -98,7 +99,7 @@ internal sealed class GroupTrial(Pipeline replica, long session, ModelVersion ve
                 CancellationToken.None).ConfigureAwait(false);
             var onBranch = trip with { Branch = inForce.Count + members.Count };
             var after = Finite(await replica.TryOnBranchAsync(onBranch, CancellationToken.None).ConfigureAwait(false));
-            var tried = probes.Tokens is not { } tokens ? null : await replica.ProbeAsync(onBranch with { Tokens = tokens }, null,
+            var tried = probes.Tokens is not { } tokens ? null : await replica.ProbeAsync(onBranch with { Tokens = tokens }, near, null,
                 members.Exists(member => member.Edit.Budget is not null), number, CancellationToken.None).ConfigureAwait(false);
             _ = Finite(tried?.After ?? []);
             if (!double.IsFinite((tried?.Kl ?? 0) + (tried?.TotalKl ?? 0)))
@@ -167,7 +168,7 @@ internal sealed class GroupTrial(Pipeline replica, long session, ModelVersion ve
 
     private EditFigures Figures(GroupMember member, ExampleScore after, Pipeline.ProbeTrial? tried, int together)
     {
-        var figures = EditCoordinator.Figures(member.Before, after, member.Strength, member.Changes, probes, tried) with
+        var figures = EditCoordinator.Figures(member.Before, after, member.Strength, member.Changes, tried) with
         {
             Together = together > 1 ? together : null
         };

@@ -61,9 +61,10 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
     /// </summary>
     /// <param name="trip">With the tokens of the probes, in the session of an edit whose backward half is done.</param>
     /// <param name="candidate">Factor on the candidate's alpha; null: the candidates are in the trip's branch, beside all of its version.</param>
+    /// <param name="near">Asked too, of the same models; of them nothing is kept.</param>
     /// <param name="withBase">Whether the base model is asked too.</param>
     /// <param name="number">Gives numbers for the passes, each once.</param>
-    public async Task<ProbeTrial> ProbeAsync(StageTrip trip, double? candidate, bool withBase, Func<long> number,
+    public async Task<ProbeTrial> ProbeAsync(StageTrip trip, NearProbes? near, double? candidate, bool withBase, Func<long> number,
         CancellationToken cancellation)
     {
         var unedited = candidate is null ? trip with { Branch = null } : trip;
@@ -84,8 +85,17 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         var (pass, first) = (number(), _base);
         var after = await TryAsync(trip, candidate, new(pass, before.Pass, first?.Pass), resumes: true, cancellation)
             .ConfigureAwait(false);
-        return new(before.Scores, after.Scores!, after.Kl!.Value, before with { Pass = pass, Scores = after.Scores! },
+        var tried = new ProbeTrial(before.Scores, after.Scores!, after.Kl!.Value, before with { Pass = pass, Scores = after.Scores! },
             first?.Scores, after.TotalKl);
+        return near is null ? tried : tried with
+        {
+            Before = [.. tried.Before, .. await NearAsync(unedited, null).ConfigureAwait(false)],
+            After = [.. tried.After, .. await NearAsync(trip, candidate).ConfigureAwait(false)],
+            Base = !withBase ? null : [.. first!.Scores, .. await NearAsync(trip with { Branch = 0 }, null).ConfigureAwait(false)],
+        };
+
+        async Task<IReadOnlyList<ExampleScore>> NearAsync(StageTrip asked, double? with) =>
+            (await TryAsync(asked with { Tokens = near.Tokens }, with, null, resumes: false, cancellation).ConfigureAwait(false)).Scores!;
 
         async Task<ProbeBaseline> AskAsync(StageTrip asked)
         {
@@ -284,10 +294,11 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         IReadOnlyList<long> Epochs);
 
     /// <summary>What the probes say of a candidate.</summary>
-    /// <param name="Kl">Of before to after, mean over their tokens.</param>
+    /// <param name="Before">Of the fixed ones, then of those nearest to the edit; so are the others.</param>
+    /// <param name="Kl">Of before to after, mean over the tokens of the fixed ones.</param>
     /// <param name="Candidate">The baseline, should it become the next version.</param>
     /// <param name="Base">Scores of the base model; null where it was not asked.</param>
-    /// <param name="TotalKl">Of the base model to after.</param>
+    /// <param name="TotalKl">Of the base model to after, as <paramref name="Kl"/>.</param>
     internal sealed record ProbeTrial(IReadOnlyList<ExampleScore> Before, IReadOnlyList<ExampleScore> After, double Kl,
         ProbeBaseline Candidate, IReadOnlyList<ExampleScore>? Base, double? TotalKl);
 
