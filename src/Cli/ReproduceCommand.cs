@@ -23,10 +23,11 @@ internal static class ReproduceCommand
             "the same steps in minutes: shows that everything runs, and nothing else"
         };
         var only = new Option<string?>("--only") { Description = "parts with commas between them: qa, fc, gen, facts; without it all" };
+        var resultsOnly = new Option<bool>("--results-only") { Description = "make nothing: write the results of the steps that are done" };
         var docs = new Option<FileInfo?>("--docs") { Description = "write the results to this file too, with pictures beside it" };
         var command = new Command("reproduce",
             "Make the paper's comparison: data, models, editors, measurements and tables; run it again to go on") { output, reduced, only,
-            docs };
+            resultsOnly, docs };
         command.SetCancellableAction((parsed, cancellation) =>
         {
             var folder = parsed.GetRequiredValue(output).FullName;
@@ -37,8 +38,11 @@ internal static class ReproduceCommand
             var reproduction = new Reproduction(folder, plan, TimeProvider.System);
             try
             {
-                var made = Run(reproduction, cancellation);
-                Say.Line($"{made} of {plan.Steps.Count} steps had something to do.");
+                if (!parsed.GetValue(resultsOnly))
+                    Say.Line($"{Run(reproduction, cancellation)} of {plan.Steps.Count} steps had something to do.");
+                else if (!plan.Steps.Any(reproduction.IsDone))
+                    throw new MendException(MendError.InvalidOption, $"{folder} has no step of this reproduction that is done.",
+                        "Name the folder of one that was begun, with the same --reduced and --only, or leave --results-only out.");
                 var command = $"mend reproduce --out DIR{(plan.IsReduced ? " --reduced" : "")}{(parsed.GetValue(only) is { } some ? $" --only {some}" : "")}";
                 foreach (var file in new[] { Path.Combine(folder, "results.md"), parsed.GetValue(docs)?.FullName }.OfType<string>())
                 {

@@ -22,11 +22,19 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Contains("The same command goes on", output, StringComparison.Ordinal);
         Assert.False(File.Exists(_folder["made/results.md"]));
 
+        (code, output) = await MendProgram.RunAsync(_folder.Path, [.. command, "--results-only"]);
+        Assert.True(code == 0, output);
+        var unfinished = File.ReadAllText(_folder["docs/small.md"]);
+        Assert.Contains("**Not finished.**", unfinished, StringComparison.Ordinal);
+        Assert.Contains("Missing: editors/qa/ke, ", unfinished, StringComparison.Ordinal);
+        Assert.Equal(["editors/qa/mend"], Rows(unfinished, "Training the editors"));
+
         (code, output) = await MendProgram.RunAsync(_folder.Path, command);
         Assert.True(code == 0, output);
         Assert.DoesNotContain(": editors/qa/mend,", output, StringComparison.Ordinal); // done before the stop
         Assert.Contains(": editors/gen/mend,", output, StringComparison.Ordinal);
         var results = File.ReadAllText(_folder["docs/small.md"]);
+        Assert.DoesNotContain("Not finished", results, StringComparison.Ordinal);
         Assert.StartsWith("**Not results", results, StringComparison.Ordinal);
         string[] rivals = ["FT", "FT+KL", "FT, breadth-first", "ENN", "KE", "MEND, to 0.95", "MEND"];
         Assert.Equal([.. rivals, "UltraEdit"], Rows(results, "Question answering, editors side by side"));
@@ -59,6 +67,15 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Contains("0 of ", output, StringComparison.Ordinal);
         Assert.DoesNotContain("editors/", output, StringComparison.Ordinal);
         Assert.Equal(made, File.ReadAllText(_folder["made/results.md"]));
+    }
+
+    [Fact]
+    public async Task ResultsOfNothing_AreRefused()
+    {
+        var (code, output) = await MendProgram.RunAsync(_folder.Path, "reproduce", "--out", _folder["made"], "--results-only");
+        Assert.Equal(1, code);
+        Assert.Contains("has no step of this reproduction that is done", output, StringComparison.Ordinal);
+        Assert.False(File.Exists(_folder["made/results.md"]));
     }
 
     [Fact]

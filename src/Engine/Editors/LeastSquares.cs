@@ -58,8 +58,8 @@ internal sealed class LeastSquares
         var finite = stack([.. factors.Values.Select(rows => rows.u.isfinite().all().logical_and(rows.delta.isfinite().all()))], 0)
             .Host().data<bool>().ToArray();
         if (finite.Contains(false))
-            throw new MendException(MendError.ModelUnusable,
-                $"gradient rows of '{factors.Keys.ElementAt(Array.IndexOf(finite, false))}' have entries that are not finite; the model or its loss on an edit overflows",
+            throw new MendException(MendError.NotFinite,
+                $"Gradient rows of '{factors.Keys.ElementAt(Array.IndexOf(finite, false))}' have entries that are not finite; the model or its loss on an edit overflows.",
                 "With 16-bit weights try float32.");
     }
 

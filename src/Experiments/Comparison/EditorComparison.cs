@@ -73,7 +73,7 @@ public sealed class EditorComparison : IDisposable
     }
 
     /// <summary>Measures an editor with so many edits at once.</summary>
-    /// <param name="cases">Those that fill no batch are left out.</param>
+    /// <param name="cases">Those that fill no batch are left out. A batch whose numbers overflow in the editor counts as not edited.</param>
     /// <param name="progress">Told each case as it is measured.</param>
     /// <exception cref="InvalidDataException">More edits at once than there are cases or than the editor can make.</exception>
     public EditorReport Measure(
@@ -135,7 +135,7 @@ public sealed class EditorComparison : IDisposable
         EditorReport Run(Stage stage, Func<IReadOnlyList<EditRows>, int, WeightUpdates> edit, Stage? original = null)
         {
             var results = new List<CaseResult>();
-            var (spent, peak) = (TimeSpan.Zero, (long?)null);
+            var (spent, peak, notMade) = (TimeSpan.Zero, (long?)null, 0);
             var batches = Batched(edits, cases).Chunk(edits).ToList();
             foreach (var (number, batch) in batches.Index())
             {
@@ -144,7 +144,15 @@ public sealed class EditorComparison : IDisposable
                 var before = _meter?.Live;
                 _meter?.Reset();
                 var start = _time.GetTimestamp();
-                var made = edit(together, number);
+                WeightUpdates made;
+                try
+                {
+                    made = edit(together, number);
+                }
+                catch (MendException e) when (e.Error == MendError.NotFinite)
+                {
+                    (made, notMade) = (WeightUpdates.None, notMade + 1);
+                }
                 spent += _time.GetElapsedTime(start);
                 if (_meter?.Peak - before is { } added)
                     peak = Math.Max(peak ?? 0, added);
@@ -153,7 +161,7 @@ public sealed class EditorComparison : IDisposable
                     .Select((result, i) => result with { Index = number * edits + i }));
             }
             return new(editor.Name, edits, batches.Count, EvaluationSummary.Of(results, edits), spent / batches.Count, peak,
-                ProtocolOf(editor, edits, cases), results);
+                ProtocolOf(editor, edits, cases), results, notMade);
         }
     }
 

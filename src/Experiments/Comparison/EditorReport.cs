@@ -27,5 +27,13 @@ public sealed record Protocol(EditTaskKind Task, int Edits, string Decoding, str
 /// Most bytes of CPU tensors that making a batch's edits adds to the model; null: not measured, since this system has no
 /// <see cref="AllocationMeter"/>.
 /// </param>
+/// <param name="NotMade">Batches that the editor could not compute, since its numbers overflowed: measured on the unedited model.</param>
 public sealed record EditorReport(string Editor, int Edits, int Batches, EvaluationSummary Summary, TimeSpan PerBatch, long? PeakBytes,
-    Protocol Protocol, IReadOnlyList<CaseResult> Cases);
+    Protocol Protocol, IReadOnlyList<CaseResult> Cases, int NotMade = 0)
+{
+    /// <summary>What a table has to say of batches that were not made.</summary>
+    /// <returns>Empty: all were.</returns>
+    public static IReadOnlyList<string> NotesOn(IEnumerable<(string Editor, int Edits, int NotMade)> reports) =>
+        [.. reports.Where(report => report.NotMade > 0).Select(report =>
+            $"{report.Editor}, {report.Edits} at once: {report.NotMade} batches could not be computed, since the editor's numbers overflowed; they count as not edited.")];
+}

@@ -100,7 +100,8 @@ public static class ResultTables
             columns.Insert(1, ("edits at once", report => Text(report.Edits)));
         return new(title, [.. columns.Select(column => column.Head)],
             [.. reports.Select(report => (IReadOnlyList<string>)[.. columns.Select(column => column.Cell(report))])],
-            atOnce ? [Note(reports), SharedModels] : [Note(reports)]);
+            [Note(reports), .. atOnce ? [SharedModels] : Array.Empty<string>(),
+                .. EditorReport.NotesOn(reports.Select(report => (report.Editor, report.Edits, report.NotMade)))]);
     }
 
     private static string Note(IReadOnlyList<EditorReport> reports)

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -64,6 +65,12 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     /// <summary>Time spent on a step so far; that of a process that was killed is not in it.</summary>
     public TimeSpan Spent(ReproductionStep step) => TimeSpan.FromSeconds(Read(step)?.Seconds ?? 0);
 
+    /// <summary>That steps were made on; empty where that is not known.</summary>
+    public IReadOnlyList<string> Machines => [.. Plan.Steps.Select(step => Read(step)?.Machine).OfType<string>().Distinct()];
+
+    private static string Machine => string.Create(CultureInfo.InvariantCulture,
+        $"{Environment.ProcessorCount} cores, {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 1e9:0} GB, {RuntimeInformation.OSDescription.Trim()}, {RuntimeInformation.FrameworkDescription}, {TorchRuntime.Description}");
+
     /// <exception cref="InvalidOperationException">It is not done.</exception>
     public ReproductionProduct Product(ReproductionStep step) => Read(step)?.Product ?? throw new InvalidOperationException($"{step.Name} is not done");
 
@@ -87,7 +94,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             try
             {
                 var score = Make(step, share => progress?.Invoke(new(step, number, share)), cancellation);
-                after = before with { Product = Describe(step, score), Done = true };
+                after = before with { Product = Describe(step, score), Machine = Machine, Done = true };
             }
             finally
             {
@@ -369,5 +376,6 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
     }
 
     /// <param name="Settings">For readers; the fingerprint is what counts.</param>
-    private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds, ReproductionProduct? Product);
+    private sealed record StepRecord(string Fingerprint, object Settings, bool Done, double Seconds, ReproductionProduct? Product,
+        string? Machine = null);
 }

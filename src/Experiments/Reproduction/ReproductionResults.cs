@@ -1,9 +1,7 @@
 using System.Globalization;
-using System.Runtime.InteropServices;
 using System.Text;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
-using MendCluster.Engine.Torch;
 
 namespace MendCluster.Experiments;
 
@@ -12,7 +10,7 @@ namespace MendCluster.Experiments;
 /// </summary>
 public static class ReproductionResults
 {
-    /// <param name="reproduction">All steps are done.</param>
+    /// <param name="reproduction">Steps that are not done are named, and what they would show is left out.</param>
     /// <param name="file">The pictures go beside it, with its name before theirs.</param>
     /// <param name="command">That made it.</param>
     public static void Write(Reproduction reproduction, string file, string command)
@@ -22,17 +20,24 @@ public static class ReproductionResults
         var text = new StringBuilder();
         if (reproduction.Plan.IsReduced)
             Paragraph("**Not results: this is the reduced form, a few steps and cases each, which shows only that everything runs.**");
-        Paragraph("# The paper's comparison, and a thousand facts, on small models");
+        List<ReproductionStep> steps = [.. reproduction.Plan.Steps.Where(reproduction.IsDone)];
+        bool Plans<T>() => reproduction.Plan.Steps.Any(step => step.Work is T);
+        Paragraph(!Plans<MeasurementWork>() ? "# A thousand facts, in small models"
+            : $"# The paper's comparison{(Plans<FactsMeasurementWork>() ? ", and a thousand facts," : "")} on small models");
         Paragraph($"Made by `{command}` on small models that it trains from scratch, with the models and data of the table below, in {Hours(reproduction)}. "
             + "Everything here is that command's output; nothing is written by hand. Columns and tables marked \"paper\" are figures of Mitchell et al. 2022 for "
             + "other models on other data: for orientation.");
-        Paragraph(Machine());
+        Paragraph($"Machine: {string.Join("; ", reproduction.Machines)}.");
+        if (steps.Count < reproduction.Plan.Steps.Count)
+            Paragraph($"**Not finished.** {steps.Count} of {reproduction.Plan.Steps.Count} steps are done, and of these is what follows. Missing: "
+                + $"{string.Join(", ", reproduction.Plan.Steps.Except(steps).Select(step => step.Name))}.");
 
-        var measurements = reproduction.Plan.Steps.Where(step => step.Work is MeasurementWork)
+        var measurements = steps.Where(step => step.Work is MeasurementWork)
             .Select(step => (Work: (MeasurementWork)step.Work, Reports: reproduction.Reports(step))).ToList();
         if (measurements.Count > 0)
             Table(PaperClaims(measurements));
-        Table(ModelsAndData(reproduction));
+        if (steps.Exists(step => step.Work is ModelWork or FactsModelWork))
+            Table(ModelsAndData(reproduction, steps));
         ThousandFacts();
         foreach (var (work, reports) in measurements)
         {
@@ -44,25 +49,28 @@ public static class ReproductionResults
                 Paragraph($"![{title}]({picture})");
             }
         }
-        Table(TrainingCost(reproduction));
-        Table(PaperFigures.VeryLarge);
+        if (steps.Exists(step => step.Work is EditorWork or FactsEditorWork))
+            Table(TrainingCost(reproduction, steps));
+        if (measurements.Count > 0)
+            Table(PaperFigures.VeryLarge);
         AtomicFile.Write(file, text.ToString().TrimEnd() + "\n");
 
         void ThousandFacts()
         {
-            List<IReadOnlyList<FactsReport>> worlds = [.. reproduction.Plan.Steps.Where(step => step.Work is FactsMeasurementWork)
+            List<IReadOnlyList<FactsReport>> worlds = [.. steps.Where(step => step.Work is FactsMeasurementWork)
                 .Select(step => ThousandFactsResults.Read(reproduction[step.Name]))];
-            if (worlds.Count == 0)
-                return;
-            Table(ThousandFactsResults.Aims(worlds));
-            Table(WithMissing(ThousandFactsResults.AtOnce(worlds)));
-            foreach (var edits in ThousandFactsResults.Drawn(worlds))
+            if (worlds.Count > 0)
             {
-                var picture = $"{stem}-facts-{edits}.svg";
-                File.WriteAllText(Path.Combine(folder, picture), ThousandFactsResults.Curve(worlds, edits).ToSvg());
-                Paragraph($"![{edits} edits at once]({picture})");
+                Table(ThousandFactsResults.Aims(worlds));
+                Table(WithMissing(ThousandFactsResults.AtOnce(worlds)));
+                foreach (var edits in ThousandFactsResults.Drawn(worlds))
+                {
+                    var picture = $"{stem}-facts-{edits}.svg";
+                    File.WriteAllText(Path.Combine(folder, picture), ThousandFactsResults.Curve(worlds, edits).ToSvg());
+                    Paragraph($"![{edits} edits at once]({picture})");
+                }
             }
-            foreach (var step in reproduction.Plan.Steps.Where(step => step.Work is FactsSequenceWork))
+            foreach (var step in steps.Where(step => step.Work is FactsSequenceWork))
             {
                 var (work, results, picture) = ((FactsSequenceWork)step.Work, reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");
                 Table(results.Table() with
@@ -76,7 +84,7 @@ public static class ReproductionResults
 
         ResultTable WithMissing(ResultTable table)
         {
-            List<string> missing = [.. reproduction.Plan.Steps.Where(step => step.Work is FactsEditorWork && !Kept(reproduction, step))
+            List<string> missing = [.. steps.Where(step => step.Work is FactsEditorWork && !Kept(reproduction, step))
                 .Select(step => step.Name)];
             return missing.Count == 0 ? table : table with
             {
@@ -101,10 +109,10 @@ public static class ReproductionResults
             ["Computed from the tables below. Edit success is that on paraphrases. Clearly: the 95% interval of the difference, found from those of the two, is on one side of 0. No setting came about on this world: MEND's did on that of seed 1, fine-tuning's learning rate on that of seed 2."]);
     }
 
-    private static ResultTable ModelsAndData(Reproduction reproduction)
+    private static ResultTable ModelsAndData(Reproduction reproduction, IReadOnlyList<ReproductionStep> steps)
     {
         var rows = new List<IReadOnlyList<string>>();
-        foreach (var step in reproduction.Plan.Steps)
+        foreach (var step in steps)
         {
             if (step.Work is not (ModelWork or FactsModelWork))
                 continue;
@@ -117,15 +125,16 @@ public static class ReproductionResults
                 continue;
             }
             var task = step.Work.Task;
-            var edits = reproduction.Plan.Steps.Where(other => other.Work.Task == task && other.Work is DataWork or ContinuationsWork)
-                .Select(reproduction.Product).Last();
+            var edits = steps.Where(other => other.Work.Task == task && other.Work is DataWork or ContinuationsWork).Select(reproduction.Product).Last();
             rows.Add([Name(task), product.Model!, task == EditTaskKind.Gen ? $"perplexity {Text(product.Score!.Value, "0.00")} on texts it has not read"
-                : $"{Text(product.Score!.Value, "P1")} answered", Text(edits.TrainingEdits!.Value), Text(edits.ValidationEdits!.Value)]);
+                : $"{Text(product.Score!.Value, "P1")} answered", Count(edits.TrainingEdits), Count(edits.ValidationEdits)]);
         }
         return new("Models and data", ["task", "model", "knows", "edits to train on", "edits to measure on"], rows,
             ["The data are generated in the published file forms, about a made-up world (docs/tasks.md). The models know the edits' questions; no editor is trained on the edits that it is "
                 + "measured on, and the editor that is kept of a training is the one that does best on others still."]);
     }
+
+    private static string Count(int? edits) => edits is { } count ? Text(count) : "not made yet"; // of texts they are drawn from the model
 
     private static ResultTable Measured(Reproduction reproduction, MeasurementWork work, IReadOnlyList<EditorReport> reports)
     {
@@ -177,9 +186,9 @@ public static class ReproductionResults
             : ("drawdown", $"{Name(work.Task)}: drawdown", summary => summary.Drawdown),
     ];
 
-    private static ResultTable TrainingCost(Reproduction reproduction)
+    private static ResultTable TrainingCost(Reproduction reproduction, IReadOnlyList<ReproductionStep> steps)
     {
-        var table = TrainingReports.Costs(reproduction.Plan.Steps.Where(step => step.Work is EditorWork or FactsEditorWork)
+        var table = TrainingReports.Costs(steps.Where(step => step.Work is EditorWork or FactsEditorWork)
             .Select(step => (step.Name, reproduction.Product(step).Training!.Cost)));
         return table with
         {
@@ -194,9 +203,6 @@ public static class ReproductionResults
         var spent = TimeSpan.FromSeconds(reproduction.Plan.Steps.Sum(step => reproduction.Spent(step).TotalSeconds));
         return $"{Text(spent.TotalHours, "0.0")} hours";
     }
-
-    private static string Machine() => string.Create(CultureInfo.InvariantCulture,
-        $"Machine: {Environment.ProcessorCount} cores, {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / 1e9:0} GB, {RuntimeInformation.OSDescription.Trim()}, {RuntimeInformation.FrameworkDescription}, {TorchRuntime.Description}.");
 
     private static string Kind(MeasurementWork work) => work.Task.ToString().ToLowerInvariant() + work.Kind switch
     {

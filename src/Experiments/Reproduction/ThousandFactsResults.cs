@@ -19,11 +19,12 @@ public sealed record FactsCase(int Batch, double Success, double Rephrases, doub
 /// <summary>An editor, measured with so many edits at once in one world.</summary>
 /// <param name="Line">Of the picture.</param>
 /// <param name="Milliseconds">Of a batch.</param>
-public sealed record FactsReport(string Line, string Editor, int Edits, double Milliseconds, IReadOnlyList<FactsCase> Cases)
+/// <param name="NotMade">As <see cref="EditorReport.NotMade"/>.</param>
+public sealed record FactsReport(string Line, string Editor, int Edits, double Milliseconds, IReadOnlyList<FactsCase> Cases, int NotMade = 0)
 {
     public static FactsReport Of(string line, EditorReport report, ThousandFacts facts)
     {
-        return new(line, report.Editor, report.Edits, report.PerBatch.TotalMilliseconds, [.. report.Cases.Select(Case)]);
+        return new(line, report.Editor, report.Edits, report.PerBatch.TotalMilliseconds, [.. report.Cases.Select(Case)], report.NotMade);
 
         FactsCase Case(CaseResult result)
         {
@@ -72,7 +73,8 @@ public static class ThousandFactsResults
         ["Every world has a model and editors of its own. Exact match of the whole answer, which is also what greedy writing gives. Rephrases and unrelated questions are in wordings that no "
             + "editor was trained on; unrelated questions are about facts that none of the edits changes. Drawdown is against the unedited model, and of single questions drawn per edit. "
             + "Implied: questions in two steps, such as where the employer of somebody is based, after an edit of the one or the other; the model answers such questions before. "
-            + "Replay and beta: the weight of known training facts, which the edits are to leave alone; nothing that is measured is among them."]);
+            + "Replay and beta: the weight of known training facts, which the edits are to leave alone; nothing that is measured is among them.",
+            .. EditorReport.NotesOn(Together(worlds).Select(row => (row.Editor, row.Edits, row.NotMade)))]);
 
     /// <summary>Edits at once at which some editor is measured with so many settings that they make a curve.</summary>
     public static IReadOnlyList<int> Drawn(IReadOnlyList<IReadOnlyList<FactsReport>> worlds) =>
@@ -109,6 +111,7 @@ public static class ThousandFactsResults
             .GroupBy(entry => (entry.report.Editor, entry.report.Edits)).Select(same => same.First().report with
             {
                 Milliseconds = same.Average(entry => entry.report.Milliseconds),
+                NotMade = same.Sum(entry => entry.report.NotMade),
                 Cases = [.. same.SelectMany(entry => entry.report.Cases.Select(one => one with { Batch = one.Batch * worlds.Count + entry.world }))],
             });
 

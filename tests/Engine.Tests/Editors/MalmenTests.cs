@@ -68,7 +68,7 @@ public sealed class MalmenTests : IDisposable
         {
             var rows = Rows(3);
             rows["c"] = rows["c"] with { delta = rows["c"].delta.Plus(value) };
-            Assert.Contains("'c'", Refusal.Of(MendError.ModelUnusable, () => editor.Propose(rows)).What, StringComparison.Ordinal);
+            Assert.Contains("'c'", Refusal.Of(MendError.NotFinite, () => editor.Propose(rows)).What, StringComparison.Ordinal);
             editor.Dispose();
         }
     }

@@ -38,6 +38,18 @@ public sealed class EditorComparisonTests : IDisposable
     }
 
     [Fact]
+    public void ABatchWhoseNumbersOverflow_CountsAsNotEdited_AndTheTableSaysSo()
+    {
+        using var comparison = Open();
+        var ruinous = new UntrainedUltraEdit(new() { EditLr = 1e300 }, EditableWeights.DownProjections(ModelFamily.FromDirectory(_folder["model"])), turn: 2);
+        var report = comparison.Measure(ruinous, 4, _cases);
+        Assert.Equal((1, 1), (report.Batches, report.NotMade));
+        Assert.All(report.Cases, result => Assert.Equal(result.Edit.Before, result.Edit.After));
+        Assert.Contains(ResultTables.AtOnce([report]).Notes, note => note.Contains("1 batches could not be computed", StringComparison.Ordinal));
+        Assert.Equal(0, comparison.Measure(ruinous, 2, _cases).NotMade); // one turn, which ruins the model afterwards
+    }
+
+    [Fact]
     public void AProtocol_TellsWhatWasMeasuredApart()
     {
         using var comparison = Open();
