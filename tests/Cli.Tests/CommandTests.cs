@@ -192,6 +192,8 @@ public sealed class CommandTests : IDisposable
         Assert.Contains("use another folder",
             string.Join(' ', Mend("sequence", "--demo", "--own-step", "--out", "sequence").Output.Split((char[]?)null,
             StringSplitOptions.RemoveEmptyEntries)), StringComparison.Ordinal);
+        File.Delete(_folder["sequence/sequence.ledger"]); // it has the edits that the results tell of
+        Assert.Matches("(?s)RunDiffers: .* is missing", Mend("sequence", "--demo", "--edits", "4", "--out", "sequence").Output);
     }
 
     [Fact]

@@ -38,7 +38,7 @@ public sealed record ReproductionProgress(ReproductionStep Step, int Number, dou
 /// that it is made with, and at the end that it is done. A run that was stopped, at whatever point, goes on with the first step that is not
 /// done: the training of an editor or of a large world's model at its checkpoint, measurements after the last one made, a sequence after its
 /// last edit, the others at their beginning. A product of other settings is deleted and made anew, and so is what was made of it.
-/// What <see cref="ReproductionResults"/> reads is in the <c>step.json</c> of all steps and the <c>results.json</c> of measurements, so these
+/// What <see cref="ReproductionResults"/> reads is in the <c>step.json</c> of all steps and the <c>results.json</c>, or <c>.gz</c>, of measurements, so these
 /// files are the record of a reproduction: with them alone what was measured stays, and the others are made again where a step needs them.
 /// </summary>
 /// <param name="folder">Of all products.</param>

@@ -25,8 +25,8 @@ public static class ReproductionResults
         Paragraph(!Plans<MeasurementWork>() ? "# A thousand facts, in small models"
             : $"# The paper's comparison{(Plans<FactsMeasurementWork>() ? ", and a thousand facts," : "")} on small models");
         Paragraph($"Made by `{command}` on small models that it trains from scratch, with the models and data of the table below, in {Hours(reproduction)}. "
-            + "Everything here is that command's output; nothing is written by hand. Columns and tables marked \"paper\" are figures of Mitchell et al. 2022 for "
-            + "other models on other data: for orientation.");
+            + "Everything here is that command's output; nothing is written by hand."
+            + (Plans<MeasurementWork>() ? " Columns and tables marked \"paper\" are figures of Mitchell et al. 2022 for other models on other data: for orientation." : ""));
         Paragraph($"Machine: {string.Join("; ", reproduction.Machines)}.");
         if (steps.Count < reproduction.Plan.Steps.Count)
             Paragraph($"**Not finished.** {steps.Count} of {reproduction.Plan.Steps.Count} steps are done, and of these is what follows. Missing: "

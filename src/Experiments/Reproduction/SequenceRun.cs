@@ -151,6 +151,10 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
             throw new MendException(MendError.RunDiffers,
                 $"{Path.Combine(folder, ResultsFile)} was measured with {earlier.Settings}, now asked for with {settings}.",
                 "Ask as before, or use another folder.");
+        if (earlier is { Progress.Edits.Count: > 0 } && !File.Exists(Path.Combine(folder, Ledger)))
+            throw new MendException(MendError.RunDiffers,
+                $"{Path.Combine(folder, ResultsFile)} tells of {earlier.Progress.Edits.Count} edits, and {Ledger} beside it, which has them, is missing.",
+                "Put it back, or begin anew in another folder.");
         await using var cluster = await EmbeddedCluster.OpenAsync(
             new() { ModelDirectory = model, Editor = editor, Ledger = Path.Combine(folder, Ledger), Probes = probes, Device = device },
             cancellation).ConfigureAwait(false);

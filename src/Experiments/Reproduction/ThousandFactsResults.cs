@@ -1,6 +1,6 @@
 using System.Globalization;
+using System.IO.Compression;
 using System.Text.Json;
-using MendCluster.Engine.Files;
 
 namespace MendCluster.Experiments;
 
@@ -45,23 +45,29 @@ public sealed record FactsReport(string Line, string Editor, int Edits, double M
 /// <summary>What editors did to a thousand facts, over all worlds together.</summary>
 public static class ThousandFactsResults
 {
-    private const string File = "results.json";
-
-    /// <summary>The cases are many: a line.</summary>
-    private static readonly JsonSerializerOptions Json = new(MeasurementStore.Json) { WriteIndented = false };
+    private const string Name = "results.json.gz";
 
     private static readonly (Stratum Stratum, string Name)[] Strata =
         [(Stratum.SameSubject, "same subject"), (Stratum.SameRelation, "same relation"), (Stratum.Far, "far")];
 
-    public static void Write(string folder, IReadOnlyList<FactsReport> reports) =>
-        AtomicFile.Write(Path.Combine(folder, File), JsonSerializer.Serialize(reports, Json) + "\n");
+    /// <summary>With all cases, from which tables over several worlds are made.</summary>
+    public static void Write(string folder, IReadOnlyList<FactsReport> reports)
+    {
+        using var file = File.Create(Path.Combine(folder, Name));
+        using var zip = new GZipStream(file, CompressionLevel.SmallestSize);
+        JsonSerializer.Serialize(zip, reports, MeasurementStore.Json);
+    }
 
-    public static IReadOnlyList<FactsReport> Read(string folder) =>
-        JsonSerializer.Deserialize<List<FactsReport>>(System.IO.File.ReadAllText(Path.Combine(folder, File)), Json)!;
+    public static IReadOnlyList<FactsReport> Read(string folder)
+    {
+        using var file = File.OpenRead(Path.Combine(folder, Name));
+        using var zip = new GZipStream(file, CompressionMode.Decompress);
+        return JsonSerializer.Deserialize<List<FactsReport>>(zip, MeasurementStore.Json)!;
+    }
 
     /// <param name="worlds">The same editors in each.</param>
     public static ResultTable AtOnce(IReadOnlyList<IReadOnlyList<FactsReport>> worlds) => new(
-        $"A thousand facts, edits at once; 95% intervals over {worlds.Count} worlds, batches and edits",
+        $"A thousand facts, edits at once; 95% intervals over {(worlds.Count == 1 ? "" : $"{worlds.Count} worlds, ")}batches and edits",
         ["editor", "edits at once", "edit success", "on paraphrases", "before the edit", .. Strata.Select(stratum => $"drawdown, {stratum.Name}"),
             "KL", "implied", "implied before", "ms a batch", "cases"],
         [.. Together(worlds).Select(row => (IReadOnlyList<string>)
