@@ -65,7 +65,7 @@ public static class ReproductionResults
                 Table(WithMissing(ThousandFactsResults.AtOnce(worlds)));
                 foreach (var edits in ThousandFactsResults.Drawn(worlds))
                 {
-                    var picture = $"{stem}-facts-{edits}.svg";
+                    var picture = $"{stem}-at-once-{edits}.svg";
                     File.WriteAllText(Path.Combine(folder, picture), ThousandFactsResults.Curve(worlds, edits).ToSvg());
                     Paragraph($"![{edits} edits at once]({picture})");
                 }
