@@ -24,7 +24,7 @@ public class RequestRetryTests
 
     [Fact]
     public async Task ClientsThatMetTheSameFault_ComeBackAtDifferentTimes() =>
-        Assert.NotEqual((await AttemptsAsync(MendError.CoordinatorLost)).Take(6), (await AttemptsAsync(MendError.CoordinatorLost)).Take(6));
+        Assert.NotEqual(await AttemptsAsync(MendError.CoordinatorLost), await AttemptsAsync(MendError.CoordinatorLost));
 
     [Fact]
     public async Task WhatStays_IsMetOnce() => Assert.Single(await AttemptsAsync(MendError.DrawdownExceeded));
