@@ -10,6 +10,7 @@ namespace MendCluster.Bench;
 /// <summary>
 /// What a consolidation does: held-out facts of the demo, edited one after another and consolidated. Free-running answers to the
 /// prompts, to wordings that the search does not see, and to unrelated questions beside those of the base model; and what an answer takes.
+/// Without replay, then with what the model's directory has for it.
 /// </summary>
 internal static class ConsolidationBench
 {
@@ -18,6 +19,15 @@ internal static class ConsolidationBench
     /// <param name="every">Edits after which they are consolidated, and at the end.</param>
     public static async Task RunAsync(string model, int edits, int every, TimeSpan maxTime)
     {
+        var replay = ReplaySet.Beside(model);
+        await RunAsync(model, edits, every, maxTime, []);
+        if (replay.Count > 0)
+            await RunAsync(model, edits, every, maxTime, replay);
+    }
+
+    private static async Task RunAsync(string model, int edits, int every, TimeSpan maxTime, IReadOnlyList<Probe> replay)
+    {
+        Console.WriteLine($"{replay.Count} questions replayed:");
         var folder = Directory.CreateTempSubdirectory("mend-bench-").FullName;
         try
         {
@@ -27,6 +37,7 @@ internal static class ConsolidationBench
                 Editor = Path.Combine(model, "editor.safetensors"),
                 Ledger = Path.Combine(folder, "ledger"),
                 Probes = ProbeSet.Beside(model),
+                Replay = replay,
             });
             List<EditExample> facts = [.. DemoRecipe.HeldOutEdits().DistinctBy(fact => fact.Prompt).Take(edits)];
             List<string> unrelated = [.. facts.SelectMany(fact => fact.Locality).Select(row => row.Question).Distinct()

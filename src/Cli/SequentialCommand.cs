@@ -74,7 +74,7 @@ internal static class SequentialCommand
             {
                 var bar = progress.AddTask("edits", maxValue: 1);
                 return run.RunAsync(directory, parsed.GetValue(editor)?.FullName ?? DemoFiles.Editor(directory), ProbeSet.Beside(directory),
-                    Counts(parsed.GetValue(counts), set.Edits.Count), parsed.GetValue(revertAll), done => bar.Value = done,
+                    [], Counts(parsed.GetValue(counts), set.Edits.Count), parsed.GetValue(revertAll), done => bar.Value = done,
                     parsed.GetRequiredValue(device), cancellation);
             });
             Tables.Show(results.Table());

@@ -95,9 +95,13 @@ public sealed record GenerateReply([property: Id(0)] StageResult Result, [proper
 /// </summary>
 /// <param name="NeedsInputGradient">Whether a stage below has editable weights.</param>
 /// <param name="Again">A later round: with the session's candidate on top, to which the backward half will add.</param>
+/// <param name="Replay">
+/// The loss is so many times the KL divergence of the session's reference (<see cref="TrialRequest"/>, of the same tokens) to this pass,
+/// mean over the tokens and summed over the examples. Null: it is the labels' negative log-likelihood, summed alike.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardRequest")]
 public sealed record ForwardRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] bool NeedsInputGradient,
-    [property: Id(2)] bool Again = false);
+    [property: Id(2)] bool Again = false, [property: Id(3)] double? Replay = null);
 
 /// <param name="Scores">How well each target is predicted, from the last stage. Logits never travel.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardReply")]
@@ -114,10 +118,11 @@ public sealed record ForwardReply([property: Id(0)] StageResult Result, [propert
 /// For each example the factor on its own candidate's alpha; one with null is left out, and no score is given for it. Null: as
 /// <paramref name="Candidate"/> says.
 /// </param>
+/// <param name="IsReference">The last stage keeps the logits under the session until its next forward half, which takes them.</param>
 [GenerateSerializer, Immutable, Alias("mend.TrialRequest")]
 public sealed record TrialRequest([property: Id(0)] StageTrip Trip, [property: Id(2)] double? Candidate = null,
     [property: Id(3)] ProbePass? Probes = null, [property: Id(4)] bool Resumes = false,
-    [property: Id(5)] IReadOnlyList<double?>? Each = null);
+    [property: Id(5)] IReadOnlyList<double?>? Each = null, [property: Id(6)] bool IsReference = false);
 
 /// <summary>
 /// A pass over the probes. What the shards keep of it is no session's: it serves as long as the model's version stays, and where the

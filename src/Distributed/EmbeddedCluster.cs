@@ -57,6 +57,10 @@ public sealed record EmbeddedClusterOptions
     /// <summary>Unrelated questions that edits are tried on: the first 100 at every edit, of the others those nearest to it (<see cref="ProbeSet"/>).</summary>
     public IReadOnlyList<Probe> Probes { get; init; } = [];
 
+    /// <summary>Questions that consolidations learn to leave as they are (<see cref="ReplaySet"/>); none may be a probe.</summary>
+    /// <value>Null: those of <c>replay.tsv</c> in the model's directory, where it has one.</value>
+    public IReadOnlyList<Probe>? Replay { get; init; }
+
     /// <summary>What all edits in force together may cost on the probes: an edit may be asked to cost less, none may cost more.</summary>
     /// <value>Null: as much as each edit's <see cref="EditOptions"/> allow.</value>
     public DriftBudget? Budget { get; init; }
@@ -110,6 +114,7 @@ public sealed class EmbeddedCluster : IMendCluster
             foreach (var device in Devices.Names(options.Device))
                 _ = Devices.Of(device); // what is not here is refused before anything is opened
             var probes = new ProbeSet(options.Probes, text);
+            var replay = new ReplaySet(options.Replay ?? ReplaySet.Beside(options.ModelDirectory), options.Probes, text);
             _ = options.Budget?.Checked(options.Probes.Count);
             _ = options.Consolidate.Checked(options.Probes.Count);
             if (options.Editor is not null)
@@ -128,7 +133,7 @@ public sealed class EmbeddedCluster : IMendCluster
             })).ConfigureAwait(false);
             return new(shards, options.Stages, ledger,
                 new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger, options.Budget, options.MaxGroup,
-                options.Consolidate));
+                options.Consolidate, replay));
         }
         catch
         {

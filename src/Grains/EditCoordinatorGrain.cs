@@ -126,6 +126,7 @@ public sealed class EditCoordinatorGrain(
     {
         var (text, fingerprint) = ModelText.Open(settings.ModelDirectory);
         var probes = new ProbeSet(settings.Probes, text);
+        var replay = new ReplaySet(ReplaySet.Beside(settings.ModelDirectory), settings.Probes, text);
         try
         {
             _ledger = await IEditLedger.OpenAsync(settings.Ledger, fingerprint, time);
@@ -136,7 +137,7 @@ public sealed class EditCoordinatorGrain(
         }
         logger.LedgerOpened(settings.Model);
         return new(Replicas(), _ledger, text, probes, time, logger, settings.Budget, settings.MaxGroup,
-            settings.Consolidate);
+            settings.Consolidate, replay);
     }
 
     private static MendException Displaced(MendException e) =>

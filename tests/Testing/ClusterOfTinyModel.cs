@@ -39,7 +39,8 @@ public sealed class ClusterOfTinyModel : IDisposable
         bool withEditor = true,
         IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null,
         string device = "cpu", DType dtype = DType.Float32, DriftBudget? budget = null,
-        int maxGroup = EditCoordinator.DefaultMaxGroup, ConsolidationTriggers? consolidate = null)
+        int maxGroup = EditCoordinator.DefaultMaxGroup, ConsolidationTriggers? consolidate = null,
+        IReadOnlyList<Probe>? replay = null)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
@@ -54,6 +55,7 @@ public sealed class ClusterOfTinyModel : IDisposable
             Factors = factors ?? new(),
             Time = time ?? TimeProvider.System,
             Probes = probes ?? [new("what is red", "blue"), new("the old town", "south")],
+            Replay = replay,
             Budget = budget,
             MaxGroup = maxGroup,
             Consolidate = consolidate ?? new(),

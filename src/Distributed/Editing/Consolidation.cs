@@ -7,12 +7,14 @@ namespace MendCluster.Distributed.Editing;
 /// One update in the place of those of many edits of a scope: it is fitted to their prompts and to rewordings of these, on the model with
 /// the edits of other scopes, while answers and edits go on. It takes steps of Adam on what is not yet answered as it should be, and
 /// shrinks between them, for what a fact does not need costs other answers. So facts that many edits made one by one have pushed out of
-/// each other's way come back, with a smaller update. Where it begins: <see cref="StageFit"/>.
+/// each other's way come back, with a smaller update. Each step also holds it to what the model says of some questions without the edits
+/// (KL divergence), where there are any to replay. Where it begins: <see cref="StageFit"/>.
 /// </summary>
 /// <param name="facts">In force at the version, all of one scope.</param>
 /// <param name="others">Edits of the version that stay as they are.</param>
+/// <param name="replay">To be answered as without the edits.</param>
 internal sealed class Consolidation(Pipeline replica, long session, ModelVersion version, IReadOnlyList<LedgerEntry> facts,
-    IReadOnlyList<EditId> others, ModelText text, ConsolidateOptions options, TimeProvider time)
+    IReadOnlyList<EditId> others, ReplaySet replay, ModelText text, ConsolidateOptions options, TimeProvider time)
 {
     /// <summary>A prompt is learned in its own words and in at most so many others.</summary>
     private const int Rewordings = 2;
@@ -26,7 +28,14 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     /// <summary>As <see cref="StepFitRequest"/> has them.</summary>
     private const double Rate = 0.04, Decay = 0.002;
 
+    /// <summary>Of the divergence on what is replayed, beside the loss of as many edits.</summary>
+    private const double ReplayWeight = 5;
+
+    private readonly Random _random = new(0);
     private readonly IReadOnlyList<TokenRow> _examples = [.. Said(facts, text), .. Reworded(facts, text)];
+    private readonly IReadOnlyList<TokenRow> _replay = replay.Without(
+        facts.SelectMany(fact => Rewording.Of(fact.Prompt!).Prepend(fact.Prompt!)));
+    private readonly Queue<TokenRow> _nextReplayed = new();
 
     public int Steps { get; private set; }
 
@@ -69,11 +78,10 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
         await replica.BranchAsync(new(session, version, true, others, []), cancellation).ConfigureAwait(false);
         await replica.BeginFitAsync(new(session, version, [.. facts.Select(fact => fact.Edit)], options.MaxRank), cancellation)
             .ConfigureAwait(false);
-        var random = new Random(0);
         for (var missing = _examples.Count; missing > 0;)
         {
             missing = 0;
-            foreach (var batch in Shuffled(random).Chunk(Batch))
+            foreach (var batch in Shuffled(_examples).Chunk(Batch))
             {
                 var start = time.GetTimestamp();
                 missing += await LearnAsync(batch, cancellation).ConfigureAwait(false);
@@ -90,21 +98,41 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     /// <returns>How many of the batch were not there.</returns>
     private async Task<int> LearnAsync(IReadOnlyList<TokenRow> batch, CancellationToken cancellation)
     {
-        var trip = new StageTrip(session, version, text.Batch(batch), Boundary.None, options.Scope, others.Count);
-        var scores = await replica.ForwardAsync(trip, again: true, cancellation).ConfigureAwait(false);
+        var scores = await replica.ForwardAsync(Trip(batch), again: true, cancellation).ConfigureAwait(false);
         var missing = scores.Count(score => !score.Exact || Math.Exp(score.LogProbability) < Confidence);
         if (missing > 0)
         {
             await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+            if (_replay.Count > 0)
+                await ReplayAsync(NextReplayed(), cancellation).ConfigureAwait(false);
             await replica.StepFitAsync(new(session, ++Steps, Rate, Decay), cancellation).ConfigureAwait(false);
         }
         return missing;
     }
 
-    private TokenRow[] Shuffled(Random random)
+    /// <summary>Adds its gradient to that of the edits.</summary>
+    private async Task ReplayAsync(IReadOnlyList<TokenRow> batch, CancellationToken cancellation)
     {
-        var examples = _examples.ToArray();
-        random.Shuffle(examples);
-        return examples;
+        await replica.ForwardReplayAsync(Trip(batch), ReplayWeight, cancellation).ConfigureAwait(false);
+        await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+    }
+
+    /// <summary>All in turn, each time in another order.</summary>
+    private List<TokenRow> NextReplayed()
+    {
+        if (_nextReplayed.Count == 0)
+            foreach (var row in Shuffled(_replay))
+                _nextReplayed.Enqueue(row);
+        return [.. Enumerable.Range(0, Math.Min(Batch, _nextReplayed.Count)).Select(_ => _nextReplayed.Dequeue())];
+    }
+
+    private StageTrip Trip(IReadOnlyList<TokenRow> rows) =>
+        new(session, version, text.Batch(rows), Boundary.None, options.Scope, others.Count);
+
+    private TokenRow[] Shuffled(IReadOnlyList<TokenRow> rows)
+    {
+        var shuffled = rows.ToArray();
+        _random.Shuffle(shuffled);
+        return shuffled;
     }
 }

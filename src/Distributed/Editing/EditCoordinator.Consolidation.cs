@@ -54,7 +54,7 @@ public sealed partial class EditCoordinator
         List<EditId> others = [.. inForce.Except(facts).Select(entry => entry.Edit)];
         return await WithFailoverAsync(async (replica, session) =>
         {
-            var search = new Consolidation(replica, session, version, facts, others, text, options, time);
+            var search = new Consolidation(replica, session, version, facts, others, replay ?? ReplaySet.None, text, options, time);
             var changes = await search.RunAsync(cancellation).ConfigureAwait(false);
             return search.Steps > 0 ? (facts, changes, search.Steps) : throw new MendException(MendError.NothingToConsolidate,
                 $"The {facts.Count} edit(s) are consolidated, and all are answered as they should be.", "Nothing is left to do.");

@@ -48,9 +48,11 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="budget">What every edit is held to, whatever its caller allows; null: nothing. A revert is held to none.</param>
 /// <param name="maxGroup">Edits that wait at once and are made together, at most (<see cref="GroupTrial"/>); 1: each is made alone.</param>
 /// <param name="consolidate">When the edits of a scope are consolidated in the background; null: they are not.</param>
+/// <param name="replay">What consolidations leave as it is; null: they learn their edits alone.</param>
 public sealed partial class EditCoordinator(
     IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, ProbeSet probes, TimeProvider time,
-    ILogger? logger = null, DriftBudget? budget = null, int maxGroup = EditCoordinator.DefaultMaxGroup, ConsolidationTriggers? consolidate = null)
+    ILogger? logger = null, DriftBudget? budget = null, int maxGroup = EditCoordinator.DefaultMaxGroup, ConsolidationTriggers? consolidate = null,
+    ReplaySet? replay = null)
     : IEditCoordinator, IDisposable
 {
     public const int DefaultMaxGroup = 32;

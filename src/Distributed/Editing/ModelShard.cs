@@ -241,7 +241,9 @@ public sealed class ModelShard : IModelShard
     private ForwardReply Forward_OnComputeThread(ForwardRequest request)
     {
         var (loaded, session, edits) = Begin(request.Trip, request.Again ? 1 : null);
-        var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits);
+        var replay = request.Replay is not { } weight ? null : loaded.Stage.Head is not null && session.Reference is null
+            ? throw SessionLost(request.Trip.Session) : new ReplayLoss(session.Reference, weight);
+        var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits, replay);
         session.Keep(pass, request.Again);
         if (pass.Loss is null)
             return new(new(StagePasses.Encode(pass.Top), _epoch));
@@ -275,15 +277,17 @@ public sealed class ModelShard : IModelShard
             return new(new(StagePasses.Encode(top), _epoch));
         }
         var scored = loaded.Passes.Scored(tokens);
-        if (probes is null)
+        if (probes is null && !request.IsReference)
             return new(Last, StagePasses.Scores(stage.Logits(top, scored.Rows), scored));
-        var rows = Losses.LocalityRows(pass.Input, stage.Family);
-        var logits = stage.Logits(top, rows); // [M, V]
+        var (logits, ofLabels) = loaded.Passes.EveryLogit(top, pass.Input, scored); // [M, V]
+        if (probes is null)
+        {
+            session.Keep(logits);
+            return new(Last, StagePasses.Scores(ofLabels, scored));
+        }
         var (before, unedited) = probes.Before is null ? default : (Kept(probes.Before), probes.Base is null ? null : Kept(probes.Base));
         _probes.Keep(probes, kept, logits);
-        var places = scored.Among(rows, top.Hidden!.shape[0] * top.Hidden.shape[1]);
-        return new(Last, StagePasses.Scores(logits.index_select(0, places.On(logits.device)), scored),
-            Kl(before), Kl(unedited));
+        return new(Last, StagePasses.Scores(ofLabels, scored), Kl(before), Kl(unedited));
 
         Tensor Kept(long? number) => _probes.Logits(number) ?? throw SessionLost(request.Trip.Session);
         double? Kl(Tensor? from) => from is null ? null : Losses.LocalityKl(from, logits).Host().item<float>();

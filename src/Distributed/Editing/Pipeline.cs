@@ -111,22 +111,33 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
     public void Keep(ProbeTrial trial, ModelVersion version) => _baseline = trial.Candidate with { Version = version };
 
     private async Task<TrialReply> TryAsync(StageTrip trip, double? candidate, ProbePass? probes, bool resumes,
-        CancellationToken cancellation, IReadOnlyList<double?>? each = null)
+        CancellationToken cancellation, IReadOnlyList<double?>? each = null, bool isReference = false)
     {
         var lowest = (await EditableStagesAsync(cancellation).ConfigureAwait(false)).ToList().IndexOf(true);
-        return (await UpAsync(trip, (shard, own, stage) => shard.TryAsync(new(own, candidate, probes, resumes && stage == lowest, each),
-            cancellation), reply => reply.Result, resumes ? lowest : 0).ConfigureAwait(false))[^1];
+        return (await UpAsync(trip, (shard, own, stage) => shard.TryAsync(
+            new(own, candidate, probes, resumes && stage == lowest, each, isReference), cancellation), reply => reply.Result, resumes ? lowest : 0).ConfigureAwait(false))[^1];
     }
 
     /// <summary>The forward half of an edit, or of another of its rounds; or of several edits, an example each.</summary>
-    public async Task<IReadOnlyList<ExampleScore>> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation)
+    public Task<IReadOnlyList<ExampleScore>> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation) =>
+        ForwardAsync(trip, again, null, cancellation);
+
+    /// <summary>The forward half of a pass with the session's candidate that is held to what the trip's branch says without it.</summary>
+    /// <param name="weight">Of the divergence.</param>
+    public async Task ForwardReplayAsync(StageTrip trip, double weight, CancellationToken cancellation)
+    {
+        await TryAsync(trip, null, null, resumes: false, cancellation, isReference: true).ConfigureAwait(false);
+        await ForwardAsync(trip, again: true, weight, cancellation).ConfigureAwait(false);
+    }
+
+    private async Task<IReadOnlyList<ExampleScore>> ForwardAsync(StageTrip trip, bool again, double? replay, CancellationToken cancellation)
     {
         var editable = await EditableStagesAsync(cancellation).ConfigureAwait(false);
         if (!editable.Contains(true))
             throw new MendException(MendError.EditorMissing, "The model was opened without an editor.",
                 "Name the editor's file (--editor), or train one: mend train.");
         var replies = await UpAsync(trip, (shard, own, stage) =>
-            shard.ForwardAsync(new(own, editable.Take(stage).Contains(true), again), cancellation), reply => reply.Result).ConfigureAwait(false);
+            shard.ForwardAsync(new(own, editable.Take(stage).Contains(true), again, replay), cancellation), reply => reply.Result).ConfigureAwait(false);
         return replies[^1].Scores!;
     }
 

@@ -5,7 +5,23 @@ using MendCluster.Engine.Data;
 namespace MendCluster.Distributed.Editing;
 
 /// <summary>A question that no edit is about, and its right answer.</summary>
-public sealed record Probe(string Question, string Answer);
+public sealed record Probe(string Question, string Answer)
+{
+    /// <param name="what">It is, for the error.</param>
+    /// <exception cref="MendException">It has no tokens or too many for the model.</exception>
+    internal TokenRow Row(string what, ModelText text)
+    {
+        try
+        {
+            return text.Row(Question, Answer);
+        }
+        catch (MendException e)
+        {
+            throw new MendException(MendError.InvalidOption,
+                $"The {what} \"{Question}\" with the answer \"{Answer}\" cannot be asked: {e.Message}", "Correct it, or leave it out.", e);
+        }
+    }
+}
 
 /// <summary>
 /// The unrelated questions that candidates are tried on, in the tokens of a model. The first of them are the same for every edit; of the
@@ -32,7 +48,7 @@ public sealed class ProbeSet
     /// <exception cref="MendException">A probe has no tokens or too many for the model.</exception>
     public ProbeSet(IReadOnlyList<Probe> probes, ModelText text)
     {
-        List<TokenRow> rows = [.. probes.Select(probe => Row(probe, text))];
+        List<TokenRow> rows = [.. probes.Select(probe => probe.Row("probe", text))];
         (Count, Fixed) = (probes.Count, [.. probes.Take(MaxFixed)]);
         Tokens = probes.Count == 0 ? null : text.Batch(rows[..Fixed.Count]);
         (_others, _rows, _text) = ([.. probes.Skip(MaxFixed)], rows[Fixed.Count..], text);
@@ -82,20 +98,6 @@ public sealed class ProbeSet
         catch (DecoderFallbackException e)
         {
             throw new InvalidDataException($"{path}: found bytes that are not UTF-8. Save the file as UTF-8.", e);
-        }
-    }
-
-    private static TokenRow Row(Probe probe, ModelText text)
-    {
-        try
-        {
-            return text.Row(probe.Question, probe.Answer);
-        }
-        catch (MendException e)
-        {
-            throw new MendException(MendError.InvalidOption,
-                $"The probe \"{probe.Question}\" with the answer \"{probe.Answer}\" cannot be asked: {e.Message}",
-                "Correct the probe, or leave it out.", e);
         }
     }
 }

@@ -39,6 +39,9 @@ internal sealed class ShardSession : IDisposable
     /// <summary>What the forward half found below the lowest editable layer: no candidate changes it, so the tries begin there.</summary>
     public Activations? Frozen { get; private set; }
 
+    /// <summary>Logits that the next forward half is held against. [M, V].</summary>
+    public Tensor? Reference { get; private set; }
+
     /// <summary>Of the backward half, once it was run.</summary>
     public BackwardReply? Reply { get; set; }
 
@@ -72,6 +75,13 @@ internal sealed class ShardSession : IDisposable
             Forget(); // of the edit before, where several are computed on one branch
         (Recorded, Frozen) = ((pass.Recording, pass.Graph()), pass.Frozen);
         _ownedByPass.AddRange(new[] { Frozen.Hidden, Frozen.Memory }.OfType<Tensor>().Select(tensor => tensor.DetachFromDisposeScope()));
+    }
+
+    /// <param name="reference">What the next forward half is held against. [M, V].</param>
+    public void Keep(Tensor reference)
+    {
+        Reference?.Dispose();
+        Reference = reference.DetachFromDisposeScope();
     }
 
     /// <summary>In the place of the round before.</summary>
@@ -128,7 +138,8 @@ internal sealed class ShardSession : IDisposable
         Recorded?.Graph.Dispose();
         _ownedByPass.ForEach(tensor => tensor.Dispose());
         _ownedByPass.Clear();
-        (Recorded, Frozen, Reply) = (null, null, null);
+        Reference?.Dispose();
+        (Recorded, Frozen, Reference, Reply) = (null, null, null, null);
     }
 }
 

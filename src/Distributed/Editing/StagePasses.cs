@@ -56,7 +56,9 @@ internal sealed class StagePasses(Stage stage)
     /// <summary>The forward half of an edit's own pass, with a graph from the lowest place that the backward half has to reach.</summary>
     /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
     /// <param name="edits">In force; null: none.</param>
-    public RecordedPass Record(TokenBatch tokens, Boundary boundary, bool needsInputGradient, WeightUpdates? edits = null)
+    /// <param name="replay">What the last stage is held against in the place of the labels; null: the labels.</param>
+    public RecordedPass Record(TokenBatch tokens, Boundary boundary, bool needsInputGradient, WeightUpdates? edits = null,
+        ReplayLoss? replay = null)
     {
         var keeps = needsInputGradient || stage.HasEditable;
         var (below, recording) = (Decode(boundary, needsInputGradient), new Recording());
@@ -69,8 +71,22 @@ internal sealed class StagePasses(Stage stage)
         if (stage.Head is null)
             return new(below, frozen, top, recording, keeps, null, null, null);
         var scored = Scored(tokens);
+        if (replay is not null)
+        {
+            var (all, ofLabels) = EveryLogit(top, pass.Input, scored);
+            return new(below, frozen, top, recording, keeps, replay.Of(all, scored.BatchSize), ofLabels, scored);
+        }
         var logits = stage.Logits(top, scored.Rows); // [N, V]
         return new(below, frozen, top, recording, keeps, Losses.SummedNll(logits, scored), logits, scored);
+    }
+
+    /// <summary>The logits at all positions that locality is measured on, [M, V], and those of the labelled ones among them, [N, V].</summary>
+    public (Tensor All, Tensor OfLabels) EveryLogit(Activations top, ModelInput input, ScoredPositions scored)
+    {
+        var rows = Losses.LocalityRows(input, stage.Family);
+        var logits = stage.Logits(top, rows);
+        var places = scored.Among(rows, top.Hidden!.shape[0] * top.Hidden.shape[1]);
+        return (logits, logits.index_select(0, places.On(logits.device)));
     }
 
     /// <summary>The labelled positions of a batch.</summary>
@@ -91,6 +107,15 @@ internal sealed class StagePasses(Stage stage)
             new ExampleScore(rows[i].All(row => right[row] == 1), rows[i].Any() ? rows[i].Average(row => (double)logProbabilities[row])
             : 0))];
     }
+}
+
+/// <summary>A pass is to say what another said.</summary>
+/// <param name="Reference">Logits of the other pass, on the last stage; null on the others. [M, V].</param>
+internal sealed record ReplayLoss(Tensor? Reference, double Weight)
+{
+    /// <param name="logits">[M, V].</param>
+    /// <param name="examples">Of the batch: the loss is summed over them, as that of labels is.</param>
+    public Tensor Of(Tensor logits, long examples) => Losses.LocalityKl(Reference!, logits).Times(Weight * examples);
 }
 
 /// <summary>The forward half of an edit's own pass on one stage.</summary>

@@ -14,8 +14,9 @@ namespace MendCluster.Experiments;
 /// <param name="MaxTokens">Of an answer.</param>
 /// <param name="Inputs">Digest of the editor, the edits, the unrelated questions and the probes.</param>
 /// <param name="ConsolidateEvery">Edits; 0: never.</param>
+/// <param name="Replay">Questions that consolidations learn to leave as they are.</param>
 public sealed record SequenceSettings(string Source, int Unrelated, double? Confidence, double? MaxDrawdown, int MaxTokens, int Probes,
-    string Inputs, int ConsolidateEvery);
+    string Inputs, int ConsolidateEvery, int Replay = 0);
 
 /// <summary>All of a sequence's edits, taken back.</summary>
 /// <param name="Edits">That were taken back.</param>
@@ -74,7 +75,7 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
             + $"where a later edit is about the same, the later target. {Settings.Unrelated} unrelated questions; kept: answered as by the unedited model; drawdown: of the true answers. "
             + $"95% intervals by bootstrap over edits or questions. Step: {(Settings.Confidence is { } confidence ? $"as large as gives the target {confidence}" : "the editor's own")}; "
             + $"{Settings.Probes} probes; {(Settings.MaxDrawdown is { } limit ? $"edits that cost more than {limit} of them are refused" : "no edit is refused for its drawdown")}. "
-            + $"{(Settings.ConsolidateEvery > 0 ? $"After every {Settings.ConsolidateEvery} edits those in force are consolidated. " : "")}"
+            + $"{(Settings.ConsolidateEvery > 0 ? $"After every {Settings.ConsolidateEvery} edits those in force are consolidated, {Settings.Replay} known questions replayed. " : "")}"
             + $"Times: medians, of an edit over the newest {SequentialEdits.NewestEdits}. Factors: of all edits, as the ledger keeps them. Float32.");
         return Reverted is null ? text : text + string.Create(CultureInfo.InvariantCulture,
             $" Then {Reverted.Edits} edits were taken back in a random order in {Reverted.Seconds:0.0} s: the checksum of the model {(Reverted.IsRestored ? "is" : "IS NOT")} that of before, "
@@ -134,17 +135,18 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="editor">The editor's file.</param>
     /// <param name="probes">Questions that each edit is judged by.</param>
+    /// <param name="replay">Questions that consolidations learn to leave as they are.</param>
     /// <param name="revertAll">Then takes all edits back, in a random order, and looks whether the model is the unedited one.</param>
     /// <param name="progress">Told the share that is done.</param>
     /// <param name="device">Of the model's stages.</param>
     /// <exception cref="InvalidDataException">The folder's figures were measured with other settings.</exception>
-    public async Task<SequenceResults> RunAsync(string model, string editor, IReadOnlyList<Probe> probes, IReadOnlyList<int> counts,
-        bool revertAll,
+    public async Task<SequenceResults> RunAsync(string model, string editor, IReadOnlyList<Probe> probes, IReadOnlyList<Probe> replay,
+        IReadOnlyList<int> counts, bool revertAll,
         Action<double>? progress = null, string device = "cpu", CancellationToken cancellation = default)
     {
-        var inputs = Digest.OfText(JsonSerializer.Serialize(new { Editor = Digest.OfFile(editor), data.Edits, data.Unrelated, probes }));
+        var inputs = Digest.OfText(JsonSerializer.Serialize(new { Editor = Digest.OfFile(editor), data.Edits, data.Unrelated, probes, replay }));
         var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens,
-            probes.Count, inputs, consolidateEvery);
+            probes.Count, inputs, consolidateEvery, replay.Count);
         using var own = OwnFolder.Take(folder, "mend sequence", [ResultsFile, TableFile, CurveFile, Ledger]);
         var earlier = Read(folder);
         if (earlier is not null && earlier.Settings != settings)
@@ -156,8 +158,15 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
                 $"{Path.Combine(folder, ResultsFile)} tells of {earlier.Progress.Edits.Count} edits, and {Ledger} beside it, which has them, is missing.",
                 "Put it back, or begin anew in another folder.");
         await using var cluster = await EmbeddedCluster.OpenAsync(
-            new() { ModelDirectory = model, Editor = editor, Ledger = Path.Combine(folder, Ledger), Probes = probes, Device = device },
-            cancellation).ConfigureAwait(false);
+            new()
+            {
+                ModelDirectory = model,
+                Editor = editor,
+                Ledger = Path.Combine(folder, Ledger),
+                Probes = probes,
+                Replay = replay,
+                Device = device,
+            }, cancellation).ConfigureAwait(false);
         var results = earlier ?? new(settings, await ChecksumsAsync(cluster).ConfigureAwait(false),
             new(new Dictionary<string, string>(), [], []), null);
         double steps = counts.Max() * (revertAll ? 2 : 1);

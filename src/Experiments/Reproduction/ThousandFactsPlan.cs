@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using MendCluster.Contracts;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Editors;
@@ -30,8 +31,10 @@ public sealed record FactsMeasurementWork(ulong World, WorldSize Size, IReadOnly
 /// <summary>The same edits one after another through a cluster.</summary>
 /// <param name="ConsolidateEvery">Edits; 0: never.</param>
 /// <param name="ConsolidationTime">Of each, at most.</param>
+/// <param name="Replays">Consolidations replay the training facts that are not among the probes.</param>
 public sealed record FactsSequenceWork(ulong World, WorldSize Size, EditOptions Options, int Probes, IReadOnlyList<int> Counts,
-    int ConsolidateEvery, TimeSpan ConsolidationTime) : ReproductionWork(EditTaskKind.Qa);
+    int ConsolidateEvery, TimeSpan ConsolidationTime, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Replays = false)
+    : ReproductionWork(EditTaskKind.Qa);
 
 /// <summary>
 /// A thousand facts of a model that knows four thousand, edited at once and one after another: several worlds, each with a model and editors
@@ -106,7 +109,7 @@ public static class ThousandFactsPlan
             reduced ? [1, 2] : OneAfterAnother, 0, TimeSpan.FromSeconds(reduced ? 1 : 60));
         yield return new($"measured/{folder}-sequence", [model.Name, mend.Name], 20, sequence with { Counts = reduced ? [1, 2] : [1, 10, 25, 50, 100] });
         yield return new($"measured/{folder}-consolidated", [model.Name, mend.Name], 30,
-            sequence with { ConsolidateEvery = reduced ? 1 : 50 });
+            sequence with { ConsolidateEvery = reduced ? 1 : 50, Replays = true });
 
         ReproductionStep Editor(string name, EditorTrainingOptions options, bool preserves, double minutes) => new($"editors/{folder}/{name}",
             [model.Name], minutes,

@@ -104,8 +104,15 @@ public static class DemoRecipe
         var world = World.Generate(Seed);
         SmallT5.Train(directory, [.. world.Questions()], Model, model, cancellation: cancellation);
         TrainEditor(directory, world, Editor, editor, cancellation);
-        File.WriteAllLines(Path.Combine(directory, ProbeSet.FileName),
-            SyntheticTasks.Probes(Seed, Probes).Select(probe => $"{probe.Question}\t{probe.Answer}"));
+        WriteQuestions(directory);
+    }
+
+    /// <summary>Writes the probes and what consolidations replay into the directory.</summary>
+    public static void WriteQuestions(string directory)
+    {
+        List<string> known = [.. SyntheticTasks.Known(Seed).Select(fact => $"{fact.Question}\t{fact.Answer}")];
+        File.WriteAllLines(Path.Combine(directory, ProbeSet.FileName), known.Take(Probes));
+        File.WriteAllLines(Path.Combine(directory, ReplaySet.FileName), known.Skip(Probes));
     }
 
     /// <summary>Trains the editor for the model in the directory.</summary>

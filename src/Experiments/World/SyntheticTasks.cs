@@ -29,10 +29,9 @@ public static class SyntheticTasks
     public static IReadOnlyList<EditExample> ManyEdits(ulong seed, int count) =>
         World.Generate(seed).EditsAtOnce(count, Prng.At(seed, 1000));
 
-    /// <summary>Questions about the world's training facts, for a cluster to try edits on.</summary>
-    public static IReadOnlyList<QaPair> Probes(ulong seed, int count) =>
-        [.. Prng.At(seed, 16).Shuffle(World.Generate(seed).Split.Training).Take(count)
-        .Select(fact => new QaPair(fact.Question(0), fact.Object))];
+    /// <summary>A question about each of the world's training facts, which no measured edit is about; in a random order.</summary>
+    public static IReadOnlyList<QaPair> Known(ulong seed) =>
+        [.. Prng.At(seed, 16).Shuffle(World.Generate(seed).Split.Training).Select(fact => new QaPair(fact.Question(0), fact.Object))];
 
     /// <summary>Questions in zsRE's form, and others about the world in that of Natural Questions.</summary>
     public static void WriteQuestionAnswering(string folder, ulong seed)

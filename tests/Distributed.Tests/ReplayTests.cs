@@ -1,0 +1,122 @@
+using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
+using MendCluster.Distributed.Ledger;
+using MendCluster.Engine.Data;
+using MendCluster.Testing;
+using Microsoft.Extensions.Logging.Abstractions;
+
+namespace MendCluster.Distributed.Tests;
+
+/// <summary>What a consolidation leaves as it is.</summary>
+public class ReplayTests
+{
+    private static readonly ConsolidateOptions AtOnce = new() { Share = 1, MaxTime = TimeSpan.FromSeconds(1) };
+
+    /// <summary>What steps for an edit have changed, steps of replay take back.</summary>
+    [Theory]
+    [InlineData("gpt2", 1)]
+    [InlineData("gptj", 2)]
+    [InlineData("t5", 2)]
+    [InlineData("bart", 3)]
+    public async Task ItIsTheWayBackToTheReference(string family, int stages)
+    {
+        const long Session = 1;
+        using var model = new ClusterOfTinyModel(family);
+        await using var cluster = await model.OpenAsync(stages);
+        var edit = await cluster.EditAsync("who is the mayor", "a woman");
+        var (text, fingerprint) = ModelText.Open(model.Model);
+        await using var ledger = await IEditLedger.OpenAsync(model.Ledger + "2", fingerprint, TimeProvider.System);
+        var pipeline = new Pipeline(0, model.Shards, ledger, new(), TimeProvider.System, NullLogger.Instance);
+        await pipeline.BranchAsync(new(Session, edit.Version, true, [], []), default);
+        await pipeline.BeginFitAsync(new(Session, edit.Version, [edit.Id], 8), default);
+        var (said, kept) = (Trip(("who is the mayor", "a woman")), Trip(("what is red", "blue"), ("the old town", "the south")));
+        var reference = await pipeline.ScoreAsync(kept, default);
+        var steps = 0;
+
+        for (var i = 0; i < 5; i++)
+        {
+            await pipeline.ForwardAsync(said, again: true, default);
+            await StepAsync();
+        }
+        var far = await DistanceAsync();
+        for (var i = 0; i < 200; i++) // Adam remembers how large the gradients of the edit were
+        {
+            await pipeline.ForwardReplayAsync(kept, 5, default);
+            await StepAsync();
+        }
+        Assert.InRange(await DistanceAsync(), 0, far / 2);
+
+        async Task StepAsync()
+        {
+            await pipeline.BackwardAsync(Session, default);
+            await pipeline.StepFitAsync(new(Session, ++steps, 0.04, 0), default);
+        }
+        async Task<double> DistanceAsync() => (await pipeline.ForwardAsync(kept, again: true, default)).Zip(reference)
+            .Sum(score => Math.Abs(score.First.LogProbability - score.Second.LogProbability));
+        StageTrip Trip(params (string Prompt, string Target)[] rows) =>
+            new(Session, edit.Version, text.Batch([.. rows.Select(row => text.Row(row.Prompt, row.Target))]), Boundary.None, Branch: 0);
+    }
+
+    [Fact]
+    public void AQuestionThatAnEditAsks_IsNotReplayed()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        var (text, _) = ModelText.Open(model.Model);
+        var replay = new ReplaySet([new("what is red", "blue"), new("Who is the mayor", "a woman")], [], text);
+        Assert.Equal("what is red", Assert.Single(replay.Without(["who is the mayor"])).Prompt);
+        Assert.Empty(ReplaySet.None.Without([]));
+    }
+
+    [Fact]
+    public async Task TheFileBesideTheModel_IsReplayed_UnlessOtherQuestionsAreGiven()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        model.SetAlpha(0.1f);
+        var replayed = new List<int>();
+        await using (var cluster = await model.OpenAsync(2, Listen))
+            await EditAndConsolidateAsync(cluster);
+        Assert.Empty(replayed);
+
+        File.WriteAllLines(Path.Combine(model.Model, ReplaySet.FileName), ["the mayor\tred", "who is the mayor\ta woman", "a woman\tblue"]);
+        await using (var cluster = await model.OpenAsync(2, Listen, model.Ledger + "2"))
+            await EditAndConsolidateAsync(cluster);
+        Assert.NotEmpty(replayed);
+        Assert.All(replayed, rows => Assert.Equal(2, rows)); // the third is the edit's
+
+        replayed.Clear();
+        await using (var cluster = await model.OpenAsync(2, Listen, model.Ledger + "3", replay: []))
+            await EditAndConsolidateAsync(cluster);
+        Assert.Empty(replayed);
+
+        IModelShard Listen(IModelShard shard) => new Listener(shard, replayed.Add);
+
+        static async Task EditAndConsolidateAsync(EmbeddedCluster cluster)
+        {
+            await cluster.EditAsync("who is the mayor", "the south");
+            await cluster.EditAsync("what is red", "the south");
+            await cluster.ConsolidateAsync(AtOnce);
+        }
+    }
+
+    [Fact]
+    public async Task WhatCannotBeReplayed_IsRefusedWhenTheModelIsOpened()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        var both = await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(replay: [new("What is red", "the south")]));
+        Assert.Equal((MendError.InvalidOption, true), (both.Error, both.Message.Contains("\"What is red\"", StringComparison.Ordinal)));
+        var empty = await Assert.ThrowsAsync<MendException>(() => model.OpenAsync(replay: [new("the mayor", "")]));
+        Assert.Equal((MendError.InvalidOption, true), (empty.Error, empty.Message.Contains("question to replay \"the mayor\"", StringComparison.Ordinal)));
+        File.WriteAllText(Path.Combine(model.Model, ReplaySet.FileName), "the mayor\tred\nno tab\n");
+        Assert.Contains("line 2", (await Assert.ThrowsAsync<InvalidDataException>(() => model.OpenAsync())).Message, StringComparison.Ordinal);
+    }
+
+    private sealed class Listener(IModelShard shard, Action<int> replayed) : ShardDecorator(shard)
+    {
+        public override Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default)
+        {
+            if (request.Replay is not null)
+                replayed((int)request.Trip.Tokens.InputIds.Shape[0]);
+            return base.ForwardAsync(request, cancellation);
+        }
+    }
+}
