@@ -127,8 +127,13 @@ internal static class EditCommands
             Description = "rows of a weight's consolidated factors, at most",
             DefaultValueFactory = _ => defaults.MaxRank
         }.Within(1);
+        var without = new Option<long[]>("--without")
+        {
+            Description = "edits that are taken back in the same step; the others are fitted without them",
+            AllowMultipleArgumentsPerToken = true,
+        };
         var command = new Command("consolidate", "Put one update, fitted anew, in the place of those of all edits in force")
-            { scope, seconds, share, rank };
+            { scope, seconds, share, rank, without };
         cluster.AddTo(command);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -140,9 +145,10 @@ internal static class EditCommands
                 Share = parsed.GetValue(share),
                 MaxRank = parsed.GetValue(rank),
                 Author = Environment.UserName,
+                Without = [.. (parsed.GetValue(without) ?? []).Select(id => new EditId(id))],
             }, cancellation);
             var (edits, before, after, rows, bytes) = receipt.Consolidated;
-            var table = new Table().Border(TableBorder.Simple).AddColumns("", "as they were made", "consolidated");
+            var table = new Table().Border(TableBorder.Simple).AddColumns("", "before", "consolidated");
             void Row(string name, double? was, double? now, string format) => table.AddRow(name,
                 was?.ToString(format, CultureInfo.InvariantCulture) ?? "not measured",
                 now?.ToString(format, CultureInfo.InvariantCulture) ?? "not measured");

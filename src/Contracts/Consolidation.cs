@@ -31,6 +31,13 @@ public sealed record ConsolidateOptions
     /// <summary>Who asks; kept in the ledger.</summary>
     [Id(4)]
     public string? Author { get; init; }
+
+    /// <summary>
+    /// Edits of the scope that are taken back in the same step: the others are fitted anew without them, and readers never meet the model
+    /// that those make as they are.
+    /// </summary>
+    [Id(5)]
+    public IReadOnlyList<EditId> Without { get; init; } = [];
 }
 
 /// <summary>How well a model keeps its edits, and the rest.</summary>
@@ -45,7 +52,7 @@ public sealed record ConsolidationFigures(
 
 /// <summary>What a consolidation is.</summary>
 /// <param name="Edits">In whose place it stands while all of them are in force.</param>
-/// <param name="Before">All edits of the scope that are in force, as they were made.</param>
+/// <param name="Before">The model that it was made on; of its edits those that the consolidation keeps.</param>
 /// <param name="After">The same with the consolidation.</param>
 /// <param name="Rank">Rows of its factors, the most of any weight.</param>
 /// <param name="Bytes">Of the factors of all weights.</param>

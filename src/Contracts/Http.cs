@@ -156,9 +156,11 @@ public sealed record RevertRequest(RevertMode Mode = RevertMode.Remove);
 
 /// <summary><see cref="ConsolidateOptions"/>; what is missing is as there.</summary>
 /// <param name="MaxTime">In seconds.</param>
-public sealed record ConsolidateRequest(string? Scope = null, TimeSpan? MaxTime = null, double? Share = null, int? MaxRank = null)
+public sealed record ConsolidateRequest(string? Scope = null, TimeSpan? MaxTime = null, double? Share = null, int? MaxRank = null,
+    IReadOnlyList<EditId>? Without = null)
 {
-    public static ConsolidateRequest Of(ConsolidateOptions options) => new(options.Scope, options.MaxTime, options.Share, options.MaxRank);
+    public static ConsolidateRequest Of(ConsolidateOptions options) =>
+        new(options.Scope, options.MaxTime, options.Share, options.MaxRank, options.Without);
 
     /// <param name="author">Who asks, as the server knows it.</param>
     public ConsolidateOptions Options(string? author)
@@ -171,6 +173,7 @@ public sealed record ConsolidateRequest(string? Scope = null, TimeSpan? MaxTime 
             Share = Share ?? defaults.Share,
             MaxRank = MaxRank ?? defaults.MaxRank,
             Author = author,
+            Without = Without ?? [],
         };
     }
 }

@@ -46,6 +46,11 @@ public sealed class CommandTests : IDisposable
         Assert.Contains("consolidation of 2 edits", Mend("ledger").Output, StringComparison.Ordinal);
         Assert.Equal(0, Mend("revert", "3").Code);
         Assert.Equal(target, Mend("ask", prompt).Output.Trim());
+        (code, output) = Mend("consolidate", "--share", "1", "--without", "2");
+        Assert.True(code == 0, output);
+        Assert.Contains("in the place of 1 edit(s)", output, StringComparison.Ordinal);
+        Assert.Equal(target, Mend("ask", prompt).Output.Trim());
+        Assert.NotEqual("Navedo Rovers", Mend("ask", "What club does Hanna Quinlund play for?").Output.Trim());
     }
 
     [Fact]

@@ -78,6 +78,60 @@ public class ConsolidationTests
     }
 
     [Fact]
+    public async Task WithoutAnEdit_TheOthersAreFittedAnew_AndReadersNeverMeetThemAsTheyAre()
+    {
+        using var model = Tiny();
+        await using var cluster = await model.OpenAsync(2);
+        await EditAsync(cluster);
+        await cluster.ConsolidateAsync(AtOnce);
+        var applied = cluster.LedgerAsync().Result.Count;
+        var receipt = await cluster.ConsolidateAsync(AtOnce with { Without = [new(2), new(4), new(2)], Author = "me" });
+        Assert.Equal((9, 9), (receipt.Id.Value, receipt.Version.Value));
+        Assert.Equal([1, 3, 5], receipt.Consolidated.Edits.Select(edit => edit.Value));
+        var entries = (await cluster.LedgerAsync()).Skip(applied).ToList();
+        Assert.Equal([(LedgerKind.Revert, 2, "me"), (LedgerKind.Revert, 4, "me"), (LedgerKind.Consolidate, 9, "me")],
+            entries.Select(entry => (entry.Kind, (int)entry.Edit.Value, entry.Author!)));
+        Assert.Equal([RevertMode.Remove, RevertMode.Remove, null], entries.Select(entry => entry.Mode));
+        var state = await model.StateAsync(cluster);
+
+        await cluster.RevertAsync(receipt.Id);
+        var checksums = await ChecksumsAsync(cluster);
+        await using (var never = await model.OpenAsync(2, ledger: model.Ledger + "2"))
+        {
+            await EditAsync(never);
+            await never.RevertAsync(new(2));
+            await never.RevertAsync(new(4));
+            Assert.Equal(await ChecksumsAsync(never), checksums);
+        }
+        await cluster.DisposeAsync();
+        await using var again = await model.OpenAsync(2);
+        Assert.Equal(checksums, await ChecksumsAsync(again));
+        Assert.NotEqual(state, await model.StateAsync(again));
+    }
+
+    [Fact]
+    public async Task WithoutAnEditThatIsNoneOfThem_NothingIsChanged()
+    {
+        using var model = Tiny();
+        await using var cluster = await model.OpenAsync();
+        await EditAsync(cluster);
+        await cluster.EditAsync("the woman", "a mayor", new() { Scope = "own" });
+        await cluster.RevertAsync(new(1));
+        var checksums = await ChecksumsAsync(cluster);
+        Assert.Equal(MendError.AlreadyReverted, await RefusalAsync([new(1)]));
+        Assert.Equal(MendError.UnknownEdit, await RefusalAsync([new(2), new(99)]));
+        Assert.Equal(MendError.UnknownEdit, await RefusalAsync([new(7)])); // the revert's own number
+        Assert.Equal(MendError.InvalidOption, await RefusalAsync([new(6)]));
+        Assert.Equal(MendError.InvalidOption, await RefusalAsync(null!));
+        Assert.Equal(MendError.NothingToConsolidate, await RefusalAsync([new(2), new(3), new(4), new(5)]));
+        Assert.Equal(7, (await cluster.LedgerAsync()).Count);
+        Assert.Equal(checksums, await ChecksumsAsync(cluster));
+
+        async Task<MendError> RefusalAsync(IReadOnlyList<EditId> without) =>
+            (await Assert.ThrowsAsync<MendException>(() => cluster.ConsolidateAsync(AtOnce with { Without = without }))).Error;
+    }
+
+    [Fact]
     public async Task EditsThatAreMadeMeanwhile_StayOnTop()
     {
         using var model = Tiny();

@@ -101,6 +101,8 @@ public abstract class ClusterContractTests : IAsyncLifetime
         Assert.Equal((consolidated.After, 2), (entry.Consolidated!.After, entry.Consolidated.Edits.Count));
         Assert.Equal(4, (await _cluster.RevertAsync(id)).Version.Value);
         Assert.Equal([3, 4], (await _cluster.LedgerPageAsync(new() { Edit = id })).Select(found => found.Version.Value));
+        Assert.Equal([2], (await _cluster.ConsolidateAsync(options with { Without = [new(1)] })).Consolidated.Edits.Select(edit => edit.Value));
+        Assert.Equal([1, 5], (await _cluster.LedgerPageAsync(new() { Edit = new(1) })).Select(found => found.Version.Value));
         Assert.Equal(MendError.InvalidOption, await ErrorAsync(() => _cluster.ConsolidateAsync(new() { Share = 2 })));
     }
 

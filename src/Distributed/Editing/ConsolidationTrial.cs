@@ -29,23 +29,25 @@ internal sealed record ConsolidationOutcome(ConsolidationFigures Before, Consoli
 internal sealed record KeptEdits((double Success, double? Rewordings) Before, (double Success, double? Rewordings) After);
 
 /// <summary>
-/// A consolidation tried on a branch that has its record as the ledger will, with the edits that were made meanwhile on top of it: it is
+/// A consolidation tried on a branch that has its records as the ledger will, with the edits that were made meanwhile on top of it: it is
 /// made only if it keeps no fewer edits, no fewer of their rewordings and no fewer of the base model's right answers than the edits do as
 /// they are.
 /// </summary>
-/// <param name="facts">All edits of the scope that are in force at the version.</param>
-/// <param name="inForce">Those of other scopes too.</param>
+/// <param name="inForce">All edits that are in force at the version.</param>
+/// <param name="records">The last is the consolidation; those before it take edits back, which do not count.</param>
 /// <param name="number">Gives numbers for passes, each once.</param>
-internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVersion version, IReadOnlyList<LedgerEntry> facts,
-    IReadOnlyList<EditId> inForce, LedgerRecord record, ModelText text, ProbeSet probes, Func<long> number)
+internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVersion version, IReadOnlyList<LedgerEntry> inForce,
+    IReadOnlyList<LedgerRecord> records, ModelText text, ProbeSet probes, Func<long> number)
 {
-    private readonly IReadOnlyList<TokenRow> _said = Consolidation.Said(facts, text), _reworded = Consolidation.Reworded(facts, text);
+    private readonly IReadOnlyList<TokenRow> _said = Consolidation.Said(Facts(inForce, records), text),
+        _reworded = Consolidation.Reworded(Facts(inForce, records), text);
+    private int _branchLength;
 
     /// <summary>Of the prompts and rewordings alone, which concerns no other request: edits may go on meanwhile.</summary>
     public async Task<KeptEdits> KeptAsync(CancellationToken cancellation)
     {
         var before = await MeasureAsync([]).ConfigureAwait(false);
-        return new(before, await MeasureAsync([record]).ConfigureAwait(false));
+        return new(before, await MeasureAsync(records).ConfigureAwait(false));
 
         async Task<(double, double?)> MeasureAsync(IReadOnlyList<LedgerRecord> added)
         {
@@ -59,7 +61,7 @@ internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVe
     public async Task<ConsolidationOutcome> RunAsync(KeptEdits kept, CancellationToken cancellation)
     {
         var (before, _) = await ProbeAsync(kept.Before, []).ConfigureAwait(false);
-        var (after, tried) = await ProbeAsync(kept.After, [record]).ConfigureAwait(false);
+        var (after, tried) = await ProbeAsync(kept.After, records).ConfigureAwait(false);
         return new(before, after, replica, tried);
 
         async Task<(ConsolidationFigures, Pipeline.ProbeTrial?)> ProbeAsync((double Success, double? Rewordings) right,
@@ -74,8 +76,11 @@ internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVe
     }
 
     /// <param name="added">On top of the version.</param>
-    private Task BranchAsync(IReadOnlyList<LedgerRecord> added, CancellationToken cancellation) =>
-        replica.BranchAsync(new(session, version, true, inForce, added), cancellation);
+    private Task BranchAsync(IReadOnlyList<LedgerRecord> added, CancellationToken cancellation)
+    {
+        _branchLength = inForce.Count - added.Count(record => record.Entry.Kind == LedgerKind.Revert);
+        return replica.BranchAsync(new(session, version, true, [.. inForce.Select(entry => entry.Edit)], added), cancellation);
+    }
 
     private async Task<double> RightAsync(IReadOnlyList<TokenRow> examples, CancellationToken cancellation)
     {
@@ -90,5 +95,8 @@ internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVe
         return (double)right / examples.Count;
     }
 
-    private StageTrip Trip(TokenBatch tokens) => new(session, version, tokens, Boundary.None, record.Entry.Scope, inForce.Count);
+    private StageTrip Trip(TokenBatch tokens) => new(session, version, tokens, Boundary.None, records[^1].Entry.Scope, _branchLength);
+
+    private static IEnumerable<LedgerEntry> Facts(IReadOnlyList<LedgerEntry> inForce, IReadOnlyList<LedgerRecord> records) =>
+        inForce.Where(entry => entry.Scope == records[^1].Entry.Scope && records.All(record => record.Entry.Edit != entry.Edit));
 }

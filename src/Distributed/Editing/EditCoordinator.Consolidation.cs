@@ -47,11 +47,15 @@ public sealed partial class EditCoordinator
     {
         var entries = ledger.Entries; // edits go on
         var version = VersionOf(entries);
-        List<LedgerEntry> inForce = InForce(entries), facts = [.. inForce.Where(entry => entry.Scope == options.Scope)];
+        List<LedgerEntry> inForce = InForce(entries), ofScope = [.. inForce.Where(entry => entry.Scope == options.Scope)];
+        foreach (var edit in options.Without)
+            CheckIn(ofScope, edit, entries);
+        List<LedgerEntry> facts = [.. ofScope.Where(entry => !options.Without.Contains(entry.Edit))];
         if (facts.Count == 0)
             throw new MendException(MendError.NothingToConsolidate,
-                $"No edit {(options.Scope is { } scope ? $"of the scope '{scope}'" : "for everybody")} is in force.", "Make some first.");
-        List<EditId> others = [.. inForce.Except(facts).Select(entry => entry.Edit)];
+                $"No {(options.Without.Count > 0 ? "other " : "")}edit {(options.Scope is { } scope ? $"of the scope '{scope}'" : "for everybody")} is in force.",
+                options.Without.Count > 0 ? "Take them back with a revert." : "Make some first.");
+        List<EditId> others = [.. inForce.Except(ofScope).Select(entry => entry.Edit)];
         return await WithFailoverAsync(async (replica, session) =>
         {
             var search = new Consolidation(replica, session, version, facts, others, replay ?? ReplaySet.None, text, options, time);
@@ -73,7 +77,7 @@ public sealed partial class EditCoordinator
         await TurnAsync(cancellation).ConfigureAwait(false);
         try
         {
-            if (candidate.Entry.Version != Version.Next())
+            if (candidate[0].Entry.Version != Version.Next())
             {
                 candidate = Candidate(options, facts, changes);
                 kept = await KeptAsync(candidate).ConfigureAwait(false);
@@ -81,10 +85,13 @@ public sealed partial class EditCoordinator
             var outcome = await TrialAsync(candidate, trial => trial.RunAsync(kept, cancellation)).ConfigureAwait(false);
             if (outcome.Refusal(_budget) is { } refusal)
                 throw refusal;
-            var consolidated = candidate.Entry.Consolidated! with { Before = outcome.Before, After = outcome.After };
-            var entry = candidate.Entry with { Consolidated = consolidated };
+            var found = candidate[^1].Entry;
+            var consolidated = found.Consolidated! with { Before = outcome.Before, After = outcome.After };
+            var entry = found with { Consolidated = consolidated };
             cancellation.ThrowIfCancellationRequested();
-            await CommitAsync([candidate with { Entry = entry }]).ConfigureAwait(false);
+            await CommitAsync([.. candidate[..^1], candidate[^1] with { Entry = entry }]).ConfigureAwait(false);
+            foreach (var edit in options.Without)
+                _logger.EditReverted(edit, entry.Version, 0);
             if (outcome.Probes is { } tried)
                 outcome.Replica.Keep(tried, entry.Version);
             return (entry, consolidated);
@@ -94,32 +101,55 @@ public sealed partial class EditCoordinator
             _turn.Release();
         }
 
-        Task<KeptEdits> KeptAsync(LedgerRecord record) => TrialAsync(record, trial => trial.KeptAsync(cancellation));
+        Task<KeptEdits> KeptAsync(List<LedgerRecord> records) => TrialAsync(records, trial => trial.KeptAsync(cancellation));
     }
 
-    /// <summary>As the next version; what the record says of it is not measured yet.</summary>
-    private LedgerRecord Candidate(ConsolidateOptions options, IReadOnlyList<LedgerEntry> facts, IReadOnlyList<WeightChange> changes)
+    /// <summary>
+    /// As the next version, the last after those that take edits back; what its record says of it is not measured yet.
+    /// </summary>
+    private List<LedgerRecord> Candidate(ConsolidateOptions options, IReadOnlyList<LedgerEntry> facts, IReadOnlyList<WeightChange> changes)
     {
         var entries = ledger.Entries;
-        var (version, now) = (VersionOf(entries).Next(), InForce(entries));
-        if (facts.FirstOrDefault(fact => now.All(entry => entry.Edit != fact.Edit)) is { } gone)
-            throw new MendException(MendError.ConsolidationRefused, $"Edit {gone.Edit} was taken back meanwhile.",
-                "Nothing was changed. Consolidate again.");
+        var (version, now, at) = (VersionOf(entries).Next(), InForce(entries), time.GetUtcNow());
+        List<EditId> without = [.. options.Without.Distinct()];
+        foreach (var edit in facts.Select(fact => fact.Edit).Concat(without))
+            if (now.All(entry => entry.Edit != edit))
+                throw new MendException(MendError.ConsolidationRefused, $"Edit {edit} was taken back meanwhile.",
+                    "Nothing was changed. Consolidate again.");
+        var records = new List<LedgerRecord>();
+        foreach (var edit in without)
+        {
+            records.Add(new(new(version, at, LedgerKind.Revert, edit, Author: options.Author, Mode: RevertMode.Remove, Recomputed: 0), []));
+            version = version.Next();
+        }
         var unmeasured = new ConsolidationFigures(0, 0, null, null);
-        return new(new(version, time.GetUtcNow(), LedgerKind.Consolidate, new(version.Value), Author: options.Author,
+        records.Add(new(new(version, at, LedgerKind.Consolidate, new(version.Value), Author: options.Author,
             Scope: options.Scope, Consolidated: new([.. facts.Select(fact => fact.Edit)], unmeasured, unmeasured,
             changes.Max(change => change.UTilde.Shape[0]),
-            changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length))), changes);
+            changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length))), changes));
+        return records;
     }
 
-    /// <summary>On the version before the record's.</summary>
-    private Task<T> TrialAsync<T>(LedgerRecord record, Func<ConsolidationTrial, Task<T>> run)
+    /// <summary>On the version before the first record's.</summary>
+    private Task<T> TrialAsync<T>(IReadOnlyList<LedgerRecord> records, Func<ConsolidationTrial, Task<T>> run)
     {
-        var before = new ModelVersion(record.Entry.Version.Value - 1);
+        var before = new ModelVersion(records[0].Entry.Version.Value - 1);
         var inForce = InForce([.. ledger.Entries.TakeWhile(entry => entry.Version <= before)]);
-        return WithFailoverAsync((replica, session) => run(new(replica, session, before,
-            [.. inForce.Where(entry => entry.Scope == record.Entry.Scope)], [.. inForce.Select(entry => entry.Edit)], record, text, probes,
+        return WithFailoverAsync((replica, session) => run(new(replica, session, before, inForce, records, text, probes,
             () => Interlocked.Increment(ref _sessions))));
+    }
+
+    private static void CheckIn(IReadOnlyList<LedgerEntry> ofScope, EditId edit, IReadOnlyList<LedgerEntry> entries)
+    {
+        if (ofScope.Any(entry => entry.Edit == edit))
+            return;
+        var made = entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Edit && entry.Edit == edit)
+            ?? throw new MendException(MendError.UnknownEdit, $"There is no edit {edit}.", "The ledger lists the edits.");
+        if (entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } revert)
+            throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.",
+                "Leave it out.");
+        throw new MendException(MendError.InvalidOption,
+            $"Edit {edit} is {(made.Scope is { } scope ? $"of the scope '{scope}'" : "for everybody")}.", "Name its scope, or leave it out.");
     }
 
     private static void Check(ConsolidateOptions options)
@@ -130,6 +160,8 @@ public sealed partial class EditCoordinator
             throw new MendException(MendError.InvalidOption, $"Share is {options.Share}.", "It is more than 0 and at most 1.");
         if (options.MaxRank < 1)
             throw new MendException(MendError.InvalidOption, $"MaxRank is {options.MaxRank}.", "It is at least 1.");
+        if (options.Without is null)
+            throw new MendException(MendError.InvalidOption, "Without is null.", "It is a list of edits, which may be empty.");
         ModelText.CheckUnicode(options.Author, "author");
         CheckScope(options.Scope);
     }

@@ -82,7 +82,8 @@ internal static class EditEndpoints
         var (cluster, caller) = (api.Cluster, Caller.Of(http.User));
         caller.RequireEditsOf(request?.Scope);
         var receipt = await cluster.ConsolidateAsync((request ?? new()).Options(caller.Name), http.RequestAborted);
-        api.Changed(http, "consolidate", $"{receipt.Consolidated.Edits.Count} edits", receipt.Version);
+        api.Changed(http, "consolidate", $"{receipt.Consolidated.Edits.Count} edits"
+            + (request?.Without is { Count: > 0 } gone ? $" without {string.Join(", ", gone)}" : ""), receipt.Version);
         return TypedResults.Ok(receipt);
     }
 

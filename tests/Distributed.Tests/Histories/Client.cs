@@ -26,7 +26,7 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
                     await RevertAsync(edit, rng.Next(3) == 0 ? RevertMode.Recompute : RevertMode.Remove);
                     break;
                 case 4 when rng.Next(4) > 0:
-                    await ConsolidateAsync(scope);
+                    await ConsolidateAsync(scope, rng.Next(3) == 0 && history.AnyEdit(rng) is { } gone ? [gone] : []);
                     break;
                 default:
                     await AskAsync(rng.Pick(Prompts), scope);
@@ -58,20 +58,21 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
         history.Add(new Reverted(began, history.Now(), edit, mode, receipt));
     }
 
-    private async Task ConsolidateAsync(string? scope)
+    private async Task ConsolidateAsync(string? scope, IReadOnlyList<EditId> without)
     {
         var began = history.Now();
         ConsolidationReceipt? receipt = null;
         try
         {
             receipt = await PatientlyAsync(() => cluster.CallAsync(coordinator => coordinator.ConsolidateAsync(
-                new() { Scope = scope, MaxTime = TimeSpan.FromMilliseconds(20), Share = 1 })));
+                new() { Scope = scope, MaxTime = TimeSpan.FromMilliseconds(20), Share = 1, Without = without })));
         }
-        catch (MendException e) when (e.Error is MendError.NothingToConsolidate or MendError.ConsolidationRefused)
+        catch (MendException e) when (e.Error is MendError.NothingToConsolidate or MendError.ConsolidationRefused
+            || without.Count > 0 && e.Error is MendError.UnknownEdit or MendError.AlreadyReverted or MendError.InvalidOption)
         {
-            // It would have been no better, or another client took one of its edits back.
+            // It would have been no better, or another client took one of its edits back; or it was to be without what is none of them.
         }
-        history.Add(new Consolidated(began, history.Now(), scope, receipt));
+        history.Add(new Consolidated(began, history.Now(), scope, without, receipt));
     }
 
     private async Task AskAsync(string prompt, string? scope)

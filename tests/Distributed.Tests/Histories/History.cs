@@ -14,7 +14,8 @@ internal sealed record Edited(long Began, long Ended, string Key, string Prompt,
 internal sealed record Reverted(long Began, long Ended, EditId Edit, RevertMode Mode, RevertReceipt? Receipt) : Event(Began, Ended);
 
 /// <param name="Receipt">Null: refused, or not acknowledged.</param>
-internal sealed record Consolidated(long Began, long Ended, string? Scope, ConsolidationReceipt? Receipt) : Event(Began, Ended);
+internal sealed record Consolidated(long Began, long Ended, string? Scope, IReadOnlyList<EditId> Without, ConsolidationReceipt? Receipt)
+    : Event(Began, Ended);
 
 internal sealed record Asked(long Began, long Ended, string Prompt, string? Scope, Answer Answer) : Event(Began, Ended);
 
@@ -63,8 +64,12 @@ internal sealed class History
                 (consolidations[receipt.Id].Version, consolidations[receipt.Id].Consolidated!.After,
                 string.Join(' ', consolidations[receipt.Id].Consolidated!.Edits)));
         var reverts = entries.Where(entry => entry.Kind == LedgerKind.Revert).ToDictionary(entry => entry.Edit); // each edit at most once
-        Assert.All(reverts.Values,
-            entry => Assert.Contains(_events.OfType<Reverted>(), revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode));
+        Assert.All(reverts.Values, entry => Assert.True(
+            _events.OfType<Reverted>().Any(revert => revert.Edit == entry.Edit && revert.Mode == entry.Mode)
+            || entry.Mode == RevertMode.Remove && _events.OfType<Consolidated>().Any(asked => asked.Without.Contains(entry.Edit))));
+        foreach (var consolidated in _events.OfType<Consolidated>())
+            if (consolidated.Receipt is { } receipt && consolidated.Without is [var gone])
+                Assert.Equal(receipt.Version.Value - 1, reverts[gone].Version.Value);
         foreach (var revert in _events.OfType<Reverted>().Where(revert => revert.Receipt is not null))
             Assert.Equal(revert.Receipt,
                 new(reverts[revert.Edit].Edit, reverts[revert.Edit].Version, reverts[revert.Edit].Recomputed!.Value));
