@@ -9,7 +9,7 @@ internal static class OpenApi
 {
     public const string Document = "v1", Route = $"/openapi/{Document}.json";
 
-    private const string KeyScheme = "key";
+    private const string KeyScheme = "key", EditNumber = "Number of an edit";
 
     public static void AddMendOpenApi(this IServiceCollection services) => services.AddOpenApi(Document, options =>
     {
@@ -20,7 +20,9 @@ internal static class OpenApi
             var isNullable = type != context.JsonTypeInfo.Type;
             if (type == typeof(EditId) || type == typeof(ModelVersion))
                 (schema.Type, schema.Format, schema.Description) =
-                    (JsonSchemaType.Integer, "int64", type == typeof(EditId) ? "Number of an edit" : "Version of the model");
+                    (JsonSchemaType.Integer, "int64", type == typeof(EditId) ? EditNumber : "Version of the model");
+            else if (type == typeof(IReadOnlyList<EditId>))
+                schema.Items = new OpenApiSchema { Type = JsonSchemaType.Integer, Format = "int64", Description = EditNumber };
             else if (type == typeof(double))
                 (schema.Type, schema.Format) = (JsonSchemaType.Number, "double");
             else if (type == typeof(TimeSpan))
