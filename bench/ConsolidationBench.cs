@@ -55,7 +55,16 @@ internal static class ConsolidationBench
 
             async Task ConsolidateAsync(string when)
             {
-                var receipt = await cluster.ConsolidateAsync(new() { MaxTime = maxTime, Share = 1 });
+                ConsolidationReceipt receipt;
+                try
+                {
+                    receipt = await cluster.ConsolidateAsync(new() { MaxTime = maxTime, Share = 1 });
+                }
+                catch (MendException e) when (e.Error == MendError.ConsolidationRefused)
+                {
+                    Console.WriteLine($"  {when}: {e.What}");
+                    return;
+                }
                 var (_, before, after, rank, bytes) = receipt.Consolidated;
                 Console.WriteLine(FormattableString.Invariant(
                     $"  {when}: {receipt.Steps} steps in {receipt.Time.TotalSeconds:0.0} s; rank {rank}, {bytes / 1e6:0.00} MB; by its own measure prompts {before.Success:P1} -> {after.Success:P1}, rewordings {before.Rewordings:P1} -> {after.Rewordings:P1}, total drawdown {before.TotalDrawdown:P1} -> {after.TotalDrawdown:P1}, KL {before.TotalKl:0.0000} -> {after.TotalKl:0.0000}"));

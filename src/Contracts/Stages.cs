@@ -160,10 +160,13 @@ public sealed record BranchRequest(
 /// <summary>Asks for one update in the place of those of some edits of a version.</summary>
 /// <param name="Of">The edits, all of one scope.</param>
 /// <param name="MaxRank">Rows of the update's factors, at most.</param>
+/// <param name="Resumes">
+/// It starts as the consolidations that stand in the place of some of them; otherwise only where they stand in the place of all.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.BeginFitRequest")]
 public sealed record BeginFitRequest(
     [property: Id(0)] long Session, [property: Id(1)] ModelVersion Version, [property: Id(2)] IReadOnlyList<EditId> Of,
-    [property: Id(3)] int MaxRank);
+    [property: Id(3)] int MaxRank, [property: Id(4)] bool Resumes = false);
 
 /// <param name="Step">Counts from 1. One that was taken already is not taken again.</param>
 /// <param name="Rate">Of Adam, times the size of one edit.</param>

@@ -57,6 +57,56 @@ public class ReplayTests
             new(Session, edit.Version, text.Batch([.. rows.Select(row => text.Row(row.Prompt, row.Target))]), Boundary.None, Branch: 0);
     }
 
+    /// <summary>What an earlier consolidation has is where the next begins, if it resumes; otherwise it begins as nothing.</summary>
+    [Theory]
+    [InlineData("gpt2", 1)]
+    [InlineData("t5", 2)]
+    public async Task WithEditsOnTop_ASearchBeginsWithWhatIsConsolidated_IfItResumes(string family, int stages)
+    {
+        using var model = new ClusterOfTinyModel(family);
+        model.SetAlpha(0.1f);
+        await using var cluster = await model.OpenAsync(stages);
+        await cluster.EditAsync("who is the mayor", "a woman");
+        await cluster.EditAsync("what is red", "the south");
+        await cluster.ConsolidateAsync(AtOnce);
+        var last = await cluster.EditAsync("the old town", "blue");
+        var (text, fingerprint) = ModelText.Open(model.Model);
+        await using var ledger = await IEditLedger.OpenAsync(model.Ledger + "2", fingerprint, TimeProvider.System);
+        var pipeline = new Pipeline(0, model.Shards, ledger, new(), TimeProvider.System, NullLogger.Instance);
+        var rows = text.Batch([text.Row("who is the mayor", "a woman"), text.Row("what is red", "the south")]);
+        await pipeline.BranchAsync(new(1, last.Version, true, [new(1), new(2)], []), default);
+        var unedited = await pipeline.ScoreAsync(new(1, last.Version, rows, Boundary.None, Branch: 0), default);
+        var consolidated = await pipeline.ScoreAsync(new(1, last.Version, rows, Boundary.None, Branch: 2), default);
+
+        AssertAlike(unedited, await BegunAsync(2, resumes: false));
+        AssertAlike(consolidated, await BegunAsync(3, resumes: true));
+
+        async Task<IReadOnlyList<ExampleScore>> BegunAsync(long session, bool resumes)
+        {
+            await pipeline.BranchAsync(new(session, last.Version, true, [], []), default);
+            await pipeline.BeginFitAsync(new(session, last.Version, [new(1), new(2), last.Id], 1000, resumes), default);
+            return await pipeline.ForwardAsync(new(session, last.Version, rows, Boundary.None, Branch: 0), again: true, default);
+        }
+        void AssertAlike(IReadOnlyList<ExampleScore> expected, IReadOnlyList<ExampleScore> actual)
+        {
+            Assert.NotEqual(unedited[0].LogProbability, consolidated[0].LogProbability, 1e-2);
+            Assert.All(expected.Zip(actual), score => Assert.Equal(score.First.LogProbability, score.Second.LogProbability, 1e-3));
+        }
+    }
+
+    [Fact]
+    public void WhatItAsksInSeveralWordings_TeachesHowAPromptIsAskedOtherwise()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        var (text, _) = ModelText.Open(model.Model);
+        var replay = new ReplaySet([.. new[] { "Alba", "Brod", "Cava", "Dorn" }.SelectMany(town => new Probe[]
+            { new($"Who leads {town}?", $"the mayor of {town}"), new($"{town} is led by whom?", $"the mayor of {town}") })], [], text);
+        Assert.Equal("Erl is led by whom?", replay.Rewordings("Who leads Erl?").First());
+        Assert.Equal(3, replay.Rewordings("Who leads Erl?").Distinct().Count()); // two by rules
+        Assert.Equal(2, ReplaySet.None.Rewordings("Who leads Erl?").Count());
+        Assert.Equal(7, replay.Without(replay.Rewordings("Who leads Alba?")).Count);
+    }
+
     [Fact]
     public void AQuestionThatAnEditAsks_IsNotReplayed()
     {

@@ -77,7 +77,7 @@ public sealed class ContractSerializationTests : IDisposable
         new LedgerEntry(new(1), new DateTimeOffset(2026, 1, 2, 3, 4, 5, 6, 7, TimeSpan.Zero), LedgerKind.Revert, new(1), "p", "t", "a", "k",
             Figures, "s", 0.9, RevertMode.Recompute, 2, Together),
         Together, Together.After, new ConsolidateOptions { Scope = "s", MaxTime = new(7), Share = 0.25, MaxRank = 3, Author = "a", Without = [new(1)] },
-            new ConsolidationReceipt(new(1), new(2), Together, 3, new(4)), new BeginFitRequest(1, new(2), [new(3)], 4),
+            new ConsolidationReceipt(new(1), new(2), Together, 3, new(4)), new BeginFitRequest(1, new(2), [new(3)], 4, true),
             new StepFitRequest(1, 2, 0.5, 0.25), new FitReply([new("w", Tensor, Tensor, 1)]),
         new WeightChange("w", Tensor, Empty, 0.1f, new(7)),
             new LedgerRecord(new(new(1), default, LedgerKind.Edit, new(1)), [new("w", Tensor, Empty, float.NegativeInfinity)]),

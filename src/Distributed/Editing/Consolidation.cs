@@ -8,7 +8,8 @@ namespace MendCluster.Distributed.Editing;
 /// the edits of other scopes, while answers and edits go on. It takes steps of Adam on what is not yet answered as it should be, and
 /// shrinks between them, for what a fact does not need costs other answers. So facts that many edits made one by one have pushed out of
 /// each other's way come back, with a smaller update. Each step also holds it to what the model says of some questions without the edits
-/// (KL divergence), where there are any to replay. Where it begins: <see cref="StageFit"/>.
+/// (KL divergence), where there are any to replay: then it begins with what is consolidated already, so that its cost is that of what is
+/// new. Without replay what that cost other answers would stay, and it begins from the model without the edits.
 /// </summary>
 /// <param name="facts">In force at the version, all of one scope.</param>
 /// <param name="others">Edits of the version that stay as they are.</param>
@@ -16,9 +17,6 @@ namespace MendCluster.Distributed.Editing;
 internal sealed class Consolidation(Pipeline replica, long session, ModelVersion version, IReadOnlyList<LedgerEntry> facts,
     IReadOnlyList<EditId> others, ReplaySet replay, ModelText text, ConsolidateOptions options, TimeProvider time)
 {
-    /// <summary>A prompt is learned in its own words and in at most so many others.</summary>
-    private const int Rewordings = 2;
-
     /// <summary>Examples of a pass.</summary>
     public const int Batch = 16;
 
@@ -32,9 +30,9 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     private const double ReplayWeight = 5;
 
     private readonly Random _random = new(0);
-    private readonly IReadOnlyList<TokenRow> _examples = [.. Said(facts, text), .. Reworded(facts, text)];
+    private readonly IReadOnlyList<TokenRow> _examples = [.. Said(facts, text), .. Reworded(facts, replay, text)];
     private readonly IReadOnlyList<TokenRow> _replay = replay.Without(
-        facts.SelectMany(fact => Rewording.Of(fact.Prompt!).Prepend(fact.Prompt!)));
+        facts.SelectMany(fact => replay.Rewordings(fact.Prompt!).Prepend(fact.Prompt!)));
     private readonly Queue<TokenRow> _nextReplayed = new();
 
     public int Steps { get; private set; }
@@ -46,13 +44,13 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     /// <summary>
     /// The same in other words, of which none is a prompt and none too long for the model; claims that a classifier judges have none.
     /// </summary>
-    public static IReadOnlyList<TokenRow> Reworded(IEnumerable<LedgerEntry> facts, ModelText text)
+    public static IReadOnlyList<TokenRow> Reworded(IEnumerable<LedgerEntry> facts, ReplaySet replay, ModelText text)
     {
         if (text.Family.Labels is not null)
             return [];
         var said = Last(facts);
         var prompts = said.Select(fact => fact.Prompt).ToHashSet();
-        return [.. said.SelectMany(fact => Rewording.Of(fact.Prompt).Take(Rewordings).Where(prompts.Add)
+        return [.. said.SelectMany(fact => replay.Rewordings(fact.Prompt).Where(prompts.Add)
             .Select(wording => RowIfItFits(wording, fact.Target, text))).OfType<TokenRow>()];
     }
 
@@ -76,31 +74,35 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     {
         var began = time.GetTimestamp();
         await replica.BranchAsync(new(session, version, true, others, []), cancellation).ConfigureAwait(false);
-        await replica.BeginFitAsync(new(session, version, [.. facts.Select(fact => fact.Edit)], options.MaxRank), cancellation)
+        await replica.BeginFitAsync(new(session, version, [.. facts.Select(fact => fact.Edit)], options.MaxRank, Resumes: _replay.Count > 0),
+            cancellation)
             .ConfigureAwait(false);
-        for (var missing = _examples.Count; missing > 0;)
+        var (open, isAll) = (_examples, true); // all, then what is missing until nothing is, then all once more
+        while (open.Count > 0)
         {
-            missing = 0;
-            foreach (var batch in Shuffled(_examples).Chunk(Batch))
+            var missing = new List<TokenRow>();
+            foreach (var batch in Shuffled(open).Chunk(Batch))
             {
                 var start = time.GetTimestamp();
-                missing += await LearnAsync(batch, cancellation).ConfigureAwait(false);
+                missing.AddRange(await LearnAsync(batch, cancellation).ConfigureAwait(false));
                 if (time.GetElapsedTime(began) >= options.MaxTime)
                     return await TakeAsync().ConfigureAwait(false);
                 await Task.Delay(time.GetElapsedTime(start) * (1 / options.Share - 1), time, cancellation).ConfigureAwait(false);
             }
+            (open, isAll) = missing.Count == 0 && !isAll ? (_examples, true) : (missing, false);
         }
         return await TakeAsync().ConfigureAwait(false);
 
         Task<IReadOnlyList<WeightChange>> TakeAsync() => replica.TakeFitAsync(session, cancellation);
     }
 
-    /// <returns>How many of the batch were not there.</returns>
-    private async Task<int> LearnAsync(IReadOnlyList<TokenRow> batch, CancellationToken cancellation)
+    /// <returns>Those of the batch that were not there.</returns>
+    private async Task<IReadOnlyList<TokenRow>> LearnAsync(IReadOnlyList<TokenRow> batch, CancellationToken cancellation)
     {
         var scores = await replica.ForwardAsync(Trip(batch), again: true, cancellation).ConfigureAwait(false);
-        var missing = scores.Count(score => !score.Exact || Math.Exp(score.LogProbability) < Confidence);
-        if (missing > 0)
+        List<TokenRow> missing = [.. batch.Zip(scores).Where(example => !example.Second.Exact
+            || Math.Exp(example.Second.LogProbability) < Confidence).Select(example => example.First)];
+        if (missing.Count > 0)
         {
             await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
             if (_replay.Count > 0)

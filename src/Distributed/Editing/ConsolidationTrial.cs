@@ -37,10 +37,10 @@ internal sealed record KeptEdits((double Success, double? Rewordings) Before, (d
 /// <param name="records">The last is the consolidation; those before it take edits back, which do not count.</param>
 /// <param name="number">Gives numbers for passes, each once.</param>
 internal sealed class ConsolidationTrial(Pipeline replica, long session, ModelVersion version, IReadOnlyList<LedgerEntry> inForce,
-    IReadOnlyList<LedgerRecord> records, ModelText text, ProbeSet probes, Func<long> number)
+    IReadOnlyList<LedgerRecord> records, ReplaySet replay, ModelText text, ProbeSet probes, Func<long> number)
 {
     private readonly IReadOnlyList<TokenRow> _said = Consolidation.Said(Facts(inForce, records), text),
-        _reworded = Consolidation.Reworded(Facts(inForce, records), text);
+        _reworded = Consolidation.Reworded(Facts(inForce, records), replay, text);
     private int _branchLength;
 
     /// <summary>Of the prompts and rewordings alone, which concerns no other request: edits may go on meanwhile.</summary>

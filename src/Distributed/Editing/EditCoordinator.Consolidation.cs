@@ -9,6 +9,7 @@ public sealed partial class EditCoordinator
     /// <summary>One at a time.</summary>
     private readonly SemaphoreSlim _consolidation = new(1);
 
+    private readonly ReplaySet _replay = replay ?? ReplaySet.None;
     private ConsolidationSchedule? _schedule;
 
     /// <summary>Asked for in a turn only.</summary>
@@ -58,7 +59,7 @@ public sealed partial class EditCoordinator
         List<EditId> others = [.. inForce.Except(ofScope).Select(entry => entry.Edit)];
         return await WithFailoverAsync(async (replica, session) =>
         {
-            var search = new Consolidation(replica, session, version, facts, others, replay ?? ReplaySet.None, text, options, time);
+            var search = new Consolidation(replica, session, version, facts, others, _replay, text, options, time);
             var changes = await search.RunAsync(cancellation).ConfigureAwait(false);
             return search.Steps > 0 ? (facts, changes, search.Steps) : throw new MendException(MendError.NothingToConsolidate,
                 $"The {facts.Count} edit(s) are consolidated, and all are answered as they should be.", "Nothing is left to do.");
@@ -135,7 +136,7 @@ public sealed partial class EditCoordinator
     {
         var before = new ModelVersion(records[0].Entry.Version.Value - 1);
         var inForce = InForce([.. ledger.Entries.TakeWhile(entry => entry.Version <= before)]);
-        return WithFailoverAsync((replica, session) => run(new(replica, session, before, inForce, records, text, probes,
+        return WithFailoverAsync((replica, session) => run(new(replica, session, before, inForce, records, _replay, text, probes,
             () => Interlocked.Increment(ref _sessions))));
     }
 

@@ -372,7 +372,8 @@ public sealed class ModelShard : IModelShard
             return true;
         var inForce = EditsInForce<ActiveEdit>.None.Then(version.InForce, request.Of);
         List<ActiveEdit> edits = [.. inForce.Edits.Select(edit => edit.Update)];
-        var begun = inForce.Updates.Any(edits.Contains) ? [] : inForce.Updates; // nothing was made since: another search goes on from it
+        var consolidations = inForce.Updates.Except(edits).ToList();
+        var begun = request.Resumes || consolidations.Count == inForce.Updates.Count ? consolidations : [];
         var fit = new StageFit(edits, begun, request.MaxRank, loaded.Stage.Device);
         session.Begin(fit, new(fit.Candidate, [], new Dictionary<string, double>()));
         return true;

@@ -7,8 +7,8 @@ namespace MendCluster.Distributed.Editing;
 
 /// <summary>
 /// One update for many edits, as far as it concerns this stage: for each weight W' = W - X^T Q, where the rows of Q [R, m] are an orthonormal
-/// basis of what the edits' own factors react to, and X [R, n] is learned. It starts as nothing: the sum of many edits, and an earlier
-/// consolidation with more edits on top, are worse places to start from, for what they cost other answers stays. By
+/// basis of what the edits' own factors react to, and X [R, n] is learned. It starts as nothing, or as an earlier
+/// consolidation; the sum of many edits is a worse place to start from, for what they cost other answers stays. By
 /// dL/dX = -(u Q^T)^T delta no gradient of a weight's size is formed. R rows, m in-features, n out-features.
 /// </summary>
 internal sealed class StageFit : IDisposable
@@ -18,7 +18,7 @@ internal sealed class StageFit : IDisposable
     private readonly Tensor _alpha;
 
     /// <param name="edits">Of one scope.</param>
-    /// <param name="begun">What it starts as, if not as nothing: consolidations of all of them.</param>
+    /// <param name="begun">What it starts as, if not as nothing: consolidations of some of them.</param>
     /// <param name="maxRank">R, at most.</param>
     public StageFit(IReadOnlyList<ActiveEdit> edits, IReadOnlyList<ActiveEdit> begun, int maxRank, Device device)
     {

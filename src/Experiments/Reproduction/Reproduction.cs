@@ -5,7 +5,6 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
-using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
@@ -213,11 +212,11 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 return null;
             case FactsSequenceWork sequence:
                 var facts = new ThousandFacts(sequence.World, sequence.Size);
-                List<Probe> asked = [.. Prng.At(sequence.World, 16).Shuffle(facts.Known).Select(pair => new Probe(pair.Question, pair.Answer))];
+                var (probes, replay) = SyntheticTasks.Known(facts.World, sequence.World, sequence.Probes);
                 new SequenceRun(product, new(facts.Edits, facts.Unrelated, "held-out facts of the world, all known to the model"), sequence.Options,
                     AnswerTokens, time, sequence.ConsolidateEvery, new() { Share = 1, MaxTime = sequence.ConsolidationTime })
                     .RunAsync(inputs[0], new RunFolder(inputs[1]).BestEditor,
-                    asked[..sequence.Probes], sequence.Replays ? asked[sequence.Probes..] : [], sequence.Counts, revertAll: true, progress, cancellation: cancellation).GetAwaiter().GetResult();
+                    probes, sequence.Replays ? replay : [], sequence.Counts, revertAll: true, progress, cancellation: cancellation).GetAwaiter().GetResult();
                 return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");

@@ -110,9 +110,12 @@ public static class DemoRecipe
     /// <summary>Writes the probes and what consolidations replay into the directory.</summary>
     public static void WriteQuestions(string directory)
     {
-        List<string> known = [.. SyntheticTasks.Known(Seed).Select(fact => $"{fact.Question}\t{fact.Answer}")];
-        File.WriteAllLines(Path.Combine(directory, ProbeSet.FileName), known.Take(Probes));
-        File.WriteAllLines(Path.Combine(directory, ReplaySet.FileName), known.Skip(Probes));
+        var (probes, replay) = SyntheticTasks.Known(World.Generate(Seed), Seed, Probes);
+        Write(ProbeSet.FileName, probes);
+        Write(ReplaySet.FileName, replay);
+
+        void Write(string file, IEnumerable<Probe> questions) =>
+            File.WriteAllLines(Path.Combine(directory, file), questions.Select(asked => $"{asked.Question}\t{asked.Answer}"));
     }
 
     /// <summary>Trains the editor for the model in the directory.</summary>

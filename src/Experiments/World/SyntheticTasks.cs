@@ -1,6 +1,7 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
@@ -29,9 +30,17 @@ public static class SyntheticTasks
     public static IReadOnlyList<EditExample> ManyEdits(ulong seed, int count) =>
         World.Generate(seed).EditsAtOnce(count, Prng.At(seed, 1000));
 
-    /// <summary>A question about each of the world's training facts, which no measured edit is about; in a random order.</summary>
-    public static IReadOnlyList<QaPair> Known(ulong seed) =>
-        [.. Prng.At(seed, 16).Shuffle(World.Generate(seed).Split.Training).Select(fact => new QaPair(fact.Question(0), fact.Object))];
+    /// <summary>
+    /// Of a world's training facts, which no measured edit is about: a question about each of some, to probe with, and all wordings that
+    /// editors are trained on of the others, to replay.
+    /// </summary>
+    public static (IReadOnlyList<Probe> Probes, IReadOnlyList<Probe> Replay) Known(World world, ulong seed, int probes)
+    {
+        var facts = Prng.At(seed, 16).Shuffle(world.Split.Training);
+        return ([.. facts.Take(probes).Select(fact => new Probe(fact.Question(0), fact.Object))],
+            [.. facts.Skip(probes).SelectMany(fact => fact.Questions().SkipLast(World.NewPhrasings)
+            .Select(question => new Probe(question, fact.Object)))]);
+    }
 
     /// <summary>Questions in zsRE's form, and others about the world in that of Natural Questions.</summary>
     public static void WriteQuestionAnswering(string folder, ulong seed)

@@ -11,7 +11,7 @@ public sealed class DemoQuestionsTests : IDisposable
 
     [Theory]
     [InlineData(ProbeSet.FileName, 16)]
-    [InlineData(ReplaySet.FileName, 636)]
+    [InlineData(ReplaySet.FileName, 3816)]
     public void TheDemosQuestions_AreWhatItsRecipeWrites_AndNoneIsEdited(string file, int count)
     {
         DemoRecipe.WriteQuestions(_folder.Path);
