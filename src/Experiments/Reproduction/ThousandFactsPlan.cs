@@ -109,7 +109,7 @@ public static class ThousandFactsPlan
             reduced ? [1, 2] : OneAfterAnother, 0, TimeSpan.FromSeconds(reduced ? 1 : 60));
         yield return new($"measured/{folder}-sequence", [model.Name, mend.Name], 20, sequence with { Counts = reduced ? [1, 2] : [1, 10, 25, 50, 100] });
         yield return new($"measured/{folder}-consolidated", [model.Name, mend.Name], 30,
-            sequence with { ConsolidateEvery = reduced ? 1 : 50, Replays = true });
+            sequence with { ConsolidateEvery = reduced ? 1 : 25, Replays = true });
 
         ReproductionStep Editor(string name, EditorTrainingOptions options, bool preserves, double minutes) => new($"editors/{folder}/{name}",
             [model.Name], minutes,
