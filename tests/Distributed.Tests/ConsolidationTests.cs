@@ -84,7 +84,7 @@ public class ConsolidationTests
         await using var cluster = await model.OpenAsync(2);
         await EditAsync(cluster);
         await cluster.ConsolidateAsync(AtOnce);
-        var applied = cluster.LedgerAsync().Result.Count;
+        var applied = (await cluster.LedgerAsync()).Count;
         var receipt = await cluster.ConsolidateAsync(AtOnce with { Without = [new(2), new(4), new(2)], Author = "me" });
         Assert.Equal((9, 9), (receipt.Id.Value, receipt.Version.Value));
         Assert.Equal([1, 3, 5], receipt.Consolidated.Edits.Select(edit => edit.Value));

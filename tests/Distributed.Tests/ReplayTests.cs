@@ -1,7 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
-using MendCluster.Engine.Data;
 using MendCluster.Testing;
 using Microsoft.Extensions.Logging.Abstractions;
 
