@@ -372,9 +372,9 @@ public sealed class ModelShard : IModelShard
             return true;
         var inForce = EditsInForce<ActiveEdit>.None.Then(version.InForce, request.Of);
         List<ActiveEdit> edits = [.. inForce.Edits.Select(edit => edit.Update)];
-        var consolidations = inForce.Updates.Except(edits).ToList();
-        var begun = request.Resumes || consolidations.Count == inForce.Updates.Count ? consolidations : [];
-        var fit = new StageFit(edits, begun, request.MaxRank, loaded.Stage.Device);
+        List<ActiveEdit> fresh = [.. inForce.Updates.Intersect(edits)], consolidations = [.. inForce.Updates.Except(edits)];
+        var fit = request.Resumes || fresh.Count == 0 ? new StageFit(edits, fresh, consolidations, request.MaxRank, loaded.Stage.Device)
+            : new StageFit(edits, edits, [], request.MaxRank, loaded.Stage.Device);
         session.Begin(fit, new(fit.Candidate, [], new Dictionary<string, double>()));
         return true;
     }

@@ -7,7 +7,7 @@ namespace MendCluster.Distributed.Editing;
 
 /// <summary>
 /// One update for many edits, as far as it concerns this stage: for each weight W' = W - X^T Q, where the rows of Q [R, m] are an orthonormal
-/// basis of what the edits' own factors react to, and X [R, n] is learned. It starts as nothing, or as an earlier
+/// basis of what the updates in their place react to, and X [R, n] is learned. It starts as nothing, or as an earlier
 /// consolidation; the sum of many edits is a worse place to start from, for what they cost other answers stays. By
 /// dL/dX = -(u Q^T)^T delta no gradient of a weight's size is formed. R rows, m in-features, n out-features.
 /// </summary>
@@ -18,24 +18,27 @@ internal sealed class StageFit : IDisposable
     private readonly Tensor _alpha;
 
     /// <param name="edits">Of one scope.</param>
-    /// <param name="begun">What it starts as, if not as nothing: consolidations of some of them.</param>
+    /// <param name="fresh">Those of them that <paramref name="begun"/> has not.</param>
+    /// <param name="begun">What it starts as, if not as nothing: consolidations of the others.</param>
     /// <param name="maxRank">R, at most.</param>
-    public StageFit(IReadOnlyList<ActiveEdit> edits, IReadOnlyList<ActiveEdit> begun, int maxRank, Device device)
+    public StageFit(IReadOnlyList<ActiveEdit> edits, IReadOnlyList<ActiveEdit> fresh, IReadOnlyList<ActiveEdit> begun, int maxRank,
+        Device device)
     {
         using var _ = no_grad();
         var groups = new List<ParameterGroup>();
         foreach (var weight in edits.SelectMany(edit => edit.Updates.Keys).Distinct())
         {
             using var scope = NewDisposeScope();
-            var updates = Of(edits, weight);
-            List<double> sizes = [.. updates.Select(Size)];
-            var basis = Basis([.. updates.Zip(sizes).Select(update => update.First.uTilde * update.First.alpha
-                * (update.First.deltaTilde * update.First.deltaTilde).sum([1], keepdim: true).sqrt().Over(update.Second))], maxRank);
-            var x = zeros([basis.shape[0], updates[0].deltaTilde.shape[1]], device: device);
-            foreach (var earlier in Of(begun, weight))
+            List<double> sizes = [.. Of(edits, weight).Select(Size).Order()];
+            var size = sizes[sizes.Count / 2];
+            var earlierOnes = Of(begun, weight);
+            var basis = Basis([.. Of(fresh, weight).Select(update => Rows(update, Size(update))), .. earlierOnes.Select(update => Rows(update, size))],
+                maxRank);
+            var x = zeros([basis.shape[0], Of(edits, weight)[0].deltaTilde.shape[1]], device: device);
+            foreach (var earlier in earlierOnes)
                 x = x.Plus((basis.mm(earlier.uTilde.t()) * earlier.alpha).mm(earlier.deltaTilde));
             var fitted = _weights[weight] = new(basis.DetachFromDisposeScope(), x.DetachFromDisposeScope(), zeros_like(x).DetachFromDisposeScope());
-            groups.Add(new([(weight, fitted.X)], sizes.Order().ElementAt(sizes.Count / 2)));
+            groups.Add(new([(weight, fitted.X)], size));
         }
         _adam = new(groups);
         _alpha = ones(Array.Empty<long>(), ScalarType.Float32, device).DetachFromDisposeScope();
@@ -83,6 +86,10 @@ internal sealed class StageFit : IDisposable
             tensor.Dispose();
     }
 
+    /// <summary>What an update reacts to, each row as large as what it does then; edits alike. An earlier fit is as large as it has become.</summary>
+    private static Tensor Rows(LowRankUpdate update, double size) => update.uTilde * update.alpha
+        * (update.deltaTilde * update.deltaTilde).sum([1], keepdim: true).sqrt().Over(size);
+
     /// <summary>Root mean square of X's entries for an edit alone: its norm / sqrt(R n).</summary>
     private static double Size(LowRankUpdate update) =>
         Math.Max(update.Norm(), 1e-15) / Math.Sqrt(update.Rank * update.deltaTilde.shape[1]);
@@ -91,7 +98,7 @@ internal sealed class StageFit : IDisposable
     /// The span of some rows, or where it has too many dimensions, most of it: one power iteration from random directions (Halko, Martinsson
     /// and Tropp, 2011), always the same.
     /// </summary>
-    /// <param name="rows">Of each edit [., m], alike in size.</param>
+    /// <param name="rows">Of each update [., m].</param>
     /// <returns>[R, m], orthonormal rows.</returns>
     private static Tensor Basis(IReadOnlyList<Tensor> rows, int maxRank)
     {

@@ -25,8 +25,8 @@ internal sealed class Client(FaultyCluster cluster, History history, int number,
                 case 3 when history.AnyEdit(rng) is { } edit:
                     await RevertAsync(edit, rng.Next(3) == 0 ? RevertMode.Recompute : RevertMode.Remove);
                     break;
-                case 4 when rng.Next(4) > 0:
-                    await ConsolidateAsync(scope, rng.Next(3) == 0 && history.AnyEdit(rng) is { } gone ? [gone] : []);
+                case 4:
+                    await ConsolidateAsync(scope, rng.Next(4) == 0 && history.AnyEdit(rng) is { } gone ? [gone] : []);
                     break;
                 default:
                     await AskAsync(rng.Pick(Prompts), scope);
