@@ -18,7 +18,8 @@ public static class WireProtocol
     /// Of the interfaces of all grains. 1: records as JSON with their tensors beside it, large ones in pieces; its interfaces named no
     /// version. 2: Orleans' serializer, messages whole. 3: a request and a reply for each call of a shard, in place of one for all;
     /// answers piece by piece, the ledger by pages, reverts with their author. 4: edits in rounds, and what all of them cost together; a
-    /// trial begins where an earlier pass left off, and probes are asked apart from the prompt. 5: several edits in one pass. 6: consolidations. 7: what these replay.
+    /// trial begins where an earlier pass left off, and probes are asked apart from the prompt. 5: several edits in one pass.
+    /// 6: consolidations. 7: what these replay.
     /// </summary>
     public const ushort Version = 7;
 

@@ -122,6 +122,8 @@ public class ConsolidationTests
         Assert.Equal(MendError.UnknownEdit, await RefusalAsync([new(2), new(99)]));
         Assert.Equal(MendError.UnknownEdit, await RefusalAsync([new(7)])); // the revert's own number
         Assert.Equal(MendError.InvalidOption, await RefusalAsync([new(6)]));
+        var ofAnother = await Assert.ThrowsAsync<MendException>(() => cluster.ConsolidateAsync(AtOnce with { Without = [new(6)] }));
+        Assert.DoesNotContain("own", ofAnother.Message, StringComparison.Ordinal); // other scopes' names are nobody's business
         Assert.Equal(MendError.InvalidOption, await RefusalAsync(null!));
         Assert.Equal(MendError.NothingToConsolidate, await RefusalAsync([new(2), new(3), new(4), new(5)]));
         Assert.Equal(7, (await cluster.LedgerAsync()).Count);

@@ -50,11 +50,11 @@ public sealed partial class EditCoordinator
         var version = VersionOf(entries);
         List<LedgerEntry> inForce = InForce(entries), ofScope = [.. inForce.Where(entry => entry.Scope == options.Scope)];
         foreach (var edit in options.Without)
-            CheckIn(ofScope, edit, entries);
+            CheckIn(options.Scope, edit, entries);
         List<LedgerEntry> facts = [.. ofScope.Where(entry => !options.Without.Contains(entry.Edit))];
         if (facts.Count == 0)
             throw new MendException(MendError.NothingToConsolidate,
-                $"No {(options.Without.Count > 0 ? "other " : "")}edit {(options.Scope is { } scope ? $"of the scope '{scope}'" : "for everybody")} is in force.",
+                $"No {(options.Without.Count > 0 ? "other " : "")}edit {Whose(options.Scope)} is in force.",
                 options.Without.Count > 0 ? "Take them back with a revert." : "Make some first.");
         List<EditId> others = [.. inForce.Except(ofScope).Select(entry => entry.Edit)];
         return await WithFailoverAsync(async (replica, session) =>
@@ -91,8 +91,8 @@ public sealed partial class EditCoordinator
             var entry = found with { Consolidated = consolidated };
             cancellation.ThrowIfCancellationRequested();
             await CommitAsync([.. candidate[..^1], candidate[^1] with { Entry = entry }]).ConfigureAwait(false);
-            foreach (var edit in options.Without)
-                _logger.EditReverted(edit, entry.Version, 0);
+            foreach (var (revert, _) in candidate[..^1])
+                _logger.EditReverted(revert.Edit, revert.Version, 0);
             if (outcome.Probes is { } tried)
                 outcome.Replica.Keep(tried, entry.Version);
             return (entry, consolidated);
@@ -140,18 +140,19 @@ public sealed partial class EditCoordinator
             () => Interlocked.Increment(ref _sessions))));
     }
 
-    private static void CheckIn(IReadOnlyList<LedgerEntry> ofScope, EditId edit, IReadOnlyList<LedgerEntry> entries)
+    /// <summary>Of other scopes nothing is told.</summary>
+    private static void CheckIn(string? scope, EditId edit, IReadOnlyList<LedgerEntry> entries)
     {
-        if (ofScope.Any(entry => entry.Edit == edit))
-            return;
         var made = entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Edit && entry.Edit == edit)
             ?? throw new MendException(MendError.UnknownEdit, $"There is no edit {edit}.", "The ledger lists the edits.");
+        if (made.Scope != scope)
+            throw new MendException(MendError.InvalidOption, $"Edit {edit} is none {Whose(scope)}.", "Name its scope, or leave it out.");
         if (entries.FirstOrDefault(entry => entry.Kind == LedgerKind.Revert && entry.Edit == edit) is { } revert)
             throw new MendException(MendError.AlreadyReverted, $"Edit {edit} was taken back by version {revert.Version}.",
                 "Leave it out.");
-        throw new MendException(MendError.InvalidOption,
-            $"Edit {edit} is {(made.Scope is { } scope ? $"of the scope '{scope}'" : "for everybody")}.", "Name its scope, or leave it out.");
     }
+
+    private static string Whose(string? scope) => scope is null ? "for everybody" : $"of the scope '{scope}'";
 
     private static void Check(ConsolidateOptions options)
     {

@@ -81,8 +81,10 @@ public sealed class ProbeSet
     }
 
     /// <summary>The probes in a model's directory; none where it has no such file.</summary>
-    public static IReadOnlyList<Probe> Beside(string model) => Path.Combine(model, FileName) is var file && File.Exists(file) ? Read(file)
-        : [];
+    /// <param name="name">Of another file of the same form.</param>
+    /// <exception cref="InvalidDataException">A line of another form, by its number.</exception>
+    public static IReadOnlyList<Probe> Beside(string model, string name = FileName) =>
+        Path.Combine(model, name) is var file && File.Exists(file) ? Read(file) : [];
 
     /// <summary>Reads a file of lines <c>question TAB answer</c>.</summary>
     /// <exception cref="InvalidDataException">A line of another form, by its number.</exception>

@@ -49,6 +49,5 @@ public sealed class ReplaySet
 
     /// <summary>The questions in a model's directory; none where it has no such file.</summary>
     /// <exception cref="InvalidDataException">A line of another form, by its number.</exception>
-    public static IReadOnlyList<Probe> Beside(string model) => Path.Combine(model, FileName) is var file && File.Exists(file)
-        ? ProbeSet.Read(file) : [];
+    public static IReadOnlyList<Probe> Beside(string model) => ProbeSet.Beside(model, FileName);
 }

@@ -51,7 +51,7 @@ public sealed class HistoryTests(ITestOutputHelper output) : IAsyncLifetime, IDi
         var consolidations = events.OfType<Consolidated>().Count(consolidated => consolidated.Receipt is not null);
         output.WriteLine($"{edits[true].Count()} edits acknowledged, {edits[false].Count()} never answered; {consolidations} consolidations");
         Assert.True(edits[true].Count() > Schedules / Batches, "hardly any edit was made");
-        Assert.True(consolidations > Schedules / Batches / 20, "hardly any consolidation was made");
+        Assert.True(consolidations > Schedules / Batches / 10, "hardly any consolidation was made");
 
         IEnumerable<int> Seeds() => Enumerable.Range(batch * Schedules / Batches, Schedules / Batches);
     }
