@@ -26,7 +26,7 @@ public sealed record ConsolidateOptions
     /// <summary>Rows of the consolidated factors of a weight, at most.</summary>
     /// <value>At least 1.</value>
     [Id(3)]
-    public int MaxRank { get; init; } = 1024;
+    public int MaxRank { get; init; } = 2048;
 
     /// <summary>Who asks; kept in the ledger.</summary>
     [Id(4)]

@@ -31,10 +31,11 @@ public interface IModelShard : IAsyncDisposable
     Task BranchAsync(BranchRequest request, CancellationToken cancellation = default);
 
     /// <summary>
-    /// Begins to fit one update to many edits, in a session: it starts as nothing, or where consolidations stand for all of them already, as
-    /// those, and is the session's candidate. From now on the session's <see cref="ForwardAsync"/> (again) has it on top, and its
-    /// <see cref="BackwardAsync"/> gathers the gradient of it.
+    /// Begins to fit one update to many edits, of the weights of the stage's highest editable layer, in a session: it starts as nothing, or where
+    /// consolidations stand for all of them already, as those, and is the session's candidate. From now on the session's
+    /// <see cref="ForwardAsync"/> (again) has it on top, and its <see cref="BackwardAsync"/> gathers the gradient of it.
     /// </summary>
+    /// <exception cref="MendException"><see cref="MendError.ConsolidationRefused"/>: the edits changed none of these weights.</exception>
     Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation = default);
 
     /// <summary>A step of Adam against what was gathered since the step before.</summary>

@@ -99,9 +99,13 @@ public sealed record GenerateReply([property: Id(0)] StageResult Result, [proper
 /// The loss is so many times the KL divergence of the session's reference (<see cref="TrialRequest"/>, of the same tokens) to this pass,
 /// mean over the tokens and summed over the examples. Null: it is the labels' negative log-likelihood, summed alike.
 /// </param>
+/// <param name="Examples">
+/// For each example its number in the session's fit: the stage begins at the fitted layer, with what a <see cref="TrialRequest"/> left there
+/// under it. Then the trip's Below is none.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardRequest")]
 public sealed record ForwardRequest([property: Id(0)] StageTrip Trip, [property: Id(1)] bool NeedsInputGradient,
-    [property: Id(2)] bool Again = false, [property: Id(3)] double? Replay = null);
+    [property: Id(2)] bool Again = false, [property: Id(3)] double? Replay = null, [property: Id(4)] IReadOnlyList<int>? Examples = null);
 
 /// <param name="Scores">How well each target is predicted, from the last stage. Logits never travel.</param>
 [GenerateSerializer, Immutable, Alias("mend.ForwardReply")]
@@ -112,17 +116,24 @@ public sealed record ForwardReply([property: Id(0)] StageResult Result, [propert
 /// <param name="Probes">The batch is the probes; null: it is the edit's prompt.</param>
 /// <param name="Resumes">
 /// The stage begins at its lowest editable layer, with what an earlier pass of the same tokens left there: the session's forward half, or
-/// <see cref="ProbePass.Before"/>. Then the trip's Below is none.
+/// <see cref="ProbePass.Before"/>; or at its fitted layer, with what was kept of the <paramref name="Examples"/>. Then the trip's Below is none.
 /// </param>
 /// <param name="Each">
 /// For each example the factor on its own candidate's alpha; one with null is left out, and no score is given for it. Null: as
 /// <paramref name="Candidate"/> says.
 /// </param>
-/// <param name="IsReference">The last stage keeps the logits under the session until its next forward half, which takes them.</param>
+/// <param name="IsReference">
+/// The last stage keeps the logits under the session until its next forward half, which takes them. Of the <paramref name="Examples"/> of a
+/// fit that has met no gradient yet, its stage takes note what its weights react to, so that steps will go round that.
+/// </param>
+/// <param name="Examples">
+/// For each example a number, under which the stage of the session's fit keeps what lies below the fitted layer, or has it already.
+/// </param>
 [GenerateSerializer, Immutable, Alias("mend.TrialRequest")]
 public sealed record TrialRequest([property: Id(0)] StageTrip Trip, [property: Id(2)] double? Candidate = null,
     [property: Id(3)] ProbePass? Probes = null, [property: Id(4)] bool Resumes = false,
-    [property: Id(5)] IReadOnlyList<double?>? Each = null, [property: Id(6)] bool IsReference = false);
+    [property: Id(5)] IReadOnlyList<double?>? Each = null, [property: Id(6)] bool IsReference = false,
+    [property: Id(7)] IReadOnlyList<int>? Examples = null);
 
 /// <summary>
 /// A pass over the probes. What the shards keep of it is no session's: it serves as long as the model's version stays, and where the
@@ -157,7 +168,9 @@ public sealed record BranchRequest(
     [property: Id(0)] long Session, [property: Id(1)] ModelVersion Version, [property: Id(2)] bool Begins,
     [property: Id(3)] IReadOnlyList<EditId> Keep, [property: Id(4)] IReadOnlyList<LedgerRecord> Added);
 
-/// <summary>Asks for one update in the place of those of some edits of a version.</summary>
+/// <summary>
+/// Asks for one update in the place of those of some edits of a version, of the weights of the highest editable layer: the stage has it.
+/// </summary>
 /// <param name="Of">The edits, all of one scope.</param>
 /// <param name="MaxRank">Rows of the update's factors, at most.</param>
 /// <param name="Resumes">

@@ -35,6 +35,7 @@ public sealed class EditorAndLedgerTests : IDisposable
             Assert.Equal(edited, await model.StateAsync(cluster));
             Assert.Equal(MendError.EditorMissing,
                 (await Assert.ThrowsAsync<MendException>(() => cluster.EditAsync("what is red", "blue"))).Error);
+            Assert.Equal(MendError.EditorMissing, (await Assert.ThrowsAsync<MendException>(() => cluster.ConsolidateAsync())).Error);
         }
     }
 

@@ -21,6 +21,7 @@ public class ReplayTests
     {
         const long Session = 1;
         using var model = new ClusterOfTinyModel(family);
+        model.SetAlpha(0.01f);
         await using var cluster = await model.OpenAsync(stages);
         var edit = await cluster.EditAsync("who is the mayor", "a woman");
         var (text, fingerprint) = ModelText.Open(model.Model);
@@ -29,28 +30,31 @@ public class ReplayTests
         await pipeline.BranchAsync(new(Session, edit.Version, true, [], []), default);
         await pipeline.BeginFitAsync(new(Session, edit.Version, [edit.Id], 8), default);
         var (said, kept) = (Trip(("who is the mayor", "a woman")), Trip(("what is red", "blue"), ("the old town", "the south")));
+        await pipeline.TryFitAsync(said, [0], areKnown: false, isReference: false, default);
+        await pipeline.TryFitAsync(kept, [1, 2], areKnown: false, isReference: false, default);
         var reference = await pipeline.ScoreAsync(kept, default);
         var steps = 0;
 
         for (var i = 0; i < 5; i++)
         {
-            await pipeline.ForwardAsync(said, again: true, default);
+            await pipeline.ForwardFitAsync(said, [0], null, default);
             await StepAsync();
         }
         var far = await DistanceAsync();
         for (var i = 0; i < 200; i++) // Adam remembers how large the gradients of the edit were
         {
-            await pipeline.ForwardReplayAsync(kept, 5, default);
+            await pipeline.TryFitAsync(kept, [1, 2], areKnown: true, isReference: true, default);
+            await pipeline.ForwardFitAsync(kept, [1, 2], 5, default);
             await StepAsync();
         }
         Assert.InRange(await DistanceAsync(), 0, far / 2);
 
         async Task StepAsync()
         {
-            await pipeline.BackwardAsync(Session, default);
+            await pipeline.BackwardFitAsync(Session, default);
             await pipeline.StepFitAsync(new(Session, ++steps, 0.04, 0), default);
         }
-        async Task<double> DistanceAsync() => (await pipeline.ForwardAsync(kept, again: true, default)).Zip(reference)
+        async Task<double> DistanceAsync() => (await pipeline.ForwardFitAsync(kept, [1, 2], null, default)).Zip(reference)
             .Sum(score => Math.Abs(score.First.LogProbability - score.Second.LogProbability));
         StageTrip Trip(params (string Prompt, string Target)[] rows) =>
             new(Session, edit.Version, text.Batch([.. rows.Select(row => text.Row(row.Prompt, row.Target))]), Boundary.None, Branch: 0);
@@ -84,7 +88,9 @@ public class ReplayTests
         {
             await pipeline.BranchAsync(new(session, last.Version, true, [], []), default);
             await pipeline.BeginFitAsync(new(session, last.Version, [new(1), new(2), last.Id], 1000, resumes), default);
-            return await pipeline.ForwardAsync(new(session, last.Version, rows, Boundary.None, Branch: 0), again: true, default);
+            var trip = new StageTrip(session, last.Version, rows, Boundary.None, Branch: 0);
+            await pipeline.TryFitAsync(trip, [0, 1], areKnown: false, isReference: false, default);
+            return await pipeline.ForwardFitAsync(trip, [0, 1], null, default);
         }
         void AssertAlike(IReadOnlyList<ExampleScore> expected, IReadOnlyList<ExampleScore> actual)
         {

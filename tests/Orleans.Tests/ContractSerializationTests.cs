@@ -85,7 +85,7 @@ public sealed class ContractSerializationTests : IDisposable
             new TokenBatch(Tensor, Empty, Tensor, Tensor, Tensor),
         Trip, new StageResult(Edge, 8), new ExampleScore(true, double.NegativeInfinity), new GenerateRequest(Trip, 3, new(Seed: 4), 0.5),
             new GenerateReply(new(Edge, 8), 3),
-        new ForwardRequest(Trip, true, true, 5), new ForwardReply(new(Edge, 8), [new(false, -1)]), new TrialRequest(Trip, 0.5, new(1, 2, 3), true, [0.5, null], true),
+        new ForwardRequest(Trip, true, true, 5, [3]), new ForwardReply(new(Edge, 8), [new(false, -1)]), new TrialRequest(Trip, 0.5, new(1, 2, 3), true, [0.5, null], true, [3]),
             new ProbePass(1, 2, 3), new TrialReply(new(Edge, 8), [new(false, -1)], 0.5, 0.75),
         new BackwardRequest(1, Edge), new BackwardReply(Edge, [[new("w", Tensor, Tensor, 1)], []], new(7), 3),
         new BranchRequest(1, new(2), true, [new(3)], [new(new(new(1), default, LedgerKind.Edit, new(1)), [])]),

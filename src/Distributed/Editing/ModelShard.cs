@@ -243,7 +243,8 @@ public sealed class ModelShard : IModelShard
         var (loaded, session, edits) = Begin(request.Trip, request.Again ? 1 : null);
         var replay = request.Replay is not { } weight ? null : loaded.Stage.Head is not null && session.Reference is null
             ? throw SessionLost(request.Trip.Session) : new ReplayLoss(session.Reference, weight);
-        var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits, replay);
+        var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits, replay,
+            request.Examples is null ? null : BelowFit(session, request.Examples, request.Trip));
         session.Keep(pass, request.Again);
         if (pass.Loss is null)
             return new(new(StagePasses.Encode(pass.Top), _epoch));
@@ -257,18 +258,24 @@ public sealed class ModelShard : IModelShard
         using var _ = no_grad();
         var (stage, probes) = (loaded.Stage, request.Probes);
         var tokens = request.Trip.Tokens;
-        var frozen = request.Resumes
-            ? (probes is null ? session.Frozen : _probes.Frozen(probes.Before)) ?? throw SessionLost(request.Trip.Session) : null;
+        var frozen = !request.Resumes ? null : request.Examples is { } known ? BelowFit(session, known, request.Trip)
+            : (probes is null ? session.Frozen : _probes.Frozen(probes.Before)) ?? throw SessionLost(request.Trip.Session);
         if (request.Each is { } each)
         {
-            var examples = NewTensor.Of([.. each.Index().Where(example => example.Item is not null).Select(example => (long)example.Index)],
+            var tried = NewTensor.Of([.. each.Index().Where(example => example.Item is not null).Select(example => (long)example.Index)],
                 each.Count(strength => strength is not null));
-            (tokens, frozen) = (StagePasses.Rows(tokens, examples), frozen is null ? null : StagePasses.Rows(frozen, examples));
+            (tokens, frozen) = (StagePasses.Rows(tokens, tried), frozen is null ? null : StagePasses.Rows(frozen, tried));
             edits = OfEach(session, edits, each);
         }
-        var pass = new ForwardContext(StagePasses.Input(tokens), edits);
-        frozen ??= stage.ForwardFrozen(loaded.Passes.Decode(request.Trip.Below), pass);
-        var top = stage.ForwardEditable(frozen, pass);
+        var seen = request is { IsReference: true, Examples: not null } && session.Fit is { IsBegun: false } ? new Recording() : null;
+        var pass = new ForwardContext(StagePasses.Input(tokens), edits, seen);
+        var below = loaded.Passes.Decode(request.Trip.Below);
+        if (request.Examples is { } examples && frozen is null)
+            session.BelowFit.Keep(examples, frozen = stage.ForwardBelowHighest(below, pass), pass.Input);
+        frozen ??= stage.ForwardFrozen(below, pass);
+        var top = request.Examples is null ? stage.ForwardEditable(frozen, pass) : stage.ForwardFromHighest(frozen, pass);
+        if (seen is not null)
+            session.Fit!.See(loaded.Passes.Inputs(seen, pass.Input));
         var kept = stage.HasEditable ? frozen : null;
         if (stage.Head is null)
         {
@@ -368,21 +375,18 @@ public sealed class ModelShard : IModelShard
         var session = SessionOf(request.Session);
         var version = loaded.Updates.At(request.Version);
         session.Read(version);
-        if (!loaded.Stage.HasEditable)
-            return true;
         var inForce = EditsInForce<ActiveEdit>.None.Then(version.InForce, request.Of);
         List<ActiveEdit> edits = [.. inForce.Edits.Select(edit => edit.Update)];
         List<ActiveEdit> fresh = [.. inForce.Updates.Intersect(edits)], consolidations = [.. inForce.Updates.Except(edits)];
-        var fit = request.Resumes || fresh.Count == 0 ? new StageFit(edits, fresh, consolidations, request.MaxRank, loaded.Stage.Device)
-            : new StageFit(edits, edits, [], request.MaxRank, loaded.Stage.Device);
+        if (!request.Resumes && fresh.Count > 0)
+            (fresh, consolidations) = (edits, []);
+        var fit = new StageFit(loaded.Stage.HighestEditable, edits, fresh, consolidations, request.MaxRank, loaded.Stage.Device);
         session.Begin(fit, new(fit.Candidate, [], new Dictionary<string, double>()));
         return true;
     }
 
     private bool StepFit_OnComputeThread(StepFitRequest request)
     {
-        if (!Ready().Stage.HasEditable)
-            return true;
         var fit = FitOf(request.Session);
         if (request.Step == fit.Steps + 1)
             fit.Step(request.Rate, request.Decay);
@@ -391,6 +395,9 @@ public sealed class ModelShard : IModelShard
 
     private FitReply TakeFit_OnComputeThread(long session) =>
         new(Ready() is { Editor: { } editor } ? editor.Changes(FitOf(session)) : []);
+
+    private Activations BelowFit(ShardSession session, IReadOnlyList<int> examples, StageTrip trip) =>
+        session.BelowFit.Of(examples, _loaded!.Stage.Device) ?? throw SessionLost(trip.Session);
 
     private StageFit FitOf(long session) => SessionOf(session).Fit ?? throw SessionLost(session);
 

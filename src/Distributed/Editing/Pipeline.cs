@@ -14,7 +14,7 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="stages">One shard for each stage, in order.</param>
 /// <param name="ledger">Has the records that a shard lacks.</param>
 /// <param name="stageOf">The stage of each weight that an edit has changed, as it becomes known.</param>
-internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, IEditLedger ledger,
+internal sealed partial class Pipeline(int replica, IReadOnlyList<IModelShard> stages, IEditLedger ledger,
     ConcurrentDictionary<string, int> stageOf, TimeProvider time, ILogger logger)
 {
     /// <summary>How long a replica that lost a shard is passed over while another can answer.</summary>
@@ -111,35 +111,26 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
     public void Keep(ProbeTrial trial, ModelVersion version) => _baseline = trial.Candidate with { Version = version };
 
     private async Task<TrialReply> TryAsync(StageTrip trip, double? candidate, ProbePass? probes, bool resumes,
-        CancellationToken cancellation, IReadOnlyList<double?>? each = null, bool isReference = false)
+        CancellationToken cancellation, IReadOnlyList<double?>? each = null)
     {
         var lowest = (await EditableStagesAsync(cancellation).ConfigureAwait(false)).ToList().IndexOf(true);
         return (await UpAsync(trip, (shard, own, stage) => shard.TryAsync(
-            new(own, candidate, probes, resumes && stage == lowest, each, isReference), cancellation), reply => reply.Result, resumes ? lowest : 0).ConfigureAwait(false))[^1];
+            new(own, candidate, probes, resumes && stage == lowest, each), cancellation), reply => reply.Result, resumes ? lowest : 0).ConfigureAwait(false))[^1];
     }
 
     /// <summary>The forward half of an edit, or of another of its rounds; or of several edits, an example each.</summary>
-    public Task<IReadOnlyList<ExampleScore>> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation) =>
-        ForwardAsync(trip, again, null, cancellation);
-
-    /// <summary>The forward half of a pass with the session's candidate that is held to what the trip's branch says without it.</summary>
-    /// <param name="weight">Of the divergence.</param>
-    public async Task ForwardReplayAsync(StageTrip trip, double weight, CancellationToken cancellation)
-    {
-        await TryAsync(trip, null, null, resumes: false, cancellation, isReference: true).ConfigureAwait(false);
-        await ForwardAsync(trip, again: true, weight, cancellation).ConfigureAwait(false);
-    }
-
-    private async Task<IReadOnlyList<ExampleScore>> ForwardAsync(StageTrip trip, bool again, double? replay, CancellationToken cancellation)
+    public async Task<IReadOnlyList<ExampleScore>> ForwardAsync(StageTrip trip, bool again, CancellationToken cancellation)
     {
         var editable = await EditableStagesAsync(cancellation).ConfigureAwait(false);
         if (!editable.Contains(true))
-            throw new MendException(MendError.EditorMissing, "The model was opened without an editor.",
-                "Name the editor's file (--editor), or train one: mend train.");
+            throw NoEditor();
         var replies = await UpAsync(trip, (shard, own, stage) =>
-            shard.ForwardAsync(new(own, editable.Take(stage).Contains(true), again, replay), cancellation), reply => reply.Result).ConfigureAwait(false);
+            shard.ForwardAsync(new(own, editable.Take(stage).Contains(true), again), cancellation), reply => reply.Result).ConfigureAwait(false);
         return replies[^1].Scores!;
     }
+
+    private static MendException NoEditor() => new(MendError.EditorMissing, "The model was opened without an editor.",
+        "Name the editor's file (--editor), or train one: mend train.");
 
     private async Task<IReadOnlyList<bool>> EditableStagesAsync(CancellationToken cancellation) =>
         _editableStages ??= [.. (await Task.WhenAll(stages.Select((_, i) =>
@@ -172,38 +163,12 @@ internal sealed class Pipeline(int replica, IReadOnlyList<IModelShard> stages, I
         return (changes, editor, rounds);
     }
 
-    public Task BranchAsync(BranchRequest request, CancellationToken cancellation) =>
-        OnEachAsync(shard => shard.BranchAsync(request, cancellation));
-
-    /// <summary>On every stage: <see cref="IModelShard.BeginFitAsync"/>.</summary>
-    public Task BeginFitAsync(BeginFitRequest request, CancellationToken cancellation) =>
-        OnEachAsync(shard => shard.BeginFitAsync(request, cancellation));
-
-    /// <summary>On every stage: <see cref="IModelShard.StepFitAsync"/>.</summary>
-    public Task StepFitAsync(StepFitRequest request, CancellationToken cancellation) =>
-        OnEachAsync(shard => shard.StepFitAsync(request, cancellation));
-
-    /// <summary>Of all stages' weights.</summary>
-    public async Task<IReadOnlyList<WeightChange>> TakeFitAsync(long session, CancellationToken cancellation)
-    {
-        var replies = await Task.WhenAll(stages.Select((_, i) => CallAsync(i, shard => shard.TakeFitAsync(session, cancellation))))
-            .ConfigureAwait(false);
-        foreach (var (i, reply) in replies.Index())
-            foreach (var change in reply.Changes)
-                stageOf[change.Weight] = i;
-        return [.. replies.SelectMany(reply => reply.Changes)];
-    }
+    public Task BranchAsync(BranchRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>
+        CallAsync(i, shard => CaughtUpAsync(shard, () => DoneAsync(shard.BranchAsync(request, cancellation))))));
 
     /// <summary>How well the labels of a batch are predicted on the trip's branch, which need not have an edit's forward half.</summary>
     public async Task<IReadOnlyList<ExampleScore>> ScoreAsync(StageTrip trip, CancellationToken cancellation) =>
         (await TryAsync(trip, null, null, resumes: false, cancellation).ConfigureAwait(false)).Scores!;
-
-    private Task OnEachAsync(Func<IModelShard, Task> call) => Task.WhenAll(stages.Select((_, i) =>
-        CallAsync(i, shard => CaughtUpAsync(shard, async () =>
-        {
-            await call(shard).ConfigureAwait(false);
-            return true;
-        }))));
 
     /// <summary>A trip up the stages: each is given what the one below made.</summary>
     /// <param name="ask">The shard, its part of the trip, its stage.</param>

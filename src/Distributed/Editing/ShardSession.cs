@@ -54,6 +54,9 @@ internal sealed class ShardSession : IDisposable
     /// <summary>One update that is being fitted to many edits; it is the candidate.</summary>
     public StageFit? Fit { get; private set; }
 
+    /// <summary>What lies below its layer.</summary>
+    public ExampleActivations BelowFit { get; } = new();
+
     /// <summary>The session's own history, if it has one.</summary>
     public UpdatesAtVersion? Branch { get; private set; }
 
@@ -116,6 +119,7 @@ internal sealed class ShardSession : IDisposable
         Cache = null;
         Forget();
         Fit?.Dispose();
+        BelowFit.Dispose();
         Branch?.Dispose();
         _ownedByBranch.ForEach(tensor => tensor.Dispose());
     }

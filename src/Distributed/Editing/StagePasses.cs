@@ -57,17 +57,19 @@ internal sealed class StagePasses(Stage stage)
     /// <param name="needsInputGradient">Whether a stage below has editable weights.</param>
     /// <param name="edits">In force; null: none.</param>
     /// <param name="replay">What the last stage is held against in the place of the labels; null: the labels.</param>
+    /// <param name="belowHighest">It begins at the highest editable layer, with this; null: with the boundary.</param>
     public RecordedPass Record(TokenBatch tokens, Boundary boundary, bool needsInputGradient, WeightUpdates? edits = null,
-        ReplayLoss? replay = null)
+        ReplayLoss? replay = null, Activations? belowHighest = null)
     {
         var keeps = needsInputGradient || stage.HasEditable;
         var (below, recording) = (Decode(boundary, needsInputGradient), new Recording());
         var pass = new ForwardContext(Input(tokens), edits, recording);
-        Activations frozen;
-        using (set_grad_enabled(needsInputGradient))
-            frozen = stage.ForwardFrozen(below, pass);
+        var frozen = belowHighest;
+        if (frozen is null)
+            using (set_grad_enabled(needsInputGradient))
+                frozen = stage.ForwardFrozen(below, pass);
         using var _ = set_grad_enabled(keeps);
-        var top = stage.ForwardEditable(frozen, pass);
+        var top = belowHighest is null ? stage.ForwardEditable(frozen, pass) : stage.ForwardFromHighest(frozen, pass);
         if (stage.Head is null)
             return new(below, frozen, top, recording, keeps, null, null, null);
         var scored = Scored(tokens);
@@ -87,6 +89,13 @@ internal sealed class StagePasses(Stage stage)
         var logits = stage.Logits(top, rows);
         var places = scored.Among(rows, top.Hidden!.shape[0] * top.Hidden.shape[1]);
         return (logits, logits.index_select(0, places.On(logits.device)));
+    }
+
+    /// <summary>What editable layers were given at the positions that locality is measured on. [M, m] each, by weight.</summary>
+    public IEnumerable<(string Weight, Tensor u)> Inputs(Recording recording, ModelInput input)
+    {
+        var rows = Losses.LocalityRows(input, stage.Family).On(stage.Device);
+        return recording.Inputs.Select(kept => (kept.Weight, kept.u.reshape(-1, kept.u.shape[^1]).index_select(0, rows)));
     }
 
     /// <summary>The labelled positions of a batch.</summary>

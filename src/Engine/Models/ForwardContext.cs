@@ -118,6 +118,9 @@ public sealed class Recording
 
     public IReadOnlyList<string> Weights => _kept.Select(kept => kept.Weight).ToList();
 
+    /// <summary>Their u [..., m], by weight.</summary>
+    public IReadOnlyList<(string Weight, Tensor u)> Inputs => [.. _kept.Select(kept => (kept.Weight, kept.u))];
+
     /// <summary>Everything that is kept, for whoever keeps the recording beyond a dispose scope.</summary>
     public IEnumerable<Tensor> Tensors => _kept.SelectMany(kept => new[] { kept.u, kept.z });
 

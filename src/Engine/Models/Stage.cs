@@ -43,12 +43,15 @@ public readonly record struct StageRange(int First, int End)
 public sealed class Stage : IDisposable
 {
     private readonly IReadOnlyList<Layer> _layers;
-    private readonly int _lowestEditable;
+    private readonly int _lowestEditable, _highestEditable;
 
-    private Stage(ModelFamily family, StageRange range, WeightSource weights, IReadOnlyList<Layer> layers, int lowestEditable,
-        IReadOnlyDictionary<string, EditableLinear> editable, IReadOnlyList<string> editableOrder) =>
-        (Family, Range, Weights, _layers, _lowestEditable, Editable, EditableOrder)
-            = (family, range, weights, layers, lowestEditable, editable, editableOrder);
+    private Stage(ModelFamily family, StageRange range, WeightSource weights, IReadOnlyList<Layer> layers,
+        IReadOnlyDictionary<string, EditableLinear> editable, IReadOnlyList<string> editableOrder)
+    {
+        (Family, Range, Weights, _layers, Editable, EditableOrder) = (family, range, weights, layers, editable, editableOrder);
+        List<int> withEditable = [.. Enumerable.Range(0, layers.Count).Where(i => layers[i].Linears.Any(linear => linear.IsEditable))];
+        (_lowestEditable, _highestEditable) = withEditable.Count == 0 ? (layers.Count, layers.Count) : (withEditable[0], withEditable[^1]);
+    }
 
     public ModelFamily Family { get; }
 
@@ -105,9 +108,7 @@ public sealed class Stage : IDisposable
         if (range.Count == family.LayerNames.Count && wanted.FirstOrDefault(name => !found.ContainsKey(name)) is { } unknown)
             throw Fault.Model("editable weights", unknown, $"is no linear map of this {family.Type} model; it has for example "
                 + string.Join(", ", layers[^2].Linears.Select(linear => linear.Name)));
-        var lowest = layers.FindIndex(layer => layer.Linears.Any(linear => linear.IsEditable));
-        return new(family, range, weights, layers, lowest < 0 ? layers.Count : lowest, found,
-            [.. editable.Where(found.ContainsKey)]);
+        return new(family, range, weights, layers, found, [.. editable.Where(found.ContainsKey)]);
     }
 
     /// <summary>The whole model as one stage.</summary>
@@ -144,6 +145,17 @@ public sealed class Stage : IDisposable
         pass.Cache?.Advance((pass.Input.DecoderInputIds ?? pass.Input.InputIds).shape[1]);
         return result;
     }
+
+    /// <summary>Weights of the highest editable layer, in forward order; none where no layer is editable.</summary>
+    public IReadOnlyList<string> HighestEditable =>
+        [.. _layers.Skip(_highestEditable).Take(1).SelectMany(layer => layer.Linears).Where(linear => linear.IsEditable).Select(linear => linear.Name)];
+
+    /// <summary>The layers below the highest editable one.</summary>
+    public Activations ForwardBelowHighest(Activations activations, ForwardContext pass) => Run(0, _highestEditable, activations, pass);
+
+    /// <summary>The highest editable layer and all above it, over <see cref="ForwardBelowHighest"/>'s result.</summary>
+    public Activations ForwardFromHighest(Activations activations, ForwardContext pass) =>
+        Run(_highestEditable, _layers.Count, activations, pass);
 
     /// <summary>Logits of some positions; the last stage only.</summary>
     /// <param name="top">What <see cref="ForwardEditable"/> returned.</param>
