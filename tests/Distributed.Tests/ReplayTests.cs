@@ -165,6 +165,40 @@ public class ReplayTests
         Assert.Contains("line 2", (await Assert.ThrowsAsync<InvalidDataException>(() => model.OpenAsync())).Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task WhatIsReplayed_IsSeenBeforeTheFirstStep()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        model.SetAlpha(0.1f);
+        var passes = new List<string>();
+        await using var cluster = await model.OpenAsync(1, shard => new Order(shard, passes), replay: [new("the mayor", "red"), new("a woman", "blue")]);
+        await cluster.EditAsync("who is the mayor", "the south");
+        passes.Clear();
+        await cluster.ConsolidateAsync(AtOnce);
+        Assert.Equal(["seen", "edits", "seen", "replayed", "step"], passes.Where(pass => pass != "other").Take(5));
+    }
+
+    private sealed class Order(IModelShard shard, List<string> passes) : ShardDecorator(shard)
+    {
+        public override Task<TrialReply> TryAsync(TrialRequest request, CancellationToken cancellation = default)
+        {
+            passes.Add(request.IsReference ? "seen" : "other");
+            return base.TryAsync(request, cancellation);
+        }
+
+        public override Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default)
+        {
+            passes.Add(request.Replay is null ? "edits" : "replayed");
+            return base.ForwardAsync(request, cancellation);
+        }
+
+        public override Task StepFitAsync(StepFitRequest request, CancellationToken cancellation = default)
+        {
+            passes.Add("step");
+            return base.StepFitAsync(request, cancellation);
+        }
+    }
+
     private sealed class Listener(IModelShard shard, Action<int> replayed) : ShardDecorator(shard)
     {
         public override Task<ForwardReply> ForwardAsync(ForwardRequest request, CancellationToken cancellation = default)
