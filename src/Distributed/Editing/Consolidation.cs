@@ -29,7 +29,7 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     /// As <see cref="StepFitRequest"/> has them. The rate falls as the square root of what is missing of all examples: what steps take from
     /// other answers is mostly their noise.
     /// </summary>
-    private const double Rate = 0.08, MinRate = 0.004, Decay = 0.0002;
+    private const double Rate = 0.04, MinRate = 0.004, Decay = 0.0002;
 
     /// <summary>Questions of a search that are replayed, and batches of them that are seen before the first step; at most.</summary>
     private const int MaxReplayed = 4096, MaxSeenFirst = 100;
