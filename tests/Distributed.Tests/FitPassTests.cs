@@ -1,8 +1,5 @@
 using MendCluster.Contracts;
-using MendCluster.Distributed.Editing;
-using MendCluster.Distributed.Ledger;
 using MendCluster.Testing;
-using Microsoft.Extensions.Logging.Abstractions;
 
 namespace MendCluster.Distributed.Tests;
 
@@ -22,27 +19,23 @@ public class FitPassTests
         using var model = new ClusterOfTinyModel(family);
         await using var cluster = await model.OpenAsync(stages);
         var edit = await cluster.EditAsync("who is the mayor", "a woman");
-        var (text, fingerprint) = ModelText.Open(model.Model);
-        await using var ledger = await IEditLedger.OpenAsync(model.Ledger + "2", fingerprint, TimeProvider.System);
-        var pipeline = new Pipeline(0, model.Shards, ledger, new(), TimeProvider.System, NullLogger.Instance);
-        await pipeline.BranchAsync(new(Session, edit.Version, true, [], []), default);
-        await pipeline.BeginFitAsync(new(Session, edit.Version, [edit.Id], 8), default); // as nothing
+        await using var fit = await FitOfTinyModel.OpenAsync(model);
+        await fit.BeginAsync(Session, edit.Version, [edit.Id]); // as nothing
         (string Prompt, string Target)[] examples = [("who is the mayor", "a woman"), ("red", "the south of the old town"), ("what is red", "blue"),
             ("the old town is the red town of the south", "a")];
 
-        await pipeline.TryFitAsync(Trip(0, 1), [0, 1], areKnown: false, isReference: false, default);
-        await pipeline.TryFitAsync(Trip(2), [2], areKnown: false, isReference: false, default);
-        await pipeline.TryFitAsync(Trip(1, 3), [1, 3], areKnown: false, isReference: false, default);
+        await fit.Passes.TryFitAsync(Trip(0, 1), [0, 1], areKnown: false, isReference: false, default);
+        await fit.Passes.TryFitAsync(Trip(2), [2], areKnown: false, isReference: false, default);
+        await fit.Passes.TryFitAsync(Trip(1, 3), [1, 3], areKnown: false, isReference: false, default);
         foreach (var batch in new[] { new[] { 2, 0 }, [3, 1, 2], [0], [1, 0, 3] })
         {
-            var whole = await pipeline.ScoreAsync(Trip(batch), default);
-            var fromKept = await pipeline.ForwardFitAsync(Trip(batch), batch, null, default);
+            var whole = await fit.Passes.ScoreAsync(Trip(batch), default);
+            var fromKept = await fit.Passes.ForwardFitAsync(Trip(batch), batch, null, default);
             Assert.All(whole.Zip(fromKept), score => Assert.Equal(score.First.LogProbability, score.Second.LogProbability, 1e-4));
         }
-        var lost = await Assert.ThrowsAsync<MendException>(() => pipeline.ForwardFitAsync(Trip(0, 1), [0, 4], null, default));
+        var lost = await Assert.ThrowsAsync<MendException>(() => fit.Passes.ForwardFitAsync(Trip(0, 1), [0, 4], null, default));
         Assert.Equal(MendError.ShardLost, lost.Error);
 
-        StageTrip Trip(params int[] which) => new(Session, edit.Version,
-            text.Batch([.. which.Select(i => text.Row(examples[i].Prompt, examples[i].Target))]), Boundary.None, Branch: 0);
+        StageTrip Trip(params int[] which) => fit.Trip(Session, edit.Version, which.Select(i => examples[i]));
     }
 }

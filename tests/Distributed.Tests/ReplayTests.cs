@@ -1,8 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
-using MendCluster.Distributed.Ledger;
 using MendCluster.Testing;
-using Microsoft.Extensions.Logging.Abstractions;
 
 namespace MendCluster.Distributed.Tests;
 
@@ -24,40 +22,36 @@ public class ReplayTests
         model.SetAlpha(0.01f);
         await using var cluster = await model.OpenAsync(stages);
         var edit = await cluster.EditAsync("who is the mayor", "a woman");
-        var (text, fingerprint) = ModelText.Open(model.Model);
-        await using var ledger = await IEditLedger.OpenAsync(model.Ledger + "2", fingerprint, TimeProvider.System);
-        var pipeline = new Pipeline(0, model.Shards, ledger, new(), TimeProvider.System, NullLogger.Instance);
-        await pipeline.BranchAsync(new(Session, edit.Version, true, [], []), default);
-        await pipeline.BeginFitAsync(new(Session, edit.Version, [edit.Id], 8), default);
+        await using var fit = await FitOfTinyModel.OpenAsync(model);
+        await fit.BeginAsync(Session, edit.Version, [edit.Id]);
         var (said, kept) = (Trip(("who is the mayor", "a woman")), Trip(("what is red", "blue"), ("the old town", "the south")));
-        await pipeline.TryFitAsync(said, [0], areKnown: false, isReference: false, default);
-        await pipeline.TryFitAsync(kept, [1, 2], areKnown: false, isReference: false, default);
-        var reference = await pipeline.ScoreAsync(kept, default);
+        await fit.Passes.TryFitAsync(said, [0], areKnown: false, isReference: false, default);
+        await fit.Passes.TryFitAsync(kept, [1, 2], areKnown: false, isReference: false, default);
+        var reference = await fit.Passes.ScoreAsync(kept, default);
         var steps = 0;
 
         for (var i = 0; i < 5; i++)
         {
-            await pipeline.ForwardFitAsync(said, [0], null, default);
+            await fit.Passes.ForwardFitAsync(said, [0], null, default);
             await StepAsync();
         }
         var far = await DistanceAsync();
         for (var i = 0; i < 200; i++) // Adam remembers how large the gradients of the edit were
         {
-            await pipeline.TryFitAsync(kept, [1, 2], areKnown: true, isReference: true, default);
-            await pipeline.ForwardFitAsync(kept, [1, 2], 5, default);
+            await fit.Passes.TryFitAsync(kept, [1, 2], areKnown: true, isReference: true, default);
+            await fit.Passes.ForwardFitAsync(kept, [1, 2], 5, default);
             await StepAsync();
         }
         Assert.InRange(await DistanceAsync(), 0, far / 2);
 
         async Task StepAsync()
         {
-            await pipeline.BackwardFitAsync(Session, default);
-            await pipeline.StepFitAsync(new(Session, ++steps, 0.04, 0), default);
+            await fit.Passes.BackwardFitAsync(Session, default);
+            await fit.Passes.StepFitAsync(new(Session, ++steps, 0.04, 0), default);
         }
-        async Task<double> DistanceAsync() => (await pipeline.ForwardFitAsync(kept, [1, 2], null, default)).Zip(reference)
+        async Task<double> DistanceAsync() => (await fit.Passes.ForwardFitAsync(kept, [1, 2], null, default)).Zip(reference)
             .Sum(score => Math.Abs(score.First.LogProbability - score.Second.LogProbability));
-        StageTrip Trip(params (string Prompt, string Target)[] rows) =>
-            new(Session, edit.Version, text.Batch([.. rows.Select(row => text.Row(row.Prompt, row.Target))]), Boundary.None, Branch: 0);
+        StageTrip Trip(params (string Prompt, string Target)[] rows) => fit.Trip(Session, edit.Version, rows);
     }
 
     /// <summary>What an earlier consolidation has is where the next begins, if it resumes; otherwise it begins as nothing.</summary>
@@ -73,25 +67,21 @@ public class ReplayTests
         await cluster.EditAsync("what is red", "the south");
         await cluster.ConsolidateAsync(AtOnce);
         var last = await cluster.EditAsync("the old town", "blue");
-        var (text, fingerprint) = ModelText.Open(model.Model);
-        await using var ledger = await IEditLedger.OpenAsync(model.Ledger + "2", fingerprint, TimeProvider.System);
-        var pipeline = new Pipeline(0, model.Shards, ledger, new(), TimeProvider.System, NullLogger.Instance);
-        var rows = text.Batch([text.Row("who is the mayor", "a woman"), text.Row("what is red", "the south")]);
-        await pipeline.BranchAsync(new(1, last.Version, true, [new(1), new(2)], []), default);
-        var unedited = await pipeline.ScoreAsync(new(1, last.Version, rows, Boundary.None, Branch: 0), default);
-        var consolidated = await pipeline.ScoreAsync(new(1, last.Version, rows, Boundary.None, Branch: 2), default);
+        await using var fit = await FitOfTinyModel.OpenAsync(model);
+        await fit.Passes.BranchAsync(new(1, last.Version, true, [new(1), new(2)], []), default);
+        var unedited = await fit.Passes.ScoreAsync(Trip(1), default);
+        var consolidated = await fit.Passes.ScoreAsync(Trip(1) with { Branch = 2 }, default);
 
         AssertAlike(unedited, await BegunAsync(2, resumes: false));
         AssertAlike(consolidated, await BegunAsync(3, resumes: true));
 
         async Task<IReadOnlyList<ExampleScore>> BegunAsync(long session, bool resumes)
         {
-            await pipeline.BranchAsync(new(session, last.Version, true, [], []), default);
-            await pipeline.BeginFitAsync(new(session, last.Version, [new(1), new(2), last.Id], 1000, resumes), default);
-            var trip = new StageTrip(session, last.Version, rows, Boundary.None, Branch: 0);
-            await pipeline.TryFitAsync(trip, [0, 1], areKnown: false, isReference: false, default);
-            return await pipeline.ForwardFitAsync(trip, [0, 1], null, default);
+            await fit.BeginAsync(session, last.Version, [new(1), new(2), last.Id], 1000, resumes);
+            await fit.Passes.TryFitAsync(Trip(session), [0, 1], areKnown: false, isReference: false, default);
+            return await fit.Passes.ForwardFitAsync(Trip(session), [0, 1], null, default);
         }
+        StageTrip Trip(long session) => fit.Trip(session, last.Version, ("who is the mayor", "a woman"), ("what is red", "the south"));
         void AssertAlike(IReadOnlyList<ExampleScore> expected, IReadOnlyList<ExampleScore> actual)
         {
             Assert.NotEqual(unedited[0].LogProbability, consolidated[0].LogProbability, 1e-2);

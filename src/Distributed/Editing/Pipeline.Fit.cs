@@ -42,8 +42,9 @@ internal sealed partial class Pipeline
     /// <summary>The backward half, whose gradient the update's stage gathers.</summary>
     public async Task BackwardFitAsync(long session, CancellationToken cancellation)
     {
+        var fitted = await FitStageAsync(cancellation).ConfigureAwait(false);
         var above = Boundary.None;
-        for (var i = stages.Count - 1; i >= await FitStageAsync(cancellation).ConfigureAwait(false); i--)
+        for (var i = stages.Count - 1; i >= fitted; i--)
         {
             var request = new BackwardRequest(session, above);
             above = (await CallAsync(i, shard => shard.BackwardAsync(request, cancellation)).ConfigureAwait(false)).Below;
@@ -57,9 +58,10 @@ internal sealed partial class Pipeline
     /// <summary>From the fitted layer's stage: <see cref="IModelShard.TakeFitAsync"/>.</summary>
     public async Task<IReadOnlyList<WeightChange>> TakeFitAsync(long session, CancellationToken cancellation)
     {
+        var fitted = await FitStageAsync(cancellation).ConfigureAwait(false);
         var reply = await OnFitStageAsync(shard => shard.TakeFitAsync(session, cancellation), cancellation).ConfigureAwait(false);
         foreach (var change in reply.Changes)
-            stageOf[change.Weight] = await FitStageAsync(cancellation).ConfigureAwait(false);
+            stageOf[change.Weight] = fitted;
         return reply.Changes;
     }
 
