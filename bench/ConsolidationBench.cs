@@ -2,7 +2,9 @@ using System.Diagnostics;
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Routing;
 using MendCluster.Experiments;
 
 namespace MendCluster.Bench;
@@ -10,7 +12,7 @@ namespace MendCluster.Bench;
 /// <summary>
 /// What a consolidation does: held-out facts of the demo, edited one after another and consolidated. Free-running answers to the
 /// prompts, to wordings that the search does not see, and to unrelated questions beside those of the base model; and what an answer takes.
-/// Without replay, then with what the model's directory has for it.
+/// Without replay, then with what the model's directory has for it; then the same edits routed, by a router that is trained here.
 /// </summary>
 internal static class ConsolidationBench
 {
@@ -23,14 +25,16 @@ internal static class ConsolidationBench
         await RunAsync(model, edits, every, maxTime, []);
         if (replay.Count > 0)
             await RunAsync(model, edits, every, maxTime, replay);
+        await RunAsync(model, edits, every, maxTime, replay, isRouted: true);
     }
 
-    private static async Task RunAsync(string model, int edits, int every, TimeSpan maxTime, IReadOnlyList<Probe> replay)
+    private static async Task RunAsync(string model, int edits, int every, TimeSpan maxTime, IReadOnlyList<Probe> replay, bool isRouted = false)
     {
-        Console.WriteLine($"{replay.Count} questions replayed:");
         var folder = Directory.CreateTempSubdirectory("mend-bench-").FullName;
         try
         {
+            var router = isRouted ? TrainRouter(model, Path.Combine(folder, EditRouter.FileName)) : null;
+            Console.WriteLine(isRouted ? "routed:" : $"{replay.Count} questions replayed:");
             await using var cluster = await EmbeddedCluster.OpenAsync(new()
             {
                 ModelDirectory = model,
@@ -38,6 +42,7 @@ internal static class ConsolidationBench
                 Ledger = Path.Combine(folder, "ledger"),
                 Probes = ProbeSet.Beside(model),
                 Replay = replay,
+                Router = router,
             });
             List<EditExample> facts = [.. DemoRecipe.HeldOutEdits().DistinctBy(fact => fact.Prompt).Take(edits)];
             List<string> unrelated = [.. facts.SelectMany(fact => fact.Locality).Select(row => row.Question).Distinct()
@@ -46,10 +51,12 @@ internal static class ConsolidationBench
             foreach (var (i, fact) in facts.Index())
             {
                 await cluster.EditAsync(fact.Prompt, fact.Target);
-                if ((i + 1) % every == 0 && i + 1 < facts.Count)
+                if (!isRouted && (i + 1) % every == 0 && i + 1 < facts.Count)
                     await ConsolidateAsync($"after {i + 1}");
             }
             await ReportAsync($"{facts.Count} edits");
+            if (isRouted)
+                return;
             await ConsolidateAsync("then");
             await ReportAsync("consolidated");
 
@@ -85,6 +92,17 @@ internal static class ConsolidationBench
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    private static string TrainRouter(string model, string file)
+    {
+        var (start, world) = (Stopwatch.GetTimestamp(), World.Generate(DemoRecipe.Seed));
+        using var router = RouterTraining.Run(model, world.EditExamples(world.Split.Training, Prng.At(DemoRecipe.Seed, 500)), new());
+        router.Save(file, CheckpointFingerprint.Of(model));
+        var (edits, falseMatches, recall, facts, _) = router.Figures;
+        Console.WriteLine(FormattableString.Invariant(
+            $"router: {facts} facts in {Stopwatch.GetElapsedTime(start).TotalSeconds:0.0} s; threshold {router.Threshold:0.000} for {edits} edits, false matches {falseMatches:P1}, recall {recall:P1} by one key"));
+        return file;
     }
 
     private static async Task<IReadOnlyList<string>> AnswersAsync(IMendCluster cluster, IReadOnlyList<string> questions) =>

@@ -5,6 +5,7 @@ using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
 using MendCluster.Distributed.Ledger;
 using MendCluster.Distributed.Training;
+using MendCluster.Engine.Routing;
 using MendCluster.Engine.Training;
 using Microsoft.Extensions.Logging;
 
@@ -104,6 +105,7 @@ internal sealed class ClusterOptions
             DType = TypeOf(parsed).Type,
             Device = parsed.GetRequiredValue(Device),
             Probes = ProbeSet.Beside(model),
+            Router = EditRouter.Beside(model),
             Budget = Budget?.Of(parsed),
             MaxBatch = AtOnce?.BatchOf(parsed) ?? ShardOptions.DefaultMaxBatch,
             MaxGroup = AtOnce?.GroupOf(parsed) ?? EditCoordinator.DefaultMaxGroup,

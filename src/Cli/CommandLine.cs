@@ -39,6 +39,7 @@ internal static class CommandLine
             TrainCommand.Create(),
             TuneLayersCommand.Create(),
             PreserveCommand.Create(),
+            TrainRouterCommand.Create(),
             ReproduceCommand.Create(),
             ModelCommands.Export(),
             ModelCommands.Import(),

@@ -2,8 +2,10 @@ using System.CommandLine;
 using System.Net;
 using System.Net.Http.Headers;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Files;
+using MendCluster.Engine.Routing;
 using MendCluster.Engine.Training;
 
 namespace MendCluster.Cli;
@@ -60,8 +62,8 @@ internal static class FetchCommand
                     "Import the model for that many stages: mend import --stages.");
             await files.FetchAsync("config.json", isNeeded: true, isFresh: true, cancellation);
             var named = parsed.GetValue(editor);
-            foreach (var file in HuggingFaceWriter.Beside.Append(Index).Append(named ?? EditorCheckpoint.FileName)
-                .Where(file => file != "config.json"))
+            foreach (var file in (IEnumerable<string>)[.. HuggingFaceWriter.Beside.Where(file => file != "config.json"), Index,
+                named ?? EditorCheckpoint.FileName, ReplaySet.FileName, EditRouter.FileName])
                 await files.FetchAsync(file, isNeeded: file == named, isFresh: true, cancellation);
             foreach (var file in list.Stages[parsed.GetValue(ordinal) % list.Stages.Count])
                 await files.FetchAsync(file, isNeeded: true, isFresh: false, cancellation);

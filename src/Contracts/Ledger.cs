@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using Orleans;
 
 namespace MendCluster.Contracts;
@@ -21,6 +22,7 @@ public enum LedgerKind
 /// <param name="Mode">Of a revert.</param>
 /// <param name="Recomputed">Later edits that a revert computed anew.</param>
 /// <param name="Consolidated">Of a consolidation.</param>
+/// <param name="Route">Of an edit that is seen by questions that match it alone; null: by all.</param>
 [GenerateSerializer, Immutable, Alias("mend.LedgerEntry")]
 public sealed record LedgerEntry(
     [property: Id(0)] ModelVersion Version, [property: Id(1)] DateTimeOffset Time, [property: Id(2)] LedgerKind Kind,
@@ -28,7 +30,22 @@ public sealed record LedgerEntry(
     [property: Id(6)] string? Author = null, [property: Id(7)] string? IdempotencyKey = null, [property: Id(8)] EditFigures? Figures = null,
     [property: Id(9)] string? Scope = null, [property: Id(10)] double? Confidence = null, [property: Id(11)] RevertMode? Mode = null,
     [property: Id(12)] int? Recomputed = null,
-    [property: Id(13)] Consolidated? Consolidated = null);
+    [property: Id(13)] Consolidated? Consolidated = null, [property: Id(14)] EditRoute? Route = null);
+
+/// <summary>
+/// Which questions see an edit, in a model that routes its edits: those whose own key is near one of the edit's.
+/// </summary>
+/// <param name="Keys">Of the edit's prompt, then of rewordings.</param>
+[GenerateSerializer, Immutable, Alias("mend.EditRoute")]
+public sealed record EditRoute([property: Id(0)] int Keys)
+{
+    /// <summary>
+    /// [Keys, D] float32 of the D dimensions of the model's router, row-major, little endian, in base64. In the ledger; the HTTP interface
+    /// leaves it out.
+    /// </summary>
+    [Id(1), JsonIgnore]
+    public string Vectors { get; init; } = "";
+}
 
 /// <summary>Which entries of the ledger are wanted. All that is named must hold.</summary>
 [GenerateSerializer, Immutable, Alias("mend.LedgerQuery")]

@@ -65,11 +65,12 @@ public sealed record Boundary([property: Id(0)] WireTensor? Hidden, [property: I
 /// <param name="Epoch">
 /// The greatest that is known of the stage's shard; one with a smaller epoch was superseded, and refuses. 0: none is known.
 /// </param>
+/// <param name="Route">Of a model that routes its edits: the edit that the trip sees; null: none of those that are routed.</param>
 [GenerateSerializer, Immutable, Alias("mend.StageTrip")]
 public sealed record StageTrip(
     [property: Id(0)] long Session, [property: Id(1)] ModelVersion Version, [property: Id(2)] TokenBatch Tokens,
     [property: Id(3)] Boundary Below, [property: Id(4)] string? Scope = null, [property: Id(5)] int? Branch = null,
-    [property: Id(6)] long Epoch = 0);
+    [property: Id(6)] long Epoch = 0, [property: Id(7)] EditId? Route = null);
 
 /// <summary>What a stage has made of its part of a trip.</summary>
 /// <param name="Above">For the stage above; <see cref="Boundary.None"/> from the last stage.</param>
@@ -81,14 +82,17 @@ public sealed record StageResult([property: Id(0)] Boundary Above, [property: Id
 /// <param name="Position">Decoder tokens before these, whose keys and values the session has.</param>
 /// <param name="Sampling">How the last stage chooses the token.</param>
 /// <param name="Candidate">With the session's candidate on top, its alpha times this; null: without.</param>
+/// <param name="WantsState">At an answer's first token: the last stage says too what state it chooses that from.</param>
 [GenerateSerializer, Immutable, Alias("mend.GenerateRequest")]
 public sealed record GenerateRequest(
     [property: Id(0)] StageTrip Trip, [property: Id(1)] long Position, [property: Id(2)] AskOptions Sampling,
-    [property: Id(3)] double? Candidate = null);
+    [property: Id(3)] double? Candidate = null, [property: Id(4)] bool WantsState = false);
 
 /// <param name="NextToken">From the last stage.</param>
+/// <param name="State">What the model makes of the question, by which edits are routed; if it was asked for. [2 C] float32.</param>
 [GenerateSerializer, Immutable, Alias("mend.GenerateReply")]
-public sealed record GenerateReply([property: Id(0)] StageResult Result, [property: Id(1)] int? NextToken = null);
+public sealed record GenerateReply(
+    [property: Id(0)] StageResult Result, [property: Id(1)] int? NextToken = null, [property: Id(2)] WireTensor? State = null);
 
 /// <summary>
 /// The forward half of an edit, or of several, an example each: the graph and the editable layers' inputs are kept under the session.

@@ -61,6 +61,13 @@ public sealed record EmbeddedClusterOptions
     /// <value>Null: those of <c>replay.tsv</c> in the model's directory, where it has one.</value>
     public IReadOnlyList<Probe>? Replay { get; init; }
 
+    /// <summary>
+    /// The file of a router (<see cref="RouteTable"/>), by which each edit is seen by the questions that it matches alone, so that any number
+    /// behave as each does by itself; nothing is consolidated then.
+    /// </summary>
+    /// <value>Null: every question sees every edit.</value>
+    public string? Router { get; init; }
+
     /// <summary>What all edits in force together may cost on the probes: an edit may be asked to cost less, none may cost more.</summary>
     /// <value>Null: as much as each edit's <see cref="EditOptions"/> allow.</value>
     public DriftBudget? Budget { get; init; }
@@ -103,9 +110,11 @@ public sealed class EmbeddedCluster : IMendCluster
     {
         IReadOnlyList<IModelShard> shards = [];
         IEditLedger? ledger = null;
+        RouteTable? routes = null;
         try
         {
             var (text, fingerprint) = ModelText.Open(options.ModelDirectory);
+            routes = options.Router is null ? null : RouteTable.Open(options.Router, text, fingerprint);
             if (options.Stages < 1 || options.Stages > text.Family.LayerNames.Count)
                 throw new MendException(MendError.InvalidOption, $"Stages is {options.Stages}.",
                     $"This model has 1 to {text.Family.LayerNames.Count}.");
@@ -119,7 +128,7 @@ public sealed class EmbeddedCluster : IMendCluster
             _ = options.Consolidate.Checked(options.Probes.Count);
             if (options.Editor is not null)
                 text.CheckEditor(options.Editor); // before the ledger is made
-            ledger = await IEditLedger.OpenAsync(options.Ledger, fingerprint, options.Time, cancellation).ConfigureAwait(false);
+            ledger = await IEditLedger.OpenAsync(options.Ledger, routes?.LedgerFingerprint ?? fingerprint, options.Time, cancellation).ConfigureAwait(false);
             shards = [.. from replica in Enumerable.Range(0, options.Replicas)
                 from stage in Enumerable.Range(0, options.Stages)
                 select wrap(new ModelShard(new(options.ModelDirectory, options.Editor, stage, options.Stages, options.DType, replica,
@@ -133,7 +142,7 @@ public sealed class EmbeddedCluster : IMendCluster
             })).ConfigureAwait(false);
             return new(shards, options.Stages, ledger,
                 new([.. shards.Chunk(options.Stages)], ledger, text, probes, options.Time, options.Logger, options.Budget, options.MaxGroup,
-                options.Consolidate, replay));
+                options.Consolidate, replay, routes));
         }
         catch
         {
@@ -141,6 +150,7 @@ public sealed class EmbeddedCluster : IMendCluster
                 await shard.DisposeAsync().ConfigureAwait(false);
             if (ledger is not null)
                 await ledger.DisposeAsync().ConfigureAwait(false);
+            routes?.Dispose();
             throw;
         }
     }

@@ -19,9 +19,10 @@ public static class WireProtocol
     /// version. 2: Orleans' serializer, messages whole. 3: a request and a reply for each call of a shard, in place of one for all;
     /// answers piece by piece, the ledger by pages, reverts with their author. 4: edits in rounds, and what all of them cost together; a
     /// trial begins where an earlier pass left off, and probes are asked apart from the prompt. 5: several edits in one pass.
-    /// 6: consolidations. 7: what these replay. 8: their passes from the fitted layer up.
+    /// 6: consolidations. 7: what these replay. 8: their passes from the fitted layer up. 9: edits
+    /// that are routed.
     /// </summary>
-    public const ushort Version = 8;
+    public const ushort Version = 9;
 
     /// <param name="client">Connected.</param>
     /// <exception cref="MendException">A silo's coordinator speaks another version.</exception>

@@ -127,17 +127,21 @@ public sealed class EditCoordinatorGrain(
         var (text, fingerprint) = ModelText.Open(settings.ModelDirectory);
         var probes = new ProbeSet(settings.Probes, text);
         var replay = new ReplaySet(ReplaySet.Beside(settings.ModelDirectory), settings.Probes, text);
+        var routes = RouteTable.Beside(settings.ModelDirectory, text, fingerprint);
         try
         {
-            _ledger = await IEditLedger.OpenAsync(settings.Ledger, fingerprint, time);
+            _ledger = await IEditLedger.OpenAsync(settings.Ledger, routes?.LedgerFingerprint ?? fingerprint, time);
+            logger.LedgerOpened(settings.Model);
+            return new(Replicas(), _ledger, text, probes, time, logger, settings.Budget, settings.MaxGroup,
+                settings.Consolidate, replay, routes);
         }
-        catch (MendException e) when (e.Error == MendError.LedgerInUse)
+        catch (Exception e)
         {
-            throw Displaced(e);
+            routes?.Dispose();
+            if (e is MendException { Error: MendError.LedgerInUse } taken)
+                throw Displaced(taken);
+            throw;
         }
-        logger.LedgerOpened(settings.Model);
-        return new(Replicas(), _ledger, text, probes, time, logger, settings.Budget, settings.MaxGroup,
-            settings.Consolidate, replay);
     }
 
     private static MendException Displaced(MendException e) =>

@@ -49,6 +49,7 @@ public partial class ArchitectureTests
         ["Training"] = ["Torch", "Models", "Editors", "Editors.Baselines", "Checkpoints", "Files"],
         ["Data"] = ["Torch", "Checkpoints", "Models", "Tokenizers", "Training"],
         ["Torch"] = [],
+        ["Routing"] = ["Torch", "Checkpoints", "Models", "Tokenizers", "Training", "Data"],
     };
 
     private static string Source => Path.Combine(FixtureFolder.Repository, "src");

@@ -27,6 +27,7 @@ public sealed partial class CpuSettingsTests : IDisposable
         ["tune-layers"] = $"mend tune-layers --model '{Demo}' --data edits.tsv --out tuned --max-iters 10 --cases 1",
         ["preserve"] = $"mend train --model '{Demo}' --data edits.tsv --out run --algorithm malmen --edits 2 --max-iters 10 --rank 8 >/dev/null; "
             + $"mend preserve --model '{Demo}' --editor run/editor.safetensors --data edits.tsv --out preserving.safetensors",
+        ["train-router"] = $"mend train-router --model '{Demo}' --data edits.tsv --out router.safetensors",
         ["export"] = "mend edit red blue >/dev/null 2>&1; mend export --out edited",
         ["serve"] = "set -m; mend serve --port 0 --management-port 0 & sleep 15; kill -TERM -- -$!; wait",
     };

@@ -53,11 +53,13 @@ public sealed class ContractSerializationTests : IDisposable
         EarlyStopPatience = 10,
         Seed = 11,
     };
-    private static readonly StageTrip Trip = new(-1, new(2), new(Tensor, Empty, null, null, null), Edge, "s", 4, 5);
+    private static readonly StageTrip Trip = new(-1, new(2), new(Tensor, Empty, null, null, null), Edge, "s", 4, 5, new(6));
     private static readonly StepFigures Steps = new(1, 2, 3, 4, 5, 6, 7, 8, 9, 10);
     private static readonly RowStatistics Rows = new("w", 1, Tensor, Tensor, Tensor, Empty);
 
     private static readonly Consolidated Together = new([new(1), new(2)], new(0.5, 0.25, null, null), new(1, 0.75, 0.1, 0.2), 3, 4);
+
+    private static readonly EditRoute Route = new(1) { Vectors = "AACAPw==" };
 
     private readonly ServiceProvider _services = new ServiceCollection().AddSerializer().BuildServiceProvider();
 
@@ -75,7 +77,8 @@ public sealed class ContractSerializationTests : IDisposable
             new RevertReceipt(new(1), new(2), 3),
         new AskOptions(1, 0.7, 3, 0.9, 5, "s"), new Answer("red", new(4)),
         new LedgerEntry(new(1), new DateTimeOffset(2026, 1, 2, 3, 4, 5, 6, 7, TimeSpan.Zero), LedgerKind.Revert, new(1), "p", "t", "a", "k",
-            Figures, "s", 0.9, RevertMode.Recompute, 2, Together),
+            Figures, "s", 0.9, RevertMode.Recompute, 2, Together, Route),
+        Route,
         Together, Together.After, new ConsolidateOptions { Scope = "s", MaxTime = new(7), Share = 0.25, MaxRank = 3, Author = "a", Without = [new(1)] },
             new ConsolidationReceipt(new(1), new(2), Together, 3, new(4)), new BeginFitRequest(1, new(2), [new(3)], 4, true),
             new StepFitRequest(1, 2, 0.5, 0.25), new FitReply([new("w", Tensor, Tensor, 1)]),
@@ -83,8 +86,8 @@ public sealed class ContractSerializationTests : IDisposable
             new LedgerRecord(new(new(1), default, LedgerKind.Edit, new(1)), [new("w", Tensor, Empty, float.NegativeInfinity)]),
         new ShardStatus(ShardState.Faulted, new(1), 2, 3, ["a", "b"], 5, "why", "ab12", 9, 0.5), Tensor,
             new TokenBatch(Tensor, Empty, Tensor, Tensor, Tensor),
-        Trip, new StageResult(Edge, 8), new ExampleScore(true, double.NegativeInfinity), new GenerateRequest(Trip, 3, new(Seed: 4), 0.5),
-            new GenerateReply(new(Edge, 8), 3),
+        Trip, new StageResult(Edge, 8), new ExampleScore(true, double.NegativeInfinity), new GenerateRequest(Trip, 3, new(Seed: 4), 0.5, true),
+            new GenerateReply(new(Edge, 8), 3, Tensor),
         new ForwardRequest(Trip, true, true, 5, [3]), new ForwardReply(new(Edge, 8), [new(false, -1)]), new TrialRequest(Trip, 0.5, new(1, 2, 3), true, [0.5, null], true, [3]),
             new ProbePass(1, 2, 3), new TrialReply(new(Edge, 8), [new(false, -1)], 0.5, 0.75),
         new BackwardRequest(1, Edge), new BackwardReply(Edge, [[new("w", Tensor, Tensor, 1)], []], new(7), 3),

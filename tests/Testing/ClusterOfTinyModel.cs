@@ -1,6 +1,7 @@
 using MendCluster.Contracts;
 using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
+using MendCluster.Engine.Routing;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
 using static TorchSharp.torch;
@@ -32,6 +33,9 @@ public sealed class ClusterOfTinyModel : IDisposable
 
     public string Editor => Path.Combine(Model, "editor.safetensors");
 
+    /// <summary>Where <see cref="WriteRouter"/> writes.</summary>
+    public string Router => Path.Combine(Model, EditRouter.FileName);
+
     /// <summary>The shards of the cluster that was opened last.</summary>
     public IReadOnlyList<IModelShard> Shards => _shards;
 
@@ -40,7 +44,7 @@ public sealed class ClusterOfTinyModel : IDisposable
         IReadOnlyList<Probe>? probes = null, int replicas = 1, FactorStorage? factors = null, TimeProvider? time = null,
         string device = "cpu", DType dtype = DType.Float32, DriftBudget? budget = null,
         int maxGroup = EditCoordinator.DefaultMaxGroup, ConsolidationTriggers? consolidate = null,
-        IReadOnlyList<Probe>? replay = null)
+        IReadOnlyList<Probe>? replay = null, string? router = null)
     {
         _shards.Clear();
         return EmbeddedCluster.OpenAsync(new()
@@ -56,6 +60,7 @@ public sealed class ClusterOfTinyModel : IDisposable
             Time = time ?? TimeProvider.System,
             Probes = probes ?? [new("what is red", "blue"), new("the old town", "south")],
             Replay = replay,
+            Router = router,
             Budget = budget,
             MaxGroup = maxGroup,
             Consolidate = consolidate ?? new(),
@@ -73,6 +78,19 @@ public sealed class ClusterOfTinyModel : IDisposable
         using (no_grad())
             mend.Alpha.Mul_(0).Add_(alpha);
         EditorCheckpoint.SaveEditor(Editor, mend);
+    }
+
+    /// <summary>A router that was not trained: states are compared as they are, in a few directions.</summary>
+    /// <param name="threshold">Near 1 for what is asked in the same words alone.</param>
+    /// <returns>Its file.</returns>
+    public string WriteRouter(double threshold = 0.9999, long seed = 1)
+    {
+        var fingerprint = ModelText.FingerprintOf(Model);
+        using var generator = new Generator((ulong)seed);
+        var states = 2 * TinyModels.Width;
+        using var router = new EditRouter(zeros([states], device: CPU), NewTensor.Normal([states, 16], generator), threshold, new(1, 0, 1, 0, 0));
+        router.Save(Router, fingerprint);
+        return Router;
     }
 
     /// <summary>Everything a user can see of the model at a version, to the last bit: log-probabilities and answers.</summary>

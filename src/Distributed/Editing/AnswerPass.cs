@@ -1,5 +1,6 @@
 using MendCluster.Contracts;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Routing;
 using MendCluster.Engine.Torch;
 using static TorchSharp.torch;
 
@@ -49,7 +50,8 @@ internal static class AnswerPass
         var top = stage.Forward(loaded.Passes.Decode(Boundary(stage.Family, rows)),
             new ForwardContext(StagePasses.Input(Tokens(stage.Family, rows, cache)), rows[0].Edits, cache: cache));
         var replies = stage.Head is null ? Above(stage, rows, StagePasses.Encode(top)).Select(above => new GenerateReply(new(above, epoch)))
-            : Picked(stage, rows, top).Select(token => new GenerateReply(new(Contracts.Boundary.None, epoch), token));
+            : Picked(stage, rows, top).Select((token, row) => new GenerateReply(new(Contracts.Boundary.None, epoch), token,
+                rows[row].Request.WantsState ? State(top, row, rows[row]) : null));
         return [.. rows.Zip(replies)];
     }
 
@@ -60,6 +62,15 @@ internal static class AnswerPass
         var likeliest = logits.argmax(1).Host().data<long>().ToArray();
         return [.. rows.Select((row, i) => row.Request.Sampling.Temperature <= 0 ? (int)likeliest[i]
             : (row.Session.Sampler ??= new(row.Request.Sampling)).Pick(logits.select(0, i)))];
+    }
+
+    /// <summary>Of a row at its prompt. [2 C] float32.</summary>
+    private static WireTensor State(Activations top, int row, WaitingAnswer answer)
+    {
+        var (hidden, end) = (top.Hidden!.select(0, row), top.Hidden.shape[1]); // the row ends where all do
+        var tokens = top.Memory is { } memory ? memory.select(0, row).narrow(0, 0, answer.Tokens.InputIds.Shape[1])
+            : hidden.narrow(0, end - answer.OwnTokens, answer.OwnTokens);
+        return WireTensorCodec.Encode(QuestionState.Of(tokens, hidden.select(0, end - 1)));
     }
 
     private static KeyValueCache Begun(ModelFamily family, IReadOnlyList<WaitingAnswer> rows)

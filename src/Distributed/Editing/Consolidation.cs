@@ -76,7 +76,7 @@ internal sealed class Consolidation(Pipeline replica, long session, ModelVersion
     private static List<(string Prompt, string Target)> Last(IEnumerable<LedgerEntry> facts) =>
         [.. facts.GroupBy(fact => fact.Prompt!).Select(fact => (fact.Key, fact.Last().Target!))];
 
-    private static TokenRow? RowIfItFits(string prompt, string target, ModelText text)
+    internal static TokenRow? RowIfItFits(string prompt, string target, ModelText text)
     {
         try
         {

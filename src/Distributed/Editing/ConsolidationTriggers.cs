@@ -17,6 +17,9 @@ public sealed record ConsolidationTriggers(int Every = 0, long AtRank = 0, doubl
     /// </summary>
     internal const int MinEdits = 10;
 
+    /// <summary>Whether one of them is given.</summary>
+    internal bool IsAny => Every != 0 || AtRank != 0 || AtDrawdown is not null;
+
     /// <summary>Why they are none of a model with that many probes: each begins with the setting's name.</summary>
     public IEnumerable<string> Faults(int probes)
     {

@@ -19,6 +19,9 @@ public sealed partial class EditCoordinator
     {
         options ??= new();
         Check(options);
+        if (routes is not null)
+            throw new MendException(MendError.ConsolidationRefused, "The model routes its edits.",
+                "Each is computed and seen by itself; together they cost no more, so there is nothing to consolidate.");
         using var span = MendTracing.Start("consolidate");
         var start = time.GetTimestamp();
         await _consolidation.WaitAsync(cancellation).ConfigureAwait(false);
@@ -93,7 +96,7 @@ public sealed partial class EditCoordinator
             await CommitAsync([.. candidate[..^1], candidate[^1] with { Entry = entry }]).ConfigureAwait(false);
             foreach (var (revert, _) in candidate[..^1])
                 _logger.EditReverted(revert.Edit, revert.Version, 0);
-            if (outcome.Probes is { } tried)
+            if (outcome.Probes?.Candidate is { } tried)
                 outcome.Replica.Keep(tried, entry.Version);
             return (entry, consolidated);
         }

@@ -49,10 +49,14 @@ namespace MendCluster.Distributed.Editing;
 /// <param name="maxGroup">Edits that wait at once and are made together, at most (<see cref="GroupTrial"/>); 1: each is made alone.</param>
 /// <param name="consolidate">When the edits of a scope are consolidated in the background; null: they are not.</param>
 /// <param name="replay">What consolidations leave as it is; null: they learn their edits alone.</param>
+/// <param name="routes">
+/// Each edit is seen by the questions that it matches alone; the coordinator owns it. The ledger is one of routed edits
+/// (<see cref="RouteTable.LedgerFingerprint"/>). Null: every question sees every edit.
+/// </param>
 public sealed partial class EditCoordinator(
     IReadOnlyList<IReadOnlyList<IModelShard>> replicas, IEditLedger ledger, ModelText text, ProbeSet probes, TimeProvider time,
     ILogger? logger = null, DriftBudget? budget = null, int maxGroup = EditCoordinator.DefaultMaxGroup, ConsolidationTriggers? consolidate = null,
-    ReplaySet? replay = null)
+    ReplaySet? replay = null, RouteTable? routes = null)
     : IEditCoordinator, IDisposable
 {
     public const int DefaultMaxGroup = 32;
@@ -62,7 +66,7 @@ public sealed partial class EditCoordinator(
     private readonly IReadOnlyList<Pipeline> _replicas = Pipelines(replicas, ledger, time, logger ?? NullLogger.Instance);
     private readonly ILogger _logger = logger ?? NullLogger.Instance;
     private readonly DriftBudget? _budget = budget?.Checked(probes.Count);
-    private readonly ConsolidationTriggers _triggers = (consolidate ?? new()).Checked(probes.Count);
+    private readonly ConsolidationTriggers _triggers = Checked((consolidate ?? new()).Checked(probes.Count), routes is not null);
     private readonly SemaphoreSlim _turn = new(1);
     private readonly EditQueue _edits = new(Checked(maxGroup));
 
@@ -78,6 +82,7 @@ public sealed partial class EditCoordinator(
         _schedule = null;
         _turn.Dispose();
         _consolidation.Dispose();
+        routes?.Dispose();
     }
 
     /// <summary>The newest version: the ledger's, which may have found out later than its append that a record is durable.</summary>
@@ -146,7 +151,7 @@ public sealed partial class EditCoordinator(
                     MendMetrics.Waited(time.GetElapsedTime(taken.Since));
                 }
                 List<PendingEdit> unmade = [.. group.Where(IsUnmade)];
-                if (unmade.Count > 1)
+                if (unmade.Count > 1 && routes is null)
                     await MakeTogetherAsync(unmade).ConfigureAwait(false);
                 else
                     await MakeEachAsync(unmade).ConfigureAwait(false);
@@ -205,10 +210,11 @@ public sealed partial class EditCoordinator(
 
         var version = before.Next();
         var entry = new LedgerEntry(version, time.GetUtcNow(), LedgerKind.Edit, new(version.Value), edit.Prompt, edit.Target, options.Author,
-            options.IdempotencyKey, proposal.Figures, options.Scope, options.Confidence);
+            options.IdempotencyKey, proposal.Figures, options.Scope, options.Confidence,
+            Route: proposal.Keys is { } keys ? RouteTable.Route(keys) : null);
         edit.Cancellation.ThrowIfCancellationRequested();
         var (append, broadcast) = await CommitAsync([new(entry, proposal.Changes)]).ConfigureAwait(false);
-        if (proposal.Probes is { } tried)
+        if (proposal.Probes?.Candidate is { } tried)
             proposal.Replica.Keep(tried, version);
         edit.Done(new(entry.Edit, version, proposal.Figures, proposal.Times with { Append = append, Broadcast = broadcast }), isNew: true);
     }
@@ -241,7 +247,7 @@ public sealed partial class EditCoordinator(
             return;
         List<LedgerRecord> records = [.. GroupTrial.Records(Version, outcome.Made, time.GetUtcNow())];
         var (append, broadcast) = await CommitAsync(records).ConfigureAwait(false);
-        if (outcome.Probes is { } tried)
+        if (outcome.Probes?.Candidate is { } tried)
             outcome.Replica.Keep(tried, Version);
         foreach (var (member, record) in outcome.Made.Zip(records))
             member.Edit.Done(new(record.Entry.Edit, record.Entry.Version, member.Figures!,
@@ -264,7 +270,7 @@ public sealed partial class EditCoordinator(
                 (entry.Prompt, entry.Target, entry.Scope) == (prompt, target, options.Scope))?.Edit;
             return await WithFailoverAsync(async (replica, session) =>
             {
-                var (_, changes, figures, times, tried) = await ProposeAsync(replica, session, version, wanted, null, cancellation)
+                var (_, changes, figures, times, tried, keys) = await ProposeAsync(replica, session, version, wanted, null, cancellation)
                     .ConfigureAwait(false);
                 var answer = await AnswerAsync(replica, prompt, asked, version, cancellation).ConfigureAwait(false);
                 var edited = await AnswerAsync(replica, session, prompt, asked, version, figures.Strength ?? 1, cancellation)
@@ -277,7 +283,7 @@ public sealed partial class EditCoordinator(
                 List<ParaphrasePreview> paraphrases = [];
                 foreach (var other in options.Paraphrases)
                     paraphrases.Add(new(other, await AnswerAsync(replica, other, asked, version, cancellation).ConfigureAwait(false),
-                        await AnswerAsync(replica, session, other, asked, version, figures.Strength ?? 1, cancellation)
+                        await RoutedAnswerAsync(replica, session, other, asked, version, figures.Strength ?? 1, keys, cancellation)
                         .ConfigureAwait(false)));
                 return new EditPreview(version, figures, Refusal(figures, options)?.Message, answer, edited, changed,
                     [.. changes.Select(Preview)], times, inForce)
@@ -313,7 +319,7 @@ public sealed partial class EditCoordinator(
                 throw new MendException(MendError.AlreadyReverted, $"Consolidation {edit} ended when one of its edits was taken back.",
                     "Nothing is left to do.");
             var before = Version;
-            IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove || consolidation is not null ? []
+            IReadOnlyList<WeightChange> changes = mode == RevertMode.Remove || consolidation is not null || routes is not null ? []
                 : await WithFailoverAsync((replica, session) => RecomputeAsync(replica, session, before, edit, cancellation))
                     .ConfigureAwait(false);
             var version = before.Next();
@@ -401,11 +407,21 @@ public sealed partial class EditCoordinator(
     {
         var generation = text.Generation(prompt, options);
         long position = 0;
+        EditId? route = null;
         while (!generation.IsDone)
         {
             var tokens = ModelText.Next(generation);
-            var trip = new StageTrip(session, version, tokens, Boundary.None, options.Scope);
-            generation.Take(await replica.GenerateAsync(trip, position, options, candidate, cancellation).ConfigureAwait(false));
+            var trip = new StageTrip(session, version, tokens, Boundary.None, options.Scope, Route: route);
+            if (routes is not null && candidate is null && route is null && position == 0)
+            {
+                var (token, state) = await replica.BeginAsync(trip, options, cancellation).ConfigureAwait(false);
+                route = routes.Match(routes.Key(state), ledger.Entries, version, options.Scope);
+                if (route is not null)
+                    continue; // it begins anew, with the edit
+                generation.Take(token);
+            }
+            else
+                generation.Take(await replica.GenerateAsync(trip, position, options, candidate, cancellation).ConfigureAwait(false));
             MendMetrics.Answered(position == 0 ? tokens.InputIds.Shape[1] : 0, 1);
             position += (tokens.DecoderInputIds ?? tokens.InputIds).Shape[1];
             parts?.Tell(generation.Tokens, generation.IsDone);
@@ -467,8 +483,11 @@ public sealed partial class EditCoordinator(
 
         var changes = proposed[0];
         var (strength, after) = await SearchAsync(replica, trip, wanted.Confidence, cancellation).ConfigureAwait(false);
-        var tried = probes.Tokens is not { } tokens ? null : await replica.ProbeAsync(trip with { Tokens = tokens }, wanted.Near, strength ?? 1,
-            wanted.Budget is not null, () => Interlocked.Increment(ref _sessions), cancellation).ConfigureAwait(false);
+        var keys = routes is null ? null : await KeysAsync(replica, wanted.Row, version, cancellation).ConfigureAwait(false);
+        var tried = probes.Tokens is not { } tokens ? null
+            : keys is not null ? await ProbeRoutedAsync(replica, trip, wanted, strength ?? 1, keys, cancellation).ConfigureAwait(false)
+            : await replica.ProbeAsync(trip with { Tokens = tokens }, wanted.Near, strength ?? 1,
+                wanted.Budget is not null, () => Interlocked.Increment(ref _sessions), cancellation).ConfigureAwait(false);
         if (!(tried?.After ?? []).Append(after).All(each => double.IsFinite(each.LogProbability))
             || !double.IsFinite((tried?.Kl ?? 0) + (tried?.TotalKl ?? 0)))
             throw new MendException(MendError.NotFinite, "The edited model gives NaN or infinite probabilities.",
@@ -478,7 +497,7 @@ public sealed partial class EditCoordinator(
             figures = budget.Spend(figures, tried!.Base!, tried.After, tried.TotalKl!.Value);
         // a product in float32, as it was tried
         return new(replica, [.. changes.Select(change => change with { Alpha = change.Alpha * (float)(strength ?? 1) })], figures,
-            new(forward, backward, editor, clock.Lap(), default, default), tried);
+            new(forward, backward, editor, clock.Lap(), default, default), tried, keys);
 
         async Task<ExampleScore> ForwardAsync(bool again)
         {
@@ -568,6 +587,10 @@ public sealed partial class EditCoordinator(
         return (append, clock.Lap());
     }
 
+    private static ConsolidationTriggers Checked(ConsolidationTriggers triggers, bool isRouted) => !isRouted || !triggers.IsAny ? triggers
+        : throw new MendException(MendError.InvalidOption, "The model routes its edits, and is to consolidate them.",
+            "Leave the triggers of consolidations out, or the router.");
+
     private static int Checked(int maxGroup) => maxGroup >= 1 ? maxGroup
         : throw new MendException(MendError.InvalidOption, $"MaxGroup is {maxGroup}.", "At least one edit is made at once.");
 
@@ -584,7 +607,8 @@ public sealed partial class EditCoordinator(
         MendMetrics.Waited(clock.Lap());
     }
 
-    private WantedEdit Wanted(TokenRow row, string? scope, double? confidence) => new(scope, confidence, text.Batch([row]), Near([row.Prompt]));
+    private WantedEdit Wanted(TokenRow row, string? scope, double? confidence) =>
+        new(row, scope, confidence, text.Batch([row]), Near([row.Prompt]));
 
     private NearProbes? Near(IReadOnlyList<string> prompts) =>
         probes.Nearest(prompts, ledger.Entries.Select(entry => entry.Prompt).OfType<string>());
@@ -593,7 +617,7 @@ public sealed partial class EditCoordinator(
     private List<LedgerEntry> InForce() => InForce(ledger.Entries);
 
     /// <inheritdoc cref="InForce()"/>
-    private static List<LedgerEntry> InForce(IReadOnlyList<LedgerEntry> entries)
+    internal static List<LedgerEntry> InForce(IReadOnlyList<LedgerEntry> entries)
     {
         var reverted = entries.Where(entry => entry.Kind == LedgerKind.Revert).Select(entry => entry.Edit).ToHashSet();
         return [.. entries.Where(entry => entry.Kind == LedgerKind.Edit && !reverted.Contains(entry.Edit))];
@@ -678,7 +702,7 @@ public sealed partial class EditCoordinator(
     }
 
     /// <summary>An edit that was asked for, in tokens.</summary>
-    private sealed record WantedEdit(string? Scope, double? Confidence, TokenBatch Edit, NearProbes? Near)
+    private sealed record WantedEdit(TokenRow Row, string? Scope, double? Confidence, TokenBatch Edit, NearProbes? Near)
     {
         /// <summary>Null: what all edits cost together is not asked.</summary>
         public DriftBudget? Budget { get; init; }
@@ -687,6 +711,7 @@ public sealed partial class EditCoordinator(
     /// <summary>A candidate and what it does.</summary>
     /// <param name="Replica">Has it.</param>
     /// <param name="Probes">Null where there are none.</param>
+    /// <param name="Keys">Of a routed edit; null: it is seen by every question.</param>
     private sealed record Proposal(Pipeline Replica, IReadOnlyList<WeightChange> Changes, EditFigures Figures, EditTimes Times,
-        Pipeline.ProbeTrial? Probes);
+        Pipeline.ProbeTrial? Probes, IReadOnlyList<float[]>? Keys);
 }

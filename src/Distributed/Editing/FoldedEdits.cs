@@ -83,10 +83,15 @@ internal sealed class UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device 
     /// <summary>In the place of a scope's name, which is never empty.</summary>
     private const string Everybody = "";
 
-    private readonly ILookup<string, ActiveEdit> _edits = inForce.Updates.ToLookup(edit => edit.Scope ?? Everybody);
+    /// <summary>Of scopes and routed edits, that are kept.</summary>
+    private const int MaxViews = 256;
+
+    private readonly ILookup<string, ActiveEdit> _edits = inForce.Updates.Where(edit => edit.Route is null)
+        .ToLookup(edit => edit.Scope ?? Everybody);
+    private readonly Dictionary<EditId, ActiveEdit> _routed = inForce.Updates.Where(edit => edit.Route is not null)
+        .ToDictionary(edit => edit.Route!.Value);
     private readonly Dictionary<string, Part> _parts = [];
-    private readonly Dictionary<string, WeightUpdates> _views = [];
-    private readonly List<Tensor> _owned = [];
+    private readonly Dictionary<(string Scope, EditId? Route), View> _views = [];
 
     /// <param name="known">Others, from which what is alike is taken.</param>
     public UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device device, IReadOnlyCollection<UpdatesAtVersion> known) : this(inForce, device)
@@ -104,12 +109,13 @@ internal sealed class UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device 
     public int Readers { get; set; }
 
     /// <summary>What a scope sees; null: everybody.</summary>
-    public WeightUpdates For(string? scope)
+    /// <param name="route">The routed edit on top of that; null: none.</param>
+    public WeightUpdates For(string? scope, EditId? route = null)
     {
         var name = NameOf(scope);
-        if (!_views.TryGetValue(name, out var view))
-            _views[name] = view = new(Seen(name, PartOf(name).View).ToDictionary(entry => entry.Key, entry => Kept(entry.Value)));
-        return view;
+        if (!_views.TryGetValue((name, route), out var view))
+            _views[(name, route)] = view = new(Seen(name, route is null ? PartOf(name).View : PartOf(name).All.With(Routed(route.Value))));
+        return view.Updates;
     }
 
     /// <summary>The same with a candidate of the scope on top: the bits that the next version will have with it.</summary>
@@ -117,12 +123,28 @@ internal sealed class UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device 
         new(Seen(scope ?? Everybody, PartOf(scope ?? Everybody).All.With(candidate))
             .ToDictionary(entry => entry.Key, entry => (WeightUpdate)entry.Value));
 
+    /// <summary>Lets go of what is kept of routed edits, once it is much. Nobody may be computing with it.</summary>
+    public void TrimRoutes()
+    {
+        if (_views.Count <= MaxViews)
+            return;
+        foreach (var key in _views.Keys.Where(key => key.Route is not null).ToList())
+        {
+            _views[key].Dispose();
+            _views.Remove(key);
+        }
+    }
+
     public void Dispose()
     {
         foreach (var part in _parts.Values)
             part.Dispose();
-        _owned.ForEach(tensor => tensor.Dispose());
+        foreach (var view in _views.Values)
+            view.Dispose();
     }
+
+    private IReadOnlyDictionary<string, LowRankUpdate> Routed(EditId route) => _routed.TryGetValue(route, out var edit) ? edit.Updates
+        : throw new MendException(MendError.UnknownEdit, $"No routed edit {route} is in force.", "Ask again at the newest version.");
 
     /// <summary>A scope without edits costs nothing.</summary>
     private string NameOf(string? scope) => scope is null || !_edits.Contains(scope) ? Everybody : scope;
@@ -145,18 +167,28 @@ internal sealed class UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device 
         return seen;
     }
 
-    /// <summary>Aliases: rows of one edit are that edit's tensors, and what was stacked goes with the caller's scope.</summary>
-    private WeightUpdate Kept(FoldedUpdate update) => update with
+    /// <summary>What somebody sees, with aliases: rows of one edit are that edit's tensors, and what was stacked goes with the caller's scope.</summary>
+    private sealed class View : IDisposable
     {
-        Sums = [.. update.Sums.Select(Own)],
-        Rows = update.Rows is { } rows ? new(Own(rows.uTilde), Own(rows.deltaTilde), Own(rows.alpha)) : null,
-    };
+        private readonly List<Tensor> _owned = [];
 
-    private Tensor Own(Tensor tensor)
-    {
-        var alias = tensor.detach().DetachFromDisposeScope();
-        _owned.Add(alias);
-        return alias;
+        public View(IReadOnlyDictionary<string, FoldedUpdate> seen) =>
+            Updates = new(seen.ToDictionary(entry => entry.Key, entry => (WeightUpdate)(entry.Value with
+            {
+                Sums = [.. entry.Value.Sums.Select(Own)],
+                Rows = entry.Value.Rows is { } rows ? new(Own(rows.uTilde), Own(rows.deltaTilde), Own(rows.alpha)) : null,
+            })));
+
+        public WeightUpdates Updates { get; }
+
+        public void Dispose() => _owned.ForEach(tensor => tensor.Dispose());
+
+        private Tensor Own(Tensor tensor)
+        {
+            var alias = tensor.detach().DetachFromDisposeScope();
+            _owned.Add(alias);
+            return alias;
+        }
     }
 
     /// <summary>The edits of one scope, or those for everybody.</summary>

@@ -203,6 +203,7 @@ public sealed class ModelShard : IModelShard
     private void Generate_OnComputeThread(IReadOnlyList<AnswerQueue.Waiting> together)
     {
         using var scope = NewDisposeScope(); // of edits that a candidate is put on
+        _loaded?.Updates.TrimRoutes();
         var answers = new Dictionary<WaitingAnswer, AnswerQueue.Waiting>();
         foreach (var waiting in together)
             Each([waiting], () => answers.Add(WaitingAnswer(waiting.Request), waiting));
@@ -232,7 +233,7 @@ public sealed class ModelShard : IModelShard
     {
         var (_, session, edits) = Begin(request.Trip, request.Candidate);
         if (request.Position == 0)
-            session.Cache = null; // another answer of the session begins
+            (session.Cache, session.Sampler) = (null, null); // another answer of the session begins
         else if (session.Cache?.Tokens != request.Position) // keys and values of other tokens would give another answer
             throw SessionLost(request.Trip.Session);
         return new(request, session, edits);
@@ -345,7 +346,7 @@ public sealed class ModelShard : IModelShard
         };
         return (loaded, session, candidate is { } scale && session.Candidate is { } tried
             ? updates.OnTop(trip.Scope, tried.ToDictionary(update => update.Key, update => update.Value.Times(scale)))
-            : updates.For(trip.Scope));
+            : updates.For(trip.Scope, trip.Route));
     }
 
     private BackwardReply Backward_OnComputeThread(BackwardRequest request)

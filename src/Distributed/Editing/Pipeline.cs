@@ -35,9 +35,18 @@ internal sealed partial class Pipeline(int replica, IReadOnlyList<IModelShard> s
     /// <summary>The next token of an answer.</summary>
     public async Task<int> GenerateAsync(StageTrip trip, long position, AskOptions sampling, double? candidate,
         CancellationToken cancellation) =>
-        (await UpAsync(trip, (shard, own, _) => shard.GenerateAsync(new(own, position, sampling, candidate), cancellation),
-        reply => reply.Result)
-            .ConfigureAwait(false))[^1].NextToken!.Value;
+        (await GenerateAsync(trip, new(trip, position, sampling, candidate), cancellation).ConfigureAwait(false)).NextToken!.Value;
+
+    /// <summary>The first token of an answer, and the state that it is chosen from.</summary>
+    public async Task<(int Token, WireTensor State)> BeginAsync(StageTrip trip, AskOptions sampling, CancellationToken cancellation)
+    {
+        var reply = await GenerateAsync(trip, new(trip, 0, sampling, WantsState: true), cancellation).ConfigureAwait(false);
+        return (reply.NextToken!.Value, reply.State!);
+    }
+
+    private async Task<GenerateReply> GenerateAsync(StageTrip trip, GenerateRequest request, CancellationToken cancellation) =>
+        (await UpAsync(trip, (shard, own, _) => shard.GenerateAsync(request with { Trip = own }, cancellation), reply => reply.Result)
+            .ConfigureAwait(false))[^1];
 
     /// <summary>How well the target of the session's edit is predicted with its candidate. From the lowest editable layer.</summary>
     /// <param name="trip">That of the forward half.</param>
@@ -108,7 +117,7 @@ internal sealed partial class Pipeline(int replica, IReadOnlyList<IModelShard> s
     private bool IsKept(ProbeBaseline? baseline) => baseline is not null && baseline.Epochs.SequenceEqual(_epochs);
 
     /// <summary>The candidate that was tried is a version now: what the probes said of it, they say of the model.</summary>
-    public void Keep(ProbeTrial trial, ModelVersion version) => _baseline = trial.Candidate with { Version = version };
+    public void Keep(ProbeBaseline candidate, ModelVersion version) => _baseline = candidate with { Version = version };
 
     private async Task<TrialReply> TryAsync(StageTrip trip, double? candidate, ProbePass? probes, bool resumes,
         CancellationToken cancellation, IReadOnlyList<double?>? each = null)
@@ -165,6 +174,25 @@ internal sealed partial class Pipeline(int replica, IReadOnlyList<IModelShard> s
 
     public Task BranchAsync(BranchRequest request, CancellationToken cancellation) => Task.WhenAll(stages.Select((_, i) =>
         CallAsync(i, shard => CaughtUpAsync(shard, () => DoneAsync(shard.BranchAsync(request, cancellation))))));
+
+    /// <summary>
+    /// How well the label of one question is predicted as it is now and with the session's candidate, and how far the one is from the other.
+    /// Of it nothing is kept for the next.
+    /// </summary>
+    /// <param name="trip">With the question's tokens, on what it sees now.</param>
+    /// <param name="candidate">Factor on the candidate's alpha, which stands in the place of the trip's route; null: it is asked as it is now.</param>
+    /// <param name="number">Gives numbers for the passes, each once.</param>
+    public async Task<RoutedScore> ScoreRoutedAsync(StageTrip trip, double? candidate, Func<long> number, CancellationToken cancellation)
+    {
+        (_baseline, _base) = (null, null); // the shards let go of them
+        var (none, now) = (number(), number());
+        var first = await TryAsync(trip with { Route = null }, null, new(none, null, null), resumes: false, cancellation).ConfigureAwait(false);
+        var before = await TryAsync(trip, null, new(now, none, none), resumes: false, cancellation).ConfigureAwait(false);
+        if (candidate is null)
+            return new(first.Scores![0], before.Scores![0], before.Scores[0], 0, before.TotalKl!.Value);
+        var after = await TryAsync(trip with { Route = null }, candidate, new(number(), now, none), resumes: false, cancellation).ConfigureAwait(false);
+        return new(first.Scores![0], before.Scores![0], after.Scores![0], after.Kl!.Value, after.TotalKl!.Value);
+    }
 
     /// <summary>How well the labels of a batch are predicted on the trip's branch, which need not have an edit's forward half.</summary>
     public async Task<IReadOnlyList<ExampleScore>> ScoreAsync(StageTrip trip, CancellationToken cancellation) =>
@@ -272,11 +300,19 @@ internal sealed partial class Pipeline(int replica, IReadOnlyList<IModelShard> s
     /// <summary>What the probes say of a candidate.</summary>
     /// <param name="Before">Of the fixed ones, then of those nearest to the edit; so are the others.</param>
     /// <param name="Kl">Of before to after, mean over the tokens of the fixed ones.</param>
-    /// <param name="Candidate">The baseline, should it become the next version.</param>
+    /// <param name="Candidate">The baseline, should it become the next version; null: none is kept.</param>
     /// <param name="Base">Scores of the base model; null where it was not asked.</param>
     /// <param name="TotalKl">Of the base model to after, as <paramref name="Kl"/>.</param>
     internal sealed record ProbeTrial(IReadOnlyList<ExampleScore> Before, IReadOnlyList<ExampleScore> After, double Kl,
-        ProbeBaseline Candidate, IReadOnlyList<ExampleScore>? Base, double? TotalKl);
+        ProbeBaseline? Candidate, IReadOnlyList<ExampleScore>? Base, double? TotalKl);
+
+    /// <summary>What one question says of a candidate that it matches, or of the edit that it matches.</summary>
+    /// <param name="Base">Without any edit.</param>
+    /// <param name="Before">As it is.</param>
+    /// <param name="After">With the candidate.</param>
+    /// <param name="Kl">Of before to after, mean over its tokens.</param>
+    /// <param name="TotalKl">The same without any edit to after.</param>
+    internal sealed record RoutedScore(ExampleScore Base, ExampleScore Before, ExampleScore After, double Kl, double TotalKl);
 
     /// <summary>The time in which at least one call is under way; each that ends tells what has gone by.</summary>
     private sealed class ActiveTime

@@ -101,6 +101,13 @@ internal sealed class VersionedUpdates(
         }
     }
 
+    /// <inheritdoc cref="UpdatesAtVersion.TrimRoutes"/>
+    public void TrimRoutes()
+    {
+        foreach (var version in _versions.Values)
+            version.TrimRoutes();
+    }
+
     public void Dispose()
     {
         Release(_versions.Values.SelectMany(version => version.InForce.All).Distinct());
@@ -120,7 +127,7 @@ internal sealed class VersionedUpdates(
         List<WeightChange> kept = [.. changes.Where(change => IsOwn(entry, change))];
         return new(scope, kept.ToDictionary(change => change.Weight, change =>
             new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU))),
-            Digest(scope, kept));
+            Digest(scope, kept, entry.Route), entry.Route is null ? null : entry.Edit);
     }
 
     private static Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire).to_type(ScalarType.Float32);
@@ -146,10 +153,12 @@ internal sealed class VersionedUpdates(
     /// <summary>
     /// Of one edit's part on this stage. The edit's number is left out: the same updates in the same order compute the same.
     /// </summary>
-    private static byte[] Digest(string? scope, IEnumerable<WeightChange> changes)
+    private static byte[] Digest(string? scope, IEnumerable<WeightChange> changes, EditRoute? route)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hash.AppendData(Encoding.UTF8.GetBytes(scope ?? ""));
+        if (route is not null)
+            hash.AppendData(Convert.FromBase64String(route.Vectors));
         foreach (var change in changes.OrderBy(change => change.Weight, StringComparer.Ordinal))
         {
             hash.AppendData(Encoding.UTF8.GetBytes(change.Weight));
@@ -163,9 +172,12 @@ internal sealed class VersionedUpdates(
 
 /// <summary>An edit or a consolidation in force, as far as it concerns this stage. The same object in every version that has it.</summary>
 /// <param name="updates">In the host's memory: a device has room for what it computes with.</param>
-internal sealed class ActiveEdit(string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest)
+/// <param name="route">Its number, where it is seen by what is routed to it alone; null: by all that its scope's edits are for.</param>
+internal sealed class ActiveEdit(string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest, EditId? route = null)
 {
     public string? Scope => scope;
+
+    public EditId? Route => route;
 
     public IReadOnlyDictionary<string, LowRankUpdate> Updates => updates;
 

@@ -23,7 +23,7 @@ internal static class LedgerRecordFormat
 
     private static readonly JsonSerializerOptions Json = new()
     {
-        Converters = { new JsonStringEnumConverter(), new VersionConverter(), new EditIdConverter() },
+        Converters = { new JsonStringEnumConverter(), new VersionConverter(), new EditIdConverter(), new RouteConverter() },
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
     };
 
@@ -49,7 +49,7 @@ internal static class LedgerRecordFormat
         if (!header.Slice(16, 32).SequenceEqual(fingerprint))
             throw Unusable(file, 16,
                 $"belongs to the model {Convert.ToHexString(header.Slice(16, 32))[..12]}, the one loaded is {Convert.ToHexString(fingerprint)[..12]}",
-                "Edits fit only the model that they were made on: name that model, or another ledger.");
+                "Edits fit only the model that they were made on, and routed ones only its router: name those, or another ledger.");
     }
 
     /// <summary>Length, CRC-32C, payload.</summary>
@@ -203,6 +203,25 @@ internal static class LedgerRecordFormat
 
         public override void Write(Utf8JsonWriter writer, ModelVersion value, JsonSerializerOptions options) =>
             writer.WriteNumberValue(value.Value);
+    }
+
+    private sealed class RouteConverter : JsonConverter<EditRoute>
+    {
+        public override EditRoute Read(ref Utf8JsonReader reader, Type type, JsonSerializerOptions options)
+        {
+            using var route = JsonDocument.ParseValue(ref reader);
+            return route.RootElement.TryGetProperty(nameof(EditRoute.Keys), out var keys)
+                && route.RootElement.TryGetProperty(nameof(EditRoute.Vectors), out var vectors)
+                ? new(keys.GetInt32()) { Vectors = vectors.GetString()! } : throw new JsonException("a route has Keys and Vectors");
+        }
+
+        public override void Write(Utf8JsonWriter writer, EditRoute value, JsonSerializerOptions options)
+        {
+            writer.WriteStartObject();
+            writer.WriteNumber(nameof(EditRoute.Keys), value.Keys);
+            writer.WriteString(nameof(EditRoute.Vectors), value.Vectors);
+            writer.WriteEndObject();
+        }
     }
 
     private sealed class EditIdConverter : JsonConverter<EditId>

@@ -29,6 +29,13 @@ public sealed record ScoredPositions(Tensor Rows, Tensor Targets, Tensor Sequenc
         return new(sequences.Times(T).Plus(positions), targets, sequences, B);
     }
 
+    /// <summary>The first scored row of each example that has one: where its answer begins.</summary>
+    public IReadOnlyList<long> First()
+    {
+        var (rows, sequences) = (Rows.data<long>().ToArray(), Sequences.data<long>().ToArray());
+        return [.. rows.Where((_, i) => i == 0 || sequences[i] != sequences[i - 1])];
+    }
+
     /// <summary>Where the scored rows are among others that they are all of, so that their logits are not computed again.</summary>
     /// <param name="rows">[M] int64, on the host, into the flattened [B * T] positions.</param>
     /// <param name="positions">B * T.</param>

@@ -5,10 +5,12 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using MendCluster.Contracts;
+using MendCluster.Distributed.Deployment;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
 using MendCluster.Engine.Models;
+using MendCluster.Engine.Routing;
 using MendCluster.Engine.Tokenizers;
 using MendCluster.Engine.Torch;
 using MendCluster.Engine.Training;
@@ -213,14 +215,27 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             case FactsSequenceWork sequence:
                 var facts = new ThousandFacts(sequence.World, sequence.Size);
                 var (probes, replay) = SyntheticTasks.Known(facts.World, sequence.World, sequence.Probes);
+                var router = sequence.Routes ? TrainRouter(inputs[0], facts, product, cancellation) : null;
                 new SequenceRun(product, new(facts.Edits, facts.Unrelated, "held-out facts of the world, all known to the model"), sequence.Options,
                     AnswerTokens, time, sequence.ConsolidateEvery, new() { Share = 1, MaxTime = sequence.ConsolidationTime })
                     .RunAsync(inputs[0], new RunFolder(inputs[1]).BestEditor,
-                    probes, sequence.Replays ? replay : [], sequence.Counts, revertAll: true, progress, cancellation: cancellation).GetAwaiter().GetResult();
+                    probes, sequence.Replays ? replay : [], sequence.Counts, revertAll: true, progress, router: router, cancellation: cancellation)
+                    .GetAwaiter().GetResult();
                 return null;
             default:
                 throw new InvalidOperationException($"nothing makes {step.Work}");
         }
+    }
+
+    /// <returns>Its file, which an earlier run may have left.</returns>
+    private static string TrainRouter(string model, ThousandFacts facts, string product, CancellationToken cancellation)
+    {
+        var file = Path.Combine(product, EditRouter.FileName);
+        if (File.Exists(file))
+            return file;
+        using var router = RouterTraining.Run(model, facts.RouterEdits, new(), cancellation: cancellation);
+        router.Save(file, ModelFingerprint.Of(model));
+        return file;
     }
 
     private static void TrainEditor(string product, string model, Func<TextBatch, IEditTask> open, EditorTrainingOptions options,

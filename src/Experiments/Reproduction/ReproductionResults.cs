@@ -75,7 +75,7 @@ public static class ReproductionResults
                 var (work, results, picture) = ((FactsSequenceWork)step.Work, reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");
                 Table(results.Table() with
                 {
-                    Title = $"World {work.World}, edits one after another" + (work.ConsolidateEvery > 0 ? ", consolidated" : ""),
+                    Title = $"World {work.World}, edits one after another" + (work.ConsolidateEvery > 0 ? ", consolidated" : work.Routes ? ", routed" : ""),
                 });
                 File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
                 Paragraph($"![Edits one after another]({picture})");

@@ -14,9 +14,10 @@ namespace MendCluster.Experiments;
 /// <param name="MaxTokens">Of an answer.</param>
 /// <param name="Inputs">Digest of the editor, the edits, the unrelated questions and the probes.</param>
 /// <param name="ConsolidateEvery">Edits; 0: never.</param>
-/// <param name="Replay">Questions that consolidations learn to leave as they are.</param>
+/// <param name="Replay">Questions that consolidations learn to leave as they are, and that rewordings are learned from.</param>
+/// <param name="Router">Digest of the router, where edits are routed.</param>
 public sealed record SequenceSettings(string Source, int Unrelated, double? Confidence, double? MaxDrawdown, int MaxTokens, int Probes,
-    string Inputs, int ConsolidateEvery, int Replay = 0);
+    string Inputs, int ConsolidateEvery, int Replay = 0, string? Router = null);
 
 /// <summary>All of a sequence's edits, taken back.</summary>
 /// <param name="Edits">That were taken back.</param>
@@ -76,6 +77,7 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
             + $"95% intervals by bootstrap over edits or questions. Step: {(Settings.Confidence is { } confidence ? $"as large as gives the target {confidence}" : "the editor's own")}; "
             + $"{Settings.Probes} probes; {(Settings.MaxDrawdown is { } limit ? $"edits that cost more than {limit} of them are refused" : "no edit is refused for its drawdown")}. "
             + $"{(Settings.ConsolidateEvery > 0 ? $"After every {Settings.ConsolidateEvery} edits those in force are consolidated, {Settings.Replay} known questions replayed. " : "")}"
+            + $"{(Settings.Router is null ? "" : $"Edits are routed, each by its prompt and by rewordings that {Settings.Replay} known questions teach. ")}"
             + $"Times: medians, of an edit over the newest {SequentialEdits.NewestEdits}. Factors: of all edits, as the ledger keeps them. Float32.");
         return Reverted is null ? text : text + string.Create(CultureInfo.InvariantCulture,
             $" Then {Reverted.Edits} edits were taken back in a random order in {Reverted.Seconds:0.0} s: the checksum of the model {(Reverted.IsRestored ? "is" : "IS NOT")} that of before, "
@@ -139,14 +141,15 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
     /// <param name="revertAll">Then takes all edits back, in a random order, and looks whether the model is the unedited one.</param>
     /// <param name="progress">Told the share that is done.</param>
     /// <param name="device">Of the model's stages.</param>
+    /// <param name="router">File of the router; null: edits are seen by every question.</param>
     /// <exception cref="InvalidDataException">The folder's figures were measured with other settings.</exception>
     public async Task<SequenceResults> RunAsync(string model, string editor, IReadOnlyList<Probe> probes, IReadOnlyList<Probe> replay,
         IReadOnlyList<int> counts, bool revertAll,
-        Action<double>? progress = null, string device = "cpu", CancellationToken cancellation = default)
+        Action<double>? progress = null, string device = "cpu", string? router = null, CancellationToken cancellation = default)
     {
         var inputs = Digest.OfText(JsonSerializer.Serialize(new { Editor = Digest.OfFile(editor), data.Edits, data.Unrelated, probes, replay }));
         var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens,
-            probes.Count, inputs, consolidateEvery, replay.Count);
+            probes.Count, inputs, consolidateEvery, replay.Count, router is null ? null : Digest.OfFile(router));
         using var own = OwnFolder.Take(folder, "mend sequence", [ResultsFile, TableFile, CurveFile, Ledger]);
         var earlier = Read(folder);
         if (earlier is not null && earlier.Settings != settings)
@@ -165,6 +168,7 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
                 Ledger = Path.Combine(folder, Ledger),
                 Probes = probes,
                 Replay = replay,
+                Router = router,
                 Device = device,
             }, cancellation).ConfigureAwait(false);
         var results = earlier ?? new(settings, await ChecksumsAsync(cluster).ConfigureAwait(false),

@@ -31,9 +31,11 @@ public sealed record FactsMeasurementWork(ulong World, WorldSize Size, IReadOnly
 /// <summary>The same edits one after another through a cluster.</summary>
 /// <param name="ConsolidateEvery">Edits; 0: never.</param>
 /// <param name="ConsolidationTime">Of each, at most.</param>
-/// <param name="Replays">Consolidations replay the training facts that are not among the probes.</param>
+/// <param name="Replays">Consolidations replay the training facts that are not among the probes; rewordings are learned from these.</param>
+/// <param name="Routes">The edits are routed, by a router that is trained on the training facts.</param>
 public sealed record FactsSequenceWork(ulong World, WorldSize Size, EditOptions Options, int Probes, IReadOnlyList<int> Counts,
-    int ConsolidateEvery, TimeSpan ConsolidationTime, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Replays = false)
+    int ConsolidateEvery, TimeSpan ConsolidationTime, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Replays = false,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Routes = false)
     : ReproductionWork(EditTaskKind.Qa);
 
 /// <summary>
@@ -110,6 +112,7 @@ public static class ThousandFactsPlan
         yield return new($"measured/{folder}-sequence", [model.Name, mend.Name], 20, sequence with { Counts = reduced ? [1, 2] : [1, 10, 25, 50, 100] });
         yield return new($"measured/{folder}-consolidated", [model.Name, mend.Name], 30,
             sequence with { ConsolidateEvery = reduced ? 1 : 25, Replays = true });
+        yield return new($"measured/{folder}-routed", [model.Name, mend.Name], 30, sequence with { Replays = true, Routes = true });
 
         ReproductionStep Editor(string name, EditorTrainingOptions options, bool preserves, double minutes) => new($"editors/{folder}/{name}",
             [model.Name], minutes,

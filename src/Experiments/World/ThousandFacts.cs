@@ -84,6 +84,11 @@ public sealed class ThousandFacts
     /// <summary>One wording of each training fact, with its answer: what an editor may be told to leave as it is.</summary>
     public IReadOnlyList<QaPair> Known => [.. World.Split.Training.Select(fact => new QaPair(fact.Question(0), fact.Object))];
 
+    /// <summary>
+    /// The training facts in the wordings of editor training, with others beside them: what a router learns from.
+    /// </summary>
+    public IReadOnlyList<EditExample> RouterEdits => World.EditExamples(World.Split.Training, Prng.At(_seed, 21));
+
     /// <summary>A question about each fact that stays, in a wording that no editor is trained on.</summary>
     public IReadOnlyList<QaPair> Unrelated =>
         [.. Staying.Select((fact, i) => new QaPair(Prng.At(_seed, 22 + (ulong)i).Pick([.. fact.Questions().TakeLast(World.NewPhrasings)]), fact.Object))];
