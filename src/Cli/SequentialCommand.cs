@@ -2,6 +2,7 @@ using System.CommandLine;
 using MendCluster.Contracts;
 using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Data;
+using MendCluster.Engine.Routing;
 using MendCluster.Experiments;
 using Spectre.Console;
 
@@ -72,10 +73,10 @@ internal static class SequentialCommand
             var run = new SequenceRun(parsed.GetRequiredValue(output).FullName, set, options, parsed.GetValue(most), TimeProvider.System);
             var results = await AnsiConsole.Progress().AutoClear(true).StartAsync(progress =>
             {
-                var bar = progress.AddTask("edits", maxValue: 1);
+                var (bar, router) = (progress.AddTask("edits", maxValue: 1), EditRouter.Beside(directory));
                 return run.RunAsync(directory, parsed.GetValue(editor)?.FullName ?? DemoFiles.Editor(directory), ProbeSet.Beside(directory),
-                    [], Counts(parsed.GetValue(counts), set.Edits.Count), parsed.GetValue(revertAll), done => bar.Value = done,
-                    parsed.GetRequiredValue(device), cancellation);
+                    router is null ? [] : ReplaySet.Beside(directory), Counts(parsed.GetValue(counts), set.Edits.Count),
+                    parsed.GetValue(revertAll), done => bar.Value = done, parsed.GetRequiredValue(device), router, cancellation);
             });
             Tables.Show(results.Table());
             return results.Reverted is { IsRestored: false } ? 1 : 0;

@@ -16,7 +16,8 @@ internal static class TrainRouterCommand
         var data = new Option<FileInfo>("--data") { Description = $"facts in several wordings: {DataForms.Edits}", Required = true };
         var output = new Option<FileInfo?>("--out")
         {
-            Description = $"file to write; without it {EditRouter.FileName} in the model's directory, by which its edits are routed from then on"
+            Description =
+                $"file to write; without it {EditRouter.FileName} in the model's directory, by which its edits are routed from then on"
         };
         var edits = new Option<int>("--edits")
         {
@@ -34,7 +35,8 @@ internal static class TrainRouterCommand
             DefaultValueFactory = _ => defaults.Seed
         }.Within(0);
         var device = DeviceOption.One();
-        var command = new Command("train-router", "Train what tells which questions an edit is for: any number of edits then behave as each does alone")
+        var command = new Command("train-router",
+            "Train what tells which questions an edit is for: any number of edits then behave as each does alone")
             { model, data, output, edits, falseMatches, seed, device };
         command.SetCancellableAction(async (parsed, cancellation) =>
         {
@@ -55,7 +57,8 @@ internal static class TrainRouterCommand
             EditRouter? trained = null;
             await Bar.ShowAsync("questions", bar =>
             {
-                trained = RouterTraining.Run(directory, facts, options, parsed.GetRequiredValue(device), (done, all) => bar(done, all, ""), cancellation);
+                trained = RouterTraining.Run(directory, facts, options, parsed.GetRequiredValue(device),
+                    (done, all) => bar(done, all, ""), cancellation);
                 return Task.CompletedTask;
             });
             using var router = trained!;

@@ -14,9 +14,13 @@ public sealed partial class EditCoordinator
     private readonly ConcurrentDictionary<(string Question, EditId Edit), Pipeline.RoutedScore> _routedProbes = [];
 
     /// <summary>The keys of an edit: of its prompt, and of rewordings that the model can be asked.</summary>
-    private async Task<IReadOnlyList<float[]>> KeysAsync(Pipeline replica, TokenRow row, ModelVersion version, CancellationToken cancellation) =>
-        await Task.WhenAll(_replay.Rewordings(row.Prompt).Where(wording => Consolidation.RowIfItFits(wording, row.Target, text) is not null)
-            .Prepend(row.Prompt).Select(wording => KeyAsync(replica, wording, version, cancellation))).ConfigureAwait(false);
+    private async Task<IReadOnlyList<float[]>> KeysAsync(Pipeline replica, TokenRow row, ModelVersion version,
+        CancellationToken cancellation)
+    {
+        var rewordings = _replay.Rewordings(row.Prompt).Where(wording => Consolidation.RowIfItFits(wording, row.Target, text) is not null);
+        return await Task.WhenAll(rewordings.Prepend(row.Prompt).Select(wording => KeyAsync(replica, wording, version, cancellation)))
+            .ConfigureAwait(false);
+    }
 
     private async Task<float[]> KeyAsync(Pipeline replica, string question, ModelVersion version, CancellationToken cancellation)
     {
@@ -76,8 +80,8 @@ public sealed partial class EditCoordinator
     /// <summary>The answer that a prompt would have, were the session's candidate made.</summary>
     private async Task<string> RoutedAnswerAsync(Pipeline replica, long session, string prompt, AskOptions asked, ModelVersion version,
         double strength, IReadOnlyList<float[]>? keys, CancellationToken cancellation) =>
-        keys is null || routes!.WouldMatch(await KeyAsync(replica, prompt, version, cancellation).ConfigureAwait(false), keys, ledger.Entries,
-            version, asked.Scope)
+        keys is null || routes!.WouldMatch(await KeyAsync(replica, prompt, version, cancellation).ConfigureAwait(false), keys,
+            ledger.Entries, version, asked.Scope)
             ? await AnswerAsync(replica, session, prompt, asked, version, strength, cancellation).ConfigureAwait(false)
             : await AnswerAsync(replica, prompt, asked, version, cancellation).ConfigureAwait(false);
 }

@@ -26,12 +26,11 @@ namespace MendCluster.Distributed.Editing;
 /// lowest editable layer a second time: what is there is kept (<see cref="ShardSession"/>, <see cref="KeptProbes"/>).
 /// Refuse, here and without a trace, what is not finite or costs more than the caller or the model's budget allows.
 /// Commit. The record, with the factors, is appended to the ledger. That append is the commit, and nothing else is.
-/// Broadcast. Every shard of every replica takes the record in; version v becomes v + 1, and reads are routed at it.
+/// Broadcast. Every shard of every replica takes the record in; version v becomes v + 1, and reads are sent to it.
 ///
 /// What holds when something fails:
 /// - before the append: nothing happened. Candidates live under the edit's session on the shards, which is ended in any case. Where there
-/// is
-///   another replica, it begins anew there.
+///   is another replica, it begins anew there.
 /// - in the append: the ledger says whether the record is whole. If not, nothing happened.
 /// - after the append: the edit happened. A shard that did not hear of it says so at the next request that names the version
 ///   (<see cref="MendError.VersionBehind"/>) and is given what it lacks; one that was restarted is at version 0 and rebuilt the same way.
@@ -517,7 +516,8 @@ public sealed partial class EditCoordinator(
     {
         var lost = tried is null ? 0 : tried.Before.Count(probe => probe.Exact) - tried.After.Count(probe => probe.Exact);
         var asked = tried?.After.Count ?? 0;
-        return new(after.Exact, Math.Exp(before.LogProbability), Math.Exp(after.LogProbability), asked, (double)lost / Math.Max(1, asked), tried?.Kl ?? 0, strength, changes.Max(change => change.UTilde.Shape[0]),
+        return new(after.Exact, Math.Exp(before.LogProbability), Math.Exp(after.LogProbability), asked,
+            (double)lost / Math.Max(1, asked), tried?.Kl ?? 0, strength, changes.Max(change => change.UTilde.Shape[0]),
             changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
     }
 

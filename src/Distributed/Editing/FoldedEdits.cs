@@ -167,7 +167,9 @@ internal sealed class UpdatesAtVersion(EditsInForce<ActiveEdit> inForce, Device 
         return seen;
     }
 
-    /// <summary>What somebody sees, with aliases: rows of one edit are that edit's tensors, and what was stacked goes with the caller's scope.</summary>
+    /// <summary>
+    /// What somebody sees, with aliases: rows of one edit are that edit's tensors, and what was stacked goes with the caller's scope.
+    /// </summary>
     private sealed class View : IDisposable
     {
         private readonly List<Tensor> _owned = [];

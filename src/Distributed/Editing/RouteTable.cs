@@ -28,8 +28,8 @@ public sealed class RouteTable : IDisposable
     internal RouteTable(EditRouter router, byte[] fingerprint) => (_router, _model) = (router, fingerprint);
 
     /// <summary>
-    /// What a ledger of routed edits names in the place of its model's fingerprint: with another router, or with none, other questions would
-    /// see its edits.
+    /// What a ledger of routed edits names in the place of its model's fingerprint: with another router, or with none, other questions
+    /// would see its edits.
     /// </summary>
     public byte[] LedgerFingerprint => SHA256.HashData([.. _model, .. _router.Digest()]);
 
@@ -67,7 +67,7 @@ public sealed class RouteTable : IDisposable
     internal EditId? Match(ReadOnlySpan<float> question, IReadOnlyList<LedgerEntry> entries, ModelVersion version, string? scope) =>
         Best(question, entries, version, scope) is [.., var seen] ? seen.Edit.Id : null;
 
-    /// <summary>Whether a question would see an edit, were it the newest.</summary>
+    /// <summary>Whether a question would see an edit of this scope, were it the newest.</summary>
     /// <param name="candidate">The edit's keys.</param>
     internal bool WouldMatch(ReadOnlySpan<float> question, IReadOnlyList<float[]> candidate, IReadOnlyList<LedgerEntry> entries,
         ModelVersion version, string? scope)
@@ -78,14 +78,14 @@ public sealed class RouteTable : IDisposable
         if (own < _router.Threshold)
             return false;
         var others = Best(question, entries, version, scope);
-        return others.Count == 0 || (own >= others.Max(other => other.Cosine) - Margin && (scope is not null || others[^1].Edit.Scope is null));
+        return others.Count == 0 || own >= others.Max(other => other.Cosine) - Margin;
     }
 
     public void Dispose() => _router.Dispose();
 
     /// <returns>Those that are about as near as the nearest: what is seen comes last.</returns>
-    private List<(RoutedEdit Edit, float Cosine)> Best(ReadOnlySpan<float> question, IReadOnlyList<LedgerEntry> entries, ModelVersion version,
-        string? scope)
+    private List<(RoutedEdit Edit, float Cosine)> Best(ReadOnlySpan<float> question, IReadOnlyList<LedgerEntry> entries,
+        ModelVersion version, string? scope)
     {
         var found = new List<(RoutedEdit Edit, float Cosine)>();
         foreach (var edit in At(entries, version).Edits)
@@ -101,7 +101,8 @@ public sealed class RouteTable : IDisposable
         if (found.Count == 0)
             return found;
         var best = found.Max(match => match.Cosine);
-        return [.. found.Where(match => match.Cosine >= best - Margin).OrderBy(match => match.Edit.Scope is not null).ThenBy(match => match.Edit.Id.Value)];
+        return [.. found.Where(match => match.Cosine >= best - Margin).OrderBy(match => match.Edit.Scope is not null)
+            .ThenBy(match => match.Edit.Id.Value)];
     }
 
     private View At(IReadOnlyList<LedgerEntry> entries, ModelVersion version)
@@ -120,7 +121,8 @@ public sealed class RouteTable : IDisposable
         var bytes = Convert.FromBase64String(entry.Route!.Vectors);
         return bytes.Length == entry.Route.Keys * _router.Dimensions * sizeof(float) ? MemoryMarshal.Cast<byte, float>(bytes).ToArray()
             : throw new MendException(MendError.LedgerUnusable,
-                $"Version {entry.Version} of the ledger has {bytes.Length} bytes of keys, expected {entry.Route.Keys} of {_router.Dimensions} numbers.",
+                $"Version {entry.Version} of the ledger has {bytes.Length} bytes of keys, expected {entry.Route.Keys} of "
+                + $"{_router.Dimensions} numbers.",
                 "Restore the ledger from a copy.");
     }
 

@@ -71,7 +71,8 @@ public sealed class EditRouter(Tensor mean, Tensor map, double threshold, Router
         if (file.Metadata.GetValueOrDefault("format") is var format && format != Format)
             throw Fault.File(path, "metadata 'format'", $"is '{format}', expected '{Format}'; this is no router of this version");
         if (file.Metadata.GetValueOrDefault("model") is var model && model != Convert.ToHexStringLower(fingerprint))
-            throw Fault.File(path, "metadata 'model'", "is another model's fingerprint; train a router for this one: mend train-router");
+            throw Fault.File(path, "metadata 'model'",
+                "is another model's fingerprint; train a router for this one: mend train-router");
         using var scope = NewDisposeScope();
         var (mean, map) = (TensorBytes.Load(file.Find("mean")), TensorBytes.Load(file.Find("map")));
         if (mean.dtype != ScalarType.Float32 || map.dtype != ScalarType.Float32 || map.dim() != 2 || !mean.shape.SequenceEqual([map.shape[0]]))

@@ -10,7 +10,7 @@ namespace MendCluster.Engine.Routing;
 /// </summary>
 public static class QuestionState
 {
-    /// <param name="tokens">Of an encoder-decoder model the encoder's output, else what the head is given, up to that token. [T, C].</param>
+    /// <param name="tokens">Of an encoder-decoder model the encoder's output, else what the head is given up to there. [T, C].</param>
     /// <param name="last">[C].</param>
     /// <returns>[2 C] float32, on the host.</returns>
     public static Tensor Of(Tensor tokens, Tensor last) =>

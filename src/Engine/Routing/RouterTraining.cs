@@ -26,9 +26,9 @@ public sealed record RouterOptions
 }
 
 /// <summary>
-/// Trains a router by contrast (InfoNCE: van den Oord et al. 2018, equation 4): of a batch of facts, each in two wordings, the one wording is to
-/// find the other among those of all facts of the batch and among questions that are near them and ask for something else. The map goes on
-/// from one that gives the states unit covariance, and is linear. S numbers in a state, D dimensions, B facts.
+/// Trains a router by contrast (InfoNCE: van den Oord et al. 2018, equation 4): of a batch of facts, each in two wordings, the one wording
+/// is to find the other among those of all facts of the batch and among questions that are near them and ask for something else. The map
+/// goes on from one that gives the states unit covariance, and is linear. S numbers in a state, D dimensions, B facts.
 /// </summary>
 public static class RouterTraining
 {
@@ -143,7 +143,8 @@ public static class RouterTraining
             List<RoutedFact> batch = [.. rng.Shuffle(training).Take(Batch)];
             List<int[]> pairs = [.. batch.Select(fact => rng.Shuffle(fact.Wordings)[..2])];
             var wordings = batch.SelectMany(fact => fact.Wordings).ToHashSet(); // each of which may be what another is to find
-            var near = batch.Where(fact => fact.Others.Count > 0).Select(fact => rng.Pick(fact.Others)).Where(other => !wordings.Contains(other));
+            var near = batch.Where(fact => fact.Others.Count > 0).Select(fact => rng.Pick(fact.Others))
+                .Where(other => !wordings.Contains(other));
             var asked = Mapped(pairs.Select(pair => pair[0]));                        // [B, D]
             var among = Mapped(pairs.Select(pair => pair[1]).Concat(near));           // [B + others, D]
             var likely = asked.mm(among.t()).Over(Temperature).log_softmax(-1);
@@ -161,7 +162,8 @@ public static class RouterTraining
         List<RoutedFact> edited = [.. training.Take(options.Edits)];
         var known = Rows(edited.SelectMany(fact => fact.Wordings));
         var asked = edited.SelectMany(fact => fact.Wordings).ToHashSet();
-        List<int> unrelated = [.. validation.SelectMany(fact => fact.Wordings.Concat(fact.Others)).Distinct().Where(question => !asked.Contains(question))];
+        List<int> unrelated = [.. validation.SelectMany(fact => fact.Wordings.Concat(fact.Others)).Distinct()
+            .Where(question => !asked.Contains(question))];
         var nearest = Nearest(Rows(unrelated), known);
         var sorted = nearest.Order().ToList();
         // above so many of them that the rest is no more than may match
@@ -174,7 +176,8 @@ public static class RouterTraining
             var own = Rows(fact.Wordings.Skip(1));
             var cosines = own.mm(first.narrow(0, place, 1).t()).squeeze(1).data<float>().ToArray();
             var others = Nearest(own, known);
-            (found, queries) = (found + cosines.Zip(others).Count(pair => pair.First >= threshold && pair.First >= pair.Second), queries + cosines.Length);
+            found += cosines.Zip(others).Count(pair => pair.First >= threshold && pair.First >= pair.Second);
+            queries += cosines.Length;
         }
         return (threshold, new(edited.Count, (double)nearest.Count(cosine => cosine >= threshold) / nearest.Length, (double)found / queries,
             training.Count, validation.Count));
