@@ -69,6 +69,28 @@ public sealed class FoldedEditsTests : IDisposable
     }
 
     /// <summary>A version whose like was asked for at every step.</summary>
+    [Fact]
+    public void ARoutedEdit_IsOnTopOfTheOthers_ForWhoeverNamesIt_AlsoAfterManyWereLetGoOf()
+    {
+        List<ActiveEdit> shared = Edits(2), routed = [.. Edits(300).Select((edit, i) => new ActiveEdit(null, edit.Updates, [], new(i + 10)))];
+        using var updates = new UpdatesAtVersion(InForce([.. shared, .. routed]), CPU);
+        using var alone = new UpdatesAtVersion(InForce(shared), CPU);
+        var plain = Bits(updates.For(null));
+        Assert.Equal(Bits(alone.For(null)), plain);
+        List<string> each = [.. routed.Select(edit => Bits(updates.For(null, edit.Route)))];
+        foreach (var (edit, bits) in routed.Zip(each))
+        {
+            using var top = new UpdatesAtVersion(InForce([.. shared, new(null, edit.Updates, [])]), CPU);
+            Assert.Equal(Bits(top.For(null)), bits);
+        }
+        var kept = updates.For(null, routed[0].Route);
+        updates.TrimRoutes();
+        Assert.NotSame(kept, updates.For(null, routed[0].Route));
+        Assert.Equal(each, routed.Select(edit => Bits(updates.For(null, edit.Route))));
+        Assert.Equal(plain, Bits(updates.For(null)));
+        Assert.Equal(MendError.UnknownEdit, Assert.Throws<MendException>(() => updates.For(null, new(9999))).Error);
+    }
+
     private static UpdatesAtVersion Grown(List<ActiveEdit> edits, string? scope)
     {
         var grown = new UpdatesAtVersion(InForce([]), CPU);

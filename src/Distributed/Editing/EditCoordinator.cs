@@ -416,7 +416,10 @@ public sealed partial class EditCoordinator(
                 var (token, state) = await replica.BeginAsync(trip, options, cancellation).ConfigureAwait(false);
                 route = routes.Match(routes.Key(state), ledger.Entries, version, options.Scope);
                 if (route is not null)
+                {
+                    MendMetrics.Routed();
                     continue; // it begins anew, with the edit
+                }
                 generation.Take(token);
             }
             else

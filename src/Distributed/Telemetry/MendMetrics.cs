@@ -42,6 +42,8 @@ public static class MendMetrics
 
     private static readonly Counter<long> AskTokens =
         Meter.CreateCounter<long>("mend.ask.tokens", "{token}", "Tokens of prompts that were read, and of answers that were written.");
+    private static readonly Counter<long> Routings =
+        Meter.CreateCounter<long>("mend.ask.routed", "{answer}", "Answers that saw an edit of a model that routes them.");
     private static readonly Histogram<int> Together =
         Of<int>("mend.ask.batch", "{answer}", "Answers that a stage computed a token of in one pass.", [1, 2, 4, 8, 16, 32, 64]);
     private static readonly Counter<double> Computing =
@@ -67,6 +69,7 @@ public static class MendMetrics
         foreach (var outcome in Outcomes)
             Edits.Add(0, Tag("outcome", outcome));
         Answered(0, 0);
+        Routings.Add(0);
         Trainings.Add(0);
         foreach (var counter in new[] { Steps, Skipped, Reduced })
             counter.Add(0);
@@ -108,6 +111,8 @@ public static class MendMetrics
         AskTokens.Add(input, Tag("direction", "input"));
         AskTokens.Add(output, Tag("direction", "output"));
     }
+
+    internal static void Routed() => Routings.Add(1);
 
     /// <param name="answers">In one pass of a stage.</param>
     internal static void AnsweredTogether(int answers) => Together.Record(answers);

@@ -46,8 +46,8 @@ public sealed class EditRouter(Tensor mean, Tensor map, double threshold, Router
     public byte[] Digest()
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hash.AppendData(mean.bytes);
-        hash.AppendData(map.bytes);
+        hash.AppendData(mean.Host().bytes);
+        hash.AppendData(map.Host().bytes);
         hash.AppendData(BitConverter.GetBytes(threshold));
         return hash.GetHashAndReset();
     }
@@ -96,7 +96,7 @@ public sealed class EditRouter(Tensor mean, Tensor map, double threshold, Router
 
     /// <param name="fingerprint">Of the model.</param>
     public void Save(string path, ReadOnlySpan<byte> fingerprint) => SafetensorsWriter.Write(path,
-        [new("mean", DType.Float32, mean.shape, mean.bytes.ToArray()), new("map", DType.Float32, map.shape, map.bytes.ToArray())],
+        [new("mean", DType.Float32, mean.shape, mean.Host().bytes.ToArray()), new("map", DType.Float32, map.shape, map.Host().bytes.ToArray())],
         new Dictionary<string, string>
         {
             ["format"] = Format,

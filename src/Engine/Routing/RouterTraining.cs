@@ -81,7 +81,7 @@ public static class RouterTraining
             cancellation.ThrowIfCancellationRequested();
             using var own = NewDisposeScope();
             var (top, memory) = stage.Forward(Activations.None, new ForwardContext(portion.Input));
-            var sources = portion.Input.AttentionMask.sum([1]).data<long>().ToArray();
+            var sources = portion.Input.AttentionMask.sum([1]).Host().data<long>().ToArray();
             var first = ScoredPositions.Of(portion.Labels, stage.Family.ShiftsLabels).First(); // places in [B * T]
             parts.Add(stack([.. first.Select((place, row) =>
             {
@@ -174,7 +174,7 @@ public static class RouterTraining
         foreach (var (place, fact) in validation.Index())
         {
             var own = Rows(fact.Wordings.Skip(1));
-            var cosines = own.mm(first.narrow(0, place, 1).t()).squeeze(1).data<float>().ToArray();
+            var cosines = own.mm(first.narrow(0, place, 1).t()).squeeze(1).Host().data<float>().ToArray();
             var others = Nearest(own, known);
             found += cosines.Zip(others).Count(pair => pair.First >= threshold && pair.First >= pair.Second);
             queries += cosines.Length;
@@ -183,7 +183,7 @@ public static class RouterTraining
             training.Count, validation.Count));
 
         Tensor Rows(IEnumerable<int> questions) => keys.index_select(0, Places(questions));
-        static float[] Nearest(Tensor rows, Tensor among) => rows.mm(among.t()).max(1).values.data<float>().ToArray();
+        static float[] Nearest(Tensor rows, Tensor among) => rows.mm(among.t()).max(1).values.Host().data<float>().ToArray();
     }
 
     private static Tensor Places(IEnumerable<int> questions)

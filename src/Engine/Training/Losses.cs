@@ -32,7 +32,7 @@ public sealed record ScoredPositions(Tensor Rows, Tensor Targets, Tensor Sequenc
     /// <summary>The first scored row of each example that has one: where its answer begins.</summary>
     public IReadOnlyList<long> First()
     {
-        var (rows, sequences) = (Rows.data<long>().ToArray(), Sequences.data<long>().ToArray());
+        var (rows, sequences) = (Rows.Host().data<long>().ToArray(), Sequences.Host().data<long>().ToArray());
         return [.. rows.Where((_, i) => i == 0 || sequences[i] != sequences[i - 1])];
     }
 
