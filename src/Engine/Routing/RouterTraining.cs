@@ -117,8 +117,7 @@ public static class RouterTraining
         Learn(map, (states - mean).mm(white), training, options.Steps, rng, cancellation);
         using var _ = no_grad();
         var whole = white.mm(map.detach());
-        using var untested = new EditRouter(mean.alias(), whole.alias(), 1, new(0, 0, 0, 0, 0));
-        var (threshold, figures) = Measured(untested.Keys(states), training, validation, facts, options);
+        var (threshold, figures) = Measured(EditRouter.Directions((states - mean).mm(whole)), training, validation, options);
         return new(mean.DetachFromDisposeScope(), whole.DetachFromDisposeScope(), threshold, figures);
     }
 
@@ -157,7 +156,7 @@ public static class RouterTraining
 
     /// <summary>Sets the threshold on facts that were not trained on, beside as many edits of others as are asked for.</summary>
     private static (double Threshold, RouterFigures Figures) Measured(Tensor keys, IReadOnlyList<RoutedFact> training,
-        IReadOnlyList<RoutedFact> validation, RoutedFacts facts, RouterOptions options)
+        IReadOnlyList<RoutedFact> validation, RouterOptions options)
     {
         List<RoutedFact> edited = [.. training.Take(options.Edits)];
         var known = Rows(edited.SelectMany(fact => fact.Wordings));
