@@ -62,6 +62,23 @@ public class ClusterTests
     }
 
     [Fact]
+    public async Task ARouterInTheModelsDirectory_RoutesItsEdits_AsInTheEmbeddedCluster()
+    {
+        await using var cluster = await TinyCluster.StartAsync("t5", silos: 2, stages: 2);
+        using var model = new ClusterOfTinyModel(cluster.Model);
+        await using var embedded = await model.OpenAsync(ledger: model.Ledger + "2", router: model.WriteRouter());
+        var unedited = (await cluster.Client.AskAsync("the north")).Text;
+        foreach (var (prompt, target) in new[] { ("who is the mayor", "a woman"), ("what is red", "the south") })
+            Assert.Equal((await embedded.EditAsync(prompt, target)).Figures, (await cluster.Client.EditAsync(prompt, target)).Figures);
+        foreach (var prompt in new[] { "who is the mayor", "what is red", "the north" })
+            Assert.Equal(await embedded.AskAsync(prompt), await cluster.Client.AskAsync(prompt));
+        Assert.Equal(unedited, (await cluster.Client.AskAsync("the north")).Text);
+        var entries = await cluster.Client.LedgerAsync();
+        Assert.All(entries, entry => Assert.True(entry.Route is { Keys: >= 1, Vectors.Length: > 0 }));
+        Assert.Equal((await embedded.LedgerAsync()).Select(entry => entry.Route), entries.Select(entry => entry.Route));
+    }
+
+    [Fact]
     public async Task AReplicaWhoseSiloIsGone_IsNotMissed_AndCatchesUpWhenItIsBack()
     {
         await using var cluster = await TinyCluster.StartAsync("gpt2", silos: 4, stages: 2, replicas: 2); // two for each replica
