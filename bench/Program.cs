@@ -29,7 +29,7 @@
 //   ./mend bench reads [MODEL]               tokens a second of 2 to 32 readers beside one; GPT-2-small's shape unless said
 // How many edits does a model take at once?
 //   ./mend bench edits MODEL                 MODEL: a directory, such as src/Cli/Demo; edits a second of 2 to 32 clients beside one
-// What does a consolidation do to many edits?
+// What does a consolidation do to many edits, and what does a router?
 //   ./mend bench consolidation MODEL [EDITS EVERY]  MODEL: a directory, such as src/Cli/Demo; 100 edits, then consolidated, unless said
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
