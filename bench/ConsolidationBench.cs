@@ -97,7 +97,8 @@ internal static class ConsolidationBench
     private static string TrainRouter(string model, string file)
     {
         var (start, world) = (Stopwatch.GetTimestamp(), World.Generate(DemoRecipe.Seed));
-        using var router = RouterTraining.Run(model, world.EditExamples(world.Split.Training, Prng.At(DemoRecipe.Seed, 500)), new());
+        using var router = RouterTraining.Run(model,
+            RoutedFacts.Of(world.EditExamples(world.Split.Training, Prng.At(DemoRecipe.Seed, 500))), new());
         router.Save(file, CheckpointFingerprint.Of(model));
         var (edits, falseMatches, recall, facts, _) = router.Figures;
         Console.WriteLine(FormattableString.Invariant(

@@ -53,7 +53,10 @@ internal static class TrainRouterCommand
                 FalseMatches = parsed.GetValue(falseMatches),
                 Seed = parsed.GetValue(seed),
             };
-            var facts = QuestionAnswering.ReadEdits(parsed.GetRequiredValue(data).FullName, (ulong)options.Seed);
+            var source = parsed.GetRequiredValue(data).FullName;
+            var facts = QuestionAnswering.IsReworded(source)
+                ? RoutedFacts.OfCorpus(QuestionAnswering.ReadQuestions([source], withRewordings: false, (ulong)options.Seed))
+                : RoutedFacts.Of(QuestionAnswering.ReadEdits(source, (ulong)options.Seed));
             EditRouter? trained = null;
             await Bar.ShowAsync("questions", bar =>
             {

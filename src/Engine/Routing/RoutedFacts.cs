@@ -50,6 +50,21 @@ public sealed record RoutedFacts(IReadOnlyList<QaPair> Questions, IReadOnlyList<
         }
     }
 
+    /// <summary>
+    /// Of a list of questions: those with one answer whose wordings its templates turn into each other (<see cref="QuestionTemplates"/>). Where
+    /// nothing is asked in two wordings, each question and what rules make of it.
+    /// </summary>
+    public static RoutedFacts OfCorpus(IReadOnlyList<QaPair> corpus)
+    {
+        var (templates, answers) = (new QuestionTemplates(corpus), new Dictionary<string, string>());
+        foreach (var (question, answer) in corpus)
+            answers.TryAdd(question, answer);
+        var linked = Of(corpus.Select(pair => new EditExample(pair.Question, pair.Answer,
+            [.. templates.Of(pair.Question).Where(other => answers.GetValueOrDefault(other) == pair.Answer)], [])));
+        return linked.InManyWordings.Count > 0 ? linked
+            : Of(corpus.Select(pair => new EditExample(pair.Question, pair.Answer, [.. Rewording.Of(pair.Question)], [])));
+    }
+
     private sealed class Fact(SortedSet<int> wordings, SortedSet<int> others)
     {
         public SortedSet<int> Wordings => wordings;

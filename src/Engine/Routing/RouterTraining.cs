@@ -47,11 +47,10 @@ public static class RouterTraining
 
     /// <summary>Trains the router of a model on this machine.</summary>
     /// <param name="model">A Hugging Face directory; not changed.</param>
-    /// <param name="edits">Whose wordings are one fact's, and whose unrelated questions are others'.</param>
     /// <param name="device">Where the model is.</param>
     /// <param name="progress">Told of the questions that have passed through the model and how many there are.</param>
     /// <exception cref="MendException">The model writes no answers, or there are too few facts.</exception>
-    public static EditRouter Run(string model, IReadOnlyList<EditExample> edits, RouterOptions options, string device = "cpu",
+    public static EditRouter Run(string model, RoutedFacts facts, RouterOptions options, string device = "cpu",
         Action<int, int>? progress = null, CancellationToken cancellation = default)
     {
         var family = ModelFamily.FromDirectory(model);
@@ -61,7 +60,6 @@ public static class RouterTraining
         using var scope = NewDisposeScope();
         using var files = HuggingFaceDirectory.Open(model);
         using var stage = Stage.LoadWhole(family, new CheckpointWeights(files, ScalarType.Float32, Devices.Of(device)), []);
-        var facts = RoutedFacts.Of(edits);
         var states = States(stage, new TextBatch(family, TokenizerFiles.Load(model)), facts.Questions, progress, cancellation);
         return Train(facts, states, options, cancellation);
     }

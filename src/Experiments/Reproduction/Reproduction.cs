@@ -233,7 +233,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var file = Path.Combine(product, EditRouter.FileName);
         if (File.Exists(file))
             return file;
-        using var router = RouterTraining.Run(model, facts.RouterEdits, new(), cancellation: cancellation);
+        using var router = RouterTraining.Run(model, RoutedFacts.Of(facts.RouterEdits), new(), cancellation: cancellation);
         router.Save(file, ModelFingerprint.Of(model));
         return file;
     }

@@ -86,6 +86,22 @@ public sealed class RouterTests
         string Text(IEnumerable<int> places) => string.Join(' ', places.Select(place => facts.Questions[place].Question).Order(StringComparer.Ordinal));
     }
 
+    [Fact]
+    public void InAListOfQuestions_WordingsThatTemplatesJoin_AreOfOneFact()
+    {
+        string[] subjects = [.. Enumerable.Range(0, 40).Select(i => $"Place{(char)('a' + i % 26)}{i}")];
+        var corpus = subjects.SelectMany((subject, i) => new QaPair[]
+        {
+            new($"Who leads {subject}?", $"person {i % 30}"), new($"Name the leader of {subject}.", $"person {i % 30}"), // ten persons lead two
+        }).ToList();
+        var facts = RoutedFacts.OfCorpus(corpus).InManyWordings;
+        Assert.Equal(subjects.Length, facts.Count);
+        Assert.All(facts, fact => Assert.Equal(2, fact.Wordings.Count));
+
+        var single = RoutedFacts.OfCorpus([.. subjects.Select((subject, i) => new QaPair($"Who leads {subject}?", $"person {i}"))]);
+        Assert.Equal(subjects.Length, single.InManyWordings.Count); // by rules
+    }
+
     /// <summary>In a batch, with its answer behind it, a question is in the state in which its answer would be begun.</summary>
     [Theory]
     [MemberData(nameof(Families))]
