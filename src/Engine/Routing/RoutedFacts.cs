@@ -10,8 +10,12 @@ public sealed record RoutedFact(IReadOnlyList<int> Wordings, IReadOnlyList<int> 
 /// <summary>Which of many questions ask for the same: edits that share a wording are of one fact.</summary>
 /// <param name="Questions">Each once, by its text in any case.</param>
 /// <param name="InManyWordings">Facts that are asked in at least two.</param>
-public sealed record RoutedFacts(IReadOnlyList<QaPair> Questions, IReadOnlyList<RoutedFact> InManyWordings)
+/// <param name="IsWhole">Whether all wordings of a fact are known to be its. Otherwise facts of one answer may be one.</param>
+public sealed record RoutedFacts(IReadOnlyList<QaPair> Questions, IReadOnlyList<RoutedFact> InManyWordings, bool IsWhole = true)
 {
+    /// <summary>Facts that may be one have the same.</summary>
+    internal string Name(RoutedFact fact) => IsWhole ? $"{fact.Wordings[0]}" : Questions[fact.Wordings[0]].Answer;
+
     public static RoutedFacts Of(IEnumerable<EditExample> edits)
     {
         var places = new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase);
@@ -61,7 +65,7 @@ public sealed record RoutedFacts(IReadOnlyList<QaPair> Questions, IReadOnlyList<
             answers.TryAdd(question, answer);
         var linked = Of(corpus.Select(pair => new EditExample(pair.Question, pair.Answer,
             [.. templates.Of(pair.Question).Where(other => answers.GetValueOrDefault(other) == pair.Answer)], [])));
-        return linked.InManyWordings.Count > 0 ? linked
+        return linked.InManyWordings.Count > 0 ? linked with { IsWhole = false }
             : Of(corpus.Select(pair => new EditExample(pair.Question, pair.Answer, [.. Rewording.Of(pair.Question)], [])));
     }
 

@@ -112,10 +112,10 @@ public static class RouterTraining
         using var generator = new Generator((ulong)options.Seed);
         var S = states.shape[1];
         var map = NewTensor.Normal([S, options.Dimensions], generator).Over(Math.Sqrt(S)).requires_grad_();
-        Learn(map, (states - mean).mm(white), training, options.Steps, rng, cancellation);
+        Learn(map, (states - mean).mm(white), facts, training, options.Steps, rng, cancellation);
         using var _ = no_grad();
         var whole = white.mm(map.detach());
-        var (threshold, figures) = Measured(EditRouter.Directions((states - mean).mm(whole)), training, validation, options);
+        var (threshold, figures) = Measured(EditRouter.Directions((states - mean).mm(whole)), facts, training, validation, options);
         return new(mean.DetachFromDisposeScope(), whole.DetachFromDisposeScope(), threshold, figures);
     }
 
@@ -129,7 +129,7 @@ public static class RouterTraining
         return (mean, (directions.t() / scales).to_type(ScalarType.Float32));
     }
 
-    private static void Learn(Tensor map, Tensor states, IReadOnlyList<RoutedFact> training, int steps, Prng rng,
+    private static void Learn(Tensor map, Tensor states, RoutedFacts facts, IReadOnlyList<RoutedFact> training, int steps, Prng rng,
         CancellationToken cancellation)
     {
         using var adam = new Adam([new([("map", map)], LearningRate)]);
@@ -137,7 +137,7 @@ public static class RouterTraining
         {
             cancellation.ThrowIfCancellationRequested();
             using var scope = NewDisposeScope();
-            List<RoutedFact> batch = [.. rng.Shuffle(training).Take(Batch)];
+            List<RoutedFact> batch = [.. rng.Shuffle(training).DistinctBy(facts.Name).Take(Batch)];
             List<int[]> pairs = [.. batch.Select(fact => rng.Shuffle(fact.Wordings)[..2])];
             var wordings = batch.SelectMany(fact => fact.Wordings).ToHashSet(); // each of which may be what another is to find
             var near = batch.Where(fact => fact.Others.Count > 0).Select(fact => rng.Pick(fact.Others))
@@ -153,10 +153,11 @@ public static class RouterTraining
     }
 
     /// <summary>Sets the threshold on facts that were not trained on, beside as many edits of others as are asked for.</summary>
-    private static (double Threshold, RouterFigures Figures) Measured(Tensor keys, IReadOnlyList<RoutedFact> training,
+    private static (double Threshold, RouterFigures Figures) Measured(Tensor keys, RoutedFacts facts, IReadOnlyList<RoutedFact> training,
         IReadOnlyList<RoutedFact> validation, RouterOptions options)
     {
-        List<RoutedFact> edited = [.. training.Take(options.Edits)];
+        var measured = validation.Select(facts.Name).ToHashSet();
+        List<RoutedFact> edited = [.. training.Where(fact => !measured.Contains(facts.Name(fact))).Take(options.Edits)];
         var known = Rows(edited.SelectMany(fact => fact.Wordings));
         var asked = edited.SelectMany(fact => fact.Wordings).ToHashSet();
         List<int> unrelated = [.. validation.SelectMany(fact => fact.Wordings.Concat(fact.Others)).Distinct()

@@ -94,8 +94,11 @@ public sealed class RouterTests
         {
             new($"Who leads {subject}?", $"person {i % 30}"), new($"Name the leader of {subject}.", $"person {i % 30}"), // ten persons lead two
         }).ToList();
-        var facts = RoutedFacts.OfCorpus(corpus).InManyWordings;
+        var found = RoutedFacts.OfCorpus(corpus);
+        var facts = found.InManyWordings;
         Assert.Equal(subjects.Length, facts.Count);
+        Assert.False(found.IsWhole);
+        Assert.Equal(30, facts.Select(found.Name).Distinct().Count()); // what one person leads may be one place
         Assert.All(facts, fact => Assert.Equal(2, fact.Wordings.Count));
 
         var single = RoutedFacts.OfCorpus([.. subjects.Select((subject, i) => new QaPair($"Who leads {subject}?", $"person {i}"))]);
