@@ -45,18 +45,17 @@ public sealed partial class EditCoordinator
         if (probes.Count == 0)
             return null;
         var (entries, withBase) = (ledger.Entries, wanted.Budget is not null);
-        List<Probe> asked = [.. probes.Fixed, .. wanted.Near?.Probes ?? []];
-        var questions = await Task.WhenAll(asked.Select(async probe => _probeKeys.TryGetValue(probe.Question, out var known) ? known
-            : _probeKeys[probe.Question] = await KeyAsync(replica, probe.Question, trip.Version, cancellation).ConfigureAwait(false)))
+        List<TokenRow> asked = [.. probes.FixedRows, .. wanted.Near?.Rows ?? []];
+        var questions = await Task.WhenAll(asked.Select(async row => _probeKeys.TryGetValue(row.Prompt, out var known) ? known
+            : _probeKeys[row.Prompt] = await KeyAsync(replica, row.Prompt, trip.Version, cancellation).ConfigureAwait(false)))
             .ConfigureAwait(false);
         var same = new ExampleScore(true, 0); // stands for that of a probe that nothing changes
         var scores = Enumerable.Repeat(new Pipeline.RoutedScore(same, same, same, 0, 0), asked.Count).ToArray();
         var (tokens, kl, totalKl) = (0L, 0.0, 0.0);
-        foreach (var (i, probe) in asked.Index())
+        foreach (var (i, row) in asked.Index())
         {
             var seen = routes!.Match(questions[i], entries, trip.Version, trip.Scope);
             var isChanged = routes.WouldMatch(questions[i], keys, entries, trip.Version, trip.Scope);
-            var row = probe.Row("probe", text);
             if (isChanged || (withBase && seen is not null))
                 scores[i] = await ScoreAsync(row, seen, isChanged).ConfigureAwait(false);
             if (i >= probes.Fixed.Count)

@@ -50,7 +50,8 @@ public sealed class ProbeSet
     {
         List<TokenRow> rows = [.. probes.Select(probe => probe.Row("probe", text))];
         (Count, Fixed) = (probes.Count, [.. probes.Take(MaxFixed)]);
-        Tokens = probes.Count == 0 ? null : text.Batch(rows[..Fixed.Count]);
+        FixedRows = rows[..Fixed.Count];
+        Tokens = probes.Count == 0 ? null : text.Batch(FixedRows);
         (_others, _rows, _text) = ([.. probes.Skip(MaxFixed)], rows[Fixed.Count..], text);
         _index = new(() => new([.. _others.Select(probe => probe.Question)]));
     }
@@ -59,6 +60,9 @@ public sealed class ProbeSet
 
     /// <summary>Asked at every edit.</summary>
     public IReadOnlyList<Probe> Fixed { get; }
+
+    /// <summary>The same in tokens.</summary>
+    internal IReadOnlyList<TokenRow> FixedRows { get; }
 
     /// <summary>Of <see cref="Fixed"/>, with their answers as labels; null where there are none.</summary>
     public TokenBatch? Tokens { get; }
@@ -77,7 +81,8 @@ public sealed class ProbeSet
         var (each, taken) = ((MaxNearest + prompts.Count - 1) / prompts.Count, new SortedSet<int>());
         foreach (var prompt in prompts)
             taken.UnionWith(_index.Value.MostLike(prompt).Where(place => !taken.Contains(place) && !asked.Contains(_others[place].Question)).Take(each));
-        return taken.Count == 0 ? null : new([.. taken.Select(place => _others[place])], _text.Batch([.. taken.Select(place => _rows[place])]));
+        List<TokenRow> rows = [.. taken.Select(place => _rows[place])];
+        return rows.Count == 0 ? null : new([.. taken.Select(place => _others[place])], rows, _text.Batch(rows));
     }
 
     /// <summary>The probes in a model's directory; none where it has no such file.</summary>
@@ -105,5 +110,6 @@ public sealed class ProbeSet
 }
 
 /// <summary>Those of an edit, or of some that are tried together.</summary>
+/// <param name="Rows">The same in tokens.</param>
 /// <param name="Tokens">With their answers as labels.</param>
-internal sealed record NearProbes(IReadOnlyList<Probe> Probes, TokenBatch Tokens);
+internal sealed record NearProbes(IReadOnlyList<Probe> Probes, IReadOnlyList<TokenRow> Rows, TokenBatch Tokens);

@@ -36,9 +36,6 @@ public sealed class EditRouter(Tensor mean, Tensor map, double threshold, Router
 
     public RouterFigures Figures => figures;
 
-    /// <summary>S.</summary>
-    public long StateLength => map.shape[0];
-
     /// <summary>D.</summary>
     public long Dimensions => map.shape[1];
 
@@ -73,12 +70,13 @@ public sealed class EditRouter(Tensor mean, Tensor map, double threshold, Router
         if (file.Metadata.GetValueOrDefault("model") is var model && model != Convert.ToHexStringLower(fingerprint))
             throw Fault.File(path, "metadata 'model'",
                 "is another model's fingerprint; train a router for this one: mend train-router");
+        var (threshold, figures) = (Read<double>("threshold"), Read<RouterFigures>("figures"));
         using var scope = NewDisposeScope();
         var (mean, map) = (TensorBytes.Load(file.Find("mean")), TensorBytes.Load(file.Find("map")));
         if (mean.dtype != ScalarType.Float32 || map.dtype != ScalarType.Float32 || map.dim() != 2 || !mean.shape.SequenceEqual([map.shape[0]]))
             throw Fault.File(path, "mean, map",
                 $"are [{string.Join(", ", mean.shape)}] and [{string.Join(", ", map.shape)}], expected float32 of [S] and [S, D]");
-        return new(mean.DetachFromDisposeScope(), map.DetachFromDisposeScope(), Read<double>("threshold"), Read<RouterFigures>("figures"));
+        return new(mean.DetachFromDisposeScope(), map.DetachFromDisposeScope(), threshold, figures);
 
         T Read<T>(string name)
         {

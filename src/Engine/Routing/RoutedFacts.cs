@@ -18,39 +18,25 @@ public sealed record RoutedFacts(IReadOnlyList<QaPair> Questions, IReadOnlyList<
 
     public static RoutedFacts Of(IEnumerable<EditExample> edits)
     {
-        var places = new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase);
-        var questions = new List<QaPair>();
-        var factOf = new Dictionary<int, Fact>(); // by the place of each wording
-        foreach (var edit in edits)
+        var (places, questions) = (new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase), new List<QaPair>());
+        List<EditExample> read = [.. edits.Select(edit => edit with
         {
-            var wordings = edit.Wordings.Select(wording => Place(wording, edit.Target)).ToList();
-            var fact = wordings.Select(factOf.GetValueOrDefault).OfType<Fact>().FirstOrDefault() ?? new([], []);
-            foreach (var place in wordings)
-            {
-                if (factOf.TryGetValue(place, out var other) && other != fact) // the edit joins two
-                {
-                    fact.Others.UnionWith(other.Others);
-                    foreach (var joined in other.Wordings)
-                        factOf[joined] = fact;
-                    fact.Wordings.UnionWith(other.Wordings);
-                }
-                fact.Wordings.Add(place);
-                factOf[place] = fact;
-            }
-            fact.Others.UnionWith(edit.Locality.Select(pair => Place(pair.Question, pair.Answer)));
-        }
-        return new(questions, [.. factOf.Values.Distinct().Where(fact => fact.Wordings.Count > 1)
-            .Select(fact => new RoutedFact([.. fact.Wordings], [.. fact.Others.Except(fact.Wordings)]))]);
+            Prompt = Text(edit.Prompt, edit.Target),
+            Rephrases = [.. edit.Rephrases.Select(rephrase => Text(rephrase, edit.Target))],
+            Locality = [.. edit.Locality.Select(pair => pair with { Question = Text(pair.Question, pair.Answer) })],
+        })];
+        var wordings = new Wordings(read);
+        return new(questions, [.. read.GroupBy(edit => wordings.Of(edit.Prompt)).Where(fact => fact.Key.Count > 1).Select(fact => new RoutedFact(
+            Places(fact.Key), Places(fact.SelectMany(edit => edit.Locality).Select(pair => pair.Question).Except(fact.Key))))]);
 
-        int Place(string question, string answer)
+        IReadOnlyList<int> Places(IEnumerable<string> asked) => [.. asked.Select(question => places[question]).Order()];
+
+        string Text(string question, string answer) // as it was first written
         {
             question = TextBatch.WithoutEnds(question);
-            if (!places.TryGetValue(question, out var place))
-            {
-                places[question] = place = questions.Count;
+            if (places.TryAdd(question, questions.Count))
                 questions.Add(new(question, answer));
-            }
-            return place;
+            return questions[places[question]].Question;
         }
     }
 
@@ -67,12 +53,5 @@ public sealed record RoutedFacts(IReadOnlyList<QaPair> Questions, IReadOnlyList<
             [.. templates.Of(pair.Question).Where(other => answers.GetValueOrDefault(other) == pair.Answer)], [])));
         return linked.InManyWordings.Count > 0 ? linked with { IsWhole = false }
             : Of(corpus.Select(pair => new EditExample(pair.Question, pair.Answer, [.. Rewording.Of(pair.Question)], [])));
-    }
-
-    private sealed class Fact(SortedSet<int> wordings, SortedSet<int> others)
-    {
-        public SortedSet<int> Wordings => wordings;
-
-        public SortedSet<int> Others => others;
     }
 }
