@@ -17,6 +17,7 @@ internal sealed class FaultyCluster : IAsyncDisposable
 
     private readonly ClusterOfTinyModel _model;
     private readonly string _ledger;
+    private readonly bool _routes;
     private readonly Prng _rng;
     private readonly ModelText _text;
     private readonly ProbeSet _probes;
@@ -29,9 +30,9 @@ internal sealed class FaultyCluster : IAsyncDisposable
     private Task _succession = Task.CompletedTask;
     private bool _isCalm = true;
 
-    private FaultyCluster(ClusterOfTinyModel model, string ledger, int seed)
+    private FaultyCluster(ClusterOfTinyModel model, string ledger, int seed, bool routes)
     {
-        (_model, _ledger, _rng) = (model, ledger, new((ulong)seed));
+        (_model, _ledger, _rng, _routes) = (model, ledger, new((ulong)seed), routes);
         (_text, _fingerprint) = ModelText.Open(model.Model);
         _probes = new([new("what is red", "blue")], _text);
     }
@@ -47,9 +48,10 @@ internal sealed class FaultyCluster : IAsyncDisposable
         CoordinatorDies,
     }
 
-    public static async Task<FaultyCluster> StartAsync(ClusterOfTinyModel model, string ledger, int seed)
+    /// <param name="routes">By the router of the model.</param>
+    public static async Task<FaultyCluster> StartAsync(ClusterOfTinyModel model, string ledger, int seed, bool routes)
     {
-        var cluster = new FaultyCluster(model, ledger, seed);
+        var cluster = new FaultyCluster(model, ledger, seed, routes);
         for (var replica = 0; replica < Replicas; replica++)
             for (var stage = 0; stage < Stages; stage++)
                 cluster._shards.Add(new(cluster, await cluster.NewShardAsync(replica, stage), replica, stage));
@@ -108,6 +110,7 @@ internal sealed class FaultyCluster : IAsyncDisposable
     {
         await CalmAsync();
         _current.Coordinator.Dispose();
+        _current.Routes?.Dispose();
         await _current.Ledger.DisposeAsync();
         foreach (var shard in _shards)
             await shard.DisposeAsync();
@@ -122,12 +125,13 @@ internal sealed class FaultyCluster : IAsyncDisposable
 
     private Generation NewGeneration()
     {
-        var ledger = FileLedger.Open(_ledger, _fingerprint);
-        var generation = new Generation(ledger);
+        var routes = _routes ? RouteTable.Open(_model.Router, _text, _fingerprint) : null;
+        var ledger = FileLedger.Open(_ledger, routes?.LedgerFingerprint ?? _fingerprint);
+        var generation = new Generation(ledger, routes);
         generation.Coordinator =
             new([.. _shards.Chunk(Stages)
             .Select(stages => stages.Select(shard => (IModelShard)new OfGeneration(shard, generation)).ToList())],
-            new FaultyLedger(this, ledger, generation), _text, _probes, _time);
+            new FaultyLedger(this, ledger, generation), _text, _probes, _time, routes: routes);
         return generation;
     }
 
@@ -177,9 +181,12 @@ internal sealed class FaultyCluster : IAsyncDisposable
     }
 
     /// <summary>One life of the coordinator.</summary>
-    private sealed class Generation(FileLedger ledger)
+    private sealed class Generation(FileLedger ledger, RouteTable? routes)
     {
         public FileLedger Ledger => ledger;
+
+        /// <summary>Of a dead one they are left as they are: its requests are still under way.</summary>
+        public RouteTable? Routes => routes;
 
         public EditCoordinator Coordinator { get; set; } = null!;
 

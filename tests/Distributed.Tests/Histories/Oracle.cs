@@ -52,6 +52,15 @@ internal sealed class Oracle : IAsyncDisposable
         return active;
     }
 
+    /// <summary>
+    /// Of routed edits, the one that is seen by a question in the same words, as if it were none: the newest, and of its scope before one
+    /// for everybody. The routers of tiny models know nothing of other words.
+    /// </summary>
+    public static IReadOnlyList<LedgerRecord> Routed(IReadOnlyList<LedgerRecord> inForce, string prompt, string? scope) =>
+        [.. inForce.Where(edit => edit.Entry.Prompt == prompt && (edit.Entry.Scope is null || edit.Entry.Scope == scope))
+            .OrderBy(edit => edit.Entry.Scope is not null).ThenBy(edit => edit.Entry.Edit.Value).TakeLast(1)
+            .Select(edit => edit with { Entry = edit.Entry with { Route = null } })];
+
     public async Task<string> AnswerAsync(IReadOnlyList<LedgerRecord> edits, string prompt, AskOptions options)
     {
         var generation = _text.Generation(prompt, options);
