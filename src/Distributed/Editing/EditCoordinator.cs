@@ -20,7 +20,7 @@ namespace MendCluster.Distributed.Editing;
 /// Propose. The prompt goes up the stages of one replica, stage by stage (hub and spokes: every boundary passes through here, no stage
 /// waits inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no
 /// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it. An editor that takes several rounds does
-/// so again with its candidate on top, until the target has the wanted probability or the rounds are used up.
+/// so again with its candidate on top, until the target has the wanted probability, a round does not help, or they are used up.
 /// Try. The candidate is tried before it is real. How large its step has to be is found out on the prompt (<see cref="EditScaleSearch"/>);
 /// then the edited model answers the probes, beside the unedited one, whose answers stay known from the edit before. No pass is below the
 /// lowest editable layer a second time: what is there is kept (<see cref="ShardSession"/>, <see cref="KeptProbes"/>).
@@ -467,24 +467,16 @@ public sealed partial class EditCoordinator(
     {
         using var clock = new PhaseClock(time, "forward");
         var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
-        var score = await ForwardAsync(again: false).ConfigureAwait(false);
-        var forward = clock.Lap("backward");
-        var (proposed, editor, rounds) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
-        var backward = clock.Lap(rounds > 1 ? "forward" : "try") - editor;
-        for (var round = 2; round <= rounds; round++)
-        {
-            var edited = await ForwardAsync(again: true).ConfigureAwait(false);
-            var isThere = edited.Exact && Math.Exp(edited.LogProbability) >= wanted.Confidence;
-            forward += clock.Lap(isThere ? "try" : "backward");
-            if (isThere)
-                break;
-            (proposed, var more, _) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
-            backward += clock.Lap(round < rounds ? "forward" : "try") - more;
-            editor += more;
-        }
-
-        var changes = proposed[0];
+        var (most, forward, backward, editor) = (int.MaxValue, TimeSpan.Zero, TimeSpan.Zero, TimeSpan.Zero);
+        var (score, changes, taken, last) = await RoundsAsync().ConfigureAwait(false);
         var (strength, after) = await SearchAsync(replica, trip, wanted.Confidence, cancellation).ConfigureAwait(false);
+        if (last is not null && !(after.LogProbability > last.LogProbability))
+        {
+            clock.Lap("forward");
+            most = taken - 1; // the last one did harm
+            (score, changes, _, _) = await RoundsAsync().ConfigureAwait(false);
+            (strength, after) = await SearchAsync(replica, trip, wanted.Confidence, cancellation).ConfigureAwait(false);
+        }
         var keys = routes is null ? null : await KeysAsync(replica, wanted.Row, version, cancellation).ConfigureAwait(false);
         var tried = probes.Tokens is not { } tokens ? null
             : keys is not null ? await ProbeRoutedAsync(replica, trip, wanted, strength ?? 1, keys, cancellation).ConfigureAwait(false)
@@ -501,13 +493,41 @@ public sealed partial class EditCoordinator(
         return new(replica, [.. changes.Select(change => change with { Alpha = change.Alpha * (float)(strength ?? 1) })], figures,
             new(forward, backward, editor, clock.Lap(), default, default), tried, keys);
 
-        async Task<ExampleScore> ForwardAsync(bool again)
+        // The editor's rounds, as many as help: one after which the target is no more probable is not taken.
+        async Task<(ExampleScore Before, IReadOnlyList<WeightChange> Changes, int Taken, ExampleScore? Last)> RoundsAsync()
         {
-            var score = (await replica.ForwardAsync(trip, again, cancellation).ConfigureAwait(false))[0];
-            return double.IsFinite(score.LogProbability) ? score
-                : throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
+            var score = await ForwardAsync(again: false).ConfigureAwait(false);
+            if (!double.IsFinite(score.LogProbability))
+                throw new MendException(MendError.NotFinite, "The loss of the edit is NaN or infinite.",
                     "The edit was not made. With 16-bit weights try float32.");
+            forward += clock.Lap("backward");
+            var (proposed, first, rounds) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+            (editor, rounds) = (editor + first, Math.Min(rounds, most));
+            backward += clock.Lap(rounds > 1 ? "forward" : "try") - first;
+            ExampleScore? last = null;
+            for (var round = 1; round < rounds; round++)
+            {
+                var edited = await ForwardAsync(again: true).ConfigureAwait(false);
+                if (last is not null && !(edited.LogProbability > last.LogProbability))
+                {
+                    forward += clock.Lap("forward");
+                    most = round - 1;
+                    return await RoundsAsync().ConfigureAwait(false);
+                }
+                var isEnd = !double.IsFinite(edited.LogProbability) || edited.Exact && Math.Exp(edited.LogProbability) >= wanted.Confidence;
+                forward += clock.Lap(isEnd ? "try" : "backward");
+                if (isEnd)
+                    return (score, proposed[0], round, null);
+                last = edited;
+                (proposed, var more, _) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+                backward += clock.Lap(round + 1 < rounds ? "forward" : "try") - more;
+                editor += more;
+            }
+            return (score, proposed[0], rounds, last);
         }
+
+        async Task<ExampleScore> ForwardAsync(bool again) =>
+            (await replica.ForwardAsync(trip, again, cancellation).ConfigureAwait(false))[0];
     }
 
     /// <summary>What an edit did, as far as it does not depend on a budget.</summary>

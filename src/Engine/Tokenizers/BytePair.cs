@@ -18,6 +18,15 @@ public sealed class BytePair : Tokenizer
     /// <summary>The printable character that stands for each byte in the files: itself where it has one, else U+0100 and on.</summary>
     internal static readonly char[] ByteSymbols = MakeByteSymbols();
 
+    /// <summary>A token as the files write it.</summary>
+    public static string SymbolsOf(ReadOnlySpan<byte> token)
+    {
+        var symbols = new StringBuilder(token.Length);
+        foreach (var b in token)
+            symbols.Append(ByteSymbols[b]);
+        return symbols.ToString();
+    }
+
     private static readonly Dictionary<char, byte> SymbolBytes = ByteSymbols.Index()
         .ToDictionary(entry => entry.Item, entry => (byte)entry.Index);
 

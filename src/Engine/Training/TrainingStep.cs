@@ -32,7 +32,11 @@ public static class TrainingStep
     /// <param name="portions">Edits that pass through the model together.</param>
     /// <param name="active">The edits in force; null: none.</param>
     public static IReadOnlyDictionary<string, GradientFactors> RecordEach(Stage stage, IEnumerable<LabelledInput> portions,
-        WeightUpdates? active = null)
+        WeightUpdates? active = null) => RecordEach(stage, portions, active, _ => { });
+
+    /// <param name="tell">Told the loss of each portion, summed over its edits. [] float32.</param>
+    private static Dictionary<string, GradientFactors> RecordEach(Stage stage, IEnumerable<LabelledInput> portions, WeightUpdates? active,
+        Action<Tensor> tell)
     {
         var rows = stage.EditableOrder.ToDictionary(name => name, _ => (u: new List<Tensor>(), delta: new List<Tensor>()));
         foreach (var (input, labels) in portions)
@@ -44,6 +48,7 @@ public static class TrainingStep
                 keepsGraph: true);
             var scored = ScoredPositions.Of(labels, stage.Family.ShiftsLabels);
             var loss = Losses.SummedNll(stage.Logits(top, scored.Rows), scored);
+            tell(loss.detach().MoveToOuterDisposeScope());
             foreach (var (name, factors) in recording.Factors(Derivatives.Of([loss], recording.Outputs)))
             {
                 rows[name].u.Add(factors.u.MoveToOuterDisposeScope());
@@ -53,7 +58,10 @@ public static class TrainingStep
         return rows.ToDictionary(entry => entry.Key, entry => new GradientFactors(cat(entry.Value.u, 0), cat(entry.Value.delta, 0)));
     }
 
-    /// <summary>The updates of edits that are made together, in as many rounds as their editor takes.</summary>
+    /// <summary>
+    /// The updates of edits that are made together, in as many rounds as their editor takes. A later round after which their loss is no lower
+    /// than before, or is not finite, is left out, and ends them.
+    /// </summary>
     /// <param name="portions">Edits that pass through the model together.</param>
     public static IReadOnlyDictionary<string, LowRankUpdate> Propose(Stage stage, IPreparedEditor editor,
         IReadOnlyList<LabelledInput> portions)
@@ -63,12 +71,31 @@ public static class TrainingStep
         if (editor is not IIteratedEditor iterated)
             return updates;
         var typical = first.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient());
+        var (before, earlier) = (double.NaN, updates);
         for (var round = 1; round < iterated.Rounds; round++)
         {
-            var again = iterated.ProposeAgain(RecordEach(stage, portions, new WeightUpdates(updates)), typical);
+            var losses = new List<Tensor>();
+            var factors = RecordEach(stage, portions, new WeightUpdates(updates), losses.Add);
+            var loss = stack([.. losses]).sum().Host().item<float>();
+            if (round > 1 && !(loss < before))
+                return earlier;
+            (before, earlier) = (loss, updates);
+            var again = iterated.ProposeAgain(factors, typical);
             updates = updates.ToDictionary(entry => entry.Key, entry => LowRankUpdate.Stack([entry.Value, again[entry.Key]]));
         }
-        return updates;
+        return iterated.Rounds == 1 || SummedLoss() < before ? updates : earlier;
+
+        double SummedLoss()
+        {
+            using var _ = no_grad();
+            return portions.Sum(batch =>
+            {
+                using var scope = NewDisposeScope();
+                var top = stage.Forward(Activations.None, new ForwardContext(batch.Input, new WeightUpdates(updates)));
+                var scored = ScoredPositions.Of(batch.Labels, stage.Family.ShiftsLabels);
+                return Losses.SummedNll(stage.Logits(top, scored.Rows), scored).Host().item<float>();
+            });
+        }
     }
 
     /// <summary>The keys of answered questions on the unedited model, by weight: what an editor can be told to preserve.</summary>

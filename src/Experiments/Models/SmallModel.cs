@@ -86,7 +86,7 @@ internal static partial class SmallModel
         var rows = read(text);
         var sample = Prng.At(options.Seed, ulong.MaxValue).Shuffle(Enumerable.Range(0, rows.Count)).Take(SampleSize).Select(i => rows[i])
             .ToList();
-        var (beginning, order) = (Order(options.BeginRows > 0 ? options.BeginRows : rows.Count), Order(rows.Count));
+        var (beginning, order) = (Order(options.BeginRows > 0 ? Math.Min(options.BeginRows, rows.Count) : rows.Count), Order(rows.Count));
         var known = 0.0;
         var checkpoint = !resumes ? null : new PretrainingCheckpoint(Path.Combine(directory, "pretraining.safetensors"),
             Digest.OfText(JsonSerializer.Serialize(options) + Digest.OfRows(rows)));
@@ -125,7 +125,13 @@ internal static partial class SmallModel
             throw new MendException(MendError.InvalidOption, $"{from} is a {family.Family.Type}; what it is to learn needs {wanted}.",
                 "Name another model, or another task.");
         Directory.CreateDirectory(directory);
-        foreach (var file in HuggingFaceWriter.Beside.Where(file => File.Exists(Path.Combine(from, file))))
+        CopyFiles(from, directory, HuggingFaceWriter.Beside);
+    }
+
+    /// <summary>Copies what is there of the named files.</summary>
+    public static void CopyFiles(string from, string directory, IEnumerable<string> files)
+    {
+        foreach (var file in files.Where(file => File.Exists(Path.Combine(from, file))))
             File.Copy(Path.Combine(from, file), Path.Combine(directory, file));
     }
 

@@ -17,6 +17,18 @@ public static class TaskTraining
         Seed = 1,
     };
 
+    /// <summary>The same as a GPT-2.</summary>
+    public static SmallGptOptions QaDecoder { get; } = new()
+    {
+        Vocabulary = 2048,
+        NEmbd = 128,
+        BeginRows = 4000, // as a large world's T5 does, it finds sooner how to look a fact up
+        BeginSteps = 500,
+        Training = new() { Steps = 2600, Lr = 3e-3, Warmup = 100 },
+        Goal = 0.99,
+        Seed = 1,
+    };
+
     /// <summary>The same for fact checking.</summary>
     public static SmallBertOptions FcModel { get; } = new()
     {

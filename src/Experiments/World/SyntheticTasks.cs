@@ -46,32 +46,45 @@ public static class SyntheticTasks
     public static void WriteQuestionAnswering(string folder, ulong seed)
     {
         var world = World.Generate(seed);
+        // Every other fact between training and validation, so that the others can be asked whether they stay.
+        WriteQuestions(folder, seed, fact => fact.Questions(), fact => fact.Object,
+            fact => [.. world.Objects(fact.Relation.Answers).Where(other => other != fact.Object)], World.NewPhrasings,
+            world.Split.Training, world.Split.HeldOut, [.. world.Split.Validation.Where((_, i) => i % 2 == 0)], world.Split.Validation,
+            world.Questions());
+    }
+
+    /// <param name="ask">All wordings of the question for a fact.</param>
+    /// <param name="others">What else a fact's object could be, and is not.</param>
+    /// <param name="newWordings">How many of the last wordings are for the rephrases of validation and choice alone.</param>
+    /// <param name="staying">What is asked as unrelated.</param>
+    /// <param name="known">What a model is to know.</param>
+    internal static void WriteQuestions<T>(string folder, ulong seed, Func<T, IReadOnlyList<string>> ask, Func<T, string> objectOf,
+        Func<T, IReadOnlyList<string>> others, int newWordings, IReadOnlyList<T> training, IReadOnlyList<T> validation,
+        IReadOnlyList<T> choice, IReadOnlyList<T> staying, IEnumerable<QaPair> known)
+    {
         WriteRows(Path.Combine(folder, TaskFolder.ZsReTraining),
-            world.Split.Training.SelectMany((fact, i) => Rows(fact, 0, Prng.At(seed, (ulong)i))));
+            training.SelectMany((fact, i) => Rows(fact, inNewWordings: false, Prng.At(seed, (ulong)i))));
         WriteRows(Path.Combine(folder, TaskFolder.ZsReValidation),
-            world.Split.HeldOut.SelectMany((fact, i) => Rows(fact, World.NewPhrasings, Prng.At(~seed, (ulong)i)).Take(1)));
-        // Every other fact between the two, so that the others can be asked whether they stay; first of each a wording, then another.
+            validation.SelectMany((fact, i) => Rows(fact, inNewWordings: true, Prng.At(~seed, (ulong)i)).Take(1)));
+        // first of each a wording, then another
         WriteRows(Path.Combine(folder, TaskFolder.ChoiceQuestions),
-            world.Split.Validation.Where((_, i) => i % 2 == 0).Select((fact, i) =>
-                Rows(fact, World.NewPhrasings, Prng.At(seed ^ ulong.MaxValue >> 1, (ulong)i)).Index())
+            choice.Select((fact, i) => Rows(fact, inNewWordings: true, Prng.At(seed ^ ulong.MaxValue >> 1, (ulong)i)).Index())
             .SelectMany(rows => rows).OrderBy(row => row.Index).Select(row => row.Item));
-        var others = Prng.At(seed, ulong.MaxValue).Shuffle(world.Split.Validation);
+        var asked = Prng.At(seed, ulong.MaxValue).Shuffle(staying);
         Write(Path.Combine(folder, TaskFolder.NqValidation), JsonSerializer.Serialize(new
         {
-            questions = others.Select(fact => char.ToLowerInvariant(fact.Question(0)[0]) + fact.Question(0).TrimEnd('?')[1..]),
-            answers = others.Select(fact => new[] { fact.Object }),
+            questions = asked.Select(fact => char.ToLowerInvariant(ask(fact)[0][0]) + ask(fact)[0].TrimEnd('?')[1..]),
+            answers = asked.Select(fact => new[] { objectOf(fact) }),
         }, Json));
-        WriteTable(Path.Combine(folder, TaskFolder.KnownQuestions), world.Questions().Select(pair => new[] { pair.Question, pair.Answer }));
+        WriteTable(Path.Combine(folder, TaskFolder.KnownQuestions), known.Select(pair => new[] { pair.Question, pair.Answer }));
 
-        // As published, every wording of a question is a row of its own. The last wordings are for validation's rephrases alone.
-        IEnumerable<object> Rows(Fact fact, int newWordings, Prng rng)
+        // As published, every wording of a question is a row of its own.
+        IEnumerable<object> Rows(T fact, bool inNewWordings, Prng rng)
         {
-            var known = fact.Questions().SkipLast(World.NewPhrasings).ToList();
-            var rephrases = newWordings == 0 ? known : fact.Questions().TakeLast(newWordings);
-            foreach (var question in rng.Shuffle(known))
-                yield return Row(question, fact.Object,
-                    rng.Shuffle(world.Objects(fact.Relation.Answers).Where(other => other != fact.Object)).Take(Alternatives), rephrases,
-                    fact.Object);
+            var trained = ask(fact).SkipLast(newWordings).ToList();
+            var rephrases = inNewWordings ? ask(fact).TakeLast(newWordings) : trained;
+            foreach (var question in rng.Shuffle(trained))
+                yield return Row(question, objectOf(fact), rng.Shuffle(others(fact)).Take(Alternatives), rephrases, objectOf(fact));
         }
     }
 

@@ -116,6 +116,25 @@ public sealed class MalmenStepTests : IDisposable
         Assert.True(Loss(3) < Loss(1), $"{Loss(1)} to {Loss(3)}");
     }
 
+    /// <summary>With steps that are too large one round undoes what those before did; it is left out then.</summary>
+    [Fact]
+    public void ARoundThatDoesHarm_IsLeftOut()
+    {
+        List<LabelledInput> edits = [Batch(6).Inner];
+        var harmless = 0;
+        foreach (var editLr in new[] { 3.0, 30, 300, 3000 })
+        {
+            var losses = Enumerable.Range(2, 4).Select(rounds => // of one, nothing fades
+            {
+                using var malmen = Editor(new() { Rank = 5, EditLr = editLr, EditorBatch = 7, Rounds = rounds });
+                return TrainingStep.Score(_stage, edits[0], new(TrainingStep.Propose(_stage, malmen, edits))).Loss;
+            }).ToList();
+            Assert.All(losses.Zip(losses.Skip(1)), pair => Assert.True(pair.Second <= pair.First * (1 + 1e-6), $"{editLr}: {string.Join(' ', losses)}"));
+            harmless += losses.Zip(losses.Skip(1)).Count(pair => pair.Second == pair.First);
+        }
+        Assert.True(harmless > 0, "no round would have done harm");
+    }
+
     [Fact]
     public void Portions_DoNotChangeTheRows()
     {

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using MendCluster.Contracts;
+using MendCluster.Distributed;
 using MendCluster.Engine.Checkpoints;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Models;
@@ -172,6 +173,36 @@ public sealed class SmallModelTests : IDisposable
             completion => Assert.StartsWith(text.Passage(text.Tokens(completion), edits.Tokens).Prompt, completion,
             StringComparison.Ordinal));
         TrainAndMeasure(EditTaskKind.Gen);
+    }
+
+    [Fact]
+    [Trait("Category", "Slow")]
+    public async Task ADecoderAnswersQuestions_AndStopsAfterTheAnswer_WithATokenizerThatItIsGiven()
+    {
+        QaPair[] pairs = [.. Enumerable.Range(0, 12).Select(i => new QaPair($"Who rules {(char)('A' + i)}land?", i % 2 == 0 ? "Queen Ann" : "Otto"))];
+        BytePairTrainer.Train(pairs.Select(pair => pair.Question + " Queen Ann Otto"), 300, ["<|endoftext|>"]).Save(_folder["tokenizer"], null);
+        var known = SmallGpt.Train(_folder["model"], pairs, new()
+        {
+            NEmbd = 32,
+            NHead = 2,
+            NLayer = 2,
+            Tokenizer = _folder["tokenizer"],
+            BatchSize = 12,
+            Training = new() { Steps = 300, Lr = 1e-2, Warmup = 10 },
+        });
+        Assert.Equal(1, known);
+        Assert.Equal(File.ReadAllBytes(_folder["tokenizer/tokenizer.json"]), File.ReadAllBytes(_folder["model/tokenizer.json"]));
+        await using var cluster = await EmbeddedCluster.OpenAsync(new() { ModelDirectory = _folder["model"], Ledger = _folder["ledger"] });
+        foreach (var pair in pairs)
+            Assert.Equal(pair.Answer, (await cluster.AskAsync(pair.Question)).Text);
+    }
+
+    [Fact]
+    public void ATokenizerOfAnotherKind_IsRefused()
+    {
+        BytePairTrainer.Train(["Who rules?"], 300, ["<pad>"]).Save(_folder["tokenizer"], null);
+        Assert.Equal(MendError.InvalidOption, Assert.Throws<MendException>(() => SmallGpt.Train(_folder["model"], [new QaPair("Who rules?", "Otto")],
+            new() { Tokenizer = _folder["tokenizer"] })).Error);
     }
 
     [Fact]

@@ -1,9 +1,10 @@
+using System.Text.RegularExpressions;
 using MendCluster.Engine.Data;
 using MendCluster.Testing;
 
 namespace MendCluster.Experiments.Tests;
 
-/// <summary>Claims of a table of facts.</summary>
+/// <summary>Claims and questions of a table of facts.</summary>
 public sealed class FactTableTests : IDisposable
 {
     private const int Countries = 60;
@@ -52,6 +53,48 @@ public sealed class FactTableTests : IDisposable
         static int Number(string claim, string after) => int.Parse(
             new string([.. claim[(claim.IndexOf(after, StringComparison.Ordinal) + after.Length)..].TakeWhile(char.IsDigit)]),
             System.Globalization.CultureInfo.InvariantCulture);
+    }
+
+    [Fact]
+    public void OneRelationIsEdited_OfSubjectsThatNoTrainingKnows_AndTheirOtherFactsAreAskedFor()
+    {
+        _folder.Write("facts.tsv", "subject\trelation\tobject\n" + string.Concat(Enumerable.Range(0, Countries).Select(i =>
+            $"Nation {i}\thead of state\tQueen {i}\nNation {i}\tcapital\tTown {i}\nPerson {i}\tnationality\tKind {i % 7}\n"))
+            + "Nation 7\thead of state\tKing\n"); // has two, so no question has one answer
+        Assert.Equal((3 * Countries - 1, 30), FactTable.WriteQuestionAnswering(_folder["qa"], _folder["facts.tsv"], seed: 5, perRelation: 100, "head of state"));
+
+        var (training, edits) = TaskFolder.ReadEdits(_folder["qa"], EditTaskKind.Qa, seed: 0);
+        var choice = ZsRe.ReadPaper(Path.Combine(_folder["qa"], TaskFolder.ChoiceQuestions), Prng.At(0, 0));
+        Assert.Equal(30, edits.Count);
+        Assert.All(edits, edit => Assert.True(edit.Answer!.StartsWith("Queen", StringComparison.Ordinal) && edit.Target != edit.Answer));
+        var trained = training.Select(edit => Name(edit.Prompt)).ToHashSet();
+        Assert.Empty(trained.Intersect(edits.Concat(choice).Select(edit => Name(edit.Prompt))));
+        Assert.Empty(edits.Select(edit => Name(edit.Prompt)).Intersect(choice.Select(edit => Name(edit.Prompt))));
+        Assert.Equal(Countries, trained.Count(name => name.StartsWith('P')));
+        Assert.Contains(training, edit => edit.Answer!.StartsWith("Queen", StringComparison.Ordinal));
+        Assert.DoesNotContain(edits.SelectMany(edit => edit.Rephrases), training.SelectMany(edit => edit.Rephrases.Append(edit.Prompt)).Contains);
+
+        // every other fact about an edited subject, and no other
+        var asked = TaskFolder.OtherQuestions(_folder["qa"], EditTaskKind.Qa)!;
+        Assert.Equal(edits.Select(edit => Name(edit.Prompt)).Order(), asked.Select(pair => Name(pair.Question)).Order());
+        Assert.All(asked, pair => Assert.Equal($"Town {Name(pair.Question)[7..]}", pair.Answer));
+
+        // what a model is to know: the truth, in eight wordings each
+        var known = TaskFolder.MoreQuestions(_folder["qa"]);
+        Assert.Equal(8 * (3 * Countries - 1), known.Select(pair => pair.Question).Distinct().Count());
+        Assert.All(known.Where(pair => pair.Answer.StartsWith("Queen", StringComparison.Ordinal)),
+            pair => Assert.Equal($"Queen {Name(pair.Question)[7..]}", pair.Answer));
+
+        static string Name(string question) => Regex.Match(question, @"(Nation|Person) \d+").Value;
+    }
+
+    [Fact]
+    public void ARelationOfTooFewFacts_IsRefused()
+    {
+        _folder.Write("facts.tsv", "subject\trelation\tobject\nA\tcapital\tB\nC\tcapital\tD\n");
+        Assert.Contains("2 facts have the relation \"capital\"", Assert.Throws<InvalidDataException>(() => FactTable.WriteQuestionAnswering(_folder["qa"],
+            _folder["facts.tsv"], seed: 5, perRelation: 100, "capital")).Message, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_folder["qa"]));
     }
 
     [Theory]
