@@ -19,7 +19,7 @@ if [ ! -d "$out/data" ]; then
   mend data generate --task qa --facts "$out/facts.tsv" --edited "head of state" --out "$out/data"
 fi
 if [ ! -d "$out/model" ]; then
-  mend pretrain --task qa --family gpt2 --tokenizer "$out/tokenizer" --data "$out/data" --out "$out/model" --d-model 192 --steps 3000
+  mend pretrain --task qa --family gpt2 --tokenizer "$out/tokenizer" --data "$out/data" --out "$out/model" --d-model 128 --steps 2000
 fi
 mend train --task qa --data "$out/data" --model "$out/model" --out "$out/run" --max-iters "$iterations"
 mend eval --task qa --data "$out/data" --model "$out/model" --editor "$out/run/editor.safetensors" --out "$out/results"
