@@ -26,10 +26,14 @@ internal static class PreserveCommand
         {
             Description = "how much the questions count beside as many of the edits; without it the editor's own, 1 unless it was set"
         }.Within(0);
+        var sequential = new Option<bool>("--sequential")
+        {
+            Description = "edits go round the keys of those before them too, and the questions count beside all of them together"
+        };
         var output = new Option<FileInfo>("--out") { Description = "file of the new editor", Required = true };
         var device = DeviceOption.One();
         var command = new Command("preserve", "Give a trained MALMEN editor questions that its edits are to leave alone; nothing is trained")
-            { model, editor, data, rounds, beta, output, device };
+            { model, editor, data, rounds, beta, sequential, output, device };
         command.SetAction(parsed =>
         {
             var (directory, target) = (parsed.GetRequiredValue(model).FullName, parsed.GetRequiredValue(output).FullName);
@@ -40,7 +44,7 @@ internal static class PreserveCommand
             var questions = QuestionAnswering.ReadQuestions([.. parsed.GetRequiredValue(data).Select(file => file.FullName)],
                 withRewordings: false, seed: 1);
             LocalTraining.Preserve(directory, source, questions, parsed.GetValue(rounds), parsed.GetValue(beta), target,
-                parsed.GetRequiredValue(device));
+                parsed.GetRequiredValue(device), parsed.GetValue(sequential));
             Say.Line($"The editor {target} goes round the keys of {questions.Count} questions.");
         });
         return command;

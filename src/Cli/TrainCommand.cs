@@ -64,6 +64,10 @@ internal static class TrainCommand
         {
             Description = $"of malmen: questions that edits are to go round, which the model answers: {DataForms.Edits}"
         };
+        var sequential = new Option<bool>("--sequential")
+        {
+            Description = "of malmen: edits of a cluster go round the keys of those before them too; training does not depend on it"
+        };
         var rank = new Option<int>("--rank")
         {
             Description = "of the editor's blocks",
@@ -119,7 +123,7 @@ internal static class TrainCommand
             "folder of a cluster that is up (mend cluster up): its model is trained there, with its replicas and stages"
         };
         var command = new Command("train", "Train an editor for a model; run it again to go on")
-            { model, data, task, output, config, algorithm, together, rounds, preserve, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed,
+            { model, data, task, output, config, algorithm, together, rounds, preserve, sequential, editable, rank, lr, lrLr, editLr, cEdit, iterations, patience, seed,
                 replicas, stages, wire, dryRun, device, folder };
         command.SetCancellableAction(async (parsed, cancellation) =>
         {
@@ -138,6 +142,7 @@ internal static class TrainCommand
                     Rank = Of(rank, given.Malmen.Rank),
                     EditLr = Of(editLr, given.Malmen.EditLr),
                     Rounds = Of(rounds, given.Malmen.Rounds),
+                    Sequential = Of(sequential, given.Malmen.Sequential),
                 },
                 Edits = Of(together, given.Edits),
                 Editable = Of(editable, [.. given.Editable]),
@@ -150,7 +155,7 @@ internal static class TrainCommand
             };
             options.Validated();
             if (options.Algorithm != EditorAlgorithm.Malmen
-                && new Option[] { rounds, preserve }.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false }) is { } unused)
+                && new Option[] { rounds, preserve, sequential }.FirstOrDefault(option => parsed.GetResult(option) is { Implicit: false }) is { } unused)
                 throw new MendException(MendError.InvalidOption, $"{unused.Name} was given, and {options.Algorithm} takes none.",
                     "Leave it out, or train --algorithm malmen.");
             var up = parsed.GetValue(folder) is { } path ? ClusterOptions.Open(path, parsed, model, replicas, stages, device, task) : null;

@@ -1,3 +1,4 @@
+using System.Text.Json.Serialization;
 using Orleans;
 
 namespace MendCluster.Contracts;
@@ -138,6 +139,14 @@ public sealed record MalmenOptions
     /// <value>1.</value>
     [Id(7)]
     public double Beta { get; init; } = 1;
+
+    /// <summary>
+    /// Edits of a cluster go round the keys of those before them that are in force, and preserved keys count beside all of them together.
+    /// Training does not depend on it.
+    /// </summary>
+    /// <value>False: each edit by itself.</value>
+    [Id(8), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public bool Sequential { get; init; }
 }
 
 /// <summary>Settings of the KnowledgeEditor; the defaults are the published ones.</summary>

@@ -116,10 +116,15 @@ public sealed record LedgerQuery
 /// <param name="UTilde">[R, m] float32 or bfloat16.</param>
 /// <param name="DeltaTilde">[R, n] of the same type.</param>
 /// <param name="Replaces">In a revert that recomputes: the earlier edit whose change of this weight it takes the place of.</param>
+/// <param name="Keys">What the weight read in the edit, of an editor whose later edits go round that. [T, m] of the same type. Null: none does.</param>
 [GenerateSerializer, Immutable, Alias("mend.WeightChange")]
 public sealed record WeightChange(
     [property: Id(0)] string Weight, [property: Id(1)] WireTensor UTilde, [property: Id(2)] WireTensor DeltaTilde,
-    [property: Id(3)] float Alpha, [property: Id(4)] EditId? Replaces = null);
+    [property: Id(3)] float Alpha, [property: Id(4)] EditId? Replaces = null, [property: Id(5)] WireTensor? Keys = null)
+{
+    /// <summary>Of its tensors.</summary>
+    public long CountBytes() => (long)UTilde.Bytes.Length + DeltaTilde.Bytes.Length + (Keys?.Bytes.Length ?? 0);
+}
 
 /// <summary>An entry with all that is needed to do it again.</summary>
 /// <param name="Changes">Of an edit or a consolidation; in a revert, those of the later edits that it computed anew.</param>

@@ -20,9 +20,9 @@ public static class WireProtocol
     /// answers piece by piece, the ledger by pages, reverts with their author. 4: edits in rounds, and what all of them cost together; a
     /// trial begins where an earlier pass left off, and probes are asked apart from the prompt. 5: several edits in one pass.
     /// 6: consolidations. 7: what these replay. 8: their passes from the fitted layer up. 9: edits
-    /// that are routed.
+    /// that are routed. 10: edits with the keys that later ones go round.
     /// </summary>
-    public const ushort Version = 9;
+    public const ushort Version = 10;
 
     /// <param name="client">Connected.</param>
     /// <exception cref="MendException">A silo's coordinator speaks another version.</exception>

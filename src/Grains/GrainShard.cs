@@ -78,7 +78,7 @@ public sealed class GrainShard(IModelShardGrain grain, ShardKey key) : IModelSha
         foreach (var record in records)
         {
             batch.Add(record);
-            bytes += record.Changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length);
+            bytes += record.Changes.Sum(change => change.CountBytes());
             if (bytes < MaxBytesAtOnce)
                 continue;
             yield return [.. batch];

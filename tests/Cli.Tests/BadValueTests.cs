@@ -109,6 +109,7 @@ public sealed partial class BadValueTests : IDisposable
     [Theory]
     [InlineData("--rounds", "3")]
     [InlineData("--preserve", "known.tsv")]
+    [InlineData("--sequential", "true")]
     public async Task WhatOnlyMalmenTakes_IsRefusedOfAnotherAlgorithmByName(string option, string value)
     {
         var (code, output) = await RunAsync(["train", "--model", _folder.Path, "--data", _folder["edits.tsv"], "--out", _folder["run"],

@@ -50,6 +50,7 @@ public sealed partial class ReproduceTests : IDisposable
             Assert.Equal(["1", "2"], Rows(results, $"World {world}, edits one after another\n"));
             Assert.Equal(["1", "2"], Rows(results, $"World {world}, edits one after another, consolidated"));
             Assert.Equal(["1", "2"], Rows(results, $"World {world}, edits one after another, routed"));
+            Assert.Equal(["1", "2"], Rows(results, $"World {world}, edits one after another, each round those before"));
         }
         Assert.Matches("Then [0-2] edits were taken back", results); // of the reduced form's models not every edit succeeds
         Assert.DoesNotContain("IS NOT that of before", results, StringComparison.Ordinal);
@@ -59,7 +60,7 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Equal(5, Rows(results, "Models and data").Count);
         Assert.NotEmpty(Rows(results, "PaperClaims"));
         var pictures = Picture().Matches(results).Select(match => match.Groups["file"].Value).ToList();
-        Assert.Equal(19, pictures.Count);
+        Assert.Equal(21, pictures.Count);
         Assert.All(pictures, picture => Assert.True(File.Exists(_folder[$"docs/{picture}"]), picture));
 
         var made = File.ReadAllText(_folder["made/results.md"]);

@@ -109,6 +109,91 @@ public class EditorKindTests
         }
     }
 
+    /// <summary>
+    /// Edits of a sequential editor: alike on every cut of the model, to the same bits after a restart, and each can be taken back.
+    /// </summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(3)]
+    public async Task EditsGoRoundThoseBefore_OnEveryCutOfTheModel_AndAfterARestart(int rounds)
+    {
+        (string Prompt, string Target)[] edits = [("who is the mayor", "a"), ("what is red", "the south"), ("the old town", "red")];
+        EditOptions options = new() { Confidence = null };
+        using var model = new ClusterOfTinyModel("t5");
+        Write(model, "malmen", rounds, editLr: 0.01, sequential: true);
+        string untouched, two, three;
+        double alone, after;
+        await using (var cluster = await model.OpenAsync(stages: 3, replicas: 2))
+        {
+            untouched = await model.StateAsync(cluster);
+            alone = (await cluster.PreviewAsync(edits[1].Prompt, edits[1].Target, options)).Figures.ProbabilityAfter;
+            foreach (var (prompt, target) in edits[..2])
+                await cluster.EditAsync(prompt, target, options);
+            two = await model.StateAsync(cluster);
+        }
+        await using (var again = await model.OpenAsync(stages: 1))
+        {
+            Assert.Equal(two, await model.StateAsync(again));
+            await again.EditAsync(edits[2].Prompt, edits[2].Target, options);
+            three = await model.StateAsync(again);
+            await again.RevertAsync(new(3));
+            Assert.Equal(two, await model.StateAsync(again));
+            // without the first, the second is what it would have been alone
+            await again.RevertAsync(new(1), RevertMode.Recompute);
+            after = (await again.LedgerAsync())[^1].Figures?.ProbabilityAfter ?? (await again.PreviewAsync(edits[1].Prompt, edits[1].Target, options)).Figures.ProbabilityBefore;
+            Assert.Equal(alone, after, 1e-5);
+            await again.RevertAsync(new(2));
+            Assert.Equal(untouched, await model.StateAsync(again));
+        }
+        // the third after a restart is the third without one
+        await using var undisturbed = await model.OpenAsync(stages: 2, ledger: model.Ledger + ".undisturbed");
+        foreach (var (prompt, target) in edits)
+            await undisturbed.EditAsync(prompt, target, options);
+        Assert.NotEqual(two, three);
+        Assert.Equal(three, await model.StateAsync(undisturbed));
+    }
+
+    [Fact]
+    public async Task EditsThatAreNotSeenTogether_DoNotGoRoundEachOther_NorDoRoutedOnes()
+    {
+        EditOptions inA = new() { Confidence = null, Scope = "a" }, inB = inA with { Scope = "b" };
+        using var model = new ClusterOfTinyModel("gpt2");
+        Write(model, "malmen", editLr: 0.01, sequential: true);
+        await using (var cluster = await model.OpenAsync(probes: []))
+        {
+            var alone = (await cluster.PreviewAsync("what is red", "the south", inB)).Figures;
+            await cluster.EditAsync("who is the mayor", "a", inA);
+            Assert.Equal(alone, (await cluster.PreviewAsync("what is red", "the south", inB)).Figures);
+            await cluster.EditAsync("who is the mayor", "a", inA with { Scope = null });
+            Assert.NotEqual(alone.ProbabilityAfter, (await cluster.PreviewAsync("what is red", "the south", inB)).Figures.ProbabilityAfter);
+        }
+        await using var routed = await model.OpenAsync(probes: [], ledger: model.Ledger + ".routed", router: model.WriteRouter());
+        var first = (await routed.PreviewAsync("what is red", "the south", inB)).Figures;
+        await routed.EditAsync("who is the mayor", "a", inA with { Scope = null });
+        Assert.Equal(first, (await routed.PreviewAsync("what is red", "the south", inB)).Figures);
+    }
+
+    [Fact]
+    public async Task AnEditSpoilsAnEarlierOneLess_IfItGoesRoundIt()
+    {
+        var plain = await KeptAsync(sequential: false);
+        var around = await KeptAsync(sequential: true);
+        Assert.True(around > plain, $"{around} against {plain}");
+
+        // how probable the first target is after the second edit, to what it was before
+        async Task<double> KeptAsync(bool sequential)
+        {
+            using var model = new ClusterOfTinyModel("t5");
+            Write(model, "malmen", editLr: 0.01, sequential: sequential);
+            await using var cluster = await model.OpenAsync(probes: []);
+            EditOptions options = new() { Confidence = null };
+            var first = (await cluster.EditAsync("who is the mayor", "a", options)).Figures;
+            await cluster.EditAsync("the mayor is who", "the south", options);
+            var now = (await cluster.PreviewAsync("who is the mayor", "a", options)).Figures.ProbabilityBefore;
+            return Math.Log(now) - Math.Log(first.ProbabilityAfter);
+        }
+    }
+
     [Fact]
     public void AnEditorThatGoesRoundNoKeys_IsRefused()
     {
@@ -119,7 +204,8 @@ public class EditorKindTests
         Assert.False(File.Exists(model.Editor + ".new"));
     }
 
-    internal static void Write(ClusterOfTinyModel model, string kind, int rounds = 1, double editLr = 1e-3)
+    internal static void Write(ClusterOfTinyModel model, string kind, int rounds = 1, double editLr = 1e-3,
+        bool sequential = false)
     {
         using var scope = NewDisposeScope();
         using var files = HuggingFaceDirectory.Open(model.Model);
@@ -132,7 +218,7 @@ public class EditorKindTests
             Factors("who is the mayor of the old town", "a woman") };
         if (kind == "malmen")
         {
-            using var malmen = new Malmen(new() { Rank = 6, EditLr = editLr, Rounds = rounds }, weights, 1);
+            using var malmen = new Malmen(new() { Rank = 6, EditLr = editLr, Rounds = rounds, Sequential = sequential }, weights, 1);
             foreach (var factors in seen)
                 malmen.AddToStatistics(factors);
             EditorCheckpoint.SaveEditor(model.Editor, malmen);

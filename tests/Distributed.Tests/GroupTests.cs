@@ -85,6 +85,26 @@ public class GroupTests
             Assert.Equal(alone[i], receipt.Figures.Strength);
     }
 
+    /// <summary>Each has to be computed on the one before it.</summary>
+    [Fact]
+    public async Task EditsThatGoRoundThoseBefore_AreMadeOneByOne()
+    {
+        using var model = new ClusterOfTinyModel("gpt2");
+        EditorKindTests.Write(model, "malmen", editLr: 0.01, sequential: true);
+        string expected;
+        await using (var one = await model.OpenAsync(2, ledger: model.Ledger + "alone"))
+        {
+            foreach (var (prompt, target) in Facts.Prepend(First))
+                await one.EditAsync(prompt, target, OwnStep);
+            expected = await model.StateAsync(one);
+        }
+        using var gate = new Gate();
+        await using var cluster = await model.OpenAsync(2, gate.Before);
+        var made = await AtOnceAsync(cluster, gate, [.. Facts.Select(fact => (fact.Prompt, fact.Target, OwnStep))]);
+        Assert.All(made, receipt => Assert.Null(receipt.Figures.Together));
+        Assert.Equal(expected, await model.StateAsync(cluster));
+    }
+
     [Fact]
     public async Task ContradictoryEdits_AreNotInOneGroup_AndTheLaterOneHolds()
     {

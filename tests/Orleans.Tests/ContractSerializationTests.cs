@@ -82,7 +82,7 @@ public sealed class ContractSerializationTests : IDisposable
         Together, Together.After, new ConsolidateOptions { Scope = "s", MaxTime = new(7), Share = 0.25, MaxRank = 3, Author = "a", Without = [new(1)] },
             new ConsolidationReceipt(new(1), new(2), Together, 3, new(4)), new BeginFitRequest(1, new(2), [new(3)], 4, true),
             new StepFitRequest(1, 2, 0.5, 0.25), new FitReply([new("w", Tensor, Tensor, 1)]),
-        new WeightChange("w", Tensor, Empty, 0.1f, new(7)),
+        new WeightChange("w", Tensor, Empty, 0.1f, new(7), Tensor),
             new LedgerRecord(new(new(1), default, LedgerKind.Edit, new(1)), [new("w", Tensor, Empty, float.NegativeInfinity)]),
         new ShardStatus(ShardState.Faulted, new(1), 2, 3, ["a", "b"], 5, "why", "ab12", 9, 0.5), Tensor,
             new TokenBatch(Tensor, Empty, Tensor, Tensor, Tensor),

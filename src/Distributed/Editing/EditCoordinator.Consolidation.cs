@@ -130,7 +130,7 @@ public sealed partial class EditCoordinator
         records.Add(new(new(version, at, LedgerKind.Consolidate, new(version.Value), Author: options.Author,
             Scope: options.Scope, Consolidated: new([.. facts.Select(fact => fact.Edit)], unmeasured, unmeasured,
             changes.Max(change => change.UTilde.Shape[0]),
-            changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length))), changes));
+            changes.Sum(change => change.CountBytes()))), changes));
         return records;
     }
 

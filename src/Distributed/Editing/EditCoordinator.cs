@@ -490,7 +490,7 @@ public sealed partial class EditCoordinator(
         if (wanted.Budget is { } budget)
             figures = budget.Spend(figures, tried!.Base!, tried.After, tried.TotalKl!.Value);
         // a product in float32, as it was tried
-        return new(replica, [.. changes.Select(change => change with { Alpha = change.Alpha * (float)(strength ?? 1) })], figures,
+        return new(replica, [.. changes.Select(change => change with { Alpha = change.Alpha * (float)(strength ?? 1), Keys = routes is null ? change.Keys : null })], figures,
             new(forward, backward, editor, clock.Lap(), default, default), tried, keys);
 
         // The editor's rounds, as many as help: one after which the target is no more probable is not taken.
@@ -541,7 +541,7 @@ public sealed partial class EditCoordinator(
         var asked = tried?.After.Count ?? 0;
         return new(after.Exact, Math.Exp(before.LogProbability), Math.Exp(after.LogProbability), asked,
             (double)lost / Math.Max(1, asked), tried?.Kl ?? 0, strength, changes.Max(change => change.UTilde.Shape[0]),
-            changes.Sum(change => (long)change.UTilde.Bytes.Length + change.DeltaTilde.Bytes.Length));
+            changes.Sum(change => change.CountBytes()));
     }
 
     /// <summary>Tries the candidate on the prompt, with as large a step as it needs.</summary>

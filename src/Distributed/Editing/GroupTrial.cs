@@ -45,7 +45,7 @@ internal sealed class GroupTrial(Pipeline replica, long session, ModelVersion ve
     private readonly List<(PendingEdit, Exception)> _refused = [];
     private readonly List<GroupMember> _later = [];
 
-    /// <returns>Null: the editor goes over its edits in rounds, and makes each alone.</returns>
+    /// <returns>Null: the editor goes over its edits in rounds, or round those before, and makes each alone.</returns>
     /// <exception cref="MendException">Something is not finite: each edit is to be made alone; or as of every pass.</exception>
     public async Task<GroupOutcome?> RunAsync(TokenBatch tokens)
     {
@@ -55,7 +55,7 @@ internal sealed class GroupTrial(Pipeline replica, long session, ModelVersion ve
         var forward = clock.Lap("backward");
         var (changes, editor, rounds) = await replica.BackwardAsync(session, CancellationToken.None).ConfigureAwait(false);
         var backward = clock.Lap("try") - editor;
-        if (rounds > 1)
+        if (rounds > 1 || changes[0].Any(change => change.Keys is not null))
             return null;
         var searched = await SearchAsync(trip).ConfigureAwait(false);
         List<GroupMember> members = [.. edits.Select((edit, i) => new GroupMember(edit, i, before[i], searched[i].Score, searched[i].Strength,

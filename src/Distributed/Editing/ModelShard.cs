@@ -242,6 +242,7 @@ public sealed class ModelShard : IModelShard
     private ForwardReply Forward_OnComputeThread(ForwardRequest request)
     {
         var (loaded, session, edits) = Begin(request.Trip, request.Again ? 1 : null);
+        session.Before = loaded.Editor?.IsSequential == true ? SeenBefore(loaded, session, request.Trip) : null;
         var replay = request.Replay is not { } weight ? null : loaded.Stage.Head is not null && session.Reference is null
             ? throw SessionLost(request.Trip.Session) : new ReplayLoss(session.Reference, weight);
         var pass = loaded.Passes.Record(request.Trip.Tokens, request.Trip.Below, request.NeedsInputGradient, edits, replay,
@@ -349,6 +350,21 @@ public sealed class ModelShard : IModelShard
             : updates.For(trip.Scope, trip.Route));
     }
 
+    /// <summary>
+    /// What an edit of this scope goes round: those that are seen with it. One for everybody is seen with those of every scope.
+    /// </summary>
+    private static List<ActiveEdit> SeenBefore(LoadedStage loaded, ShardSession session, StageTrip trip)
+    {
+        var inForce = trip.Branch switch
+        {
+            null => loaded.Updates.At(trip.Version).InForce,
+            0 => EditsInForce<ActiveEdit>.None,
+            _ => session.Branch!.InForce,
+        };
+        return [.. inForce.Edits.Select(edit => edit.Update)
+            .Where(edit => edit.Route is null && (edit.Scope is null || trip.Scope is null || edit.Scope == trip.Scope))];
+    }
+
     private BackwardReply Backward_OnComputeThread(BackwardRequest request)
     {
         var loaded = Ready();
@@ -366,7 +382,7 @@ public sealed class ModelShard : IModelShard
             return session.Reply = new(below[0], [], _time.GetElapsedTime(start));
         }
         if (recording.Outputs.Count > 0)
-            session.Keep(loaded.Editor!.Propose(recording.FactorsOfEach(deltas), session.Proposals));
+            session.Keep(loaded.Editor!.Propose(recording.FactorsOfEach(deltas), session.Proposals, session.Before));
         return session.Reply = new(below[0], [.. session.Proposals?.Select(proposal => proposal.Changes) ?? []], _time.GetElapsedTime(start), loaded.Editor?.Rounds ?? 1);
     }
 

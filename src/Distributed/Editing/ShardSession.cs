@@ -42,6 +42,9 @@ internal sealed class ShardSession : IDisposable
     /// <summary>Logits that the next forward half is held against. [M, V].</summary>
     public Tensor? Reference { get; private set; }
 
+    /// <summary>The edits before this one, as its scope sees them, if its editor goes round their keys.</summary>
+    public IReadOnlyList<ActiveEdit>? Before { get; set; }
+
     /// <summary>Of the backward half, once it was run.</summary>
     public BackwardReply? Reply { get; set; }
 

@@ -127,7 +127,8 @@ internal sealed class VersionedUpdates(
         List<WeightChange> kept = [.. changes.Where(change => IsOwn(entry, change))];
         return new(scope, kept.ToDictionary(change => change.Weight, change =>
             new LowRankUpdate(Factor(change.UTilde), Factor(change.DeltaTilde), tensor(change.Alpha, device: CPU))),
-            Digest(scope, kept, entry.Route), entry.Route is null ? null : entry.Edit);
+            Digest(scope, kept, entry.Route), entry.Route is null ? null : entry.Edit,
+            kept.Where(change => change.Keys is not null).ToDictionary(change => change.Weight, change => Factor(change.Keys!)));
     }
 
     private static Tensor Factor(WireTensor wire) => WireTensorCodec.Decode(wire).to_type(ScalarType.Float32);
@@ -143,6 +144,8 @@ internal sealed class VersionedUpdates(
             || (m, n) != (linear.InFeatures, linear.OutFeatures))
             throw Inapplicable(entry, $"changes {change.Weight} by factors of [{string.Join(", ", u)}] and [{string.Join(", ", delta)}], "
                 + $"the weight in {model} is [{linear.OutFeatures}, {linear.InFeatures}]");
+        if (change.Keys is { Shape: var keys } && (keys is not [_, var read] || read != m))
+            throw Inapplicable(entry, $"has keys of [{string.Join(", ", keys)}] of {change.Weight}, which has {m} in-features");
         return own.Contains(change.Weight);
     }
 
@@ -165,6 +168,7 @@ internal sealed class VersionedUpdates(
             hash.AppendData(BitConverter.GetBytes(change.Alpha));
             hash.AppendData(change.UTilde.Bytes.Span);
             hash.AppendData(change.DeltaTilde.Bytes.Span);
+            hash.AppendData(change.Keys is { } keys ? keys.Bytes.Span : []);
         }
         return hash.GetHashAndReset();
     }
@@ -173,7 +177,9 @@ internal sealed class VersionedUpdates(
 /// <summary>An edit or a consolidation in force, as far as it concerns this stage. The same object in every version that has it.</summary>
 /// <param name="updates">In the host's memory: a device has room for what it computes with.</param>
 /// <param name="route">Its number, where it is seen by what is routed to it alone; null: by all that its scope's edits are for.</param>
-internal sealed class ActiveEdit(string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest, EditId? route = null)
+/// <param name="keys">What its weights read, by weight, where later edits go round that; in the host's memory too. Null: none.</param>
+internal sealed class ActiveEdit(string? scope, IReadOnlyDictionary<string, LowRankUpdate> updates, byte[] digest, EditId? route = null,
+    IReadOnlyDictionary<string, Tensor>? keys = null)
 {
     public string? Scope => scope;
 
@@ -181,7 +187,10 @@ internal sealed class ActiveEdit(string? scope, IReadOnlyDictionary<string, LowR
 
     public IReadOnlyDictionary<string, LowRankUpdate> Updates => updates;
 
+    public IReadOnlyDictionary<string, Tensor> Keys { get; } = keys ?? new Dictionary<string, Tensor>();
+
     public byte[] Digest => digest;
 
-    public IEnumerable<Tensor> Tensors => updates.Values.SelectMany(update => new[] { update.uTilde, update.deltaTilde, update.alpha });
+    public IEnumerable<Tensor> Tensors =>
+        [.. updates.Values.SelectMany(update => new[] { update.uTilde, update.deltaTilde, update.alpha }), .. Keys.Values];
 }

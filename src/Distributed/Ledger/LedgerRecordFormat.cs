@@ -16,6 +16,9 @@ internal static class LedgerRecordFormat
     public const int EntryStart = FrameLength + 4; // in a frame
     public const int Version = 1;
 
+    /// <summary>In the type of the factors: the keys follow them.</summary>
+    private const int WithKeys = 0x100;
+
     /// <summary>Bytes. A longer payload is taken for damage.</summary>
     public const int MaxPayload = 1 << 30;
 
@@ -62,9 +65,9 @@ internal static class LedgerRecordFormat
             writer.Write(0L); // place of length and checksum
             writer.Write(entry.Length);
             writer.Write(entry);
-            var isLong = record.Changes.Any(change => change.Replaces is not null || change.UTilde.Type != DType.Float32);
+            var isLong = record.Changes.Any(change => change.Replaces is not null || change.Keys is not null || change.UTilde.Type != DType.Float32);
             writer.Write(isLong ? -record.Changes.Count : record.Changes.Count);
-            foreach (var (weight, uTilde, deltaTilde, alpha, replaces) in record.Changes)
+            foreach (var (weight, uTilde, deltaTilde, alpha, replaces, keys) in record.Changes)
             {
                 var name = Encoding.UTF8.GetBytes(weight);
                 writer.Write(name.Length);
@@ -72,7 +75,7 @@ internal static class LedgerRecordFormat
                 if (isLong)
                 {
                     writer.Write(replaces?.Value ?? 0);
-                    writer.Write((int)uTilde.Type);
+                    writer.Write((int)uTilde.Type | (keys is null ? 0 : WithKeys));
                 }
                 writer.Write(alpha);
                 writer.Write(uTilde.Shape[0]);
@@ -80,6 +83,10 @@ internal static class LedgerRecordFormat
                 writer.Write(deltaTilde.Shape[1]);
                 writer.Write(uTilde.Bytes.Span);
                 writer.Write(deltaTilde.Bytes.Span);
+                if (keys is null)
+                    continue;
+                writer.Write(keys.Shape[0]);
+                writer.Write(keys.Bytes.Span);
             }
         }
         var frame = stream.ToArray();
@@ -148,11 +155,12 @@ internal static class LedgerRecordFormat
             {
                 var weight = Encoding.UTF8.GetString(Take(ref rest, Number(ref rest)));
                 var replaces = isLong ? Long(ref rest) : 0;
-                var type = isLong ? (DType)Number(ref rest) : DType.Float32;
+                var kind = isLong ? Number(ref rest) : (int)DType.Float32;
+                var type = (DType)(kind & ~WithKeys);
                 var alpha = BinaryPrimitives.ReadSingleLittleEndian(Take(ref rest, 4));
                 var (R, m, n) = (Long(ref rest), Long(ref rest), Long(ref rest));
                 changes.Add(new(weight, Factor(ref rest, type, R, m), Factor(ref rest, type, R, n), alpha, replaces == 0 ? null
-                    : new(replaces)));
+                    : new(replaces), (kind & WithKeys) == 0 ? null : Factor(ref rest, type, Long(ref rest), m)));
             }
             return rest.IsEmpty ? new(entry, changes) : throw new FormatException($"{rest.Length} bytes are left over");
         }

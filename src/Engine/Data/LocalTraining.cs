@@ -41,9 +41,10 @@ public static class LocalTraining
     /// <param name="beta">Weight of the keys, as <see cref="MalmenOptions.Beta"/>; null: the editor's own.</param>
     /// <param name="output">File to write.</param>
     /// <param name="device">Where the model is.</param>
+    /// <param name="sequential">As <see cref="MalmenOptions.Sequential"/>; false: as the editor is.</param>
     /// <exception cref="MendException">The editor is of another kind or of another model; a setting makes no sense.</exception>
     public static void Preserve(string model, string editor, IReadOnlyList<QaPair> questions, int? rounds, double? beta, string output,
-        string device = "cpu")
+        string device = "cpu", bool sequential = false)
     {
         using var scope = NewDisposeScope();
         using var checkpoint = EditorCheckpoint.Open(editor);
@@ -54,6 +55,6 @@ public static class LocalTraining
             [.. checkpoint.Weights.Select(weight => weight.Name)]);
         var text = new TextBatch(family, TokenizerFiles.Load(model));
         var keys = TrainingStep.KeysOf(stage, EditorData.Portions(text, questions));
-        checkpoint.SavePreserving(output, keys, rounds, beta);
+        checkpoint.SavePreserving(output, keys, rounds, beta, sequential);
     }
 }

@@ -57,6 +57,25 @@ public interface IIteratedEditor : IPreparedEditor
         IReadOnlyDictionary<string, double> typical);
 }
 
+/// <summary>
+/// An editor whose edits, made one after another, go round the keys of those before them that are in force: least squares made recursive.
+/// </summary>
+public interface ISequentialEditor : IIteratedEditor
+{
+    /// <summary>Whether it does; if not, an edit knows nothing of those before it.</summary>
+    bool IsSequential { get; }
+
+    /// <summary>Of a weight, before the first edit. The caller's.</summary>
+    EarlierKeys NoEarlier(string weight);
+
+    /// <summary>The update of a round.</summary>
+    /// <param name="factors">Of the model as edited so far.</param>
+    /// <param name="typical">As of <see cref="IIteratedEditor.ProposeAgain"/>; null: it is the first round.</param>
+    /// <param name="earlier">Of each weight.</param>
+    IReadOnlyDictionary<string, LowRankUpdate> ProposeAfter(IReadOnlyDictionary<string, GradientFactors> factors,
+        IReadOnlyDictionary<string, double>? typical, IReadOnlyDictionary<string, EarlierKeys> earlier);
+}
+
 /// <summary>A weight that an editor changes.</summary>
 /// <param name="Name">As in the checkpoint.</param>
 /// <param name="InFeatures">m.</param>

@@ -10,11 +10,12 @@ namespace MendCluster.Engine.Editors;
 /// For token i with key k and gradient v: (kTilde, vTilde) = network(k, v), d_i = eta (k . kTilde) vTilde, taken from the output: what
 /// MEND's update of this token alone would take. m in-features, n out-features, T rows of all edits.
 ///
-/// Two things that the paper does not have, both off unless they are asked for. Rounds: one linear step leaves many of the wishes open, so
+/// Three things that the paper does not have, all off unless they are asked for. Rounds: one linear step leaves many of the wishes open, so
 /// the same is done again on the model as edited so far; then d_i is multiplied by min(1, |v_i| / tau) in every round, tau the median |v|
-/// of the first, since the normalised gradient of an edit that is answered is no smaller. And preserved keys, which the shifts go round.
+/// of the first, since the normalised gradient of an edit that is answered is no smaller. Preserved keys, which the shifts go round. And
+/// sequences: an edit goes round the keys of the edits in force before it too (<see cref="EarlierKeys"/>).
 /// </summary>
-public sealed class Malmen : IIteratedEditor
+public sealed class Malmen : ISequentialEditor
 {
     private readonly IReadOnlyList<SharedEditor> _editors;
     private readonly IReadOnlyDictionary<string, PreservedKeys> _preserved; // by weight; none, or of every weight that is needed
@@ -85,6 +86,9 @@ public sealed class Malmen : IIteratedEditor
     /// <inheritdoc />
     public int Rounds => Options.Rounds;
 
+    /// <inheritdoc />
+    public bool IsSequential => Options.Sequential;
+
     /// <summary>Whether it goes round keys that it keeps.</summary>
     public bool Preserves => _preserved.Count > 0;
 
@@ -139,12 +143,21 @@ public sealed class Malmen : IIteratedEditor
     public IReadOnlyDictionary<string, LowRankUpdate> ProposeAgain(IReadOnlyDictionary<string, GradientFactors> factors,
         IReadOnlyDictionary<string, double> typical) => Propose(factors, typical);
 
+    /// <inheritdoc />
+    public EarlierKeys NoEarlier(string weight) => new(_preserved.GetValueOrDefault(weight));
+
+    /// <inheritdoc />
+    public IReadOnlyDictionary<string, LowRankUpdate> ProposeAfter(IReadOnlyDictionary<string, GradientFactors> factors,
+        IReadOnlyDictionary<string, double>? typical, IReadOnlyDictionary<string, EarlierKeys> earlier) =>
+        Propose(factors, typical ?? Typical(factors), earlier);
+
     private Dictionary<string, LowRankUpdate> Propose(IReadOnlyDictionary<string, GradientFactors> factors,
-        IReadOnlyDictionary<string, double>? typical)
+        IReadOnlyDictionary<string, double>? typical, IReadOnlyDictionary<string, EarlierKeys>? earlier = null)
     {
         using var _ = no_grad();
         using var scope = NewDisposeScope(); // the equations, which a training step keeps, go at once
-        var updates = Solve(factors, typical).ToDictionary(solved => solved.Key, solved => solved.Value.Update);
+        var updates = earlier is null ? Solve(factors, typical).ToDictionary(solved => solved.Key, solved => solved.Value.Update)
+            : SolveAfter(factors, typical, earlier);
         foreach (var tensor in updates.Values.SelectMany(update => update.Tensors))
             tensor.MoveToOuterDisposeScope();
         return updates;
@@ -179,6 +192,25 @@ public sealed class Malmen : IIteratedEditor
             solved.Add(name, (equations, equations.Update(AllShifts(name, rows, typical?[name]))));
         }
         return solved;
+    }
+
+    /// <summary>S = (K^T K + A)^-1 K^T D with A of <see cref="EarlierKeys.Around"/>, in the dual form, whose rows are those of the edit.</summary>
+    private Dictionary<string, LowRankUpdate> SolveAfter(IReadOnlyDictionary<string, GradientFactors> factors,
+        IReadOnlyDictionary<string, double>? typical, IReadOnlyDictionary<string, EarlierKeys> earlier)
+    {
+        LeastSquares.Check(factors, Weights);
+        var rho = Devices.Numbers(Rho);
+        return factors.ToDictionary(entry => entry.Key, entry =>
+        {
+            var (name, rows) = entry;
+            var (lambda, keys) = (Math.Exp(rho[IndexOf(name)]), rows.u.to_type(ScalarType.Float64));
+            var basis = earlier[name].Around(keys, lambda, Options.Beta); // [T, m]
+            var gram = basis.mm(keys.t());
+            var factor = linalg.cholesky(gram.Plus(eye(gram.shape[0], dtype: ScalarType.Float64, device: gram.device).Times(lambda)));
+            var X = AllShifts(name, rows, typical?[name]).to_type(ScalarType.Float64).cholesky_solve(factor); // [T, n]
+            return new LowRankUpdate(basis.to_type(ScalarType.Float32), X.to_type(ScalarType.Float32),
+                ones(Array.Empty<long>(), ScalarType.Float32, X.device));
+        });
     }
 
     /// <summary>Rows in the portions that pass through the network at once; at least one.</summary>

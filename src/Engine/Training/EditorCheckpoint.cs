@@ -91,11 +91,16 @@ public sealed class EditorCheckpoint : IDisposable
 
     /// <summary>Writes the file's MALMEN anew, as one that goes round keys.</summary>
     /// <param name="rounds">Null: as they are; so is <paramref name="beta"/>.</param>
-    internal void SavePreserving(string path, IReadOnlyDictionary<string, PreservedKeys> keys, int? rounds, double? beta)
+    internal void SavePreserving(string path, IReadOnlyDictionary<string, PreservedKeys> keys, int? rounds, double? beta,
+        bool sequential)
     {
         var options = Require(EditorAlgorithm.Malmen).OptionsAs<MalmenOptions>();
-        using var preserving = new Malmen(options with { Rounds = rounds ?? options.Rounds, Beta = beta ?? options.Beta }, Weights,
-            name => Read(name), preserved: weight => keys[weight]);
+        using var preserving = new Malmen(options with
+        {
+            Rounds = rounds ?? options.Rounds,
+            Beta = beta ?? options.Beta,
+            Sequential = sequential || options.Sequential,
+        }, Weights, name => Read(name), preserved: weight => keys[weight]);
         SaveEditor(path, preserving);
     }
 
@@ -155,7 +160,7 @@ public sealed class EditorCheckpoint : IDisposable
         : throw Fault.File(_file.Path, "metadata 'algorithm'",
         $"is {Algorithm}, expected {algorithm}; choose that editor's file, or another folder for a new run");
 
-    internal T OptionsAs<T>() => Metadata<T>("options");
+    public T OptionsAs<T>() => Metadata<T>("options");
 
     /// <summary>A tensor of <see cref="IStoredEditor.State"/>; lives in the caller's scope.</summary>
     /// <param name="device">Null: the CPU.</param>

@@ -78,7 +78,7 @@ public static class EditorRegistry
             Parameters = (stage, options) => Mend.ParametersOf(options.Malmen.Network(), EditorTraining.EditableWeights(stage))
                 + 2 * stage.EditableOrder.Count, // eta and rho
             Variant = file => (file.OptionsAs<MalmenOptions>().Rounds is > 1 and var rounds ? $", {rounds} rounds" : "")
-                + (file.HasPreservedKeys ? ", preserved keys" : ""),
+                + (file.HasPreservedKeys ? ", preserved keys" : "") + (file.OptionsAs<MalmenOptions>().Sequential ? ", sequential" : ""),
             Preserves = true,
         },
         new(EditorAlgorithm.UltraEdit, "UltraEdit")

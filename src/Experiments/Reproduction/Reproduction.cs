@@ -216,9 +216,11 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
                 var facts = new ThousandFacts(sequence.World, sequence.Size);
                 var (probes, replay) = SyntheticTasks.Known(facts.World, sequence.World, sequence.Probes);
                 var router = sequence.Routes ? TrainRouter(inputs[0], facts, product, cancellation) : null;
+                var sequenced = sequence.Beta is not { } beta ? new RunFolder(inputs[1]).BestEditor
+                    : Sequential(inputs[0], new RunFolder(inputs[1]).BestEditor, facts, beta, product);
                 new SequenceRun(product, new(facts.Edits, facts.Unrelated, "held-out facts of the world, all known to the model"), sequence.Options,
                     AnswerTokens, time, sequence.ConsolidateEvery, new() { Share = 1, MaxTime = sequence.ConsolidationTime })
-                    .RunAsync(inputs[0], new RunFolder(inputs[1]).BestEditor,
+                    .RunAsync(inputs[0], sequenced,
                     probes, sequence.Replays ? replay : [], sequence.Counts, revertAll: true, progress, router: router, cancellation: cancellation)
                     .GetAwaiter().GetResult();
                 return null;
@@ -235,6 +237,15 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
             return file;
         using var router = RouterTraining.Run(model, RoutedFacts.Of(facts.RouterEdits), new(), cancellation: cancellation);
         router.Save(file, ModelFingerprint.Of(model));
+        return file;
+    }
+
+    /// <returns>The file of an editor that goes round the training facts and earlier edits, which an earlier run may have left.</returns>
+    private static string Sequential(string model, string trained, ThousandFacts facts, double beta, string product)
+    {
+        var file = Path.Combine(product, EditorCheckpoint.FileName);
+        if (!File.Exists(file))
+            LocalTraining.Preserve(model, trained, facts.Known, rounds: null, beta, file, sequential: true);
         return file;
     }
 

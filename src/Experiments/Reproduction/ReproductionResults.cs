@@ -75,7 +75,8 @@ public static class ReproductionResults
                 var (work, results, picture) = ((FactsSequenceWork)step.Work, reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");
                 Table(results.Table() with
                 {
-                    Title = $"World {work.World}, edits one after another" + (work.ConsolidateEvery > 0 ? ", consolidated" : work.Routes ? ", routed" : ""),
+                    Title = $"World {work.World}, edits one after another" + (work.ConsolidateEvery > 0 ? ", consolidated" : work.Routes ? ", routed"
+                        : work.Beta is not null ? ", each round those before" : ""),
                 });
                 File.WriteAllText(Path.Combine(folder, picture), results.Curve().ToSvg());
                 Paragraph($"![Edits one after another]({picture})");

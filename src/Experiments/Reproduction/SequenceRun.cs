@@ -5,6 +5,7 @@ using MendCluster.Distributed;
 using MendCluster.Distributed.Editing;
 using MendCluster.Engine.Data;
 using MendCluster.Engine.Files;
+using MendCluster.Engine.Training;
 
 namespace MendCluster.Experiments;
 
@@ -16,8 +17,9 @@ namespace MendCluster.Experiments;
 /// <param name="ConsolidateEvery">Edits; 0: never.</param>
 /// <param name="Replay">Questions that consolidations learn to leave as they are, and that rewordings are learned from.</param>
 /// <param name="Router">Digest of the router, where edits are routed.</param>
+/// <param name="PreservedWeight">Where edits go round those before: how much the editor's preserved keys count beside all of these.</param>
 public sealed record SequenceSettings(string Source, int Unrelated, double? Confidence, double? MaxDrawdown, int MaxTokens, int Probes,
-    string Inputs, int ConsolidateEvery, int Replay = 0, string? Router = null);
+    string Inputs, int ConsolidateEvery, int Replay = 0, string? Router = null, double? PreservedWeight = null);
 
 /// <summary>All of a sequence's edits, taken back.</summary>
 /// <param name="Edits">That were taken back.</param>
@@ -78,6 +80,7 @@ public sealed record SequenceResults(SequenceSettings Settings, IReadOnlyList<st
             + $"{Settings.Probes} probes; {(Settings.MaxDrawdown is { } limit ? $"edits that cost more than {limit} of them are refused" : "no edit is refused for its drawdown")}. "
             + $"{(Settings.ConsolidateEvery > 0 ? $"After every {Settings.ConsolidateEvery} edits those in force are consolidated, {Settings.Replay} known questions replayed. " : "")}"
             + $"{(Settings.Router is null ? "" : $"Edits are routed, each by its prompt and by rewordings that {Settings.Replay} known questions teach. ")}"
+            + $"{(Settings.PreservedWeight is { } weight ? $"Edits go round the keys of those before them, and round preserved keys, which count {weight} times as much as all of them. " : "")}"
             + $"Times: medians, of an edit over the newest {SequentialEdits.NewestEdits}. Factors: of all edits, as the ledger keeps them. Float32.");
         return Reverted is null ? text : text + string.Create(CultureInfo.InvariantCulture,
             $" Then {Reverted.Edits} edits were taken back in a random order in {Reverted.Seconds:0.0} s: the checksum of the model {(Reverted.IsRestored ? "is" : "IS NOT")} that of before, "
@@ -133,6 +136,12 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
     public static SequenceResults? Read(string folder) => File.Exists(Path.Combine(folder, ResultsFile))
         ? JsonSerializer.Deserialize<SequenceResults>(File.ReadAllText(Path.Combine(folder, ResultsFile))) : null;
 
+    private static double? PreservedWeight(string editor)
+    {
+        using var checkpoint = EditorCheckpoint.Open(editor);
+        return checkpoint.Algorithm == EditorAlgorithm.Malmen && checkpoint.OptionsAs<MalmenOptions>() is { Sequential: true } options ? options.Beta : null;
+    }
+
     /// <summary>Makes the edits up to the greatest count and measures at every count.</summary>
     /// <param name="model">A Hugging Face directory.</param>
     /// <param name="editor">The editor's file.</param>
@@ -149,7 +158,7 @@ public sealed class SequenceRun(string folder, SequenceData data, EditOptions op
     {
         var inputs = Digest.OfText(JsonSerializer.Serialize(new { Editor = Digest.OfFile(editor), data.Edits, data.Unrelated, probes, replay }));
         var settings = new SequenceSettings(data.Source, data.Unrelated.Count, options.Confidence, options.MaxDrawdown, maxTokens,
-            probes.Count, inputs, consolidateEvery, replay.Count, router is null ? null : Digest.OfFile(router));
+            probes.Count, inputs, consolidateEvery, replay.Count, router is null ? null : Digest.OfFile(router), PreservedWeight(editor));
         using var own = OwnFolder.Take(folder, "mend sequence", [ResultsFile, TableFile, CurveFile, Ledger]);
         var earlier = Read(folder);
         if (earlier is not null && earlier.Settings != settings)

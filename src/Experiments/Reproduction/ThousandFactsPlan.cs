@@ -33,9 +33,13 @@ public sealed record FactsMeasurementWork(ulong World, WorldSize Size, IReadOnly
 /// <param name="ConsolidationTime">Of each, at most.</param>
 /// <param name="Replays">Consolidations replay the training facts that are not among the probes; rewordings are learned from these.</param>
 /// <param name="Routes">The edits are routed, by a router that is trained on the training facts.</param>
+/// <param name="Beta">
+/// The editor is a MALMEN, whose edits go round the training facts, which count so much, and round the edits before; null: it is used as it is.
+/// </param>
 public sealed record FactsSequenceWork(ulong World, WorldSize Size, EditOptions Options, int Probes, IReadOnlyList<int> Counts,
     int ConsolidateEvery, TimeSpan ConsolidationTime, [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Replays = false,
-    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Routes = false)
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool Routes = false,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] double? Beta = null)
     : ReproductionWork(EditTaskKind.Qa);
 
 /// <summary>
@@ -51,6 +55,9 @@ public static class ThousandFactsPlan
 
     /// <summary>The first is measured at every count, the others for the curve.</summary>
     private static readonly double[] Replay = [5, 2, 10], Beta = [0.25, 4, 16];
+
+    /// <summary>Settings of edits that go round those before: most that one may cost, and the weight of the preserved keys.</summary>
+    private const double MaxDrawdownOfASequentialEdit = 0.02, SequentialBeta = 4;
 
     public static SmallT5Options Model { get; } = new()
     {
@@ -113,6 +120,8 @@ public static class ThousandFactsPlan
         yield return new($"measured/{folder}-consolidated", [model.Name, mend.Name], 30,
             sequence with { ConsolidateEvery = reduced ? 1 : 25, Replays = true });
         yield return new($"measured/{folder}-routed", [model.Name, mend.Name], 30, sequence with { Replays = true, Routes = true });
+        yield return new($"measured/{folder}-sequential", [model.Name, rounds.Name], 60,
+            sequence with { Options = sequence.Options with { MaxDrawdown = MaxDrawdownOfASequentialEdit }, Beta = SequentialBeta });
 
         ReproductionStep Editor(string name, EditorTrainingOptions options, bool preserves, double minutes) => new($"editors/{folder}/{name}",
             [model.Name], minutes,

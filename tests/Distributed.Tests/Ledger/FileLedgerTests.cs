@@ -108,6 +108,30 @@ public sealed class FileLedgerTests : EditLedgerPromises, IDisposable
         Assert.Equal(GoldenBytes, Convert.ToHexString(SHA256.HashData(System.IO.File.ReadAllBytes(File))));
     }
 
+    /// <summary>A change with keys: the type says that they follow.</summary>
+    [Theory]
+    [InlineData(DType.Float32)]
+    [InlineData(DType.BFloat16)]
+    public async Task KeysFollowTheFactors_AndComeBack(DType type)
+    {
+        var size = type == DType.Float32 ? 4 : 2;
+        WireTensor Tensor(long rows, long columns, byte first) =>
+            new(type, [rows, columns], Enumerable.Range(first, (int)(rows * columns) * size).Select(i => (byte)i).ToArray());
+        WeightChange[] changes = [new("a", Tensor(1, 2, 1), Tensor(1, 3, 20), 0.5f, Keys: Tensor(2, 2, 40)), new("b", Tensor(1, 1, 60), Tensor(1, 1, 70), 1)];
+        await using (var ledger = FileLedger.Open(File, Model))
+            await ledger.AppendAsync(new LedgerRecord(Record(1).Entry, changes));
+        var bytes = System.IO.File.ReadAllBytes(File);
+        byte[] first = [0, 0, 0, 0, 0, 0, 0, 0, (byte)type, 1, 0, 0, .. BitConverter.GetBytes(0.5f), .. BitConverter.GetBytes(1L), .. BitConverter.GetBytes(2L),
+            .. BitConverter.GetBytes(3L), .. changes[0].UTilde.Bytes.Span, .. changes[0].DeltaTilde.Bytes.Span, .. BitConverter.GetBytes(2L), .. changes[0].Keys!.Bytes.Span];
+        Assert.NotEqual(-1, bytes.AsSpan().IndexOf(first));
+        await using var again = FileLedger.Open(File, Model);
+        var read = Assert.Single(await again.ReadAfterAsync(ModelVersion.Base)).Changes;
+        Assert.Equal(changes[0].Keys!.Bytes.ToArray(), read[0].Keys!.Bytes.ToArray());
+        Assert.Equal([2, 2], read[0].Keys!.Shape);
+        Assert.Null(read[1].Keys);
+        Assert.Equal(changes[1].DeltaTilde.Bytes.ToArray(), read[1].DeltaTilde.Bytes.ToArray());
+    }
+
     /// <summary>Without probes nothing is measured, and the entry says nothing of it; before, it had 0. Neither form may change.</summary>
     [Fact]
     public async Task WhatWasNotMeasured_IsLeftOut_AndOlderLedgersHaveItAsZero()
