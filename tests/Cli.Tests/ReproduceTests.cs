@@ -44,6 +44,8 @@ public sealed partial class ReproduceTests : IDisposable
         Assert.Equal(["FT, breadth-first", "FT, breadth-first, replay 5", "FT, breadth-first, replay 2", "FT, breadth-first, replay 10", "MEND", "MALMEN", "MALMEN, 3 rounds, preserved keys",
             "MALMEN, 3 rounds, preserved keys, beta 0.25", "MALMEN, 3 rounds, preserved keys, beta 4", "MALMEN, 3 rounds, preserved keys, beta 16",
             "UltraEdit, 100 a turn"], Rows(results, "A thousand facts, edits at once").Distinct());
+        Assert.Equal(["FT, breadth-first, replay 5", "MEND", "MALMEN, 3 rounds, preserved keys"],
+            Rows(results, "Edits about subjects that the model never heard of").Distinct());
         Assert.NotEmpty(Rows(results, "Aims"));
         foreach (var world in new[] { 11, 12 })
         {

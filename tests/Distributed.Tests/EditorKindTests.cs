@@ -83,6 +83,34 @@ public class EditorKindTests
         Assert.True(harmless > 0, "no round would have done harm");
     }
 
+    /// <summary>The rounds before it are what they are without it.</summary>
+    [Fact]
+    public async Task ALaterRoundThatIsNotFinite_IsNotTaken()
+    {
+        using var model = new ClusterOfTinyModel("t5");
+        Write(model, "malmen", rounds: 3, editLr: 0.003);
+        EditOptions options = new() { Confidence = null };
+        await using var once = await model.OpenAsync(stages: 2, wrap: shard => new Rounds(shard, most: 1), ledger: model.Ledger + ".once");
+        var expected = (await once.PreviewAsync("who is the mayor", "a", options)).Figures;
+        var calls = 0; // the second round has passed the upper stage when the lower one overflows
+        await using var cluster = await model.OpenAsync(stages: 2, wrap: shard => new Rounds(shard, overflows: () => ++calls == 4));
+        Assert.Equal(expected, (await cluster.PreviewAsync("who is the mayor", "a", options)).Figures);
+        await using var plain = await model.OpenAsync(stages: 2, ledger: model.Ledger + ".plain");
+        Assert.NotEqual(expected, (await plain.PreviewAsync("who is the mayor", "a", options)).Figures);
+    }
+
+    /// <summary>A shard whose editor takes no more rounds than it is told, or overflows.</summary>
+    private sealed class Rounds(IModelShard shard, int most = int.MaxValue, Func<bool>? overflows = null) : ShardDecorator(shard)
+    {
+        public override async Task<BackwardReply> BackwardAsync(BackwardRequest request, CancellationToken cancellation = default)
+        {
+            if (overflows?.Invoke() == true)
+                throw new MendException(MendError.NotFinite, "The update overflows.", "None.");
+            var reply = await base.BackwardAsync(request, cancellation);
+            return reply with { Rounds = Math.Min(reply.Rounds, most) };
+        }
+    }
+
     /// <summary>Nothing is trained: the same editor, told what to leave alone.</summary>
     [Fact]
     public async Task KeysThatATrainedEditorIsGiven_KeepItsEditsFromTheirQuestions()

@@ -489,11 +489,15 @@ public sealed partial class EditCoordinator(
         var figures = Figures(score, after, strength, changes, tried);
         if (wanted.Budget is { } budget)
             figures = budget.Spend(figures, tried!.Base!, tried.After, tried.TotalKl!.Value);
-        // a product in float32, as it was tried
-        return new(replica, [.. changes.Select(change => change with { Alpha = change.Alpha * (float)(strength ?? 1), Keys = routes is null ? change.Keys : null })], figures,
+        changes = [.. changes.Select(change => change with
+        {
+            Alpha = change.Alpha * (float)(strength ?? 1), // a product in float32, as it was tried
+            Keys = routes is null ? change.Keys : null, // routed edits do not go round each other
+        })];
+        return new(replica, changes, figures,
             new(forward, backward, editor, clock.Lap(), default, default), tried, keys);
 
-        // The editor's rounds, as many as help: one after which the target is no more probable is not taken.
+        // The editor's rounds, as many as help: one that is not finite, or after which the target is no more probable, is not taken.
         async Task<(ExampleScore Before, IReadOnlyList<WeightChange> Changes, int Taken, ExampleScore? Last)> RoundsAsync()
         {
             var score = await ForwardAsync(again: false).ConfigureAwait(false);
@@ -519,7 +523,17 @@ public sealed partial class EditCoordinator(
                 if (isEnd)
                     return (score, proposed[0], round, null);
                 last = edited;
-                (proposed, var more, _) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+                TimeSpan more;
+                try
+                {
+                    (proposed, more, _) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
+                }
+                catch (MendException e) when (e.Error == MendError.NotFinite)
+                {
+                    backward += clock.Lap("forward");
+                    most = round;
+                    return await RoundsAsync().ConfigureAwait(false);
+                }
                 backward += clock.Lap(round + 1 < rounds ? "forward" : "try") - more;
                 editor += more;
             }

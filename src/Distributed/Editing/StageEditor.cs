@@ -56,16 +56,25 @@ internal sealed class StageEditor(IPreparedEditor editor, FactorStorage storage,
             Forget();
             (_known, _earlier) = ([], weights.Keys.ToDictionary(weight => weight, _sequential!.NoEarlier));
         }
-        foreach (var (weight, rows) in edits.Skip(_known.Count).SelectMany(edit => edit.Keys))
-            if (_earlier.TryGetValue(weight, out var earlier))
-                earlier.Add(rows.On(weights[weight].u.device));
-        _known = edits;
+        try
+        {
+            foreach (var (weight, rows) in edits.Skip(_known.Count).SelectMany(edit => edit.Keys))
+                if (_earlier.TryGetValue(weight, out var earlier))
+                    earlier.Add(rows.On(weights[weight].u.device));
+            _known = edits;
+        }
+        catch
+        {
+            Forget(); // some of the rows may be in them
+            throw;
+        }
     }
 
     private void Forget()
     {
         foreach (var keys in _earlier.Values)
             keys.Dispose();
+        _earlier = [];
     }
 
     /// <param name="alphas">Those of the edit's weights come next, in their order.</param>

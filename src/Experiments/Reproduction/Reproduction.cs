@@ -271,7 +271,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         var family = ModelFamily.FromDirectory(model);
         var text = new TextBatch(family, TokenizerFiles.Load(model));
         var task = facts.Task(text);
-        List<EditRows> cases = [.. Enumerable.Range(0, task.CaseCount).Select(task.Case)];
+        List<EditRows> cases = work.MadeUp ? [.. facts.MadeUp.Select(text.Rows)] : [.. Enumerable.Range(0, task.CaseCount).Select(task.Case)];
         List<TokenRow> known = [.. facts.Known.Select(pair => text.Row(pair.Question, pair.Answer))];
         var measured = work.Editors.Select(editor => (Editor: editor, Spec: Spec(editor))).Where(editor => editor.Spec is not null)
             .SelectMany(editor => editor.Editor.Counts.Select(count => (editor.Editor.Line, Spec: editor.Spec!, Count: count,
@@ -282,7 +282,7 @@ public sealed class Reproduction(string folder, ReproductionPlan plan, TimeProvi
         foreach (var (line, spec, count, some) in measured)
         {
             cancellation.ThrowIfCancellationRequested();
-            reports.Add(FactsReport.Of(line, store.GetOrMeasure($"{spec.Name} {count} of {some.Count}",
+            reports.Add(FactsReport.Of(line, store.GetOrMeasure($"{spec.Name} {count} of {some.Count}{(work.MadeUp ? " made up" : "")}",
                 comparison.ProtocolOf(spec, count, some), () => comparison.Measure(spec, count, some, cancellation: cancellation)), facts));
             progress((double)reports.Count / measured.Count);
         }

@@ -57,7 +57,9 @@ public static class ReproductionResults
 
         void ThousandFacts()
         {
-            List<IReadOnlyList<FactsReport>> worlds = [.. steps.Where(step => step.Work is FactsMeasurementWork)
+            List<IReadOnlyList<FactsReport>> worlds = [.. steps.Where(step => step.Work is FactsMeasurementWork { MadeUp: false })
+                .Select(step => ThousandFactsResults.Read(reproduction[step.Name]))];
+            List<IReadOnlyList<FactsReport>> madeUp = [.. steps.Where(step => step.Work is FactsMeasurementWork { MadeUp: true })
                 .Select(step => ThousandFactsResults.Read(reproduction[step.Name]))];
             if (worlds.Count > 0)
             {
@@ -70,6 +72,8 @@ public static class ReproductionResults
                     Paragraph($"![{edits} edits at once]({picture})");
                 }
             }
+            if (madeUp.Count > 0)
+                Table(ThousandFactsResults.MadeUp(madeUp));
             foreach (var step in steps.Where(step => step.Work is FactsSequenceWork))
             {
                 var (work, results, picture) = ((FactsSequenceWork)step.Work, reproduction.Sequence(step), $"{stem}-{step.Name.Split('/')[^1]}.svg");

@@ -25,7 +25,9 @@ public sealed record FactsEditor(string Line, IReadOnlyList<int> Counts, string?
 
 /// <summary>Editors, measured on <see cref="ThousandFacts.Edits"/>, many at once.</summary>
 /// <param name="MaxCases">Of all counts but those that need more.</param>
-public sealed record FactsMeasurementWork(ulong World, WorldSize Size, IReadOnlyList<FactsEditor> Editors, int MaxCases)
+/// <param name="MadeUp">It is measured on <see cref="ThousandFacts.MadeUp"/> in their place.</param>
+public sealed record FactsMeasurementWork(ulong World, WorldSize Size, IReadOnlyList<FactsEditor> Editors, int MaxCases,
+    [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)] bool MadeUp = false)
     : ReproductionWork(EditTaskKind.Qa);
 
 /// <summary>The same edits one after another through a cluster.</summary>
@@ -113,6 +115,14 @@ public static class ThousandFactsPlan
         ];
         yield return new($"measured/{folder}-at-once", [model.Name, mend.Name, plain.Name, rounds.Name], 40,
             new FactsMeasurementWork(world, size, editors, reduced ? 4 : 300));
+
+        int[] ofMadeUp = reduced ? [1] : [1, 125];
+        yield return new($"measured/{folder}-made-up", [model.Name, mend.Name, rounds.Name], 10, new FactsMeasurementWork(world, size,
+        [
+            new("FT, breadth-first", ofMadeUp, BreadthFirst: BreadthFirst with { Replay = Replay[0] }),
+            new("MEND", [1], mend.Name),
+            new("MALMEN, 3 rounds, preserved keys", ofMadeUp, rounds.Name),
+        ], reduced ? 4 : 250, MadeUp: true));
 
         var sequence = new FactsSequenceWork(world, size, new EditOptions { RequireSuccess = true }, reduced ? 4 : 100,
             reduced ? [1, 2] : OneAfterAnother, 0, TimeSpan.FromSeconds(reduced ? 1 : 60));

@@ -82,6 +82,17 @@ public static class ThousandFactsResults
             + "Replay and beta: the weight of known training facts, which the edits are to leave alone; nothing that is measured is among them.",
             .. EditorReport.NotesOn(Together(worlds).Select(row => (row.Editor, row.Edits, row.NotMade)))]);
 
+    /// <summary>Of edits about made-up subjects, in few columns.</summary>
+    /// <param name="worlds">The same editors in each.</param>
+    public static ResultTable MadeUp(IReadOnlyList<IReadOnlyList<FactsReport>> worlds) => new("Edits about subjects that the model never heard of",
+        ["editor", "edits at once", "edit success", "on paraphrases", "before the edit", .. Strata.Skip(1).Select(stratum => $"drawdown, {stratum.Name}"), "cases"],
+        [.. Together(worlds).Select(row => (IReadOnlyList<string>)
+        [
+            row.Editor, Number(row.Edits), Text(Of(row, one => one.Success)), Text(Of(row, one => one.Rephrases)), Text(Of(row, one => one.Before)),
+            .. Strata.Skip(1).Select(stratum => Text(Of(row, one => one.Lost[stratum.Stratum]))), Number(row.Cases.Count),
+        ])],
+        ["As above, but for the subjects: their names are of a generator that neither the model's questions nor any training of an editor has names of. Of such a subject there is nothing else to ask."]);
+
     /// <summary>Edits at once at which some editor is measured with so many settings that they make a curve.</summary>
     public static IReadOnlyList<int> Drawn(IReadOnlyList<IReadOnlyList<FactsReport>> worlds) =>
         [.. worlds[0].GroupBy(row => (row.Line, row.Edits)).Where(settings => settings.Count() > 2).Select(settings => settings.Key.Edits).Distinct().Order()];

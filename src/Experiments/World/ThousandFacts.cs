@@ -24,6 +24,9 @@ public sealed class ThousandFacts
     /// <summary>Of the facts that stay, so many of five are about a subject that is edited too.</summary>
     private const int OfEditedSubjects = 4;
 
+    /// <summary>One edit in so many has another about a made-up subject beside it.</summary>
+    private const int EditsToOneMadeUp = 4;
+
     private readonly ulong _seed;
     private readonly Dictionary<string, Fact> _asked;
     private readonly Dictionary<string, Fact> _seats; // by firm
@@ -44,7 +47,9 @@ public sealed class ThousandFacts
         Edits = [.. Edited.Select(fact => World.Edit(fact, Staying, rng, newPhrasings: true))];
         _changed = [.. Edited];
         _seats = World.Facts.Where(fact => fact.Relation == WorldRelations.Headquarters).ToDictionary(fact => fact.Subject.Name);
-        _asked = World.Facts.SelectMany(fact => fact.Questions().Select(question => (question, fact)))
+        var madeUp = World.OfUnseenSubjects(Edited.Take(Edited.Count / EditsToOneMadeUp), rng);
+        MadeUp = [.. madeUp.Select(fact => World.Edit(fact, Staying, rng, newPhrasings: true))];
+        _asked = World.Facts.Concat(madeUp).SelectMany(fact => fact.Questions().Select(question => (question, fact)))
             .ToDictionary(asked => asked.question, asked => asked.fact);
     }
 
@@ -57,6 +62,11 @@ public sealed class ThousandFacts
     public IReadOnlyList<Fact> Staying { get; }
 
     public IReadOnlyList<EditExample> Edits { get; }
+
+    /// <summary>
+    /// Edits about made-up subjects, of names that no training has: to be made in a model of their own, alone or together.
+    /// </summary>
+    public IReadOnlyList<EditExample> MadeUp { get; }
 
     /// <summary>
     /// Every fact in every wording, in a random order of the facts, then <see cref="TwoSteps"/> of all: what the model is to know.
@@ -93,7 +103,7 @@ public sealed class ThousandFacts
     public IReadOnlyList<QaPair> Unrelated =>
         [.. Staying.Select((fact, i) => new QaPair(Prng.At(_seed, 22 + (ulong)i).Pick([.. fact.Questions().TakeLast(World.NewPhrasings)]), fact.Object))];
 
-    /// <param name="edited">The prompt of one of <see cref="Edits"/>.</param>
+    /// <param name="edited">The prompt of one of <see cref="Edits"/> or <see cref="MadeUp"/>.</param>
     /// <param name="asked">One of its unrelated questions.</param>
     public Stratum StratumOf(string edited, string asked)
     {

@@ -287,6 +287,20 @@ public sealed class World
         return [.. edited.Concat(invented).Take(count).Select(fact => Edit(fact, staying, rng, newPhrasings: true))];
     }
 
+    /// <summary>
+    /// Facts like those given, about subjects that the model never heard of, with names as neither it nor an editor's training has any.
+    /// </summary>
+    public IReadOnlyList<Fact> OfUnseenSubjects(IEnumerable<Fact> like, Prng rng)
+    {
+        var taken = new HashSet<string>();
+        return [.. like.Select(fact =>
+        {
+            var subject = Invent(fact.Relation.Subjects, kind => ToSubject(kind, WorldNames.UnseenName(kind, rng)), taken);
+            taken.UnionWith([subject.Name, subject.Short]);
+            return fact with { Subject = subject };
+        })];
+    }
+
     /// <summary>A subject that is not known yet.</summary>
     private static Subject Invent(SubjectKind kind, Func<SubjectKind, Subject> source, HashSet<string> known)
     {

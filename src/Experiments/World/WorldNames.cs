@@ -55,6 +55,33 @@ internal sealed class WorldNames(Prng rng, bool isLonger = false)
 
     private static readonly string[] CompanyEndings = Words("corp data dyne gen lux onics soft tek trix ware");
 
+    // Of names that no world has and no editor was trained on: no syllable, ending or word above is among them.
+    private static readonly string[] UnseenFirstNames = Words(
+        """
+        Agnes Boris Chloe Dmitri Edith Farid Gustav Hilda Igor Jasmin Klaus Lydia Noor Otto Priya Quentin Rania Sven Tilda Umar Wanda Xenia Zoran
+        """);
+
+    private static readonly string[] UnseenStarts = Words(
+        """
+        Bri Che Dru Fli Gru Hwi Jou Kwe Lyu Mbo Nye Pho Rhu Shu Thi Tsu Voi Wri Xau Zhe
+        """);
+
+    private static readonly string[] UnseenAdjectives = Words(
+        """
+        Bitter Copper Curious Drowned Eager Faithful Humble Ivory Jealous Lazy Noble Patient Purple Rusty Savage Tender Timid Vast Wicked Young
+        """);
+
+    private static readonly string[] UnseenNouns = Words(
+        """
+        Anchor Barrel Canyon Dagger Ember Fountain Glove Hammer Idol Jungle Knight Lantern Meadow Needle Oracle Pillow Quarry Ribbon Saddle Temple
+        """);
+
+    private static readonly string[] UnseenSurnameEndings = Words("bert chuk dal fax gai ham kin lach moto nell oux puri roth stein tani vich wald yama zio");
+
+    private static readonly string[] UnseenCityEndings = Words("abad chester gorod hurst polis pur stan thorpe ton");
+
+    private static readonly string[] UnseenCompanyEndings = Words("bank bot cell graph labs mart net pharm works");
+
     private readonly Queue<string> _surnames = Compounds(rng, isLonger, SurnameEndings);
 
     private readonly Queue<string> _cities = Compounds(rng, isLonger, CityEndings);
@@ -156,18 +183,25 @@ internal sealed class WorldNames(Prng rng, bool isLonger = false)
     ];
 
     /// <summary>A longer name, drawn without memory of those before: in far less time than a whole stock of them is made.</summary>
-    public static string LongName(SubjectKind kind, Prng rng)
+    public static string LongName(SubjectKind kind, Prng rng) => kind switch
     {
-        return kind switch
-        {
-            SubjectKind.Person => $"{rng.Pick(FirstNames)} {Compound(SurnameEndings)}",
-            SubjectKind.Book => $"The {rng.Pick(Adjectives)} {rng.Pick(Adjectives)} {rng.Pick(Nouns)}",
-            SubjectKind.Company => Compound(CompanyEndings),
-            _ => Compound(CityEndings),
-        };
+        SubjectKind.Person => $"{rng.Pick(FirstNames)} {Compound(Starts, SurnameEndings, rng)}",
+        SubjectKind.Book => $"The {rng.Pick(Adjectives)} {rng.Pick(Adjectives)} {rng.Pick(Nouns)}",
+        SubjectKind.Company => Compound(Starts, CompanyEndings, rng),
+        _ => Compound(Starts, CityEndings, rng),
+    };
 
-        string Compound(string[] endings) => $"{rng.Pick(Starts)}{rng.Pick(Starts).ToLowerInvariant()}{rng.Pick(endings)}";
-    }
+    /// <summary>A name of another generator: all that it is made of is in no other name.</summary>
+    public static string UnseenName(SubjectKind kind, Prng rng) => kind switch
+    {
+        SubjectKind.Person => $"{rng.Pick(UnseenFirstNames)} {Compound(UnseenStarts, UnseenSurnameEndings, rng)}",
+        SubjectKind.Book => $"The {rng.Pick(UnseenAdjectives)} {rng.Pick(UnseenNouns)}",
+        SubjectKind.Company => Compound(UnseenStarts, UnseenCompanyEndings, rng),
+        _ => Compound(UnseenStarts, UnseenCityEndings, rng),
+    };
+
+    private static string Compound(string[] starts, string[] endings, Prng rng) =>
+        $"{rng.Pick(starts)}{rng.Pick(starts).ToLowerInvariant()}{rng.Pick(endings)}";
 
     public string Of(SubjectKind kind) => kind switch
     {

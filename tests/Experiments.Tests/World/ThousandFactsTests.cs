@@ -48,6 +48,24 @@ public sealed class ThousandFactsTests
         Assert.Contains(edit.Subject!.Split(' ')[^1], edit.Locality[0].Question, StringComparison.Ordinal);
     }
 
+    /// <summary>Their subjects have no word in common with anything that the model knows or an editor is trained on.</summary>
+    [Fact]
+    public void EditsAboutMadeUpSubjects_AreOfNamesThatNothingElseHas()
+    {
+        Assert.Equal(250, Facts.MadeUp.Count);
+        Assert.Distinct(Facts.MadeUp.SelectMany(edit => edit.Wordings));
+        using var folder = new TemporaryFolder();
+        TinyModels.Write(folder["model"], "t5");
+        var task = Facts.Task(new TextBatch(ModelFamily.FromDirectory(folder["model"]), TokenizerFiles.Load(folder["model"])));
+        var read = Enumerable.Range(0, 2000).Select(i => task.Training(i).Edit.Prompt).Concat(Facts.Questions.Select(pair => pair.Question))
+            .SelectMany(Words).ToHashSet();
+        Assert.All(Facts.MadeUp, edit => Assert.DoesNotContain(Words(edit.Subject!).Where(word => word != "The"), read.Contains));
+        var locality = Facts.MadeUp.SelectMany(edit => edit.Locality.Select(other => Facts.StratumOf(edit.Prompt, other.Question))).Distinct().Order();
+        Assert.Equal([Stratum.SameRelation, Stratum.Far], locality);
+
+        static IEnumerable<string> Words(string text) => text.Split(' ', '?', '.', ',', '\'').Where(word => word.Length > 1);
+    }
+
     [Fact]
     public void WhatFollowsFromAnEditAndAnotherFact_IsAskedInTwoSteps_AndKnownBefore()
     {
