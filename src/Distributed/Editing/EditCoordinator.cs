@@ -20,7 +20,7 @@ namespace MendCluster.Distributed.Editing;
 /// Propose. The prompt goes up the stages of one replica, stage by stage (hub and spokes: every boundary passes through here, no stage
 /// waits inside another's call). The last stage has the labels and the loss. The gradient comes down to the lowest editable layer and no
 /// further; each stage turns its factors (u, delta) into its part of the candidate and keeps it. An editor that takes several rounds does
-/// so again with its candidate on top, until the target has the wanted probability, a round does not help, or they are used up.
+/// so again with its candidate on top, until the target has the wanted probability or they are used up; then as many of them are taken as bring it nearest.
 /// Try. The candidate is tried before it is real. How large its step has to be is found out on the prompt (<see cref="EditScaleSearch"/>);
 /// then the edited model answers the probes, beside the unedited one, whose answers stay known from the edit before. No pass is below the
 /// lowest editable layer a second time: what is there is kept (<see cref="ShardSession"/>, <see cref="KeptProbes"/>).
@@ -468,13 +468,15 @@ public sealed partial class EditCoordinator(
         using var clock = new PhaseClock(time, "forward");
         var trip = new StageTrip(session, version, wanted.Edit, Boundary.None, wanted.Scope, branch);
         var (most, forward, backward, editor) = (int.MaxValue, TimeSpan.Zero, TimeSpan.Zero, TimeSpan.Zero);
-        var (score, changes, taken, last) = await RoundsAsync().ConfigureAwait(false);
+        var (score, changes, best) = await RoundsAsync().ConfigureAwait(false);
+        clock.Lap("try"); // here: a span that another method begins is not the current one of this
         var (strength, after) = await SearchAsync(replica, trip, wanted.Confidence, cancellation).ConfigureAwait(false);
-        if (last is not null && !(after.LogProbability > last.LogProbability))
+        if (best is { } earlier && !(after.LogProbability > earlier.Score.LogProbability))
         {
             clock.Lap("forward");
-            most = taken - 1; // the last one did harm
-            (score, changes, _, _) = await RoundsAsync().ConfigureAwait(false);
+            most = earlier.Rounds; // those after it did harm
+            (score, changes, _) = await RoundsAsync().ConfigureAwait(false);
+            clock.Lap("try");
             (strength, after) = await SearchAsync(replica, trip, wanted.Confidence, cancellation).ConfigureAwait(false);
         }
         var keys = routes is null ? null : await KeysAsync(replica, wanted.Row, version, cancellation).ConfigureAwait(false);
@@ -497,8 +499,8 @@ public sealed partial class EditCoordinator(
         return new(replica, changes, figures,
             new(forward, backward, editor, clock.Lap(), default, default), tried, keys);
 
-        // The editor's rounds, as many as help: one that is not finite, or after which the target is no more probable, is not taken.
-        async Task<(ExampleScore Before, IReadOnlyList<WeightChange> Changes, int Taken, ExampleScore? Last)> RoundsAsync()
+        // The editor's rounds, until one is not finite. Best: after how many of those before the last the target was most probable.
+        async Task<(ExampleScore Before, IReadOnlyList<WeightChange> Changes, (int Rounds, ExampleScore Score)? Best)> RoundsAsync()
         {
             var score = await ForwardAsync(again: false).ConfigureAwait(false);
             if (!double.IsFinite(score.LogProbability))
@@ -507,22 +509,23 @@ public sealed partial class EditCoordinator(
             forward += clock.Lap("backward");
             var (proposed, first, rounds) = await replica.BackwardAsync(session, cancellation).ConfigureAwait(false);
             (editor, rounds) = (editor + first, Math.Min(rounds, most));
-            backward += clock.Lap(rounds > 1 ? "forward" : "try") - first;
-            ExampleScore? last = null;
+            backward += clock.Lap(rounds > 1 ? "forward" : null) - first;
+            (int Rounds, ExampleScore Score)? best = null;
             for (var round = 1; round < rounds; round++)
             {
                 var edited = await ForwardAsync(again: true).ConfigureAwait(false);
-                if (last is not null && !(edited.LogProbability > last.LogProbability))
+                if (best is { } earlier && !double.IsFinite(edited.LogProbability))
                 {
                     forward += clock.Lap("forward");
-                    most = round - 1;
+                    most = earlier.Rounds;
                     return await RoundsAsync().ConfigureAwait(false);
                 }
                 var isEnd = !double.IsFinite(edited.LogProbability) || edited.Exact && Math.Exp(edited.LogProbability) >= wanted.Confidence;
-                forward += clock.Lap(isEnd ? "try" : "backward");
+                forward += clock.Lap(isEnd ? null : "backward");
                 if (isEnd)
-                    return (score, proposed[0], round, null);
-                last = edited;
+                    return (score, proposed[0], null);
+                if (best is null || edited.LogProbability > best.Value.Score.LogProbability)
+                    best = (round, edited);
                 TimeSpan more;
                 try
                 {
@@ -531,13 +534,13 @@ public sealed partial class EditCoordinator(
                 catch (MendException e) when (e.Error == MendError.NotFinite)
                 {
                     backward += clock.Lap("forward");
-                    most = round;
+                    most = best.Value.Rounds;
                     return await RoundsAsync().ConfigureAwait(false);
                 }
-                backward += clock.Lap(round + 1 < rounds ? "forward" : "try") - more;
+                backward += clock.Lap(round + 1 < rounds ? "forward" : null) - more;
                 editor += more;
             }
-            return (score, proposed[0], rounds, last);
+            return (score, proposed[0], best);
         }
 
         async Task<ExampleScore> ForwardAsync(bool again) =>

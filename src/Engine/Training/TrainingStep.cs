@@ -59,8 +59,7 @@ public static class TrainingStep
     }
 
     /// <summary>
-    /// The updates of edits that are made together, in as many rounds as their editor takes. A later round after which their loss is no lower
-    /// than before, or is not finite, is left out, and ends them.
+    /// The updates of edits that are made together, in as many of their editor's rounds as bring their loss lowest.
     /// </summary>
     /// <param name="portions">Edits that pass through the model together.</param>
     public static IReadOnlyDictionary<string, LowRankUpdate> Propose(Stage stage, IPreparedEditor editor,
@@ -68,22 +67,23 @@ public static class TrainingStep
     {
         var first = RecordEach(stage, portions);
         var updates = editor.Propose(first);
-        if (editor is not IIteratedEditor iterated)
+        if (editor is not IIteratedEditor { Rounds: > 1 } iterated)
             return updates;
         var typical = first.ToDictionary(entry => entry.Key, entry => entry.Value.TypicalGradient());
-        var (before, earlier) = (double.NaN, updates);
+        var (lowest, best) = (double.PositiveInfinity, updates);
         for (var round = 1; round < iterated.Rounds; round++)
         {
             var losses = new List<Tensor>();
             var factors = RecordEach(stage, portions, new WeightUpdates(updates), losses.Add);
             var loss = stack([.. losses]).sum().Host().item<float>();
-            if (round > 1 && !(loss < before))
-                return earlier;
-            (before, earlier) = (loss, updates);
+            if (!float.IsFinite(loss))
+                return best;
+            if (loss < lowest)
+                (lowest, best) = (loss, updates);
             var again = iterated.ProposeAgain(factors, typical);
             updates = updates.ToDictionary(entry => entry.Key, entry => LowRankUpdate.Stack([entry.Value, again[entry.Key]]));
         }
-        return iterated.Rounds == 1 || SummedLoss() < before ? updates : earlier;
+        return SummedLoss() < lowest ? updates : best;
 
         double SummedLoss()
         {

@@ -32,7 +32,7 @@ public sealed class EarlierKeysTests : IDisposable
             earlier.Add(keys);
         Assert.Equal(7, earlier.Count);
         var own = Double(randn([2, M], generator: _random));
-        var expected = own.mm(linalg.inv(Ridge(preserved, before, lambda, beta * (7 + 2)))) * lambda;
+        var expected = own.mm(linalg.inv(Ridge(preserved, before, lambda, beta * (7 + 2)))).Times(lambda);
         Assert.True((expected - earlier.Around(own, lambda, beta)).abs().max().item<double>() < 1e-5);
     }
 
@@ -87,8 +87,9 @@ public sealed class EarlierKeysTests : IDisposable
     private static Tensor Ridge(PreservedKeys? preserved, IEnumerable<Tensor> keys, double lambda, double weight)
     {
         var all = Double(cat([.. keys], 0));
-        var ridge = eye(M, dtype: ScalarType.Float64).Times(lambda) + all.t().mm(all);
-        return preserved is null ? ridge : ridge + (Double(preserved.Q).t() * Double(preserved.Values)).mm(Double(preserved.Q)).Times(weight);
+        var ridge = eye(M, dtype: ScalarType.Float64).Times(lambda).Plus(all.t().mm(all));
+        return preserved is null ? ridge
+            : ridge.Plus((Double(preserved.Q).t() * Double(preserved.Values)).mm(Double(preserved.Q)).Times(weight));
     }
 
     private static Tensor Double(Tensor values) => values.to_type(ScalarType.Float64);
