@@ -12,11 +12,14 @@ mend() { "$root/mend" "$@"; }
 mkdir -p "$out"
 if [ ! -d "$out/tokenizer" ]; then
   dotnet restore "$project" >/dev/null
-  mend bench gpt2-vocabulary "$(dotnet msbuild "$project" -getProperty:VocabularyFile)" "$out/tokenizer"
+  mend bench gpt2-vocabulary "$(dotnet msbuild "$project" -getProperty:VocabularyFile)" "$out/tokenizer.partial" # looks at what it wrote
+  mv "$out/tokenizer.partial" "$out/tokenizer"
 fi
 if [ ! -d "$out/data" ]; then
+  rm -rf "$out/data.partial" # of a run that was stopped
   grep -vE $'^[^\t]*\t(part of|city served|IATA code|year of (birth|death))\t' "$root/bench/encoder/facts.tsv" >"$out/facts.tsv"
-  mend data generate --task qa --facts "$out/facts.tsv" --edited "head of state" --out "$out/data"
+  mend data generate --task qa --facts "$out/facts.tsv" --edited "head of state" --out "$out/data.partial"
+  mv "$out/data.partial" "$out/data"
 fi
 if [ ! -d "$out/model" ]; then
   mend pretrain --task qa --family gpt2 --tokenizer "$out/tokenizer" --data "$out/data" --out "$out/model" --d-model 128 --steps 2000
